@@ -1,0 +1,111 @@
+"""The deterministic label: what an alert is called when no model answers, from reasons, rules and score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
+
+from schemas.alert import Classification, Reason
+from schemas.spec import SEVERITIES, Rule, Severity
+
+RATIONALE_CHARACTERS = 120
+_RANK: Mapping[Severity, int] = {severity: rank for rank, severity in enumerate(SEVERITIES)}
+_SEVERITY_FROM_SCORE: tuple[tuple[float, Severity], ...] = (
+    (0.9999, "critical"),
+    (0.999, "high"),
+    (0.99, "medium"),
+)
+_NOTICEABLE_SCORE = 0.99
+_SUPPORTING_SHARE = 0.25
+_CONTRIBUTION = attrgetter("contribution")
+
+_FROM_DETECTORS: tuple[tuple[frozenset[str], Classification], ...] = (
+    (frozenset({"novelty", "rate"}), "card_testing"),
+    (frozenset({"amount", "rate"}), "account_takeover"),
+    (frozenset({"rate"}), "velocity_abuse"),
+    (frozenset({"novelty"}), "new_entity_risk"),
+    (frozenset({"amount"}), "unusual_spend"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A deterministic classification; `minimum_severity` is what the rules hit call for."""
+
+    classification: Classification
+    severity: Severity
+    minimum_severity: Severity
+    rationale: str
+
+
+def highest(severities: Iterable[Severity]) -> Severity:
+    """Return the most urgent of `severities`, `low` when there are none."""
+    return max(severities, key=_RANK.__getitem__, default="low")
+
+
+def severity_of(score: float) -> Severity:
+    """Return the severity of a calibrated score by how rare it is: 1 in 10,000, 1,000 and 100."""
+    for least, severity in _SEVERITY_FROM_SCORE:
+        if score >= least:
+            return severity
+    return "low"
+
+
+def clip(text: str, characters: int = RATIONALE_CHARACTERS) -> str:
+    """Shorten `text` to at most `characters`, marking the cut with an ellipsis."""
+    return text if len(text) <= characters else text[: characters - 1].rstrip() + "…"
+
+
+class Labeller:
+    """Labels flagged rows under one set of rules.
+
+    Args:
+        rules: the spec's rules; a rule hit lends its severity and its reason.
+    """
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._rules = {rule.name: rule for rule in rules}
+
+    def label(self, score: float, reasons: Sequence[Reason], rules: Sequence[str] = ()) -> Label:
+        """Label one row.
+
+        Args:
+            score: calibrated score in 0-1.
+            reasons: named `detector.entity`, in any order; only those that raise the score count.
+            rules: names of the rules hit; an unknown one counts as `low`.
+        """
+        findings = _material(reasons)
+        known = [self._rules[name] for name in rules if name in self._rules]
+        minimum = highest(rule.severity for rule in known) if known else "low"
+        texts = [rule.reason for rule in known] + [finding.text or finding.name for finding in findings]
+        return Label(
+            classification=_classification(score, findings, bool(rules)),
+            severity=max(severity_of(score), minimum, key=_RANK.__getitem__),
+            minimum_severity=minimum,
+            rationale=clip("; ".join(dict.fromkeys(texts)) or "flagged without a single strong reason"),
+        )
+
+
+def _material(reasons: Sequence[Reason]) -> list[Reason]:
+    raising = sorted(reasons, key=_CONTRIBUTION, reverse=True)
+    least = raising[0].contribution * _SUPPORTING_SHARE if raising else 0.0
+    return [each for each in raising if each.contribution > 0 and each.contribution >= least]
+
+
+def _classification(score: float, findings: Sequence[Reason], rule_hit: bool) -> Classification:
+    if rule_hit and (score < _NOTICEABLE_SCORE or not findings):
+        return "limit_breach"
+    typology = _typology(tuple(finding.name for finding in findings))
+    return "limit_breach" if rule_hit and typology == "needs_review" else typology
+
+
+@lru_cache(maxsize=4096)
+def _typology(names: tuple[str, ...]) -> Classification:
+    parts = [name.partition(".") for name in names]
+    together = {detector for detector, _, entity in parts if entity == parts[0][2]}
+    for detectors, classification in _FROM_DETECTORS:
+        if parts and parts[0][0] in detectors and detectors <= together:
+            return classification
+    return "needs_review"

@@ -1,0 +1,79 @@
+"""The ledger: what a model was asked and what it answered, by content, so that no question is asked twice.
+
+The intent is on record before a call and the answer before it is used: a driver that dies in between asks
+again and uses one answer only, the recorded one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.alert import Classification
+from schemas.spec import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A question about to be asked. `canonical_input` is all the model is told about the group."""
+
+    key: str
+    prompt_id: str
+    prompt_version: int
+    model: str
+    canonical_input: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAnswer:
+    """An answer that passed validation, before any severity floor is applied."""
+
+    key: str
+    classification: Classification
+    severity: Severity
+    rationale: str
+    model: str
+    prompt_id: str
+    prompt_version: int
+    input_tokens: int
+    output_tokens: int
+
+
+class Ledger(Protocol):
+    """Where intents and answers are kept. Faults of the store itself are raised to the caller of triage."""
+
+    def recorded(self, keys: Collection[str]) -> Mapping[str, RecordedAnswer]:
+        """Return the answers on record among `keys`; the first answer recorded under a key holds."""
+
+    def intend(self, entries: Sequence[Intent]) -> None:
+        """Record questions, durably, before they are asked."""
+
+    def record(self, answers: Sequence[RecordedAnswer]) -> None:
+        """Record answers, durably, before they are used."""
+
+
+class MemoryLedger:
+    """A ledger that lasts as long as the process, for runs that keep no state."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, RecordedAnswer] = {}
+        self._intents: dict[str, Intent] = {}
+
+    @property
+    def intents(self) -> Sequence[Intent]:
+        """Every question asked so far, in order."""
+        return tuple(self._intents.values())
+
+    def recorded(self, keys: Collection[str]) -> Mapping[str, RecordedAnswer]:
+        """See Ledger."""
+        return {key: self._answers[key] for key in keys if key in self._answers}
+
+    def intend(self, entries: Sequence[Intent]) -> None:
+        """See Ledger."""
+        self._intents.update({entry.key: entry for entry in entries})
+
+    def record(self, answers: Sequence[RecordedAnswer]) -> None:
+        """See Ledger."""
+        for answer in answers:
+            self._answers.setdefault(answer.key, answer)

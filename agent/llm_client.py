@@ -1,0 +1,338 @@
+"""The model behind triage, over the OpenAI protocol: many questions at once under one deadline.
+
+One background thread runs the event loop and keeps the connections from batch to batch. Whatever the server
+does comes back as a value: a `Completion`, or a `Failure` that names the fallback reason. Nothing of the
+server's own words and nothing of the key goes into a failure, since both may end up in logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
+
+import openai
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from openai.types.chat import ChatCompletion
+from pydantic import SecretStr
+
+from agent.prompts import Messages
+from schemas.alert import FallbackReason
+from schemas.spec import Llm
+
+_MOST_ATTEMPTS = 3
+_FIRST_BACKOFF_SECONDS = 0.1
+_THREAD_GRACE_SECONDS = 0.03
+_CLOSE_SECONDS = 5.0
+_OPTIONS = frozenset({"temperature", "seed", "max_completion_tokens"})
+_TOO_MANY_REQUESTS, _SERVER_FAULTS = 429, 500
+_SERVER_IS_DOWN: frozenset[FallbackReason] = frozenset(
+    {"timeout", "unreachable", "server_error", "rate_limited", "rejected"}
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request: messages, and the JSON Schema the answer must have."""
+
+    messages: Messages
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished answer, not yet validated."""
+
+    text: str
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no answer. `sent` is whether a request went out at all; tokens as far as known."""
+
+    reason: FallbackReason
+    sent: bool = True
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class ModelClient(Protocol):
+    """What triage needs of a model."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+
+    def ask(self, questions: Sequence[Question], seconds: float) -> list[Completion | Failure]:
+        """Answer each question in place, within `seconds` altogether; what the model does never raises."""
+
+
+class CircuitBreaker:
+    """Stops asking a server that fails again and again, and tries it with one question after a pause.
+
+    The pause doubles with every trial that fails, up to ten minutes.
+
+    Args:
+        failures: consecutive failures that open the circuit.
+        pause: seconds before the first trial.
+        clock: monotonic seconds.
+    """
+
+    _LONGEST_PAUSE = 600.0
+
+    def __init__(
+        self, failures: int = 3, pause: float = 30.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most_failures, self._first_pause, self._clock = failures, pause, clock
+        self._failures, self._pause, self._opened_at = 0, pause, 0.0
+
+    @property
+    def closed(self) -> bool:
+        """Whether questions flow freely."""
+        return self._failures < self._most_failures
+
+    @property
+    def trial_due(self) -> bool:
+        """Whether the circuit is open and the pause is over."""
+        return not self.closed and self._clock() - self._opened_at >= self._pause
+
+    def note(self, healthy: bool) -> None:
+        """Take in how one question went."""
+        if healthy:
+            self._failures, self._pause = 0, self._first_pause
+            return
+        if not self.closed and self.trial_due:
+            self._pause = min(self._pause * 2, self._LONGEST_PAUSE)
+        self._failures += 1
+        self._opened_at = self._clock()
+
+
+class LlmClient:
+    """Asks a server that speaks `/v1/chat/completions`: llama.cpp, OpenAI and the like.
+
+    Args:
+        llm: model, concurrency and output limit.
+        base_url: the server's API root; `llm.base_url` unless given; OpenAI's own when both are None.
+        api_key: sent as a bearer token; servers without keys get a placeholder.
+        breaker: shared by all batches.
+        clock: monotonic seconds, for deadlines.
+    """
+
+    def __init__(
+        self,
+        llm: Llm,
+        *,
+        base_url: str | None = None,
+        api_key: SecretStr | None = None,
+        breaker: CircuitBreaker | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._llm, self._clock = llm, clock
+        self._breaker = breaker or CircuitBreaker(clock=clock)
+        self._sampling: dict[str, Any] = {
+            "temperature": 0,
+            "seed": 0,
+            "max_completion_tokens": llm.max_output_tokens,
+        }
+        self._client = _openai_client(base_url or llm.base_url, api_key)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="llm-client", daemon=True)
+        self._thread.start()
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self._llm.model
+
+    @property
+    def breaker(self) -> CircuitBreaker:
+        """The circuit breaker, to tell the server's state."""
+        return self._breaker
+
+    def __enter__(self) -> LlmClient:
+        """Return the client, to be closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the client."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name the model and nothing else: no key, no address with credentials."""
+        return f"LlmClient(model={self.model!r})"
+
+    def ask(self, questions: Sequence[Question], seconds: float) -> list[Completion | Failure]:
+        """Answer each question in place, the first ones first, within `seconds` altogether.
+
+        What is outstanding at the deadline is abandoned and comes back as `timeout`; with the circuit open,
+        questions come back as `circuit_open` at once.
+        """
+        outcomes: list[Completion | Failure | None] = [None] * len(questions)
+        deadline = self._clock() + seconds
+        asking = asyncio.run_coroutine_threadsafe(
+            self._ask_under_deadline(questions, outcomes, deadline), self._loop
+        )
+        try:
+            asking.result(seconds + _THREAD_GRACE_SECONDS)
+        except TimeoutError:
+            asking.cancel()
+        return [outcome or Failure("timeout", sent=False) for outcome in list(outcomes)]
+
+    def close(self) -> None:
+        """Abandon what is outstanding, close the connections and end the thread. Twice does no harm."""
+        if self._loop.is_closed():
+            return
+        self._await(self._shut_down())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_CLOSE_SECONDS)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    def _await(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(_CLOSE_SECONDS)
+
+    async def _shut_down(self) -> None:
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._client.close()
+        await self._loop.shutdown_default_executor()
+
+    async def _ask_under_deadline(
+        self, questions: Sequence[Question], outcomes: list[Completion | Failure | None], deadline: float
+    ) -> None:
+        queue = list(reversed(range(len(questions))))
+        if self._breaker.trial_due and queue:
+            await self._within(
+                [self._work(questions, outcomes, [queue.pop()], deadline, trial=True)], deadline
+            )
+        workers = min(self._llm.max_concurrency, len(queue))
+        work = [self._work(questions, outcomes, queue, deadline) for _ in range(workers)]
+        await self._within(work, deadline)
+
+    async def _within(self, work: Sequence[Coroutine[Any, Any, None]], deadline: float) -> None:
+        tasks = [asyncio.create_task(each) for each in work]
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=max(deadline - self._clock(), 0))
+        for task in late:
+            task.cancel()
+            self._breaker.note(healthy=False)
+
+    async def _work(
+        self,
+        questions: Sequence[Question],
+        outcomes: list[Completion | Failure | None],
+        queue: list[int],
+        deadline: float,
+        trial: bool = False,
+    ) -> None:
+        while queue:
+            position = queue.pop()
+            if not (trial or self._breaker.closed):
+                outcomes[position] = Failure("circuit_open", sent=False)
+                continue
+            outcomes[position] = Failure("timeout")
+            outcome = await self._ask_one(questions[position], deadline)
+            self._breaker.note(not (isinstance(outcome, Failure) and outcome.reason in _SERVER_IS_DOWN))
+            outcomes[position] = outcome
+
+    async def _ask_one(self, question: Question, deadline: float) -> Completion | Failure:
+        outcome: Completion | Failure = Failure("timeout")
+        for attempt in range(_MOST_ATTEMPTS):
+            try:
+                return _read(await self._send(question, deadline))
+            except Exception as fault:  # no fault of a model may stop a batch
+                outcome = _failure(fault)
+                wait = self._wait_before_retry(fault, attempt)
+            if wait is None or self._clock() + wait >= deadline:
+                return outcome
+            await asyncio.sleep(wait)
+        return outcome
+
+    async def _send(self, question: Question, deadline: float) -> ChatCompletion:
+        messages = [
+            {"role": "system", "content": question.messages.system},
+            {"role": "user", "content": question.messages.user},
+        ]
+        form = {"name": "verdict", "strict": True, "schema": dict(question.schema)}
+        completion = await self._client.chat.completions.create(
+            model=self.model,
+            messages=cast("Any", messages),
+            response_format=cast("Any", {"type": "json_schema", "json_schema": form}),
+            timeout=max(deadline - self._clock(), 0.001),
+            **self._sampling,
+        )
+        return cast("ChatCompletion", completion)
+
+    def _wait_before_retry(self, fault: Exception, attempt: int) -> float | None:
+        backoff = _FIRST_BACKOFF_SECONDS * 2**attempt
+        if isinstance(fault, openai.BadRequestError) and fault.param in _OPTIONS:
+            self._do_without(fault.param)
+            return 0.0
+        if isinstance(fault, openai.APIStatusError):
+            passing = fault.status_code == _TOO_MANY_REQUESTS or fault.status_code >= _SERVER_FAULTS
+            return max(_retry_after(fault), backoff) if passing else None
+        stale = isinstance(fault, openai.APIConnectionError) and not isinstance(fault, openai.APITimeoutError)
+        return 0.0 if stale and attempt == 0 else None
+
+    def _do_without(self, option: str) -> None:
+        # reasoning models refuse sampling options by name, older servers the newer name of the limit
+        self._sampling.pop(option, None)
+        if option == "max_completion_tokens":
+            self._sampling["max_tokens"] = self._llm.max_output_tokens
+
+
+def _openai_client(base_url: str | None, api_key: SecretStr | None) -> AsyncOpenAI:
+    key = api_key.get_secret_value() if api_key is not None else ""
+    http = DefaultAsyncHttpxClient(trust_env=not (base_url and _is_loopback(base_url)))
+    return AsyncOpenAI(base_url=base_url, api_key=key or "none", max_retries=0, http_client=http)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _retry_after(fault: openai.APIStatusError) -> float:
+    try:
+        return max(float(fault.response.headers.get("retry-after", "0")), 0.0)
+    except ValueError:
+        return 0.0
+
+
+def _read(completion: ChatCompletion) -> Completion | Failure:
+    usage = completion.usage
+    tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+    if not completion.choices:
+        return Failure("invalid_json", True, *tokens)
+    choice = completion.choices[0]
+    if choice.message.refusal or choice.finish_reason == "content_filter":
+        return Failure("refused", True, *tokens)
+    if choice.finish_reason == "length":
+        return Failure("truncated", True, *tokens)
+    return Completion(choice.message.content or "", *tokens)
+
+
+def _failure(fault: Exception) -> Failure:
+    if isinstance(fault, openai.APITimeoutError | TimeoutError):
+        return Failure("timeout")
+    if isinstance(fault, openai.APIConnectionError):
+        return Failure("unreachable")
+    if isinstance(fault, openai.APIStatusError):
+        if fault.status_code == _TOO_MANY_REQUESTS:
+            return Failure("rate_limited")
+        reason: FallbackReason = "server_error" if fault.status_code >= _SERVER_FAULTS else "rejected"
+        return Failure(reason)
+    return Failure("invalid_json")

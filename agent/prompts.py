@@ -1,0 +1,111 @@
+"""Prompt files: versioned Markdown with YAML front matter, a system part and a user part.
+
+A prompt never changes under its version: a new wording is a new file, because answers on record are found
+again by prompt id and version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+import yaml
+from pydantic import Field
+
+from schemas.alert import CLASSIFICATIONS
+from schemas.errors import ConfigurationError
+from schemas.loading import Document, parse_document
+from schemas.spec import SEVERITIES, PromptReference
+
+PROMPTS = Path(__file__).parent / "prompts"
+_LAYOUT = re.compile(r"---\n(.*?)\n---\n+# system\n+(.*?)\n+# user\n+(.*)", re.DOTALL)
+_SYSTEM_NAMES = frozenset({"classifications", "severities"})
+_USER_NAMES = frozenset({"data", "id"})
+
+
+class FrontMatter(Document):
+    """What stands above a prompt: its id, its version and what changed in each version."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    version: int = Field(ge=1)
+    changelog: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Messages:
+    """The two messages of one request."""
+
+    system: str
+    user: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A loaded prompt. `system` is complete, `user` still wants `$data` and `$id`."""
+
+    id: str
+    version: int
+    system: str
+    user: Template
+    digest: str
+
+    def render(self, data: str, request_id: str) -> Messages:
+        """Put one group's data, already encoded as JSON, into the user message."""
+        return Messages(self.system, self.user.substitute(data=data, id=request_id))
+
+
+def load_prompt(reference: PromptReference, folder: Path = PROMPTS) -> Prompt:
+    """Load `folder/<id>/v<version>.md`.
+
+    Raises:
+        ConfigurationError: no such file, a broken layout, front matter at odds with the file's name, or
+            a part that lacks a placeholder or names an unknown one.
+    """
+    path = folder / reference.id / f"v{reference.version}.md"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigurationError(f"no version {reference.version} of it", where=str(path)) from None
+    return _parse(text, reference, str(path))
+
+
+def _parse(text: str, reference: PromptReference, where: str) -> Prompt:
+    layout = _LAYOUT.fullmatch(text)
+    if layout is None:
+        raise ConfigurationError("expected front matter, then '# system' and '# user'", where=where)
+    matter = _front_matter(layout[1], where)
+    if (matter.id, matter.version) != (reference.id, reference.version) or (
+        matter.version not in matter.changelog
+    ):
+        raise ConfigurationError("front matter and file name disagree, or no changelog entry", where=where)
+    system, user = Template(layout[2].strip()), Template(layout[3].strip())
+    _check(system, _SYSTEM_NAMES, f"{where}: system")
+    _check(user, _USER_NAMES, f"{where}: user")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Prompt(matter.id, matter.version, system.substitute(_definitions()), user, digest)
+
+
+def _front_matter(text: str, where: str) -> FrontMatter:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as fault:
+        raise ConfigurationError(f"front matter is not valid YAML: {fault}", where=where) from None
+    return parse_document(content, FrontMatter, where=where)
+
+
+def _check(part: Template, names: frozenset[str], where: str) -> None:
+    found = set(part.get_identifiers()) if part.is_valid() else set()
+    if found != names:
+        wanted = ", ".join(f"${name}" for name in sorted(names))
+        raise ConfigurationError(f"expected exactly the placeholders {wanted}", where=where)
+
+
+def _definitions() -> dict[str, str]:
+    return {
+        "classifications": "\n".join(f"- {name}: {meaning}" for name, meaning in CLASSIFICATIONS.items()),
+        "severities": ", ".join(SEVERITIES),
+    }

@@ -1,0 +1,118 @@
+"""Reads YAML documents into frozen pydantic models, turning every fault into a ConfigurationError.
+
+Used for contracts, specs and policies alike, so that each of them names the file, the key, what was
+expected and the nearest right name in the same words.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic_core import ErrorDetails
+
+from schemas.errors import ConfigurationError, nearest
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+
+
+def parse_duration(value: object) -> timedelta:
+    """Parse `90s`, `1.5h` or `30d` (units ms, s, m, h, d, w).
+
+    Raises:
+        ValueError: `value` is not a number followed by one of the units.
+    """
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(str(value).strip())
+    if match is None:
+        raise ValueError(f"expected a duration such as 20s, 1h or 30d, got {value!r}")
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a duration so that parse_duration reads it back: the largest unit that divides it."""
+    seconds = value.total_seconds()
+    for unit, size in sorted(_UNITS.items(), key=lambda item: -item[1]):
+        if seconds and seconds % size == 0:
+            return f"{int(seconds / size)}{unit}"
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
+
+
+class Document(BaseModel):
+    """Base of all configuration models: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Model = TypeVar("Model", bound=Document)
+
+
+def load_document(path: Path, model: type[Model]) -> Model:
+    """Read one YAML file into `model`.
+
+    Raises:
+        ConfigurationError: the file is missing, is not YAML, or does not fit the model.
+    """
+    return parse_document(_read(path), model, where=str(path))
+
+
+def parse_document(content: object, model: type[Model], *, where: str) -> Model:
+    """Validate already parsed content against `model`; see load_document."""
+    if not isinstance(content, dict):
+        raise ConfigurationError("expected a mapping of keys to values", where=where)
+    try:
+        return model.model_validate(content)
+    except ValidationError as fault:
+        faults = sorted(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
+        raise _explain(faults[0], model, where) from None
+
+
+def _read(path: Path) -> object:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError("no such file", where=str(path)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise ConfigurationError(f"not valid YAML: {fault}", where=str(path)) from None
+
+
+def _explain(fault: ErrorDetails, model: type[Document], where: str) -> ConfigurationError:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        hint = nearest(str(fault["loc"][-1]), _known_keys(model, fault["loc"][:-1]))
+        return ConfigurationError(f"unknown key; {hint}", where=where, key=key)
+    if fault["type"] == "missing":
+        return ConfigurationError("this key is required", where=where, key=key)
+    message = fault["msg"].removeprefix("Value error, ")
+    given = fault["input"]
+    plain = isinstance(given, str | int | float | bool) and repr(given) not in message
+    shown = f" (got {given!r})" if plain else ""
+    return ConfigurationError(message + shown, where=where, key=key)
+
+
+def _known_keys(model: type[Document], path: tuple[int | str, ...]) -> list[str]:
+    current: Any = model
+    for part in path:
+        fields = getattr(current, "model_fields", {})
+        annotation = fields[part].annotation if part in fields else current
+        current = _document_in(annotation) or current
+    return list(getattr(current, "model_fields", {}))
+
+
+def _document_in(annotation: Any) -> type[Document] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Document):
+        return annotation
+    for inner in get_args(annotation):
+        found = _document_in(inner)
+        if found is not None:
+            return found
+    return None

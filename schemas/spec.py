@@ -1,0 +1,210 @@
+"""The agent spec: one YAML file that says what an agent reads, how it decides and where it writes."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from schemas.errors import ConfigurationError, nearest
+from schemas.loading import Document, Duration, load_document
+
+Severity = Literal["low", "medium", "high", "critical"]
+SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high", "critical")
+
+
+class TransactionSource(Document):
+    """Where transaction events come from."""
+
+    contract: str = Field(description="name of a shipped contract, or path of a contract file")
+    topic: str
+    max_records_per_batch: int = Field(default=500_000, ge=1)
+    starting_offsets: Literal["earliest", "latest"] = "earliest"
+
+
+class DataSources(Document):
+    """The streams the agent reads."""
+
+    transactions: TransactionSource
+
+
+class Profiles(Document):
+    """What is remembered about each entity.
+
+    `entities` empty means every entity of the contract; `block_rows` is K, the number of rows after which
+    population and calibration state moves forward; `checkpoint_rows` the stored rows between checkpoints.
+    """
+
+    entities: tuple[str, ...] = ()
+    horizons: tuple[Duration, ...] = (
+        timedelta(hours=1),
+        timedelta(days=1),
+        timedelta(days=7),
+        timedelta(days=30),
+    )
+    block_rows: int = Field(default=1024, ge=1)
+    checkpoint_rows: int = Field(default=1_000_000, ge=1)
+
+    @field_validator("horizons")
+    @classmethod
+    def _ascending(cls, value: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
+        if len(value) < 2 or list(value) != sorted(set(value)) or value[0] <= timedelta(0):
+            raise ValueError("expected at least two positive durations in ascending order")
+        return value
+
+
+class Detector(Document):
+    """One detector's switch and weight; contributions scale with the weight."""
+
+    enabled: bool = True
+    weight: float = Field(default=1.0, gt=0, le=10)
+
+
+class Detectors(Document):
+    """The detectors that can be switched and weighed."""
+
+    amount: Detector = Detector()
+    rate: Detector = Detector()
+    novelty: Detector = Detector()
+
+
+class Rule(Document):
+    """A condition over event fields that raises an alert whatever the score.
+
+    `when` is an SQL boolean expression over the contract's columns, for example `amount > 10000`.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    when: str
+    severity: Severity
+    reason: str
+
+
+class PromptReference(Document):
+    """Which prompt file is used."""
+
+    id: str = "triage"
+    version: int = Field(default=1, ge=1)
+
+
+class Budget(Document):
+    """What the LLM may be asked for; what does not fit gets the deterministic label."""
+
+    calls_per_batch: int = Field(default=8, ge=0)
+    tokens_per_day: int = Field(default=5_000_000, ge=0)
+
+
+class Llm(Document):
+    """The model behind triage. Without `base_url` and without a key the local model is used.
+
+    `api_key_env` names the environment variable that holds the key; the key itself never stands in a file.
+    Prices are in USD per million tokens.
+    """
+
+    provider: Literal["openai", "none"] = "openai"
+    model: str = "local"
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    prompt: PromptReference = PromptReference()
+    deadline: Duration = timedelta(seconds=10)
+    max_concurrency: int = Field(default=2, ge=1, le=64)
+    max_output_tokens: int = Field(default=160, ge=16)
+    budget: Budget = Budget()
+    input_price: float = Field(default=0.0, ge=0)
+    output_price: float = Field(default=0.0, ge=0)
+
+
+class Tables(Document):
+    """Names of the Delta tables, below the lake folder."""
+
+    transactions: str = "transactions"
+    quarantine: str = "quarantine"
+    duplicates: str = "duplicates"
+    alerts: str = "alerts"
+    monitoring: str = "monitoring"
+    audit: str = "audit"
+    ledger: str = "ledger"
+    batches: str = "batches"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Tables:
+        names = list(self.model_dump().values())
+        repeated = {name for name in names if names.count(name) > 1}
+        if repeated:
+            raise ValueError(f"two tables share the name {sorted(repeated)[0]!r}")
+        return self
+
+
+class AlertOutput(Document):
+    """Where alerts go besides the table."""
+
+    topic: str
+
+
+class AgentSpec(Document):
+    """One agent, complete. Unknown keys are errors."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    orchestrator: Literal["sequential"] = "sequential"
+    data_sources: DataSources
+    profiles: Profiles = Profiles()
+    detectors: Detectors = Detectors()
+    threshold: float = Field(
+        default=0.99,
+        gt=0,
+        lt=1,
+        description="rows scoring at least this are flagged: 0.99 flags about one in a hundred",
+    )
+    rules: tuple[Rule, ...] = ()
+    llm: Llm = Llm()
+    tables: Tables = Tables()
+    alerts: AlertOutput
+    policy: str = "default"
+    replay_horizon: Duration = timedelta(days=30)
+
+    @field_validator("rules")
+    @classmethod
+    def _unique_names(cls, value: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        names = [rule.name for rule in value]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"two rules share the name {repeated[0]!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> AgentSpec:
+        if self.alerts.topic == self.data_sources.transactions.topic:
+            raise ValueError("alerts.topic must differ from the topic that is read")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the whole spec, hex, as pinned in every batch."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def load_spec(path: Path) -> AgentSpec:
+    """Read an agent spec from a YAML file.
+
+    Raises:
+        ConfigurationError: naming file, key, what was expected and the nearest right name.
+    """
+    return load_document(path, AgentSpec)
+
+
+def resolve_named(name: str, folder: Path, kind: str) -> Path:
+    """Return the file `name` stands for: a path when it looks like one, else `folder/name.yaml`.
+
+    Raises:
+        ConfigurationError: no such name; the nearest shipped one is suggested.
+    """
+    if name.endswith((".yaml", ".yml", ".json")) or "/" in name:
+        return Path(name)
+    shipped = {path.stem: path for path in folder.glob("*.yaml")}
+    if name not in shipped:
+        raise ConfigurationError(f"no {kind} named {name!r}; {nearest(name, shipped)}")
+    return shipped[name]

@@ -1,0 +1,100 @@
+"""Arrow schemas of the lake's tables that do not depend on a contract.
+
+The transactions table derives from the event contract, the alerts table from schemas.alert.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+UTC_MICROS = pa.timestamp("us", tz="UTC")
+
+COORDINATES: tuple[pa.Field, ...] = (
+    pa.field("topic", pa.string()),
+    pa.field("partition", pa.int32()),
+    pa.field("offset", pa.int64()),
+    pa.field("kafka_timestamp", UTC_MICROS),
+)
+BATCH: tuple[pa.Field, ...] = (pa.field("query_id", pa.string()), pa.field("batch_id", pa.int64()))
+
+QUARANTINE = pa.schema(
+    [
+        pa.field("key", pa.binary()),
+        pa.field("value", pa.binary()),
+        *COORDINATES,
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        *BATCH,
+    ]
+)
+
+DUPLICATES = pa.schema([pa.field("transaction_id", pa.string()), *COORDINATES, *BATCH])
+
+MONITORING = pa.schema(
+    [
+        *BATCH,
+        pa.field("at", UTC_MICROS),
+        pa.field("alert", pa.bool_()),
+        pa.field("count", pa.int64()),
+        pa.field("status", pa.string()),
+    ]
+)
+
+AUDIT = pa.schema(
+    [
+        *BATCH,
+        pa.field("at", UTC_MICROS),
+        pa.field("event", pa.string()),
+        pa.field("detail", pa.string()),
+    ]
+)
+
+BATCHES = pa.schema(
+    [
+        *BATCH,
+        pa.field("opened_at", UTC_MICROS),
+        pa.field("closed_at", UTC_MICROS),
+        pa.field("first_sequence", pa.int64()),
+        pa.field("next_sequence", pa.int64()),
+        pa.field("next_outbox_seq", pa.int64()),
+        pa.field("read", pa.int64()),
+        pa.field("stored", pa.int64()),
+        pa.field("quarantined", pa.int64()),
+        pa.field("duplicates", pa.int64()),
+        pa.field("late", pa.int64()),
+        pa.field("alerts", pa.int64()),
+        pa.field("llm_calls", pa.int64()),
+        pa.field("llm_alerts", pa.int64()),
+        pa.field("input_tokens", pa.int64()),
+        pa.field("output_tokens", pa.int64()),
+        pa.field("cost_usd", pa.float64()),
+        pa.field("offsets", pa.string()),
+        pa.field("pins", pa.string()),
+        pa.field("versions", pa.string()),
+        pa.field("durations", pa.string()),
+    ]
+)
+
+
+LEDGER = pa.schema(
+    [
+        pa.field("commit", pa.int64()),
+        pa.field("at", UTC_MICROS),
+        pa.field("kind", pa.string()),
+        pa.field("key", pa.string()),
+        pa.field("prompt_id", pa.string()),
+        pa.field("prompt_version", pa.int64()),
+        pa.field("model", pa.string()),
+        pa.field("canonical_input", pa.string()),
+        pa.field("classification", pa.string()),
+        pa.field("severity", pa.string()),
+        pa.field("rationale", pa.string()),
+        pa.field("input_tokens", pa.int64()),
+        pa.field("output_tokens", pa.int64()),
+    ]
+)
+
+
+def transactions_schema(decoded: pa.Schema) -> pa.Schema:
+    """Return the stored schema: `sequence`, the contract's decoded columns, then the batch's marks."""
+    return pa.schema([pa.field("sequence", pa.int64()), *decoded, *BATCH, pa.field("late", pa.bool_())])

@@ -1,0 +1,145 @@
+"""Step 5's input and step 6's output: flagged rows for triage, and the alerts that come of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from agent.grouping import FlaggedRow
+from agent.triage import TriageResult
+from schemas.alert import Reason, alert_ids, alerts_table, entities_array, reasons_array
+from streaming.engine import Engine
+from streaming.scoring import ScoredBatch
+from streaming.store import Decision
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """The rows of a batch that become alerts, in `sequence` order.
+
+    Attributes:
+        table: their transactions.
+        positions: their row numbers within the batch.
+        rows: what triage is told about each.
+    """
+
+    table: pa.Table
+    positions: npt.NDArray[np.int64]
+    rows: list[FlaggedRow]
+
+
+@dataclass(frozen=True)
+class Alerted:
+    """What triage made of a batch; kept with the alerts commit and copied to `batches`."""
+
+    alerts: int
+    llm_calls: int
+    llm_alerts: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+
+    @classmethod
+    def of(cls, result: TriageResult) -> Alerted:
+        """Count a triage result."""
+        sources = Counter(verdict.source for verdict in result.verdicts)
+        return cls(
+            alerts=len(result.verdicts),
+            llm_calls=result.calls,
+            llm_alerts=sources["llm"],
+            input_tokens=result.input_tokens,
+            output_tokens=result.output_tokens,
+            cost_usd=result.cost,
+        )
+
+    @property
+    def status(self) -> str:
+        """`ok` without alerts, `alert` with, `degraded` when an alert went without a model that was asked."""
+        if self.alerts == 0:
+            return "ok"
+        return "degraded" if self.llm_calls and self.llm_alerts < self.alerts else "alert"
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the JSON-serialisable form."""
+        return dataclasses.asdict(self)
+
+
+def flag(engine: Engine, transactions: pa.Table, scored: ScoredBatch) -> Flagged:
+    """Pick the rows at or above the threshold or hit by a rule, with reasons and deterministic label."""
+    hits = engine.rules.hits(transactions)
+    positions = np.flatnonzero((scored.score >= engine.spec.threshold) | hits.any(axis=1))
+    table = transactions.take(pa.array(positions))
+    ids = alert_ids(engine.spec.name, table["transaction_id"].to_pylist())
+    names = engine.rules.names
+    explained = scored.reasons_of(positions)
+    rows = []
+    for place, (row, position) in enumerate(zip(table.to_pylist(), positions.tolist(), strict=True)):
+        reasons = tuple(Reason(*reason) for reason in explained[place])
+        rules = tuple(np.compress(hits[position], names).tolist())
+        rows.append(_flagged_row(engine, row, ids[place], float(scored.score[position]), reasons, rules))
+    return Flagged(table, positions, rows)
+
+
+def build_alerts(
+    engine: Engine,
+    decision: Decision,
+    flagged: Flagged,
+    scored: ScoredBatch,
+    result: TriageResult,
+    first_outbox_seq: int,
+) -> pa.Table:
+    """Return the batch's alerts as rows of schema `ALERTS`, numbered from `first_outbox_seq`."""
+    table, at = flagged.table, flagged.positions
+    copied = ("transaction_id", "amount", "currency", "event_time", "sequence")
+    columns: dict[str, Any] = {
+        **{name: table[name] for name in copied},
+        **result.columns(),
+        "alert_id": [row.alert_id for row in flagged.rows],
+        "entities": entities_array({name: table[name] for name in engine.contract.entity_names}),
+        "score": scored.score[at],
+        "log_odds": scored.log_odds[at],
+        "base": scored.base[at],
+        "reasons": reasons_array([row.reasons for row in flagged.rows]),
+        "rules": [list(row.rules) for row in flagged.rows],
+        "outbox_seq": np.arange(first_outbox_seq, first_outbox_seq + table.num_rows),
+    }
+    constants = {
+        "agent": engine.spec.name,
+        "spec_version": decision.pins["spec"]["version"],
+        "rules_version": decision.pins["rules_version"],
+        "query_id": decision.query_id,
+        "batch_id": decision.batch_id,
+        "created_at": datetime.fromtimestamp(decision.opened_at / 1_000_000, UTC),
+    }
+    return alerts_table(columns, constants)
+
+
+def _flagged_row(
+    engine: Engine,
+    row: dict[str, Any],
+    identifier: str,
+    score: float,
+    reasons: tuple[Reason, ...],
+    rules: tuple[str, ...],
+) -> FlaggedRow:
+    contract = engine.contract
+    return FlaggedRow(
+        alert_id=identifier,
+        transaction_id=row["transaction_id"],
+        amount=row["amount"],
+        currency=row["currency"],
+        entities={name: row[name] for name in contract.entity_names},
+        event_time=row["event_time"],
+        score=score,
+        reasons=reasons,
+        rules=rules,
+        label=engine.labeller.label(score, reasons, rules),
+        untrusted={name: row[name] for name in contract.untrusted_text if row[name] is not None},
+    )

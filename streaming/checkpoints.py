@@ -1,0 +1,248 @@
+"""Keeps the whole scorer state on disk: written beside, renamed into place, checked before it is believed.
+
+A checkpoint is the folder `<next_sequence, 20 digits>` with one Arrow IPC file per kind of entities, one
+for calibration, and a manifest, written last, with the size and CRC-32 of each file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streaming.calibration import Histogram
+from streaming.compilation import Bytes, Floats, Ints
+from streaming.entity_index import Ids
+from streaming.profile_kernels import State
+from streaming.profiles import ProfileSnapshot
+
+KEPT = 3
+_FORMAT = 1
+_DIGITS = 20
+_MANIFEST = "manifest.json"
+_CALIBRATION = "calibration.arrow"
+_TEMPORARY = ".unfinished-"
+_CHUNK = 1 << 24
+
+
+@dataclass(frozen=True)
+class ScorerSnapshot:
+    """The scorer's state as of `next_sequence`; its arrays are never changed, so any thread may write it."""
+
+    next_sequence: int
+    definition_hash: str
+    profiles: dict[str, ProfileSnapshot]
+    histogram: Histogram
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A checkpoint that was not used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest usable checkpoint, if any, and those passed over on the way to it."""
+
+    snapshot: ScorerSnapshot | None
+    skipped: tuple[Skipped, ...]
+
+
+def write(snapshot: ScorerSnapshot, folder: Path) -> Path:
+    """Write a snapshot below `folder` and drop all but the newest three; returns the checkpoint's path.
+
+    After a crash at any moment either the whole checkpoint is there or none of it counts. Only one
+    writer may work on a folder at a time. The same sequence written again replaces the earlier one.
+
+    Raises:
+        OSError: the disk is full or not writable; earlier checkpoints are still there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(leftover)
+    name = f"{snapshot.next_sequence:0{_DIGITS}d}"
+    unfinished, target = folder / f"{_TEMPORARY}{name}", folder / name
+    unfinished.mkdir()
+    _write_files(snapshot, unfinished)
+    if target.exists():
+        shutil.rmtree(target)
+    unfinished.rename(target)
+    _sync_folder(folder)
+    for outdated in _newest_first(folder)[KEPT:]:
+        shutil.rmtree(outdated)
+    return target
+
+
+def newest(folder: Path, definition_hash: str, *, through: int | None = None) -> Found:
+    """Read the newest checkpoint that is whole and was made under the same profile definition.
+
+    Args:
+        folder: where write() put them; need not exist.
+        definition_hash: checkpoints of another definition are skipped.
+        through: skip those with a later next_sequence than this.
+    """
+    skipped: list[Skipped] = []
+    for path in _newest_first(folder):
+        if through is not None and int(path.name) > through:
+            continue
+        try:
+            return Found(_read(path, definition_hash), tuple(skipped))
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as fault:
+            skipped.append(Skipped(path, f"{fault}" or type(fault).__name__))
+    return Found(None, tuple(skipped))
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if path.name.isdecimal()), reverse=True)
+
+
+def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
+    files = {}
+    for position, (kind, profiles) in enumerate(snapshot.profiles.items()):
+        name = f"entities-{position}.arrow"
+        _write_arrow(folder / name, _profile_batches(profiles))
+        files[name] = {"kind": kind, **_fingerprint(folder / name)}
+    _write_arrow(folder / _CALIBRATION, [_calibration_batch(snapshot)])
+    files[_CALIBRATION] = _fingerprint(folder / _CALIBRATION)
+    manifest = {
+        "format": _FORMAT,
+        "next_sequence": snapshot.next_sequence,
+        "definition_hash": snapshot.definition_hash,
+        "population": {kind: _population(part) for kind, part in snapshot.profiles.items()},
+        "files": files,
+    }
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    _sync(folder / _MANIFEST)
+    _sync_folder(folder)
+
+
+def _population(profiles: ProfileSnapshot) -> dict[str, list[str]]:
+    state = profiles.state
+    return {"current": _hex(state.population), "pending": _hex(state.pending)}
+
+
+def _hex(values: Floats) -> list[str]:
+    return [float(value).hex() for value in values]
+
+
+def _floats(texts: list[str]) -> Floats:
+    return np.array([float.fromhex(text) for text in texts])
+
+
+def _profile_batches(profiles: ProfileSnapshot) -> list[pa.RecordBatch]:
+    data, offsets = profiles.ids
+    rows = len(offsets) - 1
+    ids = pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), rows, [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(data)]
+    )
+    state = profiles.state
+    columns = {
+        "id": ids,
+        "moments": _fixed(state.moments.reshape(rows, -1)),
+        "clocks": _fixed(state.clocks),
+    }
+    return [pa.RecordBatch.from_pydict(columns)]
+
+
+def _fixed(matrix: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+
+
+def _calibration_batch(snapshot: ScorerSnapshot) -> pa.RecordBatch:
+    counts, pending = snapshot.histogram
+    return pa.RecordBatch.from_pydict({"counts": pa.array(counts), "pending": pa.array(pending)})
+
+
+def _write_arrow(path: Path, batches: list[pa.RecordBatch]) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    _sync(path)
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _fingerprint(path: Path) -> dict[str, int]:
+    crc = 0
+    for chunk in _chunks(path):
+        crc = zlib.crc32(chunk, crc)
+    return {"bytes": path.stat().st_size, "crc32": crc}
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path, definition_hash: str) -> ScorerSnapshot:
+    manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+    if manifest["format"] != _FORMAT:
+        raise ValueError(f"format {manifest['format']} is not {_FORMAT}")
+    if manifest["definition_hash"] != definition_hash:
+        raise ValueError(f"made under another profile definition ({manifest['definition_hash']})")
+    for name, noted in manifest["files"].items():
+        actual = _fingerprint(path / name)
+        if any(noted[key] != actual[key] for key in actual):
+            raise ValueError(f"{name} is torn: size or checksum differs from the manifest")
+    profiles = {
+        noted["kind"]: _read_profiles(path / name, manifest["population"][noted["kind"]])
+        for name, noted in manifest["files"].items()
+        if "kind" in noted
+    }
+    calibration = _read_arrow(path / _CALIBRATION)
+    histogram = Histogram(calibration["counts"].to_numpy(), calibration["pending"].to_numpy())
+    return ScorerSnapshot(manifest["next_sequence"], definition_hash, profiles, histogram)
+
+
+def _read_arrow(path: Path) -> pa.RecordBatch:
+    # Memory-mapped: restoring copies once, from the page cache into the scorer's own arrays.
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).get_batch(0)
+
+
+def _read_profiles(path: Path, population: dict[str, list[str]]) -> ProfileSnapshot:
+    batch = _read_arrow(path)
+    moments = _matrix(batch["moments"])
+    state = State(
+        moments.reshape(len(moments), -1, 3),
+        _matrix(batch["clocks"]),
+        _floats(population["current"]),
+        _floats(population["pending"]),
+    )
+    return ProfileSnapshot(_ids(batch["id"]), state)
+
+
+def _matrix(column: pa.FixedSizeListArray) -> Any:
+    return column.flatten().to_numpy().reshape(len(column), column.type.list_size)
+
+
+def _ids(column: pa.LargeBinaryArray) -> Ids:
+    _, offsets, data = column.buffers()
+    bounds: Ints = np.frombuffer(offsets, np.int64)[: len(column) + 1] if len(column) else np.zeros(1, np.int64)
+    content: Bytes = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    return Ids(content[: bounds[-1]], bounds)

@@ -1,0 +1,35 @@
+"""One way to compile the numeric kernels, so that all of them share the flags their exactness rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.int32]
+Hashes = npt.NDArray[np.uint64]
+Bytes = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def compiled(kernel: Kernel) -> Kernel:
+    """Compile `kernel` to machine code on first use, cached on disk, run without the GIL.
+
+    Fast math stays off: reordered sums would make a score depend on how rows were cut into batches.
+    A kernel calls only kernels of its own file, because the disk cache notices changes of that file alone.
+    """
+    return cast(Kernel, numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False)(kernel))
+
+
+def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a read-only view: Arrow buffers are read-only, and Numba compiles that as a type of its own."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,194 @@
+"""The composition root: builds an agent's parts from settings and a spec, and runs them together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from agent.budget import TokenBudget
+from agent.labels import Labeller
+from agent.ledger import Ledger
+from agent.llm_client import LlmClient
+from agent.local_llm import LocalLlm
+from agent.prompts import load_prompt
+from agent.triage import POLICIES, Triage
+from schemas.alert import ALERTS
+from schemas.contract import EventContract, load_contract
+from schemas.policy import load_policy
+from schemas.spec import AgentSpec
+from schemas.tables import (
+    AUDIT,
+    BATCHES,
+    DUPLICATES,
+    LEDGER,
+    MONITORING,
+    QUARANTINE,
+    transactions_schema,
+)
+from streaming.engine import Engine
+from streaming.lake import Lake, LakeTable
+from streaming.ledger import LakeLedger
+from streaming.pipeline import Pipeline, Step
+from streaming.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.rules import RuleSet
+from streaming.runner import StreamSettings, starting_offsets
+from streaming.scoring import Scorer
+from streaming.settings import Settings
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Seams for crash tests: called after each step, and before a publishing transaction commits."""
+
+    reached: Callable[[Step], None] = lambda _: None
+    before_commit: Callable[[Sequence[OutboxRecord]], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A started pipeline and what its query has to read."""
+
+    pipeline: Pipeline
+    stream: StreamSettings
+
+
+@contextmanager
+def model_client(settings: Settings, spec: AgentSpec, choice: str) -> Iterator[LlmClient | None]:
+    """Yield the client triage asks: a configured endpoint, the local model, or none.
+
+    Args:
+        choice: `auto` (the endpoint when the spec or the environment names one, else the local model),
+            `local` or `none`.
+    """
+    if choice == "none" or spec.llm.provider == "none":
+        yield None
+        return
+    base_url = spec.llm.base_url or settings.llm_base_url
+    key = settings.api_key(spec.llm.api_key_env)
+    if choice == "auto" and (base_url is not None or key is not None):
+        with LlmClient(spec.llm, base_url=base_url, api_key=key) as client:
+            yield client
+        return
+    with _local_model(settings) as url, LlmClient(spec.llm, base_url=url) as client:
+        yield client
+
+
+@contextmanager
+def open_agent(
+    settings: Settings,
+    spec: AgentSpec,
+    bootstrap: str,
+    client: LlmClient | None,
+    hooks: Hooks = Hooks(),  # noqa: B008 -- frozen and without state
+) -> Iterator[Agent]:
+    """Take an agent over: claim its tables, fence its predecessor, repair what is open, yield it started.
+
+    Raises:
+        ConfigurationError: spec, contract, policy, prompt or rules cannot be used.
+        FencedError: another driver is taking over at the same moment.
+    """
+    contract = load_contract(spec.data_sources.transactions.contract)
+    lake = Lake.open(settings.lake, spec, lake_schemas(contract), retention=spec.replay_horizon)
+    stream = stream_settings(settings, spec, bootstrap, lake.batches)
+    ledger = LakeLedger(lake.ledger, spec.name, _now)
+    budget = _budget(spec, lake.batches)
+
+    def engine_for(wanted: AgentSpec) -> Engine:
+        return build_engine(settings, wanted, contract, client, ledger, budget)
+
+    publisher = Publisher(
+        PublisherSettings(bootstrap, spec.alerts.topic, spec.name), before_commit=hooks.before_commit
+    )
+    pipeline = Pipeline(
+        engine=engine_for(spec),
+        engine_for=engine_for,
+        lake=lake,
+        publisher=publisher,
+        reached=hooks.reached,
+    )
+    with ExitStack() as stack:
+        stack.callback(pipeline.close)
+        pipeline.start()
+        yield Agent(pipeline, stream)
+
+
+def build_engine(
+    settings: Settings,
+    spec: AgentSpec,
+    contract: EventContract,
+    client: LlmClient | None,
+    ledger: Ledger,
+    budget: TokenBudget,
+) -> Engine:
+    """Build what decides under `spec`.
+
+    Raises:
+        ConfigurationError: a rule, prompt, policy or entity that cannot be used.
+    """
+    prompt = load_prompt(spec.llm.prompt)
+    policy = load_policy(spec.policy, POLICIES)
+    return Engine(
+        spec=spec,
+        contract=contract,
+        rules=RuleSet.compile(spec.rules, contract.arrow_schema()),
+        labeller=Labeller(spec.rules),
+        scorer=Scorer(spec, contract.entity_names),
+        triage=Triage(spec.llm, prompt, client, ledger, budget, policy),
+        checkpoints=settings.profiles / spec.name,
+        model=None if client is None else client.model,
+    )
+
+
+def lake_schemas(contract: EventContract) -> dict[str, object]:
+    """Return the Arrow schema of every table, by the field names of Lake."""
+    return {
+        "transactions": transactions_schema(contract.arrow_schema()),
+        "quarantine": QUARANTINE,
+        "duplicates": DUPLICATES,
+        "alerts": ALERTS,
+        "monitoring": MONITORING,
+        "audit": AUDIT,
+        "ledger": LEDGER,
+        "batches": BATCHES,
+    }
+
+
+def stream_settings(
+    settings: Settings, spec: AgentSpec, bootstrap: str, batches: LakeTable
+) -> StreamSettings:
+    """Decide what the query reads and from where.
+
+    Raises:
+        DataLossError: the checkpoint and the lake do not belong together.
+    """
+    source = spec.data_sources.transactions
+    checkpoint = settings.checkpoints / spec.name
+    frame = pl.from_arrow(batches.read("batch_id", 0).select(["query_id", "batch_id", "closed_at", "offsets"]))
+    assert isinstance(frame, pl.DataFrame)
+    closed = dict(frame.group_by("query_id").agg(pl.col("batch_id").max()).iter_rows())
+    newest = None if frame.height == 0 else frame.sort("closed_at")["offsets"][-1]
+    return StreamSettings(
+        bootstrap=bootstrap,
+        topic=source.topic,
+        checkpoint=checkpoint,
+        max_records=source.max_records_per_batch,
+        starting=starting_offsets(checkpoint, closed, newest, source.starting_offsets),
+    )
+
+
+def _budget(spec: AgentSpec, batches: LakeTable) -> TokenBudget:
+    budget = TokenBudget(spec.llm.budget.tokens_per_day)
+    today = _now().date()
+    midnight = int(datetime(today.year, today.month, today.day, tzinfo=UTC).timestamp() * 1_000_000)
+    rows = batches.read("closed_at", midnight)
+    used = sum(rows["input_tokens"].to_pylist()) + sum(rows["output_tokens"].to_pylist())
+    budget.restore(today, used)
+    return budget
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,165 @@
+"""Live progress: one refreshing line block on a terminal, JSON lines everywhere else."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from streaming.pipeline import ClosedBatch
+
+_WINDOW_SECONDS = 10.0
+_JSON_EVERY_SECONDS = 1.0
+
+
+@dataclass
+class Totals:
+    """What a run has done so far; rates over the last ten seconds."""
+
+    events: int = 0
+    events_per_s: float = 0.0
+    lag: int | None = None
+    quarantined: int = 0
+    duplicates: int = 0
+    alerts: int = 0
+    llm_alerts: int = 0
+    llm_calls: int = 0
+    tokens: int = 0
+    batches: int = 0
+    batch_seconds: float = 0.0
+
+
+class Progress(Protocol):
+    """Somewhere to show progress; a context manager."""
+
+    def __enter__(self) -> Progress:
+        """Start showing."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop showing."""
+
+    def batch(self, closed: ClosedBatch) -> None:
+        """Take in a closed batch."""
+
+    def lag(self, lag: int) -> None:
+        """Take in how many offsets are unread."""
+
+
+class _Counting:
+    def __init__(self) -> None:
+        self.totals = Totals()
+        self._recent: deque[tuple[float, int]] = deque()
+        self._lock = threading.Lock()
+
+    def batch(self, closed: ClosedBatch) -> None:
+        row, totals = closed.row, self.totals
+        with self._lock:
+            totals.events += row["read"]
+            totals.quarantined += row["quarantined"]
+            totals.duplicates += row["duplicates"]
+            totals.alerts += row["alerts"]
+            totals.llm_alerts += row["llm_alerts"]
+            totals.llm_calls += row["llm_calls"]
+            totals.tokens += row["input_tokens"] + row["output_tokens"]
+            totals.batches += 1
+            totals.batch_seconds = round(closed.seconds, 3)
+            self._note_rate(row["read"], closed.seconds)
+        self.show()
+
+    def lag(self, lag: int) -> None:
+        self.totals.lag = lag
+        self.show()
+
+    def show(self) -> None:
+        raise NotImplementedError
+
+    def _note_rate(self, events: int, seconds: float) -> None:
+        now = time.monotonic()
+        self._recent.append((now - seconds, events))
+        while self._recent[0][0] < now - _WINDOW_SECONDS and len(self._recent) > 1:
+            self._recent.popleft()
+        span = max(now - self._recent[0][0], 1e-6)
+        self.totals.events_per_s = round(sum(count for _, count in self._recent) / span, 1)
+
+
+class JsonProgress(_Counting):
+    """Writes the totals as one JSON object per line, at most once a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = 0.0
+
+    def __enter__(self) -> JsonProgress:
+        """Start showing."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the final totals."""
+        self._write()
+
+    def show(self) -> None:
+        """Write a line when the last one is a second old."""
+        if time.monotonic() - self._last >= _JSON_EVERY_SECONDS:
+            self._write()
+
+    def _write(self) -> None:
+        self._last = time.monotonic()
+        print(json.dumps({"progress": asdict(self.totals)}), flush=True)
+
+
+class TerminalProgress(_Counting):
+    """Redraws a small table in place."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._live = Live(self._table(), console=console, refresh_per_second=4)
+
+    def __enter__(self) -> TerminalProgress:
+        """Start drawing."""
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the last drawing on the screen."""
+        self.show()
+        self._live.stop()
+
+    def show(self) -> None:
+        """Redraw."""
+        self._live.update(self._table())
+
+    def _table(self) -> Table:
+        totals = self.totals
+        lag = "…" if totals.lag is None else f"{totals.lag:,}"
+        cells = {
+            "events": f"{totals.events:,}",
+            "events/s": f"{totals.events_per_s:,.0f}",
+            "lag": lag,
+            "quarantined": f"{totals.quarantined:,}",
+            "alerts": f"{totals.alerts:,}",
+            "by LLM": f"{totals.llm_alerts:,}",
+            "LLM calls": f"{totals.llm_calls:,}",
+            "tokens": f"{totals.tokens:,}",
+            "batch s": f"{totals.batch_seconds:.2f}",
+        }
+        table = Table(*cells, box=None, padding=(0, 2))
+        table.add_row(*cells.values())
+        return table
+
+
+def progress_display(*, as_json: bool) -> Progress:
+    """Return the display that fits where standard output goes."""
+    if as_json or not sys.stdout.isatty():
+        return JsonProgress()
+    return TerminalProgress(Console())

@@ -1,0 +1,82 @@
+"""What decides under one spec: contract, rules, labeller, scorer and triage, with the scorer's recovery."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.labels import Labeller
+from agent.triage import Triage
+from schemas.contract import EventContract
+from schemas.spec import AgentSpec
+from streaming import checkpoints
+from streaming.lake import LakeTable
+from streaming.rules import RuleSet
+from streaming.scoring import Scorer
+
+_FOLD_ROWS = 250_000
+
+
+@dataclass
+class Engine:
+    """All that turns stored transactions into alerts under one spec.
+
+    Attributes:
+        checkpoints: folder of profile checkpoints.
+        model: name of the model that triage asks, None on rules alone.
+    """
+
+    spec: AgentSpec
+    contract: EventContract
+    rules: RuleSet
+    labeller: Labeller
+    scorer: Scorer
+    triage: Triage
+    checkpoints: Path
+    model: str | None
+    _checkpointed: int = 0
+    _writing: threading.Thread | None = field(default=None, repr=False)
+
+    def pins(self) -> dict[str, Any]:
+        """Return everything a later attempt or a replay needs to decide the same way."""
+        return {
+            "spec": self.spec.model_dump(mode="json"),
+            "spec_digest": self.spec.digest,
+            "contract_digest": self.contract.digest,
+            "rules_version": self.rules.version,
+            "model": self.model,
+            "prompt": f"{self.spec.llm.prompt.id}/{self.spec.llm.prompt.version}",
+            "scoring": self.scorer.definition_hash,
+        }
+
+    def restore(self, transactions: LakeTable, next_sequence: int) -> None:
+        """Bring the profiles to just before `next_sequence`: newest checkpoint plus the rows stored since."""
+        if self.scorer.next_sequence == next_sequence:
+            return
+        self.scorer.load(self.checkpoints, through=next_sequence)
+        self._checkpointed = self.scorer.next_sequence
+        while self.scorer.next_sequence < next_sequence:
+            first = self.scorer.next_sequence
+            rows = transactions.read("sequence", first, min(first + _FOLD_ROWS, next_sequence))
+            self.scorer.fold(rows)
+
+    def checkpoint_if_due(self) -> None:
+        """Write a checkpoint in the background once enough rows were stored since the last."""
+        if self.scorer.next_sequence - self._checkpointed >= self.spec.profiles.checkpoint_rows:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Start writing a checkpoint of the profiles as they stand, unless one is being written."""
+        if self._writing is not None and self._writing.is_alive():
+            return
+        snapshot = self.scorer.snapshot()
+        self._checkpointed = self.scorer.next_sequence
+        self._writing = threading.Thread(target=checkpoints.write, args=(snapshot, self.checkpoints))
+        self._writing.start()
+
+    def close(self) -> None:
+        """Wait for a checkpoint that is being written."""
+        if self._writing is not None:
+            self._writing.join()

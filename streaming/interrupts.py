@@ -1,0 +1,36 @@
+"""Ctrl-C: the first lets the batch in hand finish, the second stops at once; nothing is lost either way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_INTERRUPTED = 130
+
+
+@contextmanager
+def stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` on the first SIGINT or SIGTERM, leave the process at once on the second.
+
+    Leaving at once is safe because every step of a batch is idempotent: the next run repairs what is open.
+    """
+
+    def handle(_: int, __: FrameType | None) -> None:
+        if stop.is_set():
+            sys.stderr.write("stopped at once; the next run finishes what is open\n")
+            sys.stderr.flush()
+            os._exit(_INTERRUPTED)
+        stop.set()
+        sys.stderr.write("finishing the batch in hand; press Ctrl-C again to stop at once\n")
+
+    previous = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)

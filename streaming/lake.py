@@ -1,0 +1,312 @@
+"""The project's one Delta writer: append-only tables, idempotent and fenced commits, ordered reads.
+
+Every commit carries two application transactions: the stream's `(app_id, batch_id)`, which makes a repeated
+append a no-op, and the agent's epoch, which makes a driver that has been superseded fail instead of writing.
+Both are checked and written through one loaded handle: Delta refuses a commit when another one with the same
+application id came between the handle's version and its own, and the check refuses everything older.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from schemas.errors import ConfigurationError, DataLossError, FencedError
+from schemas.spec import AgentSpec
+
+_TIDY_EVERY = 128
+_COMPACTED_BYTES = 16 * 1024 * 1024
+_STATISTICS_SLACK = 999  # Delta cuts timestamps in statistics to milliseconds
+_METADATA_KEY = "flagstream"
+_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Who writes: the stream's application id and the batch within it."""
+
+    app_id: str
+    batch_id: int
+
+
+class LakeTable:
+    """One append-only Delta table, held by one driver under one epoch.
+
+    Args:
+        path: the table's folder; created with `schema` when absent.
+        schema: Arrow schema; an existing table must have the same column names and types.
+        fence_id: application id under which epochs are recorded.
+        retention: how long versions stay readable.
+
+    Raises:
+        ConfigurationError: the table exists with another schema.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, fence_id: str, retention: timedelta) -> None:
+        self.path, self.schema = path, schema
+        self._fence_id, self._epoch, self._commits = fence_id, 0, 0
+        self._table = _open_or_create(path, schema, retention)
+        self._check_schema()
+
+    @property
+    def version(self) -> int:
+        """The version last seen or written by this handle."""
+        return self._table.version()
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch any driver has claimed on this table, as this handle sees it."""
+        return self._table.transaction_version(self._fence_id) or 0
+
+    def claim(self, epoch: int) -> None:
+        """Take the table over: from here on commits under a lower epoch fail.
+
+        Raises:
+            FencedError: another driver claimed this or a later epoch first.
+        """
+        self._reopen()
+        if self.epoch >= epoch:
+            raise FencedError(f"{self.path.name}: epoch {self.epoch} is already claimed")
+        self._epoch = epoch
+        self._commit_empty(self._properties(None, None))
+
+    def last_batch(self, app_id: str) -> int:
+        """Return the highest batch id committed by the stream `app_id`, −1 for none."""
+        version = self._table.transaction_version(app_id)
+        return -1 if version is None else version
+
+    def append(self, rows: pa.Table, stamp: Stamp, metadata: Mapping[str, Any] | None = None) -> bool:
+        """Commit `rows` once for this stamp; False when an earlier attempt already has.
+
+        Args:
+            rows: a table with exactly this table's columns; empty is allowed and still decides the stamp.
+            stamp: the stream and batch that the rows belong to.
+            metadata: JSON-serialisable facts to keep in the commit.
+
+        Raises:
+            FencedError: a later driver has claimed the table.
+        """
+        if self.epoch > self._epoch:
+            raise FencedError(f"{self.path.name}: a driver with epoch {self.epoch} has taken over")
+        if self.last_batch(stamp.app_id) >= stamp.batch_id:
+            return False
+        self._write(rows, self._properties(stamp, metadata))
+        self._commits += 1
+        return True
+
+    def metadata_of(self, query_id: str, batch_id: int, *, newest: int = 64) -> dict[str, Any]:
+        """Return the facts committed with a recent batch.
+
+        Raises:
+            DataLossError: none of the `newest` commits belongs to the batch.
+        """
+        for commit in self._table.history(newest):
+            kept = json.loads(commit.get(_METADATA_KEY, "{}"))
+            if kept.get("query_id") == query_id and kept.get("batch_id") == batch_id:
+                return cast("dict[str, Any]", kept)
+        raise DataLossError(f"{self.path.name}: batch {batch_id} of query {query_id} has no commit to read")
+
+    def newest_metadata(self) -> dict[str, Any] | None:
+        """Return the facts of the newest commit that carries any, None for a table without."""
+        for limit in (64, None):
+            for commit in self._table.history(limit):
+                if _METADATA_KEY in commit:
+                    return cast("dict[str, Any]", json.loads(commit[_METADATA_KEY]))
+        return None
+
+    def read(self, column: str, at_least: int, below: int | None = None) -> pa.Table:
+        """Return the rows with `at_least <= column < below`, sorted by `column`.
+
+        `column` holds integers or timestamps, the bounds are integers or microseconds since 1970 UTC. Files
+        are chosen by their recorded minimum and maximum, so a read near the end opens few of them.
+        """
+        files = self._files(column, at_least, below)
+        parts = [_select(pq.read_table(file), column, at_least, below) for file in files]
+        if not parts:
+            return self.schema.empty_table()
+        rows = pa.concat_tables(parts).select(self.schema.names).cast(self.schema)
+        return rows.sort_by(column)
+
+    def maximum(self, column: str) -> int | None:
+        """Return the largest value of a column by the files' statistics, None when the table is empty.
+
+        Timestamps come as microseconds since 1970 UTC, cut to the millisecond that statistics keep.
+        """
+        return max((high for _, _, high in self._ranges(column)), default=None)
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        actions = self._table.get_add_actions(flatten=True)
+        return sum(pa.table(actions)["num_records"].to_pylist())
+
+    def tidy(self) -> bool:
+        """Compact small files and reopen once every few commits; True when it did.
+
+        A handle kept for long slows down with every commit, and so does a table of many small files.
+        """
+        if self._commits < _TIDY_EVERY:
+            return False
+        self._commits = 0
+        try:
+            self._table.optimize.compact(
+                target_size=_COMPACTED_BYTES,
+                commit_properties=self._properties(None, None),
+                writer_properties=_WRITER,
+            )
+        except CommitFailedError as fault:
+            raise FencedError(f"{self.path.name}: {fault}") from None
+        self._reopen()
+        return True
+
+    def _properties(self, stamp: Stamp | None, metadata: Mapping[str, Any] | None) -> CommitProperties:
+        transactions = [Transaction(self._fence_id, self._epoch)]
+        if stamp is not None:
+            transactions.append(Transaction(stamp.app_id, stamp.batch_id))
+        custom = None if metadata is None else {_METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+        return CommitProperties(custom_metadata=custom, app_transactions=transactions)
+
+    def _write(self, rows: pa.Table, properties: CommitProperties) -> None:
+        if rows.num_rows == 0:
+            self._commit_empty(properties)
+            return
+        try:
+            write_deltalake(self._table, rows, mode="append", commit_properties=properties,
+                            writer_properties=_WRITER)
+        except CommitFailedError as fault:
+            raise FencedError(f"{self.path.name}: {fault}") from None
+
+    def _commit_empty(self, properties: CommitProperties) -> None:
+        try:
+            self._table.create_write_transaction(
+                [], "append", self._table.schema(), commit_properties=properties
+            )
+        except CommitFailedError as fault:
+            raise FencedError(f"{self.path.name}: {fault}") from None
+        self._table.update_incremental()
+
+    def _reopen(self) -> None:
+        self._table = DeltaTable(self.path)
+
+    def _check_schema(self) -> None:
+        found = pa.schema(self._table.schema().to_arrow())
+        have = {field.name: _plain(field.type) for field in found}
+        want = {field.name: _plain(field.type) for field in self.schema}
+        if have != want:
+            differing = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
+            raise ConfigurationError(
+                f"the table exists with other columns ({', '.join(differing)}); "
+                "give the agent a new name or other table names to start afresh",
+                where=str(self.path),
+            )
+
+    def _ranges(self, column: str) -> list[tuple[str, int, int]]:
+        actions = pa.table(self._table.get_add_actions(flatten=True))
+        low, high = f"min.{column}", f"max.{column}"
+        if actions.num_rows == 0 or low not in actions.column_names:
+            return []
+        bounds = [_as_integers(actions[name]).to_pylist() for name in (low, high)]
+        return list(zip(actions["path"].to_pylist(), *bounds, strict=True))
+
+    def _files(self, column: str, at_least: int, below: int | None) -> list[Path]:
+        return [
+            self.path / name
+            for name, low, high in self._ranges(column)
+            if high + _STATISTICS_SLACK >= at_least and (below is None or low < below)
+        ]
+
+
+@dataclass(frozen=True)
+class Lake:
+    """All tables of one agent, opened and claimed by one driver."""
+
+    transactions: LakeTable
+    quarantine: LakeTable
+    duplicates: LakeTable
+    alerts: LakeTable
+    monitoring: LakeTable
+    audit: LakeTable
+    ledger: LakeTable
+    batches: LakeTable
+
+    @classmethod
+    def open(
+        cls, folder: Path, spec: AgentSpec, schemas: Mapping[str, pa.Schema], *, retention: timedelta
+    ) -> Lake:
+        """Open or create every table of `spec` below `folder` and take all of them over.
+
+        Args:
+            schemas: Arrow schema by the field names of this class.
+            retention: how long table versions stay readable.
+
+        Raises:
+            FencedError: another driver is taking over at the same moment.
+        """
+        fence_id = f"{spec.name}/epoch"
+        names = spec.tables.model_dump()
+        tables = {
+            field: LakeTable(folder / names[field], schemas[field], fence_id, retention) for field in names
+        }
+        lake = cls(**tables)
+        epoch = 1 + max(table.epoch for table in tables.values())
+        for table in tables.values():
+            table.claim(epoch)
+        return lake
+
+    def tables(self) -> list[LakeTable]:
+        """Return every table."""
+        return [getattr(self, field.name) for field in dataclasses.fields(self)]
+
+    def tidy(self) -> None:
+        """Compact at most one table, so that no batch waits for more than one."""
+        for table in self.tables():
+            if table.tidy():
+                return
+
+
+def open_for_reading(path: Path) -> DeltaTable | None:
+    """Open a table to read without taking it over; None when it does not exist yet."""
+    try:
+        return DeltaTable(path)
+    except (TableNotFoundError, DeltaError, OSError):
+        return None
+
+
+def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> DeltaTable:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = f"interval {int(retention.total_seconds())} seconds"
+    DeltaTable.create(
+        path,
+        schema=schema,
+        mode="ignore",
+        configuration={"delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept},
+    )
+    return DeltaTable(path)
+
+
+def _plain(kind: pa.DataType) -> str:
+    return str(kind).replace("large_", "").replace("_view", "").replace("element", "item")
+
+
+def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_timestamp(values.type):
+        values = values.cast(pa.timestamp("us", tz="UTC"))
+    return values.cast(pa.int64())
+
+
+def _select(rows: pa.Table, column: str, at_least: int, below: int | None) -> pa.Table:
+    values = _as_integers(rows[column])
+    keep = pc.greater_equal(values, at_least)
+    if below is not None:
+        keep = pc.and_(keep, pc.less(values, below))
+    return rows.filter(keep)

@@ -1,0 +1,312 @@
+"""The batch protocol: eight numbered steps, each idempotent, so that a crash anywhere repairs itself.
+
+0 open · 1 take · 2 decode · 3 store · 4 score · 5 triage · 6 alert · 7 publish · 8 close
+
+The transactions commit of step 3 decides a batch. From there on a batch is finished from what Delta holds,
+by the same code, whether it was just stored or is found unfinished after a crash.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.alert import alert_documents
+from schemas.spec import AgentSpec
+from streaming.alerting import Alerted, build_alerts, flag
+from streaming.decode import decode
+from streaming.duplicates import Deduplicator
+from streaming.engine import Engine
+from streaming.lake import Lake, Stamp
+from streaming.publish import OutboxRecord, Publisher
+from streaming.scoring import ScoredBatch
+from streaming.store import BatchInHand, Decision, store
+
+Clock = Callable[[], datetime]
+
+
+class Step(StrEnum):
+    """The steps of the protocol, in order."""
+
+    OPEN = "open"
+    TAKE = "take"
+    DECODE = "decode"
+    STORE = "store"
+    SCORE = "score"
+    TRIAGE = "triage"
+    ALERT = "alert"
+    PUBLISH = "publish"
+    CLOSE = "close"
+
+
+@dataclass(frozen=True)
+class ClosedBatch:
+    """What a finished batch amounted to, as its row in `batches` says it."""
+
+    row: dict[str, Any]
+    seconds: float
+
+
+@dataclass
+class Progress:
+    """Where the stream stands: the next sequence and outbox numbers, the highest event time stored (µs)."""
+
+    next_sequence: int
+    next_outbox_seq: int
+    watermark_us: int
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent in each step of one batch; tells `reached` when a step is done."""
+
+    reached: Callable[[Step], None]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, step: Step) -> Iterator[None]:
+        """Time one step."""
+        begun = time.perf_counter()
+        yield
+        self.seconds[step] = round(time.perf_counter() - begun, 6)
+        self.reached(step)
+
+
+class Pipeline:
+    """Runs batches through the eight steps and finishes what a crash left open.
+
+    Args:
+        engine: what decides under the spec in force: contract, rules, scorer, triage.
+        engine_for: builds the engine of another spec, for a batch pinned to it.
+        lake: the tables, claimed by this driver.
+        publisher: the alerts lane, opened by `start`.
+        clock: current time; a batch's own time is read once and pinned.
+        reached: called after each step; crash tests inject a kill here.
+
+    A pipeline that raised is not to be used again: build a new one, whose `start` repairs the rest.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        engine_for: Callable[[AgentSpec], Engine],
+        lake: Lake,
+        publisher: Publisher,
+        clock: Clock = lambda: datetime.now(UTC),
+        reached: Callable[[Step], None] = lambda _: None,
+    ) -> None:
+        self._engine, self._engine_for = engine, engine_for
+        self._lake, self._publisher = lake, publisher
+        self._clock, self._reached = clock, reached
+        self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
+        self._progress = Progress(0, 0, 0)
+
+    @property
+    def progress(self) -> Progress:
+        """Where the stream stands."""
+        return self._progress
+
+    def start(self) -> None:
+        """Fence predecessors, finish the batch a crash left open, restore state, publish what is pending."""
+        newest = self._newest_decision()
+        if newest is not None:
+            self._progress.next_sequence = newest.next_sequence
+            self._progress.watermark_us = newest.watermark_us
+        self._progress.next_outbox_seq = _after(self._lake.alerts.maximum("outbox_seq"))
+        self._publisher.open(self._progress.next_outbox_seq)
+        if newest is not None and not self._is_closed(newest):
+            self._finish_from_delta(newest)
+        self._engine.restore(self._lake.transactions, self._progress.next_sequence)
+        self._restore_duplicates()
+        self._publish()
+
+    def process(
+        self,
+        take: Callable[[], pa.Table],
+        query_id: str,
+        batch_id: int,
+        offsets: Callable[[], dict[str, dict[str, int]]],
+    ) -> ClosedBatch | None:
+        """Run one micro-batch through the protocol; None when it was closed before.
+
+        Args:
+            take: collects the micro-batch: key, value, topic, partition, offset, timestamp.
+            query_id: Spark's id of the query, which names the stream.
+            batch_id: Spark's number of the batch within it.
+            offsets: end offsets planned for the batch.
+        """
+        watch = Stopwatch(self._reached)
+        with watch.step(Step.OPEN):
+            stamp = Stamp(f"{self._engine.spec.name}/{query_id}", batch_id)
+            if self._lake.batches.last_batch(stamp.app_id) >= batch_id:
+                return None
+            opened_at = self._clock()
+        with watch.step(Step.TAKE):
+            records = take()
+        with watch.step(Step.DECODE):
+            decoded = decode(records, self._engine.contract)
+        with watch.step(Step.STORE):
+            batch = BatchInHand(
+                stamp=stamp,
+                read=records.num_rows,
+                query_id=query_id,
+                opened_at=opened_at,
+                first_sequence=self._progress.next_sequence,
+                watermark_us=self._progress.watermark_us,
+                offsets=offsets(),
+                pins=self._engine.pins(),
+            )
+            decision, rows = store(self._lake, batch, decoded.valid, decoded.rejected, self._duplicates)
+        closed = self._complete(self._engine, decision, rows, watch)
+        self._duplicates.commit()
+        self._engine.checkpoint_if_due()
+        self._lake.tidy()
+        return closed
+
+    def close(self) -> None:
+        """Write what is left of checkpoints and let go of the broker and the model."""
+        self._engine.close()
+        self._publisher.close()
+
+    def _complete(
+        self, engine: Engine, decision: Decision, rows: pa.Table, watch: Stopwatch
+    ) -> ClosedBatch:
+        """Steps 4 to 8 over the stored rows of a decided batch."""
+        with watch.step(Step.SCORE):
+            scored = engine.scorer.score(rows)
+        alerted = self._alert(engine, decision, rows, scored, watch)
+        with watch.step(Step.PUBLISH):
+            self._publish()
+        with watch.step(Step.CLOSE):
+            row = self._close(engine, decision, scored, alerted, watch)
+        return ClosedBatch(row, sum(watch.seconds.values()))
+
+    def _alert(
+        self, engine: Engine, decision: Decision, rows: pa.Table, scored: ScoredBatch, watch: Stopwatch
+    ) -> Alerted:
+        stamp = self._stamp(decision)
+        if self._lake.alerts.last_batch(stamp.app_id) >= stamp.batch_id:
+            return Alerted(**self._lake.alerts.metadata_of(decision.query_id, decision.batch_id)["alerted"])
+        with watch.step(Step.TRIAGE):
+            flagged = flag(engine, rows, scored)
+            result = engine.triage.classify(flagged.rows)
+        with watch.step(Step.ALERT):
+            alerted = Alerted.of(result)
+            if flagged.rows:
+                first = self._progress.next_outbox_seq
+                table = build_alerts(engine, decision, flagged, scored, result, first)
+                self._append_alerts(decision, table, alerted)
+        return alerted
+
+    def _append_alerts(self, decision: Decision, table: pa.Table, alerted: Alerted) -> None:
+        marks = {"query_id": decision.query_id, "batch_id": decision.batch_id}
+        metadata = {**marks, "alerted": alerted.to_metadata()}
+        self._lake.alerts.append(table, self._stamp(decision), metadata)
+        self._progress.next_outbox_seq += table.num_rows
+
+    def _publish(self) -> None:
+        """Send everything after the marker, read back from Delta in outbox order."""
+        if self._publisher.marker >= self._progress.next_outbox_seq:
+            return
+        pending = self._lake.alerts.read("outbox_seq", self._publisher.marker)
+        numbers, keys = pending["outbox_seq"].to_pylist(), pending["transaction_id"].to_pylist()
+        self._publisher.publish(
+            OutboxRecord(number, key.encode(), document)
+            for number, key, document in zip(numbers, keys, alert_documents(pending), strict=True)
+        )
+
+    def _close(
+        self,
+        engine: Engine,
+        decision: Decision,
+        scored: ScoredBatch,
+        alerted: Alerted,
+        watch: Stopwatch,
+    ) -> dict[str, Any]:
+        stamp, now = self._stamp(decision), self._clock()
+        marks = {"query_id": decision.query_id, "batch_id": decision.batch_id}
+        roll_up = {
+            **marks,
+            "at": now,
+            "alert": alerted.alerts > 0,
+            "count": alerted.alerts,
+            "status": alerted.status,
+        }
+        self._lake.monitoring.append(_one(roll_up, self._lake.monitoring.schema), stamp)
+        event = {**marks, "at": now, "event": "batch_closed", "detail": json.dumps(alerted.to_metadata())}
+        self._lake.audit.append(_one(event, self._lake.audit.schema), stamp)
+        row = self._batch_row(decision, scored, alerted, now, watch)
+        self._lake.batches.append(_one(row, self._lake.batches.schema), stamp)
+        engine.scorer.commit(scored)
+        self._progress.next_sequence = decision.next_sequence
+        self._progress.watermark_us = decision.watermark_us
+        return row
+
+    def _batch_row(
+        self, decision: Decision, scored: ScoredBatch, alerted: Alerted, now: datetime, watch: Stopwatch
+    ) -> dict[str, Any]:
+        versions = {table.path.name: table.version for table in self._lake.tables()}
+        return {
+            "query_id": decision.query_id,
+            "batch_id": decision.batch_id,
+            "opened_at": datetime.fromtimestamp(decision.opened_at / 1_000_000, UTC),
+            "closed_at": now,
+            "first_sequence": decision.first_sequence,
+            "next_sequence": decision.next_sequence,
+            "next_outbox_seq": self._progress.next_outbox_seq,
+            "read": decision.read,
+            "stored": decision.stored,
+            "quarantined": decision.quarantined,
+            "duplicates": decision.duplicates,
+            "late": int(scored.late.sum()),
+            **alerted.to_metadata(),
+            "offsets": json.dumps(decision.offsets, sort_keys=True),
+            "pins": json.dumps(decision.pins, sort_keys=True),
+            "versions": json.dumps(versions, sort_keys=True),
+            "durations": json.dumps(watch.seconds),
+        }
+
+    def _stamp(self, decision: Decision) -> Stamp:
+        return Stamp(f"{self._engine.spec.name}/{decision.query_id}", decision.batch_id)
+
+    def _newest_decision(self) -> Decision | None:
+        kept = self._lake.transactions.newest_metadata()
+        return None if kept is None else Decision.from_metadata(kept)
+
+    def _is_closed(self, decision: Decision) -> bool:
+        stamp = self._stamp(decision)
+        return self._lake.batches.last_batch(stamp.app_id) >= stamp.batch_id
+
+    def _finish_from_delta(self, decision: Decision) -> None:
+        """Finish a decided batch under the pins of its first attempt, whatever is in force now."""
+        pinned = AgentSpec.model_validate(decision.pins["spec"])
+        same = pinned.digest == self._engine.spec.digest
+        engine = self._engine if same else self._engine_for(pinned)
+        engine.restore(self._lake.transactions, decision.first_sequence)
+        rows = self._lake.transactions.read("sequence", decision.first_sequence, decision.next_sequence)
+        self._complete(engine, decision, rows, Stopwatch(self._reached))
+        if not same:
+            engine.close()
+
+    def _restore_duplicates(self) -> None:
+        """Redeliveries may carry older timestamps, so two horizons back are read."""
+        newest = self._lake.transactions.maximum("kafka_timestamp") or 0
+        horizon = self._engine.contract.duplicates.horizon / timedelta(microseconds=1)
+        self._duplicates.restore(self._lake.transactions.read("kafka_timestamp", newest - 2 * int(horizon)))
+
+
+def _after(number: int | None) -> int:
+    return 0 if number is None else number + 1
+
+
+def _one(row: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist([row], schema=schema)

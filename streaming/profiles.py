@@ -1,0 +1,205 @@
+"""What is remembered about each entity of one kind, and about that kind as a whole.
+
+An entity's profile holds, per horizon tau, the count n of its transactions and the sums s1, s2 of their
+log-amounts and squared log-amounts, each weighed by exp(-age / tau); at a steady rate n is the number of
+transactions in one horizon. Features of a row are taken from the profile as it stood just before that
+row. Statistics of the whole kind move forward only where `sequence` is a multiple of `block_rows`, so
+nothing depends on how a stream of rows was cut into batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from streaming.compilation import Floats, Ints
+from streaming.entity_index import EncodedColumn, EntityIndex, Ids
+from streaming.profile_kernels import (
+    POPULATION_WIDTH,
+    Blocks,
+    Features,
+    Rows,
+    State,
+    fold,
+    gather,
+    scatter,
+)
+
+_LEAST_VARIANCE = 1e-4
+_RESIDUAL_PRIOR = 16.0
+
+
+@dataclass(frozen=True)
+class Population:
+    """A kind of entities as a whole, one value per block.
+
+    Attributes:
+        horizons: float64[horizons], seconds, ascending.
+        weights: float64[blocks], decayed number of transactions; 0 in a cold start.
+        means, variances: of all log-amounts.
+        within: variance of log-amounts around their own entity's mean.
+        rates: transactions per second of one entity, from the gaps between its transactions; 0 if unknown.
+        first_seen: share of transactions whose entity was new, with add-one smoothing.
+    """
+
+    horizons: Floats
+    weights: Floats
+    means: Floats
+    variances: Floats
+    within: Floats
+    rates: Floats
+    first_seen: Floats
+
+
+@dataclass(frozen=True)
+class Advance:
+    """Features of one batch and the state it leads to, not yet part of the profiles."""
+
+    features: Features
+    population: Population
+    encoded: EncodedColumn
+    slots: Ints
+    state: State
+
+
+@dataclass(frozen=True)
+class ProfileSnapshot:
+    """Everything remembered about one kind at one moment; its arrays are never changed."""
+
+    ids: Ids
+    state: State
+
+
+@dataclass(frozen=True)
+class EntityProfile:
+    """One entity, for people: decayed counts and geometric mean amount per horizon (seconds)."""
+
+    horizons: tuple[float, ...]
+    counts: tuple[float, ...]
+    usual_amounts: tuple[float, ...]
+    first_time: int
+    last_time: int
+    total: int
+
+
+def _empty_features(rows: int, horizons: int, blocks: int) -> Features:
+    return Features(
+        counts=np.empty((rows, horizons)),
+        sums=np.empty(rows),
+        squares=np.empty(rows),
+        exposures=np.empty(rows),
+        late=np.empty(rows, np.bool_),
+        populations=np.empty((blocks, POPULATION_WIDTH)),
+    )
+
+
+def population_of(statistics: Floats, horizons: Floats) -> Population:
+    """Turn raw sums, float64[blocks, 8], into what the detectors use."""
+    rows, total, squares, gaps, seconds, fresh, residuals, residual_squares = statistics.T
+    counted = np.maximum(rows, 1.0)
+    means = total / counted
+    variances = np.maximum(squares / counted - means * means, _LEAST_VARIANCE)
+    prior = _RESIDUAL_PRIOR
+    within = (residual_squares + prior * variances) / (residuals + prior)
+    return Population(
+        horizons=horizons,
+        weights=np.ascontiguousarray(rows),
+        means=means,
+        variances=variances,
+        within=np.clip(within, _LEAST_VARIANCE, variances),
+        rates=gaps / np.maximum(seconds, np.maximum(gaps, 1.0) * 1e-6),
+        first_seen=(fresh + 1.0) / (rows + 2.0),
+    )
+
+
+class Profiles:
+    """All profiles of one kind of entities.
+
+    Args:
+        horizons: ascending, in seconds.
+        block_rows: rows per block.
+        block_decay: what one block leaves of the population statistics before it.
+    """
+
+    def __init__(self, horizons: tuple[float, ...], block_rows: int, block_decay: float) -> None:
+        self._horizons = np.array(horizons, dtype=np.float64)
+        self._block_rows, self._block_decay = block_rows, block_decay
+        self._index = EntityIndex()
+        self._state = _blank_state(0, len(horizons))
+
+    def __len__(self) -> int:
+        """Return the number of entities seen so far."""
+        return len(self._index)
+
+    def advance(self, column: pa.ChunkedArray, times: Ints, logs: Floats, first_sequence: int) -> Advance:
+        """Work out features and the next state for one batch, leaving the profiles as they are.
+
+        Args:
+            column: entity id of each row.
+            times: int64[n], event time in microseconds since 1970, read-only.
+            logs: float64[n] from log_amounts.
+            first_sequence: `sequence` of the first row.
+        """
+        encoded = self._index.encode(column)
+        slots = self._index.find(encoded)
+        moments, clocks = gather(self._state, slots, len(self._horizons))
+        state = State(moments, clocks, self._state.population.copy(), self._state.pending.copy())
+        blocks = Blocks(first_sequence, self._block_rows, self._block_decay)
+        features = _empty_features(len(times), len(self._horizons), blocks.count(len(times)))
+        fold(blocks, Rows(encoded.codes, times, logs), state, features, self._horizons)
+        return Advance(features, population_of(features.populations, self._horizons), encoded, slots, state)
+
+    def commit(self, advance: Advance) -> None:
+        """Make the state that advance() worked out the current one."""
+        slots = advance.slots
+        new = np.flatnonzero(slots < 0)
+        placed = slots.copy()
+        placed[new] = np.arange(len(self), len(self) + len(new))
+        self._index.insert(advance.encoded, new)
+        self._reserve(len(self))
+        scatter(advance.state, placed, self._state)
+        self._state = self._state._replace(
+            population=advance.state.population.copy(), pending=advance.state.pending.copy()
+        )
+
+    def snapshot(self) -> ProfileSnapshot:
+        """Return a copy that later commits leave alone."""
+        known = len(self)
+        moments, clocks, population, pending = self._state
+        state = State(moments[:known].copy(), clocks[:known].copy(), population.copy(), pending.copy())
+        return ProfileSnapshot(self._index.ids(), state)
+
+    def restore(self, snapshot: ProfileSnapshot) -> None:
+        """Continue from a snapshot; the snapshot itself stays as it is."""
+        self._index.restore(snapshot.ids)
+        self._state = State(*(np.array(part) for part in snapshot.state))
+
+    def find(self, entity: str) -> EntityProfile | None:
+        """Return what is remembered about one entity, as of its last transaction."""
+        slot = int(self._index.find(self._index.encode(pa.array([entity], pa.large_string())))[0])
+        if slot < 0:
+            return None
+        counts, sums, _ = self._state.moments[slot].T
+        last, first, total = (int(part) for part in self._state.clocks[slot])
+        usual = np.expm1(sums / np.maximum(counts, np.finfo(np.float64).tiny))
+        return EntityProfile(
+            tuple(self._horizons.tolist()), tuple(counts.tolist()), tuple(usual.tolist()), first, last, total
+        )
+
+    def _reserve(self, count: int) -> None:
+        moments, clocks, _, _ = self._state
+        if count > len(moments):
+            larger = _blank_state(max(count, 2 * len(moments)), len(self._horizons))
+            larger.moments[: len(moments)], larger.clocks[: len(moments)] = moments, clocks
+            self._state = larger
+
+
+def _blank_state(entities: int, horizons: int) -> State:
+    return State(
+        np.zeros((entities, horizons, 3)),
+        np.zeros((entities, 3), np.int64),
+        np.zeros(POPULATION_WIDTH),
+        np.zeros(POPULATION_WIDTH),
+    )

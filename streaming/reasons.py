@@ -1,0 +1,79 @@
+"""Puts a row's contributions into sentences with numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+from streaming.detectors import AMOUNT, NOVELTY, RATE, Evidence
+
+_UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
+_SMALLEST_SHOWN = 0.005
+
+
+class Reason(NamedTuple):
+    """One share of a score: `name` is detector.entity, `contribution` its part of the log-odds."""
+
+    name: str
+    contribution: float
+    sentence: str
+
+
+class Payment(NamedTuple):
+    """What a sentence needs of the transaction itself; `longest` is the longest horizon in seconds."""
+
+    amount: float
+    currency: str
+    longest: float
+
+
+@cache
+def duration_text(seconds: float) -> str:
+    """Write seconds in the largest unit that divides them: `30 days`, `1 hour`, `90 seconds`."""
+    for size, unit in _UNITS:
+        if seconds % size == 0:
+            return f"{seconds / size:.0f} {unit}{'' if seconds == size else 's'}"
+    return f"{seconds:g} seconds"
+
+
+def sentence(detector: str, entity: str, payment: Payment, seen: Evidence) -> str:
+    """Say in one sentence what the detector saw."""
+    return _SENTENCES[detector](entity, payment, seen)
+
+
+def _money(amount: float, payment: Payment) -> str:
+    return f"{amount:.2f} {payment.currency}".rstrip()
+
+
+def _times(count: float) -> str:
+    return f"{count:.0f} payment{'' if 0.5 <= count < 1.5 else 's'}"  # noqa: PLR2004 - what rounds to one
+
+
+def _amount_sentence(entity: str, payment: Payment, seen: Evidence) -> str:
+    amount, usual = _money(payment.amount, payment), _money(seen.usual, payment)
+    ratio = f"{payment.amount / seen.usual:.1f}×" if seen.usual >= _SMALLEST_SHOWN else "far above"
+    if seen.count <= 0.0:
+        return f"{amount} is {ratio} the {usual} usual for a new {entity}"
+    return (
+        f"{amount} is {ratio} this {entity}'s usual {usual} "
+        f"({_times(seen.count)} in {duration_text(payment.longest)})"
+    )
+
+
+def _rate_sentence(entity: str, payment: Payment, seen: Evidence) -> str:
+    return (
+        f"{_times(seen.recent)} of this {entity} in the last {duration_text(seen.horizon)} "
+        f"before this one where {seen.expected:.2g} would be usual"
+    )
+
+
+def _novelty_sentence(entity: str, payment: Payment, seen: Evidence) -> str:
+    return f"first payment of this {entity}; 1 in {seen.one_in:.0f} payments comes from a new one"
+
+
+_SENTENCES: dict[str, Callable[[str, Payment, Evidence], str]] = {
+    AMOUNT: _amount_sentence,
+    RATE: _rate_sentence,
+    NOVELTY: _novelty_sentence,
+}

@@ -1,0 +1,151 @@
+"""Compares what was read, what is stored, and what a consumer of the alerts topic can see."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+from deltalake import DeltaTable
+
+from schemas.spec import AgentSpec
+from streaming.lake import open_for_reading
+from streaming.topic import committed_messages
+
+AlertKey = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """Counts and differences; all of `missing`, `doubled`, `unknown` and `unbalanced` must be 0.
+
+    Attributes:
+        read: records read by closed batches.
+        transactions: rows in `transactions`.
+        quarantined: rows in `quarantine`.
+        duplicates: rows in `duplicates`.
+        unbalanced_batches: closed batches where read ≠ stored + quarantined + duplicates.
+        uncounted_rows: difference between the tables' rows and the sums in `batches`.
+        sequence_faults: gaps or repetitions in `sequence`.
+        repeated_transactions: transaction ids stored twice within the duplicate horizon.
+        alerts_in_delta: rows in `alerts`.
+        alerts_on_kafka: committed messages on the alerts topic.
+        missing_on_kafka: alerts in Delta that no consumer can see.
+        doubled_on_kafka: messages beyond the first for one alert and revision.
+        unknown_on_kafka: messages without an alert in Delta.
+        doubled_in_delta: rows beyond the first for one alert and revision.
+    """
+
+    read: int
+    transactions: int
+    quarantined: int
+    duplicates: int
+    unbalanced_batches: int
+    uncounted_rows: int
+    sequence_faults: int
+    repeated_transactions: int
+    alerts_in_delta: int
+    alerts_on_kafka: int
+    missing_on_kafka: int
+    doubled_on_kafka: int
+    unknown_on_kafka: int
+    doubled_in_delta: int
+
+    @property
+    def differences(self) -> int:
+        """Number of records that do not agree."""
+        return (
+            self.unbalanced_batches
+            + self.uncounted_rows
+            + self.sequence_faults
+            + self.repeated_transactions
+            + self.missing_on_kafka
+            + self.doubled_on_kafka
+            + self.unknown_on_kafka
+            + self.doubled_in_delta
+        )
+
+    def to_json(self) -> str:
+        """Return the figures and the number of differences as one JSON object."""
+        return json.dumps({**asdict(self), "differences": self.differences})
+
+
+def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -> Reconciliation:
+    """Compare the lake with itself and with the alerts topic.
+
+    Args:
+        lake: folder of the tables.
+        horizon: the contract's duplicate horizon.
+
+    Raises:
+        RetryableError: the broker does not answer.
+    """
+    tables = spec.tables
+    batches = _frame(lake / tables.batches, ["read", "stored", "quarantined", "duplicates"])
+    transactions = _frame(lake / tables.transactions, ["sequence", "transaction_id", "kafka_timestamp"])
+    quarantined = _frame(lake / tables.quarantine, ["offset"]).height
+    duplicates = _frame(lake / tables.duplicates, ["offset"]).height
+    sums = {name: int(batches[name].sum()) if batches.height else 0 for name in batches.columns}
+    balanced = batches["read"] == batches["stored"] + batches["quarantined"] + batches["duplicates"]
+    stored = Counter(_alert_keys(lake / tables.alerts))
+    sent = Counter(_sent_keys(bootstrap, spec.alerts.topic))
+    return Reconciliation(
+        read=sums["read"],
+        transactions=transactions.height,
+        quarantined=quarantined,
+        duplicates=duplicates,
+        unbalanced_batches=int((~balanced).sum()),
+        uncounted_rows=abs(transactions.height - sums["stored"])
+        + abs(quarantined - sums["quarantined"])
+        + abs(duplicates - sums["duplicates"]),
+        sequence_faults=_sequence_faults(transactions["sequence"]),
+        repeated_transactions=_repeated(transactions, horizon),
+        alerts_in_delta=stored.total(),
+        alerts_on_kafka=sent.total(),
+        missing_on_kafka=len(stored.keys() - sent.keys()),
+        doubled_on_kafka=_beyond_first(sent),
+        unknown_on_kafka=len(sent.keys() - stored.keys()),
+        doubled_in_delta=_beyond_first(stored),
+    )
+
+
+def _frame(path: Path, columns: list[str]) -> pl.DataFrame:
+    table: DeltaTable | None = open_for_reading(path)
+    if table is None:
+        return pl.DataFrame({name: pl.Series(name, [], pl.Int64) for name in columns})
+    frame = pl.from_arrow(table.to_pyarrow_table(columns=columns))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _alert_keys(path: Path) -> Iterable[AlertKey]:
+    return _frame(path, ["alert_id", "revision"]).iter_rows()  # type: ignore[return-value]  # two columns
+
+
+def _sent_keys(bootstrap: str, topic: str) -> Iterable[AlertKey]:
+    for message in committed_messages(bootstrap, topic):
+        alert = json.loads(message.value() or b"{}")
+        yield str(alert.get("alert_id")), int(alert.get("revision", 0))
+
+
+def _sequence_faults(sequence: pl.Series) -> int:
+    if sequence.len() == 0:
+        return 0
+    present = sequence.n_unique()
+    gaps = int(sequence.max()) + 1 - present  # type: ignore[arg-type]  # integer column
+    return gaps + sequence.len() - present
+
+
+def _repeated(transactions: pl.DataFrame, horizon: timedelta) -> int:
+    repeated = transactions.filter(pl.col("transaction_id").is_duplicated())
+    apart = pl.col("kafka_timestamp").diff().over("transaction_id")
+    near = repeated.sort("kafka_timestamp").filter(apart <= horizon)
+    return near.height
+
+
+def _beyond_first(keys: Counter[AlertKey]) -> int:
+    return keys.total() - len(keys)

@@ -1,0 +1,321 @@
+"""Scores transactions: profiles, detectors and calibration in one pass over a batch.
+
+score() works on copies of what it touches, so an attempt that fails leaves everything as it was; commit()
+makes the result current. The same rows in the same order give the same bits however they are cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.errors import ConfigurationError, DataLossError, nearest
+from schemas.spec import AgentSpec
+from streaming import checkpoints
+from streaming.calibration import Calibration, Histogram
+from streaming.checkpoints import ScorerSnapshot, Skipped
+from streaming.compilation import Flags, Floats, Ints, read_only
+from streaming.detectors import DETECTORS, Evidence, Lookout, evidence, look, surprises
+from streaming.profile_kernels import log_amounts
+from streaming.profiles import Advance, EntityProfile, Profiles
+from streaming.reasons import Payment, Reason, sentence
+
+_ALGORITHM = 1
+_HALF_LIFE_ROWS = 65_536
+_ROWS_WORTH_THREADS = 4096
+
+_Look = tuple[Advance, Lookout, Floats]
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """Scores of one batch, and the state that committing it leads to.
+
+    Attributes:
+        first_sequence: `sequence` of the first row.
+        score: float64[n] in (0, 1); 0.99 means about 1 in 100 transactions score that high.
+        log_odds: float64[n], ln(score / (1 - score)) = base + sum of contributions, within 1e-9.
+        base: float64[n], log-odds of a transaction that does not surprise at all.
+        contributions: float64[n, reasons], each ≥ 0.
+        reason_names: `detector.entity` per column of contributions.
+        late: bool[n], one of the row's entities has already had a later transaction.
+    """
+
+    first_sequence: int
+    score: Floats
+    log_odds: Floats
+    base: Floats
+    contributions: Floats
+    reason_names: tuple[str, ...]
+    late: Flags
+    _payment_columns: pa.Table
+    _lookouts: tuple[Lookout, ...]
+    _advances: tuple[Advance, ...]
+    _histogram: Histogram
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.score)
+
+    def reasons(self, row: int) -> list[Reason]:
+        """Return the reasons of one row; for many rows reasons_of is faster."""
+        return self.reasons_of(np.array([row], np.int64))[0]
+
+    def reasons_of(self, rows: Ints) -> list[list[Reason]]:
+        """Return each row's reasons, largest contribution first, zero ones left out.
+
+        Args:
+            rows: int64[m], positions within the batch.
+        """
+        numbers = [evidence(seen, rows) for seen in self._lookouts]
+        payments, parts = self._payments(rows), self.contributions[rows].tolist()
+        return [
+            self._reasons(payments[place], parts[place], [kind[place] for kind in numbers])
+            for place in range(len(rows))
+        ]
+
+    def _reasons(self, payment: Payment, parts: list[float], seen: list[Evidence]) -> list[Reason]:
+        per_kind = len(parts) // len(seen) if seen else 1
+        found = []
+        for column in sorted(range(len(parts)), key=parts.__getitem__, reverse=True):
+            if parts[column] > 0.0:
+                name = self.reason_names[column]
+                detector, entity = name.split(".", 1)
+                text = sentence(detector, entity, payment, seen[column // per_kind])
+                found.append(Reason(name, parts[column], text))
+        return found
+
+    def _payments(self, rows: Ints) -> list[Payment]:
+        longest = float(self._lookouts[0].horizons[-1]) if self._lookouts else 0.0
+        chosen = self._payment_columns.take(pa.array(rows))
+        amounts, currencies = (column.to_pylist() for column in chosen.columns)
+        return [
+            Payment(amount or 0.0, currency or "", longest)
+            for amount, currency in zip(amounts, currencies, strict=True)
+        ]
+
+
+class Scorer:
+    """All state that scores depend on: profiles per kind of entities, populations, calibration.
+
+    One thread calls score, commit, fold, snapshot and restore; a snapshot may be written by another.
+
+    Args:
+        spec: profiles and detectors are used; threshold, rules and LLM do not matter here.
+        entities: the contract's entity columns; `spec.profiles.entities` chooses among them.
+
+    Raises:
+        ConfigurationError: the spec names an entity that the contract lacks.
+    """
+
+    def __init__(self, spec: AgentSpec, entities: tuple[str, ...]) -> None:
+        self._spec = spec
+        self._entities = _chosen_entities(spec, entities)
+        self._weights = {name: getattr(spec.detectors, name) for name in DETECTORS}
+        self._detectors = tuple(name for name in DETECTORS if self._weights[name].enabled)
+        self._factors = np.array([self._weights[name].weight for name in self._detectors])
+        self._block_rows = spec.profiles.block_rows
+        horizons = tuple(horizon.total_seconds() for horizon in spec.profiles.horizons)
+        decay = 0.5 ** (self._block_rows / _HALF_LIFE_ROWS)
+        self._profiles = {name: Profiles(horizons, self._block_rows, decay) for name in self._entities}
+        scale = float(self._factors.mean()) if self._detectors else 1.0
+        self._calibration = Calibration(len(self.reason_names), scale, self._block_rows, decay)
+        self._next_sequence = 0
+        self.definition_hash = _hash_definition(spec, self._entities)
+        self._threads = ThreadPoolExecutor(max(len(self._entities), 1), thread_name_prefix="profiles")
+
+    @property
+    def next_sequence(self) -> int:
+        """`sequence` of the next row to be scored."""
+        return self._next_sequence
+
+    @property
+    def reason_names(self) -> tuple[str, ...]:
+        """`detector.entity` per column of contributions."""
+        return tuple(f"{detector}.{entity}" for entity in self._entities for detector in self._detectors)
+
+    def score(self, transactions: pa.Table) -> ScoredBatch:
+        """Score rows that follow the last committed ones, leaving all state as it is.
+
+        Args:
+            transactions: rows in `sequence` order with sequence, event_time, amount, currency and the
+                entity columns; others are ignored.
+
+        Raises:
+            DataLossError: the rows are not those from next_sequence on, without a gap.
+        """
+        return self._score(transactions, explain=True)
+
+    def commit(self, scored: ScoredBatch) -> None:
+        """Make the state after `scored` the current one.
+
+        Raises:
+            DataLossError: `scored` does not start at next_sequence, so it was scored from another state.
+        """
+        if scored.first_sequence != self._next_sequence:
+            raise DataLossError(
+                f"scored from sequence {scored.first_sequence}, but {self._next_sequence} is next"
+            )
+        for profiles, advance in zip(self._profiles.values(), scored._advances, strict=True):
+            profiles.commit(advance)
+        self._calibration.histogram = scored._histogram
+        self._next_sequence += len(scored)
+
+    def fold(self, transactions: pa.Table) -> None:
+        """Advance all state past rows that need no scores any more, as recovery does; see score()."""
+        self.commit(self._score(transactions, explain=False))
+
+    def profile(self, kind: str, entity: str) -> EntityProfile | None:
+        """Return what is remembered about one entity, None if it is unknown."""
+        profiles = self._profiles.get(kind)
+        return profiles.find(entity) if profiles else None
+
+    def snapshot(self) -> ScorerSnapshot:
+        """Copy the whole state; the copy may be written by another thread (checkpoints.write)."""
+        profiles = {kind: part.snapshot() for kind, part in self._profiles.items()}
+        histogram = Histogram(*(part.copy() for part in self._calibration.histogram))
+        return ScorerSnapshot(self._next_sequence, self.definition_hash, profiles, histogram)
+
+    def restore(self, snapshot: ScorerSnapshot) -> None:
+        """Continue from a snapshot.
+
+        Raises:
+            DataLossError: it was made under another profile definition.
+        """
+        if snapshot.definition_hash != self.definition_hash:
+            raise DataLossError("the snapshot was made under another profile definition")
+        list(self._threads.map(Profiles.restore, self._profiles.values(), snapshot.profiles.values()))
+        self._calibration.histogram = Histogram(*(np.array(part) for part in snapshot.histogram))
+        self._next_sequence = snapshot.next_sequence
+
+    def save(self, folder: Path) -> Path:
+        """Write a checkpoint below `folder`; returns its path."""
+        return checkpoints.write(self.snapshot(), folder)
+
+    def load(self, folder: Path, *, through: int | None = None) -> tuple[Skipped, ...]:
+        """Continue from the newest usable checkpoint below `folder`; without one nothing changes.
+
+        Args:
+            folder: where save() wrote.
+            through: pass over checkpoints whose next_sequence is later than this.
+
+        Returns:
+            The checkpoints that were found unusable, newest first, with the reason.
+        """
+        found = checkpoints.newest(folder, self.definition_hash, through=through)
+        if found.snapshot is not None:
+            self.restore(found.snapshot)
+        return found.skipped
+
+    def warm_up(self) -> None:
+        """Compile all compiled code, or load it from the disk cache, on a tiny scorer like this one."""
+        _warm_up(self._spec, self._entities)
+
+    def _score(self, transactions: pa.Table, *, explain: bool) -> ScoredBatch:
+        self._check_sequence(transactions["sequence"])
+        rows = transactions.num_rows
+        logs = log_amounts(read_only(_numbers(transactions["amount"], pa.float64())))
+        times = read_only(_numbers(_microseconds(transactions["event_time"]), pa.int64()))
+        looks = self._look(transactions, times, logs)
+        weighed = self._weigh([found for _, _, found in looks], rows)
+        calibrated = self._calibration.calibrate(weighed, self._next_sequence, explain=explain)
+        return ScoredBatch(
+            first_sequence=self._next_sequence,
+            score=calibrated.scores,
+            log_odds=calibrated.log_odds,
+            base=np.full(rows, calibrated.base),
+            contributions=calibrated.contributions,
+            reason_names=self.reason_names,
+            late=_any([advance.features.late for advance, _, _ in looks], rows),
+            _payment_columns=transactions.select(["amount", "currency"]) if explain else transactions.select([]),
+            _lookouts=tuple(seen for _, seen, _ in looks),
+            _advances=tuple(advance for advance, _, _ in looks),
+            _histogram=calibrated.histogram,
+        )
+
+    def _check_sequence(self, column: pa.ChunkedArray) -> None:
+        sequence = _numbers(column, pa.int64())
+        expected = self._next_sequence
+        gap = np.flatnonzero(sequence != np.arange(expected, expected + len(sequence)))
+        if len(gap):
+            row = int(gap[0])
+            raise DataLossError(f"expected sequence {expected + row}, got {sequence[row]}")
+
+    def _look(self, transactions: pa.Table, times: Ints, logs: Floats) -> list[_Look]:
+        def look_at(entity: str) -> _Look:
+            advance = self._profiles[entity].advance(transactions[entity], times, logs, self._next_sequence)
+            place = (self._next_sequence, self._block_rows)
+            seen = look(advance.features, advance.population, logs, place)
+            return advance, seen, surprises(seen, self._detectors)
+
+        if len(times) < _ROWS_WORTH_THREADS:
+            return [look_at(entity) for entity in self._entities]
+        return list(self._threads.map(look_at, self._entities))
+
+    def _weigh(self, found: list[Floats], rows: int) -> Floats:
+        width = len(self._detectors)
+        weighed = np.empty((rows, width * len(found)))
+        for place, nats in enumerate(found):
+            np.multiply(nats, self._factors, out=weighed[:, place * width : (place + 1) * width])
+        return weighed
+
+
+def _chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, ...]:
+    for name in spec.profiles.entities:
+        if name not in entities:
+            raise ConfigurationError(
+                f"no entity {name!r} in the contract; {nearest(name, entities)}", key="profiles.entities"
+            )
+    return spec.profiles.entities or entities
+
+
+def _hash_definition(spec: AgentSpec, entities: tuple[str, ...]) -> str:
+    definition = {
+        "algorithm": _ALGORITHM,
+        "half_life_rows": _HALF_LIFE_ROWS,
+        "entities": entities,
+        "horizons": [horizon.total_seconds() for horizon in spec.profiles.horizons],
+        "block_rows": spec.profiles.block_rows,
+        "detectors": spec.detectors.model_dump(),
+    }
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
+
+
+def _numbers(column: pa.ChunkedArray, kind: pa.DataType) -> Any:
+    return column.cast(kind).to_numpy()
+
+
+def _microseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.timestamp("us", tz=column.type.tz))
+
+
+def _any(flags: list[Flags], rows: int) -> Flags:
+    late = np.zeros(rows, np.bool_)
+    for part in flags:
+        late |= part
+    return late
+
+
+def _warm_up(spec: AgentSpec, entities: tuple[str, ...]) -> None:
+    rows = 3
+    first = pa.table(
+        {
+            "sequence": pa.array(range(rows), pa.int64()),
+            "event_time": pa.array([0, 1, 2], pa.timestamp("us", "UTC")),
+            "amount": pa.array([1.0, 2.0, 3.0]),
+            "currency": pa.array(["EUR"] * rows),
+            **{entity: pa.array(["a", "a", "b"]) for entity in entities},
+        }
+    )
+    scorer = Scorer(spec, entities)
+    scored = scorer.score(first)
+    scored.reasons(0)
+    scorer.commit(scored)
+    scorer.restore(scorer.snapshot())

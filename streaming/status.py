@@ -1,0 +1,108 @@
+"""What an agent has done so far, from its `batches` table and the topic it reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from schemas.spec import AgentSpec
+from streaming.lake import open_for_reading
+
+_TOTALS = (
+    "read",
+    "stored",
+    "quarantined",
+    "duplicates",
+    "late",
+    "alerts",
+    "llm_alerts",
+    "llm_calls",
+    "input_tokens",
+    "output_tokens",
+)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Totals over all closed batches, and the newest batch.
+
+    Attributes:
+        balanced: every closed batch has read = stored + quarantined + duplicates.
+        quarantine_reasons: rows in quarantine by reason code.
+        lag: offsets on the topic beyond the last closed batch, None without a broker.
+        durations: seconds per step of the newest batch.
+    """
+
+    agent: str
+    batches: int
+    totals: dict[str, int]
+    cost_usd: float
+    balanced: bool
+    quarantine_reasons: dict[str, int]
+    lag: int | None
+    last_closed_at: datetime | None
+    durations: dict[str, float]
+    pins: dict[str, str]
+
+    def to_json(self) -> str:
+        """Return the status as one JSON object, times in ISO 8601."""
+        return json.dumps(asdict(self), default=lambda moment: moment.isoformat())
+
+
+def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Status:
+    """Sum up an agent's batches.
+
+    Args:
+        lake: folder of the tables.
+        ends: end offset per partition of the source topic, None when the broker is away.
+    """
+    table = open_for_reading(lake / spec.tables.batches)
+    if table is None:
+        return _empty(spec, ends)
+    frame = pl.from_arrow(table.to_pyarrow_table())
+    assert isinstance(frame, pl.DataFrame)
+    if frame.height == 0:
+        return _empty(spec, ends)
+    newest = frame.sort("closed_at", "next_sequence").row(-1, named=True)
+    balanced = frame["read"] == frame["stored"] + frame["quarantined"] + frame["duplicates"]
+    return Status(
+        agent=spec.name,
+        batches=frame.height,
+        totals={name: int(frame[name].sum()) for name in _TOTALS},
+        cost_usd=float(frame["cost_usd"].sum()),
+        balanced=bool(balanced.all()),
+        quarantine_reasons=_reasons(lake / spec.tables.quarantine),
+        lag=_lag(newest["offsets"], spec.data_sources.transactions.topic, ends),
+        last_closed_at=newest["closed_at"].astimezone(UTC),
+        durations=json.loads(newest["durations"]),
+        pins=_short(json.loads(newest["pins"])),
+    )
+
+
+def _empty(spec: AgentSpec, ends: dict[str, int] | None) -> Status:
+    totals = dict.fromkeys(_TOTALS, 0)
+    lag = None if ends is None else sum(ends.values())
+    return Status(spec.name, 0, totals, 0.0, True, {}, lag, None, {}, {})
+
+
+def _reasons(path: Path) -> dict[str, int]:
+    table = open_for_reading(path)
+    if table is None:
+        return {}
+    counts = table.to_pyarrow_table(columns=["reason"])["reason"].value_counts().to_pylist()
+    return {each["values"]: each["counts"] for each in sorted(counts, key=lambda each: -each["counts"])}
+
+
+def _lag(offsets: str, topic: str, ends: dict[str, int] | None) -> int | None:
+    if ends is None:
+        return None
+    done = json.loads(offsets).get(topic, {})
+    return sum(end - done.get(partition, 0) for partition, end in ends.items())
+
+
+def _short(pins: dict[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in pins.items() if name != "spec"}

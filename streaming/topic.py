@@ -1,0 +1,67 @@
+"""Reading a Kafka topic as its consumers see it: committed records only, from the beginning."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from schemas.errors import RetryableError
+
+_CALL_SECONDS = 10.0
+
+
+def committed_messages(
+    bootstrap: str, topic: str, *, follow: bool = False, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Message]:
+    """Yield every committed message of a topic; with `follow`, go on waiting for more until `stop`.
+
+    Raises:
+        RetryableError: the broker does not answer, or the topic does not exist.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "flagstream-reader",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 20,
+        }
+    )
+    try:
+        places = _partitions(consumer, topic)
+        consumer.assign(places)
+        yield from _drain(consumer, len(places), follow, stop)
+    except KafkaException as fault:
+        raise RetryableError(f"reading {topic}: {fault}") from fault
+    finally:
+        consumer.close()
+
+
+def _partitions(consumer: Consumer, topic: str) -> list[TopicPartition]:
+    found = consumer.list_topics(topic, _CALL_SECONDS).topics[topic]
+    if found.error is not None:
+        raise RetryableError(f"topic {topic}: {found.error}")
+    return [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in found.partitions]
+
+
+def _drain(consumer: Consumer, partitions: int, follow: bool, stop: Callable[[], bool]) -> Iterator[Message]:
+    ended: set[int] = set()
+    answered = time.monotonic()
+    while not stop() and (follow or len(ended) < partitions):
+        message = consumer.poll(0.2)
+        if message is None:
+            if not follow and time.monotonic() - answered > 6 * _CALL_SECONDS:
+                raise RetryableError("the broker sent neither records nor the end of the topic for a minute")
+            continue
+        answered = time.monotonic()
+        fault = message.error()
+        if fault is None:
+            yield message
+        elif fault.code() == KafkaError._PARTITION_EOF:
+            ended.add(message.partition() or 0)
+        else:
+            raise KafkaException(fault)

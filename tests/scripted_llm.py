@@ -1,0 +1,229 @@
+"""A real HTTP server on loopback that speaks /v1/chat/completions and misbehaves on command.
+
+Each request takes the next step of the script; when the script is over, the server answers as asked. Nothing
+sleeps: a slow or hanging step waits for the server's own end.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, cast
+
+FinishReason = Literal["stop", "length", "content_filter"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What arrived: parsed body, headers, and the client's port, which tells connections apart."""
+
+    body: Mapping[str, Any]
+    headers: Mapping[str, str]
+    client_port: int
+
+    @property
+    def asked_id(self) -> str:
+        """The only id the request's own schema admits."""
+        schema = self.body["response_format"]["json_schema"]["schema"]
+        return str(schema["properties"]["id"]["enum"][0])
+
+    @property
+    def user_message(self) -> str:
+        """The message that carries the data."""
+        return str(self.body["messages"][-1]["content"])
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What goes back, and after how long; `status` None closes the connection without a word."""
+
+    status: int | None = 200
+    body: Mapping[str, Any] | str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+
+
+Step = Callable[[Request], Reply]
+
+
+def completion(
+    content: str | None, *, finish: FinishReason = "stop", refusal: str | None = None
+) -> dict[str, Any]:
+    """Return a chat completion as the protocol has it, using 100 prompt and 20 completion tokens."""
+    message = {"role": "assistant", "content": content, "refusal": refusal}
+    return {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "local",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
+    }
+
+
+def verdict(request: Request, **changes: Any) -> str:
+    """Return a valid answer to `request` as JSON, with some of its keys changed."""
+    content = {
+        "id": request.asked_id,
+        "classification": "card_testing",
+        "severity": "high",
+        "rationale": "rapid small amounts",
+    }
+    return json.dumps({**content, **changes})
+
+
+def answer(**changes: Any) -> Step:
+    """Answer as asked, with `changes` to the verdict's keys: a wrong id, a wrong enum."""
+    return lambda request: Reply(body=completion(verdict(request, **changes)))
+
+
+def says(content: str | None) -> Step:
+    """Answer with this text, whatever was asked."""
+    return lambda _: Reply(body=completion(content))
+
+
+def truncated() -> Step:
+    """Stop at the output limit, in the middle of the answer."""
+    return lambda request: Reply(body=completion(verdict(request)[:30], finish="length"))
+
+
+def refused() -> Step:
+    """Refuse in the protocol's own field."""
+    return lambda _: Reply(body=completion(None, refusal="I cannot help with that"))
+
+
+def filtered() -> Step:
+    """Stop at a content filter."""
+    return lambda _: Reply(body=completion("", finish="content_filter"))
+
+
+def slow(seconds: float) -> Step:
+    """Answer as asked, late."""
+    return lambda request: Reply(body=completion(verdict(request)), delay=seconds)
+
+
+def hang() -> Step:
+    """Accept the request and never answer."""
+    return lambda _: Reply(status=None, delay=3600)
+
+
+def closed() -> Step:
+    """Close the connection instead of answering."""
+    return lambda _: Reply(status=None)
+
+
+def fails(status: int, *, param: str | None = None, **headers: str) -> Step:
+    """Fail with an HTTP status; underscores in header names mean hyphens. The body repeats the key."""
+
+    def step(request: Request) -> Reply:
+        message = f"failed for {request.headers.get('authorization', '')}"
+        error = {"message": message, "type": "scripted", "param": param, "code": None}
+        plain = {name.replace("_", "-"): value for name, value in headers.items()}
+        return Reply(status=status, body={"error": error}, headers=plain)
+
+    return step
+
+
+def not_json() -> Step:
+    """Answer 200 with a page that is not JSON at all."""
+    return lambda _: Reply(body="<html>welcome</html>", headers={"content-type": "text/html"})
+
+
+class ScriptedLlm:
+    """The running server; `requests` grows as they arrive."""
+
+    def __init__(self, script: Iterable[Step], default: Step) -> None:
+        """Listen on a free loopback port and serve from a background thread."""
+        self.requests: list[Request] = []
+        self._script, self._default = iter(script), default
+        self._lock, self._ending = threading.Lock(), threading.Event()
+        self._server = _Server(self._reply)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    @property
+    def base_url(self) -> str:
+        """The API root to give to a client."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    @property
+    def connections(self) -> int:
+        """How many connections carried requests."""
+        return len({request.client_port for request in self.requests})
+
+    def close(self) -> None:
+        """Release every waiting step, stop listening and wait for all threads."""
+        self._ending.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _reply(self, request: Request) -> Reply:
+        with self._lock:
+            self.requests.append(request)
+            step = next(self._script, self._default)
+        reply = step(request)
+        ended = self._ending.wait(reply.delay) if reply.delay else False
+        return Reply(status=None) if ended else reply
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, reply_to: Step) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.reply_to = reply_to
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: clients that give up on a slow step are expected."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        reply = cast("_Server", self.server).reply_to(Request(body, headers, self.client_address[1]))
+        if reply.status is None:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        self._send(reply, reply.status)
+
+    def _send(self, reply: Reply, status: int) -> None:
+        content = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
+        headers = {"content-type": "application/json", **reply.headers}
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(content.encode())))
+        self.end_headers()
+        self.wfile.write(content.encode())
+
+    def log_message(self, *_: Any) -> None:
+        """Keep the test output clean."""
+
+
+@contextmanager
+def scripted_llm(*script: Step, default: Step | None = None) -> Iterator[ScriptedLlm]:
+    """Run a server for the length of a block; `default` serves once the script is over."""
+    server = ScriptedLlm(script, default or answer())
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def nobody_listening() -> Iterator[str]:
+    """Hold a port on which connections are refused, and give its API root."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}/v1"

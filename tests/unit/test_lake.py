@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from schemas.errors import ConfigurationError, DataLossError, FencedError
+from streaming.lake import LakeTable, Stamp
+
+SCHEMA = pa.schema(
+    [("sequence", pa.int64()), ("note", pa.string()), ("at", pa.timestamp("us", tz="UTC"))]
+)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def open_table(folder: Path, schema: pa.Schema = SCHEMA) -> LakeTable:
+    return LakeTable(folder / "things", schema, "agent/epoch", timedelta(days=30))
+
+
+def claimed(folder: Path) -> LakeTable:
+    table = open_table(folder)
+    table.claim(table.epoch + 1)
+    return table
+
+
+def rows(first: int, count: int) -> pa.Table:
+    numbers = list(range(first, first + count))
+    times = [START + timedelta(microseconds=number * 1_500) for number in numbers]
+    return pa.table({"sequence": numbers, "note": ["x"] * count, "at": times}, schema=SCHEMA)
+
+
+def test_a_repeated_append_writes_nothing(tmp_path: Path) -> None:
+    table = claimed(tmp_path)
+    assert table.append(rows(0, 3), Stamp("app", 0))
+    assert not table.append(rows(3, 3), Stamp("app", 0))
+    assert claimed(tmp_path).count() == 3
+
+
+def test_a_new_stream_starts_its_batches_at_zero_again(tmp_path: Path) -> None:
+    table = claimed(tmp_path)
+    assert table.append(rows(0, 3), Stamp("app/first", 5))
+    assert table.append(rows(3, 3), Stamp("app/second", 0))
+    assert (table.last_batch("app/first"), table.last_batch("app/second")) == (5, 0)
+
+
+def test_a_superseded_driver_is_refused_whatever_the_age_of_its_handle(tmp_path: Path) -> None:
+    old = claimed(tmp_path)
+    old.append(rows(0, 1), Stamp("app", 0))
+    claimed(tmp_path)
+    with pytest.raises(FencedError):
+        old.append(rows(1, 1), Stamp("app", 1))
+    with pytest.raises(FencedError):
+        old.append(rows(1, 1), Stamp("app", 1))
+    assert open_table(tmp_path).count() == 1
+
+
+def test_two_drivers_cannot_claim_the_same_epoch(tmp_path: Path) -> None:
+    first, second = open_table(tmp_path), open_table(tmp_path)
+    first.claim(1)
+    with pytest.raises(FencedError):
+        second.claim(1)
+
+
+def test_an_empty_batch_is_decided_too(tmp_path: Path) -> None:
+    table = claimed(tmp_path)
+    assert table.append(rows(0, 0), Stamp("app", 0), {"query_id": "q", "batch_id": 0, "kept": [1, 2]})
+    assert table.last_batch("app") == 0
+    assert table.metadata_of("q", 0)["kept"] == [1, 2]
+
+
+def test_metadata_of_an_unknown_batch_is_an_error(tmp_path: Path) -> None:
+    table = claimed(tmp_path)
+    assert table.newest_metadata() is None
+    with pytest.raises(DataLossError, match="batch 7"):
+        table.metadata_of("q", 7)
+
+
+def test_reads_come_back_in_order_from_the_files_that_matter(tmp_path: Path) -> None:
+    table = claimed(tmp_path)
+    for batch, first in enumerate((6, 0, 3)):
+        table.append(rows(first, 3), Stamp("app", batch))
+    assert table.read("sequence", 2, 7)["sequence"].to_pylist() == [2, 3, 4, 5, 6]
+    assert table.maximum("sequence") == 8
+    assert table.read("sequence", 100).num_rows == 0
+
+
+def test_reads_by_time_are_exact_to_the_microsecond(tmp_path: Path) -> None:
+    table = claimed(tmp_path)
+    table.append(rows(0, 2), Stamp("app", 0))
+    micros = int(START.timestamp() * 1_000_000)
+    assert table.read("at", micros + 1_500)["sequence"].to_pylist() == [1]
+    assert table.read("at", micros + 1_501).num_rows == 0
+
+
+def test_compaction_keeps_rows_stamps_and_the_fence(tmp_path: Path) -> None:
+    table = claimed(tmp_path)
+    tidied = False
+    batch = 0
+    while not tidied:
+        table.append(rows(batch * 2, 2), Stamp("app", batch))
+        tidied = table.tidy()
+        batch += 1
+    assert table.read("sequence", 0)["sequence"].to_pylist() == list(range(2 * batch))
+    assert not table.append(rows(0, 1), Stamp("app", batch - 1))
+    claimed(tmp_path)
+    with pytest.raises(FencedError):
+        table.append(rows(0, 1), Stamp("app", batch))
+
+
+def test_a_table_with_other_columns_is_refused_by_name(tmp_path: Path) -> None:
+    claimed(tmp_path)
+    with pytest.raises(ConfigurationError, match="extra"):
+        open_table(tmp_path, SCHEMA.append(pa.field("extra", pa.int64())))

@@ -1,0 +1,85 @@
+"""The agent spec: defaults that work, faults that are named, and a digest of all it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from schemas.errors import ConfigurationError
+from schemas.loading import parse_document
+from schemas.spec import SEVERITIES, AgentSpec, load_spec, resolve_named
+
+SMALLEST: dict[str, Any] = {
+    "name": "cards",
+    "version": "1.0.0",
+    "data_sources": {"transactions": {"contract": "simulator", "topic": "transactions"}},
+    "alerts": {"topic": "alerts"},
+}
+RULE = {"name": "large", "when": "amount > 10000", "severity": "high", "reason": "amount above 10000"}
+
+
+def parsed(**changes: Any) -> AgentSpec:
+    return parse_document({**SMALLEST, **changes}, AgentSpec, where="spec.yaml")
+
+
+def test_the_smallest_spec_is_complete_and_survives_a_round_trip(tmp_path: Path) -> None:
+    spec = parsed(rules=[RULE])
+    path = tmp_path / "spec.yaml"
+    path.write_text(yaml.safe_dump(spec.model_dump(mode="json")), encoding="utf-8")
+    again = load_spec(path)
+    assert again == spec
+    assert again.digest == spec.digest
+
+
+def test_every_change_changes_the_digest() -> None:
+    specs = [
+        parsed(),
+        parsed(version="1.0.1"),
+        parsed(rules=[RULE]),
+        parsed(rules=[{**RULE, "severity": "low"}]),
+        parsed(llm={"prompt": {"version": 2}}),
+    ]
+    assert len({spec.digest for spec in specs}) == len(specs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "said"),
+    [
+        ({"treshold": 0.9}, "treshold", "did you mean 'threshold'"),
+        ({"llm": {"modle": "x"}}, "llm.modle", "did you mean 'model'"),
+        ({"llm": {"budget": {"calls": 1}}}, "llm.budget.calls", "did you mean 'calls_per_batch'"),
+        ({"threshold": 1.0}, "threshold", "less than 1"),
+        ({"name": "Cards"}, "name", "pattern"),
+        ({"version": "1"}, "version", "pattern"),
+        ({"orchestrator": "parallel"}, "orchestrator", "sequential"),
+        ({"rules": [RULE, RULE]}, "rules", "share the name 'large'"),
+        ({"rules": [{**RULE, "severity": "severe"}]}, "rules.0.severity", "critical"),
+        ({"alerts": {"topic": "transactions"}}, "", "must differ"),
+        ({"tables": {"audit": "alerts"}}, "tables", "share the name 'alerts'"),
+        ({"profiles": {"horizons": ["1d", "1h"]}}, "profiles.horizons", "ascending"),
+        ({"profiles": {"horizons": ["1d"]}}, "profiles.horizons", "at least two"),
+        ({"llm": {"deadline": "soon"}}, "llm.deadline", "expected a duration"),
+        ({"llm": {"max_concurrency": 0}}, "llm.max_concurrency", "greater than or equal to 1"),
+        ({"detectors": {"amount": {"weight": 0}}}, "detectors.amount.weight", "greater than 0"),
+    ],
+)
+def test_a_fault_names_its_key_and_what_was_expected(changes: dict[str, Any], key: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parsed(**changes)
+    assert caught.value.key == key
+    assert said in str(caught.value)
+
+
+def test_severities_ascend() -> None:
+    assert SEVERITIES == ("low", "medium", "high", "critical")
+
+
+def test_names_stand_for_shipped_files_and_paths_for_themselves(tmp_path: Path) -> None:
+    (tmp_path / "cards.yaml").touch()
+    assert resolve_named("cards", tmp_path, "spec") == tmp_path / "cards.yaml"
+    assert resolve_named("other/spec.yaml", tmp_path, "spec") == Path("other/spec.yaml")
+    with pytest.raises(ConfigurationError, match="did you mean 'cards'"):
+        resolve_named("crads", tmp_path, "spec")
