@@ -145,7 +145,7 @@ class Triage:
         clock: monotonic seconds.
     """
 
-    def __init__(  # noqa: PLR0913 -- each collaborator is injected by name
+    def __init__(
         self,
         llm: Llm,
         prompt: Prompt,

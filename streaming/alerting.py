@@ -77,7 +77,7 @@ def flag(engine: Engine, transactions: pa.Table, scored: ScoredBatch) -> Flagged
     positions = np.flatnonzero((scored.score >= engine.spec.threshold) | hits.any(axis=1))
     table = transactions.take(pa.array(positions))
     ids = alert_ids(engine.spec.name, table["transaction_id"].to_pylist())
-    names = engine.rules.names
+    names = tuple(rule.name for rule in engine.rules.rules)
     explained = scored.reasons_of(positions)
     rows = []
     for place, (row, position) in enumerate(zip(table.to_pylist(), positions.tolist(), strict=True)):

@@ -24,7 +24,7 @@ _PRIOR_ROWS = 64.0
 
 
 class Histogram(NamedTuple):
-    """Decayed counts of totals by bin, float64[BINS + 1], the last bin open; `pending` awaits the next block."""
+    """Decayed counts of totals by bin, float64[BINS + 1], the last bin open; `pending` awaits its block."""
 
     counts: Floats
     pending: Floats
@@ -76,7 +76,8 @@ def _score(total: float, tails: Floats) -> float:
         tail = tails[BINS] * BINS / position
     share = tail / tails[0]
     span = 1.0 - LOWEST_SCORE - SCORE_RESOLUTION
-    return 1.0 - (span * share + SCORE_RESOLUTION * 0.5 * (1.0 + 1.0 / (1.0 + total)))
+    floor = SCORE_RESOLUTION * 0.5 * (1.0 + 1.0 / (1.0 + total))
+    return 1.0 - float(span * share + floor)
 
 
 @compiled

@@ -110,7 +110,7 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
-    files = {}
+    files: dict[str, dict[str, Any]] = {}
     for position, (kind, profiles) in enumerate(snapshot.profiles.items()):
         name = f"entities-{position}.arrow"
         _write_arrow(folder / name, _profile_batches(profiles))
@@ -151,7 +151,7 @@ def _profile_batches(profiles: ProfileSnapshot) -> list[pa.RecordBatch]:
     state = profiles.state
     columns = {
         "id": ids,
-        "moments": _fixed(state.moments.reshape(rows, -1)),
+        "moments": _fixed(state.moments.reshape(rows, state.moments.shape[1] * 3)),
         "clocks": _fixed(state.clocks),
     }
     return [pa.RecordBatch.from_pydict(columns)]
@@ -229,7 +229,7 @@ def _read_profiles(path: Path, population: dict[str, list[str]]) -> ProfileSnaps
     batch = _read_arrow(path)
     moments = _matrix(batch["moments"])
     state = State(
-        moments.reshape(len(moments), -1, 3),
+        moments.reshape(len(moments), moments.shape[1] // 3, 3),
         _matrix(batch["clocks"]),
         _floats(population["current"]),
         _floats(population["pending"]),
@@ -243,6 +243,8 @@ def _matrix(column: pa.FixedSizeListArray) -> Any:
 
 def _ids(column: pa.LargeBinaryArray) -> Ids:
     _, offsets, data = column.buffers()
-    bounds: Ints = np.frombuffer(offsets, np.int64)[: len(column) + 1] if len(column) else np.zeros(1, np.int64)
+    bounds: Ints = np.zeros(1, np.int64)
+    if len(column):
+        bounds = np.frombuffer(offsets, np.int64)[: len(column) + 1]
     content: Bytes = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
     return Ids(content[: bounds[-1]], bounds)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
+import pyarrow as pa
 
 from agent.budget import TokenBudget
 from agent.labels import Labeller
@@ -18,6 +19,7 @@ from agent.prompts import load_prompt
 from agent.triage import POLICIES, Triage
 from schemas.alert import ALERTS
 from schemas.contract import EventContract, load_contract
+from schemas.errors import ConfigurationError, nearest
 from schemas.policy import load_policy
 from schemas.spec import AgentSpec
 from schemas.tables import (
@@ -83,7 +85,7 @@ def open_agent(
     spec: AgentSpec,
     bootstrap: str,
     client: LlmClient | None,
-    hooks: Hooks = Hooks(),  # noqa: B008 -- frozen and without state
+    hooks: Hooks = Hooks(),
 ) -> Iterator[Agent]:
     """Take an agent over: claim its tables, fence its predecessor, repair what is open, yield it started.
 
@@ -91,6 +93,7 @@ def open_agent(
         ConfigurationError: spec, contract, policy, prompt or rules cannot be used.
         FencedError: another driver is taking over at the same moment.
     """
+    check_spec(spec)
     contract = load_contract(spec.data_sources.transactions.contract)
     lake = Lake.open(settings.lake, spec, lake_schemas(contract), retention=spec.replay_horizon)
     stream = stream_settings(settings, spec, bootstrap, lake.batches)
@@ -137,13 +140,13 @@ def build_engine(
         rules=RuleSet.compile(spec.rules, contract.arrow_schema()),
         labeller=Labeller(spec.rules),
         scorer=Scorer(spec, contract.entity_names),
-        triage=Triage(spec.llm, prompt, client, ledger, budget, policy),
+        triage=Triage(spec.llm, prompt, client, ledger=ledger, budget=budget, policy=policy),
         checkpoints=settings.profiles / spec.name,
         model=None if client is None else client.model,
     )
 
 
-def lake_schemas(contract: EventContract) -> dict[str, object]:
+def lake_schemas(contract: EventContract) -> dict[str, pa.Schema]:
     """Return the Arrow schema of every table, by the field names of Lake."""
     return {
         "transactions": transactions_schema(contract.arrow_schema()),
@@ -178,6 +181,36 @@ def stream_settings(
         max_records=source.max_records_per_batch,
         starting=starting_offsets(checkpoint, closed, newest, source.starting_offsets),
     )
+
+
+def check_spec(spec: AgentSpec) -> None:
+    """Check that everything a spec names exists and fits.
+
+    Raises:
+        ConfigurationError: contract, rules, policy, prompt or entities cannot be used.
+    """
+    contract = load_contract(spec.data_sources.transactions.contract)
+    RuleSet.compile(spec.rules, contract.arrow_schema())
+    load_prompt(spec.llm.prompt)
+    policy = load_policy(spec.policy, POLICIES)
+    if spec.llm.provider != "none" and not policy.allows_model(spec.llm.model):
+        raise ConfigurationError(
+            f"policy {policy.policyName!r} does not allow this model; "
+            f"{nearest(spec.llm.model, policy.allowedModels)}",
+            key="llm.model",
+        )
+    Scorer(spec, contract.entity_names)
+
+
+@contextmanager
+def _local_model(settings: Settings) -> Iterator[str]:
+    server = LocalLlm(settings.home / "llm")
+    running = server.status()
+    try:
+        yield running or server.start()
+    finally:
+        if running is None:
+            server.stop()
 
 
 def _budget(spec: AgentSpec, batches: LakeTable) -> TokenBudget:

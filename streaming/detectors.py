@@ -69,7 +69,7 @@ class Norm(NamedTuple):
 class Past(NamedTuple):
     """An entity's log-amounts over the longest horizon: decayed count, sum and sum of squares."""
 
-    count: float
+    events: float
     total: float
     squares: float
 
@@ -77,7 +77,7 @@ class Past(NamedTuple):
 class Window(NamedTuple):
     """Transactions counted over an exposure, both decayed over one horizon."""
 
-    count: float
+    events: float
     seconds: float
 
 
@@ -86,7 +86,7 @@ class Burst(NamedTuple):
 
     nats: float
     horizon: float
-    count: float
+    events: float
     expected: float
 
 
@@ -117,9 +117,9 @@ def _student_deviate(value: float, freedom: float) -> float:
 def _usual(norm: Norm, past: Past) -> tuple[float, float]:
     # Posterior mean of the log-amount and the weight behind it.
     prior = norm.within / max(norm.variance - norm.within, 0.01 * norm.variance)
-    if past.count < _LEAST_COUNT:
+    if past.events < _LEAST_COUNT:
         return norm.mean, prior
-    return (prior * norm.mean + past.total) / (prior + past.count), prior + past.count
+    return (prior * norm.mean + past.total) / (prior + past.events), prior + past.events
 
 
 @compiled
@@ -128,9 +128,9 @@ def _amount(log_amount: float, norm: Norm, past: Past) -> float:
         return 0.0
     usual, strength = _usual(norm, past)
     spread, freedom = _FREEDOM * norm.within, _FREEDOM
-    if past.count >= _LEAST_COUNT:
-        spread += max(past.squares - past.total * past.total / past.count, 0.0)
-        freedom += past.count
+    if past.events >= _LEAST_COUNT:
+        spread += max(past.squares - past.total * past.total / past.events, 0.0)
+        freedom += past.events
     variance = spread / freedom + norm.within / strength
     deviation = (log_amount - usual) / math.sqrt(variance)
     return _tempered(_normal_surprise(_student_deviate(deviation, freedom)))
@@ -146,17 +146,17 @@ def _long_run(exposure: float, longest: float, count: float) -> Window:
 @compiled
 def _expected(rate: float, recent: Window, whole: Window) -> tuple[float, float]:
     # Count expected from the rate of the time before the recent window, and the events behind that rate.
-    events = _PRIOR_EVENTS + max(whole.count - recent.count, 0.0)
+    behind = _PRIOR_EVENTS + max(whole.events - recent.events, 0.0)
     seconds = _PRIOR_EVENTS / rate + max(whole.seconds - recent.seconds, 0.0)
-    return events / seconds * recent.seconds, events
+    return behind / seconds * recent.seconds, behind
 
 
 @compiled
-def _excess(count: float, expected: float, events: float) -> float:
+def _excess(count: float, expected: float, behind: float) -> float:
     if count <= expected or expected <= 0.0:
         return 0.0
     nats = count * math.log(count / expected)
-    return max(nats - (count + events) * math.log((count + events) / (expected + events)), 0.0)
+    return max(nats - (count + behind) * math.log((count + behind) / (expected + behind)), 0.0)
 
 
 @compiled
@@ -173,11 +173,11 @@ def _busiest(row: int, rate: float, exposure: float, counts: Floats, horizons: F
     found = Burst(0.0, horizons[0], 0.0, 0.0)
     for horizon in range(len(horizons) - 1):
         recent = _long_run(exposure, horizons[horizon], counts[row, horizon])
-        if recent.count > 0.0:
-            expected, events = _expected(rate, recent, whole)
-            nats = _excess(recent.count, expected, events)
+        if recent.events > 0.0:
+            expected, behind = _expected(rate, recent, whole)
+            nats = _excess(recent.events, expected, behind)
             if nats > found.nats:
-                found = Burst(nats, horizons[horizon], recent.count, expected)
+                found = Burst(nats, horizons[horizon], recent.events, expected)
     return found
 
 
@@ -216,11 +216,12 @@ def _evidence(seen: Lookout, rows: Ints) -> Floats:
         norm = Norm(seen.weights[block], seen.means[block], seen.variances[block], seen.within[block])
         past = Past(seen.counts[row, -1], seen.sums[row], seen.squares[row])
         found[place, 0] = math.expm1(_usual(norm, past)[0])
-        found[place, 1] = past.count
+        found[place, 1] = past.events
         found[place, 5] = 1.0 / seen.first_seen[block]
         if seen.rates[block] > 0.0 and seen.exposures[row] >= 0.0:
             burst = _busiest(row, seen.rates[block], seen.exposures[row], seen.counts, seen.horizons)
-            found[place, 2], found[place, 3], found[place, 4] = burst.horizon, burst.count, burst.expected
+            found[place, 2], found[place, 3] = burst.horizon, burst.events
+            found[place, 4] = burst.expected
     return found
 
 
@@ -229,14 +230,14 @@ class Evidence(NamedTuple):
 
     Attributes:
         usual: amount usual for the entity, or for the population while the entity has no history.
-        count: decayed count over the longest horizon.
+        events: decayed number of the entity's transactions over the longest horizon.
         horizon: seconds; the horizon with the most surprising count.
-        recent, expected: count over that horizon after the first transaction, and what was to be expected.
+        recent, expected: transactions over that horizon after the first one, and what was expected.
         one_in: one in so many transactions comes from a new entity.
     """
 
     usual: float
-    count: float
+    events: float
     horizon: float
     recent: float
     expected: float
@@ -265,6 +266,25 @@ def look(features: Features, population: Population, log_amounts: Floats, place:
         within=population.within,
         rates=population.rates,
         first_seen=population.first_seen,
+    )
+
+
+def part_of(seen: Lookout, start: int, stop: int) -> Lookout:
+    """Return rows `start` to `stop` of a batch as a batch of their own, without copying."""
+    first = seen.first_sequence + start
+    blocks = first // seen.block_rows - seen.first_sequence // seen.block_rows
+    rows = (seen.log_amounts, seen.counts, seen.sums, seen.squares, seen.exposures)
+    logs, counts, sums, squares, exposures = (column[start:stop] for column in rows)
+    return Lookout(
+        first,
+        seen.block_rows,
+        logs,
+        seen.horizons,
+        counts,
+        sums,
+        squares,
+        exposures,
+        *(statistic[blocks:] for statistic in seen[8:]),
     )
 
 

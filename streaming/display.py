@@ -7,15 +7,18 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from streaming.pipeline import ClosedBatch
+from streaming.status import Status
+from streaming.topic import committed_messages
 
 _WINDOW_SECONDS = 10.0
 _JSON_EVERY_SECONDS = 1.0
@@ -40,6 +43,8 @@ class Totals:
 
 class Progress(Protocol):
     """Somewhere to show progress; a context manager."""
+
+    totals: Totals
 
     def __enter__(self) -> Progress:
         """Start showing."""
@@ -163,3 +168,46 @@ def progress_display(*, as_json: bool) -> Progress:
     if as_json or not sys.stdout.isatty():
         return JsonProgress()
     return TerminalProgress(Console())
+
+
+def print_status(status: Status, *, as_json: bool) -> None:
+    """Print an agent's totals."""
+    if as_json:
+        print(status.to_json())
+        return
+    table = Table(box=None, show_header=False)
+    for name, value in status.totals.items():
+        table.add_row(name, f"{value:,}")
+    for reason, count in status.quarantine_reasons.items():
+        table.add_row(f"  quarantined: {reason}", f"{count:,}")
+    balance = "yes" if status.balanced else "NO: run `flagstream reconcile`"
+    table.add_row("read = stored + quarantined + duplicates in every batch", balance)
+    table.add_row("batches", f"{status.batches:,}")
+    table.add_row("lag", "no broker" if status.lag is None else f"{status.lag:,}")
+    table.add_row("LLM cost", f"{status.cost_usd:.4f} USD")
+    table.add_row("last closed", str(status.last_closed_at or "never"))
+    for step, seconds in status.durations.items():
+        table.add_row(f"  {step}", f"{seconds:.3f} s")
+    Console().print(table)
+
+
+def print_alerts(bootstrap: str, topic: str, *, follow: bool, as_json: bool) -> None:
+    """Print the alerts a read_committed consumer sees, one line each, until the end or Ctrl-C."""
+    console = Console()
+    with suppress(KeyboardInterrupt):
+        for message in committed_messages(bootstrap, topic, follow=follow):
+            document = (message.value() or b"").decode()
+            if as_json:
+                print(document, flush=True)
+            else:
+                console.print(alert_line(json.loads(document)), highlight=False, markup=False)
+
+
+def alert_line(alert: dict[str, Any]) -> str:
+    """Return one alert as a line of text."""
+    reasons = "; ".join(reason["text"] for reason in alert["reasons"][:2])
+    return (
+        f"{alert['event_time']}  {alert['severity']:<8} {alert['score']:.4f}  {alert['classification']} "
+        f"({alert['classification_source']})  {alert['transaction_id']}  "
+        f"{alert['amount']:.2f} {alert['currency']}  {reasons}"
+    )

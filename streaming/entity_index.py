@@ -112,10 +112,15 @@ def _table_size(count: int) -> int:
     return max(_SMALLEST_TABLE, 1 << (2 * count - 1).bit_length()) if count else _SMALLEST_TABLE
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
 def _dictionary(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, pa.Array]:
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    texts = column if _is_text(column.type) else column.cast(pa.large_string())
+    encoded = texts.dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks() if encoded.num_chunks else encoded.chunk(0)
+        encoded = encoded.unify_dictionaries().combine_chunks()
     return encoded.indices, encoded.dictionary.cast(pa.large_string())
 
 

@@ -33,7 +33,14 @@ class Blocks(NamedTuple):
 
 
 class State(NamedTuple):
-    """Mutable arrays of one kind: float64[m, horizons, 3], int64[m, 3] (last, first, total), float64[8] twice."""
+    """Mutable arrays of one kind.
+
+    Attributes:
+        moments: float64[m, horizons, 3], decayed count, sum and sum of squares of log-amounts.
+        clocks: int64[m, 3], last and first event time in microseconds, number of transactions.
+        population: float64[8], statistics of the kind as of the last block boundary.
+        pending: float64[8], what the rows since then will add to them.
+    """
 
     moments: Floats
     clocks: Ints
@@ -42,7 +49,7 @@ class State(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """One batch as the kernels see it: int32[n] entity numbers, int64[n] microseconds, float64[n] log-amounts."""
+    """One batch: int32[n] entity numbers (-1 for none), int64[n] microseconds, float64[n] log-amounts."""
 
     codes: Codes
     times: Ints

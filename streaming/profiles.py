@@ -174,7 +174,8 @@ class Profiles:
     def restore(self, snapshot: ProfileSnapshot) -> None:
         """Continue from a snapshot; the snapshot itself stays as it is."""
         self._index.restore(snapshot.ids)
-        self._state = State(*(np.array(part) for part in snapshot.state))
+        moments, clocks, population, pending = snapshot.state
+        self._state = State(moments.copy(), clocks.copy(), population.copy(), pending.copy())
 
     def find(self, entity: str) -> EntityProfile | None:
         """Return what is remembered about one entity, as of its last transaction."""

@@ -22,6 +22,7 @@ from confluent_kafka import (
 )
 
 from schemas.errors import DataLossError, FencedError, RetryableError
+from streaming.topic import connection
 
 SEQUENCE_HEADER = "outbox_seq"
 
@@ -85,7 +86,7 @@ class Publisher:
         self._settings, self._before_commit = settings, before_commit
         self._consumer = Consumer(
             {
-                "bootstrap.servers": settings.bootstrap,
+                **connection(settings.bootstrap),
                 "group.id": settings.marker_group,
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
@@ -180,7 +181,7 @@ class Publisher:
     def _new_producer(self) -> Producer:
         producer = Producer(
             {
-                "bootstrap.servers": self._settings.bootstrap,
+                **connection(self._settings.bootstrap),
                 "transactional.id": self._settings.transactional_id,
                 "transaction.timeout.ms": 60_000,
                 "compression.type": "lz4",

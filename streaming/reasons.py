@@ -10,6 +10,7 @@ from streaming.detectors import AMOUNT, NOVELTY, RATE, Evidence
 
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 _SMALLEST_SHOWN = 0.005
+_TIMES_SIGN = "\N{MULTIPLICATION SIGN}"
 
 
 class Reason(NamedTuple):
@@ -52,23 +53,25 @@ def _times(count: float) -> str:
 
 def _amount_sentence(entity: str, payment: Payment, seen: Evidence) -> str:
     amount, usual = _money(payment.amount, payment), _money(seen.usual, payment)
-    ratio = f"{payment.amount / seen.usual:.1f}×" if seen.usual >= _SMALLEST_SHOWN else "far above"
-    if seen.count <= 0.0:
+    ratio = (
+        f"{payment.amount / seen.usual:.1f}{_TIMES_SIGN}" if seen.usual >= _SMALLEST_SHOWN else "far above"
+    )
+    if seen.events <= 0.0:
         return f"{amount} is {ratio} the {usual} usual for a new {entity}"
     return (
         f"{amount} is {ratio} this {entity}'s usual {usual} "
-        f"({_times(seen.count)} in {duration_text(payment.longest)})"
+        f"({_times(seen.events)} in {duration_text(payment.longest)})"
     )
 
 
-def _rate_sentence(entity: str, payment: Payment, seen: Evidence) -> str:
+def _rate_sentence(entity: str, _: Payment, seen: Evidence) -> str:
     return (
         f"{_times(seen.recent)} of this {entity} in the last {duration_text(seen.horizon)} "
         f"before this one where {seen.expected:.2g} would be usual"
     )
 
 
-def _novelty_sentence(entity: str, payment: Payment, seen: Evidence) -> str:
+def _novelty_sentence(entity: str, _: Payment, seen: Evidence) -> str:
     return f"first payment of this {entity}; 1 in {seen.one_in:.0f} payments comes from a new one"
 
 

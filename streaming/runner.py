@@ -17,6 +17,7 @@ from pyspark.sql.streaming import StreamingQuery
 from schemas.errors import DataLossError, RetryableError
 from streaming.pipeline import ClosedBatch, Pipeline
 from streaming.source import offsets_of, query_id_of, read_stream, take
+from streaming.topic import connection
 
 _POLL_SECONDS = 0.1
 _CALL_SECONDS = 10.0
@@ -141,7 +142,7 @@ class TopicWatch:
     def __init__(self, settings: StreamSettings) -> None:
         self._settings = settings
         self._quiet_since: float | None = None
-        self._consumer = Consumer({"bootstrap.servers": settings.bootstrap, "group.id": "flagstream-watch"})
+        self._consumer = Consumer({**connection(settings.bootstrap), "group.id": "flagstream-watch"})
         ends = self._bounds()
         from_end = settings.starting == "latest"
         self._begin = {partition: high if from_end else low for partition, (low, high) in ends.items()}

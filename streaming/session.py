@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-
 _LOGGING = """\
 rootLogger.level = warn
 rootLogger.appenderRef.file.ref = file

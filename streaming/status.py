@@ -8,10 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.spec import AgentSpec
+from streaming.broker import EmbeddedBroker
 from streaming.lake import open_for_reading
+from streaming.settings import Settings
+from streaming.topic import connection
 
+_CALL_SECONDS = 5.0
 _TOTALS = (
     "read",
     "stored",
@@ -81,6 +86,28 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         durations=json.loads(newest["durations"]),
         pins=_short(json.loads(newest["pins"])),
     )
+
+
+def topic_ends(settings: Settings, topic: str) -> dict[str, int] | None:
+    """Return the end offset of every partition of a topic, None when no broker answers.
+
+    A broker is asked only where one runs; none is started for it.
+    """
+    address = EmbeddedBroker.of(settings).status() if settings.kafka == "embedded" else settings.kafka
+    if address is None or address == "docker":
+        return None
+    consumer = Consumer({**connection(address), "group.id": "flagstream-status"})
+    try:
+        partitions = consumer.list_topics(topic, _CALL_SECONDS).topics[topic].partitions
+        places = [TopicPartition(topic, partition) for partition in partitions]
+        return {
+            str(place.partition): consumer.get_watermark_offsets(place, timeout=_CALL_SECONDS)[1]
+            for place in places
+        }
+    except KafkaException:
+        return None
+    finally:
+        consumer.close()
 
 
 def _empty(spec: AgentSpec, ends: dict[str, int] | None) -> Status:

@@ -12,6 +12,11 @@ from schemas.errors import RetryableError
 _CALL_SECONDS = 10.0
 
 
+def connection(bootstrap: str) -> dict[str, str | int]:
+    """Return what every Kafka client here has in common: the address, and quiet (faults come as exceptions)."""
+    return {"bootstrap.servers": bootstrap, "log_level": 0}
+
+
 def committed_messages(
     bootstrap: str, topic: str, *, follow: bool = False, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Message]:
@@ -22,7 +27,7 @@ def committed_messages(
     """
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **connection(bootstrap),
             "group.id": "flagstream-reader",
             "enable.auto.commit": False,
             "isolation.level": "read_committed",

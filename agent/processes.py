@@ -1,0 +1,129 @@
+"""Child processes that outlive a command: started in their own session, known by pid and start time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from schemas.errors import MachineError
+
+_POLL_SECONDS = 0.05
+_SAME_START_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """A child process with a folder of its own: log, and a record of pid, start time and facts.
+
+    The child gets a session of its own, so that the terminal's Ctrl-C does not reach it.
+    """
+
+    name: str
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        """What the child prints."""
+        return self.folder / f"{self.name}.log"
+
+    def facts(self) -> dict[str, str] | None:
+        """Return what was recorded at start while the process runs, None otherwise."""
+        try:
+            record = json.loads(self._record.read_text(encoding="utf-8"))
+            process = psutil.Process(record["pid"])
+            same = abs(process.create_time() - record["started"]) < _SAME_START_SECONDS
+            running = process.status() != psutil.STATUS_ZOMBIE
+        except (FileNotFoundError, json.JSONDecodeError, KeyError, psutil.Error):
+            return None
+        return dict(record["facts"]) if same and running else None
+
+    def start(
+        self,
+        command: Sequence[str],
+        facts: Mapping[str, str],
+        ready: Callable[[], bool],
+        *,
+        seconds: float = 60.0,
+    ) -> None:
+        """Start the child and wait until it is ready.
+
+        Args:
+            command: program and arguments.
+            facts: what others need to reach the child, such as its address.
+            ready: polled until it returns True.
+            seconds: how long to wait.
+
+        Raises:
+            MachineError: the child ended or was not ready in time; the log's end is quoted.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            child = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        started = psutil.Process(child.pid).create_time()
+        record = {"pid": child.pid, "started": started, "facts": dict(facts)}
+        self._record.write_text(json.dumps(record), encoding="utf-8")
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if child.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise MachineError(f"{self.name} did not come up; its log ends: {self._log_end()}")
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self, seconds: float = 20.0) -> bool:
+        """End the child: ask first, then insist. Return whether one was running."""
+        running = self.facts() is not None
+        if running:
+            pid = json.loads(self._record.read_text(encoding="utf-8"))["pid"]
+            _end(psutil.Process(pid), seconds)
+        self._record.unlink(missing_ok=True)
+        return running
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / f"{self.name}.json"
+
+    def _log_end(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return " | ".join(lines[-3:]) or "(empty)"
+
+
+def free_port() -> int:
+    """Return a port on the loopback interface that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Tell whether something accepts connections on a loopback port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _end(process: psutil.Process, seconds: float) -> None:
+    try:
+        process.terminate()
+        process.wait(seconds)
+    except psutil.TimeoutExpired:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(seconds)
+    except psutil.NoSuchProcess:
+        return

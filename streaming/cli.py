@@ -1,0 +1,329 @@
+"""The command line: `flagstream`. Parses, composes, prints; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from agent import SPECS
+from schemas.alert import alert_json_schema
+from schemas.contract import load_contract
+from schemas.errors import FlagstreamError
+from schemas.spec import AgentSpec, load_spec, resolve_named
+from streaming.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Watches transactions on Kafka, stores and scores them in Delta, and raises alerts exactly once.",
+    epilog="Exit codes: 0 done, 1 differences or a fault, 2 wrong configuration, 3 the machine lacks "
+    "something, 4 another driver took over, 5 stopped so that nothing is lost.",
+)
+broker_app = typer.Typer(no_args_is_help=True, help="Start, stop and inspect the embedded Kafka broker.")
+spec_app = typer.Typer(no_args_is_help=True, help="Check agent specs and print schemas.")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure the figures the README quotes.")
+app.add_typer(broker_app, name="broker")
+app.add_typer(spec_app, name="spec")
+app.add_typer(bench_app, name="bench")
+
+Home = Annotated[Path, typer.Option("--home", help="Folder for all state.", envvar="FLAGSTREAM_HOME")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+SpecName = Annotated[str, typer.Option("--spec", help="A spec file, or the name of a shipped spec.")]
+LlmChoice = Annotated[
+    str,
+    typer.Option(
+        "--llm",
+        help="auto: the endpoint of spec or environment, else the local model; local; none: rules alone.",
+    ),
+]
+DEFAULT_HOME = Path("var")
+_console = Console()
+
+
+def main() -> None:
+    """Run the command line; errors raised on purpose become one line and their exit code."""
+    try:
+        app()
+    except FlagstreamError as fault:
+        sys.stderr.write(f"flagstream: {fault}\n")
+        raise SystemExit(fault.exit_code) from None
+
+
+@app.command()
+def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Check the machine and tell what to do about each failure.
+
+    Example: `flagstream doctor --json`
+    """
+    from streaming.doctor import check_machine
+
+    findings = check_machine(_settings(home))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        table = Table("check", "", "found", "what to do", box=None)
+        for finding in findings:
+            table.add_row(finding.name, "ok" if finding.ok else "FAIL", finding.found, finding.advice)
+        _console.print(table)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 3)
+
+
+@app.command(hidden=True)
+def fetch(home: Home = DEFAULT_HOME) -> None:
+    """Download the pinned jars into the project's cache; `make setup` calls it."""
+    from streaming.downloads import fetch_jars
+
+    fetch_jars(_settings(home))
+
+
+@app.command()
+def demo(
+    home: Home = DEFAULT_HOME,
+    seconds: Annotated[float, typer.Option(help="How long transactions are streamed.", min=5)] = 60,
+    rate: Annotated[float, typer.Option(help="Transactions per second.", min=1)] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated stream.")] = 7,
+    llm: LlmChoice = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run everything for about a minute on simulated transactions, then show what was caught.
+
+    Example: `flagstream demo --seconds 30 --rate 500`
+    """
+    from streaming.demo import DemoSettings, run_demo
+
+    run_demo(_settings(home), DemoSettings(seconds, rate, seed, llm), as_json=as_json)
+
+
+@app.command()
+def simulate(
+    home: Home = DEFAULT_HOME,
+    to: Annotated[Path | None, typer.Option(help="Write a .parquet or .csv file instead of Kafka.")] = None,
+    topic: Annotated[str, typer.Option(help="Topic to send to.")] = "transactions",
+    rate: Annotated[float, typer.Option(help="Transactions per second.", min=0.1)] = 200,
+    seconds: Annotated[float, typer.Option(help="For how long.", min=0.1)] = 60,
+    seed: Annotated[int, typer.Option(help="Seed of the stream.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """Send a labelled stream of simulated transactions to Kafka, or write it to a file.
+
+    Examples: `flagstream simulate --rate 1000 --seconds 30`,
+    `flagstream simulate --to stream.parquet --seconds 600`
+    """
+    from streaming.feeds import simulate_to_file, simulate_to_topic
+
+    settings = _settings(home)
+    if to is not None:
+        sent = simulate_to_file(to, rate=rate, seconds=seconds, seed=seed)
+    else:
+        with _bootstrap(settings) as bootstrap:
+            sent = simulate_to_topic(bootstrap, topic, rate=rate, seconds=seconds, seed=seed)
+    _say({"sent": sent.events, "frauds": sent.frauds, "labels": str(sent.labels), "seed": seed}, as_json)
+
+
+@app.command()
+def produce(
+    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file.")],
+    contract: Annotated[str, typer.Option(help="Contract file, or the name of a shipped contract.")],
+    home: Home = DEFAULT_HOME,
+    topic: Annotated[str | None, typer.Option(help="Topic; the contract's name unless given.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Events per second; as fast as it goes if absent.")] = None,
+    partitions: Annotated[int, typer.Option(help="Partitions, when the topic is created.", min=1)] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Send a file's rows to Kafka as JSON events under a contract.
+
+    Example: `flagstream produce payments.parquet --contract handbook --rate 1000`
+    """
+    from streaming.feeds import produce_with_progress
+
+    with _bootstrap(_settings(home)) as bootstrap:
+        counts = produce_with_progress(
+            bootstrap, file, load_contract(contract), topic=topic, rate=rate, partitions=partitions
+        )
+    _say(counts, as_json)
+
+
+@app.command()
+def run(
+    spec: SpecName,
+    home: Home = DEFAULT_HOME,
+    until_idle: Annotated[bool, typer.Option(help="Stop once the topic holds nothing unread.")] = False,
+    llm: LlmChoice = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run an agent until Ctrl-C: the first finishes the batch in hand, the second stops at once.
+
+    Example: `flagstream run --spec handbook --until-idle`
+    """
+    from streaming.driver import drive
+
+    stop = threading.Event()
+    settings, loaded = _settings(home), _load(spec)
+    with _bootstrap(settings) as bootstrap:
+        drive(settings, loaded, bootstrap, llm=llm, stop=stop, until_idle=until_idle, as_json=as_json)
+
+
+@app.command()
+def alerts(
+    spec: SpecName = "card-fraud",
+    home: Home = DEFAULT_HOME,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the alerts a read_committed consumer sees.
+
+    Example: `flagstream alerts --follow --json | jq .severity`
+    """
+    from streaming.display import print_alerts
+
+    with _bootstrap(_settings(home)) as bootstrap:
+        print_alerts(bootstrap, _load(spec).alerts.topic, follow=follow, as_json=as_json)
+
+
+@app.command()
+def status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Show what an agent has read, stored, quarantined and alerted so far.
+
+    Example: `flagstream status --spec handbook --json`
+    """
+    from streaming.display import print_status
+    from streaming.status import read_status, topic_ends
+
+    settings, loaded = _settings(home), _load(spec)
+    ends = topic_ends(settings, loaded.data_sources.transactions.topic)
+    print_status(read_status(settings.lake, loaded, ends), as_json=as_json)
+
+
+@app.command()
+def reconcile(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Compare transactions, alerts in Delta and alerts on Kafka; exit 1 on any difference.
+
+    Example: `flagstream reconcile --spec handbook`
+    """
+    from streaming.reconcile import reconcile as compare
+
+    settings, loaded = _settings(home), _load(spec)
+    contract = load_contract(loaded.data_sources.transactions.contract)
+    with _bootstrap(settings) as bootstrap:
+        found = compare(settings.lake, loaded, bootstrap, contract.duplicates.horizon)
+    _say({**asdict(found), "differences": found.differences}, as_json)
+    raise typer.Exit(1 if found.differences else 0)
+
+
+@broker_app.command("start")
+def broker_start(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Start the embedded broker and leave it running."""
+    from streaming.broker import EmbeddedBroker
+
+    _say({"bootstrap": EmbeddedBroker.of(_settings(home)).start()}, as_json)
+
+
+@broker_app.command("stop")
+def broker_stop(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Stop the embedded broker; its data stays."""
+    from streaming.broker import EmbeddedBroker
+
+    _say({"stopped": EmbeddedBroker.of(_settings(home)).stop()}, as_json)
+
+
+@broker_app.command("status")
+def broker_status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Say whether the embedded broker runs, and where; exit 1 when it does not."""
+    from streaming.broker import EmbeddedBroker
+
+    found = EmbeddedBroker.of(_settings(home)).status()
+    _say({"running": found is not None, "bootstrap": found}, as_json)
+    raise typer.Exit(0 if found is not None else 1)
+
+
+@spec_app.command("validate")
+def spec_validate(
+    file: Annotated[Path, typer.Argument(help="The spec to check.")], as_json: AsJson = False
+) -> None:
+    """Check a spec, its contract, rules, policy and prompt.
+
+    Example: `flagstream spec validate my-agent.yaml`
+    """
+    from streaming.compose import check_spec
+
+    spec = load_spec(file)
+    check_spec(spec)
+    _say({"valid": True, "name": spec.name, "version": spec.version, "digest": spec.digest}, as_json)
+
+
+@spec_app.command("alert-schema")
+def spec_alert_schema() -> None:
+    """Print the JSON Schema of an alert on the topic."""
+    print(json.dumps(alert_json_schema(), indent=2))
+
+
+@bench_app.command("throughput")
+def bench_throughput(
+    events: Annotated[int, typer.Option(help="Events to measure over, after warm-up.", min=100_000)] = 2_000_000,
+    batch: Annotated[int, typer.Option(help="Micro-batch size.", min=1_000)] = 500_000,
+    as_json: AsJson = False,
+) -> None:
+    """The whole pipeline against bare Spark from Kafka to Delta, in one run on one topic."""
+    from benchmarks.throughput import measure
+
+    measure(events, batch, as_json=as_json)
+
+
+@bench_app.command("latency")
+def bench_latency(
+    rate: Annotated[float, typer.Option(help="Events per second, open loop.", min=1)] = 1_000,
+    warm_up: Annotated[float, typer.Option(help="Seconds before counting.", min=0)] = 60,
+    seconds: Annotated[float, typer.Option(help="Seconds that count.", min=5)] = 120,
+    as_json: AsJson = False,
+) -> None:
+    """From an event's Kafka timestamp to a read_committed consumer holding its alert."""
+    from benchmarks.latency import measure
+
+    measure(rate, warm_up, seconds, as_json=as_json)
+
+
+@bench_app.command("recovery")
+def bench_recovery(
+    entities: Annotated[int, typer.Option(help="Entities remembered.", min=1_000)] = 2_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """From a profiles checkpoint and the rows stored since to a scorer that goes on."""
+    from benchmarks.recovery import measure
+
+    measure(entities, as_json=as_json)
+
+
+def _settings(home: Path) -> Settings:
+    return Settings.load(home, os.environ)
+
+
+def _load(name: str) -> AgentSpec:
+    return load_spec(resolve_named(name, SPECS, "spec"))
+
+
+@contextmanager
+def _bootstrap(settings: Settings) -> Iterator[str]:
+    from streaming.broker import bootstrap_for
+
+    with bootstrap_for(settings) as bootstrap:
+        yield bootstrap
+
+
+def _say(facts: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts))
+        return
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        _console.print(f"{name:<{width}}  {value}", highlight=False)

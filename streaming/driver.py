@@ -1,0 +1,103 @@
+"""`flagstream run`: one driver process, from start-up to the last batch."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from schemas.contract import load_contract
+from schemas.errors import RetryableError
+from schemas.spec import AgentSpec
+from streaming.broker import ensure_topic, topic_retention_ms
+from streaming.compose import Hooks, model_client, open_agent
+from streaming.display import Progress, progress_display
+from streaming.downloads import jar_paths
+from streaming.interrupts import stop_on_interrupt
+from streaming.runner import StreamRunner, TopicWatch
+from streaming.session import start_session
+from streaming.settings import Settings
+
+_LAG_SECONDS = 1.0
+
+
+def drive(
+    settings: Settings,
+    spec: AgentSpec,
+    bootstrap: str,
+    *,
+    llm: str = "auto",
+    stop: threading.Event,
+    until_idle: bool = False,
+    as_json: bool = False,
+    hooks: Hooks = Hooks(),  # noqa: B008 -- frozen and without state
+    started: Callable[[], None] = lambda: None,
+) -> Progress:
+    """Run an agent until `stop` is set or, with `until_idle`, nothing is left to read.
+
+    Args:
+        llm: see compose.model_client.
+        hooks: seams for crash tests.
+        started: called once the agent is repaired and about to read.
+
+    Returns:
+        The progress display, with the run's totals.
+
+    Raises:
+        FlagstreamError: whatever stopped the agent.
+    """
+    topic = spec.data_sources.transactions.topic
+    ensure_topic(bootstrap, topic)
+    ensure_topic(bootstrap, spec.alerts.topic, partitions=1)
+    say_horizon(spec, bootstrap)
+    display = progress_display(as_json=as_json)
+    with stop_on_interrupt(stop), model_client(settings, spec, llm) as client:
+        session = start_session(jar_paths(settings.jars_spark), work_dir=settings.spark)
+        try:
+            with open_agent(settings, spec, bootstrap, client, hooks) as agent, display:
+                runner = StreamRunner(session, agent.pipeline, agent.stream, display.batch)
+                with _LagReporter(TopicWatch(agent.stream), display):
+                    started()
+                    runner.run(stop, until_idle=until_idle)
+        finally:
+            session.stop()
+    return display
+
+
+def say_horizon(spec: AgentSpec, bootstrap: str) -> None:
+    """Say on standard error when redeliveries may come later than they can be told from new events."""
+    contract = load_contract(spec.data_sources.transactions.contract)
+    retention = topic_retention_ms(bootstrap, spec.data_sources.transactions.topic)
+    horizon = contract.duplicates.horizon
+    if retention < 0 or timedelta(milliseconds=retention) > horizon:
+        kept = "for ever" if retention < 0 else f"for {timedelta(milliseconds=retention)}"
+        sys.stderr.write(
+            f"note: the topic keeps records {kept}, duplicates are recognised within {horizon}; "
+            "a transaction id sent again after that counts as new\n"
+        )
+
+
+class _LagReporter:
+    """Tells the display once a second how far behind the stream is."""
+
+    def __init__(self, watch: TopicWatch, display: Progress) -> None:
+        self._watch, self._display = watch, display
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._report, daemon=True)
+
+    def __enter__(self) -> _LagReporter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._watch.close()
+
+    def _report(self) -> None:
+        while not self._ended.wait(_LAG_SECONDS):
+            try:
+                self._display.lag(self._watch.unread())
+            except RetryableError:
+                continue

@@ -1,0 +1,54 @@
+"""Transactions and specs for the scoring tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.spec import AgentSpec
+
+START = 1_600_000_000_000_000
+SECOND = 1_000_000
+
+
+def agent_spec(**changes: Any) -> AgentSpec:
+    """A spec with small blocks, so that short streams cross many boundaries."""
+    return AgentSpec.model_validate(
+        {
+            "name": "sample",
+            "version": "1.0.0",
+            "data_sources": {"transactions": {"contract": "sample", "topic": "transactions"}},
+            "alerts": {"topic": "alerts"},
+            "profiles": {"block_rows": 16},
+            **changes,
+        }
+    )
+
+
+def table(times: Any, amounts: Any, first_sequence: int = 0, **entities: Any) -> pa.Table:
+    """Transactions at `times` (microseconds) with the given entity columns."""
+    rows = len(times)
+    return pa.table(
+        {
+            "sequence": pa.array(range(first_sequence, first_sequence + rows), pa.int64()),
+            "event_time": pa.array(times, pa.int64()).cast(pa.timestamp("us", "UTC")),
+            "amount": pa.array(amounts, pa.float64()),
+            "currency": pa.array(["EUR"] * rows, pa.string()),
+            **{name: pa.array(ids, pa.string()) for name, ids in entities.items()},
+        }
+    )
+
+
+def stream(rows: int, seed: int = 0, customers: int = 40, terminals: int = 20) -> pa.Table:
+    """A steady stream of log-normal amounts, about one a minute, a few of them late."""
+    random = np.random.default_rng(seed)
+    times = START + np.cumsum(random.integers(1, 120, rows)) * SECOND
+    times -= (random.random(rows) < 0.05) * random.integers(1, 86_400, rows) * SECOND
+    return table(
+        times,
+        np.exp(random.normal(3.0, 1.0, rows)),
+        customer=[f"c{number}" for number in random.integers(0, customers, rows)],
+        terminal=[f"t{number}" for number in random.integers(0, terminals, rows)],
+    )

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from streaming.detectors import Evidence
+from streaming.reasons import Payment, duration_text, sentence
+
+MONTH = 30 * 86_400.0
+PAYMENT = Payment(412.0, "EUR", MONTH)
+SEEN = Evidence(usual=45.2, events=37.2, horizon=3600.0, recent=6.1, expected=0.31, one_in=250.4)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (MONTH, "30 days"),
+        (86_400.0, "1 day"),
+        (3600.0, "1 hour"),
+        (90.0, "90 seconds"),
+        (0.25, "0.25 seconds"),
+    ],
+)
+def test_durations_use_the_largest_unit_that_divides_them(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_amount_sentence_compares_with_the_entitys_usual() -> None:
+    assert sentence("amount", "customer", PAYMENT, SEEN) == (
+        "412.00 EUR is 9.1\N{MULTIPLICATION SIGN} this customer's usual 45.20 EUR (37 payments in 30 days)"
+    )
+
+
+def test_amount_sentence_of_a_new_entity_compares_with_others() -> None:
+    assert sentence("amount", "card", PAYMENT, SEEN._replace(events=0.0)) == (
+        "412.00 EUR is 9.1\N{MULTIPLICATION SIGN} the 45.20 EUR usual for a new card"
+    )
+
+
+def test_amount_sentence_without_currency_or_usual_amount_still_reads() -> None:
+    payment, seen = Payment(412.0, "", MONTH), SEEN._replace(usual=0.0, events=1.2)
+    assert sentence("amount", "card", payment, seen) == (
+        "412.00 is far above this card's usual 0.00 (1 payment in 30 days)"
+    )
+
+
+def test_rate_sentence_gives_count_and_expectation() -> None:
+    assert sentence("rate", "terminal", PAYMENT, SEEN) == (
+        "6 payments of this terminal in the last 1 hour before this one where 0.31 would be usual"
+    )
+
+
+def test_novelty_sentence_gives_the_share() -> None:
+    assert sentence("novelty", "customer", PAYMENT, SEEN) == (
+        "first payment of this customer; 1 in 250 payments comes from a new one"
+    )
