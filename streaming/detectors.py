@@ -269,25 +269,6 @@ def look(features: Features, population: Population, log_amounts: Floats, place:
     )
 
 
-def part_of(seen: Lookout, start: int, stop: int) -> Lookout:
-    """Return rows `start` to `stop` of a batch as a batch of their own, without copying."""
-    first = seen.first_sequence + start
-    blocks = first // seen.block_rows - seen.first_sequence // seen.block_rows
-    rows = (seen.log_amounts, seen.counts, seen.sums, seen.squares, seen.exposures)
-    logs, counts, sums, squares, exposures = (column[start:stop] for column in rows)
-    return Lookout(
-        first,
-        seen.block_rows,
-        logs,
-        seen.horizons,
-        counts,
-        sums,
-        squares,
-        exposures,
-        *(statistic[blocks:] for statistic in seen[8:]),
-    )
-
-
 def surprises(seen: Lookout, detectors: tuple[str, ...]) -> Floats:
     """Return nats ≥ 0, float64[rows, detectors], 0 for rows that name no entity and in a cold start."""
     return _surprises(seen, np.array([DETECTORS.index(name) for name in detectors], np.int64))

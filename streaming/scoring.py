@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +22,7 @@ from streaming import checkpoints
 from streaming.calibration import Calibration, Histogram
 from streaming.checkpoints import ScorerSnapshot, Skipped
 from streaming.compilation import Flags, Floats, Ints, read_only
-from streaming.detectors import DETECTORS, Evidence, Lookout, evidence, look, part_of, surprises
+from streaming.detectors import DETECTORS, Evidence, Lookout, evidence, look, surprises
 from streaming.profile_kernels import log_amounts
 from streaming.profiles import Advance, EntityProfile, Profiles
 from streaming.reasons import Payment, Reason, sentence
@@ -32,10 +31,7 @@ _ALGORITHM = 1
 _HALF_LIFE_ROWS = 65_536
 _ROWS_WORTH_THREADS = 4096
 
-_PARTS = 2
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+_Look = tuple[Advance, Lookout, Floats]
 
 
 @dataclass(frozen=True)
@@ -228,10 +224,8 @@ class Scorer:
         rows = transactions.num_rows
         logs = log_amounts(read_only(_numbers(transactions["amount"], pa.float64())))
         times = read_only(_numbers(_microseconds(transactions["event_time"]), pa.int64()))
-        advances = self._advance(transactions, times, logs)
-        place = (self._next_sequence, self._block_rows)
-        lookouts = tuple(look(advance.features, advance.population, logs, place) for advance in advances)
-        weighed = self._weigh(lookouts, rows)
+        looks = self._look(transactions, times, logs)
+        weighed = self._weigh([found for _, _, found in looks], rows)
         calibrated = self._calibration.calibrate(weighed, self._next_sequence, explain=explain)
         return ScoredBatch(
             first_sequence=self._next_sequence,
@@ -240,10 +234,12 @@ class Scorer:
             base=np.full(rows, calibrated.base),
             contributions=calibrated.contributions,
             reason_names=self.reason_names,
-            late=_any([advance.features.late for advance in advances], rows),
-            _payment_columns=transactions.select(["amount", "currency"] if explain else []),
-            _lookouts=lookouts,
-            _advances=advances,
+            late=_any([advance.features.late for advance, _, _ in looks], rows),
+            _payment_columns=transactions.select(["amount", "currency"])
+            if explain
+            else transactions.select([]),
+            _lookouts=tuple(seen for _, seen, _ in looks),
+            _advances=tuple(advance for advance, _, _ in looks),
             _histogram=calibrated.histogram,
         )
 
@@ -255,29 +251,23 @@ class Scorer:
             row = int(gap[0])
             raise DataLossError(f"expected sequence {expected + row}, got {sequence[row]}")
 
-    def _advance(self, transactions: pa.Table, times: Ints, logs: Floats) -> tuple[Advance, ...]:
-        def advance(entity: str) -> Advance:
-            return self._profiles[entity].advance(transactions[entity], times, logs, self._next_sequence)
+    def _look(self, transactions: pa.Table, times: Ints, logs: Floats) -> list[_Look]:
+        def look_at(entity: str) -> _Look:
+            advance = self._profiles[entity].advance(transactions[entity], times, logs, self._next_sequence)
+            place = (self._next_sequence, self._block_rows)
+            seen = look(advance.features, advance.population, logs, place)
+            return advance, seen, surprises(seen, self._detectors)
 
-        return tuple(self._each(advance, self._entities, len(times)))
+        if len(times) < _ROWS_WORTH_THREADS:
+            return [look_at(entity) for entity in self._entities]
+        return list(self._threads.map(look_at, self._entities))
 
-    def _weigh(self, lookouts: tuple[Lookout, ...], rows: int) -> Floats:
+    def _weigh(self, found: list[Floats], rows: int) -> Floats:
         width = len(self._detectors)
-        weighed = np.empty((rows, width * len(lookouts)))
-
-        def weigh(task: tuple[int, int]) -> None:
-            kind, part = task
-            start, stop = rows * part // _PARTS, rows * (part + 1) // _PARTS
-            nats = surprises(part_of(lookouts[kind], start, stop), self._detectors)
-            np.multiply(nats, self._factors, out=weighed[start:stop, kind * width : (kind + 1) * width])
-
-        tasks = [(kind, part) for part in range(_PARTS) for kind in range(len(lookouts))]
-        self._each(weigh, tasks, rows)
+        weighed = np.empty((rows, width * len(found)))
+        for place, nats in enumerate(found):
+            np.multiply(nats, self._factors, out=weighed[:, place * width : (place + 1) * width])
         return weighed
-
-    def _each(self, work: Callable[[Task], Result], tasks: Iterable[Task], rows: int) -> list[Result]:
-        run = map if rows < _ROWS_WORTH_THREADS else self._threads.map
-        return list(run(work, tasks))
 
 
 def _chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, ...]:

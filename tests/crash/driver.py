@@ -1,0 +1,59 @@
+"""A driver process that dies, or stops, where it is told to: `python -m tests.crash.driver '{...}'`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import FlagstreamError
+from schemas.spec import load_spec
+from streaming.compose import Hooks
+from streaming.driver import drive
+from streaming.pipeline import Step
+from streaming.publish import OutboxRecord
+from streaming.settings import Settings
+
+MID_PUBLISH = "mid-publish"
+
+
+def main(order: dict[str, Any]) -> int:
+    """Run an agent under an order: spec, home, bootstrap, at (a step or mid-publish), signal."""
+
+    def strike(place: str) -> None:
+        if place == order.get("at"):
+            os.kill(os.getpid(), getattr(signal, order["signal"]))
+
+    def reached(step: Step) -> None:
+        strike(step.value)
+
+    def before_commit(_: Sequence[OutboxRecord]) -> None:
+        strike(MID_PUBLISH)
+
+    settings = Settings.load(Path(order["home"]), os.environ)
+    spec = load_spec(Path(order["spec"]))
+    hooks = Hooks(reached, before_commit)
+    try:
+        drive(
+            settings,
+            spec,
+            order["bootstrap"],
+            llm="none",
+            stop=threading.Event(),
+            until_idle=True,
+            as_json=True,
+            hooks=hooks,
+        )
+    except FlagstreamError as fault:
+        print(type(fault).__name__, fault, flush=True)
+        return fault.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

@@ -1,0 +1,197 @@
+"""Drivers that are killed, stopped or reconfigured half-way: nothing lost, nothing doubled, nothing changed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pyarrow.compute as pc
+import pytest
+
+from schemas.errors import FencedError
+from schemas.spec import load_spec
+from streaming.broker import ensure_topic
+from streaming.pipeline import Step
+from streaming.reconcile import reconcile
+from streaming.settings import Settings
+from streaming.topic import committed_messages
+from tests.crash.driver import MID_PUBLISH
+from tests.streams import Stream, folded_scores, published, stored, versions, write_spec
+
+CHAIN = [
+    Step.OPEN.value,
+    Step.TAKE.value,
+    Step.DECODE.value,
+    Step.STORE.value,
+    Step.SCORE.value,
+    Step.TRIAGE.value,
+    Step.ALERT.value,
+    MID_PUBLISH,
+    Step.PUBLISH.value,
+    Step.CLOSE.value,
+]
+DRIVER_SECONDS = 120.0
+HOUR = timedelta(hours=1)
+
+
+class Drivers:
+    """Starts driver processes over one home."""
+
+    def __init__(self, settings: Settings, bootstrap: str) -> None:
+        self._settings, self._bootstrap = settings, bootstrap
+        self.outputs: list[str] = []
+
+    def start(self, spec: Path, at: str | None = None, strike: str = "SIGKILL") -> subprocess.Popen[str]:
+        order = {
+            "spec": str(spec),
+            "home": str(self._settings.home),
+            "bootstrap": self._bootstrap,
+            "at": at,
+            "signal": strike,
+        }
+        command = [sys.executable, "-m", "tests.crash.driver", json.dumps(order)]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+
+    def run(self, spec: Path, at: str | None = None) -> int:
+        child = self.start(spec, at)
+        output, _ = child.communicate(timeout=DRIVER_SECONDS)
+        self.outputs.append(output)
+        return child.returncode
+
+
+@pytest.fixture
+def drivers(settings: Settings, bootstrap: str) -> Drivers:
+    return Drivers(settings, bootstrap)
+
+
+@contextmanager
+def connected_consumer(bootstrap: str, topic: str) -> Iterator[list[tuple[str, int]]]:
+    """A read_committed consumer that stays connected; yields the list it appends alert keys to."""
+    seen: list[tuple[str, int]] = []
+    done = threading.Event()
+
+    def consume() -> None:
+        for message in committed_messages(bootstrap, topic, follow=True, stop=done.is_set):
+            alert = json.loads(message.value() or b"")
+            seen.append((alert["alert_id"], alert["revision"]))
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"timed out waiting for {what}"
+        time.sleep(0.05)
+
+
+def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
+    drivers: Drivers, settings: Settings, bootstrap: str, topic: Callable[[str], str], tmp_path: Path
+) -> None:
+    spec_file = write_spec(tmp_path, topic)
+    spec = load_spec(spec_file)
+    events, alerts = spec.data_sources.transactions.topic, spec.alerts.topic
+    ensure_topic(bootstrap, events, 2)
+    ensure_topic(bootstrap, alerts, 1)
+    stream = Stream(bootstrap, events)
+    with connected_consumer(bootstrap, alerts) as seen:
+        for place in CHAIN:
+            stream.send(300)
+            assert drivers.run(spec_file, place) == -signal.SIGKILL, (place, drivers.outputs[-1])
+        stream.send(300)
+        assert drivers.run(spec_file) == 0, drivers.outputs[-1]
+        table = stored(settings.lake, "alerts", "outbox_seq")
+        wait_until(lambda: len(seen) >= table.num_rows, 30, "the consumer to see every alert")
+
+    transactions = stored(settings.lake, "transactions", "sequence")
+    assert Counter(transactions["transaction_id"].to_pylist()) == Counter(stream.sent_ids)
+    assert transactions["sequence"].to_pylist() == list(range(len(stream.sent_ids)))
+    assert stored(settings.lake, "quarantine", "offset").num_rows == stream.malformed
+    assert stored(settings.lake, "duplicates", "offset").num_rows == stream.redelivered
+
+    keys = list(zip(table["alert_id"].to_pylist(), table["revision"].to_pylist(), strict=True))
+    assert len(set(keys)) == len(keys) > 50
+    assert table["outbox_seq"].to_pylist() == list(range(len(keys)))
+    assert seen == keys, "each alert once and in outbox order, for a consumer connected all along"
+
+    folded = folded_scores(spec, transactions)
+    scores = zip(table["score"].to_pylist(), table["log_odds"].to_pylist(), strict=True)
+    assert dict(zip(table["transaction_id"].to_pylist(), scores, strict=True)) == folded
+    found = reconcile(settings.lake, spec, bootstrap, HOUR)
+    assert found.differences == 0, found
+
+
+@pytest.mark.parametrize("place", [Step.SCORE.value, MID_PUBLISH])
+def test_a_stopped_driver_that_wakes_after_its_successor_writes_nothing(
+    place: str,
+    drivers: Drivers,
+    settings: Settings,
+    bootstrap: str,
+    topic: Callable[[str], str],
+    tmp_path: Path,
+) -> None:
+    spec_file = write_spec(tmp_path, topic)
+    spec = load_spec(spec_file)
+    ensure_topic(bootstrap, spec.data_sources.transactions.topic, 2)
+    stream = Stream(bootstrap, spec.data_sources.transactions.topic)
+    stream.send(400)
+    sleeper = drivers.start(spec_file, place, "SIGSTOP")
+    try:
+        process = psutil.Process(sleeper.pid)
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, DRIVER_SECONDS, "the driver to stop")
+        assert drivers.run(spec_file) == 0, drivers.outputs[-1]
+        before = versions(settings.lake), published(bootstrap, spec.alerts.topic)
+        process.send_signal(signal.SIGCONT)
+        output, _ = sleeper.communicate(timeout=DRIVER_SECONDS)
+    finally:
+        if sleeper.poll() is None:
+            sleeper.kill()
+    assert sleeper.returncode == FencedError.exit_code, output
+    assert (versions(settings.lake), published(bootstrap, spec.alerts.topic)) == before
+    assert len(before[1]) > 0
+    found = reconcile(settings.lake, spec, bootstrap, HOUR)
+    assert found.differences == 0, found
+
+
+def test_rules_changed_between_two_attempts_change_nothing_in_the_batch(
+    drivers: Drivers, settings: Settings, bootstrap: str, topic: Callable[[str], str], tmp_path: Path
+) -> None:
+    first_file = write_spec(tmp_path, topic, version="1.0.0", limit=400)
+    second_file = write_spec(tmp_path, topic, version="2.0.0", limit=20)
+    spec = load_spec(first_file)
+    ensure_topic(bootstrap, spec.data_sources.transactions.topic, 2)
+    stream = Stream(bootstrap, spec.data_sources.transactions.topic)
+    stream.send(300)
+    assert drivers.run(first_file, Step.STORE.value) == -signal.SIGKILL, drivers.outputs[-1]
+    stream.send(300)
+    assert drivers.run(second_file) == 0, drivers.outputs[-1]
+
+    table = stored(settings.lake, "alerts", "outbox_seq")
+    by_batch = {
+        batch: set(table.filter(pc.equal(table["batch_id"], batch))["spec_version"].to_pylist())
+        for batch in (0, 1)
+    }
+    assert by_batch == {0: {"1.0.0"}, 1: {"2.0.0"}}
+    transactions = stored(settings.lake, "transactions", "sequence")
+    first_batch = transactions.filter(pc.equal(transactions["batch_id"], 0))
+    expected = set(folded_scores(spec, first_batch))
+    assert set(table.filter(pc.equal(table["batch_id"], 0))["transaction_id"].to_pylist()) == expected
+

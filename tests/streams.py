@@ -1,0 +1,129 @@
+"""Small streams of events under the simulator's contract, and what should become of them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import yaml
+from confluent_kafka import Producer
+from deltalake import DeltaTable
+
+from schemas.contract import load_contract
+from schemas.spec import AgentSpec
+from streaming.rules import RuleSet
+from streaming.scoring import Scorer
+from streaming.topic import committed_messages, connection
+
+
+@dataclass
+class Stream:
+    """Sends events round by round and remembers what it sent.
+
+    Every round holds valid events, some malformed ones, and redeliveries of events sent before.
+    """
+
+    bootstrap: str
+    topic: str
+    seed: int = 11
+    sent_ids: list[str] = field(default_factory=list)
+    malformed: int = 0
+    redelivered: int = 0
+    _events: list[bytes] = field(default_factory=list)
+
+    def send(self, count: int) -> None:
+        """Send `count` valid events, 3 malformed ones and 2 redeliveries."""
+        rng = random.Random(self.seed + len(self.sent_ids))
+        fresh = [self._event(rng) for _ in range(count)]
+        again = rng.sample(self._events, 2) if self._events else []
+        broken = [b'{"tx_id": "cut', b"\xff\xfe", b'{"tx_id": "x"}']
+        self._events += fresh
+        self.malformed += len(broken)
+        self.redelivered += len(again)
+        mixed = fresh + again + broken
+        rng.shuffle(mixed)
+        self._produce(mixed)
+
+    def _event(self, rng: random.Random) -> bytes:
+        number = len(self.sent_ids)
+        identifier = f"t{number:06d}"
+        self.sent_ids.append(identifier)
+        moment = datetime.now(UTC) - timedelta(hours=6) + timedelta(seconds=number - rng.randint(0, 20))
+        unusual = rng.random() < 0.03
+        event = {
+            "tx_id": identifier,
+            "event_time": moment.isoformat(),
+            "customer_id": f"c{rng.randint(0, 40)}",
+            "terminal_id": f"m{rng.randint(0, 60)}",
+            "amount": round(rng.lognormvariate(3, 0.5) * (40 if unusual else 1), 2),
+            "currency": "EUR",
+            "merchant_category": "grocery",
+            "country": "DE",
+            "memo": "thank you",
+        }
+        return json.dumps(event).encode()
+
+    def _produce(self, values: Iterable[bytes]) -> None:
+        producer = Producer({**connection(self.bootstrap), "enable.idempotence": True})
+        for place, value in enumerate(values):
+            producer.produce(self.topic, value, str(place % 7).encode())
+        assert producer.flush(30) == 0
+
+
+def write_spec(
+    folder: Path, topic: Callable[[str], str], *, version: str = "1.0.0", limit: int = 400, **changes: object
+) -> Path:
+    """Write a spec over the simulator's contract that flags about one event in twenty."""
+    content = {
+        "name": "tester",
+        "version": version,
+        "data_sources": {
+            "transactions": {"contract": "simulator", "topic": topic("events"), "max_records_per_batch": 400}
+        },
+        "profiles": {"block_rows": 64, "checkpoint_rows": 500},
+        "threshold": 0.95,
+        "rules": [
+            {"name": "large", "when": f"amount > {limit}", "severity": "high", "reason": "a large amount"}
+        ],
+        "llm": {"provider": "none"},
+        "alerts": {"topic": topic("alerts")},
+        **changes,
+    }
+    path = folder / f"spec-{version}.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def stored(lake: Path, table: str, order: str) -> pa.Table:
+    """Read a whole table, sorted."""
+    return DeltaTable(lake / table).to_pyarrow_table().sort_by(order)
+
+
+def versions(lake: Path) -> dict[str, int]:
+    """Return the version of every table."""
+    return {path.name: DeltaTable(path).version() for path in sorted(lake.iterdir())}
+
+
+def published(bootstrap: str, topic: str) -> list[dict[str, object]]:
+    """Return every committed alert on a topic, in order."""
+    return [json.loads(message.value() or b"") for message in committed_messages(bootstrap, topic)]
+
+
+def folded_scores(spec: AgentSpec, transactions: pa.Table) -> dict[str, tuple[float, float]]:
+    """Score the recorded sequence in one go: transaction id → (score, log-odds) of every row to be flagged."""
+    contract = load_contract(spec.data_sources.transactions.contract)
+    scored = Scorer(spec, contract.entity_names).score(transactions)
+    hits = RuleSet.compile(spec.rules, contract.arrow_schema()).hits(transactions).any(axis=1)
+    flagged = np.flatnonzero((scored.score >= spec.threshold) | hits)
+    ids = transactions["transaction_id"].take(pa.array(flagged)).to_pylist()
+    return {
+        identifier: (float(scored.score[row]), float(scored.log_odds[row]))
+        for identifier, row in zip(ids, flagged, strict=True)
+    }

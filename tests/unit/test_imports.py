@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = {"schemas", "agent", "streaming", "benchmarks", "tests"}
+MAY_IMPORT = {
+    "schemas": {"schemas"},
+    "agent": {"agent", "schemas"},
+    "streaming": {"streaming", "agent", "schemas"},
+    "benchmarks": {"benchmarks", "streaming", "agent", "schemas"},
+}
+# The command line offers the benchmarks too.
+EXCEPTIONS = {("streaming/cli.py", "benchmarks")}
+
+
+def imported(source: str) -> set[str]:
+    return {name.partition(".")[0] for node in ast.walk(ast.parse(source)) for name in names(node)}
+
+
+def names(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "relative imports hide the direction"
+        yield node.module or ""
+
+
+def imports_of(package: str) -> set[tuple[str, str]]:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files, f"no modules in {package}"
+    return {
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in files
+        for name in imported(path.read_text(encoding="utf-8"))
+    }
+
+
+@pytest.mark.parametrize("package", sorted(MAY_IMPORT))
+def test_imports_go_from_streaming_to_agent_to_schemas_and_never_back(package: str) -> None:
+    forbidden = PROJECT - MAY_IMPORT[package]
+    assert {found for found in imports_of(package) if found[1] in forbidden} <= EXCEPTIONS
+
+
+@pytest.mark.parametrize("package", ["agent", "schemas"])
+def test_only_streaming_and_benchmarks_know_spark(package: str) -> None:
+    assert not {found for found in imports_of(package) if found[1] in {"pyspark", "delta"}}
+
+
+def test_imports_inside_functions_and_type_checking_blocks_count() -> None:
+    late = "def late():\n    from agent.triage import x\n"
+    guarded = "if TYPE_CHECKING:\n    import pyspark.sql\n"
+    assert imported("import os.path\n" + late + guarded) == {"os", "agent", "pyspark"}
