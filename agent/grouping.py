@@ -22,11 +22,12 @@ from schemas.alert import Reason
 from schemas.policy import Policy
 from schemas.spec import Severity
 
-_PATTERN_REASONS = 2
+_PATTERN_REASONS = 1
+_SHOWN_REASONS = 2
 _EXEMPLARS = 3
 _TEXT_CHARACTERS = 80
 _WORD_CHARACTERS = 40
-_BAND_EDGES = tuple(float(3**power) for power in range(24))
+_BAND_EDGES = tuple(float(10**power) for power in range(12))
 _MOST_WEIGHT = 6.0
 
 
@@ -63,7 +64,7 @@ class FlaggedRow:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What the rows of a group have in common; `amount_band` counts powers of three."""
+    """What the rows of a group have in common; `amount_band` counts powers of ten."""
 
     reasons: tuple[str, ...]
     rules: tuple[str, ...]
@@ -84,7 +85,7 @@ class Group:
 def pattern_of(row: FlaggedRow) -> Pattern:
     """Return the pattern `row` belongs to."""
     return Pattern(
-        reasons=tuple(sorted(reason.name for reason in _top_reasons(row))),
+        reasons=tuple(reason.name for reason in _top_reasons(row)[:_PATTERN_REASONS]),
         rules=tuple(sorted(row.rules)),
         currency=row.currency,
         amount_band=bisect_right(_BAND_EDGES, row.amount),
@@ -93,7 +94,7 @@ def pattern_of(row: FlaggedRow) -> Pattern:
 
 def _top_reasons(row: FlaggedRow) -> list[Reason]:
     raising = [reason for reason in row.reasons if reason.contribution > 0]
-    return sorted(raising, key=lambda reason: (-reason.contribution, reason.name))[:_PATTERN_REASONS]
+    return sorted(raising, key=lambda reason: (-reason.contribution, reason.name))[:_SHOWN_REASONS]
 
 
 def group_rows(rows: Sequence[FlaggedRow]) -> list[Group]:

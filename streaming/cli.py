@@ -81,10 +81,13 @@ def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 @app.command(hidden=True)
 def fetch(home: Home = DEFAULT_HOME) -> None:
-    """Download the pinned jars into the project's cache; `make setup` calls it."""
+    """Download the pinned jars into the project's cache and compile the kernels; `make setup` calls it."""
     from streaming.downloads import fetch_jars
+    from streaming.warmup import compile_kernels
 
     fetch_jars(_settings(home))
+    spec = _load("card-fraud")
+    compile_kernels(spec, load_contract(spec.data_sources.transactions.contract))
 
 
 @app.command()

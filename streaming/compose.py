@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -160,6 +161,11 @@ def lake_schemas(contract: EventContract) -> dict[str, pa.Schema]:
     }
 
 
+def spark_checkpoint(settings: Settings, spec: AgentSpec) -> Path:
+    """Return the folder of Spark's checkpoint for an agent."""
+    return settings.checkpoints / spec.name
+
+
 def stream_settings(
     settings: Settings, spec: AgentSpec, bootstrap: str, batches: LakeTable
 ) -> StreamSettings:
@@ -169,7 +175,7 @@ def stream_settings(
         DataLossError: the checkpoint and the lake do not belong together.
     """
     source = spec.data_sources.transactions
-    checkpoint = settings.checkpoints / spec.name
+    checkpoint = spark_checkpoint(settings, spec)
     frame = pl.from_arrow(batches.read("batch_id", 0).select(["query_id", "batch_id", "closed_at", "offsets"]))
     assert isinstance(frame, pl.DataFrame)
     closed = dict(frame.group_by("query_id").agg(pl.col("batch_id").max()).iter_rows())

@@ -28,7 +28,7 @@ _PYTHON = (3, 11)
 _JDK = 17
 _DISK_BYTES = 2 * 2**30
 _MEMORY_BYTES = 4 * 2**30
-_ANSWER_SECONDS = 5.0
+_ANSWER_SECONDS = 3.0
 _VERSION_SECONDS = 30.0
 _JAVA_VERSION = re.compile(r'version "(?:1\.)?(\d+)([^"]*)"')
 
@@ -53,7 +53,7 @@ class Finding:
 def check_machine(settings: Settings) -> list[Finding]:
     """Check everything a run needs; no check stops the others.
 
-    Takes about a second, plus up to five for each service that does not answer. Starts and writes nothing.
+    Takes about a second, plus up to three for each service that does not answer. Starts and writes nothing.
     """
     return [
         check_python(sys.version_info),

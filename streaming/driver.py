@@ -18,6 +18,7 @@ from streaming.interrupts import stop_on_interrupt
 from streaming.runner import StreamRunner, TopicWatch
 from streaming.session import start_session
 from streaming.settings import Settings
+from streaming.warmup import compile_kernels
 
 _LAG_SECONDS = 1.0
 
@@ -53,7 +54,11 @@ def drive(
     say_horizon(spec, bootstrap)
     display = progress_display(as_json=as_json)
     with stop_on_interrupt(stop), model_client(settings, spec, llm) as client:
+        contract = load_contract(spec.data_sources.transactions.contract)
+        compiling = threading.Thread(target=compile_kernels, args=(spec, contract))
+        compiling.start()
         session = start_session(jar_paths(settings.jars_spark), work_dir=settings.spark)
+        compiling.join()
         try:
             with open_agent(settings, spec, bootstrap, client, hooks) as agent, display:
                 runner = StreamRunner(session, agent.pipeline, agent.stream, display.batch)

@@ -1,4 +1,4 @@
-"""Feeds of events for Kafka: simulated ones, and those of a file, at a steady open-loop rate or at full speed."""
+"""Feeds of events for Kafka: simulated or from a file, at a steady open-loop rate or at full speed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ _BATCH_ROWS = 50_000
 _CHUNK = 5_000
 _CSV_BLOCK_BYTES = 8 << 20
 _BLOCK_SECONDS = 0.2
+_SPAN_OF_FULL_BURSTS = 3600.0
 _LONGEST_WAIT_S = 0.1
 _SHORTEST_WAIT_S = 0.001
 _DELIVERY_SECONDS = 60.0
@@ -134,7 +136,9 @@ class Sender:
         if kind is not None:
             self._producer.purge()
             return
-        self._failed += self._producer.flush(_DELIVERY_SECONDS + 1)
+        # Flushing counts failures itself, so its result is added only after it has returned.
+        unanswered = self._producer.flush(_DELIVERY_SECONDS + 1)
+        self._failed += unanswered
         self._check()
 
     def send(self, keys: Sequence[bytes | None], values: Sequence[bytes]) -> int:
@@ -179,7 +183,8 @@ class Sender:
     def _check(self) -> None:
         if self._failed:
             why = self._fault or "no answer from the broker"
-            raise RetryableError(f"{self._failed} of {self.sent} records not delivered to {self._topic}: {why}")
+            lost = f"{self._failed} of {self.sent} records not delivered"
+            raise RetryableError(f"{lost} to {self._topic}: {why}")
 
 
 def produce_records(
@@ -228,7 +233,7 @@ def simulate_to_topic(
     sizes = _sizes(total, per_block)
     began = datetime.now(UTC)
     bounds = event_time_bounds(began, per_block / rate, len(sizes), compress)
-    simulator = Simulator(settings or _population(total, seed, f"tx{int(began.timestamp() * 1000):x}-"))
+    simulator = Simulator(settings or _population(total, seconds * compress, seed, _fresh_prefix(began)))
     ensure_topic(bootstrap, topic)
     truth = []
     with Sender(bootstrap, topic, Pace(rate), on_progress=on_progress, stop=stop) as sender:
@@ -244,7 +249,7 @@ def simulate_to_topic(
 def event_time_bounds(began: datetime, block_seconds: float, blocks: int, compress: float) -> list[datetime]:
     """Return the `blocks` + 1 bounds of event time for blocks sent one after the other from `began` on.
 
-    Event time passes faster in hours of little traffic, and a block's times have all passed when its turn comes.
+    Event time passes faster in hours of little traffic; a block's times have all passed when its turn comes.
     """
     if not compress >= 1:
         raise ConfigurationError("expected 1 or more: event time must not run ahead", key="compress")
@@ -271,7 +276,7 @@ def simulate_to_file(path: Path, *, rate: float, seconds: float, seed: int) -> S
     shares = np.cumsum([0, *sizes]) / sum(sizes)
     times = rhythm_times(shares, first, first + max(round(seconds * 1e6), len(sizes)))
     bounds = [_EPOCH + timedelta(microseconds=each) for each in times.tolist()]
-    simulator = Simulator(_population(sum(sizes), seed, "tx"))
+    simulator = Simulator(_population(sum(sizes), seconds, seed, "tx"))
     blocks = (simulator.block(*each) for each in zip(sizes, bounds, bounds[1:], strict=False))
     truth = list(_written(path, blocks))
     return _simulated(truth, path, sum(sizes))
@@ -305,10 +310,21 @@ def _sizes(total: int, most: int) -> list[int]:
     return [min(most, total - start) for start in range(0, total, most)]
 
 
-def _population(total: int, seed: int, prefix: str) -> SimulatorSettings:
-    """As many customers as leave each about twenty payments, so that habits can show."""
+def _population(total: int, span_seconds: float, seed: int, prefix: str) -> SimulatorSettings:
+    """Fit a population to a stream: some twenty payments per customer, and bursts of fraud that end in it."""
     customers = min(max(total // 20, 50), 50_000)
-    return SimulatorSettings(seed, customers, max(customers // 5, 20), id_prefix=prefix)
+    return SimulatorSettings(
+        seed,
+        customers,
+        terminals=max(customers // 5, 20),
+        burst_scale=min(1.0, span_seconds / _SPAN_OF_FULL_BURSTS),
+        id_prefix=prefix,
+    )
+
+
+def _fresh_prefix(began: datetime) -> str:
+    """Keep apart the ids of two streams on one topic, which would otherwise pass for redeliveries."""
+    return f"tx{_micros(began) // 1000:x}-"
 
 
 def _labels_of(block: SimulatedBlock, queued: int) -> pa.Table:
@@ -461,7 +477,7 @@ def _plain(values: pa.ChunkedArray, column: Column, contract: EventContract) -> 
 
 def _time_text(times: pa.Array, form: str) -> pa.Array:
     if form == "epoch":
-        raise ConfigurationError("the column holds timestamps, the contract expects numbers", key="event_time")
+        raise ConfigurationError("the file holds timestamps, the contract wants numbers", key="event_time")
     if form == "iso8601":
         return iso_text(times)
     # Polars counts %f in nanoseconds where the contract's pattern, like Python's, means microseconds.
@@ -493,37 +509,46 @@ def _struct(columns: dict[str, Any]) -> pa.Array:
 
 
 def _json_lines(path: Path, contract: EventContract) -> Iterator[Keyed]:
-    """Read lines one by one; optional fields may be absent from any."""
-    required = [each.source for each in contract.columns if each.source and each.required]
-    key = contract.entities[contract.primary_entity].field
-    keys: list[bytes | None] = []
-    values: list[bytes] = []
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.isspace():
-                continue
-            event = _line_fields(line, f"{path}:{number}", contract.raw_fields, required)
-            keys.append(str(event[key]).encode())
-            values.append(orjson.dumps(event if "." not in "".join(event) else _unflattened(event)))
-            if len(values) == _BATCH_ROWS:
-                yield keys, values
-                keys, values = [], []
-    yield keys, values
+    reader = _LineReader.of(contract)
+    with path.open("rb") as file:
+        lines = ((f"{path}:{number}", line) for number, line in enumerate(file, 1) if not line.isspace())
+        while batch := list(islice(lines, _BATCH_ROWS)):
+            records = [reader.read(line, where) for where, line in batch]
+            yield [key for key, _ in records], [value for _, value in records]
 
 
-def _line_fields(line: bytes, where: str, fields: Sequence[str], required: Sequence[str]) -> dict[str, Any]:
-    try:
-        event = orjson.loads(line)
-    except orjson.JSONDecodeError as fault:
-        raise ConfigurationError(f"not JSON: {fault}", where=where) from None
-    if not isinstance(event, dict):
-        raise ConfigurationError("expected a JSON object", where=where)
-    if any("." in name for name in fields):
-        event = dict(_leaves(event, ""))
-    for name in required:
-        if name not in event:
-            raise ConfigurationError(f"no field {name!r}; {nearest(name, event)}", where=where)
-    return {name: event[name] for name in fields if name in event}
+@dataclass(frozen=True)
+class _LineReader:
+    """Takes the contract's fields, named by dotted path, out of lines of JSON."""
+
+    key: str
+    fields: frozenset[str]
+    required: frozenset[str]
+
+    @classmethod
+    def of(cls, contract: EventContract) -> _LineReader:
+        required = (each.source for each in contract.columns if each.required and each.source)
+        key = contract.entities[contract.primary_entity].field
+        return cls(key, frozenset(contract.raw_fields), frozenset(required))
+
+    def read(self, line: bytes, where: str) -> tuple[bytes, bytes]:
+        """Return a line's key, and the event that holds only the contract's fields."""
+        try:
+            parsed = orjson.loads(line)
+        except orjson.JSONDecodeError as fault:
+            raise ConfigurationError(f"not JSON: {fault}", where=where) from None
+        if not isinstance(parsed, dict):
+            raise ConfigurationError("expected a JSON object", where=where)
+        if parsed.keys() == self.fields:
+            return str(parsed[self.key]).encode(), line.strip()
+        return self._picked(dict(_leaves(parsed, "")), where)
+
+    def _picked(self, found: dict[str, Any], where: str) -> tuple[bytes, bytes]:
+        absent = sorted(self.required - found.keys())
+        if absent:
+            raise ConfigurationError(f"no field {absent[0]!r}; {nearest(absent[0], found)}", where=where)
+        event = {name: value for name, value in found.items() if name in self.fields}
+        return str(event[self.key]).encode(), orjson.dumps(_unflattened(event))
 
 
 def _leaves(event: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -545,7 +570,9 @@ def _unflattened(event: dict[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _producer_settings(bootstrap: str, on_delivery: Callable[[KafkaError | None, Message], None]) -> dict[str, Any]:
+def _producer_settings(
+    bootstrap: str, on_delivery: Callable[[KafkaError | None, Message], None]
+) -> dict[str, Any]:
     return {
         "bootstrap.servers": bootstrap,
         "enable.idempotence": True,

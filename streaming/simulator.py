@@ -77,6 +77,7 @@ class SimulatorSettings:
         fraud_share: expected share of fraudulent events.
         malformed_share: unreadable records sent besides the events, as a share of these.
         duplicate_share: events sent a second time, as a share of all.
+        burst_scale: how long a burst of fraud lasts, as a multiple of the usual 2 to 15 minutes.
         id_prefix: start of every transaction id; ids of two streams differ when their prefixes do.
 
     Raises:
@@ -89,6 +90,7 @@ class SimulatorSettings:
     fraud_share: float = 0.005
     malformed_share: float = 0.0
     duplicate_share: float = 0.0
+    burst_scale: float = 1.0
     id_prefix: str = "tx"
 
     def __post_init__(self) -> None:
@@ -99,6 +101,8 @@ class SimulatorSettings:
         for name in ("fraud_share", "malformed_share", "duplicate_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError("expected a share from 0 to 1", where="simulator", key=name)
+        if not self.burst_scale > 0:
+            raise ConfigurationError("expected a number above 0", where="simulator", key="burst_scale")
         if self.seed < 0:
             raise ConfigurationError("expected 0 or more", where="simulator", key="seed")
 
@@ -191,7 +195,8 @@ class Simulator:
         size = self._random.integers(_BURST_LOW[kind], _BURST_HIGH[kind] + 1)
         onset = rhythm_times(self._random.random(len(kind)), first, last)
         burst = np.repeat(np.arange(len(kind)), size)
-        offset = self._random.random(len(burst)) * _BURST_SECONDS[kind[burst]] * _MICROS
+        lasting = _BURST_SECONDS[kind[burst]] * self._settings.burst_scale
+        offset = self._random.random(len(burst)) * lasting * _MICROS
         return self._frauds(kind, burst, onset[burst] + offset.astype(np.int64))
 
     def _frauds(self, kind: Ints, burst: Ints, time: Ints) -> _Payments:
@@ -291,12 +296,10 @@ def json_rows(table: pa.Table) -> list[bytes]:
 
 
 def iso_text(times: pa.Array) -> pa.Array:
-    """Return timestamps as ISO 8601 text: in UTC with a trailing Z, or without offset if they have no zone."""
+    """Return timestamps as ISO 8601 text to the µs, in UTC with a Z; without offset if they have no zone."""
+    micros = times.cast(pa.timestamp("us", times.type.tz), safe=False)
     # Arrow writes times without a zone fifty times faster than those with one.
-    text = (
-        times.cast(pa.timestamp("us", times.type.tz), safe=False).cast(pa.timestamp("us")).cast(pa.string())
-    )
-    text = pc.binary_replace_slice(text, 10, 11, "T")
+    text = pc.binary_replace_slice(micros.cast(pa.timestamp("us")).cast(pa.string()), 10, 11, "T")
     return text if times.type.tz is None else pc.binary_join_element_wise(text, "Z", "")
 
 

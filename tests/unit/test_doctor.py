@@ -16,7 +16,7 @@ from streaming.settings import Settings
 
 
 class Refusing(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:  # noqa: N802 - the name http.server calls
+    def do_GET(self) -> None:
         self.send_response(401 if self.path == "/v1/models" else 404)
         self.end_headers()
 

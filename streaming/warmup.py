@@ -1,0 +1,34 @@
+"""Compiles the kernels ahead of the first batch, or loads them from their disk cache."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from schemas.contract import EventContract
+from schemas.spec import AgentSpec
+from schemas.tables import UTC_MICROS
+from streaming.decode import decode
+from streaming.duplicates import Deduplicator
+from streaming.scoring import Scorer
+
+
+def compile_kernels(spec: AgentSpec, contract: EventContract) -> None:
+    """Run every compiled kernel once on a record or two; about half a minute the very first time."""
+    count = 2
+    records = pa.table(
+        {
+            "key": pa.array([b"k"] * count, pa.binary()),
+            "value": pa.array([b"{}"] * count, pa.binary()),
+            "topic": ["warm-up"] * count,
+            "partition": pa.array([0] * count, pa.int32()),
+            "offset": pa.array(range(count), pa.int64()),
+            "timestamp": pa.array([datetime(2026, 1, 1, tzinfo=UTC)] * count, UTC_MICROS),
+        }
+    )
+    decoded = decode(records, contract)
+    duplicates = Deduplicator(contract.duplicates.horizon)
+    duplicates.claim(decoded.valid)
+    duplicates.commit()
+    Scorer(spec, contract.entity_names).warm_up()
