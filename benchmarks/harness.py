@@ -1,10 +1,11 @@
-"""What the benchmarks share: a throw-away home, a broker, a filled topic, a warm session."""
+"""What the benchmarks share: a throw-away home with a broker, the agent they run, how figures are told."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +14,16 @@ from pathlib import Path
 
 import psutil
 
-from streaming.broker import bootstrap_for, ensure_topic
+from agent import SPECS
+from schemas.loading import parse_document
+from schemas.spec import AgentSpec, load_spec
+from streaming.broker import bootstrap_for
 from streaming.settings import Settings
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a benchmark runs: its settings, below a folder of its own, and the broker's address."""
+    """Where a benchmark runs: settings below a throw-away folder, and the broker's address."""
 
     settings: Settings
     bootstrap: str
@@ -27,33 +31,40 @@ class Stage:
 
 @contextmanager
 def stage() -> Iterator[Stage]:
-    """Start a broker in a throw-away home and remove both afterwards."""
+    """Start a broker in a throw-away home; both are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="flagstream-bench-") as folder:
         settings = Settings.load(Path(folder), os.environ)
         with bootstrap_for(settings) as bootstrap:
             yield Stage(settings, bootstrap)
 
 
-def fresh_topic(bootstrap: str, name: str, partitions: int = 4) -> str:
-    """Create a topic and return its name."""
-    ensure_topic(bootstrap, name, partitions, {})
-    return name
+def bench_spec(*, batch: int, threshold: float = 0.99) -> AgentSpec:
+    """Return the demo's agent with the LLM off and another micro-batch size."""
+    content = load_spec(SPECS / "card-fraud.yaml").model_dump(mode="json")
+    content["name"] = "bench"
+    content["threshold"] = threshold
+    content["llm"] = {"provider": "none"}
+    content["data_sources"]["transactions"]["max_records_per_batch"] = batch
+    return parse_document(content, AgentSpec, where="benchmark")
 
 
-def machine() -> dict[str, object]:
-    """Say what the figures were measured on."""
-    return {
-        "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "python": platform.python_version(),
-    }
+def say(what: str) -> None:
+    """Tell on standard error what is being done."""
+    sys.stderr.write(f"{what}\n")
+    sys.stderr.flush()
 
 
 def report(figures: dict[str, object], *, as_json: bool) -> None:
-    """Print figures as one JSON object or one line each."""
+    """Print figures, and the machine they were measured on, as one JSON object or one per line."""
+    figures = {**figures, "machine": _machine()}
     if as_json:
-        print(json.dumps({**figures, "machine": machine()}))
+        print(json.dumps(figures))
         return
     width = max(len(name) for name in figures)
     for name, value in figures.items():
         print(f"{name:<{width}}  {value}")
+
+
+def _machine() -> str:
+    memory = round(psutil.virtual_memory().total / 2**30)
+    return f"{os.cpu_count()} cores, {memory} GiB, Python {platform.python_version()}"

@@ -181,8 +181,8 @@ class EventContract(Document):
     currency: CurrencyField
     entities: dict[str, IdField] = Field(min_length=1)
     primary: str | None = None
-    extra: dict[str, ExtraField] = {}
-    untrusted_text: dict[str, TextField] = {}
+    extra: dict[str, ExtraField] = Field(default={})
+    untrusted_text: dict[str, TextField] = Field(default={})
     duplicates: Duplicates = Duplicates()
     max_record_bytes: int = Field(default=65_536, ge=16)
     label: LabelField | None = None

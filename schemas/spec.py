@@ -51,7 +51,7 @@ class Profiles(Document):
     @field_validator("horizons")
     @classmethod
     def _ascending(cls, value: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
-        if len(value) < 2 or list(value) != sorted(set(value)) or value[0] <= timedelta(0):
+        if len(value) <= 1 or list(value) != sorted(set(value)) or value[0] <= timedelta(0):
             raise ValueError("expected at least two positive durations in ascending order")
         return value
 

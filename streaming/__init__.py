@@ -1,0 +1,1 @@
+"""The data path: from Kafka through Spark and Delta to alerts on Kafka."""

@@ -113,8 +113,8 @@ class EmbeddedBroker:
 
     def _command(self, main: str, *arguments: str) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
-        path = str(self.jars / "*")
-        return [find_java(), "-Xmx512m", "-Xms128m", logging, "-cp", path, main, *arguments, str(self._properties)]
+        java = [find_java(), "-Xmx512m", "-Xms128m", logging, "-cp", str(self.jars / "*")]
+        return [*java, main, *arguments, str(self._properties)]
 
     @property
     def _properties(self) -> Path:
@@ -163,7 +163,7 @@ def ensure_topic(
 
 
 def topic_retention_ms(bootstrap: str, name: str) -> int:
-    """Return `retention.ms` of a topic; −1 means for ever.
+    """Return `retention.ms` of a topic; -1 means for ever.
 
     Raises:
         RetryableError: the broker did not answer.
@@ -179,8 +179,8 @@ def topic_retention_ms(bootstrap: str, name: str) -> int:
 @contextmanager
 def _container() -> Iterator[str]:
     try:
-        from docker.errors import DockerException
-        from testcontainers.kafka import KafkaContainer
+        from docker.errors import DockerException  # noqa: PLC0415 -- only where Docker is wanted
+        from testcontainers.kafka import KafkaContainer  # noqa: PLC0415 -- only where Docker is wanted
     except ImportError:
         raise MachineError("testcontainers is not installed: pip install 'flagstream[dev]'") from None
     try:

@@ -140,7 +140,9 @@ def produce(
     contract: Annotated[str, typer.Option(help="Contract file, or the name of a shipped contract.")],
     home: Home = DEFAULT_HOME,
     topic: Annotated[str | None, typer.Option(help="Topic; the contract's name unless given.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Events per second; as fast as it goes if absent.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Events per second; as fast as it goes if absent.")
+    ] = None,
     partitions: Annotated[int, typer.Option(help="Partitions, when the topic is created.", min=1)] = 4,
     as_json: AsJson = False,
 ) -> None:
@@ -273,14 +275,17 @@ def spec_alert_schema() -> None:
 
 @bench_app.command("throughput")
 def bench_throughput(
-    events: Annotated[int, typer.Option(help="Events to measure over, after warm-up.", min=100_000)] = 2_000_000,
+    events: Annotated[
+        int, typer.Option(help="Events to measure over, after warm-up.", min=100_000)
+    ] = 2_000_000,
     batch: Annotated[int, typer.Option(help="Micro-batch size.", min=1_000)] = 500_000,
+    rounds: Annotated[int, typer.Option(help="How often the two take turns.", min=1)] = 1,
     as_json: AsJson = False,
 ) -> None:
     """The whole pipeline against bare Spark from Kafka to Delta, in one run on one topic."""
     from benchmarks.throughput import measure
 
-    measure(events, batch, as_json=as_json)
+    measure(events, batch, rounds, as_json=as_json)
 
 
 @bench_app.command("latency")

@@ -176,10 +176,11 @@ def stream_settings(
     """
     source = spec.data_sources.transactions
     checkpoint = spark_checkpoint(settings, spec)
-    frame = pl.from_arrow(batches.read("batch_id", 0).select(["query_id", "batch_id", "closed_at", "offsets"]))
+    columns = ["query_id", "batch_id", "next_sequence", "closed_at", "offsets"]
+    frame = pl.from_arrow(batches.read("batch_id", 0).select(columns))
     assert isinstance(frame, pl.DataFrame)
     closed = dict(frame.group_by("query_id").agg(pl.col("batch_id").max()).iter_rows())
-    newest = None if frame.height == 0 else frame.sort("closed_at")["offsets"][-1]
+    newest = None if frame.height == 0 else frame.sort("next_sequence", "closed_at")["offsets"][-1]
     return StreamSettings(
         bootstrap=bootstrap,
         topic=source.topic,

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from agent import SPECS
 from schemas.spec import AgentSpec, load_spec
-from streaming.broker import bootstrap_for, ensure_topic
+from streaming.broker import EmbeddedBroker, bootstrap_for, ensure_topic
 from streaming.compose import spark_checkpoint
 from streaming.driver import drive
 from streaming.feeds import Simulated, simulate_to_topic
@@ -137,8 +137,6 @@ def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoRe
 
 def _empty(settings: Settings) -> None:
     """The demo's own folder; a broker left running there would hold deleted files."""
-    from streaming.broker import EmbeddedBroker
-
     EmbeddedBroker.of(settings).stop()
     shutil.rmtree(settings.home, ignore_errors=True)
 
@@ -150,7 +148,8 @@ def _alerts(path: Path) -> pl.DataFrame:
 
 
 def _result(alerts: pl.DataFrame, sent: Simulated | None, begun: float) -> DemoResult:
-    truth = set() if sent is None else set(sent.truth.filter(sent.truth["is_fraud"])["transaction_id"].to_pylist())
+    frauds = None if sent is None else sent.truth.filter(sent.truth["is_fraud"])
+    truth = set() if frauds is None else set(frauds["transaction_id"].to_pylist())
     first = alerts["created_at"].min()
     return DemoResult(
         events=0 if sent is None else sent.events,
@@ -168,7 +167,8 @@ def _show(alerts: pl.DataFrame, result: DemoResult, settings: Settings, *, as_js
         print(json.dumps({"demo": asdict(result), "top": [_summary(alert) for alert in top]}))
         return
     console = Console()
-    table = Table("score", "severity", "classification", "by", "amount", "why", title=f"Top {len(top)} alerts")
+    headings = ("score", "severity", "classification", "by", "amount", "why")
+    table = Table(*headings, title=f"Top {len(top)} alerts")
     for alert in top:
         summary = _summary(alert)
         table.add_row(*(str(summary[name]) for name in summary))

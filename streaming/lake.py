@@ -82,7 +82,7 @@ class LakeTable:
         self._commit_empty(self._properties(None, None))
 
     def last_batch(self, app_id: str) -> int:
-        """Return the highest batch id committed by the stream `app_id`, −1 for none."""
+        """Return the highest batch id committed by the stream `app_id`, -1 for none."""
         version = self._table.transaction_version(app_id)
         return -1 if version is None else version
 
@@ -181,8 +181,9 @@ class LakeTable:
             self._commit_empty(properties)
             return
         try:
-            write_deltalake(self._table, rows, mode="append", commit_properties=properties,
-                            writer_properties=_WRITER)
+            write_deltalake(
+                self._table, rows, mode="append", commit_properties=properties, writer_properties=_WRITER
+            )
         except CommitFailedError as fault:
             raise FencedError(f"{self.path.name}: {fault}") from None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ from streaming.alerting import Alerted, build_alerts, flag
 from streaming.decode import decode
 from streaming.duplicates import Deduplicator
 from streaming.engine import Engine
-from streaming.lake import Lake, Stamp
+from streaming.lake import Lake, LakeTable, Stamp
 from streaming.publish import OutboxRecord, Publisher
 from streaming.scoring import ScoredBatch
 from streaming.store import BatchInHand, Decision, store
@@ -109,6 +110,7 @@ class Pipeline:
         self._clock, self._reached = clock, reached
         self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
         self._progress = Progress(0, 0, 0)
+        self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside-publishing")
 
     @property
     def progress(self) -> Progress:
@@ -174,19 +176,21 @@ class Pipeline:
 
     def close(self) -> None:
         """Write what is left of checkpoints and let go of the broker and the model."""
+        self._beside.shutdown()
         self._engine.close()
         self._publisher.close()
 
-    def _complete(
-        self, engine: Engine, decision: Decision, rows: pa.Table, watch: Stopwatch
-    ) -> ClosedBatch:
+    def _complete(self, engine: Engine, decision: Decision, rows: pa.Table, watch: Stopwatch) -> ClosedBatch:
         """Steps 4 to 8 over the stored rows of a decided batch."""
         with watch.step(Step.SCORE):
             scored = engine.scorer.score(rows)
         alerted = self._alert(engine, decision, rows, scored, watch)
+        told = [self._beside.submit(tell, decision, alerted) for tell in (self._monitor, self._audit)]
         with watch.step(Step.PUBLISH):
             self._publish()
         with watch.step(Step.CLOSE):
+            for each in told:
+                each.result()
             row = self._close(engine, decision, scored, alerted, watch)
         return ClosedBatch(row, sum(watch.seconds.values()))
 
@@ -232,34 +236,32 @@ class Pipeline:
         alerted: Alerted,
         watch: Stopwatch,
     ) -> dict[str, Any]:
-        stamp, now = self._stamp(decision), self._clock()
-        marks = {"query_id": decision.query_id, "batch_id": decision.batch_id}
-        roll_up = {
-            **marks,
-            "at": now,
-            "alert": alerted.alerts > 0,
-            "count": alerted.alerts,
-            "status": alerted.status,
-        }
-        self._lake.monitoring.append(_one(roll_up, self._lake.monitoring.schema), stamp)
-        event = {**marks, "at": now, "event": "batch_closed", "detail": json.dumps(alerted.to_metadata())}
-        self._lake.audit.append(_one(event, self._lake.audit.schema), stamp)
-        row = self._batch_row(decision, scored, alerted, now, watch)
-        self._lake.batches.append(_one(row, self._lake.batches.schema), stamp)
+        row = self._batch_row(decision, alerted, watch)
+        self._lake.batches.append(_one(row, self._lake.batches.schema), self._stamp(decision))
         engine.scorer.commit(scored)
         self._progress.next_sequence = decision.next_sequence
         self._progress.watermark_us = decision.watermark_us
         return row
 
-    def _batch_row(
-        self, decision: Decision, scored: ScoredBatch, alerted: Alerted, now: datetime, watch: Stopwatch
-    ) -> dict[str, Any]:
+    def _monitor(self, decision: Decision, alerted: Alerted) -> None:
+        row = {"alert": alerted.alerts > 0, "count": alerted.alerts, "status": alerted.status}
+        self._tell(self._lake.monitoring, decision, row)
+
+    def _audit(self, decision: Decision, alerted: Alerted) -> None:
+        detail = json.dumps({**alerted.to_metadata(), "pins": decision.pins["spec_digest"]})
+        self._tell(self._lake.audit, decision, {"event": "batch_decided", "detail": detail})
+
+    def _tell(self, table: LakeTable, decision: Decision, row: dict[str, Any]) -> None:
+        marks = {"query_id": decision.query_id, "batch_id": decision.batch_id, "at": self._clock()}
+        table.append(_one({**marks, **row}, table.schema), self._stamp(decision))
+
+    def _batch_row(self, decision: Decision, alerted: Alerted, watch: Stopwatch) -> dict[str, Any]:
         versions = {table.path.name: table.version for table in self._lake.tables()}
         return {
             "query_id": decision.query_id,
             "batch_id": decision.batch_id,
             "opened_at": datetime.fromtimestamp(decision.opened_at / 1_000_000, UTC),
-            "closed_at": now,
+            "closed_at": self._clock(),
             "first_sequence": decision.first_sequence,
             "next_sequence": decision.next_sequence,
             "next_outbox_seq": self._progress.next_outbox_seq,
@@ -267,7 +269,7 @@ class Pipeline:
             "stored": decision.stored,
             "quarantined": decision.quarantined,
             "duplicates": decision.duplicates,
-            "late": int(scored.late.sum()),
+            "late": decision.late,
             **alerted.to_metadata(),
             "offsets": json.dumps(decision.offsets, sort_keys=True),
             "pins": json.dumps(decision.pins, sort_keys=True),

@@ -30,9 +30,7 @@ Result = TypeVar("Result")
 _CHUNK = 10_000
 _CALL_SECONDS = 10.0
 _TAIL_RECORDS = 1_000
-_FENCED_CODES = frozenset(
-    {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
-)
+_FENCED_CODES = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 
 
 @dataclass(frozen=True)
@@ -248,11 +246,10 @@ class Publisher:
 
 
 def sequence_of(message: Message) -> int:
-    """Return the outbox_seq header of an alert message, −1 when it has none."""
-    for name, value in message.headers() or []:
-        if name == SEQUENCE_HEADER and value is not None:
-            return int(value)
-    return -1
+    """Return the outbox_seq header of an alert message, -1 when it has none."""
+    headers = dict(message.headers() or ())
+    value = headers.get(SEQUENCE_HEADER)
+    return -1 if value is None else int(value)
 
 
 def _raise_if_fenced(error: KafkaError) -> None:

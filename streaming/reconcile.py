@@ -123,7 +123,7 @@ def _frame(path: Path, columns: list[str]) -> pl.DataFrame:
 
 
 def _alert_keys(path: Path) -> Iterable[AlertKey]:
-    return _frame(path, ["alert_id", "revision"]).iter_rows()  # type: ignore[return-value]  # two columns
+    return _frame(path, ["alert_id", "revision"]).iter_rows()
 
 
 def _sent_keys(bootstrap: str, topic: str) -> Iterable[AlertKey]:

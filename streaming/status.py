@@ -127,7 +127,7 @@ def _reasons(path: Path) -> dict[str, int]:
 def _lag(offsets: str, topic: str, ends: dict[str, int] | None) -> int | None:
     if ends is None:
         return None
-    done = json.loads(offsets).get(topic, {})
+    done: dict[str, int] = json.loads(offsets).get(topic, {})
     return sum(end - done.get(partition, 0) for partition, end in ends.items())
 
 

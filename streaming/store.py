@@ -40,6 +40,7 @@ class Decision:
     read: int
     quarantined: int
     duplicates: int
+    late: int
     watermark_us: int
     offsets: dict[str, dict[str, int]]
     pins: dict[str, Any]
@@ -146,6 +147,7 @@ def _decide(batch: BatchInHand, quarantined: int, duplicates: int, rows: pa.Tabl
         read=batch.read,
         quarantined=quarantined,
         duplicates=duplicates,
+        late=pc.sum(rows["late"]).as_py() or 0,
         watermark_us=_watermark(rows, batch.watermark_us),
         offsets=batch.offsets,
         pins=batch.pins,

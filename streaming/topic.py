@@ -13,7 +13,10 @@ _CALL_SECONDS = 10.0
 
 
 def connection(bootstrap: str) -> dict[str, str | int]:
-    """Return what every Kafka client here has in common: the address, and quiet (faults come as exceptions)."""
+    """Return what every Kafka client here has in common: the address, and no log of its own.
+
+    Faults come as exceptions; librdkafka would print them a second time.
+    """
     return {"bootstrap.servers": bootstrap, "log_level": 0}
 
 

@@ -117,7 +117,7 @@ def published(bootstrap: str, topic: str) -> list[dict[str, object]]:
 
 
 def folded_scores(spec: AgentSpec, transactions: pa.Table) -> dict[str, tuple[float, float]]:
-    """Score the recorded sequence in one go: transaction id → (score, log-odds) of every row to be flagged."""
+    """Score the recorded sequence in one go: transaction id → (score, log-odds) of every flagged row."""
     contract = load_contract(spec.data_sources.transactions.contract)
     scored = Scorer(spec, contract.entity_names).score(transactions)
     hits = RuleSet.compile(spec.rules, contract.arrow_schema()).hits(transactions).any(axis=1)

@@ -1,4 +1,4 @@
-"""Drivers that are killed, stopped or reconfigured half-way: nothing lost, nothing doubled, nothing changed."""
+"""Drivers killed, stopped or reconfigured half-way: nothing lost, nothing doubled, nothing changed."""
 
 from __future__ import annotations
 
@@ -194,4 +194,3 @@ def test_rules_changed_between_two_attempts_change_nothing_in_the_batch(
     first_batch = transactions.filter(pc.equal(transactions["batch_id"], 0))
     expected = set(folded_scores(spec, first_batch))
     assert set(table.filter(pc.equal(table["batch_id"], 0))["transaction_id"].to_pylist()) == expected
-

@@ -56,7 +56,7 @@ def row(number: int, *, rules: tuple[str, ...] = (), **changes: Any) -> FlaggedR
 ROWS = [row(number) for number in range(30)]
 
 
-def a_triage(  # noqa: PLR0913 -- each test varies one of them by name
+def a_triage(
     client: LlmClient | None,
     *,
     seconds: float = 5.0,

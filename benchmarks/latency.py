@@ -1,0 +1,132 @@
+"""Event on Kafka → alert in the hands of a read_committed consumer, at a steady open-loop rate, LLM off.
+
+Sender, broker, Spark's JVM, the driver and the consumer share the machine. The clock starts at the event's
+own Kafka timestamp, set by the sender, and stops when the consumer holds the committed alert.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from benchmarks.harness import Stage, bench_spec, report, say, stage
+from schemas.contract import load_contract
+from schemas.spec import AgentSpec
+from streaming.broker import ensure_topic
+from streaming.compose import open_agent
+from streaming.downloads import jar_paths
+from streaming.runner import StreamRunner
+from streaming.session import start_session
+from streaming.topic import committed_messages
+from streaming.warmup import compile_kernels
+
+_DRAIN_SECONDS = 10.0
+_BATCH = 100_000
+
+
+class _Consumer:
+    """Notes when each alert arrives."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._bootstrap, self._topic = bootstrap, topic
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._consume)
+        self.arrivals: dict[str, float] = {}
+
+    def __enter__(self) -> _Consumer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _consume(self) -> None:
+        messages = committed_messages(self._bootstrap, self._topic, follow=True, stop=self._done.is_set)
+        for message in messages:
+            arrived = time.time()
+            self.arrivals[json.loads(message.value() or b"")["transaction_id"]] = arrived
+
+
+def measure(rate: float, warm_up: float, seconds: float, *, as_json: bool) -> None:
+    """Run and print `p50_s`, `p99_s`, `max_s` and `events_per_s`.
+
+    Args:
+        rate: events per second, sent whether or not the pipeline keeps up.
+        warm_up: seconds at the start that do not count.
+        seconds: seconds that count.
+    """
+    spec = bench_spec(batch=_BATCH)
+    with stage() as place:
+        ensure_topic(place.bootstrap, spec.data_sources.transactions.topic)
+        ensure_topic(place.bootstrap, spec.alerts.topic, 1)
+        compile_kernels(spec, load_contract(spec.data_sources.transactions.contract))
+        with _Consumer(place.bootstrap, spec.alerts.topic) as consumer:
+            _run(place, spec, rate, warm_up + seconds)
+        delays, events = _delays(place, spec, consumer.arrivals, warm_up)
+    figures: dict[str, object] = {
+        "p50_s": round(float(np.percentile(delays, 50)), 3),
+        "p99_s": round(float(np.percentile(delays, 99)), 3),
+        "max_s": round(float(delays.max()), 3),
+        "events_per_s": round(events / seconds, 1),
+        "alerts": len(delays),
+    }
+    report(figures, as_json=as_json)
+
+
+def _run(place: Stage, spec: AgentSpec, rate: float, seconds: float) -> None:
+    settings, stop = place.settings, threading.Event()
+    session = start_session(jar_paths(settings.jars_spark), work_dir=settings.spark)
+    try:
+        with open_agent(settings, spec, place.bootstrap, None) as agent:
+            feeding = threading.Thread(target=_feed, args=(place, spec, rate, seconds, stop))
+            feeding.start()
+            StreamRunner(session, agent.pipeline, agent.stream).run(stop)
+            feeding.join()
+    finally:
+        session.stop()
+
+
+def _feed(place: Stage, spec: AgentSpec, rate: float, seconds: float, stop: threading.Event) -> None:
+    """Send from a process of its own, then leave time for the last alerts."""
+    say(f"sending {rate:g} events/s for {seconds:g} s")
+    main = "from streaming.cli import main; main()"
+    options = [
+        "--topic",
+        spec.data_sources.transactions.topic,
+        "--rate",
+        str(rate),
+        "--seconds",
+        str(seconds),
+    ]
+    environ = {**os.environ, "FLAGSTREAM_KAFKA": place.bootstrap}
+    try:
+        command = [sys.executable, "-c", main, "simulate", "--json", *options]
+        subprocess.run(command, check=True, env=environ, stdout=subprocess.DEVNULL)
+        stop.wait(_DRAIN_SECONDS)
+    finally:
+        stop.set()
+
+
+def _delays(
+    place: Stage, spec: AgentSpec, arrivals: dict[str, float], warm_up: float
+) -> tuple[np.ndarray, int]:
+    """Seconds per alert, for events after the warm-up, and how many such events there were."""
+    table = DeltaTable(place.settings.lake / spec.tables.transactions)
+    rows = table.to_pyarrow_table(columns=["transaction_id", "kafka_timestamp"])
+    stamps = rows["kafka_timestamp"]
+    counted = rows.filter(
+        pc.greater_equal(stamps, pc.add(pc.min(stamps), np.timedelta64(int(warm_up * 1e6), "us")))
+    )
+    times = counted["kafka_timestamp"].cast("int64").to_numpy() / 1e6
+    sent = dict(zip(counted["transaction_id"].to_pylist(), times.tolist(), strict=True))
+    delays = [arrived - sent[name] for name, arrived in arrivals.items() if name in sent]
+    return np.array(delays), counted.num_rows

@@ -1,0 +1,152 @@
+"""The whole pipeline against bare Spark, on one topic in one run.
+
+Both read the same Kafka topic (4 partitions, JSON, 0.5 % malformed) in micro-batches of the same size and
+append the same columns with the same codec to Delta. Bare Spark parses with `from_json` and writes; the
+pipeline also quarantines, removes duplicates, scores two entities, raises alerts in Delta and publishes them
+in a transaction.
+Both are warmed by one micro-batch that does not count, and take turns round by round.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sql
+from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+from benchmarks.harness import Stage, bench_spec, report, say, stage
+from schemas.contract import load_contract
+from schemas.spec import AgentSpec
+from streaming.broker import ensure_topic
+from streaming.compose import open_agent
+from streaming.downloads import jar_paths
+from streaming.feeds import Pace, Sender
+from streaming.runner import StreamRunner
+from streaming.session import start_session
+from streaming.simulator import Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.source import read_stream
+from streaming.warmup import compile_kernels
+
+_BLOCK = 100_000
+_PARTITIONS = 4
+_HISTORY = timedelta(days=14)
+
+
+def measure(events: int, batch: int, rounds: int, *, as_json: bool) -> None:
+    """Run both and print `pipeline_events_per_s`, `bare_spark_events_per_s` and `ratio`, as medians.
+
+    Args:
+        events: events that count, after one micro-batch of warm-up.
+        batch: micro-batch size.
+        rounds: how often the two take turns.
+    """
+    spec = bench_spec(batch=batch)
+    with stage() as place:
+        _fill(place.bootstrap, spec.data_sources.transactions.topic, events + batch)
+        compile_kernels(spec, load_contract(spec.data_sources.transactions.contract))
+        session = start_session(jar_paths(place.settings.jars_spark), work_dir=place.settings.spark)
+        try:
+            pairs = [_round(session, place, spec, number) for number in range(rounds)]
+        finally:
+            session.stop()
+    pipeline, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
+    figures: dict[str, object] = {
+        "pipeline_events_per_s": round(pipeline),
+        "bare_spark_events_per_s": round(bare),
+        "ratio": round(statistics.median(one / other for one, other in pairs), 3),
+        "rounds": [[round(one), round(other)] for one, other in pairs],
+        "events": events,
+        "batch": batch,
+    }
+    report(figures, as_json=as_json)
+
+
+def _round(session: SparkSession, place: Stage, spec: AgentSpec, number: int) -> tuple[float, float]:
+    bare = _bare_spark(session, place, spec, number)
+    say(f"round {number + 1}: bare Spark {bare:,.0f} events/s")
+    pipeline = _pipeline(session, place, spec, number)
+    say(f"round {number + 1}: pipeline {pipeline:,.0f} events/s")
+    return pipeline, bare
+
+
+def _fill(bootstrap: str, topic: str, events: int) -> None:
+    say(f"sending {events:,} events")
+    ensure_topic(bootstrap, topic, _PARTITIONS)
+    simulator = Simulator(SimulatorSettings(customers=50_000, terminals=10_000, malformed_share=0.005))
+    end = datetime.now(UTC)
+    blocks = -(-events // _BLOCK)
+    with Sender(bootstrap, topic, Pace()) as sender:
+        for number in range(blocks):
+            start = end - _HISTORY * (1 - number / blocks)
+            block = simulator.block(_BLOCK, start, start + _HISTORY / blocks)
+            sender.send(json_keys(block), json_lines(block))
+
+
+class _Meter:
+    """Counts what closed micro-batches read; the first one is warm-up."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[float, int]] = []
+
+    def note(self, rows: int) -> None:
+        self._marks.append((time.perf_counter(), rows))
+
+    def rate(self) -> float:
+        (first, _), *counted = self._marks
+        return sum(rows for _, rows in counted) / (counted[-1][0] - first)
+
+
+def _bare_spark(session: SparkSession, place: Stage, spec: AgentSpec, number: int) -> float:
+    source = spec.data_sources.transactions
+    folder = place.settings.home / f"bare-{number}"
+    frame = read_stream(
+        session, place.bootstrap, source.topic, max_records=source.max_records_per_batch, starting="earliest"
+    )
+    session.conf.set("spark.sql.parquet.compression.codec", "zstd")
+    writer = _parsed(frame, spec).writeStream.format("delta")
+    query = writer.option("checkpointLocation", str(folder / "checkpoint")).start(str(folder / "table"))
+    query.processAllAvailable()
+    batches = [progress for progress in query.recentProgress if progress.numInputRows > 0]
+    query.stop()
+    ends = [_ended(progress) for progress in batches]
+    return sum(progress.numInputRows for progress in batches[1:]) / (ends[-1] - ends[0])
+
+
+def _ended(progress: StreamingQueryProgress) -> float:
+    begun = datetime.fromisoformat(progress.timestamp)
+    return begun.timestamp() + progress.durationMs["triggerExecution"] / 1_000
+
+
+def _parsed(frame: DataFrame, spec: AgentSpec) -> DataFrame:
+    """The same columns as the transactions table holds, as one would write it with Spark alone."""
+    contract = load_contract(spec.data_sources.transactions.contract)
+    columns = [column for column in contract.columns if column.source is not None]
+    types = ", ".join(f"`{column.source}` {_ddl(column.name)}" for column in columns)
+    event = sql.from_json(sql.col("value").cast("string"), types)
+    named = [sql.col(f"event.`{column.source}`").alias(column.name) for column in columns]
+    parsed = frame.select(event.alias("event"), "partition", "offset", "timestamp")
+    return parsed.select(*named, "partition", "offset", sql.col("timestamp").alias("kafka_timestamp"))
+
+
+def _ddl(name: str) -> str:
+    return {"event_time": "TIMESTAMP", "amount": "DOUBLE"}.get(name, "STRING")
+
+
+def _pipeline(session: SparkSession, place: Stage, spec: AgentSpec, number: int) -> float:
+    named = spec.model_copy(update={"name": f"bench-{number}"})
+    settings = place.settings
+    ensure_topic(place.bootstrap, named.alerts.topic, 1)
+    meter = _Meter()
+    with open_agent(
+        dataclasses.replace(settings, home=settings.home / f"agent-{number}"), named, place.bootstrap, None
+    ) as agent:
+        runner = StreamRunner(
+            session, agent.pipeline, agent.stream, lambda closed: meter.note(closed.row["read"])
+        )
+        runner.run(threading.Event(), until_idle=True)
+    return meter.rate()
