@@ -131,8 +131,8 @@ class LakeTable:
         `column` holds integers or timestamps, the bounds are integers or microseconds since 1970 UTC. Files
         are chosen by their recorded minimum and maximum, so a read near the end opens few of them.
         """
-        files = self._files(column, at_least, below)
-        parts = [_select(pq.read_table(file), column, at_least, below) for file in files]
+        files = self.files(column, at_least, below)
+        parts = [_select(pq.ParquetFile(file).read(), column, at_least, below) for file in files]
         if not parts:
             return self.schema.empty_table()
         rows = pa.concat_tables(parts).select(self.schema.names).cast(self.schema)
@@ -219,11 +219,13 @@ class LakeTable:
         bounds = [_as_integers(actions[name]).to_pylist() for name in (low, high)]
         return list(zip(actions["path"].to_pylist(), *bounds, strict=True))
 
-    def _files(self, column: str, at_least: int, below: int | None) -> list[Path]:
+    def files(self, column: str, at_least: int, below: int | None) -> list[Path]:
+        """Return the files that may hold rows with `at_least <= column < below`."""
+        slack = _STATISTICS_SLACK if pa.types.is_timestamp(self.schema.field(column).type) else 0
         return [
             self.path / name
             for name, low, high in self._ranges(column)
-            if high + _STATISTICS_SLACK >= at_least and (below is None or low < below)
+            if high + slack >= at_least and (below is None or low < below)
         ]
 
 

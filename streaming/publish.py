@@ -204,13 +204,13 @@ class Publisher:
         if topic.error is not None:
             raise KafkaException(topic.error)
         highest = -1
-        ever_written = False
+        removed = False
         for partition in topic.partitions:
             place = TopicPartition(self._settings.topic, partition)
             low, high = self._consumer.get_watermark_offsets(place, _CALL_SECONDS)
-            ever_written |= high > 0
+            removed |= low > 0
             highest = max(highest, self._highest_sequence(partition, low, high))
-        if highest < 0 and ever_written and stored_next > 0:
+        if highest < 0 and removed and stored_next > 0:
             raise DataLossError(
                 f"topic {self._settings.topic} no longer shows which alerts were published and the consumer "
                 f"group {self._settings.marker_group} has no offset; commit its offset on partition 0 by hand"

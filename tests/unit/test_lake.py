@@ -84,6 +84,8 @@ def test_reads_come_back_in_order_from_the_files_that_matter(tmp_path: Path) -> 
     assert table.read("sequence", 2, 7)["sequence"].to_pylist() == [2, 3, 4, 5, 6]
     assert table.maximum("sequence") == 8
     assert table.read("sequence", 100).num_rows == 0
+    assert len(table.files("sequence", 2, 4)) == 2
+    assert len(table.files("sequence", 8, None)) == 1
 
 
 def test_reads_by_time_are_exact_to_the_microsecond(tmp_path: Path) -> None:
