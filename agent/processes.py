@@ -18,6 +18,7 @@ from schemas.errors import MachineError
 
 _POLL_SECONDS = 0.05
 _SAME_START_SECONDS = 1.0
+_CHILDREN: dict[int, subprocess.Popen[bytes]] = {}  # held, since a handle let go warns while its child lives
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Service:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        _CHILDREN[child.pid] = child
         started = psutil.Process(child.pid).create_time()
         record = {"pid": child.pid, "started": started, "facts": dict(facts)}
         self._record.write_text(json.dumps(record), encoding="utf-8")
@@ -127,3 +129,11 @@ def _end(process: psutil.Process, seconds: float) -> None:
         process.wait(seconds)
     except psutil.NoSuchProcess:
         return
+    finally:
+        _let_go(process.pid)
+
+
+def _let_go(pid: int) -> None:
+    child = _CHILDREN.pop(pid, None)
+    if child is not None:
+        child.poll()

@@ -6,15 +6,16 @@ One definition, from which the Arrow and Spark types, the JSON Schema and the pr
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pyarrow as pa
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from schemas.errors import nearest
 from schemas.loading import Document, Duration, load_document
@@ -61,6 +62,19 @@ _RESERVED = frozenset(
     {"transaction_id", "event_time", "amount", "currency", "sequence", "query_id", "batch_id", "late"}
     | {field.name for field in COORDINATES}
 )
+_FORMATS = ("iso8601", "epoch")
+_NAMING = ("entities", "extra", "untrusted_text")
+_LONGEST = timedelta(days=36_500)
+
+
+def _bounded(value: timedelta) -> timedelta:
+    """Longer ones would leave 64 bits of microseconds once added to a time."""
+    if not timedelta(0) <= value <= _LONGEST:
+        raise ValueError(f"expected a duration from 0s to {_LONGEST.days}d")
+    return value
+
+
+BoundedDuration = Annotated[Duration, AfterValidator(_bounded)]
 
 
 class IdField(Document):
@@ -85,13 +99,15 @@ class TimeField(Document):
     zone: str = "UTC"
     earliest: datetime = datetime(1990, 1, 1, tzinfo=UTC)
     latest: datetime = datetime(2100, 1, 1, tzinfo=UTC)
-    max_ahead: Duration = timedelta(minutes=5)
+    max_ahead: BoundedDuration = timedelta(minutes=5)
 
     @field_validator("format")
     @classmethod
     def _known_format(cls, value: str) -> str:
-        if value not in ("iso8601", "epoch") and "%" not in value:
+        if value not in _FORMATS and "%" not in value:
             raise ValueError(f"expected iso8601, epoch or a strptime pattern; {nearest(value, _FORMATS)}")
+        if value not in _FORMATS:
+            _check_pattern(value)
         return value
 
     @field_validator("zone")
@@ -99,7 +115,7 @@ class TimeField(Document):
     def _known_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError):
+        except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError(f"no time zone named {value!r}; expected an IANA name such as UTC") from None
         return value
 
@@ -108,8 +124,11 @@ class TimeField(Document):
     def _with_zone(cls, value: datetime) -> datetime:
         return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
-
-_FORMATS = ("iso8601", "epoch")
+    @model_validator(mode="after")
+    def _some_time_fits(self) -> TimeField:
+        if self.earliest >= self.latest:
+            raise ValueError("'earliest' must come before 'latest'")
+        return self
 
 
 class AmountField(Document):
@@ -155,7 +174,7 @@ class LabelField(Document):
 class Duplicates(Document):
     """A transaction id seen again within `horizon` of broker time is a redelivery."""
 
-    horizon: Duration = timedelta(hours=1)
+    horizon: BoundedDuration = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -171,7 +190,11 @@ class Column:
 
 
 class EventContract(Document):
-    """A contract file. Dots in a field name step into nested objects."""
+    """A contract file.
+
+    Dots in a field name step into nested objects, unless the event has a field of just that name. Names of
+    columns differ in more than case, as Spark and Delta require.
+    """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     version: int = Field(default=1, ge=1)
@@ -187,18 +210,25 @@ class EventContract(Document):
     max_record_bytes: int = Field(default=65_536, ge=16)
     label: LabelField | None = None
 
-    @model_validator(mode="after")
-    def _names_fit(self) -> EventContract:
-        names = [*self.entities, *self.extra, *self.untrusted_text]
-        for name in names:
-            if not name.isidentifier() or name in _RESERVED:
+    @field_validator("entities", "extra", "untrusted_text")
+    @classmethod
+    def _can_name_columns(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        taken = {name.lower() for group in _NAMING for name in info.data.get(group, ())}
+        for name in value:
+            if not name.isidentifier() or name.lower() in _RESERVED:
                 raise ValueError(f"{name!r} cannot name a column: reserved, or not an identifier")
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(f"two columns share the name {repeated[0]!r}")
-        if self.primary is not None and self.primary not in self.entities:
-            raise ValueError(f"no entity {self.primary!r}; {nearest(self.primary, self.entities)}")
-        return self
+            if name.lower() in taken:
+                raise ValueError(f"two columns share the name {name!r}")
+            taken.add(name.lower())
+        return value
+
+    @field_validator("primary")
+    @classmethod
+    def _is_an_entity(cls, value: str | None, info: ValidationInfo) -> str | None:
+        entities = info.data.get("entities", {})
+        if value is not None and value not in entities:
+            raise ValueError(f"no entity {value!r}; {nearest(value, entities)}")
+        return value
 
     @property
     def entity_names(self) -> tuple[str, ...]:
@@ -251,11 +281,20 @@ class EventContract(Document):
         return ", ".join(f"`{field.name}` {_SPARK[field.type]}" for field in self.arrow_schema())
 
     def json_schema(self) -> dict[str, Any]:
-        """Return the JSON Schema (draft 2020-12) of a raw event."""
-        root: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
+        """Return the JSON Schema (draft 2020-12) of a raw event.
+
+        Whatever is decoded fits it. It says nothing of times, of numbers that no column can hold, and of
+        whole numbers written with a fraction.
+        """
+        root: dict[str, Any] = {"type": "object", "properties": {}, "required": [], "allOf": []}
         for column in self.columns:
-            if column.source is not None:
-                _place(root, column.source.split("."), column)
+            if column.source is None:
+                continue
+            if "." in column.source or column.source in root["properties"]:
+                root["allOf"].append(_either(column, column.source))
+            else:
+                root["properties"][column.source] = _property(column)
+                root["required"] += [column.source] if column.required else []
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": self.name, **root}
 
     def prompt_notes(self) -> str:
@@ -280,21 +319,40 @@ def _id_column(name: str, role: Role, each: IdField) -> Column:
     return Column(name, role, pa.string(), each.field, each.type, required=True)
 
 
-def _place(node: dict[str, Any], path: list[str], column: Column) -> None:
+def _check_pattern(pattern: str) -> None:
+    """Refuse patterns that read no date, by reading back what they write."""
+    moment = datetime(2019, 12, 31, 13, 59, 58, tzinfo=UTC)
+    if moment.strftime(pattern) == moment.replace(year=2018).strftime(pattern):
+        raise ValueError("the pattern names no year, so no moment")
+    try:
+        read = datetime.strptime(moment.strftime(pattern), pattern)
+    except (ValueError, re.error) as fault:
+        raise ValueError(f"not a strptime pattern: {fault}") from None
+    if read.date() != moment.date():
+        raise ValueError("the pattern names no day, so no moment")
+
+
+def _either(column: Column, source: str) -> dict[str, Any]:
+    """Describe a dotted field: the one of just that name where there is one, else the nested one."""
+    return {
+        "if": {"required": [source]},
+        "then": _nested([source], column),
+        "else": _nested(source.split("."), column),
+    }
+
+
+def _nested(path: list[str], column: Column) -> dict[str, Any]:
     head, *rest = path
-    if column.required and head not in node["required"]:
-        node["required"].append(head)
-    if not rest:
-        node["properties"][head] = _property(column)
-        return
-    child = node["properties"].setdefault(head, {"type": "object", "properties": {}, "required": []})
-    _place(child, rest, column)
+    inner = _nested(rest, column) if rest else _property(column)
+    described: dict[str, Any] = {"properties": {head: inner}}
+    return {"type": "object", "required": [head], **described} if column.required else described
 
 
 def _property(column: Column) -> dict[str, Any]:
     described: dict[str, Any] = {"type": column.json_type}
     if column.role in ("transaction id", "entity"):
         described["type"] = ["string", "integer"] if column.json_type == "string" else "integer"
+        described["minLength"] = 1
     if column.role == "amount":
         described["minimum"] = 0
     if not column.required:

@@ -100,12 +100,13 @@ class Budget(Document):
 class Llm(Document):
     """The model behind triage. Without `base_url` and without a key the local model is used.
 
+    `model` may be left out: the local model is then called `local`, an endpoint is asked for its default one.
     `api_key_env` names the environment variable that holds the key; the key itself never stands in a file.
     Prices are in USD per million tokens.
     """
 
     provider: Literal["openai", "none"] = "openai"
-    model: str = "local"
+    model: str | None = None
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     prompt: PromptReference = PromptReference()

@@ -43,6 +43,10 @@ from streaming.scoring import Scorer
 from streaming.settings import Settings
 
 
+DEFAULT_MODEL = "gpt-4o-mini"
+LLM_CHOICES = ("auto", "local", "none")
+
+
 @dataclass(frozen=True)
 class Hooks:
     """Seams for crash tests: called after each step, and before a publishing transaction commits."""
@@ -66,14 +70,20 @@ def model_client(settings: Settings, spec: AgentSpec, choice: str) -> Iterator[L
     Args:
         choice: `auto` (the endpoint when the spec or the environment names one, else the local model),
             `local` or `none`.
+
+    Raises:
+        ConfigurationError: `choice` is none of these.
     """
+    if choice not in LLM_CHOICES:
+        raise ConfigurationError(nearest(choice, LLM_CHOICES), where="--llm")
     if choice == "none" or spec.llm.provider == "none":
         yield None
         return
     base_url = spec.llm.base_url or settings.llm_base_url
     key = settings.api_key(spec.llm.api_key_env)
     if choice == "auto" and (base_url is not None or key is not None):
-        with LlmClient(spec.llm, base_url=base_url, api_key=key) as client:
+        name = spec.llm.model or DEFAULT_MODEL
+        with LlmClient(spec.llm, model=name, base_url=base_url, api_key=key) as client:
             yield client
         return
     with _local_model(settings) as url, LlmClient(spec.llm, base_url=url) as client:
@@ -200,7 +210,7 @@ def check_spec(spec: AgentSpec) -> None:
     RuleSet.compile(spec.rules, contract.arrow_schema())
     load_prompt(spec.llm.prompt)
     policy = load_policy(spec.policy, POLICIES)
-    if spec.llm.provider != "none" and not policy.allows_model(spec.llm.model):
+    if spec.llm.model is not None and not policy.allows_model(spec.llm.model):
         raise ConfigurationError(
             f"policy {policy.policyName!r} does not allow this model; "
             f"{nearest(spec.llm.model, policy.allowedModels)}",

@@ -1,50 +1,33 @@
 """Step 2: raw Kafka records to typed columns, without an exception for any bytes.
 
-Rows that the compiled scanner vouches for become columns directly; every other row goes through `decode_one`,
-which defines what an event means and why one is rejected.
+Rows that the compiled scanner vouches for become columns directly; every other row goes through
+`ExactDecoder.decode_one`, which defines what an event means and why one is rejected.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.contract import NANOSECONDS, Column, EventContract
-from schemas.tables import COORDINATES, UTC_MICROS
+from schemas.tables import BATCH, COORDINATES, QUARANTINE, UTC_MICROS
 from streaming import json_scan
 from streaming.compilation import Bytes, Flags, Ints, read_only
+from streaming.exact_decode import ABSURD, AHEAD, EPOCH, MICRO, ExactDecoder, RejectedError, time_bounds
 
-RejectionReason = Literal[
-    "malformed_json",
-    "invalid_utf8",
-    "null_value",
-    "not_an_object",
-    "missing_field",
-    "mistyped_field",
-    "bad_amount",
-    "bad_time",
-    "absurd_time",
-    "time_ahead_of_broker",
-    "oversized_record",
-]
-
-_BLOCK_ROWS = 65_536
+# A block's bytes stay in the processor's cache from one step to the next.
+_BLOCK_ROWS = 16_384
+_FEW_ROWS = 64
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="decode")
 _POWERS = np.array([10.0**power for power in range(16)])
-_LITERALS = tuple(np.frombuffer(text, np.uint8) for text in (b"true", b"false", b"null"))
-_MICRO = timedelta(microseconds=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_INT64 = 2**63
+_INT32, _INT64 = 2**31 - 1, 2**63
+_REJECTED = pa.schema([field for field in QUARANTINE if field not in BATCH])
 
 
 @dataclass(frozen=True)
@@ -60,14 +43,6 @@ class Decoded:
     rejected: pa.Table
 
 
-class RejectedError(Exception):
-    """Why one record is not a transaction."""
-
-    def __init__(self, reason: RejectionReason, detail: str = "") -> None:
-        self.reason, self.detail = reason, detail
-        super().__init__(f"{reason}: {detail}")
-
-
 def decode(records: pa.Table, contract: EventContract) -> Decoded:
     """Decode a micro-batch.
 
@@ -75,56 +50,57 @@ def decode(records: pa.Table, contract: EventContract) -> Decoded:
         records: columns key and value (binary), topic, partition, offset and timestamp (the broker's).
         contract: what the events mean.
     """
-    records = records.combine_chunks()
-    blocks = [records.slice(first, _BLOCK_ROWS) for first in range(0, records.num_rows, _BLOCK_ROWS)]
+    blocks = records.combine_chunks().to_batches(max_chunksize=_block_rows(contract))
     parts = list(_THREADS.map(lambda block: _Block(block, contract).decode(), blocks))
-    empty = _Block(records.slice(0, 0), contract).decode()
+    valid, rejected = contract.arrow_schema().empty_table(), _REJECTED.empty_table()
     return Decoded(
-        pa.concat_tables([empty.valid, *(part.valid for part in parts)]),
-        pa.concat_tables([empty.rejected, *(part.rejected for part in parts)]),
+        pa.concat_tables([valid, *(part.valid for part in parts)]),
+        pa.concat_tables([rejected, *(part.rejected for part in parts)]),
     )
+
+
+def _block_rows(contract: EventContract) -> int:
+    """Rows per block, so few that the values worth scanning fit 32-bit offsets."""
+    return max(1, min(_BLOCK_ROWS, _INT32 // contract.max_record_bytes))
 
 
 class _Block:
     """One block of records on its way to columns."""
 
-    def __init__(self, records: pa.Table, contract: EventContract) -> None:
+    def __init__(self, records: pa.RecordBatch, contract: EventContract) -> None:
         self._contract = contract
         self._columns = [column for column in contract.columns if column.source is not None]
         self._rows = records.num_rows
-        self._keys, self._values = _flat(records["key"]), _flat(records["value"])
-        places = [_flat(records[name]) for name in ("topic", "partition", "offset")]
-        stamps = _flat(records["timestamp"]).cast(UTC_MICROS)
-        self._coordinates = [each.cast(f.type) for each, f in zip([*places, stamps], COORDINATES, strict=True)]
+        self._keys, self._values = records["key"], records["value"]
+        places = [records[name] for name in ("topic", "partition", "offset", "timestamp")]
+        self._coordinates = [each.cast(field.type) for each, field in zip(places, COORDINATES, strict=True)]
         self._rejections: dict[int, tuple[str, str]] = {}
 
     def decode(self) -> Decoded:
         arrays, settled = self._scan()
-        exact = self._decode_exactly(np.flatnonzero(~settled))
+        exact, exact_rows = self._decode_exactly(np.flatnonzero(~settled))
         self._check_times(arrays["event_time"], np.flatnonzero(settled))
-        fast = settled.copy()
-        fast[list(self._rejections)] = False
-        return Decoded(self._valid(arrays, fast, exact), self._rejected())
+        settled[list(self._rejections)] = False
+        valid = self._valid(arrays, settled)
+        if exact_rows:
+            order = np.argsort(np.concatenate([np.flatnonzero(settled), exact_rows]))
+            valid = pa.concat_tables([valid, exact]).take(pa.array(order))
+        return Decoded(valid, self._rejected())
 
     def _scan(self) -> tuple[dict[str, pa.Array], Flags]:
+        """Return the columns as far as they are read at once, and which rows are right in all of them."""
         data, offsets = _buffers(self._values)
         vouched = self._plain_rows(offsets)
-        count = len(self._columns)
-        kinds, places = (np.zeros((self._rows, count), np.int8) for _ in range(2))
-        starts, ends, mantissas = (np.zeros((self._rows, count), np.int64) for _ in range(3))
-        names, bounds = _names([column.source or "" for column in self._columns])
-        if not any("." in (column.source or "") for column in self._columns):
-            json_scan.scan(
-                data, offsets, names, bounds, _LITERALS, vouched, kinds, starts, ends, mantissas, places
-            )
-        else:
+        fields = self._contract.raw_fields
+        kinds = np.zeros((len(fields), self._rows), np.int8)
+        starts, ends = (np.zeros((len(fields), self._rows), np.int64) for _ in range(2))
+        if any("." in field for field in fields):
             vouched[:] = False
+        json_scan.scan(data, offsets, *_names(fields), vouched, kinds, starts, ends)
         arrays: dict[str, pa.Array] = {}
-        for place, column in enumerate(self._columns):
-            found = _Found(
-                data,
-                *(np.ascontiguousarray(part[:, place]) for part in (kinds, starts, ends, mantissas, places)),
-            )
+        for column in self._columns:
+            place = fields.index(column.source or "")
+            found = _Found(data, kinds[place], starts[place], ends[place])
             arrays[column.name] = _Reader(self._contract, column, found, vouched).read()
         return arrays, vouched
 
@@ -137,10 +113,10 @@ class _Block:
         try:
             self._values.cast(pa.string())
         except pa.ArrowInvalid:
-            plain &= _valid_utf8(self._values)
-        return np.ascontiguousarray(plain)
+            _clear_invalid_utf8(self._values, plain)
+        return plain
 
-    def _decode_exactly(self, rows: Ints) -> pa.Table:
+    def _decode_exactly(self, rows: Ints) -> tuple[pa.Table, list[int]]:
         decoder = ExactDecoder(self._contract)
         decoded: list[dict[str, Any]] = []
         kept: list[int] = []
@@ -153,41 +129,37 @@ class _Block:
                 self._rejections[row] = (fault.reason, fault.detail)
         columns = self._contract.columns
         arrays = [pa.array([each[column.name] for each in decoded], column.type) for column in columns]
-        return self._with_coordinates(arrays, pa.array(kept, pa.int64()))
+        taken = [each.take(pa.array(kept, pa.int64())) for each in self._coordinates]
+        return pa.Table.from_arrays([*arrays, *taken], schema=self._contract.arrow_schema()), kept
 
     def _check_times(self, times: pa.Array, rows: Ints) -> None:
         micros = times.cast(pa.int64()).to_numpy(zero_copy_only=False)[rows]
         stamps = self._coordinates[3].cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)[rows]
-        earliest, latest, ahead = _time_bounds(self._contract)
+        earliest, latest, ahead = time_bounds(self._contract)
         absurd = (micros < earliest) | (micros > latest)
         for row in rows[absurd].tolist():
-            self._rejections[row] = _ABSURD
+            self._rejections[row] = ABSURD
         for row in rows[~absurd & (micros > stamps + ahead)].tolist():
-            self._rejections[row] = _AHEAD
+            self._rejections[row] = AHEAD
 
-    def _valid(self, arrays: Mapping[str, pa.Array], fast: Flags, exact: pa.Table) -> pa.Table:
-        constant = pa.repeat(pa.scalar(self._contract.currency.constant, pa.string()), self._rows)
-        columns = [arrays.get(column.name, constant) for column in self._contract.columns]
+    def _valid(self, arrays: Mapping[str, pa.Array], settled: Flags) -> pa.Table:
+        if self._contract.currency.constant is not None:
+            arrays = {**arrays, "currency": pa.repeat(self._contract.currency.constant, self._rows)}
+        columns = [arrays[column.name] for column in self._contract.columns]
         table = pa.Table.from_arrays([*columns, *self._coordinates], schema=self._contract.arrow_schema())
-        if not fast.all():
-            table = table.filter(pa.array(fast))
-        return pa.concat_tables([table, exact]) if exact.num_rows else table
-
-    def _with_coordinates(self, arrays: Sequence[pa.Array], rows: pa.Array) -> pa.Table:
-        taken = [each.take(rows) for each in self._coordinates]
-        return pa.Table.from_arrays([*arrays, *taken], schema=self._contract.arrow_schema())
+        return table if settled.all() else table.filter(pa.array(settled))
 
     def _rejected(self) -> pa.Table:
         rows = pa.array(sorted(self._rejections), pa.int64())
         found = [self._rejections[row] for row in rows.to_pylist()]
-        columns = {
-            "key": self._keys.take(rows).cast(pa.binary()),
-            "value": self._values.take(rows).cast(pa.binary()),
-            **{f.name: each.take(rows) for f, each in zip(COORDINATES, self._coordinates, strict=True)},
-            "reason": pa.array([reason for reason, _ in found], pa.string()),
-            "detail": pa.array([detail for _, detail in found], pa.string()),
-        }
-        return pa.table(columns)
+        columns = [
+            self._keys.take(rows).cast(pa.binary()),
+            self._values.take(rows).cast(pa.binary()),
+            *(each.take(rows) for each in self._coordinates),
+            pa.array([reason for reason, _ in found], pa.string()),
+            pa.array([detail for _, detail in found], pa.string()),
+        ]
+        return pa.Table.from_arrays(columns, schema=_REJECTED)
 
 
 @dataclass(frozen=True)
@@ -198,8 +170,6 @@ class _Found:
     kinds: npt.NDArray[np.int8]
     starts: Ints
     ends: Ints
-    mantissas: Ints
-    places: npt.NDArray[np.int8]
 
 
 class _Reader:
@@ -251,18 +221,26 @@ class _Reader:
         return pa.array(kinds == json_scan.TRUE, mask=~present)
 
     def _numbers(self) -> pa.Array:
-        found = self._found
-        fit = found.kinds == json_scan.INTEGER
+        kinds = self._found.kinds
+        fit = kinds == json_scan.INTEGER
         if pa.types.is_integer(self._column.type):
-            return pa.array(found.mantissas, mask=~self._keep(fit))
-        fit |= found.kinds == json_scan.DECIMAL
+            mantissas, _ = self._digits(fit)
+            return pa.array(mantissas, mask=~self._keep(fit))
+        fit |= kinds == json_scan.DECIMAL
+        values = self._floats(fit)
         if self._column.role == "amount":
-            fit &= found.mantissas >= 0
-        return pa.array(self._floats(), mask=~self._keep(fit))
+            fit &= values >= 0
+        return pa.array(values, mask=~self._keep(fit))
 
-    def _floats(self) -> npt.NDArray[np.float64]:
-        values = np.empty(len(self._found.mantissas))
-        json_scan.to_floats(self._found.mantissas, self._found.places, _POWERS, values)
+    def _digits(self, present: Flags) -> tuple[Ints, npt.NDArray[np.int8]]:
+        mantissas, places = np.empty(len(present), np.int64), np.empty(len(present), np.int8)
+        found = self._found
+        json_scan.read_numbers(found.data, found.starts, found.ends, present, mantissas, places)
+        return mantissas, places
+
+    def _floats(self, present: Flags) -> npt.NDArray[np.float64]:
+        values = np.empty(len(present))
+        json_scan.to_floats(*self._digits(present), _POWERS, values)
         return values
 
     def _times(self) -> pa.Array:
@@ -285,13 +263,18 @@ class _Reader:
         return micros, good
 
     def _epoch_times(self) -> tuple[Ints, Flags]:
-        """Whole numbers only; a fraction is left to the exact decoder's arithmetic."""
-        time, found = self._contract.event_time, self._found
+        """Read numbers just as the exact decoder does, but only where 64 bits suffice."""
+        time, kinds = self._contract.event_time, self._found.kinds
         unit = NANOSECONDS[time.unit]
-        within = np.abs(found.mantissas) < _INT64 // 4 // max(unit, 1_000)
-        good = (found.kinds == json_scan.INTEGER) & within
-        micros = np.where(good, found.mantissas, 0) * unit // 1_000 + (time.epoch - _EPOCH) // _MICRO
-        return micros, good
+        start = (time.epoch - EPOCH) // MICRO
+        mantissas, _ = self._digits(kinds == json_scan.INTEGER)
+        whole = np.abs(mantissas) < _INT64 // 4 // max(unit, 1_000)
+        floats = self._floats(kinds == json_scan.DECIMAL) * (unit / 1_000)
+        near = np.abs(floats) < _INT64 // 4
+        micros = np.where(whole, mantissas, 0) * unit // 1_000 + start
+        rounded = np.rint(np.where(near, floats, 0)).astype(np.int64) + start
+        good = (whole & (kinds == json_scan.INTEGER)) | (near & (kinds == json_scan.DECIMAL))
+        return np.where(kinds == json_scan.INTEGER, micros, rounded), good
 
     def _slices(self, present: Flags) -> pa.Array:
         found = self._found
@@ -304,210 +287,10 @@ class _Reader:
         return pa.Array.from_buffers(pa.string(), len(present), buffers)
 
 
-class ExactDecoder:
-    """Decodes one record at a time: the definition of what an event means under a contract."""
-
-    def __init__(self, contract: EventContract) -> None:
-        self._contract = contract
-        self._bounds = _time_bounds(contract)
-        self._zone = ZoneInfo(contract.event_time.zone)
-
-    def decode_one(self, value: bytes | None, stamp: int | None) -> dict[str, Any]:
-        """Return the decoded columns by name, event time in microseconds since 1970 UTC.
-
-        Args:
-            value: the record's bytes.
-            stamp: the broker's timestamp in microseconds since 1970 UTC.
-
-        Raises:
-            RejectedError: the record is not a transaction under the contract.
-        """
-        event, odd = _parse(value, self._contract.max_record_bytes)
-        row: dict[str, Any] = {}
-        for column in self._contract.columns:
-            if column.source is None:
-                row[column.name] = self._contract.currency.constant
-            else:
-                row[column.name] = self._value(column, _lookup(event, column.source))
-        amount = _lookup(event, self._contract.amount.field)
-        if any(each is not amount for each in odd):
-            raise RejectedError("malformed_json", "NaN or Infinity")
-        self._check_time(row["event_time"], stamp)
-        return row
-
-    def _value(self, column: Column, value: Any) -> Any:
-        if value is None:
-            if column.required:
-                raise RejectedError("missing_field", column.source or column.name)
-            return None
-        return self._reader(column)(column, value)
-
-    def _reader(self, column: Column) -> Callable[[Column, Any], Any]:
-        if column.role in ("transaction id", "entity"):
-            return _read_id
-        if column.role == "event time":
-            return self._read_time
-        if column.role == "amount":
-            return _read_amount
-        if column.role == "untrusted text":
-            return self._read_text
-        return _READERS[column.json_type]
-
-    def _read_text(self, column: Column, value: Any) -> str:
-        return _read_string(column, value)[: self._contract.untrusted_text[column.name].max_length]
-
-    def _read_time(self, column: Column, value: Any) -> int:
-        time = self._contract.event_time
-        try:
-            if time.format == "epoch":
-                return self._from_epoch(column, value)
-            text = _read_string(column, value)
-            moment = _from_iso(text) if time.format == "iso8601" else datetime.strptime(text, time.format)
-            zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=self._zone)
-            return (zoned - _EPOCH) // _MICRO
-        except (ValueError, OverflowError):
-            raise RejectedError("bad_time", column.source or "") from None
-
-    def _from_epoch(self, column: Column, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise RejectedError("mistyped_field", column.source or "")
-        time = self._contract.event_time
-        unit = NANOSECONDS[time.unit]
-        since = value * unit // 1_000 if isinstance(value, int) else round(value * (unit / 1_000))
-        micros = int(since) + (time.epoch - _EPOCH) // _MICRO
-        if not -_INT64 <= micros < _INT64:
-            raise RejectedError(*_ABSURD)
-        return micros
-
-    def _check_time(self, micros: int, stamp: int | None) -> None:
-        earliest, latest, ahead = self._bounds
-        if not earliest <= micros <= latest:
-            raise RejectedError(*_ABSURD)
-        if micros > (stamp or 0) + ahead:
-            raise RejectedError(*_AHEAD)
-
-
-_ABSURD: tuple[RejectionReason, str] = ("absurd_time", "outside the contract's bounds")
-_AHEAD: tuple[RejectionReason, str] = ("time_ahead_of_broker", "later than the broker's clock allows")
-
-
-def _parse(value: bytes | None, longest: int) -> tuple[dict[str, Any], list[float]]:
-    """Parse one object; also return the NaN and Infinity tokens, which JSON does not know."""
-    if value is None:
-        raise RejectedError("null_value")
-    if len(value) > longest:
-        raise RejectedError("oversized_record", f"{len(value)} bytes, at most {longest}")
-    odd: list[float] = []
-    try:
-        event = json.loads(value.decode("utf-8"), parse_constant=lambda token: _odd(odd, token))
-    except UnicodeDecodeError:
-        raise RejectedError("invalid_utf8") from None
-    except (ValueError, RecursionError):
-        raise RejectedError("malformed_json") from None
-    if not isinstance(event, dict):
-        raise RejectedError("not_an_object", type(event).__name__)
-    return event, odd
-
-
-def _odd(odd: list[float], token: str) -> float:
-    odd.append(float(token))
-    return odd[-1]
-
-
-def _lookup(event: Mapping[str, Any], path: str) -> Any:
-    if path in event or "." not in path:
-        return event.get(path)
-    found: Any = event
-    for part in path.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
-
-
-def _read_id(column: Column, value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if column.json_type == "integer":
-        raise RejectedError("mistyped_field", column.source or "")
-    text = _read_string(column, value)
-    if not text:
-        raise RejectedError("mistyped_field", f"{column.source} is empty")
-    return text
-
-
-def _read_string(column: Column, value: Any) -> str:
-    if not isinstance(value, str):
-        raise RejectedError("mistyped_field", column.source or "")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise RejectedError("mistyped_field", f"{column.source} is not Unicode") from None
-    return value
-
-
-def _read_amount(column: Column, value: Any) -> float:
-    number = _number(column, value, "bad_amount")
-    if number < 0 or math.copysign(1.0, number) < 0:
-        raise RejectedError("bad_amount", "negative")
-    return number
-
-
-def _read_float(column: Column, value: Any) -> float:
-    return _number(column, value, "mistyped_field")
-
-
-def _number(column: Column, value: Any, not_finite: RejectionReason) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RejectedError("mistyped_field", column.source or "")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise RejectedError(not_finite, f"{column.source} is not finite")
-    return number
-
-
-def _read_integer(column: Column, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not -_INT64 <= value < _INT64:
-        raise RejectedError("mistyped_field", column.source or "")
-    return value
-
-
-def _read_boolean(column: Column, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise RejectedError("mistyped_field", column.source or "")
-    return value
-
-
-_READERS: Mapping[str, Callable[[Column, Any], Any]] = {
-    "string": _read_string,
-    "number": _read_float,
-    "integer": _read_integer,
-    "boolean": _read_boolean,
-}
-
-
-def _from_iso(text: str) -> datetime:
-    """Accept a date and a time of day, as RFC 3339 has them; a bare date names no moment."""
-    if len(text) < len("2026-01-01T00:00:00") or text[10] not in "T ":
-        raise ValueError(text)
-    return datetime.fromisoformat(text)
-
-
-def _time_bounds(contract: EventContract) -> tuple[int, int, int]:
-    time = contract.event_time
-    return (time.earliest - _EPOCH) // _MICRO, (time.latest - _EPOCH) // _MICRO, time.max_ahead // _MICRO
-
-
 def _names(names: Sequence[str]) -> tuple[Bytes, Ints]:
     encoded = [name.encode() for name in names]
     bounds = np.cumsum([0, *(len(name) for name in encoded)]).astype(np.int64)
     return np.frombuffer(b"".join(encoded), np.uint8), bounds
-
-
-def _flat(column: pa.ChunkedArray) -> pa.Array:
-    combined = column.combine_chunks()
-    return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
 
 
 def _buffers(values: pa.Array) -> tuple[Bytes, Ints]:
@@ -518,12 +301,22 @@ def _buffers(values: pa.Array) -> tuple[Bytes, Ints]:
     return read_only(content), np.ascontiguousarray(bounds)
 
 
-def _valid_utf8(values: pa.Array) -> Flags:
-    """Tell row by row, after a whole block failed."""
-    plain = np.ones(len(values), np.bool_)
-    for row, value in enumerate(values.to_pylist()):
+def _clear_invalid_utf8(values: pa.Array, plain: Flags) -> None:
+    """Find the rows that are to blame by halves, so that a few of them cost little."""
+    if len(values) <= _FEW_ROWS:
+        plain &= [_is_utf8(value) for value in values.to_pylist()]
+        return
+    middle = len(values) // 2
+    for half, flags in ((values[:middle], plain[:middle]), (values[middle:], plain[middle:])):
         try:
-            (value or b"").decode("utf-8")
-        except UnicodeDecodeError:
-            plain[row] = False
-    return plain
+            half.cast(pa.string())
+        except pa.ArrowInvalid:
+            _clear_invalid_utf8(half, flags)
+
+
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

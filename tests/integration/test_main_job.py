@@ -1,0 +1,385 @@
+"""The main job on real parts: Spark, Kafka, Delta and, where it says so, the local model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import yaml
+from confluent_kafka import Producer
+from pyspark.sql import SparkSession
+
+from agent.budget import TokenBudget
+from agent.ledger import MemoryLedger
+from schemas.alert import ALERT_FIELDS
+from schemas.contract import CONTRACTS, load_contract
+from schemas.errors import ConfigurationError, DataLossError
+from schemas.spec import AgentSpec, load_spec
+from streaming import checkpoints
+from streaming.broker import ensure_topic
+from streaming.compose import build_engine, lake_schemas, model_client, open_agent, spark_checkpoint
+from streaming.lake import LakeTable
+from streaming.reconcile import Reconciliation, reconcile
+from streaming.runner import StreamRunner
+from streaming.settings import Settings
+from streaming.topic import connection
+from tests.scripted_llm import nobody_listening
+from tests.streams import Stream, folded_scores, published, stored, write_spec
+
+CONTRACT = load_contract("simulator")
+HOUR = timedelta(hours=1)
+Topic = Callable[[str], str]
+
+
+def event(**changes: object) -> bytes:
+    plain: dict[str, object] = {
+        "tx_id": "refused",
+        "event_time": "2024-05-01T12:00:00Z",
+        "customer_id": "c1",
+        "terminal_id": "m1",
+        "amount": 10.0,
+    }
+    return json.dumps({**plain, **changes}).encode()
+
+
+BROKEN: dict[str, bytes | None] = {
+    "malformed_json": b'{"tx_id": "cut',
+    "invalid_utf8": b'{"tx_id": "\xff\xfe"}',
+    "null_value": None,
+    "not_an_object": b"[1, 2]",
+    "missing_field": event(customer_id=None),
+    "mistyped_field": event(tx_id=["list"]),
+    "bad_amount": event(amount=float("nan")),
+    "bad_time": event(event_time="yesterday"),
+    "absurd_time": event(event_time="1066-10-14T09:00:00Z"),
+    "time_ahead_of_broker": event(event_time=(datetime.now(UTC) + timedelta(days=2)).isoformat()),
+    "oversized_record": event(memo="x" * CONTRACT.max_record_bytes),
+}
+
+
+def send(bootstrap: str, topic: str, values: list[bytes | None]) -> None:
+    producer = Producer({**connection(bootstrap), "enable.idempotence": True})
+    for place, value in enumerate(values):
+        producer.produce(topic, value, f"key-{place}".encode())
+    assert producer.flush(30) == 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """An agent, its home, and how to run it until its topic is read."""
+
+    spark: SparkSession
+    settings: Settings
+    spec: AgentSpec
+    bootstrap: str
+
+    @property
+    def source(self) -> str:
+        return self.spec.data_sources.transactions.topic
+
+    def run(self, llm: str = "none") -> None:
+        with (
+            model_client(self.settings, self.spec, llm) as client,
+            open_agent(self.settings, self.spec, self.bootstrap, client) as agent,
+        ):
+            StreamRunner(self.spark, agent.pipeline, agent.stream).run(threading.Event(), until_idle=True)
+
+    def table(self, name: str, order: str) -> pa.Table:
+        return stored(self.settings.lake, name, order)
+
+    def reconciled(self) -> Reconciliation:
+        return reconcile(self.settings.lake, self.spec, self.bootstrap, HOUR)
+
+    def scores(self) -> dict[str, tuple[float, float]]:
+        alerts = self.table("alerts", "outbox_seq")
+        pairs = zip(alerts["score"].to_pylist(), alerts["log_odds"].to_pylist(), strict=True)
+        return dict(zip(alerts["transaction_id"].to_pylist(), pairs, strict=True))
+
+    def copy_to(self, home: Path) -> Job:
+        shutil.copytree(self.settings.home, home)
+        return replace(self, settings=replace(self.settings, home=home))
+
+
+def new_job(
+    spark: SparkSession,
+    settings: Settings,
+    bootstrap: str,
+    topic: Topic,
+    *,
+    partitions: int = 1,
+    **changes: object,
+) -> Job:
+    """Set an agent up; Kafka knows it by a name that no other test uses."""
+    changes = {"name": topic("tester"), **changes}
+    spec = load_spec(write_spec(settings.home.parent, topic, **changes))  # type: ignore[arg-type]  # keywords
+    for name, count in ((spec.data_sources.transactions.topic, partitions), (spec.alerts.topic, 1)):
+        ensure_topic(bootstrap, name, count)
+    return Job(spark, settings, spec, bootstrap)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job that has read everything, and what was sent to it."""
+
+    job: Job
+    stream: Stream
+
+
+@pytest.fixture(scope="module")
+def done(spark: SparkSession, bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """One run over 1,200 events on two partitions, with every kind of broken record among them."""
+    marker = uuid.uuid4().hex[:8]
+    settings = Settings.load(tmp_path_factory.mktemp("done") / "home")
+    job = new_job(spark, settings, bootstrap, lambda name: f"{name}-{marker}", partitions=2)
+    stream = Stream(bootstrap, job.source)
+    for _ in range(3):
+        stream.send(400)
+    send(bootstrap, job.source, list(BROKEN.values()))
+    job.run()
+    return Done(job, stream)
+
+
+def test_every_event_is_stored_quarantined_or_a_duplicate(done: Done) -> None:
+    transactions = done.job.table("transactions", "sequence")
+    quarantine = done.job.table("quarantine", "offset")
+    duplicates = done.job.table("duplicates", "offset")
+    assert Counter(transactions["transaction_id"].to_pylist()) == Counter(done.stream.sent_ids)
+    assert transactions["sequence"].to_pylist() == list(range(len(done.stream.sent_ids)))
+    assert quarantine.num_rows == done.stream.malformed + len(BROKEN)
+    assert duplicates.num_rows == done.stream.redelivered > 0
+    batches = done.job.table("batches", "batch_id").to_pylist()
+    assert len(batches) > 2
+    for batch in batches:
+        assert batch["read"] == batch["stored"] + batch["quarantined"] + batch["duplicates"] > 0
+    assert sum(batch["read"] for batch in batches) == 3 * 403 + done.stream.redelivered + len(BROKEN)
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+def test_a_refused_record_is_kept_as_it_came_with_its_reason(reason: str, done: Done) -> None:
+    quarantine = done.job.table("quarantine", "offset")
+    key = f"key-{list(BROKEN).index(reason)}".encode()
+    (row,) = quarantine.filter(pc.equal(quarantine["key"], key)).to_pylist()
+    assert row["value"] == BROKEN[reason]
+    assert row["reason"] == reason
+    assert row["topic"] == done.job.source
+    assert row["partition"] in {0, 1}
+    assert row["offset"] >= 0
+    assert abs(row["kafka_timestamp"] - datetime.now(UTC)) < HOUR
+
+
+def test_alerts_in_delta_are_the_alerts_on_kafka(done: Done) -> None:
+    alerts = done.job.table("alerts", "outbox_seq").to_pylist()
+    messages = published(done.job.bootstrap, done.job.spec.alerts.topic)
+    assert len(alerts) > 30
+    assert [alert["outbox_seq"] for alert in alerts] == list(range(len(alerts)))
+    for alert, message in zip(alerts, messages, strict=True):
+        assert list(message) == [field.name for field in ALERT_FIELDS]
+        for name in ("alert_id", "outbox_seq", "sequence", "score", "classification", "severity", "rules"):
+            assert message[name] == alert[name]
+    found = done.job.reconciled()
+    assert found.differences == 0, found
+    assert (found.alerts_in_delta, found.alerts_on_kafka) == (len(alerts), len(alerts))
+
+
+def test_scores_are_those_of_one_fold_over_the_recorded_sequence(done: Done) -> None:
+    assert done.job.scores() == folded_scores(done.job.spec, done.job.table("transactions", "sequence"))
+
+
+def test_every_batch_is_summed_up_in_monitoring(done: Done) -> None:
+    batches = done.job.table("batches", "batch_id").to_pylist()
+    told = done.job.table("monitoring", "batch_id").to_pylist()
+    assert [(row["query_id"], row["batch_id"]) for row in told] == [
+        (batch["query_id"], batch["batch_id"]) for batch in batches
+    ]
+    for row, batch in zip(told, batches, strict=True):
+        assert (row["alert"], row["count"]) == (batch["alerts"] > 0, batch["alerts"])
+        assert row["status"] == ("alert" if batch["alerts"] else "ok")
+    assert sum(row["count"] for row in told) == done.job.table("alerts", "outbox_seq").num_rows
+
+
+def test_every_batch_says_what_decided_it_and_what_it_took(done: Done) -> None:
+    batches = done.job.table("batches", "batch_id").to_pylist()
+    reached: dict[str, int] = {}
+    for batch in batches:
+        pins, versions = json.loads(batch["pins"]), json.loads(batch["versions"])
+        assert AgentSpec.model_validate(pins["spec"]) == done.job.spec
+        assert pins["spec_digest"] == done.job.spec.digest
+        assert pins["contract_digest"] == CONTRACT.digest
+        assert pins["model"] is None
+        assert set(versions) == set(done.job.spec.tables.model_dump().values())
+        durations = json.loads(batch["durations"])
+        assert {"take", "decode", "store", "score", "publish"} <= durations.keys()
+        assert all(seconds >= 0 for seconds in durations.values())
+        offsets = json.loads(batch["offsets"])[done.job.source]
+        assert batch["read"] == sum(offsets.values()) - sum(reached.values())
+        reached = offsets
+    assert [batch["first_sequence"] for batch in batches[1:]] == [
+        batch["next_sequence"] for batch in batches[:-1]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "order"),
+    [
+        ("transactions", "sequence"),
+        ("alerts", "outbox_seq"),
+        ("monitoring", "batch_id"),
+        ("batches", "batch_id"),
+    ],
+)
+def test_spark_reads_the_tables_of_the_job(table: str, order: str, done: Done) -> None:
+    path = str(done.job.settings.lake / table)
+    expected = done.job.table(table, order)
+    found = done.job.spark.read.format("delta").load(path).sort(order).toArrow()
+    assert found.select(expected.schema.names).to_pylist() == expected.to_pylist()
+
+
+def test_profiles_come_back_from_checkpoints_as_from_a_whole_fold(done: Done, tmp_path: Path) -> None:
+    job = done.job
+    rows = LakeTable(
+        job.settings.lake / "transactions", lake_schemas(CONTRACT)["transactions"], "reader", HOUR
+    )
+    without = replace(job.settings, home=tmp_path / "without-checkpoints")
+    engines = [
+        build_engine(each, job.spec, CONTRACT, None, MemoryLedger(), TokenBudget(0))
+        for each in (job.settings, without)
+    ]
+    found = checkpoints.newest(job.settings.profiles / job.spec.name, engines[0].scorer.definition_hash)
+    assert found.snapshot is not None
+    split = found.snapshot.next_sequence + 100
+    assert 500 <= found.snapshot.next_sequence < split < 1_200
+    tail = rows.read("sequence", split)
+    for engine in engines:
+        engine.restore(rows, split)
+    scored = [engine.scorer.score(tail) for engine in engines]
+    assert tail.num_rows > 0
+    assert np.array_equal(scored[0].score, scored[1].score)
+    assert np.array_equal(scored[0].log_odds, scored[1].log_odds)
+
+
+def test_a_lake_that_does_not_know_sparks_batches_stops_the_agent(done: Done, tmp_path: Path) -> None:
+    job = done.job.copy_to(tmp_path / "home")
+    shutil.rmtree(job.settings.lake)
+    with pytest.raises(DataLossError, match="checkpoint"):
+        job.run()
+
+
+def test_a_contract_with_other_columns_is_refused(done: Done, tmp_path: Path) -> None:
+    content: dict[str, Any] = yaml.safe_load((CONTRACTS / "simulator.yaml").read_text(encoding="utf-8"))
+    content["extra"]["channel"] = {"field": "channel"}
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump(content), encoding="utf-8")
+    source = done.job.spec.data_sources.transactions.model_copy(update={"contract": str(changed)})
+    sources = done.job.spec.data_sources.model_copy(update={"transactions": source})
+    spec = done.job.spec.model_copy(update={"data_sources": sources})
+    with pytest.raises(ConfigurationError, match="channel"):
+        replace(done.job, spec=spec).run()
+
+
+def test_a_restarted_agent_goes_on_as_if_it_had_never_stopped(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic, tmp_path: Path
+) -> None:
+    twice = new_job(spark, settings, bootstrap, topic)
+    stream = Stream(bootstrap, twice.source)
+    stream.send(397)  # with 3 malformed records a full batch of 400: both agents cut the stream alike
+    twice.run()
+    between = twice.table("batches", "batch_id").num_rows
+    stream.send(395)
+    twice.run()
+    once = replace(
+        twice,
+        settings=replace(settings, home=tmp_path / "once"),
+        spec=twice.spec.model_copy(
+            update={
+                "name": topic("once"),
+                "alerts": twice.spec.alerts.model_copy(update={"topic": topic("once-alerts")}),
+            }
+        ),
+    )
+    ensure_topic(bootstrap, once.spec.alerts.topic, 1)
+    once.run()
+    assert (between, twice.table("batches", "batch_id").num_rows) == (1, 2)
+    marks = ["query_id"]
+    transactions = [job.table("transactions", "sequence").drop_columns(marks) for job in (twice, once)]
+    assert transactions[0] == transactions[1]
+    assert twice.scores() == once.scores() != {}
+    assert [job.reconciled().differences for job in (twice, once)] == [0, 0]
+
+
+def test_without_its_checkpoint_an_agent_resumes_from_the_offsets_in_the_lake(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
+) -> None:
+    job = new_job(spark, settings, bootstrap, topic, partitions=2)
+    stream = Stream(bootstrap, job.source)
+    stream.send(300)
+    job.run()
+    shutil.rmtree(spark_checkpoint(job.settings, job.spec))
+    stream.send(200)
+    job.run()
+    batches = job.table("batches", "first_sequence")
+    assert len(set(batches["query_id"].to_pylist())) == 2, "a new query"
+    assert sum(batches["read"].to_pylist()) == 303 + 205, "nothing is read again"
+    transactions = job.table("transactions", "sequence")
+    assert sorted(transactions["transaction_id"].to_pylist()) == sorted(stream.sent_ids)
+    assert job.scores() == folded_scores(job.spec, transactions)
+    assert job.reconciled().differences == 0
+
+
+def test_the_local_model_classifies_alerts_of_a_whole_run(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
+) -> None:
+    llm = {"deadline": "60s", "max_concurrency": 1, "budget": {"calls_per_batch": 2}}
+    job = new_job(spark, settings, bootstrap, topic, llm=llm)
+    Stream(bootstrap, job.source).send(150)
+    job.run(llm="local")
+    alerts = job.table("alerts", "outbox_seq").to_pylist()
+    by_model = [alert for alert in alerts if alert["classification_source"] == "llm"]
+    assert by_model, Counter(alert["fallback_reason"] for alert in alerts)
+    for alert in by_model:
+        assert (alert["model"], alert["prompt_id"], alert["fallback_reason"]) == ("local", "triage", None)
+    ledger = job.table("ledger", "commit").to_pylist()
+    asked, answered = ({row["key"] for row in ledger if row["kind"] == kind} for kind in ("intent", "answer"))
+    assert answered
+    assert answered <= asked
+    first_commit = {
+        kind: min(row["commit"] for row in ledger if row["kind"] == kind) for kind in ("intent", "answer")
+    }
+    assert first_commit["intent"] < first_commit["answer"]
+    totals = job.table("batches", "batch_id").to_pydict()
+    assert sum(totals["llm_calls"]) == len(asked)
+    assert sum(totals["llm_alerts"]) == len(by_model)
+    assert sum(totals["input_tokens"]) > 0
+    assert sum(totals["output_tokens"]) > 0
+    assert json.loads(totals["pins"][0])["model"] == "local"
+    assert job.reconciled().differences == 0
+
+
+def test_a_model_that_is_not_there_loses_no_alert(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
+) -> None:
+    with nobody_listening() as address:
+        job = new_job(spark, settings, bootstrap, topic, llm={"base_url": address, "deadline": "5s"})
+        Stream(bootstrap, job.source).send(200)
+        job.run(llm="auto")
+    alerts = job.table("alerts", "outbox_seq").to_pylist()
+    assert job.scores() == folded_scores(job.spec, job.table("transactions", "sequence"))
+    assert {alert["classification_source"] for alert in alerts} == {"rules"}
+    reasons = Counter(alert["fallback_reason"] for alert in alerts)
+    assert reasons["unreachable"] > 0
+    assert set(reasons) <= {"unreachable", "circuit_open", "over_budget"}
+    assert set(job.table("monitoring", "batch_id")["status"].to_pylist()) == {"degraded"}
+    found = job.reconciled()
+    assert found.differences == 0, found
+    assert found.alerts_on_kafka == len(alerts) > 0

@@ -1,0 +1,192 @@
+"""The services an agent brings along: an embedded broker and a local model, started, used, stopped and killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka import Producer
+
+from agent.budget import TokenBudget
+from agent.labels import Labeller
+from agent.ledger import Intent, MemoryLedger
+from agent.llm_client import Completion, LlmClient, Question
+from agent.local_llm import LocalLlm
+from agent.prompts import Messages, load_prompt
+from agent.triage import POLICIES, FlaggedRow, Triage, verdict_schema
+from schemas.alert import CLASSIFICATIONS, Reason, alert_id
+from schemas.policy import load_policy
+from schemas.spec import SEVERITIES, Llm, PromptReference, Rule
+from streaming.broker import EmbeddedBroker, ensure_topic
+from streaming.settings import Settings
+from streaming.topic import committed_messages, connection
+
+DEADLINE = timedelta(seconds=60)
+LABELLER = Labeller([Rule(name="large", when="amount > 400", severity="high", reason="a large amount")])
+
+
+@pytest.fixture
+def broker(settings: Settings) -> Iterator[EmbeddedBroker]:
+    broker = EmbeddedBroker.of(settings)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Iterator[LocalLlm]:
+    model = LocalLlm(tmp_path / "llm")
+    yield model
+    model.stop()
+
+
+@pytest.fixture
+def somebody_else() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is none of ours."""
+    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    yield child
+    child.communicate()
+
+
+def put(bootstrap: str, topic: str, value: bytes) -> None:
+    producer = Producer({**connection(bootstrap), "enable.idempotence": True})
+    producer.produce(topic, value)
+    assert producer.flush(30) == 0
+
+
+def values(bootstrap: str, topic: str) -> list[bytes | None]:
+    return [message.value() for message in committed_messages(bootstrap, topic)]
+
+
+def kill(record: Path) -> None:
+    process = psutil.Process(json.loads(record.read_text(encoding="utf-8"))["pid"])
+    process.kill()
+    process.wait(10)
+
+
+def row(number: int, amount: float = 900.0) -> FlaggedRow:
+    reasons = (Reason("amount.customer", 5.0, f"{amount:.2f} EUR is 40 times this customer's usual 22.50 EUR"),)
+    return FlaggedRow(
+        alert_id=alert_id("tester", str(number)),
+        transaction_id=str(number),
+        amount=amount,
+        currency="EUR",
+        entities={"customer": str(number)},
+        event_time=datetime(2024, 5, 1, tzinfo=UTC),
+        score=0.999,
+        reasons=reasons,
+        rules=("large",),
+        label=LABELLER.label(0.999, reasons, ("large",)),
+    )
+
+
+def a_triage(client: LlmClient, llm: Llm, ledger: MemoryLedger) -> Triage:
+    return Triage(
+        llm,
+        load_prompt(PromptReference()),
+        client,
+        ledger=ledger,
+        budget=TokenBudget(1_000_000),
+        policy=load_policy("default", POLICIES),
+    )
+
+
+def test_the_embedded_broker_keeps_its_data_when_killed_and_started_again(
+    broker: EmbeddedBroker, topic: Callable[[str], str]
+) -> None:
+    assert broker.status() is None
+    assert broker.stop() is False
+    first = broker.start()
+    assert (broker.start(), broker.status()) == (first, first), "starting twice starts one"
+    ensure_topic(first, topic("kept"), 1)
+    put(first, topic("kept"), b"one")
+    kill(broker.folder / "broker.json")
+    assert broker.status() is None
+    second = broker.start()
+    put(second, topic("kept"), b"two")
+    assert values(second, topic("kept")) == [b"one", b"two"]
+    assert broker.stop() is True
+    assert broker.status() is None
+
+
+def test_a_recycled_pid_is_neither_taken_for_the_service_nor_ended(
+    broker: EmbeddedBroker, model: LocalLlm, somebody_else: subprocess.Popen[bytes]
+) -> None:
+    started = psutil.Process(somebody_else.pid).create_time()
+    facts = {"bootstrap": "127.0.0.1:1", "base_url": "http://127.0.0.1:1/v1"}
+    for service, name in ((broker, "broker"), (model, "local-llm")):
+        service.folder.mkdir(parents=True, exist_ok=True)
+        record = service.folder / f"{name}.json"
+        record.write_text(json.dumps({"pid": somebody_else.pid, "started": started, "facts": facts}))
+        assert service.status() is not None, "the record is read at all"
+        record.write_text(json.dumps({"pid": somebody_else.pid, "started": started - 60, "facts": facts}))
+        assert service.status() is None
+        assert service.stop() is False
+    assert somebody_else.poll() is None
+
+
+def test_the_local_model_answers_under_the_verdict_schema_and_triage_uses_it(model: LocalLlm) -> None:
+    assert model.status() is None
+    url = model.start()
+    assert (model.start(), model.status()) == (url, url)
+    llm = Llm(deadline=DEADLINE, max_concurrency=1)
+    with LlmClient(llm, base_url=url) as client:
+        (reply,) = client.ask(
+            [Question(Messages("You label payments.", "id: abc123. 900 EUR."), verdict_schema("abc123"))], 60
+        )
+        assert isinstance(reply, Completion), reply
+        answer = json.loads(reply.text)
+        assert answer["id"] == "abc123"
+        assert answer["classification"] in CLASSIFICATIONS
+        assert answer["severity"] in SEVERITIES
+        assert reply.input_tokens > 0
+        assert reply.output_tokens > 0
+
+        ledger = MemoryLedger()
+        rows = [row(number) for number in range(3)]
+        result = a_triage(client, llm, ledger).classify(rows)
+        again = a_triage(client, llm, ledger).classify(rows)
+    assert [verdict.source for verdict in result.verdicts] == ["llm"] * 3, result.verdicts
+    assert all(SEVERITIES.index(verdict.severity) >= SEVERITIES.index("high") for verdict in result.verdicts)
+    assert (result.calls, result.groups) == (1, 1)
+    assert result.input_tokens > 0
+    assert (again.calls, again.reused) == (0, 1)
+    assert [each.rationale for each in again.verdicts] == [each.rationale for each in result.verdicts]
+    assert model.stop() is True
+    assert model.status() is None
+
+
+class LastWords(MemoryLedger):
+    """Kills the server once a question is on record, before it is asked."""
+
+    def __init__(self, model: LocalLlm) -> None:
+        super().__init__()
+        self._model = model
+
+    def intend(self, entries: Sequence[Intent]) -> None:
+        super().intend(entries)
+        kill(self._model.folder / "local-llm.json")
+
+
+def test_a_model_killed_while_it_is_needed_costs_no_alert_and_no_deadline(model: LocalLlm) -> None:
+    llm = Llm(deadline=timedelta(seconds=5), max_concurrency=1)
+    rows = [row(0), row(1), row(2, amount=12_000.0)]
+    ledger = LastWords(model)
+    with LlmClient(llm, base_url=model.start()) as client:
+        begun = time.monotonic()
+        result = a_triage(client, llm, ledger).classify(rows)
+        taken = time.monotonic() - begun
+    assert taken < llm.deadline.total_seconds() + 0.5
+    assert len(ledger.intents) == 2
+    assert [verdict.source for verdict in result.verdicts] == ["rules"] * 3
+    assert {verdict.fallback_reason for verdict in result.verdicts} == {"unreachable"}
+    assert [(each.classification, each.severity, each.rationale) for each in result.verdicts] == [
+        (each.label.classification, each.label.severity, each.label.rationale) for each in rows
+    ]
+    assert model.status() is None
