@@ -111,15 +111,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def answers(port: int) -> bool:
-    """Tell whether something accepts connections on a loopback port."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-    except OSError:
-        return False
-
-
 def _end(process: psutil.Process, seconds: float) -> None:
     try:
         process.terminate()

@@ -120,7 +120,7 @@ def _delays(
     place: Stage, spec: AgentSpec, arrivals: dict[str, float], warm_up: float
 ) -> tuple[np.ndarray, int]:
     """Seconds per alert, for events after the warm-up, and how many such events there were."""
-    table = DeltaTable(place.settings.lake / spec.tables.transactions)
+    table = DeltaTable(place.settings.lake(spec.name) / spec.tables.transactions)
     rows = table.to_pyarrow_table(columns=["transaction_id", "kafka_timestamp"])
     stamps = rows["kafka_timestamp"]
     counted = rows.filter(

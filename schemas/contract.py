@@ -286,16 +286,23 @@ class EventContract(Document):
         Whatever is decoded fits it. It says nothing of times, of numbers that no column can hold, and of
         whole numbers written with a fraction.
         """
-        root: dict[str, Any] = {"type": "object", "properties": {}, "required": [], "allOf": []}
+        root: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
+        apart: list[dict[str, Any]] = []
         for column in self.columns:
             if column.source is None:
                 continue
             if "." in column.source or column.source in root["properties"]:
-                root["allOf"].append(_either(column, column.source))
+                apart.append(_either(column, column.source))
             else:
                 root["properties"][column.source] = _property(column)
                 root["required"] += [column.source] if column.required else []
-        return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": self.name, **root}
+        rules = {"allOf": apart} if apart else {}
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": self.name,
+            **root,
+            **rules,
+        }
 
     def prompt_notes(self) -> str:
         """Return one line per column that tells a model what it is and whether to trust it."""

@@ -207,7 +207,7 @@ def status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: As
 
     settings, loaded = _settings(home), _load(spec)
     ends = topic_ends(settings, loaded.data_sources.transactions.topic)
-    print_status(read_status(settings.lake, loaded, ends), as_json=as_json)
+    print_status(read_status(settings.lake(loaded.name), loaded, ends), as_json=as_json)
 
 
 @app.command()
@@ -221,7 +221,7 @@ def reconcile(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json:
     settings, loaded = _settings(home), _load(spec)
     contract = load_contract(loaded.data_sources.transactions.contract)
     with _bootstrap(settings) as bootstrap:
-        found = compare(settings.lake, loaded, bootstrap, contract.duplicates.horizon)
+        found = compare(settings.lake(loaded.name), loaded, bootstrap, contract.duplicates.horizon)
     _say({**asdict(found), "differences": found.differences}, as_json)
     raise typer.Exit(1 if found.differences else 0)
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -41,7 +40,6 @@ from streaming.rules import RuleSet
 from streaming.runner import StreamSettings, starting_offsets
 from streaming.scoring import Scorer
 from streaming.settings import Settings
-
 
 DEFAULT_MODEL = "gpt-4o-mini"
 LLM_CHOICES = ("auto", "local", "none")
@@ -106,7 +104,7 @@ def open_agent(
     """
     check_spec(spec)
     contract = load_contract(spec.data_sources.transactions.contract)
-    lake = Lake.open(settings.lake, spec, lake_schemas(contract), retention=spec.replay_horizon)
+    lake = Lake.open(settings.lake(spec.name), spec, lake_schemas(contract), retention=spec.replay_horizon)
     stream = stream_settings(settings, spec, bootstrap, lake.batches)
     ledger = LakeLedger(lake.ledger, spec.name, _now)
     budget = _budget(spec, lake.batches)
@@ -152,7 +150,7 @@ def build_engine(
         labeller=Labeller(spec.rules),
         scorer=Scorer(spec, contract.entity_names),
         triage=Triage(spec.llm, prompt, client, ledger=ledger, budget=budget, policy=policy),
-        checkpoints=settings.profiles / spec.name,
+        checkpoints=settings.profiles(spec.name),
         model=None if client is None else client.model,
     )
 
@@ -171,11 +169,6 @@ def lake_schemas(contract: EventContract) -> dict[str, pa.Schema]:
     }
 
 
-def spark_checkpoint(settings: Settings, spec: AgentSpec) -> Path:
-    """Return the folder of Spark's checkpoint for an agent."""
-    return settings.checkpoints / spec.name
-
-
 def stream_settings(
     settings: Settings, spec: AgentSpec, bootstrap: str, batches: LakeTable
 ) -> StreamSettings:
@@ -185,7 +178,7 @@ def stream_settings(
         DataLossError: the checkpoint and the lake do not belong together.
     """
     source = spec.data_sources.transactions
-    checkpoint = spark_checkpoint(settings, spec)
+    checkpoint = settings.checkpoint(spec.name)
     columns = ["query_id", "batch_id", "next_sequence", "closed_at", "offsets"]
     frame = pl.from_arrow(batches.read("batch_id", 0).select(columns))
     assert isinstance(frame, pl.DataFrame)

@@ -20,7 +20,6 @@ from rich.table import Table
 from agent import SPECS
 from schemas.spec import AgentSpec, load_spec
 from streaming.broker import EmbeddedBroker, bootstrap_for, ensure_topic
-from streaming.compose import spark_checkpoint
 from streaming.driver import drive
 from streaming.feeds import Simulated, simulate_to_topic
 from streaming.runner import StreamSettings, TopicWatch
@@ -116,7 +115,7 @@ def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoRe
     spec = load_spec(SPECS / "card-fraud.yaml")
     with bootstrap_for(settings) as bootstrap:
         ensure_topic(bootstrap, spec.data_sources.transactions.topic)
-        feed = _Feed(bootstrap, spec, spark_checkpoint(settings, spec), demo)
+        feed = _Feed(bootstrap, spec, settings.checkpoint(spec.name), demo)
         try:
             drive(
                 settings,
@@ -129,7 +128,7 @@ def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoRe
             )
         finally:
             sent = feed.join()
-    alerts = _alerts(settings.lake / spec.tables.alerts)
+    alerts = _alerts(settings.lake(spec.name) / spec.tables.alerts)
     result = _result(alerts, sent, begun)
     _show(alerts, result, settings, as_json=as_json)
     return result

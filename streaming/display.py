@@ -200,7 +200,8 @@ def print_alerts(bootstrap: str, topic: str, *, follow: bool, as_json: bool) -> 
             if as_json:
                 print(document, flush=True)
             else:
-                console.print(alert_line(json.loads(document)), highlight=False, markup=False)
+                line = alert_line(json.loads(document))
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def alert_line(alert: dict[str, Any]) -> str:

@@ -76,20 +76,17 @@ class Settings:
         """Jars of the embedded Kafka broker."""
         return self.cache / "jars" / "broker"
 
-    @property
-    def lake(self) -> Path:
-        """Folder of the Delta tables."""
-        return self.home / "lake"
+    def lake(self, agent: str) -> Path:
+        """Return the folder of an agent's Delta tables."""
+        return self.home / "lake" / agent
 
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of Spark's checkpoints."""
-        return self.home / "checkpoints"
+    def checkpoint(self, agent: str) -> Path:
+        """Return the folder of Spark's checkpoint for an agent."""
+        return self.home / "checkpoints" / agent
 
-    @property
-    def profiles(self) -> Path:
-        """Folder of profile checkpoints."""
-        return self.home / "profiles"
+    def profiles(self, agent: str) -> Path:
+        """Return the folder of an agent's profile checkpoints."""
+        return self.home / "profiles" / agent
 
     @property
     def spark(self) -> Path:

@@ -12,7 +12,7 @@ from schemas.errors import RetryableError
 _CALL_SECONDS = 10.0
 
 
-def connection(bootstrap: str) -> dict[str, str | int]:
+def connection(bootstrap: str) -> dict[str, str | int | float | bool]:
     """Return what every Kafka client here has in common: the address, and no log of its own.
 
     Faults come as exceptions; librdkafka would print them a second time.

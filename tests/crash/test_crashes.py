@@ -41,6 +41,7 @@ CHAIN = [
     Step.CLOSE.value,
 ]
 DRIVER_SECONDS = 120.0
+AGENT = "tester"
 HOUR = timedelta(hours=1)
 
 
@@ -118,14 +119,14 @@ def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
             assert drivers.run(spec_file, place) == -signal.SIGKILL, (place, drivers.outputs[-1])
         stream.send(300)
         assert drivers.run(spec_file) == 0, drivers.outputs[-1]
-        table = stored(settings.lake, "alerts", "outbox_seq")
+        table = stored(settings.lake(AGENT), "alerts", "outbox_seq")
         wait_until(lambda: len(seen) >= table.num_rows, 30, "the consumer to see every alert")
 
-    transactions = stored(settings.lake, "transactions", "sequence")
+    transactions = stored(settings.lake(AGENT), "transactions", "sequence")
     assert Counter(transactions["transaction_id"].to_pylist()) == Counter(stream.sent_ids)
     assert transactions["sequence"].to_pylist() == list(range(len(stream.sent_ids)))
-    assert stored(settings.lake, "quarantine", "offset").num_rows == stream.malformed
-    assert stored(settings.lake, "duplicates", "offset").num_rows == stream.redelivered
+    assert stored(settings.lake(AGENT), "quarantine", "offset").num_rows == stream.malformed
+    assert stored(settings.lake(AGENT), "duplicates", "offset").num_rows == stream.redelivered
 
     keys = list(zip(table["alert_id"].to_pylist(), table["revision"].to_pylist(), strict=True))
     assert len(set(keys)) == len(keys) > 50
@@ -135,7 +136,7 @@ def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
     folded = folded_scores(spec, transactions)
     scores = zip(table["score"].to_pylist(), table["log_odds"].to_pylist(), strict=True)
     assert dict(zip(table["transaction_id"].to_pylist(), scores, strict=True)) == folded
-    found = reconcile(settings.lake, spec, bootstrap, HOUR)
+    found = reconcile(settings.lake(AGENT), spec, bootstrap, HOUR)
     assert found.differences == 0, found
 
 
@@ -158,16 +159,16 @@ def test_a_stopped_driver_that_wakes_after_its_successor_writes_nothing(
         process = psutil.Process(sleeper.pid)
         wait_until(lambda: process.status() == psutil.STATUS_STOPPED, DRIVER_SECONDS, "the driver to stop")
         assert drivers.run(spec_file) == 0, drivers.outputs[-1]
-        before = versions(settings.lake), published(bootstrap, spec.alerts.topic)
+        before = versions(settings.lake(AGENT)), published(bootstrap, spec.alerts.topic)
         process.send_signal(signal.SIGCONT)
         output, _ = sleeper.communicate(timeout=DRIVER_SECONDS)
     finally:
         if sleeper.poll() is None:
             sleeper.kill()
     assert sleeper.returncode == FencedError.exit_code, output
-    assert (versions(settings.lake), published(bootstrap, spec.alerts.topic)) == before
+    assert (versions(settings.lake(AGENT)), published(bootstrap, spec.alerts.topic)) == before
     assert len(before[1]) > 0
-    found = reconcile(settings.lake, spec, bootstrap, HOUR)
+    found = reconcile(settings.lake(AGENT), spec, bootstrap, HOUR)
     assert found.differences == 0, found
 
 
@@ -184,13 +185,13 @@ def test_rules_changed_between_two_attempts_change_nothing_in_the_batch(
     stream.send(300)
     assert drivers.run(second_file) == 0, drivers.outputs[-1]
 
-    table = stored(settings.lake, "alerts", "outbox_seq")
+    table = stored(settings.lake(AGENT), "alerts", "outbox_seq")
     by_batch = {
         batch: set(table.filter(pc.equal(table["batch_id"], batch))["spec_version"].to_pylist())
         for batch in (0, 1)
     }
     assert by_batch == {0: {"1.0.0"}, 1: {"2.0.0"}}
-    transactions = stored(settings.lake, "transactions", "sequence")
+    transactions = stored(settings.lake(AGENT), "transactions", "sequence")
     first_batch = transactions.filter(pc.equal(transactions["batch_id"], 0))
     expected = set(folded_scores(spec, first_batch))
     assert set(table.filter(pc.equal(table["batch_id"], 0))["transaction_id"].to_pylist()) == expected

@@ -1,4 +1,4 @@
-"""The publisher against a real broker: every alert once, whatever happened to its predecessor or its marker."""
+"""The publisher on a real broker: every alert once, whatever happened to a predecessor or the marker."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def predecessor(lane: PublisherSettings, records: Sequence[OutboxRecord]) -> Pro
     producer.init_transactions(CALL_SECONDS)
     producer.begin_transaction()
     for record in records:
-        header = [(SEQUENCE_HEADER, str(record.outbox_seq).encode())]
+        header: list[tuple[str, str | bytes | None]] = [(SEQUENCE_HEADER, str(record.outbox_seq).encode())]
         producer.produce(lane.topic, record.value, record.key, headers=header)
     assert producer.flush(CALL_SECONDS) == 0
     return producer
@@ -87,9 +87,7 @@ def empty_topic(lane: PublisherSettings) -> None:
         future.result(CALL_SECONDS)
 
 
-def test_the_marker_moves_with_the_alerts(
-    lane: PublisherSettings, opened: Callable[..., Publisher]
-) -> None:
+def test_the_marker_moves_with_the_alerts(lane: PublisherSettings, opened: Callable[..., Publisher]) -> None:
     publisher = opened(lane)
     assert publisher.marker == 0
     assert publisher.publish(outbox(0, 3)) == 3

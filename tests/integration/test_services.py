@@ -1,4 +1,4 @@
-"""The services an agent brings along: an embedded broker and a local model, started, used, stopped and killed."""
+"""The services an agent brings along, a broker and a local model: started, used, stopped and killed."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def kill(record: Path) -> None:
 
 
 def row(number: int, amount: float = 900.0) -> FlaggedRow:
-    reasons = (Reason("amount.customer", 5.0, f"{amount:.2f} EUR is 40 times this customer's usual 22.50 EUR"),)
+    reasons = (Reason("amount.customer", 5.0, f"{amount:.2f} EUR is 40 times the usual"),)
     return FlaggedRow(
         alert_id=alert_id("tester", str(number)),
         transaction_id=str(number),

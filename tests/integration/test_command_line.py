@@ -1,0 +1,279 @@
+"""The command line against real services: what it prints, what it returns, and how it stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import IO, Any
+
+import polars as pl
+import pytest
+from confluent_kafka import Producer
+from pyspark.sql import SparkSession
+
+from schemas.spec import load_spec
+from streaming.broker import ensure_topic
+from streaming.cli import main
+from streaming.compose import open_agent
+from streaming.runner import StreamRunner
+from streaming.settings import Settings
+from streaming.topic import committed_messages, connection
+from tests.streams import Stream, published, write_spec
+
+CHILD_SECONDS = 90.0
+Topic = Callable[[str], str]
+
+
+class Shell:
+    """Calls the command line in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+        self.errors = ""
+
+    def __call__(self, *arguments: object) -> tuple[int, str]:
+        """Run `flagstream` and return its exit code and what it printed."""
+        self._monkeypatch.setattr(sys, "argv", ["flagstream", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = self._capsys.readouterr()
+        self.errors = printed.err
+        return int(ended.value.code or 0), printed.out
+
+    def json(self, *arguments: object, code: int = 0) -> dict[str, Any]:
+        """Run `flagstream … --json`, check its exit code and return what it printed."""
+        found, printed = self(*arguments, "--json")
+        assert found == code, (printed, self.errors)
+        return json.loads(printed)  # type: ignore[no-any-return]  # the commands print objects
+
+
+@pytest.fixture
+def flagstream(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bootstrap: str) -> Shell:
+    monkeypatch.setenv("FLAGSTREAM_KAFKA", bootstrap)
+    return Shell(monkeypatch, capsys)
+
+
+def run_until_idle(spark: SparkSession, settings: Settings, spec_file: Path, bootstrap: str) -> None:
+    with open_agent(settings, load_spec(spec_file), bootstrap, None) as agent:
+        StreamRunner(spark, agent.pipeline, agent.stream).run(Event(), until_idle=True)
+
+
+def write_job(folder: Path, bootstrap: str, topic: Topic) -> tuple[Path, Stream]:
+    spec_file = write_spec(folder, topic, name=topic("tester"))
+    spec = load_spec(spec_file)
+    ensure_topic(bootstrap, spec.data_sources.transactions.topic, 1)
+    ensure_topic(bootstrap, spec.alerts.topic, 1)
+    return spec_file, Stream(bootstrap, spec.data_sources.transactions.topic)
+
+
+@pytest.fixture(scope="module")
+def filled(
+    spark: SparkSession, bootstrap: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, Stream]:
+    """A home with 300 events processed: spec file, home, stream."""
+    folder, marker = tmp_path_factory.mktemp("filled"), uuid.uuid4().hex[:8]
+    spec_file, stream = write_job(folder, bootstrap, lambda name: f"{name}-{marker}")
+    stream.send(300)
+    settings = Settings.load(folder / "home")
+    run_until_idle(spark, settings, spec_file, bootstrap)
+    return spec_file, settings.home, stream
+
+
+def test_a_good_spec_is_valid(flagstream: Shell, tmp_path: Path, topic: Topic) -> None:
+    spec_file = write_spec(tmp_path, topic)
+    found = flagstream.json("spec", "validate", spec_file)
+    assert found["valid"] is True
+    assert found["digest"] == load_spec(spec_file).digest
+
+
+def test_an_unknown_key_is_named_with_the_nearest_right_one(
+    flagstream: Shell, tmp_path: Path, topic: Topic
+) -> None:
+    spec_file = write_spec(tmp_path, topic, tresholds=0.9)
+    code, printed = flagstream("spec", "validate", spec_file)
+    assert (code, printed) == (2, "")
+    assert "tresholds" in flagstream.errors
+    assert "threshold" in flagstream.errors.replace("tresholds", "")
+    assert len(flagstream.errors.splitlines()) == 1
+
+
+def test_status_sums_up_what_was_done(flagstream: Shell, filled: tuple[Path, Path, Stream]) -> None:
+    spec_file, home, stream = filled
+    found = flagstream.json("status", "--spec", spec_file, "--home", home)
+    totals = found["totals"]
+    assert (totals["read"], totals["stored"], totals["quarantined"]) == (303, 300, stream.malformed)
+    assert sum(found["quarantine_reasons"].values()) == stream.malformed
+    assert (found["balanced"], found["lag"]) == (True, 0)
+    code, printed = flagstream("status", "--spec", spec_file, "--home", home)
+    assert code == 0
+    assert "303" in printed
+
+
+def test_status_of_an_agent_that_never_ran_is_empty(flagstream: Shell, tmp_path: Path, topic: Topic) -> None:
+    spec_file = write_spec(tmp_path, topic)
+    found = flagstream.json("status", "--spec", spec_file, "--home", tmp_path / "home")
+    assert (found["batches"], found["last_closed_at"]) == (0, None)
+
+
+def test_alerts_are_printed_as_consumers_see_them(
+    flagstream: Shell, bootstrap: str, filled: tuple[Path, Path, Stream]
+) -> None:
+    spec_file, home, _ = filled
+    code, printed = flagstream("alerts", "--spec", spec_file, "--home", home, "--json")
+    on_kafka = published(bootstrap, load_spec(spec_file).alerts.topic)
+    assert code == 0
+    assert [json.loads(line) for line in printed.splitlines()] == on_kafka
+    assert len(on_kafka) > 5
+
+
+def test_reconcile_agrees_until_a_stray_message_is_there(
+    flagstream: Shell, bootstrap: str, filled: tuple[Path, Path, Stream]
+) -> None:
+    spec_file, home, _ = filled
+    arguments = ("reconcile", "--spec", spec_file, "--home", home)
+    before = flagstream.json(*arguments)
+    assert before["differences"] == 0
+    assert before["alerts_on_kafka"] == before["alerts_in_delta"] > 5
+    alerts = load_spec(spec_file).alerts.topic
+    doubled = next(iter(committed_messages(bootstrap, alerts)))
+    producer = Producer({**connection(bootstrap), "enable.idempotence": True})
+    producer.produce(alerts, doubled.value(), doubled.key())
+    producer.produce(alerts, b'{"alert_id": "stray", "revision": 1}')
+    assert producer.flush(30) == 0
+    after = flagstream.json(*arguments, code=1)
+    assert (after["doubled_on_kafka"], after["unknown_on_kafka"], after["differences"]) == (1, 1, 2)
+
+
+def test_reconcile_finds_alerts_that_are_not_on_kafka(
+    flagstream: Shell, bootstrap: str, filled: tuple[Path, Path, Stream], tmp_path: Path, topic: Topic
+) -> None:
+    spec_file, home, _ = filled
+    spec = load_spec(spec_file)
+    elsewhere = spec.model_copy(update={"alerts": spec.alerts.model_copy(update={"topic": topic("other")})})
+    ensure_topic(bootstrap, elsewhere.alerts.topic, 1)
+    moved = tmp_path / "moved.yaml"
+    moved.write_text(elsewhere.model_dump_json(), encoding="utf-8")
+    found = flagstream.json("reconcile", "--spec", moved, "--home", home, code=1)
+    assert found["missing_on_kafka"] == found["alerts_in_delta"] == found["differences"] > 5
+
+
+def test_doctor_finds_this_machine_fit(flagstream: Shell, tmp_path: Path) -> None:
+    code, printed = flagstream("doctor", "--home", tmp_path, "--json")
+    findings = json.loads(printed)
+    assert code == (0 if all(finding["ok"] for finding in findings) else 3)
+    by_name = {finding["name"]: finding for finding in findings}
+    assert by_name["Kafka"]["ok"], by_name
+    assert by_name["JDK"]["ok"], by_name
+
+
+def test_a_simulated_file_is_sent_row_by_row(
+    flagstream: Shell, bootstrap: str, tmp_path: Path, topic: Topic
+) -> None:
+    file = tmp_path / "stream.parquet"
+    made = flagstream.json("simulate", "--to", file, "--rate", 50, "--seconds", 4)
+    rows = pl.read_parquet(file)
+    assert made["sent"] == rows.height > 100
+    again = tmp_path / "again.parquet"
+    flagstream.json("simulate", "--to", again, "--rate", 50, "--seconds", 4, "--seed", made["seed"] + 1)
+    assert pl.read_parquet(again)["amount"].to_list() != rows["amount"].to_list()
+    name = topic("payments")
+    flagstream.json("produce", file, "--contract", "simulator", "--topic", name, "--partitions", 2)
+    sent = [json.loads(message.value() or b"") for message in committed_messages(bootstrap, name)]
+    assert sorted(event["tx_id"] for event in sent) == sorted(rows["tx_id"].to_list())
+    assert sum(event["amount"] for event in sent) == pytest.approx(rows["amount"].sum())
+
+
+def test_the_embedded_broker_is_started_shown_and_stopped(flagstream: Shell, tmp_path: Path) -> None:
+    at = ("--home", tmp_path)
+    assert flagstream.json("broker", "status", *at, code=1) == {"running": False, "bootstrap": None}
+    try:
+        address = flagstream.json("broker", "start", *at)["bootstrap"]
+        assert flagstream.json("broker", "status", *at) == {"running": True, "bootstrap": address}
+    finally:
+        stopped = flagstream.json("broker", "stop", *at)
+    assert stopped == {"stopped": True}
+    assert flagstream.json("broker", "stop", *at) == {"stopped": False}
+
+
+@contextmanager
+def running(spec_file: Path, home: Path, bootstrap: str) -> Iterator[subprocess.Popen[str]]:
+    """`flagstream run` as a process of its own, in a process group of its own."""
+    program = ["-c", "from streaming.cli import main; main()"]
+    arguments = ["run", "--spec", spec_file, "--home", home, "--llm", "none", "--json"]
+    child = subprocess.Popen(
+        [sys.executable, *program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "FLAGSTREAM_KAFKA": bootstrap},
+    )
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.communicate()
+
+
+def read_until(stream: IO[str] | None, condition: Callable[[str], bool]) -> None:
+    assert stream is not None
+    deadline = time.monotonic() + CHILD_SECONDS
+    for line in stream:
+        if condition(line):
+            return
+        assert time.monotonic() < deadline
+    pytest.fail("the process ended early")
+
+
+def has_read_events(line: str) -> bool:
+    return line.startswith("{") and json.loads(line).get("progress", {}).get("events", 0) > 0
+
+
+def test_the_first_interrupt_finishes_the_batch_in_hand(
+    flagstream: Shell, bootstrap: str, tmp_path: Path, topic: Topic
+) -> None:
+    spec_file, stream = write_job(tmp_path, bootstrap, topic)
+    stream.send(20_000)
+    home = tmp_path / "home"
+    with running(spec_file, home, bootstrap) as child:
+        read_until(child.stdout, has_read_events)
+        child.send_signal(signal.SIGINT)
+        printed, errors = child.communicate(timeout=CHILD_SECONDS)
+        assert child.returncode == 0, errors
+    assert "finishing the batch in hand" in errors
+    last = json.loads(printed.splitlines()[-1])["progress"]
+    found = flagstream.json("reconcile", "--spec", spec_file, "--home", home)
+    assert found["read"] == last["events"]
+    assert 0 < found["read"] < 20_003, "it stopped before the end"
+    assert found["alerts_on_kafka"] == last["alerts"] > 0
+
+
+def test_after_a_second_interrupt_the_next_run_repairs(
+    flagstream: Shell, spark: SparkSession, bootstrap: str, tmp_path: Path, topic: Topic
+) -> None:
+    spec_file, stream = write_job(tmp_path, bootstrap, topic)
+    stream.send(6_000)
+    settings = replace(Settings.load(tmp_path / "home"), kafka=bootstrap)
+    with running(spec_file, settings.home, bootstrap) as child:
+        read_until(child.stdout, has_read_events)
+        child.send_signal(signal.SIGINT)
+        read_until(child.stderr, lambda line: "finishing the batch in hand" in line)
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=CHILD_SECONDS)
+        assert child.returncode == 130, errors
+    assert "stopped at once" in errors
+    run_until_idle(spark, settings, spec_file, bootstrap)
+    found = flagstream.json("reconcile", "--spec", spec_file, "--home", settings.home)
+    assert (found["read"], found["transactions"]) == (6_003, 6_000)
+    assert found["alerts_on_kafka"] > 0
