@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.alert import alert_documents
+from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from streaming.alerting import Alerted, build_alerts, flag
 from streaming.decode import decode
@@ -125,6 +126,7 @@ class Pipeline:
             self._progress.watermark_us = newest.watermark_us
         self._progress.next_outbox_seq = _after(self._lake.alerts.maximum("outbox_seq"))
         self._publisher.open(self._progress.next_outbox_seq)
+        self._check_marker()
         if newest is not None and not self._is_closed(newest):
             self._finish_from_delta(newest)
         self._engine.restore(self._lake.transactions, self._progress.next_sequence)
@@ -279,6 +281,15 @@ class Pipeline:
 
     def _stamp(self, decision: Decision) -> Stamp:
         return Stamp(f"{self._engine.spec.name}/{decision.query_id}", decision.batch_id)
+
+    def _check_marker(self) -> None:
+        """New alerts numbered below the marker would never leave: another lake has published here before."""
+        marker, stored = self._publisher.marker, self._progress.next_outbox_seq
+        if marker > stored:
+            raise DataLossError(
+                f"{marker} alerts of agent {self._engine.spec.name!r} are on Kafka, the lake holds {stored}: "
+                "restore the lake that belongs to this agent, or give the agent a new name"
+            )
 
     def _newest_decision(self) -> Decision | None:
         kept = self._lake.transactions.newest_metadata()

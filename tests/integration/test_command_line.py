@@ -133,7 +133,7 @@ def test_alerts_are_printed_as_consumers_see_them(
     on_kafka = published(bootstrap, load_spec(spec_file).alerts.topic)
     assert code == 0
     assert [json.loads(line) for line in printed.splitlines()] == on_kafka
-    assert len(on_kafka) > 5
+    assert len(on_kafka) > 0
 
 
 def test_reconcile_agrees_until_a_stray_message_is_there(
@@ -143,7 +143,7 @@ def test_reconcile_agrees_until_a_stray_message_is_there(
     arguments = ("reconcile", "--spec", spec_file, "--home", home)
     before = flagstream.json(*arguments)
     assert before["differences"] == 0
-    assert before["alerts_on_kafka"] == before["alerts_in_delta"] > 5
+    assert before["alerts_on_kafka"] == before["alerts_in_delta"] > 0
     alerts = load_spec(spec_file).alerts.topic
     doubled = next(iter(committed_messages(bootstrap, alerts)))
     producer = Producer({**connection(bootstrap), "enable.idempotence": True})
@@ -164,7 +164,7 @@ def test_reconcile_finds_alerts_that_are_not_on_kafka(
     moved = tmp_path / "moved.yaml"
     moved.write_text(elsewhere.model_dump_json(), encoding="utf-8")
     found = flagstream.json("reconcile", "--spec", moved, "--home", home, code=1)
-    assert found["missing_on_kafka"] == found["alerts_in_delta"] == found["differences"] > 5
+    assert found["missing_on_kafka"] == found["alerts_in_delta"] == found["differences"] > 0
 
 
 def test_doctor_finds_this_machine_fit(flagstream: Shell, tmp_path: Path) -> None:
