@@ -6,10 +6,12 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 BIN := .venv/bin
-STAMPS := .cache/stamps
+# Stamps lie in what they vouch for: whoever removes .venv or the jars gets them made anew.
+STAMPS := .venv/stamps
+JARS := $(foreach section,broker spark,$(or $(FLAGSTREAM_CACHE),.cache)/jars/$(section)/lock.sha256)
 PIP := $(BIN)/python -m pip install --quiet --cache-dir .cache/pip --disable-pip-version-check --no-deps
 CODE := schemas agent streaming benchmarks
-JAVA := $(or $(wildcard $(JAVA_HOME)/bin/java),java)
+JAVA := $(or $(if $(JAVA_HOME),$(wildcard $(JAVA_HOME)/bin/java)),java)
 PYTHON_FITS = $(PYTHON) -c 'import sys, venv, ensurepip; print("yes" if sys.version_info >= (3, 11) else "")' 2> /dev/null
 JDK_FITS = "$(JAVA)" -version 2>&1 | grep -oE 'version "(1[7-9]|[2-9][0-9])'
 
@@ -71,6 +73,9 @@ $(STAMPS)/project: pyproject.toml $(STAMPS)/packages $(STAMPS)/weights
 	@$(PIP) --no-build-isolation --editable .
 	@touch $@
 
-$(STAMPS)/jars: streaming/jars.lock $(STAMPS)/project
+$(STAMPS)/jars: streaming/jars.lock $(STAMPS)/project $(JARS)
 	@$(BIN)/flagstream fetch
 	@touch $@
+
+# Not a way to make them: where one is missing, the rule above runs.
+$(JARS):

@@ -42,19 +42,20 @@ class LocalLlm:
         Raises:
             MachineError: the weights are not installed, or the server did not come up.
         """
-        running = self.status()
-        if running is not None:
-            return running
+        with self._service.alone():
+            return self.status() or self._start()
+
+    def stop(self) -> bool:
+        """Stop the server. Return whether it was running."""
+        return self._service.stop()
+
+    def _start(self) -> str:
         weights_file()
         port = free_port()
         url = f"http://127.0.0.1:{port}/v1"
         command = [sys.executable, "-m", "agent.local_llm", "--port", str(port)]
         self._service.start(command, {"base_url": url}, lambda: _loaded(port))
         return url
-
-    def stop(self) -> bool:
-        """Stop the server. Return whether it was running."""
-        return self._service.stop()
 
     @property
     def _service(self) -> Service:
@@ -96,7 +97,9 @@ def serve(port: int) -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: ended.set())
     params = xllamacpp.CommonParams()
-    params.model.path = str(weights_file())
+    weights = weights_file()
+    params.model.path = str(weights)
+    params.model_alias = {weights.stem}  # else the server names its model by the path of the file
     params.hostnames, params.port = ["127.0.0.1"], port
     params.n_parallel, params.n_ctx = _SLOTS, _SLOTS * _CONTEXT_PER_SLOT
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _THREADS

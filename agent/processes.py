@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +48,12 @@ class Service:
         except (FileNotFoundError, json.JSONDecodeError, KeyError, psutil.Error):
             return None
         return dict(record["facts"]) if same and running else None
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder, so that of two commands started together one starts the child and both use it."""
+        with one_at_a_time(self.folder / f"{self.name}.guard"):
+            yield
 
     def start(
         self,
@@ -100,8 +108,19 @@ class Service:
         return self.folder / f"{self.name}.json"
 
     def _log_end(self) -> str:
-        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return " | ".join(lines[-3:]) or "(empty)"
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        # The frames of a stack trace would crowd out what went wrong.
+        telling = [line for line in lines if line and not line[0].isspace()]
+        return " | ".join(telling[-3:]) or "(empty)"
+
+
+@contextmanager
+def one_at_a_time(guard: Path) -> Iterator[None]:
+    """Hold the lock on a file that other processes and threads wait for; it falls when the process ends."""
+    guard.parent.mkdir(parents=True, exist_ok=True)
+    with guard.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def free_port() -> int:

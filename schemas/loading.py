@@ -32,7 +32,10 @@ def parse_duration(value: object) -> timedelta:
     match = _DURATION.fullmatch(str(value).strip())
     if match is None:
         raise ValueError(f"expected a duration such as 20s, 1h or 30d, got {value!r}")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    try:
+        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    except OverflowError:
+        raise ValueError(f"expected a duration of at most some million years, got {value!r}") from None
 
 
 def format_duration(value: timedelta) -> str:

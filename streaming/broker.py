@@ -19,7 +19,14 @@ from streaming.settings import Settings, find_java
 from streaming.topic import connection
 
 _CALL_SECONDS = 10.0
-_DOCKER_IMAGE = "apache/kafka:4.0.0"
+# testcontainers starts Kafka through scripts that only this vendor's images have.
+_DOCKER_IMAGE = "confluentinc/cp-kafka:7.6.0"
+# One node cannot hold the three copies that transactions ask for by default.
+_DOCKER_SINGLE_NODE = {
+    "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "1",
+}
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -75,9 +82,14 @@ class EmbeddedBroker:
         Raises:
             MachineError: no Java, no jars, or the broker did not come up.
         """
-        running = self.status()
-        if running is not None:
-            return running
+        with self._service.alone():
+            return self.status() or self._start()
+
+    def stop(self) -> bool:
+        """Stop the broker; its data stays. Return whether it was running."""
+        return self._service.stop()
+
+    def _start(self) -> str:
         if not any(self.jars.glob("kafka_*.jar")):
             raise MachineError(f"the broker's jars are not in {self.jars}: run `make setup`")
         port = free_port()
@@ -86,10 +98,6 @@ class EmbeddedBroker:
         facts = {"bootstrap": bootstrap}
         self._service.start(self._command("kafka.Kafka"), facts, lambda: _answers(bootstrap))
         return bootstrap
-
-    def stop(self) -> bool:
-        """Stop the broker; its data stays. Return whether it was running."""
-        return self._service.stop()
 
     @property
     def _service(self) -> Service:
@@ -180,11 +188,11 @@ def topic_retention_ms(bootstrap: str, name: str) -> int:
 def _container() -> Iterator[str]:
     try:
         from docker.errors import DockerException  # noqa: PLC0415 -- only where Docker is wanted
-        from testcontainers.kafka import KafkaContainer  # noqa: PLC0415 -- only where Docker is wanted
+        from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415 -- only where Docker is wanted
     except ImportError:
         raise MachineError("testcontainers is not installed: pip install 'flagstream[dev]'") from None
     try:
-        container = KafkaContainer(_DOCKER_IMAGE).with_kraft()
+        container = KafkaContainer(_DOCKER_IMAGE).with_kraft().with_envs(**_DOCKER_SINGLE_NODE)
         container.start()
     except DockerException as fault:
         raise MachineError(f"no Docker engine answers ({fault}); use FLAGSTREAM_KAFKA=embedded") from None

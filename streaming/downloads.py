@@ -6,19 +6,18 @@ up on a class path is what the lock says and nothing else.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
+from agent.processes import one_at_a_time
 from schemas.errors import MachineError
 from streaming.settings import Settings, find_java
 
@@ -84,7 +83,7 @@ def fetch_jars(settings: Settings, *, lock: Path = LOCK_FILE, say: Callable[[str
     folders = (settings.jars_broker, settings.jars_spark)
     if all(_is_current(folder, lock) for folder in folders):
         return
-    with _alone(settings.cache):
+    with one_at_a_time(settings.cache / "jars.guard"):
         for folder in folders:
             if not _is_current(folder, lock):
                 _fetch_section(settings, folder, lock, say)
@@ -139,15 +138,6 @@ def _is_current(folder: Path, lock: Path) -> bool:
 def digest(jars: Sequence[Jar]) -> str:
     """Return the sha256 that stamps a folder fetched under these lines of the lock."""
     return hashlib.sha256("\n".join(map(str, jars)).encode()).hexdigest()
-
-
-@contextmanager
-def _alone(cache: Path) -> Iterator[None]:
-    """Hold the cache's lock, so that two commands started together do not both download."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "jars.guard").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        yield
 
 
 def _ivy_cache(settings: Settings) -> Path:

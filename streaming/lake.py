@@ -132,11 +132,10 @@ class LakeTable:
         are chosen by their recorded minimum and maximum, so a read near the end opens few of them.
         """
         files = self.files(column, at_least, below)
-        parts = [_select(pq.ParquetFile(file).read(), column, at_least, below) for file in files]
-        if not parts:
-            return self.schema.empty_table()
-        rows = pa.concat_tables(parts).select(self.schema.names).cast(self.schema)
-        return rows.sort_by(column)
+        # Files that Spark wrote hold timestamps in another unit, so each file is cast by itself.
+        parts = [pq.ParquetFile(file).read().select(self.schema.names).cast(self.schema) for file in files]
+        chosen = [_select(part, column, at_least, below) for part in parts]
+        return pa.concat_tables([self.schema.empty_table(), *chosen]).sort_by(column)
 
     def maximum(self, column: str) -> int | None:
         """Return the largest value of a column by the files' statistics, None when the table is empty.

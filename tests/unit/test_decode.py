@@ -327,6 +327,9 @@ REASONS: list[tuple[str, bytes | None]] = [
     ("mistyped_field", event(country={"code": "DE"})),
     ("mistyped_field", event(memo="\ud800")),
     ("bad_amount", event(amount=-0.01)),
+    ("bad_amount", event(amount=-0.0)),
+    ("bad_amount", event(amount=-1)),
+    ("bad_amount", event(amount=-1.0)),
     ("bad_amount", event(amount=float("nan"))),
     ("bad_amount", event(amount=float("inf"))),
     ("bad_amount", event().replace(b"12.34", b"1e999")),
@@ -439,6 +442,11 @@ def test_numbers_are_the_doubles_python_reads() -> None:
     texts += ["123456789012345678", "12345678901234567890", "0.30000000000000004", "2.2250738585072014e-308"]
     values = [event().replace(b"12.34", text.encode()) for text in texts]
     assert bits(decode(records(values), FLAT).valid["amount"]) == [float(text).hex() for text in texts]
+
+
+def test_negative_zero_keeps_its_sign_and_never_shows_in_an_id() -> None:
+    row = one(event().replace(b'"t1"', b"-0").replace(b"17", b"-0").replace(b"-1.5", b"-0.0"))
+    assert (row["transaction_id"], row["device"], row["distance"].hex()) == ("0", "0", "-0x0.0p+0")
 
 
 def test_no_records_give_two_empty_tables_of_the_usual_shape() -> None:

@@ -1,5 +1,3 @@
-"""The real Ivy runs here against a repository in a folder: about a second for each download, no network."""
-
 from __future__ import annotations
 
 import hashlib
@@ -8,112 +6,13 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import MachineError
-from streaming.downloads import LOCK_FILE, Jar, check_jars, fetch_jars, jar_paths, locked_jars
-from streaming.settings import Settings
-
-BROKER = Jar("broker", "org.example", "log", "1.0", hashlib.sha256(b"log").hexdigest())
-SPARK = Jar("spark", "org.example", "table_2.13", "4.4.0", hashlib.sha256(b"table_2.13").hexdigest())
-SETTINGS = """\
-<ivysettings>
-  <settings defaultResolver="folder"/>
-  <resolvers><filesystem name="folder" m2compatible="true">
-    <ivy pattern="{root}/[module]-[revision].pom"/>
-    <artifact pattern="{root}/[artifact]-[revision].[ext]"/>
-  </filesystem></resolvers>
-</ivysettings>
-"""
-POM = """\
-<project><modelVersion>4.0.0</modelVersion>
-<groupId>{jar.organisation}</groupId><artifactId>{jar.name}</artifactId><version>{jar.revision}</version>
-<dependencies><dependency>
-<groupId>org.example</groupId><artifactId>unlocked</artifactId><version>1</version>
-</dependency></dependencies></project>
-"""
+from streaming.downloads import LOCK_FILE, Jar, check_jars, jar_paths, locked_jars
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    for jar in (BROKER, SPARK):
-        (folder / jar.file_name).write_bytes(jar.name.encode())
-        (folder / f"{jar.name}-{jar.revision}.pom").write_text(POM.format(jar=jar))
-    (folder / "settings.xml").write_text(SETTINGS.format(root=folder))
-    return folder
-
-
-@pytest.fixture
-def settings(tmp_path: Path, repository: Path) -> Settings:
-    return Settings(tmp_path / "home", tmp_path / "cache", ivy_settings=repository / "settings.xml")
-
-
-@pytest.fixture
-def lock(tmp_path: Path) -> Path:
-    return written(tmp_path / "jars.lock", BROKER, SPARK)
-
-
-def written(path: Path, *jars: Jar) -> Path:
-    lines = [f"{j.section} {j.organisation}:{j.name}:{j.revision} {j.sha256}\n" for j in jars]
-    path.write_text("# a comment\n" + "".join(lines))
-    return path
-
-
-def files(settings: Settings) -> set[str]:
-    folder = settings.cache / "jars"
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_fetches_each_section_once_and_nothing_the_lock_does_not_name(settings: Settings, lock: Path) -> None:
-    said: list[str] = []
-    fetch_jars(settings, lock=lock, say=said.append)
-    assert said[0] == "broker: fetching 1 jars"
-    assert said[-1].startswith("spark: 1 jars checked")
-    assert jar_paths(settings.jars_broker, lock=lock) == [settings.jars_broker / "log-1.0.jar"]
-    assert jar_paths(settings.jars_spark, lock=lock) == [settings.jars_spark / "table_2.13-4.4.0.jar"]
-    assert {name.partition("/")[0] for name in files(settings)} == {"broker", "spark"}
-    fetch_jars(settings, lock=lock, say=pytest.fail)
-
-
-def test_a_changed_lock_fetches_its_section_anew(settings: Settings, lock: Path, repository: Path) -> None:
-    fetch_jars(settings, lock=lock, say=lambda _: None)
-    newer = Jar("spark", "org.example", "newer", "2", hashlib.sha256(b"newer").hexdigest())
-    (repository / newer.file_name).write_bytes(b"newer")
-    (repository / "newer-2.pom").write_text(POM.format(jar=newer))
-    written(lock, BROKER, newer)
-    with pytest.raises(MachineError, match="run `make setup`"):
-        jar_paths(settings.jars_spark, lock=lock)
-    said: list[str] = []
-    fetch_jars(settings, lock=lock, say=said.append)
-    assert not [line for line in said if line.startswith("broker")]
-    assert jar_paths(settings.jars_spark, lock=lock) == [settings.jars_spark / "newer-2.jar"]
-
-
-def test_a_wrong_checksum_names_both_and_a_retry_downloads_again(
-    settings: Settings, lock: Path, repository: Path
-) -> None:
-    (repository / BROKER.file_name).write_bytes(b"tampered")
-    with pytest.raises(MachineError) as caught:
-        fetch_jars(settings, lock=lock, say=lambda _: None)
-    assert BROKER.file_name in str(caught.value)
-    assert f"expected sha256 {BROKER.sha256}" in str(caught.value)
-    assert f"found {hashlib.sha256(b'tampered').hexdigest()}" in str(caught.value)
-    assert not files(settings)
-    (repository / BROKER.file_name).write_bytes(b"log")
-    fetch_jars(settings, lock=lock, say=lambda _: None)
-    check_jars(settings.jars_broker, [BROKER])
-
-
-def test_a_failed_download_names_the_jar_and_what_to_do(
-    settings: Settings, lock: Path, repository: Path
-) -> None:
-    for path in repository.glob("log-1.0.*"):
-        path.unlink()
-    with pytest.raises(
-        MachineError, match=r"could not download org\.example:log:1\.0; Ivy ended with 1: .*"
-    ) as caught:
-        fetch_jars(settings, lock=lock, say=lambda _: None)
-    assert "FLAGSTREAM_IVY_SETTINGS" in str(caught.value)
-    assert not files(settings)
+def a_jar(folder: Path, section: str, name: str) -> Jar:
+    jar = Jar(section, "org.example", name, "1.0", hashlib.sha256(name.encode()).hexdigest())
+    (folder / jar.file_name).write_bytes(name.encode())
+    return jar
 
 
 def test_missing_jars_tell_to_run_setup(tmp_path: Path) -> None:
@@ -121,14 +20,18 @@ def test_missing_jars_tell_to_run_setup(tmp_path: Path) -> None:
         jar_paths(tmp_path / "spark")
 
 
-def test_check_jars_finds_a_missing_and_a_changed_file(repository: Path) -> None:
-    check_jars(repository, [BROKER, SPARK])
-    (repository / SPARK.file_name).write_bytes(b"changed")
-    with pytest.raises(MachineError, match="wrong checksum"):
-        check_jars(repository, [BROKER, SPARK])
-    (repository / BROKER.file_name).unlink()
-    with pytest.raises(MachineError, match="is missing"):
-        check_jars(repository, [BROKER, SPARK])
+def test_check_jars_finds_a_missing_and_a_changed_file(tmp_path: Path) -> None:
+    first, second = a_jar(tmp_path, "broker", "log"), a_jar(tmp_path, "spark", "table")
+    check_jars(tmp_path, [first, second])
+    (tmp_path / second.file_name).write_bytes(b"changed")
+    changed = hashlib.sha256(b"changed").hexdigest()
+    with pytest.raises(
+        MachineError, match=f"table-1.0.jar .*expected sha256 {second.sha256}, found {changed}"
+    ):
+        check_jars(tmp_path, [first, second])
+    (tmp_path / first.file_name).unlink()
+    with pytest.raises(MachineError, match=r"log-1\.0\.jar is missing"):
+        check_jars(tmp_path, [first, second])
 
 
 def test_the_shipped_lock_pins_every_jar_once_with_a_checksum() -> None:

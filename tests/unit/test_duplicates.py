@@ -150,6 +150,14 @@ def test_many_ids_survive_growth_and_clearing() -> None:
     assert not any(seen(memory, *kept))
 
 
+def test_a_memory_restored_from_more_than_two_horizons_knows_the_latest_sighting() -> None:
+    stored = [("a", 1_000), ("now", 1_210), ("a", 1_050)]
+    live, restored = Deduplicator(HORIZON), Deduplicator(HORIZON)
+    assert [seen(live, each) for each in stored] == [[True]] * 3
+    restored.restore(rows(stored))
+    assert seen(live, ("a", 1_060)) == seen(restored, ("a", 1_060)) == [False]
+
+
 # Few ids and times around the horizon, so that everything collides.
 _batches = st.lists(
     st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 700)), max_size=8), min_size=1, max_size=8

@@ -9,9 +9,7 @@ import pytest
 from schemas.errors import ConfigurationError, DataLossError, FencedError
 from streaming.lake import LakeTable, Stamp
 
-SCHEMA = pa.schema(
-    [("sequence", pa.int64()), ("note", pa.string()), ("at", pa.timestamp("us", tz="UTC"))]
-)
+SCHEMA = pa.schema([("sequence", pa.int64()), ("note", pa.string()), ("at", pa.timestamp("us", tz="UTC"))])
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
