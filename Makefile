@@ -29,7 +29,8 @@ demo: setup ## Run the whole system for about a minute on simulated transactions
 test: setup ## Run all tests
 	@failed=0; \
 	$(BIN)/python -m pytest tests/unit -n 2 || failed=1; \
-	$(BIN)/python -m pytest tests/integration tests/crash || failed=1; \
+	$(BIN)/python -m pytest tests/integration || failed=1; \
+	$(BIN)/python -m pytest tests/crash -n 2 --dist worksteal || failed=1; \
 	exit $$failed
 
 check: setup ## Lint, check formatting, types and the direction of imports

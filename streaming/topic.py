@@ -10,6 +10,17 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from schemas.errors import RetryableError
 
 _CALL_SECONDS = 10.0
+_PAUSE_SECONDS = 0.1
+_PASSING = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TRANSPORT,
+        KafkaError._TIMED_OUT,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+    }
+)
 
 
 def connection(bootstrap: str) -> dict[str, str | int | float | bool]:
@@ -50,9 +61,14 @@ def committed_messages(
 
 
 def _partitions(consumer: Consumer, topic: str) -> list[TopicPartition]:
+    """A topic made a moment ago may not be known to the broker yet, so it is asked for a while."""
+    deadline = time.monotonic() + _CALL_SECONDS
     found = consumer.list_topics(topic, _CALL_SECONDS).topics[topic]
-    if found.error is not None:
-        raise RetryableError(f"topic {topic}: {found.error}")
+    while found.error is not None:
+        if time.monotonic() > deadline:
+            raise RetryableError(f"topic {topic}: {found.error}")
+        consumer.poll(_PAUSE_SECONDS)
+        found = consumer.list_topics(topic, _CALL_SECONDS).topics[topic]
     return [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in found.partitions]
 
 
@@ -71,5 +87,5 @@ def _drain(consumer: Consumer, partitions: int, follow: bool, stop: Callable[[],
             yield message
         elif fault.code() == KafkaError._PARTITION_EOF:
             ended.add(message.partition() or 0)
-        else:
+        elif fault.fatal() or fault.code() not in _PASSING:
             raise KafkaException(fault)

@@ -41,6 +41,7 @@ CHAIN = [
     Step.CLOSE.value,
 ]
 DRIVER_SECONDS = 120.0
+pytestmark = pytest.mark.timeout(480)  # a chain of eleven drivers, each with a JVM of its own
 AGENT = "tester"
 HOUR = timedelta(hours=1)
 
@@ -51,6 +52,7 @@ class Drivers:
     def __init__(self, settings: Settings, bootstrap: str) -> None:
         self._settings, self._bootstrap = settings, bootstrap
         self.outputs: list[str] = []
+        self._children: list[subprocess.Popen[str]] = []
 
     def start(self, spec: Path, at: str | None = None, strike: str = "SIGKILL") -> subprocess.Popen[str]:
         order = {
@@ -61,9 +63,18 @@ class Drivers:
             "signal": strike,
         }
         command = [sys.executable, "-m", "tests.crash.driver", json.dumps(order)]
-        return subprocess.Popen(
+        child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
+        self._children.append(child)
+        return child
+
+    def end(self) -> None:
+        """End whoever is left when a test gives up half-way."""
+        for child in self._children:
+            if child.poll() is None:
+                child.kill()
+                child.communicate()
 
     def run(self, spec: Path, at: str | None = None) -> int:
         child = self.start(spec, at)
@@ -73,8 +84,10 @@ class Drivers:
 
 
 @pytest.fixture
-def drivers(settings: Settings, bootstrap: str) -> Drivers:
-    return Drivers(settings, bootstrap)
+def drivers(settings: Settings, bootstrap: str) -> Iterator[Drivers]:
+    started = Drivers(settings, bootstrap)
+    yield started
+    started.end()
 
 
 @contextmanager
@@ -155,16 +168,12 @@ def test_a_stopped_driver_that_wakes_after_its_successor_writes_nothing(
     stream = Stream(bootstrap, spec.data_sources.transactions.topic)
     stream.send(400)
     sleeper = drivers.start(spec_file, place, "SIGSTOP")
-    try:
-        process = psutil.Process(sleeper.pid)
-        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, DRIVER_SECONDS, "the driver to stop")
-        assert drivers.run(spec_file) == 0, drivers.outputs[-1]
-        before = versions(settings.lake(AGENT)), published(bootstrap, spec.alerts.topic)
-        process.send_signal(signal.SIGCONT)
-        output, _ = sleeper.communicate(timeout=DRIVER_SECONDS)
-    finally:
-        if sleeper.poll() is None:
-            sleeper.kill()
+    process = psutil.Process(sleeper.pid)
+    wait_until(lambda: process.status() == psutil.STATUS_STOPPED, DRIVER_SECONDS, "the driver to stop")
+    assert drivers.run(spec_file) == 0, drivers.outputs[-1]
+    before = versions(settings.lake(AGENT)), published(bootstrap, spec.alerts.topic)
+    process.send_signal(signal.SIGCONT)
+    output, _ = sleeper.communicate(timeout=DRIVER_SECONDS)
     assert sleeper.returncode == FencedError.exit_code, output
     assert (versions(settings.lake(AGENT)), published(bootstrap, spec.alerts.topic)) == before
     assert len(before[1]) > 0
