@@ -114,7 +114,8 @@ class EmbeddedBroker:
 
     def _format(self) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = self._command("kafka.tools.StorageTool", "format", "-t", cluster, "-c")
+        # "=" because one id in 64 starts with a dash
+        command = self._command("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise MachineError(f"formatting the broker's storage failed: {done.stderr.strip()[-400:]}")
