@@ -129,7 +129,8 @@ def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoRe
         finally:
             sent = feed.join()
     alerts = _alerts(settings.lake(spec.name) / spec.tables.alerts)
-    result = _result(alerts, sent, begun)
+    first = _first_published(settings.lake(spec.name) / spec.tables.batches)
+    result = _result(alerts, sent, None if first is None else round(first - begun, 1))
     _show(alerts, result, settings, as_json=as_json)
     return result
 
@@ -146,17 +147,23 @@ def _alerts(path: Path) -> pl.DataFrame:
     return frame.sort("score", descending=True)
 
 
-def _result(alerts: pl.DataFrame, sent: Simulated | None, begun: float) -> DemoResult:
+def _first_published(path: Path) -> float | None:
+    """When the first batch with alerts was closed, which is after they were published; seconds since 1970."""
+    rows = DeltaTable(path).to_pyarrow_table(columns=["alerts", "closed_at"])
+    moments = [row["closed_at"].timestamp() for row in rows.to_pylist() if row["alerts"] > 0]
+    return min(moments, default=None)
+
+
+def _result(alerts: pl.DataFrame, sent: Simulated | None, first_alert_s: float | None) -> DemoResult:
     frauds = None if sent is None else sent.truth.filter(sent.truth["is_fraud"])
     truth = set() if frauds is None else set(frauds["transaction_id"].to_pylist())
-    first = alerts["created_at"].min()
     return DemoResult(
         events=0 if sent is None else sent.events,
         frauds=len(truth),
         caught=len(truth & set(alerts["transaction_id"].to_list())),
         alerts=alerts.height,
         llm_alerts=alerts.filter(pl.col("classification_source") == "llm").height,
-        first_alert_s=None if first is None else round(first.timestamp() - begun, 1),  # type: ignore[union-attr]
+        first_alert_s=first_alert_s,
     )
 
 
