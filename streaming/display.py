@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -61,7 +62,7 @@ class Progress(Protocol):
         """Take in how many offsets are unread."""
 
 
-class _Counting:
+class _Counting(ABC):
     def __init__(self) -> None:
         self.totals = Totals()
         self._recent: deque[tuple[float, int]] = deque()
@@ -86,8 +87,8 @@ class _Counting:
         self.totals.lag = lag
         self.show()
 
-    def show(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def show(self) -> None: ...
 
     def _note_rate(self, events: int, seconds: float) -> None:
         now = time.monotonic()
