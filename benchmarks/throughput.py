@@ -25,8 +25,8 @@ from schemas.spec import AgentSpec
 from streaming.broker import ensure_topic
 from streaming.compose import open_agent
 from streaming.downloads import jar_paths
-from streaming.feeds import Pace, Sender
 from streaming.runner import StreamRunner
+from streaming.sending import Pace, Sender
 from streaming.session import start_session
 from streaming.simulator import Simulator, SimulatorSettings, json_keys, json_lines
 from streaming.source import read_stream

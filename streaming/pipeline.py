@@ -58,7 +58,7 @@ class ClosedBatch:
 
 
 @dataclass
-class Progress:
+class StreamPosition:
     """Where the stream stands: the next sequence and outbox numbers, the highest event time stored (µs)."""
 
     next_sequence: int
@@ -110,26 +110,21 @@ class Pipeline:
         self._lake, self._publisher = lake, publisher
         self._clock, self._reached = clock, reached
         self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
-        self._progress = Progress(0, 0, 0)
+        self._position = StreamPosition(0, 0, 0)
         self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside-publishing")
-
-    @property
-    def progress(self) -> Progress:
-        """Where the stream stands."""
-        return self._progress
 
     def start(self) -> None:
         """Fence predecessors, finish the batch a crash left open, restore state, publish what is pending."""
         newest = self._newest_decision()
         if newest is not None:
-            self._progress.next_sequence = newest.next_sequence
-            self._progress.watermark_us = newest.watermark_us
-        self._progress.next_outbox_seq = _after(self._lake.alerts.maximum("outbox_seq"))
-        self._publisher.open(self._progress.next_outbox_seq)
+            self._position.next_sequence = newest.next_sequence
+            self._position.watermark_us = newest.watermark_us
+        self._position.next_outbox_seq = _after(self._lake.alerts.maximum("outbox_seq"))
+        self._publisher.open(self._position.next_outbox_seq)
         self._check_marker()
         if newest is not None and not self._is_closed(newest):
             self._finish_from_delta(newest)
-        self._engine.restore(self._lake.transactions, self._progress.next_sequence)
+        self._engine.restore(self._lake.transactions, self._position.next_sequence)
         self._restore_duplicates()
         self._publish()
 
@@ -164,8 +159,8 @@ class Pipeline:
                 read=records.num_rows,
                 query_id=query_id,
                 opened_at=opened_at,
-                first_sequence=self._progress.next_sequence,
-                watermark_us=self._progress.watermark_us,
+                first_sequence=self._position.next_sequence,
+                watermark_us=self._position.watermark_us,
                 offsets=offsets(),
                 pins=self._engine.pins(),
             )
@@ -208,7 +203,7 @@ class Pipeline:
         with watch.step(Step.ALERT):
             alerted = Alerted.of(result)
             if flagged.rows:
-                first = self._progress.next_outbox_seq
+                first = self._position.next_outbox_seq
                 table = build_alerts(engine, decision, flagged, scored, result, first)
                 self._append_alerts(decision, table, alerted)
         return alerted
@@ -217,11 +212,11 @@ class Pipeline:
         marks = {"query_id": decision.query_id, "batch_id": decision.batch_id}
         metadata = {**marks, "alerted": alerted.to_metadata()}
         self._lake.alerts.append(table, self._stamp(decision), metadata)
-        self._progress.next_outbox_seq += table.num_rows
+        self._position.next_outbox_seq += table.num_rows
 
     def _publish(self) -> None:
         """Send everything after the marker, read back from Delta in outbox order."""
-        if self._publisher.marker >= self._progress.next_outbox_seq:
+        if self._publisher.marker >= self._position.next_outbox_seq:
             return
         pending = self._lake.alerts.read("outbox_seq", self._publisher.marker)
         numbers, keys = pending["outbox_seq"].to_pylist(), pending["transaction_id"].to_pylist()
@@ -241,8 +236,8 @@ class Pipeline:
         row = self._batch_row(decision, alerted, watch)
         self._lake.batches.append(_one(row, self._lake.batches.schema), self._stamp(decision))
         engine.scorer.commit(scored)
-        self._progress.next_sequence = decision.next_sequence
-        self._progress.watermark_us = decision.watermark_us
+        self._position.next_sequence = decision.next_sequence
+        self._position.watermark_us = decision.watermark_us
         return row
 
     def _monitor(self, decision: Decision, alerted: Alerted) -> None:
@@ -266,7 +261,7 @@ class Pipeline:
             "closed_at": self._clock(),
             "first_sequence": decision.first_sequence,
             "next_sequence": decision.next_sequence,
-            "next_outbox_seq": self._progress.next_outbox_seq,
+            "next_outbox_seq": self._position.next_outbox_seq,
             "read": decision.read,
             "stored": decision.stored,
             "quarantined": decision.quarantined,
@@ -284,7 +279,7 @@ class Pipeline:
 
     def _check_marker(self) -> None:
         """New alerts numbered below the marker would never leave: another lake has published here before."""
-        marker, stored = self._publisher.marker, self._progress.next_outbox_seq
+        marker, stored = self._publisher.marker, self._position.next_outbox_seq
         if marker > stored:
             raise DataLossError(
                 f"{marker} alerts of agent {self._engine.spec.name!r} are on Kafka, the lake holds {stored}: "

@@ -1,0 +1,212 @@
+"""Events out of files: Parquet, CSV or JSON lines, brought to the JSON an event contract describes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from schemas.contract import Column, EventContract
+from schemas.errors import ConfigurationError, nearest
+from streaming.simulator import iso_text, json_rows
+
+Keyed = tuple[list[bytes | None], list[bytes]]
+
+_BATCH_ROWS = 50_000
+_CSV_BLOCK_BYTES = 8 << 20
+_CSV_TYPES = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
+
+
+def file_events(path: Path, contract: EventContract) -> Iterator[Keyed]:
+    """Check a file's ending and columns at once; return its keys and JSON events, batch by batch.
+
+    Raises:
+        ConfigurationError: no such file, an unknown ending, a missing column; later, an unreadable row.
+    """
+    if not path.is_file():
+        raise ConfigurationError("no such file", where=str(path))
+    if path.suffix not in _READERS:
+        known = ", ".join(_READERS)
+        raise ConfigurationError(f"unknown ending {path.suffix!r}; expected one of: {known}", where=str(path))
+    try:
+        return _READERS[path.suffix](path, contract)
+    except (pa.ArrowInvalid, UnicodeDecodeError) as fault:
+        raise ConfigurationError(f"cannot be read: {fault}", where=str(path)) from fault
+
+
+def _check_columns(path: Path, contract: EventContract, present: Sequence[str]) -> None:
+    for name in contract.raw_fields:
+        if name not in present:
+            raise ConfigurationError(f"no column {name!r}; {nearest(name, present)}", where=str(path))
+
+
+def _parquet(path: Path, contract: EventContract) -> Iterator[Keyed]:
+    file = pq.ParquetFile(path)
+    _check_columns(path, contract, _flat(file.schema_arrow.empty_table()).column_names)
+    batches = file.iter_batches(_BATCH_ROWS, columns=list(contract.raw_fields))
+    return _encoded(path, contract, batches)
+
+
+def _csv(path: Path, contract: EventContract) -> Iterator[Keyed]:
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        _check_columns(path, contract, next(csv.reader(lines), []))
+    convert = pa_csv.ConvertOptions(
+        include_columns=list(contract.raw_fields),
+        column_types={each.source: _csv_type(each) for each in contract.columns if each.source},
+        null_values=[""],
+        strings_can_be_null=True,
+    )
+    read = pa_csv.ReadOptions(block_size=_CSV_BLOCK_BYTES)
+    return _encoded(path, contract, pa_csv.open_csv(path, read_options=read, convert_options=convert))
+
+
+def _csv_type(column: Column) -> pa.DataType:
+    """Epoch times stay text at first: only then do whole ones remain whole."""
+    return pa.string() if column.role == "event time" else _CSV_TYPES[column.json_type]
+
+
+def _encoded(path: Path, contract: EventContract, batches: Iterator[pa.RecordBatch]) -> Iterator[Keyed]:
+    key = contract.entities[contract.primary_entity].field
+    try:
+        for batch in batches:
+            table = _flat(pa.Table.from_batches([batch]))
+            columns = {each.source: each for each in contract.columns if each.source}
+            plain = {name: _plain(table[name], columns[name], contract) for name in contract.raw_fields}
+            keys = plain[key].cast(pa.string()).cast(pa.binary()).to_pylist()
+            yield keys, json_rows(pa.table(_nested(plain)))
+    except pa.ArrowInvalid as fault:
+        raise ConfigurationError(f"cannot be read: {fault}", where=str(path)) from fault
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    while any(pa.types.is_struct(each) for each in table.schema.types):
+        table = table.flatten()
+    return table
+
+
+def _plain(values: pa.ChunkedArray, column: Column, contract: EventContract) -> pa.Array:
+    """Bring a column to what JSON and the contract's time format can hold."""
+    array = values.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_date(array.type):
+        array = array.cast(pa.timestamp("us"))
+    if pa.types.is_decimal(array.type):
+        array = array.cast(pa.float64())
+    if pa.types.is_timestamp(array.type):
+        return _time_text(array, contract.event_time.format if column.role == "event time" else "iso8601")
+    if column.role == "event time" and column.json_type == "number" and pa.types.is_string(array.type):
+        return _numbers(array)
+    return array
+
+
+def _time_text(times: pa.Array, form: str) -> pa.Array:
+    if form == "epoch":
+        raise ConfigurationError("the file holds timestamps, the contract wants numbers", key="event_time")
+    if form == "iso8601":
+        return iso_text(times)
+    # Polars counts %f in nanoseconds where the contract's pattern, like Python's, means microseconds.
+    return pl.Series(pl.from_arrow(times)).dt.strftime(form.replace("%f", "%6f")).to_arrow().cast(pa.string())
+
+
+def _numbers(texts: pa.Array) -> pa.Array:
+    try:
+        return texts.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return texts.cast(pa.float64())
+
+
+def _nested(columns: dict[str, Any]) -> dict[str, pa.Array]:
+    """Turn columns named by dotted paths into structs."""
+    nested: dict[str, Any] = {}
+    for name, values in columns.items():
+        head, _, rest = name.partition(".")
+        if rest:
+            nested.setdefault(head, {})[rest] = values
+        else:
+            nested[head] = values
+    return {name: _struct(part) if isinstance(part, dict) else part for name, part in nested.items()}
+
+
+def _struct(columns: dict[str, Any]) -> pa.Array:
+    parts = _nested(columns)
+    return pa.StructArray.from_arrays(list(parts.values()), list(parts))
+
+
+def _json_lines(path: Path, contract: EventContract) -> Iterator[Keyed]:
+    reader = _LineReader.of(contract)
+    with path.open("rb") as file:
+        lines = ((f"{path}:{number}", line) for number, line in enumerate(file, 1) if not line.isspace())
+        while batch := list(islice(lines, _BATCH_ROWS)):
+            records = [reader.read(line, where) for where, line in batch]
+            yield [key for key, _ in records], [value for _, value in records]
+
+
+@dataclass(frozen=True)
+class _LineReader:
+    """Takes the contract's fields, named by dotted path, out of lines of JSON."""
+
+    key: str
+    fields: frozenset[str]
+    required: frozenset[str]
+
+    @classmethod
+    def of(cls, contract: EventContract) -> _LineReader:
+        required = (each.source for each in contract.columns if each.required and each.source)
+        key = contract.entities[contract.primary_entity].field
+        return cls(key, frozenset(contract.raw_fields), frozenset(required))
+
+    def read(self, line: bytes, where: str) -> tuple[bytes, bytes]:
+        """Return a line's key, and the event that holds only the contract's fields."""
+        try:
+            parsed = orjson.loads(line)
+        except orjson.JSONDecodeError as fault:
+            raise ConfigurationError(f"not JSON: {fault}", where=where) from None
+        if not isinstance(parsed, dict):
+            raise ConfigurationError("expected a JSON object", where=where)
+        if parsed.keys() == self.fields:
+            return str(parsed[self.key]).encode(), line.strip()
+        return self._picked(dict(_leaves(parsed, "")), where)
+
+    def _picked(self, found: dict[str, Any], where: str) -> tuple[bytes, bytes]:
+        absent = sorted(self.required - found.keys())
+        if absent:
+            raise ConfigurationError(f"no field {absent[0]!r}; {nearest(absent[0], found)}", where=where)
+        event = {name: value for name, value in found.items() if name in self.fields}
+        return str(event[self.key]).encode(), orjson.dumps(_unflattened(event))
+
+
+def _leaves(event: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in event.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _unflattened(event: dict[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path, value in event.items():
+        *parents, leaf = path.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[leaf] = value
+    return nested
+
+
+_READERS: dict[str, Callable[[Path, EventContract], Iterator[Keyed]]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+}

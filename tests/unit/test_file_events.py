@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.contract import EventContract, load_contract
+from schemas.errors import ConfigurationError
+from schemas.loading import parse_document
+from streaming.file_events import (
+    file_events,
+)
+
+NOW = datetime(2025, 3, 1, 15, 45, tzinfo=UTC)
+HANDBOOK = load_contract("handbook")
+COLUMNS: dict[str, list[Any]] = {
+    "TRANSACTION_ID": [1, 2],
+    "TX_DATETIME": [datetime(2018, 4, 1, 0, 0, 31), datetime(2018, 4, 1, 0, 2, 10, 5)],
+    "CUSTOMER_ID": [596, 4961],
+    "TERMINAL_ID": [3156, 3412],
+    "TX_AMOUNT": [57.16, 81.0],
+    "TX_FRAUD": [0, 1],
+}
+
+
+def contract(**changes: object) -> EventContract:
+    fields = {
+        "name": "own",
+        "transaction_id": {"field": "id"},
+        "event_time": {"field": "at"},
+        "amount": {"field": "money.amount"},
+        "currency": {"field": "money.currency"},
+        "entities": {"payer": {"field": "payer"}, "shop": {"field": "shop"}},
+        "primary": "shop",
+        "extra": {"note": {"field": "note"}},
+    }
+    return parse_document({**fields, **changes}, EventContract, where="test")
+
+
+def events_of(path: Path, under: EventContract) -> tuple[list[bytes | None], list[dict[str, Any]]]:
+    keys: list[bytes | None] = []
+    values: list[bytes] = []
+    for some_keys, some_values in file_events(path, under):
+        keys += some_keys
+        values += some_values
+    return keys, [orjson.loads(value) for value in values]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_tables_become_events_of_exactly_the_contract(tmp_path: Path, ending: str) -> None:
+    path, table = tmp_path / f"tx.{ending}", pa.table(COLUMNS)
+    if ending == "parquet":
+        pq.write_table(table, path)
+    else:
+        pa_csv.write_csv(table, path)
+    keys, events = events_of(path, HANDBOOK)
+    assert keys == [b"596", b"4961"]
+    assert [set(event) for event in events] == [set(HANDBOOK.raw_fields)] * 2
+    assert events[1]["TRANSACTION_ID"] == 2
+    assert [datetime.fromisoformat(event["TX_DATETIME"]) for event in events] == COLUMNS["TX_DATETIME"]
+    assert isinstance(events[1]["CUSTOMER_ID"], int)
+    assert [event["TX_AMOUNT"] for event in events] == [57.16, 81.0]
+
+
+def test_json_lines_become_events_of_exactly_the_contract(tmp_path: Path) -> None:
+    path = tmp_path / "tx.jsonl"
+    money = {"amount": 3, "currency": "EUR", "fee": 1}
+    full = {"id": "a", "at": "2025-01-01", "money": money, "payer": "p", "shop": "s", "note": "ü"}
+    bare = {name: full[name] for name in ("shop", "id", "at", "money", "payer")}
+    path.write_bytes(b"\n".join([orjson.dumps({**full, "label": 1}), b"", orjson.dumps(bare)]))
+    keys, events = events_of(path, contract())
+    assert keys == [b"s", b"s"]
+    money.pop("fee")
+    assert events == [full, bare]
+
+
+def test_dotted_fields_come_from_structs_and_from_plain_columns(tmp_path: Path) -> None:
+    rest = {"id": ["a"], "at": ["2025-01-01"], "payer": ["p"], "shop": ["s"], "note": [None]}
+    nested, plain = tmp_path / "nested.parquet", tmp_path / "plain.csv"
+    pq.write_table(pa.table({**rest, "money": [{"amount": Decimal("3.50"), "currency": "EUR"}]}), nested)
+    pa_csv.write_csv(pa.table({**rest, "money.amount": [3.5], "money.currency": ["EUR"]}), plain)
+    for path in (nested, plain):
+        keys, (event,) = events_of(path, contract())
+        assert keys == [b"s"]
+        assert event["money"] == {"amount": 3.5, "currency": "EUR"}
+        assert event["note"] is None
+
+
+def test_times_take_the_contract_s_format(tmp_path: Path) -> None:
+    path = tmp_path / "tx.parquet"
+    pq.write_table(pa.table(COLUMNS), path)
+    pattern = HANDBOOK.event_time.model_copy(update={"format": "%d.%m.%Y %H:%M:%S.%f"})
+    _, events = events_of(path, HANDBOOK.model_copy(update={"event_time": pattern}))
+    assert events[1]["TX_DATETIME"] == "01.04.2018 00:02:10.000005"
+    epoch = HANDBOOK.event_time.model_copy(update={"format": "epoch"})
+    with pytest.raises(ConfigurationError, match="wants numbers"):
+        events_of(path, HANDBOOK.model_copy(update={"event_time": epoch}))
+
+
+@pytest.mark.parametrize(("text", "number"), [("1735689600123456789", 1735689600123456789), ("1.5", 1.5)])
+def test_epoch_times_in_csv_become_numbers(tmp_path: Path, text: str, number: float) -> None:
+    path = tmp_path / "tx.csv"
+    path.write_text(f"tx_id,sourceNodeId,targetNodeId,value,time\n1,2,3,4.5,{text}\n", encoding="utf-8")
+    _, (event,) = events_of(path, load_contract("amlsim"))
+    assert event["time"] == number
+
+
+def test_a_missing_column_is_named_with_the_nearest(tmp_path: Path) -> None:
+    table = pa.table(COLUMNS).rename_columns({"TX_AMOUNT": "TX_AMOUT"})
+    pq.write_table(table, tmp_path / "tx.parquet")
+    pa_csv.write_csv(table, tmp_path / "tx.csv")
+    line = orjson.dumps({"TX_AMOUT": 1, **dict.fromkeys(COLUMNS.keys() - {"TX_AMOUNT"}, 1)})
+    (tmp_path / "tx.jsonl").write_bytes(line)
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(ConfigurationError, match=r"'TX_AMOUNT'; did you mean 'TX_AMOUT'\?"):
+            list(file_events(path, HANDBOOK))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tx.xlsx", b""),
+        ("tx.parquet", b"not parquet"),
+        ("tx.csv", b""),
+        ("tx.csv", b"TRANSACTION_ID,TX_DATETIME,CUSTOMER_ID,TERMINAL_ID,TX_AMOUNT\n1,2018-04-01,1,1,dear\n"),
+        ("tx.jsonl", b"{"),
+        ("tx.jsonl", b"[1]"),
+    ],
+)
+def test_unreadable_files_are_refused_by_name(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=name):
+        list(file_events(path, HANDBOOK))
+
+
+def test_an_absent_file_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no such file"):
+        file_events(Path("absent.csv"), HANDBOOK)
