@@ -17,13 +17,13 @@ import yaml
 from pydantic import Field
 
 from schemas.alert import CLASSIFICATIONS
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, parse_document
 from schemas.spec import SEVERITIES, PromptReference
 
 PROMPTS = Path(__file__).parent / "prompts"
 _LAYOUT = re.compile(r"---\n(.*?)\n---\n+# system\n+(.*?)\n+# user\n+(.*)", re.DOTALL)
-_SYSTEM_NAMES = frozenset({"classifications", "severities"})
+_SYSTEM_NAMES = frozenset({"classifications", "severities", "fields"})
 _USER_NAMES = frozenset({"data", "id"})
 
 
@@ -58,8 +58,8 @@ class Prompt:
         return Messages(self.system, self.user.substitute(data=data, id=request_id))
 
 
-def load_prompt(reference: PromptReference, folder: Path = PROMPTS) -> Prompt:
-    """Load `folder/<id>/v<version>.md`.
+def load_prompt(reference: PromptReference, fields: str, folder: Path = PROMPTS) -> Prompt:
+    """Load `folder/<id>/v<version>.md`; `fields` are the contract's notes on its fields.
 
     Raises:
         ConfigurationError: no such file, a broken layout, front matter at odds with the file's name, or
@@ -69,11 +69,19 @@ def load_prompt(reference: PromptReference, folder: Path = PROMPTS) -> Prompt:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigurationError(f"no version {reference.version} of it", where=str(path)) from None
-    return _parse(text, reference, str(path))
+        raise _absent(reference, folder) from None
+    return _parse(text, reference, fields, str(path))
 
 
-def _parse(text: str, reference: PromptReference, where: str) -> Prompt:
+def _absent(reference: PromptReference, folder: Path) -> ConfigurationError:
+    prompts = [each.name for each in folder.iterdir() if each.is_dir()]
+    if reference.id not in prompts:
+        return ConfigurationError(f"no prompt {reference.id!r}; {nearest(reference.id, prompts)}")
+    there = ", ".join(sorted(each.stem for each in (folder / reference.id).glob("v*.md")))
+    return ConfigurationError(f"no version {reference.version} of prompt {reference.id!r}, only: {there}")
+
+
+def _parse(text: str, reference: PromptReference, fields: str, where: str) -> Prompt:
     layout = _LAYOUT.fullmatch(text)
     if layout is None:
         raise ConfigurationError("expected front matter, then '# system' and '# user'", where=where)
@@ -86,7 +94,7 @@ def _parse(text: str, reference: PromptReference, where: str) -> Prompt:
     _check(system, _SYSTEM_NAMES, f"{where}: system")
     _check(user, _USER_NAMES, f"{where}: user")
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return Prompt(matter.id, matter.version, system.substitute(_definitions()), user, digest)
+    return Prompt(matter.id, matter.version, system.substitute(_definitions(), fields=fields), user, digest)
 
 
 def _front_matter(text: str, where: str) -> FrontMatter:

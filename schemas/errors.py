@@ -36,6 +36,10 @@ class ConfigurationError(FlagstreamError):
         place = ": ".join(part for part in (where, key) if part)
         super().__init__(f"{place}: {problem}" if place else problem)
 
+    def within(self, where: str, key: str = "") -> ConfigurationError:
+        """Return this error placed in a file and at a key, unless it names its own."""
+        return self if self.where else ConfigurationError(self.problem, where=where, key=self.key or key)
+
 
 class MachineError(FlagstreamError):
     """The machine lacks a tool, a port, a file or a service that the work needs."""

@@ -50,6 +50,10 @@ def format_duration(value: timedelta) -> str:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 
 
+# Where people paste secrets by mistake.
+_NEVER_SHOWN = (("api_key_env",), ("base_url",))
+
+
 class Document(BaseModel):
     """Base of all configuration models: frozen, unknown keys refused."""
 
@@ -84,6 +88,8 @@ def _read(path: Path) -> object:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError("no such file", where=str(path)) from None
+    except OSError as fault:
+        raise ConfigurationError(f"cannot be read: {fault.strerror}", where=str(path)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
         raise ConfigurationError(f"not valid YAML: {fault}", where=str(path)) from None
 
@@ -97,7 +103,8 @@ def _explain(fault: ErrorDetails, model: type[Document], where: str) -> Configur
         return ConfigurationError("this key is required", where=where, key=key)
     message = fault["msg"].removeprefix("Value error, ")
     given = fault["input"]
-    plain = isinstance(given, str | int | float | bool) and repr(given) not in message
+    shown_elsewhere = repr(given) in message or fault["loc"][-1:] in _NEVER_SHOWN
+    plain = isinstance(given, str | int | float | bool) and not shown_elsewhere
     shown = f" (got {given!r})" if plain else ""
     return ConfigurationError(message + shown, where=where, key=key)
 

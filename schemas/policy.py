@@ -15,10 +15,11 @@ _NAMED = re.compile(r"(entities|texts)\.[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Policy(Document):
-    """A policy file. An empty list allows nothing.
+    """A policy file. An empty list allows nothing beyond a group's size, label and severity.
 
     `allowedFields` names the parts of a flagged transaction that may be sent: any of `SENDABLE`, an entity's
-    id as `entities.<name>`, and a free text as `texts.<name>`.
+    id as `entities.<name>`, and a free text as `texts.<name>`. Explanations name amounts, so they leave only
+    where `amount` and `currency` may.
     """
 
     policyName: str = Field(pattern=r"^[a-z][a-z0-9-]*$")  # noqa: N815 -- the key as written in the file
@@ -40,7 +41,8 @@ class Policy(Document):
 
     def allows(self, name: str) -> bool:
         """Tell whether the field `name` may be sent."""
-        return name in self.allowedFields
+        needed = ("explanations", "amount", "currency") if name == "explanations" else (name,)
+        return all(each in self.allowedFields for each in needed)
 
 
 def load_policy(name: str, folder: Path) -> Policy:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +16,23 @@ from schemas.loading import Document, Duration, load_document
 
 Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high", "critical")
+
+
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+
+
+def checked_base_url(value: str) -> str:
+    """Return an endpoint's address when it is one, and holds no user or password.
+
+    Raises:
+        ValueError: it is not; the message does not quote it.
+    """
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected an address such as https://host/v1")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("no user or password in the address: name the key's variable in llm.api_key_env")
+    return value
 
 
 class TransactionSource(Document):
@@ -108,7 +127,7 @@ class Llm(Document):
     provider: Literal["openai", "none"] = "openai"
     model: str | None = None
     base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str = Field(default="OPENAI_API_KEY", description="name of an environment variable")
     prompt: PromptReference = PromptReference()
     deadline: Duration = timedelta(seconds=10)
     max_concurrency: int = Field(default=2, ge=1, le=64)
@@ -116,6 +135,18 @@ class Llm(Document):
     budget: Budget = Budget()
     input_price: float = Field(default=0.0, ge=0)
     output_price: float = Field(default=0.0, ge=0)
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, value: str) -> str:
+        if not _VARIABLE.fullmatch(value):
+            raise ValueError("expected the name of an environment variable, such as OPENAI_API_KEY")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_secret(cls, value: str | None) -> str | None:
+        return None if value is None else checked_base_url(value)
 
 
 class Tables(Document):
@@ -189,12 +220,21 @@ class AgentSpec(Document):
 
 
 def load_spec(path: Path) -> AgentSpec:
-    """Read an agent spec from a YAML file.
+    """Read an agent spec from a YAML file; a relative path of a contract starts at the spec's folder.
 
     Raises:
         ConfigurationError: naming file, key, what was expected and the nearest right name.
     """
-    return load_document(path, AgentSpec)
+    spec = load_document(path, AgentSpec)
+    source = spec.data_sources.transactions
+    if not _is_path(source.contract) or Path(source.contract).is_absolute():
+        return spec
+    beside = source.model_copy(update={"contract": str(path.parent / source.contract)})
+    return spec.model_copy(update={"data_sources": DataSources(transactions=beside)})
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith((".yaml", ".yml", ".json")) or "/" in name
 
 
 def resolve_named(name: str, folder: Path, kind: str) -> Path:
@@ -203,7 +243,7 @@ def resolve_named(name: str, folder: Path, kind: str) -> Path:
     Raises:
         ConfigurationError: no such name; the nearest shipped one is suggested.
     """
-    if name.endswith((".yaml", ".yml", ".json")) or "/" in name:
+    if _is_path(name):
         return Path(name)
     shipped = {path.stem: path for path in folder.glob("*.yaml")}
     if name not in shipped:

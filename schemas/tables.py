@@ -65,6 +65,7 @@ BATCHES = pa.schema(
         pa.field("alerts", pa.int64()),
         pa.field("llm_calls", pa.int64()),
         pa.field("llm_alerts", pa.int64()),
+        pa.field("degraded", pa.int64()),
         pa.field("input_tokens", pa.int64()),
         pa.field("output_tokens", pa.int64()),
         pa.field("cost_usd", pa.float64()),

@@ -19,6 +19,8 @@ from streaming.engine import Engine
 from streaming.scoring import ScoredBatch
 from streaming.store import Decision
 
+_BY_CHOICE = (None, "llm_off", "policy")
+
 
 @dataclass(frozen=True)
 class Flagged:
@@ -37,11 +39,16 @@ class Flagged:
 
 @dataclass(frozen=True)
 class Alerted:
-    """What triage made of a batch; kept with the alerts commit and copied to `batches`."""
+    """What triage made of a batch; kept with the alerts commit and copied to `batches`.
+
+    Attributes:
+        degraded: alerts that fell back to the deterministic label although a model was to be asked.
+    """
 
     alerts: int
     llm_calls: int
     llm_alerts: int
+    degraded: int
     input_tokens: int
     output_tokens: int
     cost_usd: float
@@ -54,6 +61,7 @@ class Alerted:
             alerts=len(result.verdicts),
             llm_calls=result.calls,
             llm_alerts=sources["llm"],
+            degraded=sum(verdict.fallback_reason not in _BY_CHOICE for verdict in result.verdicts),
             input_tokens=result.input_tokens,
             output_tokens=result.output_tokens,
             cost_usd=result.cost,
@@ -61,10 +69,10 @@ class Alerted:
 
     @property
     def status(self) -> str:
-        """`ok` without alerts, `alert` with, `degraded` when an alert went without a model that was asked."""
+        """`ok` without alerts, `alert` with, `degraded` when one went without the model it was meant for."""
         if self.alerts == 0:
             return "ok"
-        return "degraded" if self.llm_calls and self.llm_alerts < self.alerts else "alert"
+        return "degraded" if self.degraded else "alert"
 
     def to_metadata(self) -> dict[str, Any]:
         """Return the JSON-serialisable form."""
@@ -81,7 +89,7 @@ def flag(engine: Engine, transactions: pa.Table, scored: ScoredBatch) -> Flagged
     explained = scored.reasons_of(positions)
     rows = []
     for place, (row, position) in enumerate(zip(table.to_pylist(), positions.tolist(), strict=True)):
-        reasons = tuple(Reason(*reason) for reason in explained[place])
+        reasons = tuple(explained[place])
         rules = tuple(np.compress(hits[position], names).tolist())
         rows.append(_flagged_row(engine, row, ids[place], float(scored.score[position]), reasons, rules))
     return Flagged(table, positions, rows)

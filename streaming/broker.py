@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from agent.processes import Service, free_port
-from schemas.errors import MachineError, RetryableError
+from schemas.errors import ConfigurationError, MachineError, RetryableError, nearest
 from streaming.settings import Settings, find_java
 from streaming.topic import connection
 
 _CALL_SECONDS = 10.0
+_BROKER_DEFAULT = -1
 # testcontainers starts Kafka through scripts that only this vendor's images have.
 _DOCKER_IMAGE = "confluentinc/cp-kafka:7.6.0"
 # One node cannot hold the three copies that transactions ask for by default.
@@ -77,13 +80,46 @@ class EmbeddedBroker:
         return None if facts is None else facts["bootstrap"]
 
     def start(self) -> str:
-        """Start the broker unless it runs, and return its bootstrap address.
+        """Start the broker unless it runs, and return its bootstrap address; it stays until `stop`.
 
         Raises:
             MachineError: no Java, no jars, or the broker did not come up.
         """
         with self._service.alone():
+            self._passing.unlink(missing_ok=True)
             return self.status() or self._start()
+
+    @contextmanager
+    def in_use(self) -> Iterator[str]:
+        """Yield the address of the broker, started if need be; its last user stops it, but for `start`.
+
+        Raises:
+            MachineError: see start().
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "users.lock").open("w") as users:
+            with self._service.alone():
+                bootstrap = self.status()
+                if bootstrap is None:
+                    bootstrap = self._start()
+                    self._passing.touch()
+                fcntl.flock(users, fcntl.LOCK_SH)
+            try:
+                yield bootstrap
+            finally:
+                self._leave(users)
+
+    def _leave(self, users: IO[str]) -> None:
+        with self._service.alone(), suppress(BlockingIOError):
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._passing.exists():
+                self._passing.unlink()
+                self.stop()
+
+    @property
+    def _passing(self) -> Path:
+        """There while the broker runs only for as long as a command uses it."""
+        return self.folder / "passing"
 
     def stop(self) -> bool:
         """Stop the broker; its data stays. Return whether it was running."""
@@ -144,13 +180,8 @@ def bootstrap_for(settings: Settings) -> Iterator[str]:
     if settings.kafka != "embedded":
         yield settings.kafka
         return
-    broker = EmbeddedBroker.of(settings)
-    running = broker.status()
-    try:
-        yield running or broker.start()
-    finally:
-        if running is None:
-            broker.stop()
+    with EmbeddedBroker.of(settings).in_use() as bootstrap:
+        yield bootstrap
 
 
 def ensure_topic(
@@ -162,13 +193,33 @@ def ensure_topic(
         RetryableError: the broker did not answer.
     """
     admin = AdminClient({**connection(bootstrap)})
-    topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+    topic = NewTopic(
+        name, num_partitions=partitions, replication_factor=_BROKER_DEFAULT, config=dict(config or {})
+    )
     try:
         for future in admin.create_topics([topic], operation_timeout=_CALL_SECONDS).values():
             future.result(_CALL_SECONDS)
     except KafkaException as fault:
         if fault.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise RetryableError(f"creating topic {name}: {fault}") from fault
+
+
+def require_topic(bootstrap: str, name: str) -> None:
+    """Check that a topic exists on a broker that is not ours to create topics on.
+
+    Raises:
+        ConfigurationError: it does not; the nearest name is suggested.
+        RetryableError: the broker did not answer.
+    """
+    try:
+        topics = AdminClient({**connection(bootstrap)}).list_topics(timeout=_CALL_SECONDS).topics
+    except KafkaException as fault:
+        raise RetryableError(f"{bootstrap} does not answer: {fault}") from fault
+    if name not in topics:
+        known = [each for each in topics if not each.startswith("__")]
+        raise ConfigurationError(
+            f"no topic {name!r} on {bootstrap}; {nearest(name, known)}", key="data_sources.transactions.topic"
+        )
 
 
 def topic_retention_ms(bootstrap: str, name: str) -> int:

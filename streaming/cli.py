@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from rich.table import Table
 from agent import SPECS
 from schemas.alert import alert_json_schema
 from schemas.contract import load_contract
-from schemas.errors import FlagstreamError
+from schemas.errors import ConfigurationError, FlagstreamError
 from schemas.spec import AgentSpec, load_spec, resolve_named
 from streaming.settings import Settings
 
@@ -118,7 +119,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Seed of the stream.")] = 7,
     as_json: AsJson = False,
 ) -> None:
-    """Send a labelled stream of simulated transactions to Kafka, or write it to a file.
+    """Send a stream of simulated transactions to Kafka and its labels to a file, or write both to a file.
 
     Examples: `flagstream simulate --rate 1000 --seconds 30`,
     `flagstream simulate --to stream.parquet --seconds 600`
@@ -129,8 +130,9 @@ def simulate(
     if to is not None:
         sent = simulate_to_file(to, rate=rate, seconds=seconds, seed=seed)
     else:
+        labels = settings.home / "labels" / f"{topic}-{datetime.now(UTC):%Y%m%dT%H%M%S}.parquet"
         with _bootstrap(settings) as bootstrap:
-            sent = simulate_to_topic(bootstrap, topic, rate=rate, seconds=seconds, seed=seed)
+            sent = simulate_to_topic(bootstrap, topic, rate=rate, seconds=seconds, seed=seed, labels=labels)
     _say({"sent": sent.events, "frauds": sent.frauds, "labels": str(sent.labels), "seed": seed}, as_json)
 
 
@@ -263,8 +265,21 @@ def spec_validate(
     from streaming.compose import check_spec
 
     spec = load_spec(file)
-    check_spec(spec)
+    check_spec(spec, where=str(file))
     _say({"valid": True, "name": spec.name, "version": spec.version, "digest": spec.digest}, as_json)
+
+
+@spec_app.command("event-schema")
+def spec_event_schema(
+    contract: Annotated[str, typer.Argument(help="Contract file, or the name of a shipped contract.")],
+    ddl: Annotated[bool, typer.Option("--ddl", help="Print the decoded columns as Spark DDL.")] = False,
+) -> None:
+    """Print the JSON Schema of an event under a contract, for whoever sends them.
+
+    Example: `flagstream spec event-schema handbook`
+    """
+    loaded = load_contract(contract)
+    print(loaded.spark_schema_ddl() if ddl else json.dumps(loaded.json_schema(), indent=2))
 
 
 @spec_app.command("alert-schema")
@@ -324,6 +339,12 @@ def _load(name: str) -> AgentSpec:
 def _bootstrap(settings: Settings) -> Iterator[str]:
     from streaming.broker import bootstrap_for
 
+    if settings.kafka == "docker":
+        raise ConfigurationError(
+            "a container lives as long as one command, so only the demo and the tests can use one; "
+            "give the address of a broker that stays",
+            where="FLAGSTREAM_KAFKA",
+        )
     with bootstrap_for(settings) as bootstrap:
         yield bootstrap
 

@@ -20,7 +20,7 @@ from agent.triage import POLICIES, Triage
 from schemas.alert import ALERTS
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError, nearest
-from schemas.policy import load_policy
+from schemas.policy import Policy, load_policy
 from schemas.spec import AgentSpec
 from schemas.tables import (
     AUDIT,
@@ -74,7 +74,7 @@ def model_client(settings: Settings, spec: AgentSpec, choice: str) -> Iterator[L
     """
     if choice not in LLM_CHOICES:
         raise ConfigurationError(nearest(choice, LLM_CHOICES), where="--llm")
-    if choice == "none" or spec.llm.provider == "none":
+    if choice == "none" or (choice == "auto" and spec.llm.provider == "none"):
         yield None
         return
     base_url = spec.llm.base_url or settings.llm_base_url
@@ -141,7 +141,7 @@ def build_engine(
     Raises:
         ConfigurationError: a rule, prompt, policy or entity that cannot be used.
     """
-    prompt = load_prompt(spec.llm.prompt)
+    prompt = load_prompt(spec.llm.prompt, contract.prompt_notes())
     policy = load_policy(spec.policy, POLICIES)
     return Engine(
         spec=spec,
@@ -193,16 +193,36 @@ def stream_settings(
     )
 
 
-def check_spec(spec: AgentSpec) -> None:
+def check_spec(spec: AgentSpec, where: str | None = None) -> None:
     """Check that everything a spec names exists and fits.
+
+    Args:
+        where: the spec's file, for the error.
 
     Raises:
         ConfigurationError: contract, rules, policy, prompt or entities cannot be used.
     """
-    contract = load_contract(spec.data_sources.transactions.contract)
+    where = where or f"spec {spec.name}"
+    with _placed(where, "data_sources.transactions.contract"):
+        contract = load_contract(spec.data_sources.transactions.contract)
+    with _placed(where, "llm.prompt"):
+        load_prompt(spec.llm.prompt, contract.prompt_notes())
+    with _placed(where, "policy"):
+        policy = load_policy(spec.policy, POLICIES)
+    with _placed(where):
+        _check_fit(spec, contract, policy)
+
+
+@contextmanager
+def _placed(where: str, key: str = "") -> Iterator[None]:
+    try:
+        yield
+    except ConfigurationError as fault:
+        raise fault.within(where, key) from None
+
+
+def _check_fit(spec: AgentSpec, contract: EventContract, policy: Policy) -> None:
     RuleSet.compile(spec.rules, contract.arrow_schema())
-    load_prompt(spec.llm.prompt)
-    policy = load_policy(spec.policy, POLICIES)
     if spec.llm.model is not None and not policy.allows_model(spec.llm.model):
         raise ConfigurationError(
             f"policy {policy.policyName!r} does not allow this model; "

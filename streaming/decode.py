@@ -9,17 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.contract import NANOSECONDS, Column, EventContract
 from schemas.tables import BATCH, COORDINATES, QUARANTINE, UTC_MICROS
 from streaming import json_scan
 from streaming.compilation import Bytes, Flags, Ints, read_only
-from streaming.exact_decode import ABSURD, AHEAD, EPOCH, MICRO, ExactDecoder, RejectedError, time_bounds
+from streaming.exact_decode import (
+    ABSURD,
+    AHEAD,
+    EPOCH,
+    MICRO,
+    STAMP_AHEAD,
+    ExactDecoder,
+    RejectedError,
+    time_bounds,
+)
 
 # A block's bytes stay in the processor's cache from one step to the next.
 _BLOCK_ROWS = 16_384
@@ -43,20 +54,40 @@ class Decoded:
     rejected: pa.Table
 
 
-def decode(records: pa.Table, contract: EventContract) -> Decoded:
+def decode(records: pa.Table, contract: EventContract, now: datetime) -> Decoded:
     """Decode a micro-batch.
 
     Args:
         records: columns key and value (binary), topic, partition, offset and timestamp (the broker's).
         contract: what the events mean.
+        now: when the batch was opened; a record stamped further ahead than the contract allows an event to be
+            ahead of the broker is rejected, since producers may set the stamp.
     """
+    ahead = _stamped_ahead(records, contract, now)
+    early = _rejected_ahead(records.filter(ahead))
+    if early.num_rows:
+        records = records.filter(pc.invert(ahead))
     blocks = records.combine_chunks().to_batches(max_chunksize=_block_rows(contract))
     parts = list(_THREADS.map(lambda block: _Block(block, contract).decode(), blocks))
     valid, rejected = contract.arrow_schema().empty_table(), _REJECTED.empty_table()
     return Decoded(
         pa.concat_tables([valid, *(part.valid for part in parts)]),
-        pa.concat_tables([rejected, *(part.rejected for part in parts)]),
+        pa.concat_tables([rejected, early, *(part.rejected for part in parts)]),
     )
+
+
+def _stamped_ahead(records: pa.Table, contract: EventContract, now: datetime) -> pa.ChunkedArray:
+    latest = now + timedelta(microseconds=time_bounds(contract)[2])
+    stamps = records["timestamp"].cast(UTC_MICROS)
+    return pc.fill_null(pc.greater(stamps, pa.scalar(latest, UTC_MICROS)), fill_value=False)
+
+
+def _rejected_ahead(records: pa.Table) -> pa.Table:
+    reason, detail = STAMP_AHEAD
+    columns = [records[name] for name in ("key", "value", "topic", "partition", "offset", "timestamp")]
+    told = [pa.repeat(text, records.num_rows) for text in (reason, detail)]
+    arrays = [each.cast(field.type) for each, field in zip([*columns, *told], _REJECTED, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=_REJECTED)
 
 
 def _block_rows(contract: EventContract) -> int:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agent import SPECS
+from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
 from streaming.broker import EmbeddedBroker, bootstrap_for, ensure_topic
 from streaming.driver import drive
@@ -109,6 +110,11 @@ def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoRe
     Raises:
         FlagstreamError: whatever stopped it.
     """
+    if ":" in settings.kafka:
+        raise ConfigurationError(
+            "the demo brings its own broker and would mix its payments into yours: unset it, or use `run`",
+            where="FLAGSTREAM_KAFKA",
+        )
     begun = time.time()
     settings = dataclasses.replace(settings, home=settings.home / "demo")
     _empty(settings)
@@ -190,7 +196,8 @@ def _show(alerts: pl.DataFrame, result: DemoResult, settings: Settings, *, as_js
         f"  flagstream alerts --home {home}           every alert as a consumer sees it\n"
         f"  flagstream status --home {home}           counts, quarantine, lag, seconds per step\n"
         f"  flagstream reconcile --home {home}        transactions, Delta and Kafka compared\n"
-        f"  flagstream run --spec card-fraud --home {home}   and, beside it, flagstream simulate",
+        f"  flagstream run --spec card-fraud --home {home}\n"
+        f"  flagstream simulate --home {home}         more payments for it, from another terminal",
         highlight=False,
     )
 

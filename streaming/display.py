@@ -208,8 +208,13 @@ def print_alerts(bootstrap: str, topic: str, *, follow: bool, as_json: bool) -> 
 def alert_line(alert: dict[str, Any]) -> str:
     """Return one alert as a line of text."""
     reasons = "; ".join(reason["text"] for reason in alert["reasons"][:2])
-    return (
+    return _printable(
         f"{alert['event_time']}  {alert['severity']:<8} {alert['score']:.4f}  {alert['classification']} "
         f"({alert['classification_source']})  {alert['transaction_id']}  "
         f"{alert['amount']:.2f} {alert['currency']}  {reasons}"
     )
+
+
+def _printable(text: str) -> str:
+    """Ids and currencies come from outside: nothing in them may steer a terminal or begin a new line."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

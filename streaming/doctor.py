@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 
 from agent.local_llm import weights_file
 from schemas.errors import MachineError, RetryableError
+from schemas.spec import Llm
 from streaming.downloads import LOCK_FILE, check_jars, jar_paths, locked_jars
 from streaming.settings import Settings, find_java
 
@@ -136,6 +137,8 @@ def check_llm(settings: Settings) -> Finding:
     """Whether the endpoint given answers, or else the local model's weights are installed."""
     if settings.llm_base_url is not None:
         return _check_endpoint(settings.llm_base_url)
+    if settings.api_key(Llm().api_key_env) is not None:
+        return Finding("LLM", True, f"a key in {Llm().api_key_env}: the provider's endpoint is asked")
     try:
         return Finding("LLM", True, f"local model {weights_file().name}")
     except MachineError as fault:

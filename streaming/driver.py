@@ -10,7 +10,7 @@ from datetime import timedelta
 from schemas.contract import load_contract
 from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
-from streaming.broker import ensure_topic, topic_retention_ms
+from streaming.broker import ensure_topic, require_topic, topic_retention_ms
 from streaming.compose import Hooks, model_client, open_agent
 from streaming.display import Progress, progress_display
 from streaming.downloads import jar_paths
@@ -49,7 +49,10 @@ def drive(
         FlagstreamError: whatever stopped the agent.
     """
     topic = spec.data_sources.transactions.topic
-    ensure_topic(bootstrap, topic)
+    if ":" in settings.kafka:
+        require_topic(bootstrap, topic)
+    else:
+        ensure_topic(bootstrap, topic)
     ensure_topic(bootstrap, spec.alerts.topic, partitions=1)
     say_horizon(spec, bootstrap)
     display = progress_display(as_json=as_json)

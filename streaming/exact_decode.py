@@ -22,6 +22,7 @@ RejectionReason = Literal[
     "bad_time",
     "absurd_time",
     "time_ahead_of_broker",
+    "broker_time_ahead",
     "oversized_record",
 ]
 
@@ -29,6 +30,10 @@ MICRO = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ABSURD: tuple[RejectionReason, str] = ("absurd_time", "outside the contract's bounds")
 AHEAD: tuple[RejectionReason, str] = ("time_ahead_of_broker", "later than the broker's clock allows")
+STAMP_AHEAD: tuple[RejectionReason, str] = (
+    "broker_time_ahead",
+    "stamped later than this machine's clock allows",
+)
 _INT64 = 2**63
 
 
@@ -65,8 +70,7 @@ class ExactDecoder:
                 row[column.name] = self._contract.currency.constant
             else:
                 row[column.name] = self._value(column, _lookup(event, column.source))
-        amount = _lookup(event, self._contract.amount.field)
-        if any(each is not amount for each in odd):
+        if odd:
             raise RejectedError("malformed_json", "NaN or Infinity")
         self._check_time(row["event_time"], stamp)
         return row

@@ -74,6 +74,7 @@ def simulate_to_topic(
     seconds: float,
     seed: int,
     compress: float = 1.0,
+    labels: Path | None = None,
     on_progress: Report | None = None,
     stop: threading.Event | None = None,
     settings: SimulatorSettings | None = None,
@@ -87,6 +88,7 @@ def simulate_to_topic(
         seconds: for how long.
         seed: seed of the stream.
         compress: how much faster event time runs than the clock, 1 or more; it reaches the clock at the end.
+        labels: Parquet file that receives transaction_id, is_fraud and fraud_type.
         on_progress: called with the records sent so far.
         stop: ends the stream early when set.
         settings: what is simulated; by default, as many customers as the stream can show habits of.
@@ -110,7 +112,15 @@ def simulate_to_topic(
             truth.append(_labels_of(block, queued))
             if queued < len(block.sends):
                 break
-    return _simulated(truth, None, sender.sent)
+    done = _simulated(truth, labels, sender.sent)
+    if labels is not None:
+        _write_labels(done.truth, labels)
+    return done
+
+
+def _write_labels(truth: pa.Table, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(truth, path)
 
 
 def event_time_bounds(began: datetime, block_seconds: float, blocks: int, compress: float) -> list[datetime]:

@@ -152,7 +152,7 @@ class Pipeline:
         with watch.step(Step.TAKE):
             records = take()
         with watch.step(Step.DECODE):
-            decoded = decode(records, self._engine.contract)
+            decoded = decode(records, self._engine.contract, opened_at)
         with watch.step(Step.STORE):
             batch = BatchInHand(
                 stamp=stamp,

@@ -25,6 +25,7 @@ from schemas.errors import DataLossError, FencedError, RetryableError
 from streaming.topic import connection
 
 SEQUENCE_HEADER = "outbox_seq"
+AGENT_HEADER = "agent"
 
 Result = TypeVar("Result")
 _CHUNK = 10_000
@@ -151,7 +152,10 @@ class Publisher:
         _retrying(lambda: producer.commit_transaction(-1))
 
     def _produce(self, producer: Producer, record: OutboxRecord) -> None:
-        headers: list[tuple[str, str | bytes | None]] = [(SEQUENCE_HEADER, str(record.outbox_seq).encode())]
+        headers: list[tuple[str, str | bytes | None]] = [
+            (AGENT_HEADER, self._settings.agent.encode()),
+            (SEQUENCE_HEADER, str(record.outbox_seq).encode()),
+        ]
         while True:
             try:
                 producer.produce(self._settings.topic, record.value, record.key, headers=headers)
@@ -237,7 +241,7 @@ class Publisher:
                     continue
                 fault = message.error()
                 if fault is None:
-                    highest = max(highest, sequence_of(message))
+                    highest = max(highest, sequence_of(message, self._settings.agent))
                 elif fault.code() == KafkaError._PARTITION_EOF:
                     return highest
         finally:
@@ -245,11 +249,11 @@ class Publisher:
         raise RetryableError(f"reading {self._settings.topic}[{partition}] for the marker timed out")
 
 
-def sequence_of(message: Message) -> int:
-    """Return the outbox_seq header of an alert message, -1 when it has none."""
+def sequence_of(message: Message, agent: str) -> int:
+    """Return the outbox_seq header of one of this agent's alerts, -1 for any other message."""
     headers = dict(message.headers() or ())
     value = headers.get(SEQUENCE_HEADER)
-    return -1 if value is None else int(value)
+    return -1 if value is None or headers.get(AGENT_HEADER) != agent.encode() else int(value)
 
 
 def _raise_if_fenced(error: KafkaError) -> None:

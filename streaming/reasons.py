@@ -13,14 +13,6 @@ _SMALLEST_SHOWN = 0.005
 _TIMES_SIGN = "\N{MULTIPLICATION SIGN}"
 
 
-class Reason(NamedTuple):
-    """One share of a score: `name` is detector.entity, `contribution` its part of the log-odds."""
-
-    name: str
-    contribution: float
-    sentence: str
-
-
 class Payment(NamedTuple):
     """What a sentence needs of the transaction itself; `longest` is the longest horizon in seconds."""
 

@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 
 from schemas.spec import AgentSpec
 from streaming.lake import open_for_reading
+from streaming.publish import AGENT_HEADER
 from streaming.topic import committed_messages
 
 AlertKey = tuple[str, int]
@@ -33,7 +34,7 @@ class Reconciliation:
         sequence_faults: gaps or repetitions in `sequence`.
         repeated_transactions: transaction ids stored twice within the duplicate horizon.
         alerts_in_delta: rows in `alerts`.
-        alerts_on_kafka: committed messages on the alerts topic.
+        alerts_on_kafka: committed messages on the alerts topic, but for those of other agents.
         missing_on_kafka: alerts in Delta that no consumer can see.
         doubled_on_kafka: messages beyond the first for one alert and revision.
         unknown_on_kafka: messages without an alert in Delta.
@@ -92,7 +93,7 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
     sums = {name: int(batches[name].sum()) if batches.height else 0 for name in batches.columns}
     balanced = batches["read"] == batches["stored"] + batches["quarantined"] + batches["duplicates"]
     stored = Counter(_alert_keys(lake / tables.alerts))
-    sent = Counter(_sent_keys(bootstrap, spec.alerts.topic))
+    sent = Counter(_sent_keys(bootstrap, spec))
     return Reconciliation(
         read=sums["read"],
         transactions=transactions.height,
@@ -126,8 +127,11 @@ def _alert_keys(path: Path) -> Iterable[AlertKey]:
     return _frame(path, ["alert_id", "revision"]).iter_rows()
 
 
-def _sent_keys(bootstrap: str, topic: str) -> Iterable[AlertKey]:
-    for message in committed_messages(bootstrap, topic):
+def _sent_keys(bootstrap: str, spec: AgentSpec) -> Iterable[AlertKey]:
+    """Keys of this agent's alerts: several agents may share a topic."""
+    for message in committed_messages(bootstrap, spec.alerts.topic):
+        if dict(message.headers() or ()).get(AGENT_HEADER) not in (None, spec.name.encode()):
+            continue
         alert = json.loads(message.value() or b"{}")
         yield str(alert.get("alert_id")), int(alert.get("revision", 0))
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from schemas.alert import Reason
 from schemas.errors import ConfigurationError, DataLossError, nearest
 from schemas.spec import AgentSpec
 from streaming import checkpoints
@@ -25,7 +26,7 @@ from streaming.compilation import Flags, Floats, Ints, read_only
 from streaming.detectors import DETECTORS, Evidence, Lookout, evidence, look, surprises
 from streaming.profile_kernels import log_amounts
 from streaming.profiles import Advance, EntityProfile, Profiles
-from streaming.reasons import Payment, Reason, sentence
+from streaming.reasons import Payment, sentence
 
 _ALGORITHM = 1
 _HALF_LIFE_ROWS = 65_536

@@ -70,7 +70,7 @@ def _options(jars: Sequence[Path], work_dir: Path, driver_memory: str) -> dict[s
         "spark.driver.memory": driver_memory,
         "spark.driver.maxResultSize": "0",
         "spark.driver.extraJavaOptions": (
-            f"-Dderby.system.home={scratch} -Duser.timezone=UTC -Dlog4j2.configurationFile={logging}"
+            f'"-Dderby.system.home={scratch}" -Duser.timezone=UTC "-Dlog4j2.configurationFile={logging}"'
         ),
         "spark.local.dir": str(scratch / "local"),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from schemas.errors import ConfigurationError, MachineError, nearest
+from schemas.spec import checked_base_url
 
 _PREFIX = "FLAGSTREAM_"
 _VARIABLES = {
@@ -56,7 +57,7 @@ class Settings:
             home=home.resolve(),
             cache=Path(environ.get("FLAGSTREAM_CACHE") or _default_cache()).resolve(),
             kafka=_kafka(environ.get("FLAGSTREAM_KAFKA") or "embedded"),
-            llm_base_url=environ.get("FLAGSTREAM_LLM_BASE_URL") or None,
+            llm_base_url=_endpoint(environ.get("FLAGSTREAM_LLM_BASE_URL")),
             ivy_settings=Path(mirror) if mirror else None,
             _environ=dict(environ),
         )
@@ -110,6 +111,13 @@ def find_java(environ: Mapping[str, str] = os.environ) -> str:
 
 def _default_cache() -> Path:
     return Path(__file__).resolve().parent.parent / ".cache"
+
+
+def _endpoint(value: str | None) -> str | None:
+    try:
+        return checked_base_url(value) if value else None
+    except ValueError as fault:
+        raise ConfigurationError(str(fault), where="FLAGSTREAM_LLM_BASE_URL") from None
 
 
 def _kafka(value: str) -> str:

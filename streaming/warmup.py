@@ -27,7 +27,7 @@ def compile_kernels(spec: AgentSpec, contract: EventContract) -> None:
             "timestamp": pa.array([datetime(2026, 1, 1, tzinfo=UTC)] * count, UTC_MICROS),
         }
     )
-    decoded = decode(records, contract)
+    decoded = decode(records, contract, datetime(2026, 1, 1, tzinfo=UTC))
     duplicates = Deduplicator(contract.duplicates.horizon)
     duplicates.claim(decoded.valid)
     duplicates.commit()

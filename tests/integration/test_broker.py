@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
-from streaming.broker import EmbeddedBroker, ensure_topic, topic_retention_ms
+import pytest
+
+from schemas.errors import ConfigurationError
+from streaming.broker import EmbeddedBroker, ensure_topic, require_topic, topic_retention_ms
 from streaming.settings import Settings
 
 
@@ -26,3 +30,33 @@ def test_a_topic_that_exists_is_left_as_it_is(bootstrap: str, topic: Callable[[s
     ensure_topic(bootstrap, name, 1, {"retention.ms": "60000"})
     ensure_topic(bootstrap, name, 3, {"retention.ms": "90000"})
     assert topic_retention_ms(bootstrap, name) == 60000
+
+
+def test_the_last_command_that_uses_a_broker_stops_it(settings: Settings) -> None:
+    broker = EmbeddedBroker.of(settings)
+    with ExitStack() as later, broker.in_use() as first:
+        assert later.enter_context(EmbeddedBroker.of(settings).in_use()) == first
+        with ExitStack() as earlier:
+            earlier.enter_context(EmbeddedBroker.of(settings).in_use())
+        assert broker.status() == first
+    assert broker.status() is None
+
+
+def test_a_broker_started_to_stay_outlives_its_users(settings: Settings) -> None:
+    broker = EmbeddedBroker.of(settings)
+    try:
+        with broker.in_use() as address:
+            assert broker.start() == address
+        assert broker.status() == address
+    finally:
+        assert broker.stop()
+
+
+def test_a_topic_missing_from_a_foreign_broker_is_named_with_the_nearest(
+    bootstrap: str, topic: Callable[[str], str]
+) -> None:
+    name = topic("payments")
+    ensure_topic(bootstrap, name, 1)
+    with pytest.raises(ConfigurationError, match="did you mean") as fault:
+        require_topic(bootstrap, f"{name}x")
+    assert name in str(fault.value)

@@ -12,7 +12,14 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.errors import DataLossError, FencedError
 from streaming.broker import ensure_topic
-from streaming.publish import SEQUENCE_HEADER, OutboxRecord, Publisher, PublisherSettings, sequence_of
+from streaming.publish import (
+    AGENT_HEADER,
+    SEQUENCE_HEADER,
+    OutboxRecord,
+    Publisher,
+    PublisherSettings,
+    sequence_of,
+)
 from streaming.topic import committed_messages, connection
 
 CALL_SECONDS = 30.0
@@ -50,7 +57,7 @@ def outbox(first: int, count: int) -> list[OutboxRecord]:
 
 
 def seen(lane: PublisherSettings) -> list[int]:
-    return [sequence_of(message) for message in committed_messages(lane.bootstrap, lane.topic)]
+    return [sequence_of(message, lane.agent) for message in committed_messages(lane.bootstrap, lane.topic)]
 
 
 def marker_of(lane: PublisherSettings) -> int:
@@ -68,7 +75,10 @@ def predecessor(lane: PublisherSettings, records: Sequence[OutboxRecord]) -> Pro
     producer.init_transactions(CALL_SECONDS)
     producer.begin_transaction()
     for record in records:
-        header: list[tuple[str, str | bytes | None]] = [(SEQUENCE_HEADER, str(record.outbox_seq).encode())]
+        header: list[tuple[str, str | bytes | None]] = [
+            (AGENT_HEADER, lane.agent.encode()),
+            (SEQUENCE_HEADER, str(record.outbox_seq).encode()),
+        ]
         producer.produce(lane.topic, record.value, record.key, headers=header)
     assert producer.flush(CALL_SECONDS) == 0
     return producer

@@ -89,7 +89,7 @@ def row(number: int, amount: float = 900.0) -> FlaggedRow:
 def a_triage(client: LlmClient, llm: Llm, ledger: MemoryLedger) -> Triage:
     return Triage(
         llm,
-        load_prompt(PromptReference()),
+        load_prompt(PromptReference(), "amount: amount, number"),
         client,
         ledger=ledger,
         budget=TokenBudget(1_000_000),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -21,6 +22,7 @@ from streaming.decode import Decoded, decode
 from streaming.exact_decode import ExactDecoder, RejectedError, RejectionReason
 
 STAMP = 1_790_000_000_000_000
+NOW = datetime.fromtimestamp(STAMP / 1e6, UTC)
 PLACE = ["topic", "partition", "offset", "kafka_timestamp"]
 
 
@@ -99,7 +101,7 @@ def records(values: Sequence[bytes | None], stamps: Sequence[int | None] | None 
 
 def one(value: bytes | None, under: EventContract = FLAT) -> dict[str, Any]:
     """Return the row a value becomes, or its reason."""
-    decoded = decode(records([value]), under)
+    decoded = decode(records([value]), under, NOW)
     row: dict[str, Any] = (decoded.valid.to_pylist() + decoded.rejected.to_pylist())[0]
     return row
 
@@ -258,14 +260,14 @@ def test_any_bytes_become_what_the_exact_decoder_says_however_they_are_cut(
 ) -> None:
     under, taken = batch
     count = taken.num_rows
-    whole = decode(taken, under)
+    whole = decode(taken, under, NOW)
     check_against_exact(taken, whole, under)
     places = [0, *sorted(min(cut, count) for cut in cuts), count]
     pieces = [taken.slice(first, last - first) for first, last in pairwise(places)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "_BLOCK_ROWS", rows)
-        blocks = decode(pa.concat_tables(pieces), under)
-    parts = [decode(piece, under) for piece in pieces]
+        blocks = decode(pa.concat_tables(pieces), under, NOW)
+    parts = [decode(piece, under, NOW) for piece in pieces]
     for name in ("valid", "rejected"):
         expected = getattr(whole, name)
         assert bits_of(getattr(blocks, name)) == bits_of(expected)
@@ -280,7 +282,7 @@ def bits_of(table: pa.Table) -> list[list[Any]]:
 
 
 def test_a_valid_event_becomes_typed_columns_and_coordinates() -> None:
-    decoded = decode(records([event()]), FLAT)
+    decoded = decode(records([event()]), FLAT, NOW)
     assert decoded.valid.schema == FLAT.arrow_schema()
     row = decoded.valid.to_pylist()[0]
     assert row["event_time"].isoformat() == "2026-07-01T12:30:00.250000+00:00"
@@ -357,13 +359,14 @@ def test_a_rejected_record_keeps_its_bytes_and_says_why(expected: str, value: by
 
 
 def test_every_reason_code_has_an_example() -> None:
-    assert {name for name, _ in REASONS} == set(get_args(RejectionReason))
+    by_stamp = {"broker_time_ahead"}
+    assert {name for name, _ in REASONS} | by_stamp == set(get_args(RejectionReason))
 
 
 def test_details_quote_nothing_of_the_record() -> None:
     secret = "s3cret"
     values = [event(**{name: [secret]}) for name in VALID] + [event(at=secret), b'{"' + secret.encode()]
-    details = decode(records(values), FLAT).rejected["detail"].to_pylist()
+    details = decode(records(values), FLAT, NOW).rejected["detail"].to_pylist()
     assert len(details) == len(values)
     assert not [detail for detail in details if secret in detail]
 
@@ -406,7 +409,17 @@ def test_times_at_the_bounds_are_kept() -> None:
     assert [reason(event(at=time), edges) for time in times] == ["absurd_time", None, None, "absurd_time"]
     late = 1_782_909_000_000_000
     ahead = records([event(at="2026-07-01T12:35:00Z"), event(at="2026-07-01T12:35:00.000001Z")], [late, late])
-    assert decode(ahead, FLAT).rejected["reason"].to_pylist() == ["time_ahead_of_broker"]
+    assert decode(ahead, FLAT, NOW).rejected["reason"].to_pylist() == ["time_ahead_of_broker"]
+
+
+def test_a_stamp_ahead_of_the_machine_s_clock_is_rejected_whatever_it_carries() -> None:
+    ahead = int(FLAT.event_time.max_ahead / timedelta(microseconds=1))
+    edge = STAMP + ahead
+    taken = records([event(), None, event(), event()], [edge, edge + 1, edge + 1, STAMP])
+    decoded = decode(taken, FLAT, NOW)
+    assert decoded.valid["offset"].to_pylist() == [0, 3]
+    assert decoded.rejected["reason"].to_pylist() == ["broker_time_ahead"] * 2
+    assert decoded.rejected["value"].to_pylist() == taken["value"].to_pylist()[1:3]
 
 
 def test_untrusted_text_is_cut_by_characters_not_bytes() -> None:
@@ -441,7 +454,7 @@ def test_numbers_are_the_doubles_python_reads() -> None:
     texts = ["0.1", "123456789012.345", "0.000000000000001", "999999999999999", "9007199254740993", "1e3"]
     texts += ["123456789012345678", "12345678901234567890", "0.30000000000000004", "2.2250738585072014e-308"]
     values = [event().replace(b"12.34", text.encode()) for text in texts]
-    assert bits(decode(records(values), FLAT).valid["amount"]) == [float(text).hex() for text in texts]
+    assert bits(decode(records(values), FLAT, NOW).valid["amount"]) == [float(text).hex() for text in texts]
 
 
 def test_negative_zero_keeps_its_sign_and_never_shows_in_an_id() -> None:
@@ -450,7 +463,7 @@ def test_negative_zero_keeps_its_sign_and_never_shows_in_an_id() -> None:
 
 
 def test_no_records_give_two_empty_tables_of_the_usual_shape() -> None:
-    nothing, something = decode(records([]), FLAT), decode(records([event(), None]), FLAT)
+    nothing, something = decode(records([]), FLAT, NOW), decode(records([event(), None]), FLAT, NOW)
     assert (nothing.valid.num_rows, nothing.rejected.num_rows) == (0, 0)
     assert (nothing.valid.schema, nothing.rejected.schema) == (
         something.valid.schema,
@@ -464,7 +477,7 @@ def test_a_large_batch_with_a_few_bad_rows_keeps_the_order_of_its_records() -> N
     taken = records(values)
     for column_type in (pa.binary(), pa.large_binary()):
         place = taken.schema.get_field_index("value")
-        decoded = decode(taken.set_column(place, "value", taken["value"].cast(column_type)), FLAT)
+        decoded = decode(taken.set_column(place, "value", taken["value"].cast(column_type)), FLAT, NOW)
         assert decoded.rejected["offset"].to_pylist() == [7, 500, 33_000]
         assert decoded.valid["offset"].to_pylist() == [
             row for row in range(40_000) if row not in (7, 500, 33_000)

@@ -103,12 +103,21 @@ def test_only_allowed_fields_leave() -> None:
     assert closed == {"alerts": 1, "label": "unusual_spend", "severity": "high", "examples": [{}]}
 
 
-@pytest.mark.parametrize("name", [name for name in SENDABLE if name != "rules"])
+@pytest.mark.parametrize("name", [name for name in SENDABLE if name not in ("rules", "explanations")])
 def test_each_field_leaves_by_its_own_leave_alone(name: str) -> None:
     (group,) = group_rows([row()])
     facts = facts_of(group, Policy(policyName="one", allowedFields=(name,)))
     optional = {*facts, *facts["examples"][0]} - {"alerts", "label", "severity", "examples"}
     assert optional == {name}
+
+
+@pytest.mark.parametrize("missing", ["amount", "currency", "explanations"])
+def test_explanations_leave_only_where_the_amounts_they_name_may(missing: str) -> None:
+    (group,) = group_rows([row()])
+    allowed = {"amount", "currency", "explanations"}
+    assert "explanations" in facts_of(group, Policy(policyName="all", allowedFields=tuple(sorted(allowed))))
+    fewer = Policy(policyName="fewer", allowedFields=tuple(sorted(allowed - {missing})))
+    assert "explanations" not in facts_of(group, fewer)
 
 
 def test_text_cannot_leave_its_delimiters() -> None:

@@ -135,7 +135,7 @@ def test_unusual_payment_stands_out_with_its_reasons() -> None:
     assert [reason.contribution for reason in reasons] == sorted(
         (part for part in batch.contributions[0].tolist() if part), reverse=True
     )
-    texts = {reason.name: reason.sentence for reason in reasons}
+    texts = {reason.name: reason.text for reason in reasons}
     assert texts["amount.terminal"].startswith("5000.00 EUR is ")
     assert "usual for a new customer" in texts["amount.customer"]
     assert texts["novelty.customer"].startswith("first payment of this customer; 1 in ")
@@ -155,7 +155,7 @@ def test_burst_of_payments_stands_out() -> None:
     batch = scoring.score(burst)
     largest = batch.reasons(39)[0]
     assert largest.name == "rate.customer"
-    assert "payments of this customer in the last 1 hour" in largest.sentence
+    assert "payments of this customer in the last 1 hour" in largest.text
     assert batch.score[39] > 0.99
 
 

@@ -83,3 +83,30 @@ def test_names_stand_for_shipped_files_and_paths_for_themselves(tmp_path: Path) 
     assert resolve_named("other/spec.yaml", tmp_path, "spec") == Path("other/spec.yaml")
     with pytest.raises(ConfigurationError, match="did you mean 'cards'"):
         resolve_named("crads", tmp_path, "spec")
+
+
+@pytest.mark.parametrize(
+    "llm",
+    [
+        {"api_key_env": "sk-secret"},
+        {"base_url": "https://user:sk-secret@host/v1"},
+        {"base_url": "sk-secret"},
+    ],
+)
+def test_what_may_be_a_secret_is_refused_unquoted(llm: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError) as fault:
+        parsed(llm=llm)
+    assert fault.value.key == f"llm.{next(iter(llm))}"
+    assert "secret" not in str(fault.value)
+
+
+def test_a_contract_s_path_starts_at_the_spec_s_folder(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    source = {"contract": "contracts/own.yaml", "topic": "transactions"}
+    path.write_text(yaml.safe_dump({**SMALLEST, "data_sources": {"transactions": source}}), encoding="utf-8")
+    assert load_spec(path).data_sources.transactions.contract == str(tmp_path / "contracts" / "own.yaml")
+
+
+def test_a_folder_is_no_spec(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_spec(tmp_path)

@@ -73,7 +73,7 @@ def a_triage(
     )
     return Triage(
         llm,
-        load_prompt(PromptReference()),
+        load_prompt(PromptReference(), "amount: amount, number"),
         client,
         ledger=ledger or MemoryLedger(),
         budget=budget or TokenBudget(10**9, lambda: NOW),
