@@ -27,6 +27,7 @@ _FROM_DETECTORS: tuple[tuple[frozenset[str], Classification], ...] = (
     (frozenset({"rate"}), "velocity_abuse"),
     (frozenset({"novelty"}), "new_entity_risk"),
     (frozenset({"amount"}), "unusual_spend"),
+    (frozenset({"recurrence"}), "account_takeover"),
 )
 
 

@@ -76,9 +76,13 @@ class Profiles(Document):
 
 
 class Detector(Document):
-    """One detector's switch and weight; contributions scale with the weight."""
+    """One detector's switch and weight; contributions scale with the weight.
+
+    `entities` empty means every kind of entities that has a profile.
+    """
 
     enabled: bool = True
+    entities: tuple[str, ...] = ()
     weight: float = Field(default=1.0, gt=0, le=10)
 
 
@@ -88,6 +92,7 @@ class Detectors(Document):
     amount: Detector = Detector()
     rate: Detector = Detector()
     novelty: Detector = Detector()
+    recurrence: Detector = Detector()
 
 
 class Rule(Document):

@@ -21,11 +21,12 @@ import pyarrow as pa
 from streaming.calibration import Histogram
 from streaming.compilation import Bytes, Floats, Ints
 from streaming.entity_index import Ids
-from streaming.profile_kernels import State
+from streaming.profile_kernels import MOMENTS, State
 from streaming.profiles import ProfileSnapshot
+from streaming.tails import DEPTHS, Counts
 
 KEPT = 3
-_FORMAT = 1
+_FORMAT = 2
 _DIGITS = 20
 _MANIFEST = "manifest.json"
 _CALIBRATION = "calibration.arrow"
@@ -41,6 +42,7 @@ class ScorerSnapshot:
     definition_hash: str
     profiles: dict[str, ProfileSnapshot]
     histogram: Histogram
+    tails: dict[str, Counts]
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,16 @@ def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
         name = f"entities-{position}.arrow"
         _write_arrow(folder / name, _profile_batches(profiles))
         files[name] = {"kind": kind, **_fingerprint(folder / name)}
-    _write_arrow(folder / _CALIBRATION, [_calibration_batch(snapshot)])
-    files[_CALIBRATION] = _fingerprint(folder / _CALIBRATION)
+    histograms = {_CALIBRATION: snapshot.histogram, **{_tail_file(k): v for k, v in snapshot.tails.items()}}
+    for name, histogram in histograms.items():
+        _write_arrow(folder / name, [_histogram_batch(histogram)])
+        files[name] = _fingerprint(folder / name)
     manifest = {
         "format": _FORMAT,
         "next_sequence": snapshot.next_sequence,
         "definition_hash": snapshot.definition_hash,
         "population": {kind: _population(part) for kind, part in snapshot.profiles.items()},
+        "tails": list(snapshot.tails),
         "files": files,
     }
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -151,8 +156,10 @@ def _profile_batches(profiles: ProfileSnapshot) -> list[pa.RecordBatch]:
     state = profiles.state
     columns = {
         "id": ids,
-        "moments": _fixed(state.moments.reshape(rows, state.moments.shape[1] * 3)),
+        "moments": _fixed(state.moments.reshape(rows, state.moments.shape[1] * MOMENTS)),
         "clocks": _fixed(state.clocks),
+        "strikes": pa.array(state.strikes),
+        "struck": pa.array(state.struck),
     }
     return [pa.RecordBatch.from_pydict(columns)]
 
@@ -161,8 +168,12 @@ def _fixed(matrix: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
 
 
-def _calibration_batch(snapshot: ScorerSnapshot) -> pa.RecordBatch:
-    counts, pending = snapshot.histogram
+def _tail_file(name: str) -> str:
+    return f"tail-{name}.arrow"
+
+
+def _histogram_batch(histogram: tuple[Floats, Floats]) -> pa.RecordBatch:
+    counts, pending = (part.reshape(-1) for part in histogram)
     return pa.RecordBatch.from_pydict({"counts": pa.array(counts), "pending": pa.array(pending)})
 
 
@@ -214,9 +225,17 @@ def _read(path: Path, definition_hash: str) -> ScorerSnapshot:
         for name, noted in manifest["files"].items()
         if "kind" in noted
     }
-    calibration = _read_arrow(path / _CALIBRATION)
-    histogram = Histogram(calibration["counts"].to_numpy(), calibration["pending"].to_numpy())
-    return ScorerSnapshot(manifest["next_sequence"], definition_hash, profiles, histogram)
+    histogram = Histogram(*_read_histogram(path / _CALIBRATION))
+    tails = {
+        name: Counts(*(part.reshape(DEPTHS, -1) for part in _read_histogram(path / _tail_file(name))))
+        for name in manifest["tails"]
+    }
+    return ScorerSnapshot(manifest["next_sequence"], definition_hash, profiles, histogram, tails)
+
+
+def _read_histogram(path: Path) -> tuple[Floats, Floats]:
+    batch = _read_arrow(path)
+    return batch["counts"].to_numpy(), batch["pending"].to_numpy()
 
 
 def _read_arrow(path: Path) -> pa.RecordBatch:
@@ -229,8 +248,10 @@ def _read_profiles(path: Path, population: dict[str, list[str]]) -> ProfileSnaps
     batch = _read_arrow(path)
     moments = _matrix(batch["moments"])
     state = State(
-        moments.reshape(len(moments), moments.shape[1] // 3, 3),
+        moments.reshape(len(moments), moments.shape[1] // MOMENTS, MOMENTS),
         _matrix(batch["clocks"]),
+        batch["strikes"].to_numpy(),
+        batch["struck"].to_numpy(),
         _floats(population["current"]),
         _floats(population["pending"]),
     )

@@ -4,10 +4,9 @@ Each surprise is -ln of a tail probability or an upper bound on one, so surprise
 are on one scale. Above 16 nats they grow with the logarithm only, so that one feature cannot drown all
 others; the order is kept.
 
-Amount: upper tail of the log-amount under a normal-inverse-gamma posterior of the entity, whose prior is
-    the population, its strength being the ratio of the variance within entities to that between them
-    (Gelman et al., Bayesian Data Analysis, 3rd ed., sections 3.3 and 5.4). The predictive Student t is
-    turned into a normal deviate after Wallace (1959), Annals of Mathematical Statistics 30, 1124-1130.
+Amount: see streaming.tails; here is only what is usual. An entity's usual amount is its mean, shrunk towards
+    the population's geometric mean with the strength of the ratio of the variance of log-amounts within
+    entities to that between them (Gelman et al., Bayesian Data Analysis, 3rd ed., section 5.4).
 Rate: Chernoff bound of the count over a shorter horizon against the rate over the longest one. For a
     Poisson count it is n ln(n/lambda) - n + lambda (Boucheron, Lugosi, Massart, Concentration
     Inequalities, section 2.2); with a gamma posterior of the rate it becomes the negative binomial's
@@ -27,15 +26,13 @@ from streaming.compilation import Floats, Ints, compiled
 from streaming.profile_kernels import Features
 from streaming.profiles import Population
 
-AMOUNT, RATE, NOVELTY = "amount", "rate", "novelty"
-DETECTORS: tuple[str, ...] = (AMOUNT, RATE, NOVELTY)
+AMOUNT, RATE, NOVELTY, RECURRENCE = "amount", "rate", "novelty", "recurrence"
+DETECTORS: tuple[str, ...] = (AMOUNT, RATE, NOVELTY, RECURRENCE)
 
 _LINEAR_NATS = 16.0
-_FREEDOM = 8.0
 _PRIOR_EVENTS = 2.0
 _LEAST_EXPOSURE = 60.0
 _LEAST_COUNT = 1e-9
-_FAR = 30.0
 
 
 class Lookout(NamedTuple):
@@ -46,8 +43,7 @@ class Lookout(NamedTuple):
     log_amounts: Floats
     horizons: Floats
     counts: Floats
-    sums: Floats
-    squares: Floats
+    amounts: Floats
     exposures: Floats
     weights: Floats
     means: Floats
@@ -64,14 +60,6 @@ class Norm(NamedTuple):
     mean: float
     variance: float
     within: float
-
-
-class Past(NamedTuple):
-    """An entity's log-amounts over the longest horizon: decayed count, sum and sum of squares."""
-
-    events: float
-    total: float
-    squares: float
 
 
 class Window(NamedTuple):
@@ -98,42 +86,44 @@ def _tempered(nats: float) -> float:
 
 
 @compiled
-def _normal_surprise(deviate: float) -> float:
-    # -ln of the upper tail; erfc underflows from 38 on, its asymptotic series is exact to 1e-12 from 30 on.
-    if deviate < _FAR:
-        return -math.log(0.5 * math.erfc(deviate * math.sqrt(0.5)))
-    inverse = 1.0 / (deviate * deviate)
-    series = 1.0 - inverse * (1.0 - 3.0 * inverse * (1.0 - 5.0 * inverse))
-    return 0.5 * deviate * deviate + math.log(deviate * math.sqrt(2.0 * math.pi)) - math.log(series)
-
-
-@compiled
-def _student_deviate(value: float, freedom: float) -> float:
-    scale = (8.0 * freedom + 1.0) / (8.0 * freedom + 3.0)
-    return math.copysign(scale * math.sqrt(freedom * math.log1p(value * value / freedom)), value)
-
-
-@compiled
-def _usual(norm: Norm, past: Past) -> tuple[float, float]:
-    # Posterior mean of the log-amount and the weight behind it.
+def _usual(norm: Norm, events: float, paid: float) -> float:
     prior = norm.within / max(norm.variance - norm.within, 0.01 * norm.variance)
-    if past.events < _LEAST_COUNT:
-        return norm.mean, prior
-    return (prior * norm.mean + past.total) / (prior + past.events), prior + past.events
+    return (prior * math.exp(norm.mean) + paid) / (prior + events)
 
 
 @compiled
-def _amount(log_amount: float, norm: Norm, past: Past) -> float:
-    if norm.weight <= 0.0 or log_amount <= 0.0:
-        return 0.0
-    usual, strength = _usual(norm, past)
-    spread, freedom = _FREEDOM * norm.within, _FREEDOM
-    if past.events >= _LEAST_COUNT:
-        spread += max(past.squares - past.total * past.total / past.events, 0.0)
-        freedom += past.events
-    variance = spread / freedom + norm.within / strength
-    deviation = (log_amount - usual) / math.sqrt(variance)
-    return _tempered(_normal_surprise(_student_deviate(deviation, freedom)))
+def _log_ratios(seen: Lookout, ratios: Floats) -> None:
+    first_sequence, block_rows, logs, _, counts, amounts, exposures = seen[:7]
+    weights, means, variances, within, _, _ = seen[7:]
+    for row in range(len(ratios)):
+        block = (first_sequence + row) // block_rows - first_sequence // block_rows
+        ratios[row] = np.nan
+        if weights[block] > 0.0 and not math.isnan(logs[row]) and not math.isnan(exposures[row]):
+            norm = Norm(weights[block], means[block], variances[block], within[block])
+            ratios[row] = logs[row] - math.log(_usual(norm, counts[row, -1], amounts[row, -1]))
+
+
+@compiled
+def _population_log_ratios(seen: Lookout, ratios: Floats) -> None:
+    first_block = seen.first_sequence // seen.block_rows
+    for row in range(len(ratios)):
+        block = (seen.first_sequence + row) // seen.block_rows - first_block
+        known = seen.weights[block] > 0.0
+        ratios[row] = seen.log_amounts[row] - seen.means[block] if known else np.nan
+
+
+def population_log_ratios(seen: Lookout) -> Floats:
+    """Return ln(amount / geometric mean of all amounts), float64[n]; NaN where there is none."""
+    ratios = np.empty(len(seen.log_amounts))
+    _population_log_ratios(seen, ratios)
+    return ratios
+
+
+def log_ratios(seen: Lookout) -> Floats:
+    """Return ln(amount / usual amount), float64[n]; NaN without an entity, an amount or a population."""
+    ratios = np.empty(len(seen.log_amounts))
+    _log_ratios(seen, ratios)
+    return ratios
 
 
 @compiled
@@ -182,27 +172,21 @@ def _busiest(row: int, rate: float, exposure: float, counts: Floats, horizons: F
 
 
 @compiled
-def _surprises(seen: Lookout, which: Ints) -> Floats:
+def _surprises(seen: Lookout) -> Floats:
     # Arrays stay out of the functions called per row: handing them over costs more than the arithmetic.
-    first_sequence, block_rows, logs, horizons, counts, sums, squares, exposures = seen[:8]
-    weights, means, variances, within, rates, first_seen = seen[8:]
-    found = np.zeros((len(sums), len(which)), dtype=np.float64)
+    first_sequence, block_rows, _, horizons, counts, _, exposures = seen[:7]
+    weights, _, _, _, rates, first_seen = seen[7:]
+    found = np.zeros((len(exposures), 2), dtype=np.float64)
     penalty = math.log(len(horizons) - 1.0)
-    for row in range(len(sums)):
+    for row in range(len(exposures)):
         exposure = exposures[row]
         if math.isnan(exposure):
             continue
         block = (first_sequence + row) // block_rows - first_sequence // block_rows
-        for place in range(len(which)):
-            if which[place] == 0:
-                norm = Norm(weights[block], means[block], variances[block], within[block])
-                found[row, place] = _amount(logs[row], norm, Past(counts[row, -1], sums[row], squares[row]))
-            elif which[place] == 1:
-                if exposure >= 0.0 and rates[block] > 0.0:
-                    burst = _busiest(row, rates[block], exposure, counts, horizons)
-                    found[row, place] = _tempered(burst.nats - penalty)
-            else:
-                found[row, place] = _novelty(exposure, weights[block], first_seen[block])
+        if exposure >= 0.0 and rates[block] > 0.0:
+            burst = _busiest(row, rates[block], exposure, counts, horizons)
+            found[row, 0] = _tempered(burst.nats - penalty)
+        found[row, 1] = _novelty(exposure, weights[block], first_seen[block])
     return found
 
 
@@ -214,9 +198,8 @@ def _evidence(seen: Lookout, rows: Ints) -> Floats:
         row = rows[place]
         block = (seen.first_sequence + row) // seen.block_rows - first_block
         norm = Norm(seen.weights[block], seen.means[block], seen.variances[block], seen.within[block])
-        past = Past(seen.counts[row, -1], seen.sums[row], seen.squares[row])
-        found[place, 0] = math.expm1(_usual(norm, past)[0])
-        found[place, 1] = past.events
+        found[place, 0] = _usual(norm, seen.counts[row, -1], seen.amounts[row, -1])
+        found[place, 1] = seen.counts[row, -1]
         found[place, 5] = 1.0 / seen.first_seen[block]
         if seen.rates[block] > 0.0 and seen.exposures[row] >= 0.0:
             burst = _busiest(row, seen.rates[block], seen.exposures[row], seen.counts, seen.horizons)
@@ -229,7 +212,7 @@ class Evidence(NamedTuple):
     """The numbers behind one row's surprises.
 
     Attributes:
-        usual: amount usual for the entity, or for the population while the entity has no history.
+        usual: amount usual for the entity; while it has no history, for the population.
         events: decayed number of the entity's transactions over the longest horizon.
         horizon: seconds; the horizon with the most surprising count.
         recent, expected: transactions over that horizon after the first one, and what was expected.
@@ -257,8 +240,7 @@ def look(features: Features, population: Population, log_amounts: Floats, place:
         log_amounts=log_amounts,
         horizons=population.horizons,
         counts=features.counts,
-        sums=features.sums,
-        squares=features.squares,
+        amounts=features.amounts,
         exposures=features.exposures,
         weights=population.weights,
         means=population.means,
@@ -269,6 +251,6 @@ def look(features: Features, population: Population, log_amounts: Floats, place:
     )
 
 
-def surprises(seen: Lookout, detectors: tuple[str, ...]) -> Floats:
-    """Return nats ≥ 0, float64[rows, detectors], 0 for rows that name no entity and in a cold start."""
-    return _surprises(seen, np.array([DETECTORS.index(name) for name in detectors], np.int64))
+def surprises(seen: Lookout) -> Floats:
+    """Return the nats ≥ 0 of rate and novelty, float64[n, 2]; 0 without an entity and in a cold start."""
+    return _surprises(seen)

@@ -10,7 +10,12 @@ from streaming.compilation import Codes, Flags, Floats, Ints, compiled
 
 _MICROSECONDS = 1e-6
 _LEAST_WEIGHT = 1e-3
-_COUNT, _SUM, _SQUARES = 0, 1, 2
+_SETTLED_WEIGHT = 4.0
+_MOST_TIMES_USUAL = 3.0
+_MOST_AMOUNT = 1e300
+_COUNT, _AMOUNT, _SUM, _SQUARES = 0, 1, 2, 3
+MOMENTS = 4
+ENTITY_PARTS = ("moments", "clocks", "strikes", "struck")
 _LAST, _FIRST, _TOTAL = 0, 1, 2
 _ROWS, _ROW_SUM, _ROW_SQUARES, _GAPS, _GAP_SECONDS, _FRESH, _RESIDUALS, _RESIDUAL_SQUARES = range(8)
 POPULATION_WIDTH = 8
@@ -36,23 +41,28 @@ class State(NamedTuple):
     """Mutable arrays of one kind.
 
     Attributes:
-        moments: float64[m, horizons, 3], decayed count, sum and sum of squares of log-amounts.
+        moments: float64[m, horizons, 4], decayed count, sum of amounts, of log-amounts and of their squares.
         clocks: int64[m, 3], last and first event time in microseconds, number of transactions.
+        strikes: float64[m], decayed nats of the entity's striking transactions; see recall().
+        struck: int64[m], event time in microseconds as of which `strikes` holds.
         population: float64[8], statistics of the kind as of the last block boundary.
         pending: float64[8], what the rows since then will add to them.
     """
 
     moments: Floats
     clocks: Ints
+    strikes: Floats
+    struck: Ints
     population: Floats
     pending: Floats
 
 
 class Rows(NamedTuple):
-    """One batch: int32[n] entity numbers (-1 for none), int64[n] microseconds, float64[n] log-amounts."""
+    """One batch: int32[n] entity codes (-1 for none), int64[n] times (us), float64[n] amounts and logs."""
 
     codes: Codes
     times: Ints
+    amounts: Floats
     log_amounts: Floats
 
 
@@ -60,7 +70,7 @@ class Features(NamedTuple):
     """What the detectors see of each row: its entity's profile just before the row.
 
     Attributes:
-        counts: float64[n, horizons], decayed count per horizon.
+        counts, amounts: float64[n, horizons], decayed count and sum of amounts per horizon.
         sums, squares: float64[n], decayed moments of the log-amount over the longest horizon.
         exposures: float64[n], seconds since the entity was first seen; -1 at its first transaction, NaN
             where the row names no entity of this kind.
@@ -69,6 +79,7 @@ class Features(NamedTuple):
     """
 
     counts: Floats
+    amounts: Floats
     sums: Floats
     squares: Floats
     exposures: Floats
@@ -78,36 +89,42 @@ class Features(NamedTuple):
 
 @compiled
 def log_amounts(amounts: Floats) -> Floats:
-    """Return ln(1 + amount), float64[n]; negative and NaN amounts count as 0.
+    """Return the natural logarithms, float64[n]; NaN for amounts that are not above 0.
 
-    The same scale serves all amounts from 0 on. It is scalar code because vectorized logarithms may
-    differ in the last bit between the body and the tail of an array.
+    It is scalar code because vectorized logarithms may differ in the last bit between the body and the tail
+    of an array.
     """
-    logs = np.zeros(len(amounts), dtype=np.float64)
+    logs = np.full(len(amounts), np.nan)
     for row in range(len(amounts)):
         if amounts[row] > 0.0:
-            logs[row] = np.log1p(amounts[row])
+            logs[row] = np.log(amounts[row])
     return logs
 
 
 @compiled
-def gather(state: State, slots: Ints, horizons: int) -> tuple[Floats, Ints]:
-    """Return copies of the moments and clocks at `slots`, blank where a slot is -1."""
-    moments = np.zeros((len(slots), horizons, 3), dtype=np.float64)
+def gather(state: State, slots: Ints, horizons: int) -> State:
+    """Return a state of copies of the entities at `slots`, blank where a slot is -1."""
+    moments = np.zeros((len(slots), horizons, MOMENTS), dtype=np.float64)
     clocks = np.zeros((len(slots), 3), dtype=np.int64)
+    strikes = np.zeros(len(slots), dtype=np.float64)
+    struck = np.zeros(len(slots), dtype=np.int64)
     for code in range(len(slots)):
         if slots[code] >= 0:
             moments[code] = state.moments[slots[code]]
             clocks[code] = state.clocks[slots[code]]
-    return moments, clocks
+            strikes[code] = state.strikes[slots[code]]
+            struck[code] = state.struck[slots[code]]
+    return State(moments, clocks, strikes, struck, state.population.copy(), state.pending.copy())
 
 
 @compiled
 def scatter(touched: State, slots: Ints, state: State) -> None:
-    """Write touched moments and clocks back to their slots."""
+    """Write touched entities back to their slots."""
     for code in range(len(slots)):
         state.moments[slots[code]] = touched.moments[code]
         state.clocks[slots[code]] = touched.clocks[code]
+        state.strikes[slots[code]] = touched.strikes[code]
+        state.struck[slots[code]] = touched.struck[code]
 
 
 @compiled
@@ -124,17 +141,29 @@ def _squared_residual(log_amount: float, count: float, total: float) -> float:
 
 
 @compiled
-def fold(blocks: Blocks, rows: Rows, state: State, features: Features, horizons: Floats) -> None:
+def _mean_log(population: Floats) -> float:
+    return float(population[_ROW_SUM] / max(population[_ROWS], 1.0))
+
+
+@compiled
+def fold(  # noqa: PLR0912, PLR0915 -- one flat loop, see below
+    blocks: Blocks, rows: Rows, state: State, features: Features, horizons: Floats
+) -> None:
     """Fill in `features` row by row, moving `state` past each row; horizons are in seconds.
+
+    What an entity with a settled history learns of one transaction is capped at three times its usual amount
+    (winsorized, as in Huber, Robust Statistics, 1981, section 1.7), so that a burst of frauds does not become
+    its habit. An amount of 0 says nothing of the usual one: its logarithm counts as the usual logarithm.
 
     One flat loop over plain arrays: split into functions that are handed arrays it takes six times as
     long, for reference counting (150 ms against 25 ms for 500,000 rows).
     """
-    codes, times, logs = rows
-    moments, clocks, population, pending = state
-    counts, sums, squares, exposures, late, populations = features
+    codes, times, raw_amounts, raw_logs = rows
+    moments, clocks, _, _, population, pending = state
+    counts, amounts, sums, squares, exposures, late, populations = features
     longest = len(horizons) - 1
     first_block = blocks.first_sequence // blocks.rows
+    most_log = np.log(_MOST_TIMES_USUAL)
     populations[0] = population
     for row in range(len(codes)):
         sequence = blocks.first_sequence + row
@@ -143,15 +172,12 @@ def fold(blocks: Blocks, rows: Rows, state: State, features: Features, horizons:
                 population[place] = population[place] * blocks.decay + pending[place]
                 populations[sequence // blocks.rows - first_block, place] = population[place]
                 pending[place] = 0.0
-        code, time, log_amount = codes[row], times[row], logs[row]
+        code, time = codes[row], times[row]
         late[row] = False
         if code < 0:
-            counts[row, :] = 0.0
+            counts[row, :], amounts[row, :] = 0.0, 0.0
             sums[row], squares[row], exposures[row] = 0.0, 0.0, np.nan
             continue
-        pending[_ROWS] += 1.0
-        pending[_ROW_SUM] += log_amount
-        pending[_ROW_SQUARES] += log_amount * log_amount
         elapsed = 0.0
         if clocks[code, _TOTAL] == 0:
             pending[_FRESH] += 1.0
@@ -167,18 +193,63 @@ def fold(blocks: Blocks, rows: Rows, state: State, features: Features, horizons:
             exposures[row] = _seconds_between(clocks[code, _FIRST], clocks[code, _LAST])
             clocks[code, _FIRST] = min(clocks[code, _FIRST], time)
         clocks[code, _TOTAL] += 1
+        fading = np.exp(-abs(elapsed) / horizons[longest])
+        kept = 1.0 if late[row] else fading
+        history = moments[code, longest, _COUNT] * kept
+        log_amount, amount = raw_logs[row], min(raw_amounts[row], _MOST_AMOUNT)
+        if np.isnan(log_amount):
+            amount = 0.0
+            known = history > _LEAST_WEIGHT
+            log_amount = moments[code, longest, _SUM] * kept / history if known else _mean_log(population)
+        pending[_ROWS] += 1.0
+        pending[_ROW_SUM] += log_amount
+        pending[_ROW_SQUARES] += log_amount * log_amount
+        if history > _LEAST_WEIGHT:
+            residual = _squared_residual(log_amount, history, moments[code, longest, _SUM] * kept)
+            pending[_RESIDUALS] += 1.0
+            pending[_RESIDUAL_SQUARES] += residual
+        if history > _SETTLED_WEIGHT:
+            usual = moments[code, longest, _AMOUNT] * kept / history
+            if amount > _MOST_TIMES_USUAL * usual > 0.0:
+                amount = _MOST_TIMES_USUAL * usual
+                log_amount = min(log_amount, moments[code, longest, _SUM] * kept / history + most_log)
         for horizon in range(longest + 1):
             fading = np.exp(-abs(elapsed) / horizons[horizon])
             kept, weight = (1.0, fading) if late[row] else (fading, 1.0)
             count = moments[code, horizon, _COUNT] * kept
+            paid = moments[code, horizon, _AMOUNT] * kept
             total = moments[code, horizon, _SUM] * kept
             square = moments[code, horizon, _SQUARES] * kept
-            counts[row, horizon] = count
+            counts[row, horizon], amounts[row, horizon] = count, paid
             if horizon == longest:
                 sums[row], squares[row] = total, square
-                if count > _LEAST_WEIGHT:
-                    pending[_RESIDUALS] += 1.0
-                    pending[_RESIDUAL_SQUARES] += _squared_residual(log_amount, count, total)
             moments[code, horizon, _COUNT] = count + weight
+            moments[code, horizon, _AMOUNT] = paid + weight * amount
             moments[code, horizon, _SUM] = total + weight * log_amount
             moments[code, horizon, _SQUARES] = square + weight * log_amount * log_amount
+
+
+@compiled
+def recall(rows: Rows, nats: Floats, state: State, memory: Floats, most: Floats) -> None:
+    """Fill `memory`, float64[n], with what each entity's earlier striking transactions add up to, in nats.
+
+    A transaction strikes by what its surprise, `nats`, exceeds `least`, at most `cap`; that fades with
+    exp(-age / horizon). `most` holds (least, cap, horizon in seconds).
+    """
+    codes, times = rows.codes, rows.times
+    strikes, struck = state.strikes, state.struck
+    least, cap, horizon = most[0], most[1], most[2]
+    for row in range(len(codes)):
+        code = codes[row]
+        if code < 0:
+            memory[row] = 0.0
+            continue
+        elapsed = _seconds_between(struck[code], times[row])
+        if strikes[code] == 0.0 or elapsed >= 0.0:
+            if strikes[code] > 0.0:
+                strikes[code] *= np.exp(-elapsed / horizon)
+            struck[code] = times[row]
+            elapsed = 0.0
+        memory[row] = strikes[code]
+        if nats[row] > least:
+            strikes[code] += min(nats[row] - least, cap) * np.exp(elapsed / horizon)

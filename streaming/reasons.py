@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
-from streaming.detectors import AMOUNT, NOVELTY, RATE, Evidence
+from streaming.detectors import AMOUNT, NOVELTY, RATE, RECURRENCE, Evidence
 
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 _SMALLEST_SHOWN = 0.005
@@ -30,8 +31,20 @@ def duration_text(seconds: float) -> str:
     return f"{seconds:g} seconds"
 
 
-def sentence(detector: str, entity: str, payment: Payment, seen: Evidence) -> str:
-    """Say in one sentence what the detector saw."""
+def sentence(detector: str, entity: str, payment: Payment, seen: Evidence | None, nats: float) -> str:
+    """Say in one sentence what the detector saw.
+
+    Args:
+        seen: the numbers of the entity; None where the whole population is meant.
+        nats: the evidence of this reason.
+    """
+    if seen is None:
+        return f"{_money(payment.amount, payment)} is among the largest of all payments"
+    if detector == RECURRENCE:
+        return (
+            f"other payments of this {entity} in the past days were strikingly unusual too, "
+            f"which makes this one {math.exp(nats):.1f} times likelier to be"
+        )
     return _SENTENCES[detector](entity, payment, seen)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,17 +23,45 @@ from schemas.spec import AgentSpec
 from streaming import checkpoints
 from streaming.calibration import Calibration, Histogram
 from streaming.checkpoints import ScorerSnapshot, Skipped
+from streaming.combination import independent, remembered, strongest
 from streaming.compilation import Flags, Floats, Ints, read_only
-from streaming.detectors import DETECTORS, Evidence, Lookout, evidence, look, surprises
+from streaming.detectors import (
+    AMOUNT,
+    DETECTORS,
+    NOVELTY,
+    RATE,
+    RECURRENCE,
+    Evidence,
+    Lookout,
+    evidence,
+    log_ratios,
+    look,
+    population_log_ratios,
+    surprises,
+)
 from streaming.profile_kernels import log_amounts
 from streaming.profiles import Advance, EntityProfile, Profiles
 from streaming.reasons import Payment, sentence
+from streaming.tails import Counts, TailFrequencies
 
-_ALGORITHM = 1
+_ALGORITHM = 2
+POPULATION = "population"
+_STRIKING = np.array([6.0, 8.0, 7 * 86_400.0])
 _HALF_LIFE_ROWS = 65_536
 _ROWS_WORTH_THREADS = 4096
 
-_Look = tuple[Advance, Lookout, Floats]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _View:
+    """One kind of entities in one batch: nats of its amounts, and of rate and novelty side by side."""
+
+    advance: Advance
+    seen: Lookout
+    amounts: Floats
+    others: Floats
+    counts: Counts
 
 
 @dataclass(frozen=True)
@@ -43,8 +72,8 @@ class ScoredBatch:
         first_sequence: `sequence` of the first row.
         score: float64[n] in (0, 1); 0.99 means about 1 in 100 transactions score that high.
         log_odds: float64[n], ln(score / (1 - score)) = base + sum of contributions, within 1e-9.
-        base: float64[n], log-odds of a transaction that does not surprise at all.
-        contributions: float64[n, reasons], each ≥ 0.
+        base: float64[n], log-odds of a transaction without any evidence.
+        contributions: float64[n, reasons].
         reason_names: `detector.entity` per column of contributions.
         late: bool[n], one of the row's entities has already had a later transaction.
     """
@@ -57,8 +86,9 @@ class ScoredBatch:
     reason_names: tuple[str, ...]
     late: Flags
     _payment_columns: pa.Table
-    _lookouts: tuple[Lookout, ...]
-    _advances: tuple[Advance, ...]
+    _views: tuple[_View, ...]
+    _evidence: Floats
+    _tails: dict[str, Counts]
     _histogram: Histogram
 
     def __len__(self) -> int:
@@ -75,26 +105,28 @@ class ScoredBatch:
         Args:
             rows: int64[m], positions within the batch.
         """
-        numbers = [evidence(seen, rows) for seen in self._lookouts]
+        entities = [name.partition(".")[2] for name in self.reason_names]
+        kinds = list(dict.fromkeys(name for name in entities if name != POPULATION))
+        numbers = dict(zip(kinds, (evidence(view.seen, rows) for view in self._views), strict=False))
         payments, parts = self._payments(rows), self.contributions[rows].tolist()
-        return [
-            self._reasons(payments[place], parts[place], [kind[place] for kind in numbers])
-            for place in range(len(rows))
-        ]
+        nats = self._evidence[rows].tolist()
+        seen = [{kind: each[place] for kind, each in numbers.items()} for place in range(len(rows))]
+        return list(map(self._reasons, payments, parts, nats, seen))
 
-    def _reasons(self, payment: Payment, parts: list[float], seen: list[Evidence]) -> list[Reason]:
-        per_kind = len(parts) // len(seen) if seen else 1
+    def _reasons(
+        self, payment: Payment, parts: list[float], nats: list[float], seen: dict[str, Evidence]
+    ) -> list[Reason]:
         found = []
         for column in sorted(range(len(parts)), key=parts.__getitem__, reverse=True):
-            if parts[column] > 0.0:
+            if parts[column] != 0.0:
                 name = self.reason_names[column]
                 detector, entity = name.split(".", 1)
-                text = sentence(detector, entity, payment, seen[column // per_kind])
+                text = sentence(detector, entity, payment, seen.get(entity), nats[column])
                 found.append(Reason(name, parts[column], text))
         return found
 
     def _payments(self, rows: Ints) -> list[Payment]:
-        longest = float(self._lookouts[0].horizons[-1]) if self._lookouts else 0.0
+        longest = float(self._views[0].seen.horizons[-1]) if self._views else 0.0
         chosen = self._payment_columns.take(pa.array(rows))
         amounts, currencies = (column.to_pylist() for column in chosen.columns)
         return [
@@ -121,13 +153,14 @@ class Scorer:
         self._entities = _chosen_entities(spec, entities)
         self._weights = {name: getattr(spec.detectors, name) for name in DETECTORS}
         self._detectors = tuple(name for name in DETECTORS if self._weights[name].enabled)
-        self._factors = np.array([self._weights[name].weight for name in self._detectors])
         self._block_rows = spec.profiles.block_rows
         horizons = tuple(horizon.total_seconds() for horizon in spec.profiles.horizons)
         decay = 0.5 ** (self._block_rows / _HALF_LIFE_ROWS)
         self._profiles = {name: Profiles(horizons, self._block_rows, decay) for name in self._entities}
-        scale = float(self._factors.mean()) if self._detectors else 1.0
-        self._calibration = Calibration(len(self.reason_names), scale, self._block_rows, decay)
+        self._tails = {
+            name: TailFrequencies(self._block_rows, decay) for name in (*self._entities, POPULATION)
+        }
+        self._calibration = Calibration(len(self.reason_names), self._block_rows, decay)
         self._next_sequence = 0
         self.definition_hash = _hash_definition(spec, self._entities)
         self._threads = ThreadPoolExecutor(max(len(self._entities), 1), thread_name_prefix="profiles")
@@ -140,7 +173,18 @@ class Scorer:
     @property
     def reason_names(self) -> tuple[str, ...]:
         """`detector.entity` per column of contributions."""
-        return tuple(f"{detector}.{entity}" for entity in self._entities for detector in self._detectors)
+        names = [
+            f"{detector}.{entity}"
+            for entity in self._entities
+            for detector in self._detectors
+            if self._looks_at(detector, entity)
+        ]
+        population = [f"{AMOUNT}.{POPULATION}"] if self._entities and AMOUNT in self._detectors else []
+        return (*names, *population)
+
+    def _looks_at(self, detector: str, entity: str) -> bool:
+        chosen = self._weights[detector]
+        return chosen.enabled and (not chosen.entities or entity in chosen.entities)
 
     def score(self, transactions: pa.Table) -> ScoredBatch:
         """Score rows that follow the last committed ones, leaving all state as it is.
@@ -164,8 +208,10 @@ class Scorer:
             raise DataLossError(
                 f"scored from sequence {scored.first_sequence}, but {self._next_sequence} is next"
             )
-        for profiles, advance in zip(self._profiles.values(), scored._advances, strict=True):
-            profiles.commit(advance)
+        for profiles, view in zip(self._profiles.values(), scored._views, strict=True):
+            profiles.commit(view.advance)
+        for name, counts in scored._tails.items():
+            self._tails[name].counts = counts
         self._calibration.histogram = scored._histogram
         self._next_sequence += len(scored)
 
@@ -183,7 +229,8 @@ class Scorer:
         parts = self._threads.map(Profiles.snapshot, self._profiles.values())
         profiles = dict(zip(self._entities, parts, strict=True))
         histogram = Histogram(*(part.copy() for part in self._calibration.histogram))
-        return ScorerSnapshot(self._next_sequence, self.definition_hash, profiles, histogram)
+        tails = {name: Counts(*(part.copy() for part in each.counts)) for name, each in self._tails.items()}
+        return ScorerSnapshot(self._next_sequence, self.definition_hash, profiles, histogram, tails)
 
     def restore(self, snapshot: ScorerSnapshot) -> None:
         """Continue from a snapshot.
@@ -195,6 +242,8 @@ class Scorer:
             raise DataLossError("the snapshot was made under another profile definition")
         list(self._threads.map(Profiles.restore, self._profiles.values(), snapshot.profiles.values()))
         self._calibration.histogram = Histogram(*(np.array(part) for part in snapshot.histogram))
+        for name, counts in snapshot.tails.items():
+            self._tails[name].counts = Counts(*(np.array(part) for part in counts))
         self._next_sequence = snapshot.next_sequence
 
     def save(self, folder: Path) -> Path:
@@ -222,25 +271,25 @@ class Scorer:
 
     def _score(self, transactions: pa.Table, *, explain: bool) -> ScoredBatch:
         self._check_sequence(transactions["sequence"])
-        rows = transactions.num_rows
-        logs = log_amounts(read_only(_numbers(transactions["amount"], pa.float64())))
+        amounts = read_only(_numbers(transactions["amount"], pa.float64()))
         times = read_only(_numbers(_microseconds(transactions["event_time"]), pa.int64()))
-        looks = self._look(transactions, times, logs)
-        weighed = self._weigh([found for _, _, found in looks], rows)
-        calibrated = self._calibration.calibrate(weighed, self._next_sequence, explain=explain)
+        views = self._look(transactions, times, amounts)
+        evidence_found, tails = self._weigh(views, len(times))
+        calibrated = self._calibration.calibrate(evidence_found, self._next_sequence, explain=explain)
         return ScoredBatch(
             first_sequence=self._next_sequence,
             score=calibrated.scores,
             log_odds=calibrated.log_odds,
-            base=np.full(rows, calibrated.base),
+            base=calibrated.base,
             contributions=calibrated.contributions,
             reason_names=self.reason_names,
-            late=_any([advance.features.late for advance, _, _ in looks], rows),
+            late=_any([view.advance.features.late for view in views], len(times)),
             _payment_columns=transactions.select(["amount", "currency"])
             if explain
             else transactions.select([]),
-            _lookouts=tuple(seen for _, seen, _ in looks),
-            _advances=tuple(advance for advance, _, _ in looks),
+            _views=tuple(views),
+            _evidence=evidence_found,
+            _tails=tails,
             _histogram=calibrated.histogram,
         )
 
@@ -252,23 +301,61 @@ class Scorer:
             row = int(gap[0])
             raise DataLossError(f"expected sequence {expected + row}, got {sequence[row]}")
 
-    def _look(self, transactions: pa.Table, times: Ints, logs: Floats) -> list[_Look]:
-        def look_at(entity: str) -> _Look:
-            advance = self._profiles[entity].advance(transactions[entity], times, logs, self._next_sequence)
-            place = (self._next_sequence, self._block_rows)
-            seen = look(advance.features, advance.population, logs, place)
-            return advance, seen, surprises(seen, self._detectors)
+    def _look(self, transactions: pa.Table, times: Ints, amounts: Floats) -> list[_View]:
+        logs = log_amounts(amounts)
 
-        if len(times) < _ROWS_WORTH_THREADS:
-            return [look_at(entity) for entity in self._entities]
-        return list(self._threads.map(look_at, self._entities))
+        def look_at(entity: str) -> _View:
+            profiles = self._profiles[entity]
+            advance = profiles.advance(transactions[entity], times, amounts, logs, self._next_sequence)
+            seen = look(advance.features, advance.population, logs, (self._next_sequence, self._block_rows))
+            tails = self._tails[entity]
+            nats, counts = tails.surprises(log_ratios(seen), seen.counts[:, -1], self._next_sequence)
+            return _View(advance, seen, nats, surprises(seen), counts)
 
-    def _weigh(self, found: list[Floats], rows: int) -> Floats:
-        width = len(self._detectors)
-        weighed = np.empty((rows, width * len(found)))
-        for place, nats in enumerate(found):
-            np.multiply(nats, self._factors, out=weighed[:, place * width : (place + 1) * width])
-        return weighed
+        return self._each(look_at, len(times))
+
+    def _each(self, work: Callable[[str], Result], rows: int) -> list[Result]:
+        if rows < _ROWS_WORTH_THREADS:
+            return [work(entity) for entity in self._entities]
+        return list(self._threads.map(work, self._entities))
+
+    def _weigh(self, views: list[_View], rows: int) -> tuple[Floats, dict[str, Counts]]:
+        """Return the evidence of each reason, float64[n, reasons], and the tails it leads to."""
+        found = np.zeros((rows, len(self.reason_names)))
+        tails = {name: view.counts for name, view in zip(self._entities, views, strict=True)}
+        if views:
+            nats, tails[POPULATION] = self._tails[POPULATION].surprises(
+                population_log_ratios(views[0].seen), np.full(rows, np.inf), self._next_sequence
+            )
+            if AMOUNT in self._detectors:
+                self._weigh_amounts(views, nats, found)
+        by_entity = dict(zip(self._entities, views, strict=True))
+        self._each(lambda entity: self._weigh_kind(entity, by_entity[entity], found), rows)
+        return self._weighted(found), tails
+
+    def _weigh_amounts(self, views: list[_View], population: Floats, found: Floats) -> None:
+        compared = [place for place, entity in enumerate(self._entities) if self._looks_at(AMOUNT, entity)]
+        nats = np.column_stack([*(views[place].amounts for place in compared), population])
+        names = (*(self._entities[place] for place in compared), POPULATION)
+        strongest(nats, self._columns(AMOUNT, names), found)
+
+    def _weigh_kind(self, entity: str, view: _View, found: Floats) -> None:
+        for place, detector in enumerate((RATE, NOVELTY)):
+            if self._looks_at(detector, entity):
+                independent(view.others[:, place : place + 1], self._columns(detector, (entity,)), found)
+        if self._looks_at(RECURRENCE, entity):
+            memory = view.advance.recall(view.amounts, _STRIKING)
+            remembered(view.amounts, memory, int(self._columns(RECURRENCE, (entity,))[0]), found)
+
+    def _columns(self, detector: str, entities: Iterable[str]) -> Ints:
+        names = self.reason_names
+        return np.array([names.index(f"{detector}.{entity}") for entity in entities], np.int64)
+
+    def _weighted(self, found: Floats) -> Floats:
+        weights = [self._weights[name.partition(".")[0]].weight for name in self.reason_names]
+        if any(weight != 1.0 for weight in weights):
+            found *= np.array(weights)
+        return found
 
 
 def _chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, ...]:
@@ -277,7 +364,15 @@ def _chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, .
             raise ConfigurationError(
                 f"no entity {name!r} in the contract; {nearest(name, entities)}", key="profiles.entities"
             )
-    return spec.profiles.entities or entities
+    chosen = spec.profiles.entities or entities
+    for detector in DETECTORS:
+        for name in getattr(spec.detectors, detector).entities:
+            if name not in chosen:
+                raise ConfigurationError(
+                    f"no entity {name!r} has a profile; {nearest(name, chosen)}",
+                    key=f"detectors.{detector}.entities",
+                )
+    return chosen
 
 
 def _hash_definition(spec: AgentSpec, entities: tuple[str, ...]) -> str:

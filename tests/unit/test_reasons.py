@@ -25,31 +25,38 @@ def test_durations_use_the_largest_unit_that_divides_them(seconds: float, text: 
 
 
 def test_amount_sentence_compares_with_the_entitys_usual() -> None:
-    assert sentence("amount", "customer", PAYMENT, SEEN) == (
+    assert sentence("amount", "customer", PAYMENT, SEEN, 5.0) == (
         "412.00 EUR is 9.1\N{MULTIPLICATION SIGN} this customer's usual 45.20 EUR (37 payments in 30 days)"
     )
 
 
 def test_amount_sentence_of_a_new_entity_compares_with_others() -> None:
-    assert sentence("amount", "card", PAYMENT, SEEN._replace(events=0.0)) == (
+    assert sentence("amount", "card", PAYMENT, SEEN._replace(events=0.0), 5.0) == (
         "412.00 EUR is 9.1\N{MULTIPLICATION SIGN} the 45.20 EUR usual for a new card"
     )
 
 
 def test_amount_sentence_without_currency_or_usual_amount_still_reads() -> None:
     payment, seen = Payment(412.0, "", MONTH), SEEN._replace(usual=0.0, events=1.2)
-    assert sentence("amount", "card", payment, seen) == (
+    assert sentence("amount", "card", payment, seen, 5.0) == (
         "412.00 is far above this card's usual 0.00 (1 payment in 30 days)"
     )
 
 
 def test_rate_sentence_gives_count_and_expectation() -> None:
-    assert sentence("rate", "terminal", PAYMENT, SEEN) == (
+    assert sentence("rate", "terminal", PAYMENT, SEEN, 5.0) == (
         "6 payments of this terminal in the last 1 hour before this one where 0.31 would be usual"
     )
 
 
 def test_novelty_sentence_gives_the_share() -> None:
-    assert sentence("novelty", "customer", PAYMENT, SEEN) == (
+    assert sentence("novelty", "customer", PAYMENT, SEEN, 5.0) == (
         "first payment of this customer; 1 in 250 payments comes from a new one"
     )
+
+
+def test_a_sentence_on_the_population_and_on_recurrence() -> None:
+    assert sentence("amount", "population", PAYMENT, None, 5.0) == (
+        "412.00 EUR is among the largest of all payments"
+    )
+    assert "makes this one 54.6 times likelier" in sentence("recurrence", "card", PAYMENT, SEEN, 4.0)

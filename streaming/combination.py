@@ -1,0 +1,58 @@
+"""From surprises to evidence: what each detector adds to the log-odds, so that the parts add up.
+
+A surprise of s nats counts as ln(1 + pi e^s), pi = e^-3: the log of a likelihood ratio under which a payment
+is unlike the others with probability pi (a mixture, in the sense of Good, Probability and the Weighing of
+Evidence, 1950, chapter 6). Everyday surprises then hardly count, however many detectors there are, and rare
+ones count in full. Of several views of one amount the most surprising one counts. An entity whose recent
+payments were striking makes a striking one likelier: memory doubles the evidence at most, up to 4 nats.
+"""
+
+from __future__ import annotations
+
+import math
+
+from streaming.compilation import Floats, Ints, compiled
+
+_TOLL = 3.0
+_MOST_MEMORY = 4.0
+_FAR = 40.0
+
+
+@compiled
+def _evidence(nats: float) -> float:
+    noticed = math.log1p(math.exp(nats - _TOLL)) if nats < _FAR else nats - _TOLL
+    return noticed - math.log1p(math.exp(-_TOLL))
+
+
+@compiled
+def strongest(views: Floats, columns: Ints, evidence: Floats) -> None:
+    """Put the most surprising view of each row into its column.
+
+    Args:
+        views: nats, float64[n, v].
+        columns: int64[v], where each view's evidence stands.
+        evidence: float64[n, columns], 0 where this does not write.
+    """
+    for row in range(len(views)):
+        best, highest = -1, 0.0
+        for view in range(views.shape[1]):
+            if views[row, view] > highest:
+                best, highest = view, views[row, view]
+        if best >= 0:
+            evidence[row, columns[best]] = _evidence(highest)
+
+
+@compiled
+def independent(surprises: Floats, columns: Ints, evidence: Floats) -> None:
+    """Put the evidence of each surprise, float64[n, d], into its column."""
+    for row in range(len(surprises)):
+        for place in range(surprises.shape[1]):
+            if surprises[row, place] > 0.0:
+                evidence[row, columns[place]] = _evidence(surprises[row, place])
+
+
+@compiled
+def remembered(nats: Floats, memory: Floats, column: int, evidence: Floats) -> None:
+    """Put what an entity's memory adds, at most the row's own surprise, into `column`."""
+    for row in range(len(nats)):
+        evidence[row, column] = min(nats[row], memory[row], _MOST_MEMORY)
