@@ -28,6 +28,7 @@ _FROM_DETECTORS: tuple[tuple[frozenset[str], Classification], ...] = (
     (frozenset({"novelty"}), "new_entity_risk"),
     (frozenset({"amount"}), "unusual_spend"),
     (frozenset({"recurrence"}), "account_takeover"),
+    (frozenset({"risk"}), "needs_review"),
 )
 
 

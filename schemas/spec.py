@@ -86,6 +86,15 @@ class Detector(Document):
     weight: float = Field(default=1.0, gt=0, le=10)
 
 
+class RiskDetector(Detector):
+    """Risk of an entity by the verdicts on its earlier transactions.
+
+    `memory` is how long a verdict speaks for its entity, counted back from the newest transaction with one.
+    """
+
+    memory: Duration = timedelta(days=2)
+
+
 class Detectors(Document):
     """The detectors that can be switched and weighed."""
 
@@ -93,6 +102,7 @@ class Detectors(Document):
     rate: Detector = Detector()
     novelty: Detector = Detector()
     recurrence: Detector = Detector()
+    risk: RiskDetector = RiskDetector()
 
 
 class Rule(Document):

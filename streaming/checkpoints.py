@@ -21,7 +21,7 @@ import pyarrow as pa
 from streaming.calibration import Histogram
 from streaming.compilation import Bytes, Floats, Ints
 from streaming.entity_index import Ids
-from streaming.profile_kernels import MOMENTS, State
+from streaming.profile_kernels import ENTITY_PARTS, MOMENTS, State
 from streaming.profiles import ProfileSnapshot
 from streaming.tails import DEPTHS, Counts
 
@@ -32,6 +32,7 @@ _MANIFEST = "manifest.json"
 _CALIBRATION = "calibration.arrow"
 _TEMPORARY = ".unfinished-"
 _CHUNK = 1 << 24
+_PER_ENTITY = ENTITY_PARTS[2:]
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,12 @@ def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
 
 def _population(profiles: ProfileSnapshot) -> dict[str, list[str]]:
     state = profiles.state
-    return {"current": _hex(state.population), "pending": _hex(state.pending)}
+    return {
+        "current": _hex(state.population),
+        "pending": _hex(state.pending),
+        "verdicts": _hex(state.verdicts),
+        "frontier": [str(int(state.frontier[0]))],
+    }
 
 
 def _hex(values: Floats) -> list[str]:
@@ -158,8 +164,7 @@ def _profile_batches(profiles: ProfileSnapshot) -> list[pa.RecordBatch]:
         "id": ids,
         "moments": _fixed(state.moments.reshape(rows, state.moments.shape[1] * MOMENTS)),
         "clocks": _fixed(state.clocks),
-        "strikes": pa.array(state.strikes),
-        "struck": pa.array(state.struck),
+        **{name: pa.array(getattr(state, name)) for name in _PER_ENTITY},
     }
     return [pa.RecordBatch.from_pydict(columns)]
 
@@ -247,13 +252,15 @@ def _read_arrow(path: Path) -> pa.RecordBatch:
 def _read_profiles(path: Path, population: dict[str, list[str]]) -> ProfileSnapshot:
     batch = _read_arrow(path)
     moments = _matrix(batch["moments"])
+    entities = {name: batch[name].to_numpy() for name in _PER_ENTITY}
+    entities["moments"] = moments.reshape(len(moments), moments.shape[1] // MOMENTS, MOMENTS)
+    entities["clocks"] = _matrix(batch["clocks"])
     state = State(
-        moments.reshape(len(moments), moments.shape[1] // MOMENTS, MOMENTS),
-        _matrix(batch["clocks"]),
-        batch["strikes"].to_numpy(),
-        batch["struck"].to_numpy(),
-        _floats(population["current"]),
-        _floats(population["pending"]),
+        **entities,
+        verdicts=_floats(population["verdicts"]),
+        frontier=np.array([int(population["frontier"][0])]),
+        population=_floats(population["current"]),
+        pending=_floats(population["pending"]),
     )
     return ProfileSnapshot(_ids(batch["id"]), state)
 

@@ -26,8 +26,8 @@ from streaming.compilation import Floats, Ints, compiled
 from streaming.profile_kernels import Features
 from streaming.profiles import Population
 
-AMOUNT, RATE, NOVELTY, RECURRENCE = "amount", "rate", "novelty", "recurrence"
-DETECTORS: tuple[str, ...] = (AMOUNT, RATE, NOVELTY, RECURRENCE)
+AMOUNT, RATE, NOVELTY, RECURRENCE, RISK = "amount", "rate", "novelty", "recurrence", "risk"
+DETECTORS: tuple[str, ...] = (AMOUNT, RATE, NOVELTY, RECURRENCE, RISK)
 
 _LINEAR_NATS = 16.0
 _PRIOR_EVENTS = 2.0

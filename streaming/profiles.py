@@ -2,7 +2,7 @@
 
 An entity's profile holds, per horizon tau, the count n of its transactions and the sums of their amounts,
 log-amounts and squared log-amounts, each weighed by exp(-age / tau); at a steady rate n is the number of
-transactions in one horizon. With four horizons it takes 168 bytes, beside the entity's id. Features of a row
+transactions in one horizon. With four horizons it takes 192 bytes, beside the entity's id. Features of a row
 are taken from the profile as it stood just before that row. Statistics of the whole kind move forward only
 where `sequence` is a multiple of `block_rows`, so nothing depends on how a stream was cut into batches.
 """
@@ -14,18 +14,21 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from streaming.compilation import Floats, Ints
+from streaming.compilation import Codes, Floats, Ints
 from streaming.entity_index import EncodedColumn, EntityIndex, Ids
 from streaming.profile_kernels import (
     ENTITY_PARTS,
+    KIND_PARTS,
     MOMENTS,
     POPULATION_WIDTH,
     Blocks,
     Features,
     Rows,
     State,
+    Verdicts,
     fold,
     gather,
+    judge,
     recall,
     scatter,
 )
@@ -57,6 +60,24 @@ class Population:
 
 
 @dataclass(frozen=True)
+class KnownVerdicts:
+    """Verdicts with the entity each transaction belonged to; see profile_kernels.Verdicts for the rest.
+
+    Attributes:
+        entities: entity id of each transaction.
+    """
+
+    entities: pa.ChunkedArray
+    times: Ints
+    blames: Floats
+    positions: Ints
+
+    def ids(self, kind: pa.DataType) -> list[pa.Array]:
+        """Return the entity ids as chunks of an Arrow type."""
+        return list(self.entities.cast(kind).chunks)
+
+
+@dataclass(frozen=True)
 class Advance:
     """Features of one batch and the state it leads to, not yet part of the profiles."""
 
@@ -66,6 +87,14 @@ class Advance:
     slots: Ints
     state: State
     rows: Rows
+    verdicts: Verdicts
+    first_sequence: int
+
+    def judge(self, horizon: float) -> Floats:
+        """Return float64[n], nats that verdicts lend each row's entity; once per advance."""
+        nats = np.empty(len(self.rows.codes))
+        judge(self.first_sequence, self.rows, self.verdicts, self.state, horizon, nats)
+        return nats
 
     def recall(self, nats: Floats, most: Floats) -> Floats:
         """Return float64[n], what each row's entity did strikingly before, and remember the rows' own `nats`.
@@ -148,7 +177,13 @@ class Profiles:
         return len(self._index)
 
     def advance(
-        self, column: pa.ChunkedArray, times: Ints, amounts: Floats, logs: Floats, first_sequence: int
+        self,
+        column: pa.ChunkedArray,
+        times: Ints,
+        amounts: Floats,
+        logs: Floats,
+        first_sequence: int,
+        known: KnownVerdicts | None = None,
     ) -> Advance:
         """Work out features and the next state for one batch, leaving the profiles as they are.
 
@@ -158,16 +193,19 @@ class Profiles:
             amounts: float64[n], read-only.
             logs: float64[n] from log_amounts.
             first_sequence: `sequence` of the first row.
+            known: verdicts that become known from here on; rows see those at or before their own position.
         """
-        encoded = self._index.encode(column)
+        ids = column if known is None else pa.chunked_array([*column.chunks, *known.ids(column.type)])
+        encoded = self._index.encode(ids)
         slots = self._index.find(encoded)
         state = gather(self._state, slots, len(self._horizons))
         blocks = Blocks(first_sequence, self._block_rows, self._block_decay)
         features = _empty_features(len(times), len(self._horizons), blocks.count(len(times)))
-        rows = Rows(encoded.codes, times, amounts, logs)
+        rows = Rows(encoded.codes[: len(times)], times, amounts, logs)
         fold(blocks, rows, state, features, self._horizons)
         population = population_of(features.populations, self._horizons)
-        return Advance(features, population, encoded, slots, state, rows)
+        verdicts = _verdicts(encoded.codes[len(times) :], known)
+        return Advance(features, population, encoded, slots, state, rows, verdicts, first_sequence)
 
     def commit(self, advance: Advance) -> None:
         """Make the state that advance() worked out the current one."""
@@ -179,7 +217,7 @@ class Profiles:
         self._reserve(len(self))
         scatter(advance.state, placed, self._state)
         self._state = self._state._replace(
-            population=advance.state.population.copy(), pending=advance.state.pending.copy()
+            **{name: getattr(advance.state, name).copy() for name in KIND_PARTS}
         )
 
     def snapshot(self) -> ProfileSnapshot:
@@ -215,6 +253,12 @@ class Profiles:
             self._state = larger
 
 
+def _verdicts(codes: Codes, known: KnownVerdicts | None) -> Verdicts:
+    if known is None:
+        return Verdicts(codes, np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
+    return Verdicts(codes, known.times, known.blames, known.positions)
+
+
 def _copied(state: State) -> State:
     return State._make(part.copy() for part in state)
 
@@ -225,6 +269,11 @@ def _blank_state(entities: int, horizons: int) -> State:
         np.zeros((entities, 3), np.int64),
         np.zeros(entities),
         np.zeros(entities, np.int64),
+        np.zeros(entities),
+        np.zeros(entities),
+        np.zeros(entities, np.int64),
+        np.zeros(2),
+        np.full(1, np.iinfo(np.int64).min),
         np.zeros(POPULATION_WIDTH),
         np.zeros(POPULATION_WIDTH),
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
-from streaming.detectors import AMOUNT, NOVELTY, RATE, RECURRENCE, Evidence
+from streaming.detectors import AMOUNT, NOVELTY, RATE, RECURRENCE, RISK, Evidence
 
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 _SMALLEST_SHOWN = 0.005
@@ -45,7 +45,15 @@ def sentence(detector: str, entity: str, payment: Payment, seen: Evidence | None
             f"other payments of this {entity} in the past days were strikingly unusual too, "
             f"which makes this one {math.exp(nats):.1f} times likelier to be"
         )
+    if detector == RISK:
+        return _risk_sentence(entity, nats)
     return _SENTENCES[detector](entity, payment, seen)
+
+
+def _risk_sentence(entity: str, nats: float) -> str:
+    if nats >= 0.0:
+        return f"verdicts on this {entity}'s recent payments make fraud {math.exp(nats):.1f} times likelier"
+    return f"verdicts on this {entity}'s recent payments make fraud {math.exp(-nats):.1f} times less likely"
 
 
 def _money(amount: float, payment: Payment) -> str:

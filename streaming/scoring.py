@@ -31,6 +31,7 @@ from streaming.detectors import (
     NOVELTY,
     RATE,
     RECURRENCE,
+    RISK,
     Evidence,
     Lookout,
     evidence,
@@ -40,7 +41,7 @@ from streaming.detectors import (
     surprises,
 )
 from streaming.profile_kernels import log_amounts
-from streaming.profiles import Advance, EntityProfile, Profiles
+from streaming.profiles import Advance, EntityProfile, KnownVerdicts, Profiles
 from streaming.reasons import Payment, sentence
 from streaming.tails import Counts, TailFrequencies
 
@@ -186,17 +187,20 @@ class Scorer:
         chosen = self._weights[detector]
         return chosen.enabled and (not chosen.entities or entity in chosen.entities)
 
-    def score(self, transactions: pa.Table) -> ScoredBatch:
+    def score(self, transactions: pa.Table, verdicts: pa.Table | None = None) -> ScoredBatch:
         """Score rows that follow the last committed ones, leaving all state as it is.
 
         Args:
             transactions: rows in `sequence` order with sequence, event_time, amount, currency and the
                 entity columns; others are ignored.
+            verdicts: what became known of earlier transactions, by ascending `position` (`sequence` of the
+                first row that knows it): position, event_time, blame (0 for genuine, up to 1 for a fraud that
+                nothing but the entity explains) and the entity columns.
 
         Raises:
             DataLossError: the rows are not those from next_sequence on, without a gap.
         """
-        return self._score(transactions, explain=True)
+        return self._score(transactions, verdicts, explain=True)
 
     def commit(self, scored: ScoredBatch) -> None:
         """Make the state after `scored` the current one.
@@ -215,9 +219,9 @@ class Scorer:
         self._calibration.histogram = scored._histogram
         self._next_sequence += len(scored)
 
-    def fold(self, transactions: pa.Table) -> None:
+    def fold(self, transactions: pa.Table, verdicts: pa.Table | None = None) -> None:
         """Advance all state past rows that need no scores any more, as recovery does; see score()."""
-        self.commit(self._score(transactions, explain=False))
+        self.commit(self._score(transactions, verdicts, explain=False))
 
     def profile(self, kind: str, entity: str) -> EntityProfile | None:
         """Return what is remembered about one entity, None if it is unknown."""
@@ -269,11 +273,11 @@ class Scorer:
         """Compile all compiled code, or load it from the disk cache, on a tiny scorer like this one."""
         _warm_up(self._spec, self._entities)
 
-    def _score(self, transactions: pa.Table, *, explain: bool) -> ScoredBatch:
+    def _score(self, transactions: pa.Table, verdicts: pa.Table | None, *, explain: bool) -> ScoredBatch:
         self._check_sequence(transactions["sequence"])
         amounts = read_only(_numbers(transactions["amount"], pa.float64()))
         times = read_only(_numbers(_microseconds(transactions["event_time"]), pa.int64()))
-        views = self._look(transactions, times, amounts)
+        views = self._look(transactions, verdicts, times, amounts)
         evidence_found, tails = self._weigh(views, len(times))
         calibrated = self._calibration.calibrate(evidence_found, self._next_sequence, explain=explain)
         return ScoredBatch(
@@ -301,12 +305,16 @@ class Scorer:
             row = int(gap[0])
             raise DataLossError(f"expected sequence {expected + row}, got {sequence[row]}")
 
-    def _look(self, transactions: pa.Table, times: Ints, amounts: Floats) -> list[_View]:
+    def _look(
+        self, transactions: pa.Table, verdicts: pa.Table | None, times: Ints, amounts: Floats
+    ) -> list[_View]:
         logs = log_amounts(amounts)
 
         def look_at(entity: str) -> _View:
             profiles = self._profiles[entity]
-            advance = profiles.advance(transactions[entity], times, amounts, logs, self._next_sequence)
+            known = None if verdicts is None else _known(verdicts, entity)
+            ids = transactions[entity]
+            advance = profiles.advance(ids, times, amounts, logs, self._next_sequence, known)
             seen = look(advance.features, advance.population, logs, (self._next_sequence, self._block_rows))
             tails = self._tails[entity]
             nats, counts = tails.surprises(log_ratios(seen), seen.counts[:, -1], self._next_sequence)
@@ -343,6 +351,9 @@ class Scorer:
         for place, detector in enumerate((RATE, NOVELTY)):
             if self._looks_at(detector, entity):
                 independent(view.others[:, place : place + 1], self._columns(detector, (entity,)), found)
+        if self._looks_at(RISK, entity):
+            horizon = self._spec.detectors.risk.memory.total_seconds()
+            found[:, int(self._columns(RISK, (entity,))[0])] = view.advance.judge(horizon)
         if self._looks_at(RECURRENCE, entity):
             memory = view.advance.recall(view.amounts, _STRIKING)
             remembered(view.amounts, memory, int(self._columns(RECURRENCE, (entity,))[0]), found)
@@ -393,6 +404,15 @@ def _numbers(column: pa.ChunkedArray, kind: pa.DataType) -> Any:
 
 def _microseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.timestamp("us", tz=column.type.tz))
+
+
+def _known(verdicts: pa.Table, entity: str) -> KnownVerdicts:
+    return KnownVerdicts(
+        verdicts[entity],
+        read_only(_numbers(_microseconds(verdicts["event_time"]), pa.int64())),
+        read_only(_numbers(verdicts["blame"], pa.float64())),
+        read_only(_numbers(verdicts["position"], pa.int64())),
+    )
 
 
 def _any(flags: list[Flags], rows: int) -> Flags:

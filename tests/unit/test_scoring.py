@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,7 +168,7 @@ def test_threshold_flags_about_its_share() -> None:
 
 
 def test_weights_and_switches_shape_the_contributions() -> None:
-    off = {name: {"enabled": False} for name in ("rate", "novelty", "recurrence")}
+    off = {name: {"enabled": False} for name in ("rate", "novelty", "recurrence", "risk")}
     batch = scorer(detectors={**off, "amount": {"weight": 3.0}}).score(STREAM)
     assert batch.reason_names == ("amount.customer", "amount.terminal", "amount.population")
     assert batch.contributions.shape == (ROWS, 3)
@@ -235,6 +236,7 @@ def test_spec_chooses_among_the_contracts_entities() -> None:
         "rate.terminal",
         "novelty.terminal",
         "recurrence.terminal",
+        "risk.terminal",
         "amount.population",
     )
     with pytest.raises(ConfigurationError, match="did you mean 'terminal'"):
@@ -245,3 +247,38 @@ def test_warm_up_leaves_the_scorer_as_it_was() -> None:
     fresh = scorer()
     fresh.warm_up()
     assert state(fresh) == state(scorer())
+
+
+def verdicts_on(transactions: pa.Table, delay: int, blames: Any) -> pa.Table:
+    """Verdicts on all rows, each known `delay` rows later."""
+    known = transactions.select(["event_time", "customer", "terminal"])
+    positions = np.arange(transactions.num_rows) + delay
+    return known.append_column("position", pa.array(positions)).append_column("blame", pa.array(blames))
+
+
+@given(st.lists(st.integers(0, ROWS), max_size=5))
+@settings(deadline=None, derandomize=True, max_examples=20)
+def test_verdicts_count_from_their_own_row_on_however_the_rows_are_cut(cuts: list[int]) -> None:
+    known = verdicts_on(STREAM, 30, np.random.default_rng(8).integers(0, 2, ROWS).astype(float))
+    whole, parts, pieces = scorer().score(STREAM, known), scorer(), []
+    for start, stop in itertools.pairwise([0, *sorted(cuts), ROWS]):
+        due = known.filter((pc.field("position") >= start) & (pc.field("position") < stop))
+        piece = parts.score(STREAM.slice(start, stop - start), due)
+        parts.commit(piece)
+        pieces.append(piece)
+    assert bits(pieces) == bits([whole])
+
+
+def test_frauds_at_a_terminal_make_its_next_payment_suspect() -> None:
+    quiet = stream(4000)
+    frauds = np.array([name == "t3" for name in quiet["terminal"].to_pylist()], float)
+    last = quiet["event_time"][-1].value + SECOND
+    following = table([last] * 2, [20.0] * 2, 4000, customer=["c1", "c1"], terminal=["t3", "t4"])
+    scoring = scorer()
+    scoring.fold(quiet, verdicts_on(quiet, 0, frauds))
+    batch = scoring.score(following)
+    reasons = [{reason.name: reason for reason in each} for each in batch.reasons_of(np.arange(2))]
+    assert batch.score[0] > 0.9 > batch.score[1]
+    assert reasons[0]["risk.terminal"].contribution > 0 > reasons[1]["risk.terminal"].contribution
+    assert "times likelier" in reasons[0]["risk.terminal"].text
+    assert "times less likely" in reasons[1]["risk.terminal"].text
