@@ -166,9 +166,10 @@ class TextField(Document):
 
 
 class LabelField(Document):
-    """A label for evaluation; never decoded into transactions."""
+    """A label for evaluation, and the field of the kind of fraud; never decoded into transactions."""
 
     field: str = Field(min_length=1)
+    kind: str | None = None
 
 
 class Duplicates(Document):

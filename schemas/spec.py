@@ -89,10 +89,18 @@ class Detector(Document):
 class RiskDetector(Detector):
     """Risk of an entity by the verdicts on its earlier transactions.
 
-    `memory` is how long a verdict speaks for its entity, counted back from the newest transaction with one.
+    `memories` say how long a verdict speaks for its entity, counted back from the newest transaction with
+    one; the detector goes by the first, a trained model sees them all.
     """
 
-    memory: Duration = timedelta(days=2)
+    memories: tuple[Duration, ...] = (timedelta(days=2), timedelta(days=7), timedelta(days=30))
+
+    @field_validator("memories")
+    @classmethod
+    def _positive(cls, value: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
+        if not value or min(value) <= timedelta(0) or len(set(value)) < len(value):
+            raise ValueError("expected at least one duration, each above 0 and none twice")
+        return value
 
 
 class Detectors(Document):

@@ -21,7 +21,7 @@ import pyarrow as pa
 from streaming.calibration import Histogram
 from streaming.compilation import Bytes, Floats, Ints
 from streaming.entity_index import Ids
-from streaming.profile_kernels import ENTITY_PARTS, MOMENTS, State
+from streaming.profile_kernels import MOMENTS, State
 from streaming.profiles import ProfileSnapshot
 from streaming.tails import DEPTHS, Counts
 
@@ -32,7 +32,8 @@ _MANIFEST = "manifest.json"
 _CALIBRATION = "calibration.arrow"
 _TEMPORARY = ".unfinished-"
 _CHUNK = 1 << 24
-_PER_ENTITY = ENTITY_PARTS[2:]
+_PER_ENTITY = ("strikes", "struck", "judged_at")
+_PER_ENTITY_WIDE = ("clocks", "frauds", "judged")
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _profile_batches(profiles: ProfileSnapshot) -> list[pa.RecordBatch]:
     columns = {
         "id": ids,
         "moments": _fixed(state.moments.reshape(rows, state.moments.shape[1] * MOMENTS)),
-        "clocks": _fixed(state.clocks),
+        **{name: _fixed(getattr(state, name)) for name in _PER_ENTITY_WIDE},
         **{name: pa.array(getattr(state, name)) for name in _PER_ENTITY},
     }
     return [pa.RecordBatch.from_pydict(columns)]
@@ -254,7 +255,7 @@ def _read_profiles(path: Path, population: dict[str, list[str]]) -> ProfileSnaps
     moments = _matrix(batch["moments"])
     entities = {name: batch[name].to_numpy() for name in _PER_ENTITY}
     entities["moments"] = moments.reshape(len(moments), moments.shape[1] // MOMENTS, MOMENTS)
-    entities["clocks"] = _matrix(batch["clocks"])
+    entities |= {name: _matrix(batch[name]) for name in _PER_ENTITY_WIDE}
     state = State(
         **entities,
         verdicts=_floats(population["verdicts"]),

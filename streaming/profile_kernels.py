@@ -50,7 +50,8 @@ class State(NamedTuple):
         clocks: int64[m, 3], last and first event time in microseconds, number of transactions.
         strikes: float64[m], decayed nats of the entity's striking transactions; see recall().
         struck: int64[m], event time in microseconds as of which `strikes` holds.
-        frauds, judged: float64[m], decayed numbers of verdicts on the entity's transactions; see judge().
+        frauds, judged: float64[m, memories], decayed numbers of frauds among the verdicts on the entity's
+            transactions and of all verdicts; see judge().
         judged_at: int64[m], event time in microseconds as of which they hold.
         verdicts: float64[2], decayed number of all verdicts, and of frauds among them.
         frontier: int64[1], highest event time of a transaction with a verdict.
@@ -138,8 +139,8 @@ def gather(state: State, slots: Ints, horizons: int) -> State:
     clocks = np.zeros((len(slots), 3), dtype=np.int64)
     strikes = np.zeros(len(slots), dtype=np.float64)
     struck = np.zeros(len(slots), dtype=np.int64)
-    frauds = np.zeros(len(slots), dtype=np.float64)
-    judged = np.zeros(len(slots), dtype=np.float64)
+    frauds = np.zeros((len(slots), state.frauds.shape[1]), dtype=np.float64)
+    judged = np.zeros((len(slots), state.frauds.shape[1]), dtype=np.float64)
     judged_at = np.zeros(len(slots), dtype=np.int64)
     for code in range(len(slots)):
         if slots[code] >= 0:
@@ -297,17 +298,18 @@ def recall(rows: Rows, nats: Floats, state: State, memory: Floats, most: Floats)
 
 @compiled
 def judge(
-    first_sequence: int, rows: Rows, known: Verdicts, state: State, horizon: float, nats: Floats
+    first_sequence: int, rows: Rows, known: Verdicts, state: State, memories: Floats, found: Floats
 ) -> None:
-    """Fill `nats`, float64[n], with the log-odds of fraud that earlier verdicts lend each row's entity.
+    """Fill `found`, float64[n, 1 + 2 memories], with what earlier verdicts say of each row's entity.
 
-    The share of frauds of an entity has a Beta prior that weighs two verdicts and has the mean of all
-    entities; what counts is the posterior mean (Gelman et al., Bayesian Data Analysis, 3rd ed., section 2.4).
-    Verdicts fade with exp(-age / horizon), age in seconds before the newest transaction with a verdict: so a
-    delay that all verdicts share does not weaken them.
+    Its columns are the log-odds of fraud that they lend by the first memory, then the decayed numbers of
+    frauds and of verdicts by each memory, in seconds. The share of frauds of an entity has a Beta prior that
+    weighs two verdicts and has the mean of all entities; what counts is the posterior mean (Gelman et al.,
+    Bayesian Data Analysis, 3rd ed., section 2.4). Verdicts fade with exp(-age / memory), in seconds before
+    the newest transaction with a verdict: so a delay that all verdicts share does not weaken them.
     """
     codes, frauds, judged, judged_at = rows.codes, state.frauds, state.judged, state.judged_at
-    seen, frontier = state.verdicts, state.frontier
+    seen, frontier, width = state.verdicts, state.frontier, len(memories)
     following = 0
     for row in range(len(codes)):
         while following < len(known.codes) and known.positions[following] <= first_sequence + row:
@@ -318,18 +320,23 @@ def judge(
             frontier[0] = max(frontier[0], time)
             if code < 0:
                 continue
-            elapsed = _seconds_between(judged_at[code], time)
-            if judged[code] == 0.0 or elapsed >= 0.0:
-                if judged[code] > 0.0:
-                    frauds[code] *= np.exp(-elapsed / horizon)
-                    judged[code] *= np.exp(-elapsed / horizon)
-                judged_at[code], elapsed = time, 0.0
-            judged[code] += np.exp(elapsed / horizon)
-            frauds[code] += np.exp(elapsed / horizon) * blame
+            fresh = judged[code, 0] == 0.0
+            elapsed = 0.0 if fresh else _seconds_between(judged_at[code], time)
+            for place in range(width):
+                fading = np.exp(-abs(elapsed) / memories[place])
+                kept, weight = (fading, 1.0) if elapsed >= 0.0 else (1.0, fading)
+                judged[code, place] = judged[code, place] * kept + weight
+                frauds[code, place] = frauds[code, place] * kept + weight * blame
+            if fresh or elapsed >= 0.0:
+                judged_at[code] = time
         code = codes[row]
-        nats[row] = 0.0
-        if code >= 0 and judged[code] > 0.0:
+        found[row, :] = 0.0
+        if code >= 0 and judged[code, 0] > 0.0:
+            age = max(_seconds_between(judged_at[code], frontier[0]), 0.0)
+            for place in range(width):
+                fading = np.exp(-age / memories[place])
+                found[row, 1 + place] = frauds[code, place] * fading
+                found[row, 1 + width + place] = judged[code, place] * fading
             usual = min((seen[1] + _PRIOR_FRAUDS) / (seen[0] + _PRIOR_VERDICTS), _HIGHEST_USUAL)
-            fading = np.exp(-max(_seconds_between(judged_at[code], frontier[0]), 0.0) / horizon)
-            share = (frauds[code] * fading + _PRIOR_WEIGHT * usual) / (judged[code] * fading + _PRIOR_WEIGHT)
-            nats[row] = np.log(share / (1.0 - share)) - np.log(usual / (1.0 - usual))
+            share = (found[row, 1] + _PRIOR_WEIGHT * usual) / (found[row, 1 + width] + _PRIOR_WEIGHT)
+            found[row, 0] = np.log(share / (1.0 - share)) - np.log(usual / (1.0 - usual))

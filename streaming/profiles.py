@@ -2,9 +2,9 @@
 
 An entity's profile holds, per horizon tau, the count n of its transactions and the sums of their amounts,
 log-amounts and squared log-amounts, each weighed by exp(-age / tau); at a steady rate n is the number of
-transactions in one horizon. With four horizons it takes 192 bytes, beside the entity's id. Features of a row
-are taken from the profile as it stood just before that row. Statistics of the whole kind move forward only
-where `sequence` is a multiple of `block_rows`, so nothing depends on how a stream was cut into batches.
+transactions in one horizon. With four horizons and three memories it takes 224 bytes, beside the id. Features
+of a row are taken from the profile as it stood just before that row. Statistics of a whole kind move forward
+only where `sequence` is a multiple of `block_rows`, so nothing depends on how a stream was cut into batches.
 """
 
 from __future__ import annotations
@@ -90,11 +90,14 @@ class Advance:
     verdicts: Verdicts
     first_sequence: int
 
-    def judge(self, horizon: float) -> Floats:
-        """Return float64[n], nats that verdicts lend each row's entity; once per advance."""
-        nats = np.empty(len(self.rows.codes))
-        judge(self.first_sequence, self.rows, self.verdicts, self.state, horizon, nats)
-        return nats
+    def judge(self, memories: Floats) -> Floats:
+        """Return what verdicts say of each row's entity, float64[n, 1 + 2 memories]; once per advance.
+
+        The columns are those of profile_kernels.judge.
+        """
+        found = np.empty((len(self.rows.codes), 1 + 2 * len(memories)))
+        judge(self.first_sequence, self.rows, self.verdicts, self.state, memories, found)
+        return found
 
     def recall(self, nats: Floats, most: Floats) -> Floats:
         """Return float64[n], what each row's entity did strikingly before, and remember the rows' own `nats`.
@@ -164,13 +167,16 @@ class Profiles:
         horizons: ascending, in seconds.
         block_rows: rows per block.
         block_decay: what one block leaves of the population statistics before it.
+        memories: number of time constants over which verdicts fade.
     """
 
-    def __init__(self, horizons: tuple[float, ...], block_rows: int, block_decay: float) -> None:
+    def __init__(
+        self, horizons: tuple[float, ...], block_rows: int, block_decay: float, memories: int = 1
+    ) -> None:
         self._horizons = np.array(horizons, dtype=np.float64)
         self._block_rows, self._block_decay = block_rows, block_decay
         self._index = EntityIndex()
-        self._state = _blank_state(0, len(horizons))
+        self._state = _blank_state(0, len(horizons), memories)
 
     def __len__(self) -> int:
         """Return the number of entities seen so far."""
@@ -247,7 +253,7 @@ class Profiles:
     def _reserve(self, count: int) -> None:
         held = len(self._state.moments)
         if count > held:
-            larger = _blank_state(max(count, 2 * held), len(self._horizons))
+            larger = _blank_state(max(count, 2 * held), len(self._horizons), self._state.frauds.shape[1])
             for name in ENTITY_PARTS:
                 getattr(larger, name)[:held] = getattr(self._state, name)
             self._state = larger
@@ -263,14 +269,14 @@ def _copied(state: State) -> State:
     return State._make(part.copy() for part in state)
 
 
-def _blank_state(entities: int, horizons: int) -> State:
+def _blank_state(entities: int, horizons: int, memories: int) -> State:
     return State(
         np.zeros((entities, horizons, MOMENTS)),
         np.zeros((entities, 3), np.int64),
         np.zeros(entities),
         np.zeros(entities, np.int64),
-        np.zeros(entities),
-        np.zeros(entities),
+        np.zeros((entities, memories)),
+        np.zeros((entities, memories)),
         np.zeros(entities, np.int64),
         np.zeros(2),
         np.full(1, np.iinfo(np.int64).min),

@@ -33,15 +33,23 @@ from streaming.detectors import (
     RECURRENCE,
     RISK,
     Evidence,
-    Lookout,
     evidence,
     log_ratios,
     look,
     population_log_ratios,
     surprises,
 )
+from streaming.features import (
+    CALENDAR,
+    Features,
+    View,
+    calendar_features,
+    kind_feature_names,
+    kind_features,
+    matrix,
+)
 from streaming.profile_kernels import log_amounts
-from streaming.profiles import Advance, EntityProfile, KnownVerdicts, Profiles
+from streaming.profiles import EntityProfile, KnownVerdicts, Profiles
 from streaming.reasons import Payment, sentence
 from streaming.tails import Counts, TailFrequencies
 
@@ -52,17 +60,6 @@ _HALF_LIFE_ROWS = 65_536
 _ROWS_WORTH_THREADS = 4096
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class _View:
-    """One kind of entities in one batch: nats of its amounts, and of rate and novelty side by side."""
-
-    advance: Advance
-    seen: Lookout
-    amounts: Floats
-    others: Floats
-    counts: Counts
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class ScoredBatch:
     reason_names: tuple[str, ...]
     late: Flags
     _payment_columns: pa.Table
-    _views: tuple[_View, ...]
+    _views: tuple[View, ...]
     _evidence: Floats
     _tails: dict[str, Counts]
     _histogram: Histogram
@@ -113,6 +110,13 @@ class ScoredBatch:
         nats = self._evidence[rows].tolist()
         seen = [{kind: each[place] for kind, each in numbers.items()} for place in range(len(rows))]
         return list(map(self._reasons, payments, parts, nats, seen))
+
+    def features(self) -> Features:
+        """Return the features of each row as they stood when it was scored, float32[n, features]."""
+        columns = list(calendar_features(self._views[0].advance.rows.times, self._views[0].seen.log_amounts))
+        for view in self._views:
+            columns += kind_features(view)
+        return matrix(columns)
 
     def _reasons(
         self, payment: Payment, parts: list[float], nats: list[float], seen: dict[str, Evidence]
@@ -155,9 +159,12 @@ class Scorer:
         self._weights = {name: getattr(spec.detectors, name) for name in DETECTORS}
         self._detectors = tuple(name for name in DETECTORS if self._weights[name].enabled)
         self._block_rows = spec.profiles.block_rows
+        self._memories = np.array([memory.total_seconds() for memory in spec.detectors.risk.memories])
         horizons = tuple(horizon.total_seconds() for horizon in spec.profiles.horizons)
         decay = 0.5 ** (self._block_rows / _HALF_LIFE_ROWS)
-        self._profiles = {name: Profiles(horizons, self._block_rows, decay) for name in self._entities}
+        self._profiles = {
+            name: Profiles(horizons, self._block_rows, decay, len(self._memories)) for name in self._entities
+        }
         self._tails = {
             name: TailFrequencies(self._block_rows, decay) for name in (*self._entities, POPULATION)
         }
@@ -182,6 +189,13 @@ class Scorer:
         ]
         population = [f"{AMOUNT}.{POPULATION}"] if self._entities and AMOUNT in self._detectors else []
         return (*names, *population)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Name per column of ScoredBatch.features."""
+        horizons = tuple(horizon.total_seconds() for horizon in self._spec.profiles.horizons)
+        kinds = (kind_feature_names(entity, horizons, self._memories.tolist()) for entity in self._entities)
+        return (*CALENDAR, *(name for names in kinds for name in names))
 
     def _looks_at(self, detector: str, entity: str) -> bool:
         chosen = self._weights[detector]
@@ -307,18 +321,20 @@ class Scorer:
 
     def _look(
         self, transactions: pa.Table, verdicts: pa.Table | None, times: Ints, amounts: Floats
-    ) -> list[_View]:
+    ) -> list[View]:
         logs = log_amounts(amounts)
 
-        def look_at(entity: str) -> _View:
+        def look_at(entity: str) -> View:
             profiles = self._profiles[entity]
             known = None if verdicts is None else _known(verdicts, entity)
             ids = transactions[entity]
             advance = profiles.advance(ids, times, amounts, logs, self._next_sequence, known)
             seen = look(advance.features, advance.population, logs, (self._next_sequence, self._block_rows))
             tails = self._tails[entity]
-            nats, counts = tails.surprises(log_ratios(seen), seen.counts[:, -1], self._next_sequence)
-            return _View(advance, seen, nats, surprises(seen), counts)
+            ratios = log_ratios(seen)
+            nats, counts = tails.surprises(ratios, seen.counts[:, -1], self._next_sequence)
+            memory, judged = advance.recall(nats, _STRIKING), advance.judge(self._memories)
+            return View(advance, seen, ratios, nats, surprises(seen), memory, judged, counts)
 
         return self._each(look_at, len(times))
 
@@ -327,7 +343,7 @@ class Scorer:
             return [work(entity) for entity in self._entities]
         return list(self._threads.map(work, self._entities))
 
-    def _weigh(self, views: list[_View], rows: int) -> tuple[Floats, dict[str, Counts]]:
+    def _weigh(self, views: list[View], rows: int) -> tuple[Floats, dict[str, Counts]]:
         """Return the evidence of each reason, float64[n, reasons], and the tails it leads to."""
         found = np.zeros((rows, len(self.reason_names)))
         tails = {name: view.counts for name, view in zip(self._entities, views, strict=True)}
@@ -341,22 +357,20 @@ class Scorer:
         self._each(lambda entity: self._weigh_kind(entity, by_entity[entity], found), rows)
         return self._weighted(found), tails
 
-    def _weigh_amounts(self, views: list[_View], population: Floats, found: Floats) -> None:
+    def _weigh_amounts(self, views: list[View], population: Floats, found: Floats) -> None:
         compared = [place for place, entity in enumerate(self._entities) if self._looks_at(AMOUNT, entity)]
         nats = np.column_stack([*(views[place].amounts for place in compared), population])
         names = (*(self._entities[place] for place in compared), POPULATION)
         strongest(nats, self._columns(AMOUNT, names), found)
 
-    def _weigh_kind(self, entity: str, view: _View, found: Floats) -> None:
+    def _weigh_kind(self, entity: str, view: View, found: Floats) -> None:
         for place, detector in enumerate((RATE, NOVELTY)):
             if self._looks_at(detector, entity):
                 independent(view.others[:, place : place + 1], self._columns(detector, (entity,)), found)
         if self._looks_at(RISK, entity):
-            horizon = self._spec.detectors.risk.memory.total_seconds()
-            found[:, int(self._columns(RISK, (entity,))[0])] = view.advance.judge(horizon)
+            found[:, int(self._columns(RISK, (entity,))[0])] = view.verdicts[:, 0]
         if self._looks_at(RECURRENCE, entity):
-            memory = view.advance.recall(view.amounts, _STRIKING)
-            remembered(view.amounts, memory, int(self._columns(RECURRENCE, (entity,))[0]), found)
+            remembered(view.amounts, view.memory, int(self._columns(RECURRENCE, (entity,))[0]), found)
 
     def _columns(self, detector: str, entities: Iterable[str]) -> Ints:
         names = self.reason_names

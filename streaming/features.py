@@ -1,0 +1,110 @@
+"""The features of a row as they stood when it was scored: what a supervised model learns from.
+
+They are the numbers the detectors look at, so that training and scoring cannot differ, and nothing in them is
+known later than the row itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from streaming.compilation import Floats, Ints
+from streaming.detectors import Lookout
+from streaming.profiles import Advance
+from streaming.reasons import duration_text
+from streaming.tails import Counts
+
+Features = npt.NDArray[np.float32]
+
+_LEAST = 1e-9
+_HOUR_US, _DAY_US = 3_600_000_000, 86_400_000_000
+_PER_ROW = (
+    "log_ratio", "amount_nats", "rate_nats", "log_deviation", "age", "memory", "risk",
+)  # fmt: skip
+CALENDAR = ("hour", "weekday", "log_amount")
+# The days since 1970 began on a Thursday, 3 when Monday is 0.
+_FIRST_WEEKDAY = 3
+
+
+@dataclass(frozen=True)
+class View:
+    """One kind of entities in one batch.
+
+    Attributes:
+        ratios: float64[n], ln(amount / usual).
+        amounts: float64[n], nats of the amount.
+        others: float64[n, 2], nats of rate and novelty.
+        memory: float64[n], see profile_kernels.recall.
+        verdicts: float64[n, 3], see profile_kernels.judge.
+        counts: what the amounts add to their tails.
+    """
+
+    advance: Advance
+    seen: Lookout
+    ratios: Floats
+    amounts: Floats
+    others: Floats
+    memory: Floats
+    verdicts: Floats
+    counts: Counts
+
+
+def kind_feature_names(entity: str, horizons: Sequence[float], memories: Sequence[float]) -> tuple[str, ...]:
+    """Return the names of what is known of one kind of entities, in the order of kind_features.
+
+    Args:
+        horizons: of the profile, in seconds.
+        memories: of the verdicts, in seconds.
+    """
+    return (
+        *(f"{name}.{entity}.{_span(span)}" for name in ("count", "mean_amount") for span in horizons),
+        *(f"{name}.{entity}" for name in _PER_ROW),
+        *(f"{name}.{entity}.{_span(span)}" for name in ("frauds", "judged") for span in memories),
+    )
+
+
+def _span(seconds: float) -> str:
+    return duration_text(seconds).replace(" ", "_")
+
+
+def kind_features(view: View) -> list[Floats]:
+    """Return one column, float64[n], per name of kind_feature_names."""
+    features = view.advance.features
+    counts = np.maximum(features.counts, _LEAST)
+    means = np.where(features.counts > _LEAST, features.amounts / counts, np.nan)
+    return [
+        *features.counts.T,
+        *means.T,
+        view.ratios,
+        view.amounts,
+        view.others[:, 0],
+        _log_deviations(view),
+        features.exposures,
+        view.memory,
+        *view.verdicts.T,
+    ]
+
+
+def _log_deviations(view: View) -> Floats:
+    """Standardised distance of the log-amount from the entity's own mean; NaN below two transactions."""
+    features = view.advance.features
+    history = np.maximum(features.counts[:, -1], _LEAST)
+    mean = features.sums / history
+    spread = np.sqrt(np.maximum(features.squares / history - mean**2, _LEAST))
+    return np.where(features.counts[:, -1] > 1.0, (view.seen.log_amounts - mean) / spread, np.nan)
+
+
+def calendar_features(times: Ints, log_amounts: Floats) -> list[Floats]:
+    """Return hour of the day, weekday (0 is Monday) in UTC and the log-amount, float64[n] each."""
+    hours = (times % _DAY_US) / _HOUR_US
+    weekdays = (times // _DAY_US + _FIRST_WEEKDAY) % 7
+    return [hours, weekdays.astype(np.float64), log_amounts]
+
+
+def matrix(columns: Sequence[Floats]) -> Features:
+    """Put columns side by side, float32[n, features]; NaN stays where nothing is known."""
+    return np.column_stack(columns).astype(np.float32)
