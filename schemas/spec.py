@@ -44,10 +44,17 @@ class TransactionSource(Document):
     starting_offsets: Literal["earliest", "latest"] = "earliest"
 
 
+class LabelSource(Document):
+    """Where verdicts on transactions come from, besides files; no topic is read unless one is named."""
+
+    topic: str | None = None
+
+
 class DataSources(Document):
     """The streams the agent reads."""
 
     transactions: TransactionSource
+    labels: LabelSource = LabelSource()
 
 
 class Profiles(Document):
@@ -183,6 +190,8 @@ class Tables(Document):
     audit: str = "audit"
     ledger: str = "ledger"
     batches: str = "batches"
+    labels: str = "labels"
+    labels_quarantine: str = "labels_quarantine"
 
     @model_validator(mode="after")
     def _distinct(self) -> Tables:

@@ -21,6 +21,7 @@ from agent import SPECS
 from schemas.alert import alert_json_schema
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, FlagstreamError
+from schemas.label import label_json_schema
 from schemas.spec import AgentSpec, load_spec, resolve_named
 from streaming.settings import Settings
 
@@ -33,9 +34,11 @@ app = typer.Typer(
 )
 broker_app = typer.Typer(no_args_is_help=True, help="Start, stop and inspect the embedded Kafka broker.")
 spec_app = typer.Typer(no_args_is_help=True, help="Check agent specs and print schemas.")
+labels_app = typer.Typer(no_args_is_help=True, help="Record verdicts on transactions and count them.")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure the figures the README quotes.")
 app.add_typer(broker_app, name="broker")
 app.add_typer(spec_app, name="spec")
+app.add_typer(labels_app, name="labels")
 app.add_typer(bench_app, name="bench")
 
 Home = Annotated[Path, typer.Option("--home", help="Folder for all state.", envvar="FLAGSTREAM_HOME")]
@@ -286,6 +289,67 @@ def spec_event_schema(
 def spec_alert_schema() -> None:
     """Print the JSON Schema of an alert on the topic."""
     print(json.dumps(alert_json_schema(), indent=2))
+
+
+@labels_app.command("import")
+def labels_import(
+    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file.")],
+    spec: SpecName = "card-fraud",
+    home: Home = DEFAULT_HOME,
+    by: Annotated[str, typer.Option(help="Who decided, where no column says.")] = "unknown",
+    id_column: Annotated[str, typer.Option(help="Column of the transaction id.")] = "transaction_id",
+    fraud_column: Annotated[str, typer.Option(help="Column of the verdict: 0/1, yes/no …")] = "is_fraud",
+    time_column: Annotated[
+        str | None, typer.Option(help="Column of when it was decided; `decided_at` if there, else now.")
+    ] = None,
+    kind_column: Annotated[
+        str | None, typer.Option(help="Column of the kind of fraud; `kind` or `fraud_type` if there.")
+    ] = None,
+    by_column: Annotated[
+        str | None, typer.Option(help="Column of who decided; `decided_by` if there.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record a file's verdicts on transactions, each once; works while the agent runs.
+
+    Rows that hold no label are told on stderr; exit 1 when all are such.
+
+    Examples: `flagstream labels import chargebacks.csv --by chargebacks`,
+    `flagstream labels import tx.parquet --spec handbook --id-column TRANSACTION_ID --fraud-column TX_FRAUD`
+    """
+    from streaming.label_files import TOLD_REJECTS, LabelColumns, import_with_progress
+    from streaming.labels import LabelBook
+
+    loaded = _load(spec)
+    table = _settings(home).lake(loaded.name) / loaded.tables.labels
+    columns = LabelColumns(id_column, fraud_column, time_column, kind_column, by_column)
+    done = import_with_progress(file, LabelBook(table, retention=loaded.replay_horizon), columns, by)
+    counts = {"read": done.read, "stored": done.stored, "repeated": done.repeated, "rejected": done.rejected}
+    told = {"rejects": done.rejects.slice(0, TOLD_REJECTS).to_pylist()} if as_json else {}
+    _say({**counts, **told}, as_json)
+    raise typer.Exit(1 if done.rejected and done.rejected == done.read else 0)
+
+
+@labels_app.command("status")
+def labels_status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Count labels, labelled transactions and frauds, by the verdicts that stand.
+
+    Example: `flagstream labels status --spec handbook --json`
+    """
+    from streaming.labels import label_status
+
+    loaded = _load(spec)
+    table = _settings(home).lake(loaded.name) / loaded.tables.labels
+    _say(label_status(table, loaded.replay_horizon).facts(), as_json)
+
+
+@labels_app.command("schema")
+def labels_schema() -> None:
+    """Print the JSON Schema of a label on the topic, for whoever sends them.
+
+    Example: `flagstream labels schema`
+    """
+    print(json.dumps(label_json_schema(), indent=2))
 
 
 @bench_app.command("throughput")

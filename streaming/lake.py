@@ -230,7 +230,7 @@ class LakeTable:
 
 @dataclass(frozen=True)
 class Lake:
-    """All tables of one agent, opened and claimed by one driver."""
+    """All tables of one agent that one driver opens and claims; labels are shared, see streaming.labels."""
 
     transactions: LakeTable
     quarantine: LakeTable
@@ -257,7 +257,8 @@ class Lake:
         fence_id = f"{spec.name}/epoch"
         names = spec.tables.model_dump()
         tables = {
-            field: LakeTable(folder / names[field], schemas[field], fence_id, retention) for field in names
+            each.name: LakeTable(folder / names[each.name], schemas[each.name], fence_id, retention)
+            for each in dataclasses.fields(cls)
         }
         lake = cls(**tables)
         epoch = 1 + max(table.epoch for table in tables.values())

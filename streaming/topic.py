@@ -11,7 +11,7 @@ from schemas.errors import RetryableError
 
 _CALL_SECONDS = 10.0
 _PAUSE_SECONDS = 0.1
-_PASSING = frozenset(
+PASSING = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._TRANSPORT,
@@ -51,7 +51,7 @@ def committed_messages(
         }
     )
     try:
-        places = _partitions(consumer, topic)
+        places = partitions_of(consumer, topic)
         consumer.assign(places)
         yield from _drain(consumer, len(places), follow, stop)
     except KafkaException as fault:
@@ -60,7 +60,7 @@ def committed_messages(
         consumer.close()
 
 
-def _partitions(consumer: Consumer, topic: str) -> list[TopicPartition]:
+def partitions_of(consumer: Consumer, topic: str) -> list[TopicPartition]:
     """A topic made a moment ago may not be known to the broker yet, so it is asked for a while."""
     deadline = time.monotonic() + _CALL_SECONDS
     found = consumer.list_topics(topic, _CALL_SECONDS).topics[topic]
@@ -87,5 +87,5 @@ def _drain(consumer: Consumer, partitions: int, follow: bool, stop: Callable[[],
             yield message
         elif fault.code() == KafkaError._PARTITION_EOF:
             ended.add(message.partition() or 0)
-        elif fault.fatal() or fault.code() not in _PASSING:
+        elif fault.fatal() or fault.code() not in PASSING:
             raise KafkaException(fault)
