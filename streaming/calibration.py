@@ -35,12 +35,12 @@ class Histogram(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Where a batch stands and its evidence in nats, float64[rows, reasons]."""
+    """Where a batch stands and its total evidence in nats, float64[rows]."""
 
     first_sequence: int
     block_rows: int
     block_decay: float
-    evidence: Floats
+    totals: Floats
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,11 @@ class Calibrated:
     Attributes:
         scores: float64[n] in (0, 1).
         log_odds: float64[n], ln(score / (1 - score)).
-        contributions: float64[n, reasons]; with `base` they add up to log_odds. Empty when not asked for.
         base: float64[n], log-odds of a transaction without any evidence.
     """
 
     scores: Floats
     log_odds: Floats
-    contributions: Floats
     base: Floats
     histogram: Histogram
 
@@ -95,22 +93,13 @@ def _promote(histogram: Histogram, decay: float) -> None:
 
 
 @compiled
-def _explain(row: int, batch: Batch, rise: float, contributions: Floats) -> None:
-    # rise: log-odds above base per nat.
-    for reason in range(batch.evidence.shape[1]):
-        contributions[row, reason] = rise * batch.evidence[row, reason]
-
-
-@compiled
 def _log_odds(score: float) -> float:
     return math.log(score / (1.0 - score))
 
 
 @compiled
-def _calibrate(
-    batch: Batch, histogram: Histogram, prior: Floats, out: tuple[Floats, Floats, Floats, Floats]
-) -> None:
-    scores, log_odds, contributions, bases = out
+def _calibrate(batch: Batch, histogram: Histogram, prior: Floats, out: tuple[Floats, Floats, Floats]) -> None:
+    scores, log_odds, bases = out
     tails = np.empty(len(prior), dtype=np.float64)
     _sum_tails(histogram.counts, prior, tails)
     base = _log_odds(_score(0.0, tails))
@@ -120,9 +109,7 @@ def _calibrate(
             _promote(histogram, batch.block_decay)
             _sum_tails(histogram.counts, prior, tails)
             base = _log_odds(_score(0.0, tails))
-        total = 0.0
-        for reason in range(batch.evidence.shape[1]):
-            total += batch.evidence[row, reason]
+        total = batch.totals[row]
         # The first block meets no population yet: its totals say nothing about later ones.
         if sequence >= batch.block_rows:
             place = min(max((total - LOWEST_NATS) * BINS_PER_NAT, 0.0), float(BINS))
@@ -130,9 +117,6 @@ def _calibrate(
         scores[row] = _score(total, tails)
         log_odds[row] = _log_odds(scores[row])
         bases[row] = base
-        if len(contributions) > 0:
-            rise = (log_odds[row] - base) / total if total != 0.0 else 0.0
-            _explain(row, batch, rise, contributions)
 
 
 def prior_tail(reasons: int) -> Floats:
@@ -155,18 +139,16 @@ class Calibration:
         self._block_rows, self._block_decay = block_rows, block_decay
         self.histogram = Histogram(np.zeros(BINS + 1), np.zeros(BINS + 1))
 
-    def calibrate(self, evidence: Floats, first_sequence: int, *, explain: bool = True) -> Calibrated:
+    def calibrate(self, totals: Floats, first_sequence: int) -> Calibrated:
         """Score one batch, leaving the current histogram as it is.
 
         Args:
-            evidence: nats, float64[n, reasons], C-ordered.
+            totals: nats, float64[n].
             first_sequence: `sequence` of the first row.
-            explain: also work out contributions.
         """
-        rows = len(evidence)
+        rows = len(totals)
         histogram = Histogram(*(part.copy() for part in self.histogram))
-        contributions = np.empty(evidence.shape if explain else (0, 0))
         scores, log_odds, bases = np.empty(rows), np.empty(rows), np.empty(rows)
-        batch = Batch(first_sequence, self._block_rows, self._block_decay, evidence)
-        _calibrate(batch, histogram, self._prior, (scores, log_odds, contributions, bases))
-        return Calibrated(scores, log_odds, contributions, bases, histogram)
+        batch = Batch(first_sequence, self._block_rows, self._block_decay, totals)
+        _calibrate(batch, histogram, self._prior, (scores, log_odds, bases))
+        return Calibrated(scores, log_odds, bases, histogram)

@@ -231,6 +231,36 @@ def reconcile(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json:
     raise typer.Exit(1 if found.differences else 0)
 
 
+@app.command()
+def evaluate(
+    files: Annotated[list[Path], typer.Argument(help="Labelled .parquet, .csv or .jsonl files.")],
+    contract: Annotated[str, typer.Option(help="Contract file, or the name of a shipped contract.")],
+    test_start: Annotated[
+        list[datetime], typer.Option(formats=["%Y-%m-%d"], help="First day of a test week; repeatable.")
+    ],
+    spec: Annotated[
+        str | None, typer.Option(help="Spec; by default the shipped one named as the contract.")
+    ] = None,
+    mode: Annotated[str, typer.Option(help="unlabelled, delayed or trained.")] = "unlabelled",
+    label_delay: Annotated[str, typer.Option(help="From a transaction to its verdict.")] = "7d",
+    alerts_per_day: Annotated[int, typer.Option(help="Budget for precision and recall.", min=1)] = 100,
+    plots: Annotated[Path | None, typer.Option(help="Folder for the plots.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stream labelled files through the live scorer and judge its scores by the handbook's protocol.
+
+    Example: `flagstream evaluate tx*.parquet --contract handbook --mode delayed --test-start 2018-07-04`
+    """
+    from streaming.evaluate_command import run_evaluation
+
+    found = run_evaluation(
+        files, load_contract(contract), _load(spec or contract), mode,
+        label_delay=label_delay, test_starts=[each.date() for each in test_start],
+        alerts_per_day=alerts_per_day, plots=plots,
+    )  # fmt: skip
+    _say(found, as_json)
+
+
 @broker_app.command("start")
 def broker_start(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Start the embedded broker and leave it running."""

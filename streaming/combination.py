@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from streaming.compilation import Floats, Ints, compiled
 
 _TOLL = 3.0
@@ -56,3 +58,17 @@ def remembered(nats: Floats, memory: Floats, column: int, evidence: Floats) -> N
     """Put what an entity's memory adds, at most the row's own surprise, into `column`."""
     for row in range(len(nats)):
         evidence[row, column] = min(nats[row], memory[row], _MOST_MEMORY)
+
+
+@compiled
+def _totals(evidence: Floats, totals: Floats) -> None:
+    for row in range(len(evidence)):
+        for place in range(evidence.shape[1]):
+            totals[row] += evidence[row, place]
+
+
+def total_of(evidence: Floats) -> Floats:
+    """Return the sum of each row, float64[n], added up from the first column to the last."""
+    totals = np.zeros(len(evidence))
+    _totals(evidence, totals)
+    return totals

@@ -25,6 +25,24 @@ _HOUR_US, _DAY_US = 3_600_000_000, 86_400_000_000
 _PER_ROW = (
     "log_ratio", "amount_nats", "rate_nats", "log_deviation", "age", "memory", "risk",
 )  # fmt: skip
+_DETECTOR_OF = {
+    "count": "rate",
+    "rate_nats": "rate",
+    "mean_amount": "amount",
+    "log_ratio": "amount",
+    "amount_nats": "amount",
+    "log_deviation": "amount",
+    "log_amount": "amount",
+    "age": "novelty",
+    "memory": "recurrence",
+    "risk": "risk",
+    "frauds": "risk",
+    "judged": "risk",
+    "hour": "habit",
+    "weekday": "habit",
+}
+_WHOLE_OF = {"log_amount": "population", "hour": "week", "weekday": "week"}
+EVIDENCE = "evidence"
 CALENDAR = ("hour", "weekday", "log_amount")
 # The days since 1970 began on a Thursday, 3 when Monday is 0.
 _FIRST_WEEKDAY = 3
@@ -39,7 +57,7 @@ class View:
         amounts: float64[n], nats of the amount.
         others: float64[n, 2], nats of rate and novelty.
         memory: float64[n], see profile_kernels.recall.
-        verdicts: float64[n, 3], see profile_kernels.judge.
+        verdicts: float64[n, 1 + 2 memories], see profile_kernels.judge.
         counts: what the amounts add to their tails.
     """
 
@@ -105,6 +123,21 @@ def calendar_features(times: Ints, log_amounts: Floats) -> list[Floats]:
     return [hours, weekdays.astype(np.float64), log_amounts]
 
 
-def matrix(columns: Sequence[Floats]) -> Features:
-    """Put columns side by side, float32[n, features]; NaN stays where nothing is known."""
-    return np.column_stack(columns).astype(np.float32)
+def features_of(views: Sequence[View], evidence: Floats) -> Features:
+    """Return all features of a batch, float32[n, features]; NaN stays where nothing is known.
+
+    Args:
+        views: at least one.
+        evidence: nats, float64[n, reasons]; their sum is the last feature.
+    """
+    first = views[0]
+    columns = calendar_features(first.advance.rows.times, first.seen.log_amounts)
+    for view in views:
+        columns += kind_features(view)
+    return np.column_stack([*columns, evidence.sum(axis=1)]).astype(np.float32)
+
+
+def reason_of(feature: str) -> str:
+    """Return the reason, `detector.entity`, that a feature speaks for."""
+    what, _, rest = feature.partition(".")
+    return f"{_DETECTOR_OF[what]}.{rest.partition('.')[0] or _WHOLE_OF[what]}"

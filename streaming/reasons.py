@@ -9,17 +9,19 @@ from typing import NamedTuple
 
 from streaming.detectors import AMOUNT, NOVELTY, RATE, RECURRENCE, RISK, Evidence
 
+HABIT = "habit"
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 _SMALLEST_SHOWN = 0.005
 _TIMES_SIGN = "\N{MULTIPLICATION SIGN}"
 
 
 class Payment(NamedTuple):
-    """What a sentence needs of the transaction itself; `longest` is the longest horizon in seconds."""
+    """What a sentence needs of the transaction itself: `longest` horizon in seconds, `moment` in UTC."""
 
     amount: float
     currency: str
     longest: float
+    moment: str
 
 
 @cache
@@ -38,6 +40,8 @@ def sentence(detector: str, entity: str, payment: Payment, seen: Evidence | None
         seen: the numbers of the entity; None where the whole population is meant.
         nats: the evidence of this reason.
     """
+    if detector == HABIT:
+        return f"{payment.moment} is a telling hour or weekday"
     if seen is None:
         return f"{_money(payment.amount, payment)} is among the largest of all payments"
     if detector == RECURRENCE:

@@ -23,7 +23,7 @@ from schemas.spec import AgentSpec
 from streaming import checkpoints
 from streaming.calibration import Calibration, Histogram
 from streaming.checkpoints import ScorerSnapshot, Skipped
-from streaming.combination import independent, remembered, strongest
+from streaming.combination import independent, remembered, strongest, total_of
 from streaming.compilation import Flags, Floats, Ints, read_only
 from streaming.detectors import (
     AMOUNT,
@@ -41,13 +41,14 @@ from streaming.detectors import (
 )
 from streaming.features import (
     CALENDAR,
+    EVIDENCE,
     Features,
     View,
-    calendar_features,
+    features_of,
     kind_feature_names,
-    kind_features,
-    matrix,
+    reason_of,
 )
+from streaming.model import SupervisedModel
 from streaming.profile_kernels import log_amounts
 from streaming.profiles import EntityProfile, KnownVerdicts, Profiles
 from streaming.reasons import Payment, sentence
@@ -55,6 +56,7 @@ from streaming.tails import Counts, TailFrequencies
 
 _ALGORITHM = 2
 POPULATION = "population"
+_GIVEN_AWAY = 7.0
 _STRIKING = np.array([6.0, 8.0, 7 * 86_400.0])
 _HALF_LIFE_ROWS = 65_536
 _ROWS_WORTH_THREADS = 4096
@@ -71,7 +73,6 @@ class ScoredBatch:
         score: float64[n] in (0, 1); 0.99 means about 1 in 100 transactions score that high.
         log_odds: float64[n], ln(score / (1 - score)) = base + sum of contributions, within 1e-9.
         base: float64[n], log-odds of a transaction without any evidence.
-        contributions: float64[n, reasons].
         reason_names: `detector.entity` per column of contributions.
         late: bool[n], one of the row's entities has already had a later transaction.
     """
@@ -80,14 +81,15 @@ class ScoredBatch:
     score: Floats
     log_odds: Floats
     base: Floats
-    contributions: Floats
     reason_names: tuple[str, ...]
     late: Flags
     _payment_columns: pa.Table
+    _entities: tuple[str, ...]
     _views: tuple[View, ...]
     _evidence: Floats
     _tails: dict[str, Counts]
     _histogram: Histogram
+    _model: SupervisedModel | None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -103,20 +105,41 @@ class ScoredBatch:
         Args:
             rows: int64[m], positions within the batch.
         """
-        entities = [name.partition(".")[2] for name in self.reason_names]
-        kinds = list(dict.fromkeys(name for name in entities if name != POPULATION))
-        numbers = dict(zip(kinds, (evidence(view.seen, rows) for view in self._views), strict=False))
-        payments, parts = self._payments(rows), self.contributions[rows].tolist()
+        numbers = dict(zip(self._entities, (evidence(view.seen, rows) for view in self._views), strict=True))
+        payments, parts = self._payments(rows), self.contributions_of(rows).tolist()
         nats = self._evidence[rows].tolist()
         seen = [{kind: each[place] for kind, each in numbers.items()} for place in range(len(rows))]
         return list(map(self._reasons, payments, parts, nats, seen))
 
+    @property
+    def contributions(self) -> Floats:
+        """Contributions of all rows, float64[n, reasons]."""
+        return self.contributions_of(np.arange(len(self)))
+
+    def contributions_of(self, rows: Ints) -> Floats:
+        """Return what each reason adds to the log-odds of `rows`, float64[m, reasons]; see `log_odds`."""
+        parts = self._evidence[rows]
+        if self._model is not None:
+            parts = self._model.contributions(
+                features_of(self._views, self._evidence)[rows], parts, self.reason_names
+            )
+        wholes, rise = parts.sum(axis=1), (self.log_odds - self.base)[rows]
+        slopes: Floats = np.divide(rise, wholes, out=np.zeros(len(rows)), where=wholes != 0.0)
+        return parts * slopes[:, None]
+
     def features(self) -> Features:
         """Return the features of each row as they stood when it was scored, float32[n, features]."""
-        columns = list(calendar_features(self._views[0].advance.rows.times, self._views[0].seen.log_amounts))
-        for view in self._views:
-            columns += kind_features(view)
-        return matrix(columns)
+        return features_of(self._views, self._evidence)
+
+    def blames(self) -> Floats:
+        """Return how much of a fraud each row's entities would have to answer for, float64[n] in 0..1.
+
+        A fraud that its own evidence gives away says little of where it happened: of the explanations "this
+        payment" and "this entity" the first takes the odds that its nats stand for, against 1 in 1,097 (e^7).
+        """
+        own = [not name.startswith(f"{RISK}.") for name in self.reason_names]
+        nats = self._evidence[:, np.flatnonzero(own)].sum(axis=1)
+        return np.asarray(1.0 / (1.0 + np.exp(nats - _GIVEN_AWAY)))
 
     def _reasons(
         self, payment: Payment, parts: list[float], nats: list[float], seen: dict[str, Evidence]
@@ -133,10 +156,9 @@ class ScoredBatch:
     def _payments(self, rows: Ints) -> list[Payment]:
         longest = float(self._views[0].seen.horizons[-1]) if self._views else 0.0
         chosen = self._payment_columns.take(pa.array(rows))
-        amounts, currencies = (column.to_pylist() for column in chosen.columns)
         return [
-            Payment(amount or 0.0, currency or "", longest)
-            for amount, currency in zip(amounts, currencies, strict=True)
+            Payment(row["amount"] or 0.0, row["currency"] or "", longest, f"{row['event_time']:%A %H:%M} UTC")
+            for row in chosen.to_pylist()
         ]
 
 
@@ -148,13 +170,16 @@ class Scorer:
     Args:
         spec: profiles and detectors are used; threshold, rules and LLM do not matter here.
         entities: the contract's entity columns; `spec.profiles.entities` chooses among them.
+        model: says how the features add up to a score, in place of the detectors' plain sum.
 
     Raises:
-        ConfigurationError: the spec names an entity that the contract lacks.
+        ConfigurationError: the spec names an entity that the contract lacks, or the model reads others.
     """
 
-    def __init__(self, spec: AgentSpec, entities: tuple[str, ...]) -> None:
-        self._spec = spec
+    def __init__(
+        self, spec: AgentSpec, entities: tuple[str, ...], model: SupervisedModel | None = None
+    ) -> None:
+        self._spec, self._model = spec, model
         self._entities = _chosen_entities(spec, entities)
         self._weights = {name: getattr(spec.detectors, name) for name in DETECTORS}
         self._detectors = tuple(name for name in DETECTORS if self._weights[name].enabled)
@@ -170,7 +195,9 @@ class Scorer:
         }
         self._calibration = Calibration(len(self.reason_names), self._block_rows, decay)
         self._next_sequence = 0
-        self.definition_hash = _hash_definition(spec, self._entities)
+        if model is not None and model.feature_names != self.feature_names:
+            raise ConfigurationError("the model was trained on the features of other profiles", key="model")
+        self.definition_hash = _hash_definition(spec, self._entities, model)
         self._threads = ThreadPoolExecutor(max(len(self._entities), 1), thread_name_prefix="profiles")
 
     @property
@@ -188,14 +215,17 @@ class Scorer:
             if self._looks_at(detector, entity)
         ]
         population = [f"{AMOUNT}.{POPULATION}"] if self._entities and AMOUNT in self._detectors else []
-        return (*names, *population)
+        read = () if self._model is None else self._model.feature_names
+        return tuple(
+            dict.fromkeys((*names, *population, *(reason_of(name) for name in read if name != EVIDENCE)))
+        )
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Name per column of ScoredBatch.features."""
         horizons = tuple(horizon.total_seconds() for horizon in self._spec.profiles.horizons)
         kinds = (kind_feature_names(entity, horizons, self._memories.tolist()) for entity in self._entities)
-        return (*CALENDAR, *(name for names in kinds for name in names))
+        return (*CALENDAR, *(name for names in kinds for name in names), EVIDENCE)
 
     def _looks_at(self, detector: str, entity: str) -> bool:
         chosen = self._weights[detector]
@@ -293,23 +323,30 @@ class Scorer:
         times = read_only(_numbers(_microseconds(transactions["event_time"]), pa.int64()))
         views = self._look(transactions, verdicts, times, amounts)
         evidence_found, tails = self._weigh(views, len(times))
-        calibrated = self._calibration.calibrate(evidence_found, self._next_sequence, explain=explain)
+        totals = self._totals(views, evidence_found)
+        calibrated = self._calibration.calibrate(totals, self._next_sequence)
         return ScoredBatch(
             first_sequence=self._next_sequence,
             score=calibrated.scores,
             log_odds=calibrated.log_odds,
             base=calibrated.base,
-            contributions=calibrated.contributions,
             reason_names=self.reason_names,
             late=_any([view.advance.features.late for view in views], len(times)),
-            _payment_columns=transactions.select(["amount", "currency"])
+            _payment_columns=transactions.select(["amount", "currency", "event_time"])
             if explain
             else transactions.select([]),
+            _entities=self._entities,
             _views=tuple(views),
             _evidence=evidence_found,
             _tails=tails,
             _histogram=calibrated.histogram,
+            _model=self._model,
         )
+
+    def _totals(self, views: list[View], evidence_found: Floats) -> Floats:
+        if self._model is None or not len(evidence_found):
+            return total_of(evidence_found)
+        return self._model.margins(features_of(tuple(views), evidence_found))
 
     def _check_sequence(self, column: pa.ChunkedArray) -> None:
         sequence = _numbers(column, pa.int64())
@@ -377,7 +414,8 @@ class Scorer:
         return np.array([names.index(f"{detector}.{entity}") for entity in entities], np.int64)
 
     def _weighted(self, found: Floats) -> Floats:
-        weights = [self._weights[name.partition(".")[0]].weight for name in self.reason_names]
+        detectors = [name.partition(".")[0] for name in self.reason_names]
+        weights = [self._weights[name].weight if name in self._weights else 1.0 for name in detectors]
         if any(weight != 1.0 for weight in weights):
             found *= np.array(weights)
         return found
@@ -400,7 +438,7 @@ def _chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, .
     return chosen
 
 
-def _hash_definition(spec: AgentSpec, entities: tuple[str, ...]) -> str:
+def _hash_definition(spec: AgentSpec, entities: tuple[str, ...], model: SupervisedModel | None) -> str:
     definition = {
         "algorithm": _ALGORITHM,
         "half_life_rows": _HALF_LIFE_ROWS,
@@ -408,6 +446,7 @@ def _hash_definition(spec: AgentSpec, entities: tuple[str, ...]) -> str:
         "horizons": [horizon.total_seconds() for horizon in spec.profiles.horizons],
         "block_rows": spec.profiles.block_rows,
         "detectors": spec.detectors.model_dump(),
+        "model": None if model is None else model.digest,
     }
     return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 

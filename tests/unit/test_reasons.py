@@ -6,7 +6,7 @@ from streaming.detectors import Evidence
 from streaming.reasons import Payment, duration_text, sentence
 
 MONTH = 30 * 86_400.0
-PAYMENT = Payment(412.0, "EUR", MONTH)
+PAYMENT = Payment(412.0, "EUR", MONTH, "Friday 03:12 UTC")
 SEEN = Evidence(usual=45.2, events=37.2, horizon=3600.0, recent=6.1, expected=0.31, one_in=250.4)
 
 
@@ -37,7 +37,7 @@ def test_amount_sentence_of_a_new_entity_compares_with_others() -> None:
 
 
 def test_amount_sentence_without_currency_or_usual_amount_still_reads() -> None:
-    payment, seen = Payment(412.0, "", MONTH), SEEN._replace(usual=0.0, events=1.2)
+    payment, seen = Payment(412.0, "", MONTH, ""), SEEN._replace(usual=0.0, events=1.2)
     assert sentence("amount", "card", payment, seen, 5.0) == (
         "412.00 is far above this card's usual 0.00 (1 payment in 30 days)"
     )
