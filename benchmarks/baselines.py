@@ -9,25 +9,22 @@ them, as `label-free`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import typer
 import xgboost
-from rich.console import Console
-from rich.table import Table
 from river.anomaly import HalfSpaceTrees
 from river.preprocessing import MinMaxScaler
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 
-from benchmarks.harness import report, say
+from benchmarks.harness import say
 from schemas.errors import ConfigurationError
 from streaming import protocol
 from streaming.protocol import Figures, JudgedRows
@@ -230,45 +227,6 @@ def amlsim_degree_auc(nodes: pl.DataFrame, transactions: pl.DataFrame) -> float:
     return protocol.roc_auc(labels, accounts["degree"].cast(pl.Float64).to_numpy())
 
 
-def main(
-    transactions: Annotated[Path, typer.Option(help="Folder of the handbook's transactions.")],
-    features: Annotated[Path, typer.Option(help="Folder of its 14 features.")],
-    week: Annotated[list[datetime], typer.Option(formats=["%Y-%m-%d"], help="First day of a test week.")],
-    adbench: Annotated[Path | None, typer.Option(help="A Parquet file of labelled points.")] = None,
-    amlsim_nodes: Annotated[Path | None, typer.Option(help="Accounts of an AMLSim sample.")] = None,
-    amlsim_transactions: Annotated[Path | None, typer.Option(help="Its transfers.")] = None,
-    jobs: Annotated[int, typer.Option(help="Threads where a library offers them.", min=1)] = _JOBS,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-) -> None:
-    """Judge the competitors on the given test weeks, and on points and accounts where files are given."""
-    judged = baseline_figures(transactions, features, [start.date() for start in week], jobs=jobs)
-    others: dict[str, object] = {}
-    if adbench:
-        others["adbench_isolation_forest"] = asdict(adbench_figures(adbench, jobs=jobs))
-    if amlsim_nodes and amlsim_transactions:
-        tables = pl.read_parquet(amlsim_nodes), pl.read_parquet(amlsim_transactions)
-        others["amlsim_degree_auc"] = amlsim_degree_auc(*tables)
-    if as_json:
-        report({"weeks": _plain(judged), "means": _means(judged), **others}, as_json=True)
-        return
-    Console().print(table(judged))
-    report(others, as_json=False)
-
-
-def table(judged: Mapping[str, Sequence[Figures]]) -> Table:
-    """Lay out the mean over weeks of each line of a report."""
-    means = {name: protocol.mean_figures(weeks) for name, weeks in judged.items()}
-    kinds = sorted({kind for mean in means.values() for kind in mean.scenario_auc})
-    laid = Table(title="Handbook protocol, mean of the test weeks", caption="AUC of 1, 2, 3: by scenario")
-    laid.add_column("score", no_wrap=True)
-    for heading in ("AUC", "AP", "CP@100", *(f"AUC of {kind}" for kind in kinds)):
-        laid.add_column(heading, justify="right")
-    for name, mean in means.items():
-        values = [mean.auc, mean.ap, mean.cp100, *(mean.scenario_auc.get(kind) for kind in kinds)]
-        laid.add_row(name, *("-" if value is None else f"{value:.3f}" for value in values))
-    return laid
-
-
 def _judge(name: str, competitor: Competitor, frame: pl.DataFrame, weeks: Sequence[Week]) -> list[Figures]:
     begun = time.perf_counter()
     judged = [_figures(competitor, frame, week) for week in weeks]
@@ -324,15 +282,3 @@ def _read_folder(folder: Path, needed: Sequence[str]) -> pl.DataFrame:
     if lacking:
         raise ConfigurationError(f"columns lack: {', '.join(lacking)}", where=str(folder))
     return frame
-
-
-def _plain(judged: Mapping[str, Sequence[Figures]]) -> dict[str, list[dict[str, Any]]]:
-    return {name: [asdict(week) for week in weeks] for name, weeks in judged.items()}
-
-
-def _means(judged: Mapping[str, Sequence[Figures]]) -> dict[str, dict[str, Any]]:
-    return {name: asdict(protocol.mean_figures(weeks)) for name, weeks in judged.items()}
-
-
-if __name__ == "__main__":
-    typer.run(main)

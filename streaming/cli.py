@@ -410,6 +410,27 @@ def bench_latency(
     measure(rate, warm_up, seconds, as_json=as_json)
 
 
+@bench_app.command("detection")
+def bench_detection(
+    transactions: Annotated[Path, typer.Option(help="Folder of the handbook's transactions, Parquet.")],
+    features: Annotated[Path, typer.Option(help="Folder of its 14 features, Parquet.")],
+    week: Annotated[
+        list[datetime], typer.Option(formats=["%Y-%m-%d"], help="First day of a test week; repeatable.")
+    ],
+    adbench: Annotated[Path | None, typer.Option(help="A Parquet file of labelled points.")] = None,
+    jobs: Annotated[int, typer.Option(help="Threads where a library offers them.", min=1)] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """How well the scores rank frauds, beside what others reach on the same rows; about two minutes.
+
+    Example: `flagstream bench detection --transactions DIR --features DIR --week 2018-07-04`
+    """
+    from benchmarks.detection import measure
+
+    days = [each.date() for each in week]
+    measure(transactions, features, days, adbench=adbench, jobs=jobs, as_json=as_json)
+
+
 @bench_app.command("recovery")
 def bench_recovery(
     entities: Annotated[int, typer.Option(help="Entities remembered.", min=1_000)] = 2_000_000,

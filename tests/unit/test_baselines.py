@@ -1,19 +1,16 @@
 from __future__ import annotations
 
-import io
-import json
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from rich.console import Console
 
 from benchmarks import baselines
 from benchmarks.baselines import CEILING, Week
 from schemas.errors import ConfigurationError
-from streaming.protocol import Figures, figures, mean_figures
+from streaming.protocol import Figures, figures
 
 FIRST = date(2021, 3, 1)
 START = FIRST + timedelta(days=16)
@@ -164,34 +161,6 @@ def test_report_has_a_line_for_the_ceiling_and_every_competitor(folders: tuple[P
     assert lines["amount"] == [judged(baselines.amount(FRAME, WEEK))]
     assert lines[CEILING][0].scenario_auc == pytest.approx({1: 1.0, 2: 0.5, 3: 1.0})
     assert lines["random forest"][0].auc > lines[CEILING][0].auc
-
-
-def test_table_shows_the_mean_of_the_weeks() -> None:
-    weeks = [Figures(0.8, 0.4, 0.2, {1: 1.0}, 1, 9), Figures(0.6, 0.2, 0.1, {2: 0.5}, 1, 9)]
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(baselines.table({"one": weeks, "other": weeks[:1]}))
-    shown = [line.split() for line in console.export_text().splitlines()]
-    mean = mean_figures(weeks)
-    numbers = [mean.auc, mean.ap, mean.cp100, 1.0, 0.5]
-    assert ["│", "one", *(part for number in numbers for part in ("│", f"{number:.3f}")), "│"] in shown
-    assert any(line[:2] == ["│", "other"] and line[-2] == "-" for line in shown)
-
-
-def test_main_prints_json(
-    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    points, nodes, transfers = (tmp_path / f"{name}.parquet" for name in ("points", "nodes", "transfers"))
-    made_points().write_parquet(points)
-    accounts, moves = made_transfers()
-    accounts.write_parquet(nodes)
-    moves.write_parquet(transfers)
-    start = datetime(START.year, START.month, START.day)
-    baselines.main(*folders, [start], points, nodes, transfers, jobs=1, as_json=True)
-    printed = json.loads(capsys.readouterr().out)
-    assert list(printed["means"]) == [CEILING, *baselines.competitors()]
-    assert len(printed["weeks"]["XGBoost"]) == 1
-    assert printed["amlsim_degree_auc"] == 0.75
-    assert printed["adbench_isolation_forest"]["auc"] > 0.99
 
 
 def made_points() -> pl.DataFrame:
