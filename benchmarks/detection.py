@@ -1,6 +1,6 @@
 """`flagstream bench detection`: how well the scores rank, beside what others reach on the same rows.
 
-One report over the same test weeks: the label-free ceiling, flagstream without labels, with delayed labels and
+One report over the same test weeks: the label-free ceiling, flagstream without labels, with delayed ones and
 with a trained model, and the competitors of benchmarks.baselines.
 """
 
