@@ -202,6 +202,29 @@ def alerts(
 
 
 @app.command()
+def explain(
+    alert: Annotated[str, typer.Argument(help="Alert id or its first characters, or a transaction id.")],
+    spec: SpecName = "card-fraud",
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Show why an alert was raised: the parts of its score, what is normal, and the payments most like it.
+
+    Example: `flagstream explain 3f2a91 --spec handbook`
+    """
+    from streaming.explain import explain as take_apart
+    from streaming.explain import show
+
+    settings, loaded = _settings(home), _load(spec)
+    contract = load_contract(loaded.data_sources.transactions.contract)
+    found = take_apart(settings.lake(loaded.name), loaded, alert, contract.primary_entity)
+    if as_json:
+        print(json.dumps(found.plain(), default=str))
+    else:
+        show(found, _console)
+
+
+@app.command()
 def status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Show what an agent has read, stored, quarantined and alerted so far.
 

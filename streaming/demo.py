@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-from deltalake import DeltaTable
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +21,7 @@ from schemas.spec import AgentSpec, load_spec
 from streaming.broker import EmbeddedBroker, bootstrap_for, ensure_topic
 from streaming.driver import drive
 from streaming.feeds import Simulated, simulate_to_topic
+from streaming.lake import read_stored
 from streaming.runner import StreamSettings, TopicWatch
 from streaming.settings import Settings
 
@@ -148,14 +147,17 @@ def _empty(settings: Settings) -> None:
 
 
 def _alerts(path: Path) -> pl.DataFrame:
-    frame = pl.from_arrow(pa.table(DeltaTable(path).to_pyarrow_table().drop_columns(["entities"])))
+    rows = read_stored(path)
+    assert rows is not None
+    frame = pl.from_arrow(rows.drop_columns(["entities"]))
     assert isinstance(frame, pl.DataFrame)
     return frame.sort("score", descending=True)
 
 
 def _first_published(path: Path) -> float | None:
     """When the first batch with alerts was closed, which is after they were published; seconds since 1970."""
-    rows = DeltaTable(path).to_pyarrow_table(columns=["alerts", "closed_at"])
+    rows = read_stored(path, ["alerts", "closed_at"])
+    assert rows is not None
     moments = [row["closed_at"].timestamp() for row in rows.to_pylist() if row["alerts"] > 0]
     return min(moments, default=None)
 

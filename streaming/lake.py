@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -283,6 +283,25 @@ def open_for_reading(path: Path) -> DeltaTable | None:
         return DeltaTable(path)
     except (TableNotFoundError, DeltaError, OSError):
         return None
+
+
+def read_stored(
+    path: Path, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+) -> pa.Table | None:
+    """Read a table's newest version without taking it over; None when it does not exist yet.
+
+    The files are read directly: reading through Delta's own file system can abort the process when it ends.
+    """
+    table = open_for_reading(path)
+    if table is None:
+        return None
+    schema = pa.schema(table.schema())
+    files = [path / name for name in pa.table(table.get_add_actions())["path"].to_pylist()]
+    wanted = list(columns) if columns is not None else schema.names
+    # Files that Spark wrote hold timestamps in another unit, so each file is cast by itself.
+    kinds = pa.schema([schema.field(name) for name in wanted])
+    parts = [pq.read_table(file, columns=wanted, filters=where).cast(kinds) for file in files]
+    return pa.concat_tables([kinds.empty_table(), *parts])
 
 
 def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> DeltaTable:

@@ -10,10 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
-from deltalake import DeltaTable
 
 from schemas.spec import AgentSpec
-from streaming.lake import open_for_reading
+from streaming.lake import read_stored
 from streaming.publish import AGENT_HEADER
 from streaming.topic import committed_messages
 
@@ -115,10 +114,10 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
 
 
 def _frame(path: Path, columns: list[str]) -> pl.DataFrame:
-    table: DeltaTable | None = open_for_reading(path)
+    table = read_stored(path, columns)
     if table is None:
         return pl.DataFrame({name: pl.Series(name, [], pl.Int64) for name in columns})
-    frame = pl.from_arrow(table.to_pyarrow_table(columns=columns))
+    frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
 

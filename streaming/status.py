@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.spec import AgentSpec
 from streaming.broker import EmbeddedBroker
-from streaming.lake import open_for_reading
+from streaming.lake import read_stored
 from streaming.settings import Settings
 from streaming.topic import connection
 
@@ -65,10 +65,10 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         lake: folder of the tables.
         ends: end offset per partition of the source topic, None when the broker is away.
     """
-    table = open_for_reading(lake / spec.tables.batches)
+    table = read_stored(lake / spec.tables.batches)
     if table is None:
         return _empty(spec, ends)
-    frame = pl.from_arrow(table.to_pyarrow_table())
+    frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     if frame.height == 0:
         return _empty(spec, ends)
@@ -117,10 +117,10 @@ def _empty(spec: AgentSpec, ends: dict[str, int] | None) -> Status:
 
 
 def _reasons(path: Path) -> dict[str, int]:
-    table = open_for_reading(path)
+    table = read_stored(path, ["reason"])
     if table is None:
         return {}
-    counts = table.to_pyarrow_table(columns=["reason"])["reason"].value_counts().to_pylist()
+    counts = table["reason"].value_counts().to_pylist()
     return {each["values"]: each["counts"] for each in sorted(counts, key=lambda each: -each["counts"])}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import threading
@@ -20,6 +21,7 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 from pyspark.sql import SparkSession
+from rich.console import Console
 
 from agent.budget import TokenBudget
 from agent.ledger import MemoryLedger
@@ -30,6 +32,7 @@ from schemas.spec import AgentSpec, load_spec
 from streaming import checkpoints
 from streaming.broker import ensure_topic
 from streaming.compose import build_engine, lake_schemas, model_client, open_agent
+from streaming.explain import explain, plot, show
 from streaming.lake import LakeTable
 from streaming.reconcile import Reconciliation, reconcile
 from streaming.runner import StreamRunner
@@ -196,6 +199,28 @@ def test_alerts_in_delta_are_the_alerts_on_kafka(done: Done) -> None:
 
 def test_scores_are_those_of_one_fold_over_the_recorded_sequence(done: Done) -> None:
     assert done.job.scores() == folded_scores(done.job.spec, done.job.table("transactions", "sequence"))
+
+
+def test_an_alert_is_taken_apart_from_delta_alone(done: Done) -> None:
+    lake = done.job.settings.lake(done.job.spec.name)
+    alert = done.job.table("alerts", "outbox_seq").to_pylist()[-1]
+    customer = dict(alert["entities"])["customer"]
+    rows = done.job.table("transactions", "sequence").to_pylist()
+    before = [row for row in rows if row["customer"] == customer and row["sequence"] < alert["sequence"]]
+    found = explain(lake, done.job.spec, alert["alert_id"][:12], "customer")
+    assert found.alert["alert_id"] == alert["alert_id"]
+    assert found.adds_up
+    assert found.normal[0].payments == found.history.height == len(before) > 5
+    assert len(found.nearest) == 5
+    assert {each["transaction_id"] for each in found.nearest} <= {row["transaction_id"] for row in before}
+    assert found.alert == explain(lake, done.job.spec, alert["transaction_id"], "customer").alert
+    console = Console(record=True, width=120, file=io.StringIO())
+    show(found, console)
+    shown = console.export_text()
+    assert "exact" in shown
+    assert "X" in plot(found.history, found.alert)
+    with pytest.raises(ConfigurationError, match="no alert"):
+        explain(lake, done.job.spec, "0" * 32, "customer")
 
 
 def test_every_batch_is_summed_up_in_monitoring(done: Done) -> None:
