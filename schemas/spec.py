@@ -223,6 +223,11 @@ class AgentSpec(Document):
         lt=1,
         description="rows scoring at least this are flagged: 0.99 flags about one in a hundred",
     )
+    alerts_per_day: float | None = Field(
+        default=None,
+        gt=0,
+        description="moves the threshold so that about so many rows a day are flagged; rules alert beside it",
+    )
     rules: tuple[Rule, ...] = ()
     llm: Llm = Llm()
     tables: Tables = Tables()

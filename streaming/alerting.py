@@ -82,7 +82,7 @@ class Alerted:
 def flag(engine: Engine, transactions: pa.Table, scored: ScoredBatch) -> Flagged:
     """Pick the rows at or above the threshold or hit by a rule, with reasons and deterministic label."""
     hits = engine.rules.hits(transactions)
-    positions = np.flatnonzero((scored.score >= engine.spec.threshold) | hits.any(axis=1))
+    positions = np.flatnonzero((scored.score >= scored.threshold) | hits.any(axis=1))
     table = transactions.take(pa.array(positions))
     ids = alert_ids(engine.spec.name, table["transaction_id"].to_pylist())
     names = tuple(rule.name for rule in engine.rules.rules)

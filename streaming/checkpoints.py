@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from streaming.alert_budget import Pace
 from streaming.calibration import Histogram
 from streaming.compilation import Bytes, Floats, Ints
 from streaming.entity_index import Ids
@@ -45,6 +46,7 @@ class ScorerSnapshot:
     profiles: dict[str, ProfileSnapshot]
     histogram: Histogram
     tails: dict[str, Counts]
+    pace: Pace
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,10 @@ def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
         "definition_hash": snapshot.definition_hash,
         "population": {kind: _population(part) for kind, part in snapshot.profiles.items()},
         "tails": list(snapshot.tails),
+        "pace": {
+            "seen": _hex(snapshot.pace.seen),
+            "clocks": [str(int(each)) for each in snapshot.pace.clocks],
+        },
         "files": files,
     }
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -236,7 +242,9 @@ def _read(path: Path, definition_hash: str) -> ScorerSnapshot:
         name: Counts(*(part.reshape(DEPTHS, -1) for part in _read_histogram(path / _tail_file(name))))
         for name in manifest["tails"]
     }
-    return ScorerSnapshot(manifest["next_sequence"], definition_hash, profiles, histogram, tails)
+    noted = manifest["pace"]
+    pace = Pace(_floats(noted["seen"]), np.array(noted["clocks"], np.int64))
+    return ScorerSnapshot(manifest["next_sequence"], definition_hash, profiles, histogram, tails, pace)
 
 
 def _read_histogram(path: Path) -> tuple[Floats, Floats]:

@@ -21,6 +21,7 @@ from schemas.alert import Reason
 from schemas.errors import ConfigurationError, DataLossError, nearest
 from schemas.spec import AgentSpec
 from streaming import checkpoints
+from streaming.alert_budget import AlertBudget, Pace
 from streaming.calibration import Calibration, Histogram
 from streaming.checkpoints import ScorerSnapshot, Skipped
 from streaming.combination import independent, remembered, strongest, total_of
@@ -71,6 +72,7 @@ class ScoredBatch:
     Attributes:
         first_sequence: `sequence` of the first row.
         score: float64[n] in (0, 1); 0.99 means about 1 in 100 transactions score that high.
+        threshold: float64[n], a row at or above it is flagged.
         log_odds: float64[n], ln(score / (1 - score)) = base + sum of contributions, within 1e-9.
         base: float64[n], log-odds of a transaction without any evidence.
         reason_names: `detector.entity` per column of contributions.
@@ -79,6 +81,7 @@ class ScoredBatch:
 
     first_sequence: int
     score: Floats
+    threshold: Floats
     log_odds: Floats
     base: Floats
     reason_names: tuple[str, ...]
@@ -89,6 +92,7 @@ class ScoredBatch:
     _evidence: Floats
     _tails: dict[str, Counts]
     _histogram: Histogram
+    _pace: Pace
     _model: SupervisedModel | None
 
     def __len__(self) -> int:
@@ -194,6 +198,7 @@ class Scorer:
             name: TailFrequencies(self._block_rows, decay) for name in (*self._entities, POPULATION)
         }
         self._calibration = Calibration(len(self.reason_names), self._block_rows, decay)
+        self._budget = AlertBudget(spec.alerts_per_day or 0.0, self._block_rows)
         self._next_sequence = 0
         if model is not None and model.feature_names != self.feature_names:
             raise ConfigurationError("the model was trained on the features of other profiles", key="model")
@@ -261,6 +266,7 @@ class Scorer:
         for name, counts in scored._tails.items():
             self._tails[name].counts = counts
         self._calibration.histogram = scored._histogram
+        self._budget.pace = scored._pace
         self._next_sequence += len(scored)
 
     def fold(self, transactions: pa.Table, verdicts: pa.Table | None = None) -> None:
@@ -278,7 +284,8 @@ class Scorer:
         profiles = dict(zip(self._entities, parts, strict=True))
         histogram = Histogram(*(part.copy() for part in self._calibration.histogram))
         tails = {name: Counts(*(part.copy() for part in each.counts)) for name, each in self._tails.items()}
-        return ScorerSnapshot(self._next_sequence, self.definition_hash, profiles, histogram, tails)
+        pace = Pace._make(part.copy() for part in self._budget.pace)
+        return ScorerSnapshot(self._next_sequence, self.definition_hash, profiles, histogram, tails, pace)
 
     def restore(self, snapshot: ScorerSnapshot) -> None:
         """Continue from a snapshot.
@@ -290,6 +297,7 @@ class Scorer:
             raise DataLossError("the snapshot was made under another profile definition")
         list(self._threads.map(Profiles.restore, self._profiles.values(), snapshot.profiles.values()))
         self._calibration.histogram = Histogram(*(np.array(part) for part in snapshot.histogram))
+        self._budget.pace = Pace._make(np.array(part) for part in snapshot.pace)
         for name, counts in snapshot.tails.items():
             self._tails[name].counts = Counts(*(np.array(part) for part in counts))
         self._next_sequence = snapshot.next_sequence
@@ -324,10 +332,14 @@ class Scorer:
         views = self._look(transactions, verdicts, times, amounts)
         evidence_found, tails = self._weigh(views, len(times))
         totals = self._totals(views, evidence_found)
+        thresholds, pace = self._budget.thresholds(times, self._next_sequence)
+        if self._spec.alerts_per_day is None:
+            thresholds = np.full(len(times), self._spec.threshold)
         calibrated = self._calibration.calibrate(totals, self._next_sequence)
         return ScoredBatch(
             first_sequence=self._next_sequence,
             score=calibrated.scores,
+            threshold=thresholds,
             log_odds=calibrated.log_odds,
             base=calibrated.base,
             reason_names=self.reason_names,
@@ -340,6 +352,7 @@ class Scorer:
             _evidence=evidence_found,
             _tails=tails,
             _histogram=calibrated.histogram,
+            _pace=pace,
             _model=self._model,
         )
 
