@@ -85,13 +85,28 @@ def parse_document(content: object, model: type[Model], *, where: str) -> Model:
 
 def _read(path: Path) -> object:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigurationError("no such file", where=str(path)) from None
     except OSError as fault:
         raise ConfigurationError(f"cannot be read: {fault.strerror}", where=str(path)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as fault:
         raise ConfigurationError(f"not valid YAML: {fault}", where=str(path)) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, of which plain YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in keys:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            keys.add(key)
+        return super().construct_mapping(node, deep)
 
 
 def _explain(fault: ErrorDetails, model: type[Document], where: str) -> ConfigurationError:
@@ -101,7 +116,7 @@ def _explain(fault: ErrorDetails, model: type[Document], where: str) -> Configur
         return ConfigurationError(f"unknown key; {hint}", where=where, key=key)
     if fault["type"] == "missing":
         return ConfigurationError("this key is required", where=where, key=key)
-    message = fault["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     given = fault["input"]
     shown_elsewhere = repr(given) in message or fault["loc"][-1:] in _NEVER_SHOWN
     plain = isinstance(given, str | int | float | bool) and not shown_elsewhere

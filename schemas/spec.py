@@ -6,7 +6,7 @@ import hashlib
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -18,6 +18,8 @@ Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high", "critical")
 
 
+TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
@@ -39,7 +41,7 @@ class TransactionSource(Document):
     """Where transaction events come from."""
 
     contract: str = Field(description="name of a shipped contract, or path of a contract file")
-    topic: str
+    topic: TopicName
     max_records_per_batch: int = Field(default=500_000, ge=1)
     starting_offsets: Literal["earliest", "latest"] = "earliest"
 
@@ -47,7 +49,7 @@ class TransactionSource(Document):
 class LabelSource(Document):
     """Where verdicts on transactions come from, besides files; no topic is read unless one is named."""
 
-    topic: str | None = None
+    topic: TopicName | None = None
 
 
 class DataSources(Document):
@@ -182,16 +184,16 @@ class Llm(Document):
 class Tables(Document):
     """Names of the Delta tables, below the lake folder."""
 
-    transactions: str = "transactions"
-    quarantine: str = "quarantine"
-    duplicates: str = "duplicates"
-    alerts: str = "alerts"
-    monitoring: str = "monitoring"
-    audit: str = "audit"
-    ledger: str = "ledger"
-    batches: str = "batches"
-    labels: str = "labels"
-    labels_quarantine: str = "labels_quarantine"
+    transactions: TableName = "transactions"
+    quarantine: TableName = "quarantine"
+    duplicates: TableName = "duplicates"
+    alerts: TableName = "alerts"
+    monitoring: TableName = "monitoring"
+    audit: TableName = "audit"
+    ledger: TableName = "ledger"
+    batches: TableName = "batches"
+    labels: TableName = "labels"
+    labels_quarantine: TableName = "labels_quarantine"
 
     @model_validator(mode="after")
     def _distinct(self) -> Tables:
@@ -205,7 +207,7 @@ class Tables(Document):
 class AlertOutput(Document):
     """Where alerts go besides the table."""
 
-    topic: str
+    topic: TopicName
 
 
 class AgentSpec(Document):
@@ -233,7 +235,7 @@ class AgentSpec(Document):
     tables: Tables = Tables()
     alerts: AlertOutput
     policy: str = "default"
-    replay_horizon: Duration = timedelta(days=30)
+    replay_horizon: Duration = Field(default=timedelta(days=30), gt=timedelta(0))
 
     @field_validator("rules")
     @classmethod

@@ -2,7 +2,7 @@
 
 Scores state a tail frequency, so a threshold of 1 - share flags that share; the share is the budget over the
 stream's pace in transactions per day of event time. The pace is a ratio of rows to seconds; both fade over a
-day and move forward only at block boundaries, so the threshold does not depend on how rows are cut into batches.
+day and move forward only at block boundaries, so that cutting the rows into other batches changes nothing.
 """
 
 from __future__ import annotations

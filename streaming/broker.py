@@ -202,6 +202,8 @@ def ensure_topic(
     except KafkaException as fault:
         if fault.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise RetryableError(f"creating topic {name}: {fault}") from fault
+    except TimeoutError:
+        raise RetryableError(f"{bootstrap} does not answer; is that the broker's address?") from None
 
 
 def require_topic(bootstrap: str, name: str) -> None:
@@ -234,6 +236,8 @@ def topic_retention_ms(bootstrap: str, name: str) -> int:
         return int(future.result(_CALL_SECONDS)["retention.ms"].value)
     except KafkaException as fault:
         raise RetryableError(f"asking for the configuration of {name}: {fault}") from fault
+    except TimeoutError:
+        raise RetryableError(f"{bootstrap} does not answer; is that the broker's address?") from None
 
 
 @contextmanager

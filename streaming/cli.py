@@ -20,7 +20,7 @@ from rich.table import Table
 from agent import SPECS
 from schemas.alert import alert_json_schema
 from schemas.contract import load_contract
-from schemas.errors import ConfigurationError, FlagstreamError
+from schemas.errors import ConfigurationError, FlagstreamError, MachineError
 from schemas.label import label_json_schema
 from schemas.spec import AgentSpec, load_spec, resolve_named
 from streaming.settings import Settings
@@ -62,6 +62,10 @@ def main() -> None:
     except FlagstreamError as fault:
         sys.stderr.write(f"flagstream: {fault}\n")
         raise SystemExit(fault.exit_code) from None
+    except OSError as fault:
+        place = f"{fault.filename}: " if fault.filename else ""
+        sys.stderr.write(f"flagstream: {place}{fault.strerror or fault}\n")
+        raise SystemExit(MachineError.exit_code) from None
 
 
 @app.command()

@@ -19,7 +19,7 @@ from agent.prompts import load_prompt
 from agent.triage import POLICIES, Triage
 from schemas.alert import ALERTS
 from schemas.contract import EventContract, load_contract
-from schemas.errors import ConfigurationError, nearest
+from schemas.errors import ConfigurationError, DataLossError, nearest
 from schemas.policy import Policy, load_policy
 from schemas.spec import AgentSpec
 from schemas.tables import (
@@ -40,6 +40,7 @@ from streaming.rules import RuleSet
 from streaming.runner import StreamSettings, starting_offsets
 from streaming.scoring import Scorer
 from streaming.settings import Settings
+from streaming.store import Decision
 
 DEFAULT_MODEL = "gpt-4o-mini"
 LLM_CHOICES = ("auto", "local", "none")
@@ -105,6 +106,7 @@ def open_agent(
     check_spec(spec)
     contract = load_contract(spec.data_sources.transactions.contract)
     lake = Lake.open(settings.lake(spec.name), spec, lake_schemas(contract), retention=spec.replay_horizon)
+    _check_closed(lake)
     stream = stream_settings(settings, spec, bootstrap, lake.batches)
     ledger = LakeLedger(lake.ledger, spec.name, _now)
     budget = _budget(spec, lake.batches)
@@ -126,6 +128,23 @@ def open_agent(
         stack.callback(pipeline.close)
         pipeline.start()
         yield Agent(pipeline, stream)
+
+
+def _check_closed(lake: Lake) -> None:
+    """Check that at most the newest decided batch is not closed.
+
+    Raises:
+        DataLossError: `batches` does not belong to `transactions`: one of them was removed or replaced.
+    """
+    newest = lake.transactions.newest_metadata()
+    if newest is None:
+        return
+    decision, closed = Decision.from_metadata(newest), lake.batches.maximum("next_sequence") or 0
+    if closed not in (decision.first_sequence, decision.next_sequence):
+        raise DataLossError(
+            f"{lake.batches.path} closes transactions up to sequence {closed}, but the newest batch stored "
+            f"holds {decision.first_sequence} to {decision.next_sequence}: restore what was removed"
+        )
 
 
 def build_engine(

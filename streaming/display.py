@@ -19,9 +19,11 @@ from rich.table import Table
 
 from streaming.pipeline import ClosedBatch
 from streaming.status import Status
-from streaming.topic import committed_messages
+from streaming.topic import committed_messages, topic_exists
 
 _WINDOW_SECONDS = 10.0
+_WAIT_SECONDS = 1.0
+_LONGEST_WRITTEN_OUT = 1e15
 _JSON_EVERY_SECONDS = 1.0
 
 
@@ -196,6 +198,8 @@ def print_alerts(bootstrap: str, topic: str, *, follow: bool, as_json: bool) -> 
     """Print the alerts a read_committed consumer sees, one line each, until the end or Ctrl-C."""
     console = Console()
     with suppress(KeyboardInterrupt):
+        if not _appears(bootstrap, topic, follow=follow):
+            return
         for message in committed_messages(bootstrap, topic, follow=follow):
             document = (message.value() or b"").decode()
             if as_json:
@@ -205,14 +209,30 @@ def print_alerts(bootstrap: str, topic: str, *, follow: bool, as_json: bool) -> 
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def _appears(bootstrap: str, topic: str, *, follow: bool) -> bool:
+    """Say on standard error when there are no alerts yet; wait for the first agent's topic if `follow`."""
+    if topic_exists(bootstrap, topic):
+        return True
+    sys.stderr.write(f"no alerts yet: topic {topic} appears when an agent first runs\n")
+    while follow:
+        time.sleep(_WAIT_SECONDS)
+        if topic_exists(bootstrap, topic):
+            return True
+    return False
+
+
 def alert_line(alert: dict[str, Any]) -> str:
     """Return one alert as a line of text."""
     reasons = "; ".join(reason["text"] for reason in alert["reasons"][:2])
     return _printable(
         f"{alert['event_time']}  {alert['severity']:<8} {alert['score']:.4f}  {alert['classification']} "
         f"({alert['classification_source']})  {alert['transaction_id']}  "
-        f"{alert['amount']:.2f} {alert['currency']}  {reasons}"
+        f"{_amount(alert['amount'])} {alert['currency']}  {reasons}"
     )
+
+
+def _amount(amount: float) -> str:
+    return f"{amount:.2f}" if amount < _LONGEST_WRITTEN_OUT else f"{amount:.6g}"
 
 
 def _printable(text: str) -> str:

@@ -20,7 +20,7 @@ from rich.progress import Progress
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from streaming.broker import ensure_topic
-from streaming.file_events import file_events
+from streaming.file_events import Keyed, file_events
 from streaming.sending import Pace, Report, Sender
 from streaming.simulator import (
     LABELS,
@@ -237,9 +237,23 @@ def produce_file(
     batches = file_events(path, contract)
     began = time.monotonic()
     with Sender(bootstrap, topic, Pace(rate), on_progress=on_progress) as sender:
+        fault = _send_all(sender, batches)
+    if fault is not None:
+        sent = (
+            f"{fault.problem}; {sender.sent:,} records were sent before it" if sender.sent else fault.problem
+        )
+        raise ConfigurationError(sent, where=fault.where, key=fault.key)
+    return Produced(sender.sent, time.monotonic() - began)
+
+
+def _send_all(sender: Sender, batches: Iterator[Keyed]) -> ConfigurationError | None:
+    """Send batch by batch; return what is wrong with the file: what came before is still to be delivered."""
+    try:
         for keys, values in batches:
             sender.send(keys, values)
-    return Produced(sender.sent, time.monotonic() - began)
+    except ConfigurationError as fault:
+        return fault
+    return None
 
 
 def produce_with_progress(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +26,8 @@ Keyed = tuple[list[bytes | None], list[bytes]]
 
 _BATCH_ROWS = 50_000
 _CSV_BLOCK_BYTES = 8 << 20
+_NO_FIELDS = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
+_LONG_NUMBER = re.compile(rb"\d{19}")
 _CSV_TYPES = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 
 
@@ -33,17 +38,20 @@ def file_events(path: Path, contract: EventContract) -> Iterator[Keyed]:
         ConfigurationError: no such file, an unknown ending, a missing column; later, an unreadable row.
     """
     if not path.is_file():
-        raise ConfigurationError("no such file", where=str(path))
-    if path.suffix not in _READERS:
+        raise ConfigurationError("a folder, not a file" if path.is_dir() else "no such file", where=str(path))
+    ending = path.suffix.lower()
+    if ending not in _READERS:
         known = ", ".join(_READERS)
         raise ConfigurationError(f"unknown ending {path.suffix!r}; expected one of: {known}", where=str(path))
     try:
-        return _READERS[path.suffix](path, contract)
+        return _READERS[ending](path, contract)
     except (pa.ArrowInvalid, UnicodeDecodeError) as fault:
         raise ConfigurationError(f"cannot be read: {fault}", where=str(path)) from fault
 
 
 def _check_columns(path: Path, contract: EventContract, present: Sequence[str]) -> None:
+    if not present:
+        raise ConfigurationError("it has no columns", where=str(path))
     for name in contract.raw_fields:
         if name not in present:
             raise ConfigurationError(f"no column {name!r}; {nearest(name, present)}", where=str(path))
@@ -85,6 +93,8 @@ def _encoded(path: Path, contract: EventContract, batches: Iterator[pa.RecordBat
             yield keys, json_rows(pa.table(_nested(plain)))
     except pa.ArrowInvalid as fault:
         raise ConfigurationError(f"cannot be read: {fault}", where=str(path)) from fault
+    except ConfigurationError as fault:
+        raise fault.within(str(path)) from None
 
 
 def _flat(table: pa.Table) -> pa.Table:
@@ -104,6 +114,13 @@ def _plain(values: pa.ChunkedArray, column: Column, contract: EventContract) -> 
         array = array.cast(pa.float64())
     if pa.types.is_timestamp(array.type):
         return _time_text(array, contract.event_time.format if column.role == "event time" else "iso8601")
+    if (
+        pa.types.is_nested(array.type)
+        or pa.types.is_binary(array.type)
+        or pa.types.is_large_binary(array.type)
+    ):
+        problem = f"column {column.source!r} holds {array.type}, which no event field can be"
+        raise ConfigurationError(problem)
     if column.role == "event time" and column.json_type == "number" and pa.types.is_string(array.type):
         return _numbers(array)
     return array
@@ -167,22 +184,28 @@ class _LineReader:
 
     def read(self, line: bytes, where: str) -> tuple[bytes, bytes]:
         """Return a line's key, and the event that holds only the contract's fields."""
+        line = line.removeprefix(codecs.BOM_UTF8).strip()
+        # orjson turns integers beyond 64 bits into floats.
+        exact = _LONG_NUMBER.search(line) is not None
         try:
-            parsed = orjson.loads(line)
-        except orjson.JSONDecodeError as fault:
+            parsed = json.loads(line) if exact else orjson.loads(line)
+        except ValueError as fault:
             raise ConfigurationError(f"not JSON: {fault}", where=where) from None
         if not isinstance(parsed, dict):
             raise ConfigurationError("expected a JSON object", where=where)
         if parsed.keys() == self.fields:
-            return str(parsed[self.key]).encode(), line.strip()
+            return str(parsed[self.key]).encode(), line
         return self._picked(dict(_leaves(parsed, "")), where)
 
     def _picked(self, found: dict[str, Any], where: str) -> tuple[bytes, bytes]:
         absent = sorted(self.required - found.keys())
+        empty = [name for name in absent if any(name.startswith(f"{each}.") for each in found)]
+        if empty:
+            raise ConfigurationError(f"field {empty[0]!r} lies in something that is no object", where=where)
         if absent:
             raise ConfigurationError(f"no field {absent[0]!r}; {nearest(absent[0], found)}", where=where)
         event = {name: value for name, value in found.items() if name in self.fields}
-        return str(event[self.key]).encode(), orjson.dumps(_unflattened(event))
+        return str(event[self.key]).encode(), json.dumps(_unflattened(event), ensure_ascii=False).encode()
 
 
 def _leaves(event: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -164,7 +164,7 @@ class LakeTable:
                 writer_properties=_WRITER,
             )
         except CommitFailedError as fault:
-            raise FencedError(f"{self.path.name}: {fault}") from None
+            raise self._superseded(fault) from None
         self._reopen()
         return True
 
@@ -184,7 +184,7 @@ class LakeTable:
                 self._table, rows, mode="append", commit_properties=properties, writer_properties=_WRITER
             )
         except CommitFailedError as fault:
-            raise FencedError(f"{self.path.name}: {fault}") from None
+            raise self._superseded(fault) from None
 
     def _commit_empty(self, properties: CommitProperties) -> None:
         try:
@@ -192,8 +192,11 @@ class LakeTable:
                 [], "append", self._table.schema(), commit_properties=properties
             )
         except CommitFailedError as fault:
-            raise FencedError(f"{self.path.name}: {fault}") from None
+            raise self._superseded(fault) from None
         self._table.update_incremental()
+
+    def _superseded(self, fault: CommitFailedError) -> FencedError:
+        return FencedError(f"another driver has taken this agent over ({self.path.name}: {fault})")
 
     def _reopen(self) -> None:
         self._table = DeltaTable(self.path)

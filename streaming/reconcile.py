@@ -14,7 +14,7 @@ import polars as pl
 from schemas.spec import AgentSpec
 from streaming.lake import read_stored
 from streaming.publish import AGENT_HEADER
-from streaming.topic import committed_messages
+from streaming.topic import committed_messages, topic_exists
 
 AlertKey = tuple[str, int]
 
@@ -128,6 +128,8 @@ def _alert_keys(path: Path) -> Iterable[AlertKey]:
 
 def _sent_keys(bootstrap: str, spec: AgentSpec) -> Iterable[AlertKey]:
     """Keys of this agent's alerts: several agents may share a topic."""
+    if not topic_exists(bootstrap, spec.alerts.topic):
+        return
     for message in committed_messages(bootstrap, spec.alerts.topic):
         if dict(message.headers() or ()).get(AGENT_HEADER) not in (None, spec.name.encode()):
             continue

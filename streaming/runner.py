@@ -215,8 +215,8 @@ def starting_offsets(
     if committed is not None and closed.get(query_id or "", -1) < committed:
         raise DataLossError(
             f"{checkpoint}: Spark committed batch {committed}, which the lake has not closed; "
-            "restore the lake that belongs to this checkpoint, or remove the checkpoint to resume from "
-            "the lake's own offsets"
+            "restore the lake that belongs to this checkpoint or, when the lake is whole and the checkpoint "
+            "another's, remove the checkpoint to resume from the lake's own offsets"
         )
     if newest_offsets is not None:
         return json.dumps(json.loads(newest_offsets))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -38,18 +38,17 @@ def start_session(
         cores: local task slots.
         driver_memory: heap of the driver's JVM.
 
-    PySpark installs a SIGINT handler that cancels every job; the caller's handler is put back, since a first
-    Ctrl-C must let the batch in hand finish.
+    PySpark's SIGINT handler would cancel every job; the caller's stays in force, since a first Ctrl-C must
+    let the batch in hand finish.
     """
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    interrupt = signal.getsignal(signal.SIGINT)
     builder = SparkSession.builder.master(f"local[{cores}]").appName("flagstream")
     for key, value in _options(jars, work_dir, driver_memory).items():
         builder = builder.config(key, value)
-    session = builder.getOrCreate()
-    signal.signal(signal.SIGINT, interrupt)
-    return session
+    # PySpark replaces the SIGINT handler, but only from the main thread.
+    with ThreadPoolExecutor(1) as starter:
+        return starter.submit(builder.getOrCreate).result()
 
 
 def _log_to_file(scratch: Path) -> Path:

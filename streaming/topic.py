@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from schemas.errors import RetryableError
 
@@ -55,9 +56,21 @@ def committed_messages(
         consumer.assign(places)
         yield from _drain(consumer, len(places), follow, stop)
     except KafkaException as fault:
-        raise RetryableError(f"reading {topic}: {fault}") from fault
+        raise RetryableError(f"reading {topic} from {bootstrap}: {fault}") from fault
     finally:
         consumer.close()
+
+
+def topic_exists(bootstrap: str, topic: str) -> bool:
+    """Say whether a topic is there.
+
+    Raises:
+        RetryableError: the broker does not answer.
+    """
+    try:
+        return topic in AdminClient(connection(bootstrap)).list_topics(timeout=_CALL_SECONDS).topics
+    except KafkaException as fault:
+        raise RetryableError(f"{bootstrap} does not answer: {fault.args[0].str()}") from fault
 
 
 def partitions_of(consumer: Consumer, topic: str) -> list[TopicPartition]:

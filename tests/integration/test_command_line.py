@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ import pytest
 from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 
+from agent.processes import free_port
+from schemas.errors import DataLossError
 from schemas.spec import load_spec
 from streaming.broker import ensure_topic
 from streaming.cli import main
@@ -277,3 +280,53 @@ def test_after_a_second_interrupt_the_next_run_repairs(
     found = flagstream.json("reconcile", "--spec", spec_file, "--home", settings.home)
     assert (found["read"], found["transactions"]) == (6_003, 6_000)
     assert found["alerts_on_kafka"] > 0
+
+
+def test_before_any_run_there_are_no_alerts_and_no_differences(
+    flagstream: Shell, tmp_path: Path, topic: Topic
+) -> None:
+    spec_file = write_spec(tmp_path, topic, name=topic("tester"))
+    assert flagstream("alerts", "--spec", spec_file, "--home", tmp_path) == (0, "")
+    assert "no alerts yet" in flagstream.errors
+    found = flagstream.json("reconcile", "--spec", spec_file, "--home", tmp_path)
+    assert (found["differences"], found["transactions"], found["alerts_on_kafka"]) == (0, 0, 0)
+
+
+def test_a_broken_line_does_not_take_back_what_was_sent_before_it(
+    flagstream: Shell, tmp_path: Path, topic: Topic
+) -> None:
+    event = {"tx_id": "t", "event_time": "2026-01-01T00:00:00Z", "amount": 1, "currency": "EUR"}
+    line = json.dumps({**event, "customer_id": "c", "terminal_id": "s"})
+    path, name = tmp_path / "long.jsonl", topic("produced")
+    path.write_text("\n".join([*[line] * 50_001, "broken"]), encoding="utf-8")
+    code, _ = flagstream("produce", path, "--contract", "simulator", "--topic", name, "--home", tmp_path)
+    assert code == 2
+    assert "long.jsonl:50002: not JSON" in flagstream.errors
+    assert "50,000 records were sent before it" in flagstream.errors
+
+
+def test_a_home_that_is_no_folder_and_an_address_without_a_broker_are_told_in_a_line(
+    flagstream: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("", encoding="utf-8")
+    code, _ = flagstream("broker", "start", "--home", file)
+    assert (code, flagstream.errors.count("\n")) == (3, 1)
+    monkeypatch.setenv("FLAGSTREAM_KAFKA", f"127.0.0.1:{free_port()}")
+    code, _ = flagstream("reconcile", "--home", tmp_path)
+    assert code == 1
+    assert "does not answer" in flagstream.errors
+
+
+def test_a_lake_whose_batches_are_gone_is_not_run_on(
+    filled: tuple[Path, Path, Stream], spark: SparkSession, bootstrap: str, tmp_path: Path
+) -> None:
+    spec_file, home, stream = filled
+    shutil.copytree(home, tmp_path / "home")
+    settings = Settings.load(tmp_path / "home")
+    spec = load_spec(spec_file)
+    stream.send(20)
+    run_until_idle(spark, settings, spec_file, bootstrap)
+    shutil.rmtree(settings.lake(spec.name) / spec.tables.batches)
+    with pytest.raises(DataLossError, match="restore what was removed"):
+        run_until_idle(spark, settings, spec_file, bootstrap)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -144,3 +145,38 @@ def test_unreadable_files_are_refused_by_name(tmp_path: Path, name: str, content
 def test_an_absent_file_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no such file"):
         file_events(Path("absent.csv"), HANDBOOK)
+
+
+def test_integers_of_any_length_pass_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    money = {"amount": 1, "currency": "EUR"}
+    event = {
+        "id": 2**70,
+        "at": "2025-01-01",
+        "money": money,
+        "payer": 10**30,
+        "shop": "s",
+        "note": None,
+        "x": 1,
+    }
+    path.write_text(json.dumps(event), encoding="utf-8-sig")
+    ((keys, (value,)),) = file_events(path, contract())
+    assert keys == [b"s"]
+    assert json.loads(value)["id"] == 2**70
+    assert json.loads(value)["payer"] == 10**30
+
+
+def test_a_column_no_event_can_hold_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "binary.parquet"
+    pq.write_table(pa.table({**COLUMNS, "TERMINAL_ID": [b"a", b"b"]}), path)
+    with pytest.raises(ConfigurationError, match="'TERMINAL_ID' holds binary") as fault:
+        list(file_events(path, HANDBOOK))
+    assert fault.value.where == str(path)
+
+
+def test_a_field_below_what_is_no_object_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "flat.jsonl"
+    event = {"id": "a", "at": "2025-01-01", "money": None, "payer": "p", "shop": "s"}
+    path.write_text(json.dumps(event), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="lies in something that is no object"):
+        list(file_events(path, contract()))

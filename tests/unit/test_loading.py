@@ -109,3 +109,18 @@ def test_the_nearest_name_is_suggested_or_all_are_listed() -> None:
     assert nearest("amuont", ["amount", "rate"]) == "did you mean 'amount'?"
     assert nearest("zzz", ["rate", "amount"]) == "expected one of: amount, rate"
     assert nearest("zzz", []) == ""
+
+
+def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("name: a\nother: 1\nname: b\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="'name' is given twice") as fault:
+        load_document(path, Document)
+    assert "line 3" in str(fault.value)
+
+
+def test_a_document_too_deep_to_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deep.yaml"
+    path.write_text("[" * 5000, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="not valid YAML"):
+        load_document(path, Document)
