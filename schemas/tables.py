@@ -17,10 +17,12 @@ COORDINATES: tuple[pa.Field, ...] = (
 )
 BATCH: tuple[pa.Field, ...] = (pa.field("query_id", pa.string()), pa.field("batch_id", pa.int64()))
 
+HEADERS = pa.list_(pa.struct([pa.field("key", pa.string()), pa.field("value", pa.binary())]))
 QUARANTINE = pa.schema(
     [
         pa.field("key", pa.binary()),
         pa.field("value", pa.binary()),
+        pa.field("headers", HEADERS),
         *COORDINATES,
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),

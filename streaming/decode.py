@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.contract import NANOSECONDS, Column, EventContract
-from schemas.tables import BATCH, COORDINATES, QUARANTINE, UTC_MICROS
+from schemas.tables import BATCH, COORDINATES, HEADERS, QUARANTINE, UTC_MICROS
 from streaming import json_scan
 from streaming.compilation import Bytes, Flags, Ints, read_only
 from streaming.exact_decode import (
@@ -58,7 +58,7 @@ def decode(records: pa.Table, contract: EventContract, now: datetime) -> Decoded
     """Decode a micro-batch.
 
     Args:
-        records: columns key and value (binary), topic, partition, offset and timestamp (the broker's).
+        records: columns key, value, headers, topic, partition, offset and timestamp (the broker's).
         contract: what the events mean.
         now: when the batch was opened; a record stamped further ahead than the contract allows an event to be
             ahead of the broker is rejected, since producers may set the stamp.
@@ -84,7 +84,8 @@ def _stamped_ahead(records: pa.Table, contract: EventContract, now: datetime) ->
 
 def _rejected_ahead(records: pa.Table) -> pa.Table:
     reason, detail = STAMP_AHEAD
-    columns = [records[name] for name in ("key", "value", "topic", "partition", "offset", "timestamp")]
+    names = ("key", "value", "headers", "topic", "partition", "offset", "timestamp")
+    columns = [records[name] for name in names]
     told = [pa.repeat(text, records.num_rows) for text in (reason, detail)]
     arrays = [each.cast(field.type) for each, field in zip([*columns, *told], _REJECTED, strict=True)]
     return pa.Table.from_arrays(arrays, schema=_REJECTED)
@@ -102,7 +103,7 @@ class _Block:
         self._contract = contract
         self._columns = [column for column in contract.columns if column.source is not None]
         self._rows = records.num_rows
-        self._keys, self._values = records["key"], records["value"]
+        self._keys, self._values, self._headers = records["key"], records["value"], records["headers"]
         places = [records[name] for name in ("topic", "partition", "offset", "timestamp")]
         self._coordinates = [each.cast(field.type) for each, field in zip(places, COORDINATES, strict=True)]
         self._rejections: dict[int, tuple[str, str]] = {}
@@ -186,6 +187,7 @@ class _Block:
         columns = [
             self._keys.take(rows).cast(pa.binary()),
             self._values.take(rows).cast(pa.binary()),
+            self._headers.take(rows).cast(HEADERS),
             *(each.take(rows) for each in self._coordinates),
             pa.array([reason for reason, _ in found], pa.string()),
             pa.array([detail for _, detail in found], pa.string()),

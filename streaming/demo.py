@@ -201,6 +201,7 @@ def _show(alerts: pl.DataFrame, result: DemoResult, settings: Settings, *, as_js
         f"  flagstream run --spec card-fraud --home {home}\n"
         f"  flagstream simulate --home {home}         more payments for it, from another terminal",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from schemas.tables import UTC_MICROS
+from schemas.tables import HEADERS, UTC_MICROS
 from streaming import protocol
 from streaming.compilation import Flags, Floats, Ints
 from streaming.decode import decode
@@ -213,6 +213,7 @@ def _decoded(keys: list[bytes | None], values: list[bytes], first: int, contract
         {
             "key": pa.array(keys, pa.binary()),
             "value": pa.array(values, pa.binary()),
+            "headers": pa.nulls(rows, HEADERS),
             "topic": pa.repeat("file", rows),
             "partition": pa.repeat(pa.scalar(0, pa.int32()), rows),
             "offset": pa.array(np.arange(first, first + rows)),

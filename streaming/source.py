@@ -18,7 +18,7 @@ Offsets = Mapping[str, Mapping[str, int]]
 def read_stream(
     session: SparkSession, bootstrap: str, topic: str, *, max_records: int, starting: str
 ) -> DataFrame:
-    """Return the streaming frame of a topic: key, value, partition, offset, timestamp.
+    """Return the streaming frame of a topic: key, value, headers, partition, offset, timestamp.
 
     `starting` is `earliest`, `latest` or Spark's JSON of offsets; a checkpoint overrides it. The broker is
     told to answer a fetch after 20 ms: with its default of 500 ms every trigger waits that long.
@@ -32,13 +32,14 @@ def read_stream(
         .option("kafka.isolation.level", "read_committed")
         .option("kafka.fetch.max.wait.ms", "20")
         .option("failOnDataLoss", "true")
+        .option("includeHeaders", "true")
         .load()
-        .select("key", "value", "partition", "offset", "timestamp")
+        .select("key", "value", "headers", "partition", "offset", "timestamp")
     )
 
 
 def take(frame: DataFrame, topic: str) -> pa.Table:
-    """Collect one micro-batch: columns key, value, topic, partition, offset, timestamp.
+    """Collect one micro-batch: columns key, value, headers, topic, partition, offset, timestamp.
 
     The topic is one constant for the whole stream, so it is added here and not moved once per row.
     """

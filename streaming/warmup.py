@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
-from schemas.tables import UTC_MICROS
+from schemas.tables import HEADERS, UTC_MICROS
 from streaming.decode import decode
 from streaming.duplicates import Deduplicator
 from streaming.scoring import Scorer
@@ -21,6 +21,7 @@ def compile_kernels(spec: AgentSpec, contract: EventContract) -> None:
         {
             "key": pa.array([b"k"] * count, pa.binary()),
             "value": pa.array([b"{}"] * count, pa.binary()),
+            "headers": pa.nulls(count, HEADERS),
             "topic": ["warm-up"] * count,
             "partition": pa.array([0] * count, pa.int32()),
             "offset": pa.array(range(count), pa.int64()),

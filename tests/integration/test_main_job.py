@@ -76,7 +76,7 @@ BROKEN: dict[str, bytes | None] = {
 def send(bootstrap: str, topic: str, values: list[bytes | None]) -> None:
     producer = Producer({**connection(bootstrap), "enable.idempotence": True})
     for place, value in enumerate(values):
-        producer.produce(topic, value, f"key-{place}".encode())
+        producer.produce(topic, value, f"key-{place}".encode(), headers=[("trace", str(place).encode())])
     assert producer.flush(30) == 0
 
 
@@ -176,6 +176,7 @@ def test_a_refused_record_is_kept_as_it_came_with_its_reason(reason: str, done: 
     key = f"key-{list(BROKEN).index(reason)}".encode()
     (row,) = quarantine.filter(pc.equal(quarantine["key"], key)).to_pylist()
     assert row["value"] == BROKEN[reason]
+    assert row["headers"] == [{"key": "trace", "value": key.removeprefix(b"key-")}]
     assert row["reason"] == reason
     assert row["topic"] == done.job.source
     assert row["partition"] in {0, 1}

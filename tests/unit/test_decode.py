@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from schemas.contract import EventContract, load_contract
 from schemas.loading import parse_document
-from schemas.tables import UTC_MICROS
+from schemas.tables import HEADERS, UTC_MICROS
 from streaming import decode as decoding
 from streaming.decode import Decoded, decode
 from streaming.exact_decode import ExactDecoder, RejectedError, RejectionReason
@@ -91,6 +91,7 @@ def records(values: Sequence[bytes | None], stamps: Sequence[int | None] | None 
         {
             "key": pa.array([str(place).encode() for place in range(count)], pa.binary()),
             "value": pa.array(values, pa.binary()),
+            "headers": pa.array([[("n", str(place).encode())] for place in range(count)], HEADERS),
             "topic": pa.array(["events"] * count, pa.string()),
             "partition": pa.array(np.arange(count) % 3, pa.int32()),
             "offset": pa.array(np.arange(count), pa.int64()),
@@ -358,6 +359,12 @@ def test_a_rejected_record_keeps_its_bytes_and_says_why(expected: str, value: by
     assert [row[name] for name in PLACE[:3]] == ["events", 0, 0]
 
 
+def test_a_rejected_record_keeps_its_headers() -> None:
+    taken = records([event(), None, b"{", event()])
+    rejected = decode(taken, FLAT, NOW).rejected.sort_by("offset")
+    assert rejected["headers"].to_pylist() == taken["headers"].to_pylist()[1:3]
+
+
 def test_every_reason_code_has_an_example() -> None:
     by_stamp = {"broker_time_ahead"}
     assert {name for name, _ in REASONS} | by_stamp == set(get_args(RejectionReason))
@@ -419,7 +426,8 @@ def test_a_stamp_ahead_of_the_machine_s_clock_is_rejected_whatever_it_carries() 
     decoded = decode(taken, FLAT, NOW)
     assert decoded.valid["offset"].to_pylist() == [0, 3]
     assert decoded.rejected["reason"].to_pylist() == ["broker_time_ahead"] * 2
-    assert decoded.rejected["value"].to_pylist() == taken["value"].to_pylist()[1:3]
+    for name in ("value", "headers"):
+        assert decoded.rejected[name].to_pylist() == taken[name].to_pylist()[1:3]
 
 
 def test_untrusted_text_is_cut_by_characters_not_bytes() -> None:

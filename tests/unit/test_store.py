@@ -17,6 +17,7 @@ from schemas.tables import (
     BATCHES,
     COORDINATES,
     DUPLICATES,
+    HEADERS,
     LEDGER,
     MONITORING,
     QUARANTINE,
@@ -99,6 +100,7 @@ def rejected(*offsets: int) -> pa.Table:
         {
             "key": [b"k"] * count,
             "value": [b"not json"] * count,
+            "headers": pa.nulls(count, HEADERS),
             "topic": ["in"] * count,
             "partition": pa.array([0] * count, pa.int32()),
             "offset": list(offsets),
