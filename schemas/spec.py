@@ -269,7 +269,8 @@ def load_spec(path: Path) -> AgentSpec:
     if not _is_path(source.contract) or Path(source.contract).is_absolute():
         return spec
     beside = source.model_copy(update={"contract": str(path.parent / source.contract)})
-    return spec.model_copy(update={"data_sources": DataSources(transactions=beside)})
+    sources = spec.data_sources.model_copy(update={"transactions": beside})
+    return spec.model_copy(update={"data_sources": sources})
 
 
 def _is_path(name: str) -> bool:

@@ -109,6 +109,13 @@ def newest(folder: Path, definition_hash: str, *, through: int | None = None) ->
     return Found(None, tuple(skipped))
 
 
+def drop_after(folder: Path, next_sequence: int) -> None:
+    """Remove checkpoints of rows that the lake does not hold: it was set back, and will hold others there."""
+    for path in _newest_first(folder):
+        if int(path.name) > next_sequence:
+            shutil.rmtree(path)
+
+
 def _newest_first(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []

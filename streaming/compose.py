@@ -107,7 +107,7 @@ def open_agent(
     contract = load_contract(spec.data_sources.transactions.contract)
     lake = Lake.open(settings.lake(spec.name), spec, lake_schemas(contract), retention=spec.replay_horizon)
     _check_closed(lake)
-    stream = stream_settings(settings, spec, bootstrap, lake.batches)
+    stream_settings(settings, spec, bootstrap, lake.batches)
     ledger = LakeLedger(lake.ledger, spec.name, _now)
     budget = _budget(spec, lake.batches)
 
@@ -115,7 +115,9 @@ def open_agent(
         return build_engine(settings, wanted, contract, client, ledger, budget)
 
     publisher = Publisher(
-        PublisherSettings(bootstrap, spec.alerts.topic, spec.name), before_commit=hooks.before_commit
+        PublisherSettings(bootstrap, spec.alerts.topic, spec.name),
+        before_commit=hooks.before_commit,
+        check_ours=lake.alerts.check_ours,
     )
     pipeline = Pipeline(
         engine=engine_for(spec),
@@ -127,7 +129,8 @@ def open_agent(
     with ExitStack() as stack:
         stack.callback(pipeline.close)
         pipeline.start()
-        yield Agent(pipeline, stream)
+        # Only now is every decided batch closed, whose offsets a new query starts from.
+        yield Agent(pipeline, stream_settings(settings, spec, bootstrap, lake.batches))
 
 
 def _check_closed(lake: Lake) -> None:
@@ -199,7 +202,7 @@ def stream_settings(
     source = spec.data_sources.transactions
     checkpoint = settings.checkpoint(spec.name)
     columns = ["query_id", "batch_id", "next_sequence", "closed_at", "offsets"]
-    frame = pl.from_arrow(batches.read("batch_id", 0).select(columns))
+    frame = pl.from_arrow(batches.read("batch_id", 0, columns=columns))
     assert isinstance(frame, pl.DataFrame)
     closed = dict(frame.group_by("query_id").agg(pl.col("batch_id").max()).iter_rows())
     newest = None if frame.height == 0 else frame.sort("next_sequence", "closed_at")["offsets"][-1]
@@ -266,7 +269,7 @@ def _budget(spec: AgentSpec, batches: LakeTable) -> TokenBudget:
     budget = TokenBudget(spec.llm.budget.tokens_per_day)
     today = _now().date()
     midnight = int(datetime(today.year, today.month, today.day, tzinfo=UTC).timestamp() * 1_000_000)
-    rows = batches.read("closed_at", midnight)
+    rows = batches.read("closed_at", midnight, columns=["input_tokens", "output_tokens"])
     used = sum(rows["input_tokens"].to_pylist()) + sum(rows["output_tokens"].to_pylist())
     budget.restore(today, used)
     return budget

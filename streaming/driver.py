@@ -53,7 +53,8 @@ def drive(
         require_topic(bootstrap, topic)
     else:
         ensure_topic(bootstrap, topic)
-    ensure_topic(bootstrap, spec.alerts.topic, partitions=1)
+    # Alerts are kept for ever unless someone decides otherwise: reconcile compares all of them.
+    ensure_topic(bootstrap, spec.alerts.topic, partitions=1, config={"retention.ms": "-1"})
     say_horizon(spec, bootstrap)
     display = progress_display(as_json=as_json)
     with stop_on_interrupt(stop), model_client(settings, spec, llm) as client:

@@ -20,12 +20,17 @@ def stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
     Leaving at once is safe because every step of a batch is idempotent: the next run repairs what is open.
     """
 
+    interrupted = False
+
     def handle(_: int, __: FrameType | None) -> None:
-        if stop.is_set():
+        nonlocal interrupted
+        if interrupted:
             sys.stderr.write("stopped at once; the next run finishes what is open\n")
             sys.stderr.flush()
             os._exit(_INTERRUPTED)
-        stop.set()
+        interrupted = True
+        # In a thread of its own: the handler may have interrupted a wait that holds the event's lock.
+        threading.Thread(target=stop.set).start()
         sys.stderr.write("finishing the batch in hand; press Ctrl-C again to stop at once\n")
 
     previous = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM)}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, cast
 
 import polars as pl
 import pyarrow as pa
@@ -262,14 +262,22 @@ def _consumer(bootstrap: str) -> Consumer:
 
 def _records(messages: Sequence[Message]) -> pl.DataFrame:
     """Return the records as they came, in the quarantine's columns."""
-    schema = pa.schema([QUARANTINE.field("key"), QUARANTINE.field("value"), *COORDINATES])
-    rows = [
-        (m.key(), m.value(), m.topic(), m.partition(), m.offset(), max(m.timestamp()[1], 0) * 1_000)
-        for m in messages
-    ]
+    schema = pa.schema([*(QUARANTINE.field(name) for name in ("key", "value", "headers")), *COORDINATES])
+    rows = [(m.key(), m.value(), _headers(m), *_place(m)) for m in messages]
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
     arrays = [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
     return pl.DataFrame(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def _headers(message: Message) -> list[dict[str, Any]] | None:
+    # Typed as if it could be a mapping; read from a topic it is a list, since names may repeat.
+    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
+    return None if headers is None else [{"key": name, "value": value} for name, value in headers]
+
+
+def _place(message: Message) -> tuple[Any, ...]:
+    stamp = max(message.timestamp()[1], 0) * 1_000
+    return message.topic(), message.partition(), message.offset(), stamp
 
 
 def _dated(labels: pa.Table, records: pl.DataFrame) -> pa.Table:
@@ -288,7 +296,9 @@ def _quarantined(records: pl.DataFrame, rejects: pa.Table, through: int) -> pa.T
         "query_id": pl.lit(_ORIGIN),
         "batch_id": pl.lit(through, pl.Int64),
     }
-    return rows.with_columns(**marks).select(QUARANTINE.names).to_arrow().cast(QUARANTINE)
+    ordered = rows.with_columns(**marks).select(QUARANTINE.names).to_arrow()
+    columns = [ordered[field.name].cast(field.type) for field in QUARANTINE]
+    return pa.Table.from_arrays(columns, schema=QUARANTINE)
 
 
 def _as_rejects(rejected: pa.Table) -> pa.Table:

@@ -22,7 +22,14 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from schemas.errors import ConfigurationError, DataLossError, FencedError
+from schemas.errors import (
+    ConfigurationError,
+    DataLossError,
+    FencedError,
+    FlagstreamError,
+    MachineError,
+    RetryableError,
+)
 from schemas.spec import AgentSpec
 
 _TIDY_EVERY = 128
@@ -105,16 +112,17 @@ class LakeTable:
         self._commits += 1
         return True
 
-    def metadata_of(self, query_id: str, batch_id: int, *, newest: int = 64) -> dict[str, Any]:
-        """Return the facts committed with a recent batch.
+    def metadata_of(self, query_id: str, batch_id: int) -> dict[str, Any]:
+        """Return the facts committed with a batch.
 
         Raises:
-            DataLossError: none of the `newest` commits belongs to the batch.
+            DataLossError: no commit on record belongs to the batch.
         """
-        for commit in self._table.history(newest):
-            kept = json.loads(commit.get(_METADATA_KEY, "{}"))
-            if kept.get("query_id") == query_id and kept.get("batch_id") == batch_id:
-                return cast("dict[str, Any]", kept)
+        for limit in (64, None):
+            for commit in self._table.history(limit):
+                kept = json.loads(commit.get(_METADATA_KEY, "{}"))
+                if kept.get("query_id") == query_id and kept.get("batch_id") == batch_id:
+                    return cast("dict[str, Any]", kept)
         raise DataLossError(f"{self.path.name}: batch {batch_id} of query {query_id} has no commit to read")
 
     def newest_metadata(self) -> dict[str, Any] | None:
@@ -125,24 +133,35 @@ class LakeTable:
                     return cast("dict[str, Any]", json.loads(commit[_METADATA_KEY]))
         return None
 
-    def read(self, column: str, at_least: int, below: int | None = None) -> pa.Table:
-        """Return the rows with `at_least <= column < below`, sorted by `column`.
+    def read(
+        self, column: str, at_least: int, below: int | None = None, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Return the rows with `at_least <= column < below`, sorted by `column`, with all columns or some.
 
         `column` holds integers or timestamps, the bounds are integers or microseconds since 1970 UTC. Files
         are chosen by their recorded minimum and maximum, so a read near the end opens few of them.
         """
         files = self.files(column, at_least, below)
         # Files that Spark wrote hold timestamps in another unit, so each file is cast by itself.
-        parts = [pq.ParquetFile(file).read().select(self.schema.names).cast(self.schema) for file in files]
+        names = self.schema.names if columns is None else [*dict.fromkeys([column, *columns])]
+        kinds = pa.schema([self.schema.field(name) for name in names])
+        parts = [pq.ParquetFile(file).read(names).select(names).cast(kinds) for file in files]
         chosen = [_select(part, column, at_least, below) for part in parts]
-        return pa.concat_tables([self.schema.empty_table(), *chosen]).sort_by(column)
+        return pa.concat_tables([kinds.empty_table(), *chosen]).sort_by(column)
 
     def maximum(self, column: str) -> int | None:
         """Return the largest value of a column by the files' statistics, None when the table is empty.
 
         Timestamps come as microseconds since 1970 UTC, cut to the millisecond that statistics keep.
         """
-        return max((high for _, _, high in self._ranges(column)), default=None)
+        known = [
+            self._largest(name, column) if high is None else high for name, _, high in self._ranges(column)
+        ]
+        return max((high for high in known if high is not None), default=None)
+
+    def _largest(self, name: str, column: str) -> int | None:
+        values = pq.read_table(self.path / name, columns=[column])[column]
+        return cast("int | None", pc.max(_as_integers(values)).as_py())
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -150,7 +169,9 @@ class LakeTable:
         return sum(pa.table(actions)["num_records"].to_pylist())
 
     def tidy(self) -> bool:
-        """Compact small files and reopen once every few commits; True when it did.
+        """Compact small files, remove those replaced before the retention, and reopen; True when it did.
+
+        It does so once every few commits.
 
         A handle kept for long slows down with every commit, and so does a table of many small files.
         """
@@ -164,7 +185,8 @@ class LakeTable:
                 writer_properties=_WRITER,
             )
         except CommitFailedError as fault:
-            raise self._superseded(fault) from None
+            raise self._refused(fault) from None
+        self._table.vacuum(dry_run=False)
         self._reopen()
         return True
 
@@ -184,7 +206,7 @@ class LakeTable:
                 self._table, rows, mode="append", commit_properties=properties, writer_properties=_WRITER
             )
         except CommitFailedError as fault:
-            raise self._superseded(fault) from None
+            raise self._refused(fault) from None
 
     def _commit_empty(self, properties: CommitProperties) -> None:
         try:
@@ -192,11 +214,25 @@ class LakeTable:
                 [], "append", self._table.schema(), commit_properties=properties
             )
         except CommitFailedError as fault:
-            raise self._superseded(fault) from None
+            raise self._refused(fault) from None
         self._table.update_incremental()
 
-    def _superseded(self, fault: CommitFailedError) -> FencedError:
-        return FencedError(f"another driver has taken this agent over ({self.path.name}: {fault})")
+    def check_ours(self) -> None:
+        """Check that no later driver has claimed the table.
+
+        Raises:
+            FencedError: one has.
+        """
+        self._reopen()
+        if self.epoch > self._epoch:
+            raise FencedError(f"{self.path.name}: a driver with epoch {self.epoch} has taken over")
+
+    def _refused(self, fault: CommitFailedError) -> FlagstreamError:
+        try:
+            self.check_ours()
+        except FencedError as fenced:
+            return fenced
+        return RetryableError(f"{self.path.name}: {fault}")
 
     def _reopen(self) -> None:
         self._table = DeltaTable(self.path)
@@ -213,13 +249,16 @@ class LakeTable:
                 where=str(self.path),
             )
 
-    def _ranges(self, column: str) -> list[tuple[str, int, int]]:
+    def _ranges(self, column: str) -> list[tuple[str, int | None, int | None]]:
+        """Return each file with the least and largest value of a column, None where no statistics say."""
         actions = pa.table(self._table.get_add_actions(flatten=True))
-        low, high = f"min.{column}", f"max.{column}"
-        if actions.num_rows == 0 or low not in actions.column_names:
-            return []
-        bounds = [_as_integers(actions[name]).to_pylist() for name in (low, high)]
-        return list(zip(actions["path"].to_pylist(), *bounds, strict=True))
+        names = actions["path"].to_pylist()
+        unknown: list[int | None] = [None] * len(names)
+        bounds = [
+            _as_integers(actions[bound]).to_pylist() if bound in actions.column_names else unknown
+            for bound in (f"min.{column}", f"max.{column}")
+        ]
+        return list(zip(names, *bounds, strict=True))
 
     def files(self, column: str, at_least: int, below: int | None) -> list[Path]:
         """Return the files that may hold rows with `at_least <= column < below`."""
@@ -227,7 +266,7 @@ class LakeTable:
         return [
             self.path / name
             for name, low, high in self._ranges(column)
-            if high + slack >= at_least and (below is None or low < below)
+            if (high is None or high + slack >= at_least) and (below is None or low is None or low < below)
         ]
 
 
@@ -284,8 +323,10 @@ def open_for_reading(path: Path) -> DeltaTable | None:
     """Open a table to read without taking it over; None when it does not exist yet."""
     try:
         return DeltaTable(path)
-    except (TableNotFoundError, DeltaError, OSError):
+    except TableNotFoundError:
         return None
+    except (DeltaError, OSError) as fault:
+        raise MachineError(f"{path} cannot be read: {fault}") from None
 
 
 def read_stored(
@@ -314,7 +355,12 @@ def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> Delt
         path,
         schema=schema,
         mode="ignore",
-        configuration={"delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept},
+        configuration={
+            "delta.logRetentionDuration": kept,
+            "delta.deletedFileRetentionDuration": kept,
+            # By default only the first 32 columns have statistics, which reads choose files by.
+            "delta.dataSkippingNumIndexedCols": "-1",
+        },
     )
     return DeltaTable(path)
 

@@ -19,10 +19,12 @@ from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.alert import alert_documents
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
+from streaming import checkpoints
 from streaming.alerting import Alerted, build_alerts, flag
 from streaming.decode import decode
 from streaming.duplicates import Deduplicator
@@ -55,6 +57,9 @@ class ClosedBatch:
 
     row: dict[str, Any]
     seconds: float
+
+
+_SEEN = ["transaction_id", "topic", "partition", "offset", "kafka_timestamp"]
 
 
 @dataclass
@@ -119,6 +124,9 @@ class Pipeline:
         if newest is not None:
             self._position.next_sequence = newest.next_sequence
             self._position.watermark_us = newest.watermark_us
+        else:
+            self._resume_from_rows()
+        checkpoints.drop_after(self._engine.checkpoints, self._position.next_sequence)
         self._position.next_outbox_seq = _after(self._lake.alerts.maximum("outbox_seq"))
         self._publisher.open(self._position.next_outbox_seq)
         self._check_marker()
@@ -147,6 +155,7 @@ class Pipeline:
         with watch.step(Step.OPEN):
             stamp = Stamp(f"{self._engine.spec.name}/{query_id}", batch_id)
             if self._lake.batches.last_batch(stamp.app_id) >= batch_id:
+                self._check_same(query_id, batch_id, offsets())
                 return None
             opened_at = self._clock()
         with watch.step(Step.TAKE):
@@ -224,6 +233,11 @@ class Pipeline:
             OutboxRecord(number, key.encode(), document)
             for number, key, document in zip(numbers, keys, alert_documents(pending), strict=True)
         )
+        if self._publisher.marker != self._position.next_outbox_seq:
+            raise DataLossError(
+                f"alerts up to {self._position.next_outbox_seq} were stored, but only those up to "
+                f"{self._publisher.marker} could be read back to publish"
+            )
 
     def _close(
         self,
@@ -286,6 +300,37 @@ class Pipeline:
                 "restore the lake that belongs to this agent, or give the agent a new name"
             )
 
+    def _resume_from_rows(self) -> None:
+        """Find the position in the rows, when Delta's log clean-up has removed the commits that noted it.
+
+        Raises:
+            DataLossError: the newest rows belong to a batch that was never closed.
+        """
+        highest = self._lake.transactions.maximum("sequence")
+        if highest is None:
+            return
+        if (self._lake.batches.maximum("next_sequence") or 0) != highest + 1:
+            raise DataLossError(
+                "the newest batch was not closed, and how it was decided is no longer on record: restore the "
+                "lake from before its log was cleaned up, or give the agent a new name"
+            )
+        self._position.next_sequence = highest + 1
+        newest = self._lake.transactions.maximum("event_time") or 0
+        times = self._lake.transactions.read("event_time", newest, columns=["event_time"])["event_time"]
+        self._position.watermark_us = int(pc.max(times.cast(pa.int64())).as_py())
+
+    def _check_same(self, query_id: str, batch_id: int, planned: dict[str, dict[str, int]]) -> None:
+        """A checkpoint set back plans a closed batch anew, perhaps with more records, which would be lost."""
+        rows = self._lake.batches.read(
+            "batch_id", batch_id, batch_id + 1, ["query_id", "offsets"]
+        ).to_pylist()
+        closed = [json.loads(row["offsets"]) for row in rows if row["query_id"] == query_id]
+        if closed and closed[0] != planned:
+            raise DataLossError(
+                f"batch {batch_id} was closed at offsets {closed[0]}, Spark's checkpoint now ends it at "
+                f"{planned}: the checkpoint was set back; remove it to resume from the lake's own offsets"
+            )
+
     def _newest_decision(self) -> Decision | None:
         kept = self._lake.transactions.newest_metadata()
         return None if kept is None else Decision.from_metadata(kept)
@@ -309,7 +354,8 @@ class Pipeline:
         """Redeliveries may carry older timestamps, so two horizons back are read."""
         newest = self._lake.transactions.maximum("kafka_timestamp") or 0
         horizon = self._engine.contract.duplicates.horizon / timedelta(microseconds=1)
-        self._duplicates.restore(self._lake.transactions.read("kafka_timestamp", newest - 2 * int(horizon)))
+        since = newest - 2 * int(horizon)
+        self._duplicates.restore(self._lake.transactions.read("kafka_timestamp", since, columns=_SEEN))
 
 
 def _after(number: int | None) -> int:

@@ -31,6 +31,15 @@ Result = TypeVar("Result")
 _CHUNK = 10_000
 _CALL_SECONDS = 10.0
 _TAIL_RECORDS = 1_000
+_PAUSE_SECONDS = 0.1
+_REFUSED_CODES = frozenset(
+    {
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError._AUTHENTICATION,
+    }
+)
 _FENCED_CODES = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 
 
@@ -70,6 +79,8 @@ class Publisher:
         settings: broker, topic and names.
         before_commit: called with the records of a transaction after they were produced, before it commits;
             crash tests inject a kill here.
+        check_ours: raises when another driver has taken over; called before the transactional id is claimed
+            anew, which would fence that driver.
 
     Raises:
         FencedError: from any call, once a successor has initialised the same transactional id.
@@ -81,8 +92,9 @@ class Publisher:
         self,
         settings: PublisherSettings,
         before_commit: Callable[[Sequence[OutboxRecord]], None] = lambda _: None,
+        check_ours: Callable[[], None] = lambda: None,
     ) -> None:
-        self._settings, self._before_commit = settings, before_commit
+        self._settings, self._before_commit, self._check_ours = settings, before_commit, check_ours
         self._consumer = Consumer(
             {
                 **connection(settings.bootstrap),
@@ -173,6 +185,7 @@ class Publisher:
                 return
             except KafkaException as fault:
                 _raise_if_fenced(fault.args[0])
+        self._check_ours()
         self.open(stored_next=self._marker)
 
     def _live_producer(self) -> Producer:
@@ -270,6 +283,7 @@ def _retrying(call: Callable[[], Result]) -> Result:
         except KafkaException as fault:
             if not fault.args[0].retriable() or time.monotonic() > deadline:
                 raise
+            time.sleep(_PAUSE_SECONDS)
 
 
 def _until(call: Callable[[], Result], seconds: float) -> Result:
@@ -280,5 +294,6 @@ def _until(call: Callable[[], Result], seconds: float) -> Result:
             return call()
         except KafkaException as fault:
             _raise_if_fenced(fault.args[0])
-            if time.monotonic() > deadline:
-                raise RetryableError(f"the broker did not answer in {seconds:g} s: {fault}") from fault
+            if time.monotonic() > deadline or fault.args[0].code() in _REFUSED_CODES:
+                raise RetryableError(f"the broker did not do it in {seconds:g} s: {fault}") from fault
+            time.sleep(_PAUSE_SECONDS)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from py4j.protocol import Py4JError
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
-from schemas.errors import DataLossError, RetryableError
+from schemas.errors import DataLossError, FlagstreamError, RetryableError
 from streaming.pipeline import ClosedBatch, Pipeline
 from streaming.source import offsets_of, query_id_of, read_stream, take
 from streaming.topic import connection
@@ -22,6 +23,7 @@ from streaming.topic import connection
 _POLL_SECONDS = 0.1
 _CALL_SECONDS = 10.0
 _IDLE_SECONDS = 1.0
+_RECORDS_LOST = "Some data may have been lost because they are not available in Kafka"
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,12 @@ class StreamRunner:
                     break
                 stop.wait(_POLL_SECONDS)
         finally:
+            # Asked before stopping: afterwards the refusal of the next batch would pass for a failure.
+            fault = None if query.isActive else query.exception()
             self._stop(query)
             if watch is not None:
                 watch.close()
-        self._raise_failure(query)
+        self._raise_failure(fault)
 
     def _start(self) -> StreamingQuery:
         settings = self._settings
@@ -124,12 +128,12 @@ class StreamRunner:
         query.stop()
         self._session.sparkContext.setLogLevel("WARN")
 
-    def _raise_failure(self, query: StreamingQuery) -> None:
-        if self._failure is not None:
-            raise self._failure
-        fault = None if self._stopping.is_set() else query.exception()
-        if isinstance(fault, StreamingQueryException):
-            raise RetryableError(f"the streaming query failed: {_first_line(fault)}")
+    def _raise_failure(self, fault: BaseException | None) -> None:
+        failure = self._failure or fault
+        if isinstance(failure, Py4JError | StreamingQueryException):
+            raise _told(failure) from failure
+        if failure is not None:
+            raise failure
 
 
 class TopicWatch:
@@ -223,5 +227,11 @@ def starting_offsets(
     return configured
 
 
-def _first_line(fault: BaseException) -> str:
-    return str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+def _told(fault: BaseException) -> FlagstreamError:
+    """Say in a line what Spark says in a stack trace."""
+    lines = str(fault).splitlines() or [type(fault).__name__]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    if any(_RECORDS_LOST in line for line in lines):
+        where = next((line for line in lines if line.startswith("Reason: ")), "")
+        return DataLossError(f"records left the topic before they were read. {where}".rstrip())
+    return RetryableError(f"the streaming query failed: {(causes or lines)[0]}")

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from schemas.errors import FencedError
+from schemas.errors import RetryableError
 from streaming.lake import LakeTable
 
 Result = TypeVar("Result")
@@ -41,13 +41,13 @@ class SharedTable(LakeTable):
         """Run `attempt`, which reads and then appends at most once, until no other commit came in between.
 
         Raises:
-            FencedError: the commit was refused although nobody else has written.
+            RetryableError: the commit was refused although nobody else has written.
         """
         while True:
             seen = self.version
             try:
                 return attempt()
-            except FencedError:
+            except RetryableError:
                 self._reopen()
                 if self.version == seen:
                     raise
@@ -56,6 +56,6 @@ class SharedTable(LakeTable):
         """Compact small files from time to time; when another process writes just then, next time."""
         try:
             return super().tidy()
-        except FencedError:
+        except RetryableError:
             self._reopen()
             return False

@@ -23,10 +23,18 @@ MID_PUBLISH = "mid-publish"
 
 
 def main(order: dict[str, Any]) -> int:
-    """Run an agent under an order: spec, home, bootstrap, at (a step or mid-publish), signal."""
+    """Run an agent under an order: spec, home, bootstrap, at (a step or mid-publish), live, signal.
+
+    A live strike waits for a batch of its own, another hits the repair of what a predecessor left, too.
+    """
+    armed = not order.get("live")
+
+    def arm() -> None:
+        nonlocal armed
+        armed = True
 
     def strike(place: str) -> None:
-        if place == order.get("at"):
+        if armed and place == order.get("at"):
             os.kill(os.getpid(), getattr(signal, order["signal"]))
 
     def reached(step: Step) -> None:
@@ -48,6 +56,7 @@ def main(order: dict[str, Any]) -> int:
             until_idle=True,
             as_json=True,
             hooks=hooks,
+            started=arm,
         )
     except FlagstreamError as fault:
         print(type(fault).__name__, fault, flush=True)

@@ -28,20 +28,24 @@ from streaming.topic import committed_messages
 from tests.crash.driver import MID_PUBLISH
 from tests.streams import Stream, folded_scores, published, stored, versions, write_spec
 
+# Where drivers die one after the other: in a batch of their own, or in the repair of what the last one left.
+LIVE, REPAIR = True, False
 CHAIN = [
-    Step.OPEN.value,
-    Step.TAKE.value,
-    Step.DECODE.value,
-    Step.STORE.value,
-    Step.SCORE.value,
-    Step.TRIAGE.value,
-    Step.ALERT.value,
-    MID_PUBLISH,
-    Step.PUBLISH.value,
-    Step.CLOSE.value,
+    (Step.OPEN.value, LIVE),
+    (Step.TAKE.value, LIVE),
+    (Step.DECODE.value, LIVE),
+    (Step.STORE.value, LIVE),
+    (Step.SCORE.value, REPAIR),
+    (MID_PUBLISH, REPAIR),
+    (Step.SCORE.value, LIVE),
+    (Step.TRIAGE.value, LIVE),
+    (Step.ALERT.value, LIVE),
+    (MID_PUBLISH, LIVE),
+    (Step.PUBLISH.value, LIVE),
+    (Step.CLOSE.value, LIVE),
 ]
 DRIVER_SECONDS = 120.0
-pytestmark = pytest.mark.timeout(480)  # a chain of eleven drivers, each with a JVM of its own
+pytestmark = pytest.mark.timeout(480)  # a chain of thirteen drivers, each with a JVM of its own
 AGENT = "tester"
 HOUR = timedelta(hours=1)
 
@@ -54,12 +58,15 @@ class Drivers:
         self.outputs: list[str] = []
         self._children: list[subprocess.Popen[str]] = []
 
-    def start(self, spec: Path, at: str | None = None, strike: str = "SIGKILL") -> subprocess.Popen[str]:
+    def start(
+        self, spec: Path, at: str | None = None, strike: str = "SIGKILL", *, live: bool = False
+    ) -> subprocess.Popen[str]:
         order = {
             "spec": str(spec),
             "home": str(self._settings.home),
             "bootstrap": self._bootstrap,
             "at": at,
+            "live": live,
             "signal": strike,
         }
         command = [sys.executable, "-m", "tests.crash.driver", json.dumps(order)]
@@ -76,8 +83,8 @@ class Drivers:
                 child.kill()
                 child.communicate()
 
-    def run(self, spec: Path, at: str | None = None) -> int:
-        child = self.start(spec, at)
+    def run(self, spec: Path, at: str | None = None, *, live: bool = False) -> int:
+        child = self.start(spec, at, live=live)
         output, _ = child.communicate(timeout=DRIVER_SECONDS)
         self.outputs.append(output)
         return child.returncode
@@ -127,9 +134,9 @@ def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
     ensure_topic(bootstrap, alerts, 1)
     stream = Stream(bootstrap, events)
     with connected_consumer(bootstrap, alerts) as seen:
-        for place in CHAIN:
+        for place, live in CHAIN:
             stream.send(300)
-            assert drivers.run(spec_file, place) == -signal.SIGKILL, (place, drivers.outputs[-1])
+            assert drivers.run(spec_file, place, live=live) == -signal.SIGKILL, (place, drivers.outputs[-1])
         stream.send(300)
         assert drivers.run(spec_file) == 0, drivers.outputs[-1]
         table = stored(settings.lake(AGENT), "alerts", "outbox_seq")

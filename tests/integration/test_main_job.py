@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import yaml
-from confluent_kafka import Producer
+from confluent_kafka import OFFSET_END, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from pyspark.sql import SparkSession
 from rich.console import Console
 
@@ -407,3 +408,48 @@ def test_a_model_that_is_not_there_loses_no_alert(
     found = job.reconciled()
     assert found.differences == 0, found
     assert found.alerts_on_kafka == len(alerts) > 0
+
+
+def test_a_failure_on_spark_s_side_is_not_taken_for_the_end(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
+) -> None:
+    job = new_job(spark, settings, bootstrap, topic)
+    stream = Stream(bootstrap, job.source)
+    stream.send(30)
+    job.run()
+    stream.send(30)
+    admin = AdminClient(connection(bootstrap))
+    lost = TopicPartition(job.source, 0, OFFSET_END)
+    admin.delete_records([lost])[lost].result(30)
+    with pytest.raises(
+        DataLossError, match=r"records left the topic before they were read\. Reason: Could not"
+    ):
+        job.run()
+
+
+def test_a_checkpoint_that_was_set_back_is_refused(done: Done, tmp_path: Path) -> None:
+    job = done.job.copy_to(tmp_path / "home")
+    closed = job.table("batches", "batch_id").to_pylist()[0]
+    offsets = json.loads(closed["offsets"])
+    later = {name: {place: end + 5 for place, end in ends.items()} for name, ends in offsets.items()}
+    with open_agent(job.settings, job.spec, job.bootstrap, None) as agent:
+        batch = (closed["query_id"], closed["batch_id"])
+        assert agent.pipeline.process(lambda: pa.table({}), *batch, lambda: offsets) is None
+        with pytest.raises(DataLossError, match="checkpoint was set back"):
+            agent.pipeline.process(lambda: pa.table({}), *batch, lambda: later)
+
+
+def test_a_lake_whose_log_was_cleaned_up_goes_on_where_its_rows_end(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = new_job(spark, settings, bootstrap, topic)
+    stream = Stream(bootstrap, job.source)
+    stream.send(100)
+    job.run()
+    monkeypatch.setattr(LakeTable, "newest_metadata", lambda _: None)
+    stream.send(100)
+    job.run()
+    transactions = job.table("transactions", "sequence")
+    assert transactions["sequence"].to_pylist() == list(range(200))
+    assert job.scores() == folded_scores(job.spec, transactions)
+    assert job.reconciled().differences == 0

@@ -172,3 +172,10 @@ def test_loaded_state_is_independent_of_the_files(tmp_path: Path) -> None:
     for path in tmp_path.rglob("*.arrow"):
         path.write_bytes(np.zeros(path.stat().st_size, np.uint8).tobytes())
     assert remaining_bits(resumed) == expected
+
+
+def test_checkpoints_beyond_the_lake_are_removed(tmp_path: Path) -> None:
+    for rows in (10, 20, 30):
+        scorer(rows).save(tmp_path)
+    checkpoints.drop_after(tmp_path, 20)
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == [10, 20]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from schemas.errors import FencedError
+from schemas.errors import RetryableError
 from schemas.label import GIVEN, LABELS, label_json_schema
 from streaming.labels import MAX_AHEAD, LabelBook, LabelStatus, label_status
 from streaming.lake import Stamp
@@ -270,9 +270,9 @@ def test_a_refusal_without_another_writer_is_not_tried_for_ever(tmp_path: Path) 
     table = SharedTable(tmp_path / "t", pa.schema([("n", pa.int64())]), KEEP)
 
     def refused() -> None:
-        raise FencedError("refused")
+        raise RetryableError("refused")
 
-    with pytest.raises(FencedError):
+    with pytest.raises(RetryableError):
         table.by_turns(refused)
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
-from schemas.errors import ConfigurationError, DataLossError, FencedError
-from streaming.lake import LakeTable, Stamp
+from schemas.errors import ConfigurationError, DataLossError, FencedError, MachineError
+from streaming.lake import LakeTable, Stamp, open_for_reading
 
 SCHEMA = pa.schema([("sequence", pa.int64()), ("note", pa.string()), ("at", pa.timestamp("us", tz="UTC"))])
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -113,3 +114,40 @@ def test_a_table_with_other_columns_is_refused_by_name(tmp_path: Path) -> None:
     claimed(tmp_path)
     with pytest.raises(ConfigurationError, match="extra"):
         open_table(tmp_path, SCHEMA.append(pa.field("extra", pa.int64())))
+
+
+def test_a_table_of_many_columns_is_read_by_its_last_one(tmp_path: Path) -> None:
+    fields = [pa.field(f"c{place}", pa.int64()) for place in range(40)]
+    schema = pa.schema([*fields, pa.field("at", pa.int64())])
+    table = LakeTable(tmp_path / "wide", schema, "agent/epoch", timedelta(days=30))
+    table.claim(1)
+    columns = {name: list(range(5)) for name in schema.names}
+    table.append(pa.table(columns, schema), Stamp("agent/q", 0))
+    assert table.maximum("at") == 4
+    assert table.read("at", 3, columns=["c0"]).to_pydict() == {"at": [3, 4], "c0": [3, 4]}
+
+
+def test_files_without_statistics_are_opened_rather_than_passed_over(tmp_path: Path) -> None:
+    schema = pa.schema([pa.field(f"c{place}", pa.int64()) for place in range(40)])
+    DeltaTable.create(tmp_path / "wide", schema)
+    table = LakeTable(tmp_path / "wide", schema, "agent/epoch", timedelta(days=30))
+    table.claim(1)
+    table.append(pa.table({name: [1, 2, 3] for name in schema.names}, schema), Stamp("agent/q", 0))
+    assert table.maximum("c39") == 3
+    assert table.read("c39", 2)["c39"].to_pylist() == [2, 3]
+
+
+def test_metadata_is_found_however_many_takeovers_lie_behind_it(tmp_path: Path) -> None:
+    claimed(tmp_path).append(rows(0, 2), Stamp("agent/q", 0), {"query_id": "q", "batch_id": 0})
+    for epoch in range(2, 70):
+        open_table(tmp_path).claim(epoch)
+    assert open_table(tmp_path).metadata_of("q", 0)["batch_id"] == 0
+
+
+def test_what_cannot_be_read_is_not_taken_for_absent(tmp_path: Path) -> None:
+    claimed(tmp_path)
+    assert open_for_reading(tmp_path / "nowhere") is None
+    log = next((tmp_path).rglob("_delta_log"))
+    next(iter(sorted(log.glob("*.json")))).write_text("{", encoding="utf-8")
+    with pytest.raises(MachineError, match="cannot be read"):
+        open_for_reading(log.parent)
