@@ -26,6 +26,8 @@ setup: machine $(STAMPS)/jars ## Install everything into this folder
 demo: setup ## Run the whole system for about a minute on simulated transactions
 	@$(BIN)/flagstream demo
 
+# Most JVMs of the tests live for seconds: the optimising compiler and a parallel collector never pay off.
+test: export JDK_JAVA_OPTIONS := -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 test: setup ## Run all tests
 	@failed=0; \
 	$(BIN)/python -m pytest tests/unit -n 2 || failed=1; \
