@@ -117,6 +117,7 @@ ALERT_FIELDS: tuple[AlertField, ...] = (
     AlertField("score", _FLOAT, "calibrated score", confined={"minimum": 0, "maximum": 1}),
     AlertField("log_odds", _FLOAT, "`base` plus the contributions"),
     AlertField("base", _FLOAT, "log-odds before any reason counts"),
+    AlertField("own_evidence", _FLOAT, "nats the transaction shows by itself, whatever its entities did"),
     AlertField("reasons", _REASONS_TYPE, "what the score is made of, largest first"),
     AlertField("rules", pa.list_(_STRING), "names of the rules hit"),
     AlertField("classification", _STRING, "fraud typology", confined=_one_of(CLASSIFICATIONS)),

@@ -248,8 +248,12 @@ class AgentSpec(Document):
 
     @model_validator(mode="after")
     def _topics_differ(self) -> AgentSpec:
-        if self.alerts.topic == self.data_sources.transactions.topic:
-            raise ValueError("alerts.topic must differ from the topic that is read")
+        sources = self.data_sources
+        read = [sources.transactions.topic, sources.labels.topic]
+        if self.alerts.topic in read:
+            raise ValueError("alerts.topic must differ from the topics that are read")
+        if read[0] == read[1]:
+            raise ValueError("data_sources: transactions and labels must come from different topics")
         return self
 
     @property

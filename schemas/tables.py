@@ -59,6 +59,8 @@ BATCHES = pa.schema(
         pa.field("first_sequence", pa.int64()),
         pa.field("next_sequence", pa.int64()),
         pa.field("next_outbox_seq", pa.int64()),
+        pa.field("labels_through", pa.int64()),
+        pa.field("labels_below", pa.int64()),
         pa.field("read", pa.int64()),
         pa.field("stored", pa.int64()),
         pa.field("quarantined", pa.int64()),

@@ -114,6 +114,7 @@ def build_alerts(
         "score": scored.score[at],
         "log_odds": scored.log_odds[at],
         "base": scored.base[at],
+        "own_evidence": scored.own_evidence()[at],
         "reasons": reasons_array([row.reasons for row in flagged.rows]),
         "rules": [list(row.rules) for row in flagged.rows],
         "outbox_seq": np.arange(first_outbox_seq, first_outbox_seq + table.num_rows),

@@ -32,6 +32,8 @@ from schemas.tables import (
     transactions_schema,
 )
 from streaming.engine import Engine
+from streaming.label_topic import LabelTopic
+from streaming.labels import LabelBook
 from streaming.lake import Lake, LakeTable
 from streaming.ledger import LakeLedger
 from streaming.pipeline import Pipeline, Step
@@ -41,6 +43,7 @@ from streaming.runner import StreamSettings, starting_offsets
 from streaming.scoring import Scorer
 from streaming.settings import Settings
 from streaming.store import Decision
+from streaming.verdicts import Verdicts
 
 DEFAULT_MODEL = "gpt-4o-mini"
 LLM_CHOICES = ("auto", "local", "none")
@@ -108,6 +111,8 @@ def open_agent(
     lake = Lake.open(settings.lake(spec.name), spec, lake_schemas(contract), retention=spec.replay_horizon)
     _check_closed(lake)
     stream_settings(settings, spec, bootstrap, lake.batches)
+    book = LabelBook(settings.lake(spec.name) / spec.tables.labels, retention=spec.replay_horizon)
+    verdicts = Verdicts(book, lake.transactions.path, lake.alerts.path, contract.entity_names)
     ledger = LakeLedger(lake.ledger, spec.name, _now)
     budget = _budget(spec, lake.batches)
 
@@ -119,18 +124,32 @@ def open_agent(
         before_commit=hooks.before_commit,
         check_ours=lake.alerts.check_ours,
     )
-    pipeline = Pipeline(
-        engine=engine_for(spec),
-        engine_for=engine_for,
-        lake=lake,
-        publisher=publisher,
-        reached=hooks.reached,
-    )
     with ExitStack() as stack:
+        pipeline = Pipeline(
+            engine=engine_for(spec),
+            engine_for=engine_for,
+            lake=lake,
+            publisher=publisher,
+            verdicts=verdicts,
+            labels=_label_topic(stack, settings, spec, bootstrap, book),
+            reached=hooks.reached,
+        )
         stack.callback(pipeline.close)
         pipeline.start()
         # Only now is every decided batch closed, whose offsets a new query starts from.
         yield Agent(pipeline, stream_settings(settings, spec, bootstrap, lake.batches))
+
+
+def _label_topic(
+    stack: ExitStack, settings: Settings, spec: AgentSpec, bootstrap: str, book: LabelBook
+) -> LabelTopic | None:
+    topic = spec.data_sources.labels.topic
+    if topic is None:
+        return None
+    rejects = settings.lake(spec.name) / spec.tables.labels_quarantine
+    return stack.enter_context(
+        LabelTopic(bootstrap, topic, book, rejects=rejects, retention=spec.replay_horizon)
+    )
 
 
 def _check_closed(lake: Lake) -> None:

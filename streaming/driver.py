@@ -55,6 +55,8 @@ def drive(
         ensure_topic(bootstrap, topic)
     # Alerts are kept for ever unless someone decides otherwise: reconcile compares all of them.
     ensure_topic(bootstrap, spec.alerts.topic, partitions=1, config={"retention.ms": "-1"})
+    if spec.data_sources.labels.topic is not None:
+        ensure_topic(bootstrap, spec.data_sources.labels.topic)
     say_horizon(spec, bootstrap)
     display = progress_display(as_json=as_json)
     with stop_on_interrupt(stop), model_client(settings, spec, llm) as client:

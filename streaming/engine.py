@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from agent.labels import Labeller
 from agent.triage import Triage
@@ -15,6 +18,7 @@ from streaming import checkpoints
 from streaming.lake import LakeTable
 from streaming.rules import RuleSet
 from streaming.scoring import Scorer
+from streaming.verdicts import at_positions
 
 _FOLD_ROWS = 250_000
 
@@ -51,16 +55,25 @@ class Engine:
             "scoring": self.scorer.definition_hash,
         }
 
-    def restore(self, transactions: LakeTable, next_sequence: int) -> None:
-        """Bring the profiles to just before `next_sequence`: newest checkpoint plus the rows stored since."""
+    def restore(
+        self, transactions: LakeTable, next_sequence: int, verdicts_of: Callable[[int, int], pa.Table]
+    ) -> None:
+        """Bring the profiles to just before `next_sequence`: newest checkpoint plus the rows stored since.
+
+        Args:
+            transactions: the rows.
+            next_sequence: the first row not to be folded.
+            verdicts_of: the verdicts that rows from one `sequence` on, below another, are the first to know.
+        """
         if self.scorer.next_sequence == next_sequence:
             return
         self.scorer.load(self.checkpoints, through=next_sequence)
         self._checkpointed = self.scorer.next_sequence
+        verdicts = verdicts_of(self.scorer.next_sequence, next_sequence)
         while self.scorer.next_sequence < next_sequence:
             first = self.scorer.next_sequence
-            rows = transactions.read("sequence", first, min(first + _FOLD_ROWS, next_sequence))
-            self.scorer.fold(rows)
+            end = min(first + _FOLD_ROWS, next_sequence)
+            self.scorer.fold(transactions.read("sequence", first, end), at_positions(verdicts, first, end))
 
     def checkpoint_if_due(self) -> None:
         """Write a checkpoint in the background once enough rows were stored since the last."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from streaming.combination import blame_of
 from streaming.compilation import Flags, Floats, Ints
 from streaming.features import Features
-from streaming.scoring import Scorer
+from streaming.scoring import ScoredBatch, Scorer
 
 _SLICE_ROWS = 50_000
 
@@ -67,13 +68,19 @@ def run_history(
     for start, end in schedule.slices():
         rows = history.transactions.slice(start, end - start)
         scored = scorer.score(rows, schedule.due(end))
-        schedule.learn(start, scored.blames())
+        schedule.learn(start, _blames(scored))
         scores.append(scored.score)
         if with_features:
             features.append(scored.features())
         scorer.commit(scored)
         on_progress(end)
     return Run(np.concatenate(scores), np.vstack(features) if features else None)
+
+
+def _blames(scored: ScoredBatch) -> Floats:
+    # As in the lake, where own evidence is on record for alerts alone.
+    alerted = scored.score >= scored.threshold
+    return np.where(alerted, blame_of(scored.own_evidence()), 1.0)
 
 
 class _Schedule:
@@ -105,7 +112,10 @@ class _Schedule:
         self._next = until
         known = self._history.transactions.take(pa.array(rows))
         blames = np.where(self._history.frauds[rows], self._blames[rows], 0.0)
-        return known.append_column("position", pa.array(positions)).append_column("blame", pa.array(blames))
+        columns = {"position": positions, "blame": blames, "first": np.ones(len(rows), np.bool_)}
+        for name, values in columns.items():
+            known = known.append_column(name, pa.array(values))
+        return known
 
     def learn(self, start: int, blames: Floats) -> None:
         self._blames[start : start + len(blames)] = blames

@@ -120,6 +120,11 @@ class LabelBook:
         highest = self._table.maximum("label_sequence")
         return 0 if highest is None else highest + 1
 
+    def refreshed(self) -> int:
+        """Return next_sequence as it is after all recordings so far, other processes' included."""
+        self._table.refresh()
+        return self.next_sequence
+
     def now(self) -> datetime:
         """Return the book's current time."""
         return self._clock()
@@ -164,6 +169,18 @@ class LabelBook:
         """Return the labels from a `label_sequence` on, below `through` if given, in that order."""
         self._table.refresh()
         return self._table.read("label_sequence", label_sequence, through)
+
+    def history(self, label_sequence: int, through: int) -> pl.DataFrame:
+        """Return every label below `through` on the transactions judged from a `label_sequence` on.
+
+        Returns:
+            label_sequence, transaction_id, is_fraud, decided_at and recorded_at, in no useful order.
+        """
+        self._table.refresh()
+        columns = ["label_sequence", "transaction_id", "is_fraud", "decided_at", "recorded_at"]
+        below = self._scan(columns).filter(pl.col("label_sequence") < through)
+        judged = below.filter(pl.col("label_sequence") >= label_sequence).select("transaction_id")
+        return below.join(judged, on="transaction_id", how="semi").collect()
 
     def status(self) -> LabelStatus:
         """Count labels and standing verdicts."""

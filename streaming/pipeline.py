@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,10 +29,12 @@ from streaming.alerting import Alerted, build_alerts, flag
 from streaming.decode import decode
 from streaming.duplicates import Deduplicator
 from streaming.engine import Engine
+from streaming.label_follower import LabelFollower, LabelStream
 from streaming.lake import Lake, LakeTable, Stamp
 from streaming.publish import OutboxRecord, Publisher
 from streaming.scoring import ScoredBatch
-from streaming.store import BatchInHand, Decision, store
+from streaming.store import BatchInHand, Decision, Stored, store
+from streaming.verdicts import LabelPin, Verdicts, pins_of
 
 Clock = Callable[[], datetime]
 
@@ -69,6 +71,7 @@ class StreamPosition:
     next_sequence: int
     next_outbox_seq: int
     watermark_us: int
+    labels: LabelPin
 
 
 @dataclass
@@ -95,6 +98,8 @@ class Pipeline:
         engine_for: builds the engine of another spec, for a batch pinned to it.
         lake: the tables, claimed by this driver.
         publisher: the alerts lane, opened by `start`.
+        verdicts: derives what labels say.
+        labels: the labels topic, None to know imported labels alone.
         clock: current time; a batch's own time is read once and pinned.
         reached: called after each step; crash tests inject a kill here.
 
@@ -108,14 +113,18 @@ class Pipeline:
         engine_for: Callable[[AgentSpec], Engine],
         lake: Lake,
         publisher: Publisher,
+        verdicts: Verdicts,
+        labels: LabelStream | None = None,
         clock: Clock = lambda: datetime.now(UTC),
         reached: Callable[[Step], None] = lambda _: None,
     ) -> None:
         self._engine, self._engine_for = engine, engine_for
         self._lake, self._publisher = lake, publisher
+        self._verdicts, self._labels = verdicts, labels
+        self._follower: LabelFollower | None = None
         self._clock, self._reached = clock, reached
         self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
-        self._position = StreamPosition(0, 0, 0)
+        self._position = StreamPosition(0, 0, 0, LabelPin(0, 0, 0))
         self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside-publishing")
 
     def start(self) -> None:
@@ -132,9 +141,11 @@ class Pipeline:
         self._check_marker()
         if newest is not None and not self._is_closed(newest):
             self._finish_from_delta(newest)
-        self._engine.restore(self._lake.transactions, self._position.next_sequence)
+        pins = pins_of(self._lake.batches)
+        self._restore(self._engine, self._position.next_sequence, pins)
         self._restore_duplicates()
         self._publish()
+        self._follow_labels(pins)
 
     def process(
         self,
@@ -170,11 +181,14 @@ class Pipeline:
                 opened_at=opened_at,
                 first_sequence=self._position.next_sequence,
                 watermark_us=self._position.watermark_us,
+                labels=self._position.labels,
                 offsets=offsets(),
                 pins=self._engine.pins(),
             )
-            decision, rows = store(self._lake, batch, decoded.valid, decoded.rejected, self._duplicates)
-        closed = self._complete(self._engine, decision, rows, watch)
+            stored = store(
+                self._lake, batch, decoded.valid, decoded.rejected, self._duplicates, self._take_verdicts
+            )
+        closed = self._complete(self._engine, stored, watch)
         self._duplicates.commit()
         self._engine.checkpoint_if_due()
         self._lake.tidy()
@@ -182,15 +196,18 @@ class Pipeline:
 
     def close(self) -> None:
         """Write what is left of checkpoints and let go of the broker and the model."""
+        if self._follower is not None:
+            self._follower.close()
         self._beside.shutdown()
         self._engine.close()
         self._publisher.close()
 
-    def _complete(self, engine: Engine, decision: Decision, rows: pa.Table, watch: Stopwatch) -> ClosedBatch:
+    def _complete(self, engine: Engine, stored: Stored, watch: Stopwatch) -> ClosedBatch:
         """Steps 4 to 8 over the stored rows of a decided batch."""
+        decision = stored.decision
         with watch.step(Step.SCORE):
-            scored = engine.scorer.score(rows)
-        alerted = self._alert(engine, decision, rows, scored, watch)
+            scored = engine.scorer.score(stored.rows, stored.verdicts)
+        alerted = self._alert(engine, decision, stored.rows, scored, watch)
         told = [self._beside.submit(tell, decision, alerted) for tell in (self._monitor, self._audit)]
         with watch.step(Step.PUBLISH):
             self._publish()
@@ -252,6 +269,7 @@ class Pipeline:
         engine.scorer.commit(scored)
         self._position.next_sequence = decision.next_sequence
         self._position.watermark_us = decision.watermark_us
+        self._position.labels = decision.labels
         return row
 
     def _monitor(self, decision: Decision, alerted: Alerted) -> None:
@@ -276,6 +294,8 @@ class Pipeline:
             "first_sequence": decision.first_sequence,
             "next_sequence": decision.next_sequence,
             "next_outbox_seq": self._position.next_outbox_seq,
+            "labels_through": decision.labels_through,
+            "labels_below": decision.labels_below,
             "read": decision.read,
             "stored": decision.stored,
             "quarantined": decision.quarantined,
@@ -344,11 +364,32 @@ class Pipeline:
         pinned = AgentSpec.model_validate(decision.pins["spec"])
         same = pinned.digest == self._engine.spec.digest
         engine = self._engine if same else self._engine_for(pinned)
-        engine.restore(self._lake.transactions, decision.first_sequence)
-        rows = self._lake.transactions.read("sequence", decision.first_sequence, decision.next_sequence)
-        self._complete(engine, decision, rows, Stopwatch(self._reached))
+        pins = [*pins_of(self._lake.batches), decision.labels]
+        self._restore(engine, decision.first_sequence, pins)
+        first, end = decision.first_sequence, decision.next_sequence
+        rows = self._lake.transactions.read("sequence", first, end)
+        verdicts = self._verdicts.between(pins, first, end)
+        self._complete(engine, Stored(decision, rows, verdicts), Stopwatch(self._reached))
         if not same:
             engine.close()
+
+    def _restore(self, engine: Engine, next_sequence: int, pins: Sequence[LabelPin]) -> None:
+        engine.restore(
+            self._lake.transactions,
+            next_sequence,
+            lambda first, end: self._verdicts.between(pins, first, end),
+        )
+
+    def _follow_labels(self, pins: list[LabelPin]) -> None:
+        self._position.labels = pins[-1] if pins else LabelPin(0, 0, 0)
+        self._follower = LabelFollower(
+            self._verdicts, pins, lambda: self._position.next_sequence, self._labels
+        )
+        self._follower.start()
+
+    def _take_verdicts(self, first: int) -> tuple[LabelPin, pa.Table]:
+        assert self._follower is not None, "start() comes first"
+        return self._follower.take(first)
 
     def _restore_duplicates(self) -> None:
         """Redeliveries may carry older timestamps, so two horizons back are read."""

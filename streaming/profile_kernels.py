@@ -87,13 +87,16 @@ class Verdicts(NamedTuple):
     Attributes:
         codes: int32[v], entity codes (-1 for none).
         times: int64[v], event times of the transactions, in microseconds.
-        blames: float64[v], 0 for genuine, up to 1 for a fraud that nothing but the entity explains.
+        blames: float64[v], 0 for genuine, up to 1 for a fraud that nothing but the entity explains; of a
+            changed verdict, by how much that changes.
+        firsts: bool[v], it is the first verdict on its transaction and not a changed one.
         positions: int64[v], ascending; `sequence` of the first row that knows the verdict.
     """
 
     codes: Codes
     times: Ints
     blames: Floats
+    firsts: Flags
     positions: Ints
 
 
@@ -314,9 +317,11 @@ def judge(
     for row in range(len(codes)):
         while following < len(known.codes) and known.positions[following] <= first_sequence + row:
             code, time, blame = known.codes[following], known.times[following], known.blames[following]
+            number = 1.0 if known.firsts[following] else 0.0
+            decay = _VERDICT_DECAY if known.firsts[following] else 1.0
             following += 1
-            seen[0] = seen[0] * _VERDICT_DECAY + 1.0
-            seen[1] = seen[1] * _VERDICT_DECAY + blame
+            seen[0] = seen[0] * decay + number
+            seen[1] = max(seen[1] * decay + blame, 0.0)
             frontier[0] = max(frontier[0], time)
             if code < 0:
                 continue
@@ -325,8 +330,8 @@ def judge(
             for place in range(width):
                 fading = np.exp(-abs(elapsed) / memories[place])
                 kept, weight = (fading, 1.0) if elapsed >= 0.0 else (1.0, fading)
-                judged[code, place] = judged[code, place] * kept + weight
-                frauds[code, place] = frauds[code, place] * kept + weight * blame
+                judged[code, place] = judged[code, place] * kept + weight * number
+                frauds[code, place] = max(frauds[code, place] * kept + weight * blame, 0.0)
             if fresh or elapsed >= 0.0:
                 judged_at[code] = time
         code = codes[row]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from streaming.compilation import Codes, Floats, Ints
+from streaming.compilation import Codes, Flags, Floats, Ints
 from streaming.entity_index import EncodedColumn, EntityIndex, Ids
 from streaming.profile_kernels import (
     ENTITY_PARTS,
@@ -70,6 +70,7 @@ class KnownVerdicts:
     entities: pa.ChunkedArray
     times: Ints
     blames: Floats
+    firsts: Flags
     positions: Ints
 
     def ids(self, kind: pa.DataType) -> list[pa.Array]:
@@ -261,8 +262,9 @@ class Profiles:
 
 def _verdicts(codes: Codes, known: KnownVerdicts | None) -> Verdicts:
     if known is None:
-        return Verdicts(codes, np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
-    return Verdicts(codes, known.times, known.blames, known.positions)
+        none = np.zeros(0, np.int64)
+        return Verdicts(codes, none, np.zeros(0), np.zeros(0, np.bool_), none)
+    return Verdicts(codes, known.times, known.blames, known.firsts, known.positions)
 
 
 def _copied(state: State) -> State:

@@ -57,7 +57,6 @@ from streaming.tails import Counts, TailFrequencies
 
 _ALGORITHM = 2
 POPULATION = "population"
-_GIVEN_AWAY = 7.0
 _STRIKING = np.array([6.0, 8.0, 7 * 86_400.0])
 _HALF_LIFE_ROWS = 65_536
 _ROWS_WORTH_THREADS = 4096
@@ -135,15 +134,10 @@ class ScoredBatch:
         """Return the features of each row as they stood when it was scored, float32[n, features]."""
         return features_of(self._views, self._evidence)
 
-    def blames(self) -> Floats:
-        """Return how much of a fraud each row's entities would have to answer for, float64[n] in 0..1.
-
-        A fraud that its own evidence gives away says little of where it happened: of the explanations "this
-        payment" and "this entity" the first takes the odds that its nats stand for, against 1 in 1,097 (e^7).
-        """
+    def own_evidence(self) -> Floats:
+        """Return the nats that each transaction shows by itself, whatever its entities are known for."""
         own = [not name.startswith(f"{RISK}.") for name in self.reason_names]
-        nats = self._evidence[:, np.flatnonzero(own)].sum(axis=1)
-        return np.asarray(1.0 / (1.0 + np.exp(nats - _GIVEN_AWAY)))
+        return np.asarray(self._evidence[:, np.flatnonzero(own)].sum(axis=1))
 
     def _reasons(
         self, payment: Payment, parts: list[float], nats: list[float], seen: dict[str, Evidence]
@@ -243,8 +237,7 @@ class Scorer:
             transactions: rows in `sequence` order with sequence, event_time, amount, currency and the
                 entity columns; others are ignored.
             verdicts: what became known of earlier transactions, by ascending `position` (`sequence` of the
-                first row that knows it): position, event_time, blame (0 for genuine, up to 1 for a fraud that
-                nothing but the entity explains) and the entity columns.
+                first row that knows it), with the columns of streaming.verdicts.
 
         Raises:
             DataLossError: the rows are not those from next_sequence on, without a gap.
@@ -477,6 +470,7 @@ def _known(verdicts: pa.Table, entity: str) -> KnownVerdicts:
         verdicts[entity],
         read_only(_numbers(_microseconds(verdicts["event_time"]), pa.int64())),
         read_only(_numbers(verdicts["blame"], pa.float64())),
+        read_only(_numbers(verdicts["first"], pa.bool_())),
         read_only(_numbers(verdicts["position"], pa.int64())),
     )
 

@@ -7,8 +7,8 @@ keeps the decision (counts, offsets, pins) in its metadata. What an earlier atte
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from schemas.errors import DataLossError
 from streaming.lake import Lake, LakeTable, Stamp
+from streaming.verdicts import LabelPin
 
 _PLACE = ["topic", "partition", "offset"]
 
@@ -29,7 +30,8 @@ class Decision:
     """What the transactions commit of a batch decided; kept in its metadata.
 
     `opened_at` and `watermark_us` (the highest event time stored so far) are in microseconds since 1970 UTC,
-    `offsets` topic → partition → next offset, `pins` the complete spec and the versions in force.
+    `offsets` topic → partition → next offset, `pins` the complete spec and the versions in force; for the
+    labels see streaming.verdicts.LabelPin.
     """
 
     query_id: str
@@ -42,8 +44,15 @@ class Decision:
     duplicates: int
     late: int
     watermark_us: int
+    labels_through: int
+    labels_below: int
     offsets: dict[str, dict[str, int]]
     pins: dict[str, Any]
+
+    @property
+    def labels(self) -> LabelPin:
+        """Which labels its rows know."""
+        return LabelPin(self.first_sequence, self.labels_through, self.labels_below)
 
     @property
     def stored(self) -> int:
@@ -64,7 +73,8 @@ class Decision:
 class BatchInHand:
     """The batch being stored: its identity, where the stream stands, and what is pinned to it.
 
-    `read` is the number of records taken from Kafka, `watermark_us` the highest event time stored before.
+    `read` is the number of records taken from Kafka, `watermark_us` the highest event time stored before,
+    `labels` the pin of the batch before.
     """
 
     stamp: Stamp
@@ -73,8 +83,21 @@ class BatchInHand:
     opened_at: datetime
     first_sequence: int
     watermark_us: int
+    labels: LabelPin
     offsets: dict[str, dict[str, int]]
     pins: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A decided batch: its transactions in `sequence` order, and the verdicts that come with it."""
+
+    decision: Decision
+    rows: pa.Table
+    verdicts: pa.Table | None
+
+
+TakeVerdicts = Callable[[int], tuple[LabelPin, pa.Table]]
 
 
 class Sightings(Protocol):
@@ -85,14 +108,20 @@ class Sightings(Protocol):
 
 
 def store(
-    lake: Lake, batch: BatchInHand, valid: pa.Table, rejected: pa.Table, sightings: Sightings
-) -> tuple[Decision, pa.Table]:
-    """Commit one decoded batch and return its decision and its transactions in `sequence` order.
+    lake: Lake,
+    batch: BatchInHand,
+    valid: pa.Table,
+    rejected: pa.Table,
+    sightings: Sightings,
+    take_verdicts: TakeVerdicts,
+) -> Stored:
+    """Commit one decoded batch.
 
     Args:
         valid: decoded rows that fit the contract, in any order.
         rejected: rows for the quarantine, with their reasons.
         sightings: tells first sightings from redeliveries.
+        take_verdicts: gives the verdicts that rows from a `sequence` on know; without rows nobody asks.
 
     Raises:
         DataLossError: the counts do not add up to what was read.
@@ -106,9 +135,10 @@ def store(
     repeated = _settle(lake.duplicates, batch, repeats)
     fresh = without(candidates.filter(first), repeated)
     rows = in_order(fresh, batch).select(lake.transactions.schema.names).cast(lake.transactions.schema)
-    decision = _decide(batch, quarantined.num_rows, repeated.num_rows, rows)
+    pin, verdicts = take_verdicts(batch.first_sequence) if rows.num_rows else (batch.labels, None)
+    decision = _decide(replace(batch, labels=pin), quarantined.num_rows, repeated.num_rows, rows)
     lake.transactions.append(rows, batch.stamp, decision.to_metadata())
-    return decision, rows
+    return Stored(decision, rows, verdicts)
 
 
 def in_order(valid: pa.Table, batch: BatchInHand) -> pa.Table:
@@ -149,6 +179,8 @@ def _decide(batch: BatchInHand, quarantined: int, duplicates: int, rows: pa.Tabl
         duplicates=duplicates,
         late=pc.sum(rows["late"]).as_py() or 0,
         watermark_us=_watermark(rows, batch.watermark_us),
+        labels_through=batch.labels.through,
+        labels_below=batch.labels.below,
         offsets=batch.offsets,
         pins=batch.pins,
     )

@@ -17,9 +17,11 @@ from deltalake import DeltaTable
 
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
+from streaming.labels import LabelBook
 from streaming.rules import RuleSet
 from streaming.scoring import Scorer
 from streaming.topic import committed_messages, connection
+from streaming.verdicts import LabelPin, Verdicts
 
 
 @dataclass
@@ -50,6 +52,18 @@ class Stream:
         rng.shuffle(mixed)
         self._produce(mixed)
 
+    def judge(self, topic: str, count: int) -> None:
+        """Send verdicts on `count` events sent before, and one on an event that never was."""
+        rng = random.Random(self.seed + len(self.sent_ids))
+        chosen = rng.sample(self.sent_ids, count)
+        labels = [
+            {"transaction_id": each, "is_fraud": rng.random() < 0.4} for each in (*chosen, "unheard-of")
+        ]
+        producer = Producer({**connection(self.bootstrap), "enable.idempotence": True})
+        for label in labels:
+            producer.produce(topic, json.dumps(label).encode())
+        assert producer.flush(30) == 0
+
     def _event(self, rng: random.Random) -> bytes:
         number = len(self.sent_ids)
         identifier = f"t{number:06d}"
@@ -77,14 +91,21 @@ class Stream:
 
 
 def write_spec(
-    folder: Path, topic: Callable[[str], str], *, version: str = "1.0.0", limit: int = 400, **changes: object
+    folder: Path,
+    topic: Callable[[str], str],
+    *,
+    version: str = "1.0.0",
+    limit: int = 400,
+    labels: str | None = None,
+    **changes: object,
 ) -> Path:
     """Write a spec over the simulator's contract that flags about one event in twenty."""
     content = {
         "name": "tester",
         "version": version,
         "data_sources": {
-            "transactions": {"contract": "simulator", "topic": topic("events"), "max_records_per_batch": 400}
+            "transactions": {"contract": "simulator", "topic": topic("events"), "max_records_per_batch": 400},
+            "labels": {"topic": labels},
         },
         "profiles": {"block_rows": 64, "checkpoint_rows": 500},
         "threshold": 0.95,
@@ -116,10 +137,30 @@ def published(bootstrap: str, topic: str) -> list[dict[str, object]]:
     return [json.loads(message.value() or b"") for message in committed_messages(bootstrap, topic)]
 
 
-def folded_scores(spec: AgentSpec, transactions: pa.Table) -> dict[str, tuple[float, float]]:
+def label_book(lake: Path, spec: AgentSpec) -> LabelBook:
+    """Open the labels of an agent."""
+    return LabelBook(lake / spec.tables.labels, retention=spec.replay_horizon)
+
+
+def verdicts_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
+    """Derive anew which verdicts which row was the first to know."""
+    entities = load_contract(spec.data_sources.transactions.contract).entity_names
+    batches = stored(lake, spec.tables.batches, "first_sequence")
+    columns = ("first_sequence", "labels_through", "labels_below")
+    pins = sorted(
+        LabelPin(*row) for row in zip(*(batches[name].to_pylist() for name in columns), strict=True)
+    )
+    folders = lake / spec.tables.transactions, lake / spec.tables.alerts
+    return Verdicts(label_book(lake, spec), *folders, entities).derive(0, pins).table
+
+
+def folded_scores(
+    spec: AgentSpec, transactions: pa.Table, lake: Path | None = None
+) -> dict[str, tuple[float, float]]:
     """Score the recorded sequence in one go: transaction id → (score, log-odds) of every flagged row."""
     contract = load_contract(spec.data_sources.transactions.contract)
-    scored = Scorer(spec, contract.entity_names).score(transactions)
+    verdicts = None if lake is None else verdicts_by_row(lake, spec)
+    scored = Scorer(spec, contract.entity_names).score(transactions, verdicts)
     hits = RuleSet.compile(spec.rules, contract.arrow_schema()).hits(transactions).any(axis=1)
     flagged = np.flatnonzero((scored.score >= spec.threshold) | hits)
     ids = transactions["transaction_id"].take(pa.array(flagged)).to_pylist()

@@ -26,7 +26,15 @@ from streaming.reconcile import reconcile
 from streaming.settings import Settings
 from streaming.topic import committed_messages
 from tests.crash.driver import MID_PUBLISH
-from tests.streams import Stream, folded_scores, published, stored, versions, write_spec
+from tests.streams import (
+    Stream,
+    folded_scores,
+    published,
+    stored,
+    verdicts_by_row,
+    versions,
+    write_spec,
+)
 
 # Where drivers die one after the other: in a batch of their own, or in the repair of what the last one left.
 LIVE, REPAIR = True, False
@@ -137,15 +145,17 @@ def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
     topic: Callable[[str], str],
     tmp_path: Path,
 ) -> None:
-    spec_file = write_spec(tmp_path, topic)
+    spec_file = write_spec(tmp_path, topic, labels=topic("labels"))
     spec = load_spec(spec_file)
     events, alerts = spec.data_sources.transactions.topic, spec.alerts.topic
     ensure_topic(bootstrap, events, 2)
     ensure_topic(bootstrap, alerts, 1)
+    ensure_topic(bootstrap, topic("labels"), 1)
     stream = Stream(bootstrap, events)
     with connected_consumer(bootstrap, alerts) as seen:
         for place, live in chain:
             stream.send(300)
+            stream.judge(topic("labels"), 100)
             assert drivers.run(spec_file, place, live=live) == -signal.SIGKILL, (place, drivers.outputs[-1])
         stream.send(300)
         assert drivers.run(spec_file) == 0, drivers.outputs[-1]
@@ -163,7 +173,9 @@ def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
     assert table["outbox_seq"].to_pylist() == list(range(len(keys)))
     assert seen == keys, "each alert once and in outbox order, for a consumer connected all along"
 
-    folded = folded_scores(spec, transactions)
+    verdicts = verdicts_by_row(settings.lake(AGENT), spec)
+    assert verdicts.num_rows > 100, "verdicts took part"
+    folded = folded_scores(spec, transactions, settings.lake(AGENT))
     scores = zip(table["score"].to_pylist(), table["log_odds"].to_pylist(), strict=True)
     assert dict(zip(table["transaction_id"].to_pylist(), scores, strict=True)) == folded
     found = reconcile(settings.lake(AGENT), spec, bootstrap, HOUR)

@@ -39,8 +39,9 @@ from streaming.reconcile import Reconciliation, reconcile
 from streaming.runner import StreamRunner
 from streaming.settings import Settings
 from streaming.topic import connection
+from streaming.verdicts import verdicts_schema
 from tests.scripted_llm import nobody_listening
-from tests.streams import Stream, folded_scores, published, stored, write_spec
+from tests.streams import Stream, folded_scores, published, stored, verdicts_by_row, write_spec
 
 CONTRACT = load_contract("simulator")
 HOUR = timedelta(hours=1)
@@ -287,7 +288,7 @@ def test_profiles_come_back_from_checkpoints_as_from_a_whole_fold(done: Done, tm
     assert 500 <= found.snapshot.next_sequence < split < 1_200
     tail = rows.read("sequence", split)
     for engine in engines:
-        engine.restore(rows, split)
+        engine.restore(rows, split, lambda *_: verdicts_schema(CONTRACT.entity_names).empty_table())
     scored = [engine.scorer.score(tail) for engine in engines]
     assert tail.num_rows > 0
     assert np.array_equal(scored[0].score, scored[1].score)
@@ -360,6 +361,35 @@ def test_without_its_checkpoint_an_agent_resumes_from_the_offsets_in_the_lake(
     assert sorted(transactions["transaction_id"].to_pylist()) == sorted(stream.sent_ids)
     assert job.scores() == folded_scores(job.spec, transactions)
     assert job.reconciled().differences == 0
+
+
+def test_frauds_confirmed_on_the_labels_topic_make_their_terminal_suspect(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
+) -> None:
+    job = new_job(spark, settings, bootstrap, topic, labels=topic("labels"))
+    ensure_topic(bootstrap, topic("labels"), 1)
+    stream = Stream(bootstrap, job.source)
+    stream.send(400)
+    job.run()
+    transactions = job.table("transactions", "sequence").to_pylist()
+    bad = {"m7", "m8", "m9"}
+    labels = [
+        {"transaction_id": row["transaction_id"], "is_fraud": row["terminal"] in bad} for row in transactions
+    ]
+    send(bootstrap, topic("labels"), [json.dumps(label).encode() for label in labels])
+    stream.send(400)
+    job.run()
+    lake = job.settings.lake(job.spec.name)
+    assert verdicts_by_row(lake, job.spec).num_rows == 400
+    alerts = job.table("alerts", "outbox_seq").to_pylist()
+    blamed = {
+        alert["sequence"]: dict(alert["entities"])["terminal"]
+        for alert in alerts
+        if any(each["name"] == "risk.terminal" and each["contribution"] > 2 for each in alert["reasons"])
+    }
+    assert bad.issuperset(blamed.values())
+    assert min(blamed) >= 400, "nothing was known of them before"
+    assert job.scores() == folded_scores(job.spec, job.table("transactions", "sequence"), lake)
 
 
 def test_the_local_model_classifies_alerts_of_a_whole_run(

@@ -49,6 +49,7 @@ def columns(**changes: Any) -> dict[str, Any]:
         "event_time": [MOMENT, MOMENT + timedelta(microseconds=1), MOMENT.replace(microsecond=0)],
         "score": [0.9991, 0.5, 1.0],
         "log_odds": [7.0, 0.0, 30.0],
+        "own_evidence": [9.5, 0.0, 2.0],
         "reasons": reasons_array(REASONS),
         "rules": [["large_amount"], [], ["a", "b"]],
         "classification": ["unusual_spend", "limit_breach", "needs_review"],

@@ -253,6 +253,7 @@ def verdicts_on(transactions: pa.Table, delay: int, blames: Any) -> pa.Table:
     """Verdicts on all rows, each known `delay` rows later."""
     known = transactions.select(["event_time", "customer", "terminal"])
     positions = np.arange(transactions.num_rows) + delay
+    known = known.append_column("first", pa.array([True] * len(positions)))
     return known.append_column("position", pa.array(positions)).append_column("blame", pa.array(blames))
 
 
@@ -282,3 +283,23 @@ def test_frauds_at_a_terminal_make_its_next_payment_suspect() -> None:
     assert reasons[0]["risk.terminal"].contribution > 0 > reasons[1]["risk.terminal"].contribution
     assert "times likelier" in reasons[0]["risk.terminal"].text
     assert "times less likely" in reasons[1]["risk.terminal"].text
+
+
+def test_a_verdict_taken_back_leaves_what_a_genuine_one_does() -> None:
+    quiet, at = stream(40), pa.array([39])
+    row = quiet.take(at).select(["event_time", "customer", "terminal"])
+    last = quiet["event_time"][-1].value + SECOND
+    following = table([last], [20.0], 40, customer=["c1"], terminal=["t1"])
+
+    def folded(*said: tuple[float, bool]) -> bytes:
+        columns = {"blame": [blame for blame, _ in said], "first": [first for _, first in said]}
+        known = pa.concat_tables([row] * len(said)).append_column("position", pa.array([40] * len(said)))
+        for name, values in columns.items():
+            known = known.append_column(name, pa.array(values))
+        scoring = scorer()
+        scoring.fold(quiet)
+        scoring.fold(following, known)
+        return state(scoring)
+
+    assert folded((1.0, True), (-1.0, False)) == folded((0.0, True))
+    assert folded((1.0, True)) != folded((0.0, True))

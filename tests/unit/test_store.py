@@ -26,6 +26,7 @@ from schemas.tables import (
 )
 from streaming.lake import Lake, Stamp
 from streaming.store import BatchInHand, Decision, store
+from streaming.verdicts import LabelPin, verdicts_schema
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DECODED = pa.schema(
@@ -66,6 +67,17 @@ def lake(tmp_path: Path) -> Lake:
     return Lake.open(tmp_path, SPEC, schemas, retention=timedelta(days=30))
 
 
+def no_verdicts(first: int) -> tuple[LabelPin, pa.Table]:
+    return LabelPin(first, 7, first), verdicts_schema(()).empty_table()
+
+
+def stored_by(
+    lake: Lake, batch: BatchInHand, valid: pa.Table, rejected: pa.Table
+) -> tuple[Decision, pa.Table]:
+    stored = store(lake, batch, valid, rejected, SeenIds(), no_verdicts)
+    return stored.decision, stored.rows
+
+
 def batch(read: int, *, first_sequence: int = 0, watermark: datetime = START) -> BatchInHand:
     return BatchInHand(
         stamp=Stamp("tester/q", 0),
@@ -74,6 +86,7 @@ def batch(read: int, *, first_sequence: int = 0, watermark: datetime = START) ->
         opened_at=START,
         first_sequence=first_sequence,
         watermark_us=int(watermark.timestamp() * 1_000_000),
+        labels=LabelPin(0, 4, 2),
         offsets={"in": {"0": read}},
         pins={"spec": {}},
     )
@@ -113,7 +126,7 @@ def rejected(*offsets: int) -> pa.Table:
 
 def test_rows_are_numbered_by_event_time_then_place(lake: Lake) -> None:
     rows = decoded(("a", 5, 0), ("b", 1, 1), ("c", 1, 2))
-    decision, stored = store(lake, batch(3, first_sequence=10), rows, rejected(), SeenIds())
+    decision, stored = stored_by(lake, batch(3, first_sequence=10), rows, rejected())
     assert stored["transaction_id"].to_pylist() == ["b", "c", "a"]
     assert stored["sequence"].to_pylist() == [10, 11, 12]
     assert (decision.first_sequence, decision.next_sequence, decision.stored) == (10, 13, 3)
@@ -122,13 +135,13 @@ def test_rows_are_numbered_by_event_time_then_place(lake: Lake) -> None:
 
 def test_rows_older_than_what_was_stored_before_are_late(lake: Lake) -> None:
     rows = decoded(("a", 5, 0), ("b", 1, 1))
-    _, stored = store(lake, batch(2, watermark=START + timedelta(seconds=3)), rows, rejected(), SeenIds())
+    _, stored = stored_by(lake, batch(2, watermark=START + timedelta(seconds=3)), rows, rejected())
     assert stored["late"].to_pylist() == [True, False]
 
 
 def test_every_record_ends_in_exactly_one_table(lake: Lake) -> None:
     rows = decoded(("a", 1, 0), ("a", 2, 1), ("b", 3, 2))
-    decision, stored = store(lake, batch(5), rows, rejected(3, 4), SeenIds())
+    decision, stored = stored_by(lake, batch(5), rows, rejected(3, 4))
     assert (decision.stored, decision.duplicates, decision.quarantined) == (2, 1, 2)
     assert lake.quarantine.count() == 2
     assert lake.duplicates.read("offset", 0)["offset"].to_pylist() == [1]
@@ -137,16 +150,16 @@ def test_every_record_ends_in_exactly_one_table(lake: Lake) -> None:
 
 def test_counts_that_do_not_add_up_stop_the_batch(lake: Lake) -> None:
     with pytest.raises(DataLossError, match="4 records read"):
-        store(lake, batch(4), decoded(("a", 1, 0)), rejected(1), SeenIds())
+        stored_by(lake, batch(4), decoded(("a", 1, 0)), rejected(1))
     assert lake.transactions.count() == 0
 
 
 def test_a_retry_keeps_what_an_earlier_attempt_quarantined(lake: Lake) -> None:
     """The contract may change between two attempts: nothing may be lost or counted twice for it."""
     with pytest.raises(DataLossError):
-        store(lake, batch(99), decoded(("a", 1, 0)), rejected(1, 2), SeenIds())
+        stored_by(lake, batch(99), decoded(("a", 1, 0)), rejected(1, 2))
     rows = decoded(("a", 1, 0), ("b", 2, 1))
-    decision, stored = store(lake, batch(4), rows, rejected(2, 3), SeenIds())
+    decision, stored = stored_by(lake, batch(4), rows, rejected(2, 3))
     assert stored["transaction_id"].to_pylist() == ["a"]
     assert lake.quarantine.read("offset", 0)["offset"].to_pylist() == [1, 2, 3]
     assert (decision.read, decision.stored, decision.quarantined) == (4, 1, 3)
@@ -154,14 +167,27 @@ def test_a_retry_keeps_what_an_earlier_attempt_quarantined(lake: Lake) -> None:
 
 def test_a_retry_does_not_quarantine_a_recorded_duplicate(lake: Lake) -> None:
     with pytest.raises(DataLossError):
-        store(lake, batch(99), decoded(("a", 1, 0), ("a", 1, 1)), rejected(), SeenIds())
-    decision, _ = store(lake, batch(2), decoded(("a", 1, 0)), rejected(1), SeenIds())
+        stored_by(lake, batch(99), decoded(("a", 1, 0), ("a", 1, 1)), rejected())
+    decision, _ = stored_by(lake, batch(2), decoded(("a", 1, 0)), rejected(1))
     assert (decision.stored, decision.duplicates, decision.quarantined) == (1, 1, 0)
     assert lake.quarantine.count() == 0
 
 
 def test_a_decision_survives_the_commit_metadata(lake: Lake) -> None:
-    decision, _ = store(lake, batch(1), decoded(("a", 1, 0)), rejected(), SeenIds())
+    decision, _ = stored_by(lake, batch(1), decoded(("a", 1, 0)), rejected())
     kept = lake.transactions.newest_metadata()
     assert kept is not None
     assert Decision.from_metadata(kept) == decision
+
+
+def test_a_batch_pins_the_labels_its_rows_know_and_one_without_rows_those_of_the_batch_before(
+    lake: Lake,
+) -> None:
+    with_rows, _ = stored_by(lake, batch(1, first_sequence=10), decoded(("a", 1, 0)), rejected())
+    assert with_rows.labels == LabelPin(10, 7, 10)
+    assert Decision.from_metadata(with_rows.to_metadata()).labels == with_rows.labels
+
+
+def test_a_batch_without_rows_takes_no_verdicts(lake: Lake) -> None:
+    without_rows, _ = stored_by(lake, batch(1, first_sequence=10), decoded(), rejected(0))
+    assert without_rows.labels == LabelPin(10, 4, 2)
