@@ -134,6 +134,16 @@ class Rule(Document):
     reason: str
 
 
+class ModelReference(Document):
+    """A trained model that says how the features add up to a score; `flagstream train` makes them.
+
+    `path` is the artefact's folder, relative to the spec's; with `sha256` no other model is taken for it.
+    """
+
+    path: str
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+
+
 class PromptReference(Document):
     """Which prompt file is used."""
 
@@ -219,6 +229,7 @@ class AgentSpec(Document):
     data_sources: DataSources
     profiles: Profiles = Profiles()
     detectors: Detectors = Detectors()
+    model: ModelReference | None = None
     threshold: float = Field(
         default=0.99,
         gt=0,
@@ -263,18 +274,19 @@ class AgentSpec(Document):
 
 
 def load_spec(path: Path) -> AgentSpec:
-    """Read an agent spec from a YAML file; a relative path of a contract starts at the spec's folder.
+    """Read an agent spec from a YAML file; relative paths of contract and model start at the spec's folder.
 
     Raises:
         ConfigurationError: naming file, key, what was expected and the nearest right name.
     """
     spec = load_document(path, AgentSpec)
-    source = spec.data_sources.transactions
-    if not _is_path(source.contract) or Path(source.contract).is_absolute():
-        return spec
-    beside = source.model_copy(update={"contract": str(path.parent / source.contract)})
-    sources = spec.data_sources.model_copy(update={"transactions": beside})
-    return spec.model_copy(update={"data_sources": sources})
+    source, model = spec.data_sources.transactions, spec.model
+    if _is_path(source.contract):
+        source = source.model_copy(update={"contract": str(path.parent / source.contract)})
+    if model is not None:
+        model = model.model_copy(update={"path": str(path.parent / model.path)})
+    sources = spec.data_sources.model_copy(update={"transactions": source})
+    return spec.model_copy(update={"data_sources": sources, "model": model})
 
 
 def _is_path(name: str) -> bool:

@@ -288,6 +288,41 @@ def evaluate(
     _say(found, as_json)
 
 
+@app.command()
+def train(
+    spec: SpecName = "card-fraud",
+    home: Home = DEFAULT_HOME,
+    until: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="UTC; later events and labels are left out."
+        ),
+    ] = None,
+    verdicts: Annotated[
+        str,
+        typer.Option(
+            help="recorded: rows know the verdicts that they knew when scored; decided: those decided by "
+            "their own time, for labels imported after the fact."
+        ),
+    ] = "recorded",
+    label_delay: Annotated[
+        str | None,
+        typer.Option(help="Rows this much older than --until that nobody labelled count as genuine."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the sampling of rows and features.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit the supervised model to stored transactions and labels; the artefact is not put in force.
+
+    To use it, name its folder in the spec: `model: {path: FOLDER, sha256: HASH}`.
+
+    Example: `flagstream train --spec handbook --until 2018-07-01 --verdicts decided --label-delay 7d`
+    """
+    from streaming.train_command import run_training
+
+    _say(run_training(_settings(home), _load(spec), until, verdicts, label_delay, seed), as_json)
+
+
 @broker_app.command("start")
 def broker_start(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Start the embedded broker and leave it running."""

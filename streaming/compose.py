@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -36,6 +37,8 @@ from streaming.label_topic import LabelTopic
 from streaming.labels import LabelBook
 from streaming.lake import Lake, LakeTable
 from streaming.ledger import LakeLedger
+from streaming.model import SupervisedModel
+from streaming.model import load as load_model
 from streaming.pipeline import Pipeline, Step
 from streaming.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.rules import RuleSet
@@ -189,7 +192,7 @@ def build_engine(
         contract=contract,
         rules=RuleSet.compile(spec.rules, contract.arrow_schema()),
         labeller=Labeller(spec.rules),
-        scorer=Scorer(spec, contract.entity_names),
+        scorer=Scorer(spec, contract.entity_names, supervised_model(spec)),
         triage=Triage(spec.llm, prompt, client, ledger=ledger, budget=budget, policy=policy),
         checkpoints=settings.profiles(spec.name),
         model=None if client is None else client.model,
@@ -270,7 +273,19 @@ def _check_fit(spec: AgentSpec, contract: EventContract, policy: Policy) -> None
             f"{nearest(spec.llm.model, policy.allowedModels)}",
             key="llm.model",
         )
-    Scorer(spec, contract.entity_names)
+    Scorer(spec, contract.entity_names, supervised_model(spec))
+
+
+def supervised_model(spec: AgentSpec) -> SupervisedModel | None:
+    """Load the model that a spec puts in force, None when it names none.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is not the one named.
+    """
+    if spec.model is None:
+        return None
+    with _placed("", "model"):
+        return load_model(Path(spec.model.path), spec.model.sha256)
 
 
 @contextmanager

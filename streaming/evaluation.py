@@ -139,11 +139,12 @@ def evaluate(
     """
     history = _history(labelled, None if mode == "unlabelled" else label_delay)
     scorer = Scorer(spec, contract.entity_names)
-    run = run_history(scorer, history, with_features=mode == "trained", on_progress=on_progress)
+    keep = np.full(len(labelled.frauds), mode == "trained")
+    run = run_history(scorer, history, keep=keep, on_progress=on_progress)
     rows = _judged(labelled, contract, run.scores)
     chosen = [_chosen(rows, start, label_delay) for start in test_starts]
     scores = run.scores
-    if run.features is not None:
+    if mode == "trained":
         horizon = int(spec.profiles.horizons[-1] / timedelta(microseconds=1))
         trainer = _Trainer(history, run.features, scorer.feature_names, horizon)
         scores = scores.copy()

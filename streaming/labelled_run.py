@@ -1,9 +1,10 @@
-"""Streams labelled history through the live scorer, each label known only from its own moment on."""
+"""Streams history through the live scorer, each label known only from its own moment on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from streaming.combination import blame_of
 from streaming.compilation import Flags, Floats, Ints
 from streaming.features import Features
 from streaming.scoring import ScoredBatch, Scorer
+from streaming.verdicts import at_positions
 
 _SLICE_ROWS = 50_000
 
@@ -41,17 +43,30 @@ NEVER = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Run:
-    """What the scorer said of each row, and the features it went by; features are None unless asked for."""
+    """What the scorer said of each row, and the features it went by, of the rows whose were to be kept."""
 
     scores: Floats
-    features: Features | None
+    features: Features
+
+
+class Schedule(Protocol):
+    """Which verdicts become known with which row."""
+
+    def slices(self) -> Iterator[tuple[int, int]]:
+        """Cut the rows into slices, first row and the one after the last."""
+
+    def due(self, end: int) -> pa.Table:
+        """Return the verdicts that become known before row `end` and have not been returned."""
+
+    def learn(self, start: int, blames: Floats) -> None:
+        """Note how much of a fraud the entities of the rows from `start` on would have to answer for."""
 
 
 def run_history(
     scorer: Scorer,
     history: History,
     *,
-    with_features: bool = False,
+    keep: Flags | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Run:
     """Score the rows in order; a verdict counts from the first row on whose moment has reached `known_at`.
@@ -59,22 +74,50 @@ def run_history(
     Args:
         scorer: as new; it is moved past all rows.
         history: what happened.
-        with_features: also keep the features of all rows.
+        keep: bool[n], the rows whose features are kept; by default none.
         on_progress: called with the rows done so far.
     """
-    schedule = _Schedule(history)
-    scores: list[Floats] = []
-    features: list[Features] = []
+    return run_schedule(scorer, history.transactions, _ByMoment(history), keep, on_progress)
+
+
+def run_recorded(
+    scorer: Scorer,
+    transactions: pa.Table,
+    verdicts: pa.Table,
+    *,
+    keep: Flags | None = None,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> Run:
+    """Score stored rows in order, each knowing the verdicts that it knew when it was first scored.
+
+    Args:
+        scorer: as new; it is moved past all rows.
+        transactions: stored rows from `sequence` 0 on.
+        verdicts: as streaming.verdicts derives them, by ascending position.
+        keep, on_progress: see run_history.
+    """
+    return run_schedule(scorer, transactions, _AsRecorded(verdicts, transactions.num_rows), keep, on_progress)
+
+
+def run_schedule(
+    scorer: Scorer,
+    transactions: pa.Table,
+    schedule: Schedule,
+    keep: Flags | None,
+    on_progress: Callable[[int], None],
+) -> Run:
+    """Score the rows under a schedule of verdicts; see run_history."""
+    scores: list[Floats] = [np.zeros(0)]
+    features: list[Features] = [np.zeros((0, len(scorer.feature_names)), np.float32)]
     for start, end in schedule.slices():
-        rows = history.transactions.slice(start, end - start)
-        scored = scorer.score(rows, schedule.due(end))
+        scored = scorer.score(transactions.slice(start, end - start), schedule.due(end))
         schedule.learn(start, _blames(scored))
         scores.append(scored.score)
-        if with_features:
-            features.append(scored.features())
+        if keep is not None:
+            features.append(scored.features()[keep[start:end]])
         scorer.commit(scored)
         on_progress(end)
-    return Run(np.concatenate(scores), np.vstack(features) if features else None)
+    return Run(np.concatenate(scores), np.vstack(features))
 
 
 def _blames(scored: ScoredBatch) -> Floats:
@@ -83,8 +126,26 @@ def _blames(scored: ScoredBatch) -> Floats:
     return np.where(alerted, blame_of(scored.own_evidence()), 1.0)
 
 
-class _Schedule:
-    """Which verdicts become known with which row."""
+class _AsRecorded:
+    """The verdicts at the rows that were the first to know them."""
+
+    def __init__(self, verdicts: pa.Table, rows: int) -> None:
+        self._verdicts, self._rows, self._done = verdicts, rows, 0
+
+    def slices(self) -> Iterator[tuple[int, int]]:
+        for start in range(0, self._rows, _SLICE_ROWS):
+            yield start, min(start + _SLICE_ROWS, self._rows)
+
+    def due(self, end: int) -> pa.Table:
+        start, self._done = self._done, end
+        return at_positions(self._verdicts, start, end)
+
+    def learn(self, start: int, blames: Floats) -> None:
+        """They are in the verdicts already."""
+
+
+class _ByMoment:
+    """Each verdict from the first row on whose moment has reached it."""
 
     def __init__(self, history: History) -> None:
         self._history = history

@@ -126,16 +126,20 @@ def save(model: SupervisedModel, folder: Path, training: Mapping[str, Any]) -> P
         "metadata": {"sha256": model.digest, "features": list(model.feature_names)},
     }
     (folder / _CARD).write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
-    (folder / _TRAINING).write_text(json.dumps(dict(training), indent=1, default=str), encoding="utf-8")
+    (folder / _TRAINING).write_text(json.dumps(dict(training), indent=1), encoding="utf-8")
     return folder
 
 
-def load(folder: Path) -> SupervisedModel:
+def load(folder: Path, sha256: str | None = None) -> SupervisedModel:
     """Read an artefact.
+
+    Args:
+        folder: where save() wrote.
+        sha256: which model it must hold, None for whichever it does.
 
     Raises:
         ConfigurationError: it is missing, incomplete, of another kind, or its trees are not those it was
-            saved with.
+            saved with, or not those wanted.
     """
     from xgboost import Booster  # noqa: PLC0415 -- loaded only where a model is in force
     from xgboost.core import XGBoostError  # noqa: PLC0415
@@ -148,6 +152,8 @@ def load(folder: Path) -> SupervisedModel:
         raise ConfigurationError(f"not a model artefact: {fault}", where=str(folder)) from None
     if _digest(raw) != noted:
         raise ConfigurationError("model.json is not what was saved: its hash differs", where=str(folder))
+    if sha256 not in (None, noted):
+        raise ConfigurationError(f"holds model {noted}, expected {sha256}", where=str(folder))
     try:
         booster = Booster(model_file=bytearray(raw))
     except XGBoostError as fault:

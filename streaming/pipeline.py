@@ -364,6 +364,11 @@ class Pipeline:
         pinned = AgentSpec.model_validate(decision.pins["spec"])
         same = pinned.digest == self._engine.spec.digest
         engine = self._engine if same else self._engine_for(pinned)
+        if engine.scorer.definition_hash != decision.pins["scoring"]:
+            raise DataLossError(
+                f"batch {decision.batch_id} was decided under another version of the code or another model "
+                f"at the same path: run what decided it once more, so that it is finished as it was begun"
+            )
         pins = [*pins_of(self._lake.batches), decision.labels]
         self._restore(engine, decision.first_sequence, pins)
         first, end = decision.first_sequence, decision.next_sequence

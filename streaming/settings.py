@@ -89,6 +89,10 @@ class Settings:
         """Return the folder of an agent's profile checkpoints."""
         return self.home / "profiles" / agent
 
+    def models(self, agent: str) -> Path:
+        """Return the folder of an agent's trained models."""
+        return self.home / "models" / agent
+
     @property
     def spark(self) -> Path:
         """Spark's scratch folder."""

@@ -25,8 +25,7 @@ HISTORY = History(STREAM, FRAUDS, TIMES + 3_600_000_000)
 @pytest.fixture(scope="module")
 def model() -> SupervisedModel:
     scorer = Scorer(agent_spec(), ENTITIES)
-    run = run_history(scorer, HISTORY, with_features=True)
-    assert run.features is not None
+    run = run_history(scorer, HISTORY, keep=np.ones(6000, bool))
     return train(run.features, FRAUDS, scorer.feature_names, threads=1)
 
 
@@ -84,9 +83,8 @@ def test_a_model_for_other_profiles_is_refused(model: SupervisedModel) -> None:
 
 
 def features_before(row: int, frauds: np.ndarray, known_at: np.ndarray) -> np.ndarray:
-    run = run_history(Scorer(agent_spec(), ENTITIES), History(STREAM, frauds, known_at), with_features=True)
-    assert run.features is not None
-    return run.features[:row]
+    history, keep = History(STREAM, frauds, known_at), np.arange(6000) < row
+    return run_history(Scorer(agent_spec(), ENTITIES), history, keep=keep).features
 
 
 def test_features_hold_nothing_that_was_not_known_yet_and_a_planted_leak_shows() -> None:
