@@ -39,25 +39,20 @@ from tests.streams import (
 # Where drivers die one after the other: in a batch of their own, or in the repair of what the last one left.
 LIVE, REPAIR = True, False
 CHAINS = {
-    "until stored": [
-        (Step.OPEN.value, LIVE),
-        (Step.TAKE.value, LIVE),
-        (Step.DECODE.value, LIVE),
-        (Step.STORE.value, LIVE),
-        (Step.SCORE.value, REPAIR),
-        (MID_PUBLISH, REPAIR),
-    ],
-    "until closed": [
-        (Step.SCORE.value, LIVE),
-        (Step.TRIAGE.value, LIVE),
-        (Step.ALERT.value, LIVE),
+    "at every step": [
+        *((step.value, LIVE) for step in Step if step is not Step.PUBLISH),
         (MID_PUBLISH, LIVE),
         (Step.PUBLISH.value, LIVE),
-        (Step.CLOSE.value, LIVE),
+    ],
+    "in repairs": [
+        (Step.STORE.value, LIVE),
+        (Step.SCORE.value, REPAIR),
+        (Step.ALERT.value, REPAIR),
+        (MID_PUBLISH, REPAIR),
     ],
 }
 DRIVER_SECONDS = 120.0
-pytestmark = pytest.mark.timeout(300)  # a chain of seven drivers, each with a JVM of its own
+pytestmark = pytest.mark.timeout(480)  # a chain of eleven drivers, each with a JVM of its own
 AGENT = "tester"
 HOUR = timedelta(hours=1)
 
@@ -169,12 +164,12 @@ def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
     assert stored(settings.lake(AGENT), "duplicates", "offset").num_rows == stream.redelivered
 
     keys = list(zip(table["alert_id"].to_pylist(), table["revision"].to_pylist(), strict=True))
-    assert len(set(keys)) == len(keys) > 25
+    assert len(set(keys)) == len(keys) > 20
     assert table["outbox_seq"].to_pylist() == list(range(len(keys)))
     assert seen == keys, "each alert once and in outbox order, for a consumer connected all along"
 
     verdicts = verdicts_by_row(settings.lake(AGENT), spec)
-    assert verdicts.num_rows > 100, "verdicts took part"
+    assert verdicts.num_rows >= 50, "verdicts took part"
     folded = folded_scores(spec, transactions, settings.lake(AGENT))
     scores = zip(table["score"].to_pylist(), table["log_odds"].to_pylist(), strict=True)
     assert dict(zip(table["transaction_id"].to_pylist(), scores, strict=True)) == folded
