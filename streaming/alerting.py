@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -97,13 +98,17 @@ def flag(engine: Engine, transactions: pa.Table, scored: ScoredBatch) -> Flagged
 
 def build_alerts(
     engine: Engine,
-    decision: Decision,
+    marks: Mapping[str, Any],
     flagged: Flagged,
     scored: ScoredBatch,
     result: TriageResult,
     first_outbox_seq: int,
 ) -> pa.Table:
-    """Return the batch's alerts as rows of schema `ALERTS`, numbered from `first_outbox_seq`."""
+    """Return the batch's alerts as rows of schema `ALERTS`, numbered from `first_outbox_seq`.
+
+    Args:
+        marks: query_id, batch_id and created_at, the same for all.
+    """
     table, at = flagged.table, flagged.positions
     copied = ("transaction_id", "amount", "currency", "event_time", "sequence")
     columns: dict[str, Any] = {
@@ -120,14 +125,21 @@ def build_alerts(
         "outbox_seq": np.arange(first_outbox_seq, first_outbox_seq + table.num_rows),
     }
     constants = {
+        **marks,
         "agent": engine.spec.name,
-        "spec_version": decision.pins["spec"]["version"],
-        "rules_version": decision.pins["rules_version"],
+        "spec_version": engine.spec.version,
+        "rules_version": engine.rules.version,
+    }
+    return alerts_table(columns, constants)
+
+
+def marks_of(decision: Decision) -> dict[str, Any]:
+    """Return what marks the alerts of one batch."""
+    return {
         "query_id": decision.query_id,
         "batch_id": decision.batch_id,
         "created_at": datetime.fromtimestamp(decision.opened_at / 1_000_000, UTC),
     }
-    return alerts_table(columns, constants)
 
 
 def _flagged_row(

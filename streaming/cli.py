@@ -52,6 +52,7 @@ LlmChoice = Annotated[
     ),
 ]
 DEFAULT_HOME = Path("var")
+TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 _console = Console()
 
 
@@ -289,14 +290,59 @@ def evaluate(
 
 
 @app.command()
+def replay(
+    spec: SpecName = "card-fraud",
+    home: Home = DEFAULT_HOME,
+    alert: Annotated[
+        str | None, typer.Option(help="An alert's id, its first characters, or its transaction.")
+    ] = None,
+    from_version: Annotated[int | None, typer.Option(help="Of the transactions table, exclusive.")] = None,
+    to_version: Annotated[int | None, typer.Option(help="Inclusive.")] = None,
+    from_time: Annotated[
+        datetime | None, typer.Option(formats=TIMES, help="Event time in UTC, inclusive.")
+    ] = None,
+    to_time: Annotated[datetime | None, typer.Option(formats=TIMES, help="Exclusive.")] = None,
+    candidate: Annotated[
+        str | None, typer.Option(help="Another spec: says what it would have decided; publishes nothing.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML file for the candidate's report.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide stored transactions anew, from the versions pinned then, and compare with what was published.
+
+    Without a span all of history is replayed. Exit 1 when an exact replay finds a difference.
+
+    Examples: `flagstream replay --spec handbook --alert 3f2a9c`,
+    `flagstream replay --spec handbook --from-time 2018-04-07 --to-time 2018-04-08 --candidate stricter.yaml`
+    """
+    from streaming.replay_command import (
+        Wanted,
+        candidate_report,
+        run_replay,
+        run_what_if,
+        show_replay,
+        show_what_if,
+    )  # fmt: skip
+
+    wanted = Wanted(alert, from_version, to_version, from_time, to_time)
+    settings, loaded = _settings(home), _load(spec)
+    if candidate is None:
+        found = run_replay(settings, loaded, wanted)
+        print(json.dumps(found.facts(), default=str)) if as_json else show_replay(found, _console)
+        raise typer.Exit(1 if found.differences else 0)
+    changed = run_what_if(settings, loaded, _load(candidate), wanted)
+    print(json.dumps(changed.facts(), default=str)) if as_json else show_what_if(changed, _console)
+    if report is not None:
+        sys.stderr.write(f"report: {candidate_report(changed, report)}\n")
+
+
+@app.command()
 def train(
     spec: SpecName = "card-fraud",
     home: Home = DEFAULT_HOME,
     until: Annotated[
         datetime | None,
-        typer.Option(
-            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="UTC; later events and labels are left out."
-        ),
+        typer.Option(formats=TIMES, help="UTC; later events and labels are left out."),
     ] = None,
     verdicts: Annotated[
         str,

@@ -21,9 +21,9 @@ from schemas.spec import AgentSpec, load_spec
 from streaming.broker import EmbeddedBroker, bootstrap_for, ensure_topic
 from streaming.driver import drive
 from streaming.feeds import Simulated, simulate_to_topic
-from streaming.lake import read_stored
 from streaming.runner import StreamSettings, TopicWatch
 from streaming.settings import Settings
+from streaming.stored import read_stored
 
 _DAYS_SHOWN_PER_RUN = 3.0
 _SECONDS_PER_DAY = 86_400.0

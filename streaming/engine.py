@@ -15,9 +15,9 @@ from agent.triage import Triage
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from streaming import checkpoints
-from streaming.lake import LakeTable
 from streaming.rules import RuleSet
 from streaming.scoring import Scorer
+from streaming.stored import StoredTable
 from streaming.verdicts import at_positions
 
 _FOLD_ROWS = 250_000
@@ -56,7 +56,7 @@ class Engine:
         }
 
     def restore(
-        self, transactions: LakeTable, next_sequence: int, verdicts_of: Callable[[int, int], pa.Table]
+        self, transactions: StoredTable, next_sequence: int, verdicts_of: Callable[[int, int], pa.Table]
     ) -> None:
         """Bring the profiles to just before `next_sequence`: newest checkpoint plus the rows stored since.
 

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming.lake import read_stored
+from streaming.stored import read_stored
 
 _NEAREST = 5
 _SECONDS_PER_DAY = 86_400.0
@@ -83,7 +83,7 @@ def explain(lake: Path, spec: AgentSpec, wanted: str, primary: str) -> Explanati
     Raises:
         ConfigurationError: no alert, or several, fit `wanted`.
     """
-    alert = _alert(lake / spec.tables.alerts, wanted)
+    alert = find_alert(lake / spec.tables.alerts, wanted)
     entities = dict(alert["entities"])
     past = _past(lake / spec.tables.transactions, entities, alert["sequence"])
     mine = past.filter(pl.col(primary) == entities[primary])
@@ -129,7 +129,16 @@ def plot(history: pl.DataFrame, alert: dict[str, Any]) -> str:
     return str(plotext.build())
 
 
-def _alert(path: Path, wanted: str) -> dict[str, Any]:
+def find_alert(path: Path, wanted: str) -> dict[str, Any]:
+    """Return the newest revision of one alert.
+
+    Args:
+        path: folder of the alerts table.
+        wanted: its id, the first characters of it (six at least), or its transaction's id.
+
+    Raises:
+        ConfigurationError: no alert, or several, fit `wanted`.
+    """
     alerts = read_stored(path)
     if alerts is None:
         raise ConfigurationError("there are no alerts yet", where=str(path))

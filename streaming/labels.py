@@ -15,8 +15,9 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.label import GIVEN, LABEL_REJECTS, LABELS
-from streaming.lake import Stamp, open_for_reading
+from streaming.lake import Stamp
 from streaming.shared_table import SharedTable
+from streaming.stored import open_for_reading
 
 MAX_AHEAD = timedelta(minutes=5)
 _IMPORTS = "labels/import"

@@ -10,31 +10,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError
 
 from schemas.errors import (
     ConfigurationError,
     DataLossError,
     FencedError,
     FlagstreamError,
-    MachineError,
     RetryableError,
 )
 from schemas.spec import AgentSpec
+from streaming.stored import StoredTable
 
 _TIDY_EVERY = 128
 _COMPACTED_BYTES = 16 * 1024 * 1024
-_STATISTICS_SLACK = 999  # Delta cuts timestamps in statistics to milliseconds
 _METADATA_KEY = "flagstream"
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
@@ -47,7 +44,7 @@ class Stamp:
     batch_id: int
 
 
-class LakeTable:
+class LakeTable(StoredTable):
     """One append-only Delta table, held by one driver under one epoch.
 
     Args:
@@ -61,15 +58,9 @@ class LakeTable:
     """
 
     def __init__(self, path: Path, schema: pa.Schema, fence_id: str, retention: timedelta) -> None:
-        self.path, self.schema = path, schema
+        super().__init__(path, _open_or_create(path, schema, retention), schema)
         self._fence_id, self._epoch, self._commits = fence_id, 0, 0
-        self._table = _open_or_create(path, schema, retention)
         self._check_schema()
-
-    @property
-    def version(self) -> int:
-        """The version last seen or written by this handle."""
-        return self._table.version()
 
     @property
     def epoch(self) -> int:
@@ -132,41 +123,6 @@ class LakeTable:
                 if _METADATA_KEY in commit:
                     return cast("dict[str, Any]", json.loads(commit[_METADATA_KEY]))
         return None
-
-    def read(
-        self, column: str, at_least: int, below: int | None = None, columns: Sequence[str] | None = None
-    ) -> pa.Table:
-        """Return the rows with `at_least <= column < below`, sorted by `column`, with all columns or some.
-
-        `column` holds integers or timestamps, the bounds are integers or microseconds since 1970 UTC. Files
-        are chosen by their recorded minimum and maximum, so a read near the end opens few of them.
-        """
-        files = self.files(column, at_least, below)
-        # Files that Spark wrote hold timestamps in another unit, so each file is cast by itself.
-        names = self.schema.names if columns is None else [*dict.fromkeys([column, *columns])]
-        kinds = pa.schema([self.schema.field(name) for name in names])
-        parts = [pq.ParquetFile(file).read(names).select(names).cast(kinds) for file in files]
-        chosen = [_select(part, column, at_least, below) for part in parts]
-        return pa.concat_tables([kinds.empty_table(), *chosen]).sort_by(column)
-
-    def maximum(self, column: str) -> int | None:
-        """Return the largest value of a column by the files' statistics, None when the table is empty.
-
-        Timestamps come as microseconds since 1970 UTC, cut to the millisecond that statistics keep.
-        """
-        known = [
-            self._largest(name, column) if high is None else high for name, _, high in self._ranges(column)
-        ]
-        return max((high for high in known if high is not None), default=None)
-
-    def _largest(self, name: str, column: str) -> int | None:
-        values = pq.read_table(self.path / name, columns=[column])[column]
-        return cast("int | None", pc.max(_as_integers(values)).as_py())
-
-    def count(self) -> int:
-        """Return the number of rows."""
-        actions = self._table.get_add_actions(flatten=True)
-        return sum(pa.table(actions)["num_records"].to_pylist())
 
     def tidy(self) -> bool:
         """Compact small files, remove those replaced before the retention, and reopen; True when it did.
@@ -249,26 +205,6 @@ class LakeTable:
                 where=str(self.path),
             )
 
-    def _ranges(self, column: str) -> list[tuple[str, int | None, int | None]]:
-        """Return each file with the least and largest value of a column, None where no statistics say."""
-        actions = pa.table(self._table.get_add_actions(flatten=True))
-        names = actions["path"].to_pylist()
-        unknown: list[int | None] = [None] * len(names)
-        bounds = [
-            _as_integers(actions[bound]).to_pylist() if bound in actions.column_names else unknown
-            for bound in (f"min.{column}", f"max.{column}")
-        ]
-        return list(zip(names, *bounds, strict=True))
-
-    def files(self, column: str, at_least: int, below: int | None) -> list[Path]:
-        """Return the files that may hold rows with `at_least <= column < below`."""
-        slack = _STATISTICS_SLACK if pa.types.is_timestamp(self.schema.field(column).type) else 0
-        return [
-            self.path / name
-            for name, low, high in self._ranges(column)
-            if (high is None or high + slack >= at_least) and (below is None or low is None or low < below)
-        ]
-
 
 @dataclass(frozen=True)
 class Lake:
@@ -319,35 +255,6 @@ class Lake:
                 return
 
 
-def open_for_reading(path: Path) -> DeltaTable | None:
-    """Open a table to read without taking it over; None when it does not exist yet."""
-    try:
-        return DeltaTable(path)
-    except TableNotFoundError:
-        return None
-    except (DeltaError, OSError) as fault:
-        raise MachineError(f"{path} cannot be read: {fault}") from None
-
-
-def read_stored(
-    path: Path, columns: Sequence[str] | None = None, where: pc.Expression | None = None
-) -> pa.Table | None:
-    """Read a table's newest version without taking it over; None when it does not exist yet.
-
-    The files are read directly: reading through Delta's own file system can abort the process when it ends.
-    """
-    table = open_for_reading(path)
-    if table is None:
-        return None
-    schema = pa.schema(table.schema())
-    files = [path / name for name in pa.table(table.get_add_actions())["path"].to_pylist()]
-    wanted = list(columns) if columns is not None else schema.names
-    # Files that Spark wrote hold timestamps in another unit, so each file is cast by itself.
-    kinds = pa.schema([schema.field(name) for name in wanted])
-    parts = [pq.read_table(file, columns=wanted, filters=where).cast(kinds) for file in files]
-    return pa.concat_tables([kinds.empty_table(), *parts])
-
-
 def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> DeltaTable:
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = f"interval {int(retention.total_seconds())} seconds"
@@ -367,17 +274,3 @@ def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> Delt
 
 def _plain(kind: pa.DataType) -> str:
     return str(kind).replace("large_", "").replace("_view", "").replace("element", "item")
-
-
-def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_timestamp(values.type):
-        values = values.cast(pa.timestamp("us", tz="UTC"))
-    return values.cast(pa.int64())
-
-
-def _select(rows: pa.Table, column: str, at_least: int, below: int | None) -> pa.Table:
-    values = _as_integers(rows[column])
-    keep = pc.greater_equal(values, at_least)
-    if below is not None:
-        keep = pc.and_(keep, pc.less(values, below))
-    return rows.filter(keep)

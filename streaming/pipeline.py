@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,7 +26,7 @@ from schemas.alert import alert_documents
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from streaming import checkpoints
-from streaming.alerting import Alerted, build_alerts, flag
+from streaming.alerting import Alerted, build_alerts, flag, marks_of
 from streaming.decode import decode
 from streaming.duplicates import Deduplicator
 from streaming.engine import Engine
@@ -34,7 +35,7 @@ from streaming.lake import Lake, LakeTable, Stamp
 from streaming.publish import OutboxRecord, Publisher
 from streaming.scoring import ScoredBatch
 from streaming.store import BatchInHand, Decision, Stored, store
-from streaming.verdicts import LabelPin, Verdicts, pins_of
+from streaming.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
 
 Clock = Callable[[], datetime]
 
@@ -141,7 +142,7 @@ class Pipeline:
         self._check_marker()
         if newest is not None and not self._is_closed(newest):
             self._finish_from_delta(newest)
-        pins = pins_of(self._lake.batches)
+        pins = self._label_pins()
         self._restore(self._engine, self._position.next_sequence, pins)
         self._restore_duplicates()
         self._publish()
@@ -230,7 +231,7 @@ class Pipeline:
             alerted = Alerted.of(result)
             if flagged.rows:
                 first = self._position.next_outbox_seq
-                table = build_alerts(engine, decision, flagged, scored, result, first)
+                table = build_alerts(engine, marks_of(decision), flagged, scored, result, first)
                 self._append_alerts(decision, table, alerted)
         return alerted
 
@@ -369,7 +370,7 @@ class Pipeline:
                 f"batch {decision.batch_id} was decided under another version of the code or another model "
                 f"at the same path: run what decided it once more, so that it is finished as it was begun"
             )
-        pins = [*pins_of(self._lake.batches), decision.labels]
+        pins = [*self._label_pins(), decision.labels]
         self._restore(engine, decision.first_sequence, pins)
         first, end = decision.first_sequence, decision.next_sequence
         rows = self._lake.transactions.read("sequence", first, end)
@@ -377,6 +378,9 @@ class Pipeline:
         self._complete(engine, Stored(decision, rows, verdicts), Stopwatch(self._reached))
         if not same:
             engine.close()
+
+    def _label_pins(self) -> list[LabelPin]:
+        return pins_of(pl.DataFrame(self._lake.batches.read("first_sequence", 0, columns=PIN_COLUMNS)))
 
     def _restore(self, engine: Engine, next_sequence: int, pins: Sequence[LabelPin]) -> None:
         engine.restore(

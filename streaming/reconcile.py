@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from schemas.spec import AgentSpec
-from streaming.lake import read_stored
 from streaming.publish import AGENT_HEADER
+from streaming.stored import read_stored
 from streaming.topic import committed_messages, topic_exists
 
 AlertKey = tuple[str, int]

@@ -93,6 +93,10 @@ class Settings:
         """Return the folder of an agent's trained models."""
         return self.home / "models" / agent
 
+    def sandbox(self, agent: str) -> Path:
+        """Return the folder of what candidates of an agent would have decided."""
+        return self.home / "sandbox" / agent
+
     @property
     def spark(self) -> Path:
         """Spark's scratch folder."""

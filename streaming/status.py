@@ -12,8 +12,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.spec import AgentSpec
 from streaming.broker import EmbeddedBroker
-from streaming.lake import read_stored
 from streaming.settings import Settings
+from streaming.stored import read_stored
 from streaming.topic import connection
 
 _CALL_SECONDS = 5.0

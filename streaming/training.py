@@ -21,11 +21,11 @@ from schemas.spec import AgentSpec
 from streaming.compilation import Flags, Floats, Ints
 from streaming.labelled_run import NEVER, History, Run, run_history, run_recorded
 from streaming.labels import LabelBook
-from streaming.lake import open_for_reading, read_stored
 from streaming.model import SupervisedModel, save, train
 from streaming.protocol import average_precision, roc_auc
 from streaming.scoring import Scorer
-from streaming.verdicts import LabelPin, Verdicts, at_positions
+from streaming.stored import open_for_reading, read_stored
+from streaming.verdicts import PIN_COLUMNS, Verdicts, at_positions, pins_of
 
 Known = Literal["recorded", "decided"]
 KNOWN: tuple[Known, ...] = ("recorded", "decided")
@@ -196,7 +196,9 @@ class _Source:
         if known == "decided":
             history = History(rows, material.frauds, material.decided_at)
             return run_history(scorer, history, keep=kept, on_progress=progress)
-        tables, pins = self.spec.tables, stored_pins(self.lake / self.spec.tables.batches)
+        tables = self.spec.tables
+        batches = read_stored(self.lake / tables.batches, PIN_COLUMNS)
+        pins = [] if batches is None else pins_of(pl.DataFrame(batches))
         folders = self.lake / tables.transactions, self.lake / tables.alerts
         recorded = Verdicts(self.book, *folders, self.entities).derive(0, pins).table
         verdicts = at_positions(recorded, 0, rows.num_rows)
@@ -230,12 +232,6 @@ def _settled(rows: pa.Table, spec: AgentSpec) -> Flags:
     times = _times(rows)
     first = int(times.min()) if len(times) else 0
     return np.asarray(times >= first + spec.profiles.horizons[-1] // _US)
-
-
-def stored_pins(batches: Path) -> list[LabelPin]:
-    """Return the pins of the closed batches, ascending, from the folder of the batches table."""
-    rows = read_stored(batches, ["first_sequence", "labels_through", "labels_below"])
-    return [] if rows is None else sorted(LabelPin(*row.values()) for row in rows.to_pylist())
 
 
 def _held_out(

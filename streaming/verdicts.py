@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 from schemas.tables import UTC_MICROS
 from streaming.combination import blame_of
 from streaming.labels import LabelBook
-from streaming.lake import LakeTable, read_stored
+from streaming.stored import read_stored
 
-_PINS = ["first_sequence", "labels_through", "labels_below"]
+PIN_COLUMNS = ["first_sequence", "labels_through", "labels_below"]
 _TRANSACTION = "transaction_id"
 
 
@@ -129,11 +129,15 @@ class Verdicts:
         return found.with_columns(pl.col("blame").fill_null(1.0)).sort("label_sequence")
 
 
-def pins_of(batches: LakeTable) -> list[LabelPin]:
-    """Return the pins of the closed batches, ascending, without those that repeat the one before."""
-    rows = pl.DataFrame(batches.read("first_sequence", 0, columns=_PINS)).sort(_PINS)
+def pins_of(batches: pl.DataFrame) -> list[LabelPin]:
+    """Return the pins of closed batches, ascending, without those that repeat the one before.
+
+    Args:
+        batches: rows of the batches table, PIN_COLUMNS at least.
+    """
+    rows = batches.select(PIN_COLUMNS).sort(PIN_COLUMNS)
     changed = rows.filter(pl.col("labels_through") > pl.col("labels_through").shift(1).fill_null(0))
-    return [LabelPin(*row) for row in changed.select(_PINS).iter_rows()]
+    return [LabelPin(*row) for row in changed.iter_rows()]
 
 
 def at_positions(verdicts: pa.Table, first: int, end: int) -> pa.Table:

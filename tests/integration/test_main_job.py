@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from confluent_kafka import OFFSET_END, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from rich.console import Console
 
+from agent import SPECS
 from agent.budget import TokenBudget
 from agent.ledger import MemoryLedger
 from schemas.alert import ALERT_FIELDS
@@ -34,14 +38,18 @@ from streaming import checkpoints
 from streaming.broker import ensure_topic
 from streaming.compose import build_engine, lake_schemas, model_client, open_agent
 from streaming.explain import explain, plot, show
+from streaming.history import DecidedHistory
 from streaming.lake import LakeTable
 from streaming.reconcile import Reconciliation, reconcile
+from streaming.replay import ExactReplay, Replayer
+from streaming.replay_command import Wanted, candidate_report, run_what_if
 from streaming.runner import StreamRunner
 from streaming.settings import Settings
+from streaming.stored import read_stored
 from streaming.topic import connection
 from streaming.verdicts import verdicts_schema
 from tests.scripted_llm import nobody_listening
-from tests.streams import Stream, folded_scores, published, stored, verdicts_by_row, write_spec
+from tests.streams import Stream, folded_scores, published, stored, verdicts_by_row, versions, write_spec
 
 CONTRACT = load_contract("simulator")
 HOUR = timedelta(hours=1)
@@ -390,6 +398,94 @@ def test_frauds_confirmed_on_the_labels_topic_make_their_terminal_suspect(
     assert bad.issuperset(blamed.values())
     assert min(blamed) >= 400, "nothing was known of them before"
     assert job.scores() == folded_scores(job.spec, job.table("transactions", "sequence"), lake)
+    found = replayed(job, slice_rows=77)
+    assert (found.rows, found.alerts) == (800, len(alerts))
+    assert found.differences == (), "each row knows what it knew then"
+
+
+def replayed(job: Job, *, slice_rows: int = 1_000, **wanted: Any) -> ExactReplay:
+    history = DecidedHistory(job.settings.lake(job.spec.name), job.spec)
+    span = Wanted(**wanted).span(history)
+    return Replayer(job.settings, job.spec, CONTRACT, history, slice_rows=slice_rows).exactly(span)
+
+
+def test_a_replay_in_slices_of_any_size_decides_bit_for_bit_what_was_published(done: Done) -> None:
+    alerts = done.job.table("alerts", "outbox_seq").to_pylist()
+    for slice_rows in (97, 5_000):
+        found = replayed(done.job, slice_rows=slice_rows)
+        assert (found.rows, found.alerts, found.differences) == (1_200, len(alerts), ())
+    batches = done.job.table("batches", "first_sequence").to_pylist()
+    one = replayed(done.job, alert=alerts[-1]["alert_id"])
+    assert (one.span.first, one.span.end) in {(b["first_sequence"], b["next_sequence"]) for b in batches}
+    assert one.span.first <= alerts[-1]["sequence"] < one.span.end
+    assert one.differences == ()
+    versions = [json.loads(batch["versions"])["transactions"] for batch in batches]
+    some = replayed(done.job, from_version=versions[0], to_version=versions[1])
+    assert some.span == (batches[0]["next_sequence"], batches[1]["next_sequence"])
+    assert some.differences == ()
+    moment = done.job.table("transactions", "sequence")["event_time"][600].as_py().replace(tzinfo=None)
+    assert replayed(done.job, from_time=moment).differences == ()
+
+
+def test_what_was_changed_after_it_was_decided_shows(done: Done, tmp_path: Path) -> None:
+    job = done.job.copy_to(tmp_path / "home")
+    lake, alerts = job.settings.lake(job.spec.name), job.table("alerts", "outbox_seq")
+    forged = alerts.set_column(
+        alerts.schema.get_field_index("score"), "score", pc.subtract(alerts["score"], 1e-12)
+    )
+    version = DeltaTable(lake / "alerts").version()
+    for path in (lake / "alerts").glob("*.parquet"):
+        rows = forged.filter(
+            pc.is_in(forged["outbox_seq"], pq.read_table(path)["outbox_seq"].combine_chunks())
+        )
+        pq.write_table(rows, path)
+    assert DeltaTable(lake / "alerts").version() == version
+    found = replayed(job)
+    assert len(found.differences) == alerts.num_rows
+    assert {tuple(each.fields) for each in found.differences} == {("score",)}
+
+
+def test_a_candidate_is_judged_in_a_sandbox_and_publishes_nothing(done: Done, tmp_path: Path) -> None:
+    job = done.job
+    before = versions(job.settings.lake(job.spec.name)), published(job.bootstrap, job.spec.alerts.topic)
+    file = write_spec(tmp_path, lambda name: name, version="2.0.0", limit=60, threshold=0.99)
+    candidate = load_spec(file)
+    found = run_what_if(job.settings, job.spec, candidate, Wanted())
+    rows = job.table("transactions", "sequence")
+    expected = set(folded_scores(candidate, rows))
+    kept = pl.DataFrame(read_stored(found.sandbox / "alerts"))
+    assert set(kept["transaction_id"]) == expected
+    assert found.replayed.alerts == len(expected) == found.kept + found.added
+    assert found.published.alerts == job.table("alerts", "outbox_seq").num_rows == found.kept + found.removed
+    assert sum(sum(row.values()) for row in found.flips["severity"].values()) == found.kept
+    assert sum(new for _, new in found.per_day.values()) == found.replayed.alerts
+    page = candidate_report(found, tmp_path / "report.html").read_text()
+    assert "<svg" in page
+    assert str(found.replayed.alerts) in page
+    after = versions(job.settings.lake(job.spec.name)), published(job.bootstrap, job.spec.alerts.topic)
+    assert after == before
+
+
+def test_replays_that_cannot_be_are_refused_with_what_to_do(done: Done, tmp_path: Path) -> None:
+    job = done.job.copy_to(tmp_path / "home")
+    refusals: dict[str, dict[str, Any]] = {
+        "no alert with this id": {"alert": "nobody-knows-it"},
+        "is still to come": {"to_version": 10_000},
+        "no batch brought": {"from_version": 0, "to_version": 0},
+        "no transactions in this span": {"to_time": datetime(2001, 1, 1)},
+        "choose one of": {"alert": "a", "to_version": 1},
+    }
+    for message, wanted in refusals.items():
+        with pytest.raises(ConfigurationError, match=message):
+            replayed(job, **wanted)
+    with pytest.raises(ConfigurationError, match="candidate is for contract 'handbook'"):
+        run_what_if(job.settings, job.spec, load_spec(SPECS / "handbook.yaml"), Wanted())
+    assert not job.settings.sandbox(job.spec.name).exists()
+    lake = job.settings.lake(job.spec.name)
+    first = json.loads(job.table("batches", "first_sequence")["versions"][0].as_py())["transactions"]
+    (lake / "transactions" / "_delta_log" / f"{first:020}.json").unlink()
+    with pytest.raises(ConfigurationError, match="cleaned up or vacuumed; no span can be replayed"):
+        replayed(job)
 
 
 def test_the_local_model_classifies_alerts_of_a_whole_run(

@@ -8,7 +8,8 @@ import pytest
 from deltalake import DeltaTable
 
 from schemas.errors import ConfigurationError, DataLossError, FencedError, MachineError
-from streaming.lake import LakeTable, Stamp, open_for_reading
+from streaming.lake import LakeTable, Stamp
+from streaming.stored import open_for_reading
 
 SCHEMA = pa.schema([("sequence", pa.int64()), ("note", pa.string()), ("at", pa.timestamp("us", tz="UTC"))])
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,0 +1,191 @@
+"""Exact replay: rebuilds decisions from pinned versions and compares them with what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from agent.budget import TokenBudget
+from agent.ledger import MemoryLedger
+from schemas.contract import EventContract
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec
+from streaming.alerting import build_alerts, flag
+from streaming.compose import build_engine
+from streaming.engine import Engine
+from streaming.history import DecidedHistory, PinnedSpan, Span
+from streaming.labels import LabelBook
+from streaming.settings import Settings
+from streaming.stored import StoredTable
+from streaming.verdicts import Verdicts, at_positions
+
+SLICE_ROWS = 100_000
+_OF_THE_BATCH = frozenset({"query_id", "batch_id", "created_at", "outbox_seq", "revision"})
+_BY_THE_MODEL = frozenset({"classification", "severity", "rationale"})
+_BY_TRIAGE = frozenset({"classification_source", "fallback_reason", "model", "prompt_id", "prompt_version"})
+_MARKS = {"query_id": "replay", "batch_id": 0, "created_at": datetime(1970, 1, 1, tzinfo=UTC)}
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One alert that a replay decides otherwise.
+
+    Attributes:
+        what: `missing` from the replay, `added` by it, or `changed`.
+        fields: what changed, name → (published, replayed).
+    """
+
+    alert_id: str
+    transaction_id: str
+    sequence: int
+    what: str
+    fields: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExactReplay:
+    """What an exact replay found."""
+
+    span: Span
+    rows: int
+    alerts: int
+    differences: tuple[Difference, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """Return it JSON-serialisable with `default=str`."""
+        return {
+            "first_sequence": self.span.first,
+            "next_sequence": self.span.end,
+            "transactions": self.rows,
+            "alerts": self.alerts,
+            "differences": len(self.differences),
+            "differing": [asdict(each) for each in self.differences],
+        }
+
+
+class Replayer:
+    """Decides spans of stored transactions anew.
+
+    Args:
+        settings: where state lives.
+        spec: names the tables and the labels.
+        contract: the contract in force; pinned ones must be the same.
+        history: what was decided.
+        on_progress: called with the rows of each slice done.
+        slice_rows: rows decided at a time; the outcome does not depend on it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spec: AgentSpec,
+        contract: EventContract,
+        history: DecidedHistory,
+        on_progress: Progress = lambda _: None,
+        slice_rows: int = SLICE_ROWS,
+    ) -> None:
+        self._slice_rows = slice_rows
+        self._settings, self._contract, self._history = settings, contract, history
+        self._on_progress = on_progress
+        lake, tables = history.lake, spec.tables
+        self._verdicts = Verdicts(
+            LabelBook(lake / tables.labels, retention=spec.replay_horizon),
+            lake / tables.transactions,
+            lake / tables.alerts,
+            contract.entity_names,
+        )
+
+    def decide(
+        self, spec: AgentSpec, transactions: StoredTable, span: Span
+    ) -> Iterator[tuple[Span, pa.Table]]:
+        """Decide a span under a spec; yields slices with their alerts, of schema `ALERTS`.
+
+        Memory is bounded by the slice. Profiles begin at the newest checkpoint before the span, or at the
+        first transaction. No model is asked: alerts carry the deterministic label.
+
+        Raises:
+            ConfigurationError: the spec cannot be used.
+        """
+        engine = self._engine(spec)
+        engine.restore(transactions, span.first, self._known)
+        known = self._known(*span)
+        for first in range(span.first, span.end, self._slice_rows):
+            part = Span(first, min(first + self._slice_rows, span.end))
+            rows = transactions.read("sequence", *part)
+            yield part, _decided(engine, rows, at_positions(known, *part))
+            self._on_progress(rows.num_rows)
+
+    def exactly(self, span: Span) -> ExactReplay:
+        """Decide a span under its pins and compare the outcome with what was published.
+
+        Raises:
+            ConfigurationError: a version, contract, model or rule that decided it is gone.
+        """
+        tables = self._history.tables(span)
+        alerts, differences = 0, list[Difference]()
+        for pinned in self._history.pinned(span):
+            self._check(pinned)
+            for part, replayed in self.decide(pinned.spec, tables.transactions, pinned.span):
+                published = tables.alerts.read("sequence", *part)
+                alerts += published.num_rows
+                differences += _differences(published, replayed)
+        return ExactReplay(span, span.end - span.first, alerts, tuple(differences))
+
+    def _engine(self, spec: AgentSpec) -> Engine:
+        return build_engine(self._settings, spec, self._contract, None, MemoryLedger(), TokenBudget(0))
+
+    def _known(self, first: int, end: int) -> pa.Table:
+        return self._verdicts.between(self._history.pins, first, end)
+
+    def _check(self, pinned: PinnedSpan) -> None:
+        if pinned.pins["contract_digest"] != self._contract.digest:
+            raise ConfigurationError(
+                f"{pinned.span} was decided under another version of contract {self._contract.name!r}: "
+                "restore the contract's file to replay it",
+                key="contract",
+            )
+        if pinned.pins["scoring"] != self._engine(pinned.spec).scorer.definition_hash:
+            raise ConfigurationError(
+                f"{pinned.span} was scored by another version of flagstream, or by a model that has gone "
+                "from its path: replay it with what decided it",
+                key="scoring",
+            )
+
+
+def _decided(engine: Engine, rows: pa.Table, verdicts: pa.Table) -> pa.Table:
+    scored = engine.scorer.score(rows, verdicts)
+    flagged = flag(engine, rows, scored)
+    result = engine.triage.classify(flagged.rows)
+    engine.scorer.commit(scored)
+    return build_alerts(engine, _MARKS, flagged, scored, result, 0)
+
+
+def _differences(published: pa.Table, replayed: pa.Table) -> Iterator[Difference]:
+    before = {row["sequence"]: row for row in published.to_pylist() if row["revision"] == 1}
+    after = {row["sequence"]: row for row in replayed.to_pylist()}
+    for sequence in sorted(before.keys() | after.keys()):
+        yield from _compared(before.get(sequence), after.get(sequence))
+
+
+def _compared(before: dict[str, Any] | None, after: dict[str, Any] | None) -> Iterator[Difference]:
+    if before is None or after is None:
+        row, what = (after, "added") if before is None else (before, "missing")
+        assert row is not None
+        yield Difference(row["alert_id"], row["transaction_id"], row["sequence"], what)
+        return
+    left_out = _OF_THE_BATCH | _BY_TRIAGE
+    if before["classification_source"] == "llm":
+        left_out |= _BY_THE_MODEL
+    changed = {
+        name: (before[name], after[name])
+        for name in before
+        if name not in left_out and before[name] != after[name]
+    }
+    if changed:
+        yield Difference(before["alert_id"], before["transaction_id"], before["sequence"], "changed", changed)

@@ -1,0 +1,239 @@
+"""What-if: decides history under another spec, in a sandbox, and says what would have been different."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from schemas.alert import ALERTS
+from schemas.contract import EventContract, load_contract
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec
+from streaming.history import DecidedHistory, Span
+from streaming.labels import LabelBook
+from streaming.lake import LakeTable, Stamp
+from streaming.replay import Replayer
+
+_KEPT = [
+    "sequence", "event_time", "reasons", "rules", "severity", "classification",
+    "classification_source", "revision",
+]  # fmt: skip
+_FLIPS = ("severity", "classification")
+_MOST_ENTITIES = 10
+_DAY_US = 86_400e6
+
+
+@dataclass(frozen=True)
+class Side:
+    """The alerts of one side over the span.
+
+    Attributes:
+        judged: alerts on transactions with a verdict.
+        frauds: those confirmed as fraud.
+        precision: `frauds / judged`, None without verdicts.
+        recall: share of the known frauds that were alerted, None without known frauds.
+        by_reason: alerts per strongest reason, or rule for alerts by rule alone.
+    """
+
+    alerts: int
+    alerts_per_day: float
+    judged: int
+    frauds: int
+    precision: float | None
+    recall: float | None
+    by_reason: dict[str, int]
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """What a candidate spec would have decided, beside what was published.
+
+    Attributes:
+        days: length of the span in event time.
+        known_frauds: transactions of the span with a standing verdict of fraud.
+        flips: `severity` and `classification` of the alerts on both sides, published → candidate → alerts.
+        entities: primary entities with the most alerts added or removed, id → (added, removed).
+        per_day: date → (published, candidate).
+        unanswered: alerts of the candidate that no recorded answer of a model covers.
+        sandbox: folder of the candidate's alerts table.
+    """
+
+    span: Span
+    candidate: str
+    transactions: int
+    days: float
+    known_frauds: int
+    published: Side
+    replayed: Side
+    added: int
+    removed: int
+    kept: int
+    flips: dict[str, dict[str, dict[str, int]]]
+    entities: dict[str, tuple[int, int]]
+    per_day: dict[str, tuple[int, int]]
+    unanswered: int
+    sandbox: Path
+
+    def facts(self) -> dict[str, Any]:
+        """Return it JSON-serialisable with `default=str`."""
+        return asdict(self)
+
+
+def what_if(
+    replayer: Replayer,
+    history: DecidedHistory,
+    spec: AgentSpec,
+    candidate: AgentSpec,
+    span: Span,
+    sandbox: Path,
+) -> WhatIf:
+    """Decide a span under a candidate spec. Nothing is published and no model is asked.
+
+    Where a model's answer to an alert is on record, it stands for the candidate's alert, too.
+
+    Args:
+        replayer: decides.
+        history: what was decided.
+        spec: names the tables.
+        candidate: another spec of the same contract.
+        span: which transactions.
+        sandbox: folder for the candidate's alerts table; must not exist.
+
+    Raises:
+        ConfigurationError: the candidate has another contract, or a version is gone.
+    """
+    primary = _same_contract(spec, candidate).primary_entity
+    tables = history.tables(span)
+    sink = LakeTable(sandbox / candidate.tables.alerts, ALERTS, "replay", spec.replay_horizon)
+    nobody = _slim(ALERTS.empty_table(), primary)
+    before, after = [nobody], [nobody]
+    for number, (part, alerts) in enumerate(replayer.decide(candidate, tables.transactions, span)):
+        published = tables.alerts.read("sequence", *part)
+        answered = _with_answers(alerts, published)
+        sink.append(answered, Stamp("replay", number))
+        before.append(_slim(published, primary))
+        after.append(_slim(answered, primary))
+    rows = tables.transactions.read("sequence", *span, ["transaction_id", "event_time"])
+    found = _Found(pl.concat(before), pl.concat(after), _known(history, spec, rows))
+    return _compared(candidate, span, found, sandbox)
+
+
+def _same_contract(spec: AgentSpec, candidate: AgentSpec) -> EventContract:
+    contracts = [load_contract(each.data_sources.transactions.contract) for each in (spec, candidate)]
+    if contracts[0].digest != contracts[1].digest:
+        raise ConfigurationError(
+            f"the candidate is for contract {contracts[1].name!r}, what is stored follows "
+            f"{contracts[0].name!r}, or another version of it",
+            where="--candidate",
+        )
+    return contracts[0]
+
+
+def _slim(alerts: pa.Table, primary: str) -> pl.DataFrame:
+    ids = [dict(each)[primary] for each in alerts["entities"].to_pylist()]
+    frame = pl.DataFrame(alerts.select(_KEPT)).with_columns(pl.Series("entity", ids, pl.String))
+    return frame.filter(pl.col("revision") == 1).sort("sequence")
+
+
+def _with_answers(replayed: pa.Table, published: pa.Table) -> pa.Table:
+    """Put recorded answers of a model in place of the deterministic labels."""
+    rows = replayed.to_pylist()
+    answers = {row["sequence"]: row for row in published.to_pylist() if row["classification_source"] == "llm"}
+    given = ("classification", "rationale", "classification_source", "fallback_reason", "model", "prompt_id",
+             "prompt_version")  # fmt: skip
+    for row in rows:
+        answer = answers.get(row["sequence"])
+        if answer is not None:
+            row.update({name: answer[name] for name in given})
+    return pa.Table.from_pylist(rows, schema=ALERTS)
+
+
+def _known(history: DecidedHistory, spec: AgentSpec, rows: pa.Table) -> pl.DataFrame:
+    """Return sequence, event_time and the standing verdict, null without one, of all rows."""
+    book = LabelBook(history.lake / spec.tables.labels, retention=spec.replay_horizon)
+    verdicts = pl.DataFrame(book.verdicts()).select("transaction_id", "is_fraud")
+    return pl.DataFrame(rows).join(verdicts, on="transaction_id", how="left").drop("transaction_id")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Alerts of both sides, and the verdicts on all transactions of the span."""
+
+    before: pl.DataFrame
+    after: pl.DataFrame
+    known: pl.DataFrame
+
+    @property
+    def days(self) -> float:
+        """Length of the span in event time, at least a second."""
+        times = self.known["event_time"].dt.epoch("us").to_numpy()
+        return max(float(times.max() - times.min()), 1e6) / _DAY_US
+
+
+def _compared(candidate: AgentSpec, span: Span, found: _Found, sandbox: Path) -> WhatIf:
+    before, after, known, days = found.before, found.after, found.known, found.days
+    added = after.join(before, on="sequence", how="anti")
+    removed = before.join(after, on="sequence", how="anti")
+    both = before.join(after, on="sequence", how="inner", suffix="_after")
+    return WhatIf(
+        span=span,
+        candidate=f"{candidate.name} {candidate.version}",
+        transactions=known.height,
+        days=round(days, 4),
+        known_frauds=int(known["is_fraud"].sum()),
+        published=_side(before, known, days),
+        replayed=_side(after, known, days),
+        added=added.height,
+        removed=removed.height,
+        kept=both.height,
+        flips={name: _flips(both, name) for name in _FLIPS},
+        entities=_entities(added, removed),
+        per_day=_per_day(before, after),
+        unanswered=int((after["classification_source"] == "rules").sum()),
+        sandbox=sandbox,
+    )
+
+
+def _side(alerts: pl.DataFrame, known: pl.DataFrame, days: float) -> Side:
+    verdicts = alerts.join(known, on="sequence", how="left")["is_fraud"].drop_nulls()
+    frauds, known_frauds = int(verdicts.sum()), int(known["is_fraud"].sum())
+    return Side(
+        alerts=alerts.height,
+        alerts_per_day=round(alerts.height / days, 2),
+        judged=verdicts.len(),
+        frauds=frauds,
+        precision=round(frauds / verdicts.len(), 4) if verdicts.len() else None,
+        recall=round(frauds / known_frauds, 4) if known_frauds else None,
+        by_reason=dict(Counter(map(_strongest, alerts["reasons"], alerts["rules"])).most_common()),
+    )
+
+
+def _strongest(reasons: pl.Series, rules: pl.Series) -> str:
+    first = reasons[0] if len(reasons) else None
+    if first is not None and first["contribution"] > 0:
+        return str(first["name"])
+    return f"rule {rules[0]}" if len(rules) else "none"
+
+
+def _flips(both: pl.DataFrame, name: str) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    pairs = both.group_by(name, f"{name}_after").len().sort(name, f"{name}_after")
+    for old, new, count in pairs.iter_rows():
+        counts.setdefault(old, {})[new] = count
+    return counts
+
+
+def _entities(added: pl.DataFrame, removed: pl.DataFrame) -> dict[str, tuple[int, int]]:
+    more, less = (Counter(each["entity"].to_list()) for each in (added, removed))
+    ranked = sorted(more.keys() | less.keys(), key=lambda name: (-more[name] - less[name], name))
+    return {name: (more[name], less[name]) for name in ranked[:_MOST_ENTITIES]}
+
+
+def _per_day(before: pl.DataFrame, after: pl.DataFrame) -> dict[str, tuple[int, int]]:
+    counts = [Counter(each["event_time"].dt.date().cast(pl.String).to_list()) for each in (before, after)]
+    return {day: (counts[0][day], counts[1][day]) for day in sorted(counts[0].keys() | counts[1].keys())}
