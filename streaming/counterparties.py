@@ -3,7 +3,8 @@
 Fan-out is the number of different accounts that one paid, fan-in of those that paid it, each counterparty
 weighed by exp(-age / horizon) of its latest transfer. Their surprise is that of a rate with counterparties in
 place of transfers, see streaming.detectors. Of two accounts that both had transfers before, the pair is new
-or money goes where it went before, or back; its surprise is -ln of how often that is so, by add-one smoothing.
+or money goes where it went before, or back: -ln of how often that is so is its surprise, by add-one smoothing
+(Laplace's rule; Gelman et al., Bayesian Data Analysis, 3rd ed., section 2.4).
 
 With 64 cells and four horizons an account takes 1,136 bytes beside its id. Counterparties of equal age are
 told with a standard error of 11 % at 64 and 17 % at 200, more than 310 are not told apart; of mixed ages 60
