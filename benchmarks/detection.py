@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agent import SPECS
+from benchmarks.amlsim import account_figures
 from benchmarks.baselines import CEILING, adbench_figures, baseline_figures
 from benchmarks.harness import report, say
 from schemas.contract import load_contract
@@ -34,6 +35,7 @@ def measure(
     weeks: Sequence[date],
     *,
     adbench: Path | None,
+    amlsim: Path | None,
     jobs: int,
     as_json: bool,
 ) -> None:
@@ -44,15 +46,19 @@ def measure(
         features: folder of its 14 features.
         weeks: first days of the test weeks.
         adbench: a Parquet file of labelled points, for the multivariate detector's competitor.
+        amlsim: a folder of AMLSim's transfers and accounts.
         jobs: threads where a library offers them.
         as_json: print JSON instead of a table.
     """
     judged = {**_ours(sorted(transactions.glob("*.parquet")), weeks)}
     judged |= baseline_figures(transactions, features, weeks, jobs=jobs)
     means = {name: protocol.mean_figures(figures) for name, figures in judged.items()}
-    points = (
-        {} if adbench is None else {"adbench_isolation_forest": asdict(adbench_figures(adbench, jobs=jobs))}
-    )
+    points: dict[str, object] = {}
+    if adbench is not None:
+        points["adbench_isolation_forest"] = asdict(adbench_figures(adbench, jobs=jobs))
+    if amlsim is not None:
+        say("AMLSim")
+        points["amlsim_account_auc"] = account_figures(amlsim)
     if as_json:
         plain = {name: [asdict(week) for week in figures] for name, figures in judged.items()}
         mean = {name: asdict(figures) for name, figures in means.items()}

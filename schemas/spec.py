@@ -112,6 +112,25 @@ class RiskDetector(Detector):
         return value
 
 
+class CounterpartyDetector(Detector):
+    """Different counterparties of an account, and transfers between two accounts that have met before.
+
+    `entities` names who pays, then who is paid; both are accounts of one kind, and the same id in either
+    place is the same account. `cells` is the size of the sketch an account keeps in each role, of 8 bytes
+    each.
+    """
+
+    enabled: bool = False
+    cells: int = Field(default=64, ge=8, le=4096)
+
+    @model_validator(mode="after")
+    def _two_roles(self) -> CounterpartyDetector:
+        two_given = len(self.entities) == len(set(self.entities)) == len(("payer", "payee"))
+        if (self.enabled or self.entities) and not two_given:
+            raise ValueError("expected two entities: who pays, then who is paid")
+        return self
+
+
 class Detectors(Document):
     """The detectors that can be switched and weighed."""
 
@@ -120,6 +139,7 @@ class Detectors(Document):
     novelty: Detector = Detector()
     recurrence: Detector = Detector()
     risk: RiskDetector = RiskDetector()
+    counterparties: CounterpartyDetector = CounterpartyDetector()
 
 
 class Rule(Document):

@@ -21,6 +21,8 @@ import pyarrow as pa
 from streaming.alert_budget import Pace
 from streaming.calibration import Histogram
 from streaming.compilation import Bytes, Floats, Ints
+from streaming.counterparties import PER_ACCOUNT, CounterpartySnapshot
+from streaming.counterparty_kernels import ROLES, Memory
 from streaming.entity_index import Ids
 from streaming.profile_kernels import MOMENTS, State
 from streaming.profiles import ProfileSnapshot
@@ -31,6 +33,7 @@ _FORMAT = 2
 _DIGITS = 20
 _MANIFEST = "manifest.json"
 _CALIBRATION = "calibration.arrow"
+_COUNTERPARTIES = "counterparties.arrow"
 _TEMPORARY = ".unfinished-"
 _CHUNK = 1 << 24
 _PER_ENTITY = ("strikes", "struck", "judged_at")
@@ -47,6 +50,7 @@ class ScorerSnapshot:
     histogram: Histogram
     tails: dict[str, Counts]
     pace: Pace
+    counterparties: CounterpartySnapshot | None = None
 
 
 @dataclass(frozen=True)
@@ -132,11 +136,15 @@ def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
     for name, histogram in histograms.items():
         _write_arrow(folder / name, [_histogram_batch(histogram)])
         files[name] = _fingerprint(folder / name)
+    if snapshot.counterparties is not None:
+        _write_arrow(folder / _COUNTERPARTIES, [_counterparty_batch(snapshot.counterparties)])
+        files[_COUNTERPARTIES] = _fingerprint(folder / _COUNTERPARTIES)
     manifest = {
         "format": _FORMAT,
         "next_sequence": snapshot.next_sequence,
         "definition_hash": snapshot.definition_hash,
         "population": {kind: _population(part) for kind, part in snapshot.profiles.items()},
+        "counterparties": _census(snapshot.counterparties),
         "tails": list(snapshot.tails),
         "pace": {
             "seen": _hex(snapshot.pace.seen),
@@ -167,15 +175,30 @@ def _floats(texts: list[str]) -> Floats:
     return np.array([float.fromhex(text) for text in texts])
 
 
+def _id_column(ids: Ids) -> pa.LargeBinaryArray:
+    data, offsets = ids
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(data)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+
+
+def _census(counterparties: CounterpartySnapshot | None) -> dict[str, list[str]] | None:
+    if counterparties is None:
+        return None
+    memory = counterparties.memory
+    return {"current": _hex(memory.census), "pending": _hex(memory.pending)}
+
+
+def _counterparty_batch(counterparties: CounterpartySnapshot) -> pa.RecordBatch:
+    parts = {name: getattr(counterparties.memory, name) for name in PER_ACCOUNT}
+    accounts = {name: _fixed(part.reshape(len(part), ROLES * part.shape[2])) for name, part in parts.items()}
+    return pa.RecordBatch.from_pydict({"id": _id_column(counterparties.ids), **accounts})
+
+
 def _profile_batches(profiles: ProfileSnapshot) -> list[pa.RecordBatch]:
-    data, offsets = profiles.ids
-    rows = len(offsets) - 1
-    ids = pa.LargeBinaryArray.from_buffers(
-        pa.large_binary(), rows, [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(data)]
-    )
+    rows = len(profiles.ids.offsets) - 1
     state = profiles.state
     columns = {
-        "id": ids,
+        "id": _id_column(profiles.ids),
         "moments": _fixed(state.moments.reshape(rows, state.moments.shape[1] * MOMENTS)),
         **{name: _fixed(getattr(state, name)) for name in _PER_ENTITY_WIDE},
         **{name: pa.array(getattr(state, name)) for name in _PER_ENTITY},
@@ -251,7 +274,10 @@ def _read(path: Path, definition_hash: str) -> ScorerSnapshot:
     }
     noted = manifest["pace"]
     pace = Pace(_floats(noted["seen"]), np.array(noted["clocks"], np.int64))
-    return ScorerSnapshot(manifest["next_sequence"], definition_hash, profiles, histogram, tails, pace)
+    counterparties = _read_counterparties(path / _COUNTERPARTIES, manifest.get("counterparties"))
+    return ScorerSnapshot(
+        manifest["next_sequence"], definition_hash, profiles, histogram, tails, pace, counterparties
+    )
 
 
 def _read_histogram(path: Path) -> tuple[Floats, Floats]:
@@ -279,6 +305,16 @@ def _read_profiles(path: Path, population: dict[str, list[str]]) -> ProfileSnaps
         pending=_floats(population["pending"]),
     )
     return ProfileSnapshot(_ids(batch["id"]), state)
+
+
+def _read_counterparties(path: Path, census: dict[str, list[str]] | None) -> CounterpartySnapshot | None:
+    if census is None:
+        return None
+    batch = _read_arrow(path)
+    flat = {name: _matrix(batch[name]) for name in PER_ACCOUNT}
+    accounts = {name: part.reshape(len(part), ROLES, part.shape[1] // ROLES) for name, part in flat.items()}
+    memory = Memory(**accounts, census=_floats(census["current"]), pending=_floats(census["pending"]))
+    return CounterpartySnapshot(_ids(batch["id"]), memory)
 
 
 def _matrix(column: pa.FixedSizeListArray) -> Any:

@@ -526,6 +526,7 @@ def bench_detection(
         list[datetime], typer.Option(formats=["%Y-%m-%d"], help="First day of a test week; repeatable.")
     ],
     adbench: Annotated[Path | None, typer.Option(help="A Parquet file of labelled points.")] = None,
+    amlsim: Annotated[Path | None, typer.Option(help="Folder of AMLSim's transfers and accounts.")] = None,
     jobs: Annotated[int, typer.Option(help="Threads where a library offers them.", min=1)] = 2,
     as_json: AsJson = False,
 ) -> None:
@@ -536,7 +537,7 @@ def bench_detection(
     from benchmarks.detection import measure
 
     days = [each.date() for each in week]
-    measure(transactions, features, days, adbench=adbench, jobs=jobs, as_json=as_json)
+    measure(transactions, features, days, adbench=adbench, amlsim=amlsim, jobs=jobs, as_json=as_json)
 
 
 @bench_app.command("recovery")

@@ -27,7 +27,8 @@ from streaming.profile_kernels import Features
 from streaming.profiles import Population
 
 AMOUNT, RATE, NOVELTY, RECURRENCE, RISK = "amount", "rate", "novelty", "recurrence", "risk"
-DETECTORS: tuple[str, ...] = (AMOUNT, RATE, NOVELTY, RECURRENCE, RISK)
+COUNTERPARTIES = "counterparties"
+DETECTORS: tuple[str, ...] = (AMOUNT, RATE, NOVELTY, RECURRENCE, RISK, COUNTERPARTIES)
 
 _LINEAR_NATS = 16.0
 _PRIOR_EVENTS = 2.0

@@ -100,15 +100,22 @@ def read_labelled(paths: Sequence[Path], contract: EventContract) -> Labelled:
             "names no label to evaluate against", where=f"contract {contract.name}", key="label"
         )
     parts = [_read(path, contract, contract.label.field, contract.label.kind) for path in paths]
-    table = pa.concat_tables([part.transactions for part in parts])
-    order = np.argsort(table["event_time"].cast(pa.int64()).to_numpy(), kind="stable")
-    numbered = table.take(pa.array(order)).append_column("sequence", pa.array(np.arange(len(order))))
+    numbered, order = _numbered([part.transactions for part in parts])
     kinds = [part.kinds for part in parts if part.kinds is not None]
     return Labelled(
         numbered,
         np.concatenate([part.frauds for part in parts])[order],
         np.concatenate(kinds)[order] if kinds else None,
     )
+
+
+def read_transactions(paths: Sequence[Path], contract: EventContract) -> pa.Table:
+    """Read files without labels as read_labelled does; returns what Scorer.score wants.
+
+    Raises:
+        ConfigurationError: a file cannot be read under the contract.
+    """
+    return _numbered([_read_events(path, contract) for path in paths])[0]
 
 
 def evaluate(
@@ -193,19 +200,30 @@ def _day(day: date) -> int:
     return (day - date(1970, 1, 1)).days
 
 
-def _read(path: Path, contract: EventContract, field: str, kind: str | None) -> Labelled:
+def _numbered(tables: Sequence[pa.Table]) -> tuple[pa.Table, Ints]:
+    table = pa.concat_tables(tables)
+    order = np.argsort(table["event_time"].cast(pa.int64()).to_numpy(), kind="stable")
+    ranks = pa.array(np.arange(len(order)))
+    return table.take(pa.array(order)).append_column("sequence", ranks), order
+
+
+def _read_events(path: Path, contract: EventContract) -> pa.Table:
     tables = []
     first = 0
     for keys, values in file_events(path, contract):
         tables.append(_decoded(keys, values, first, contract))
         first += len(values)
-    table = pa.concat_tables(tables)
+    wanted = ["event_time", "amount", "currency", *contract.entity_names, "offset"]
+    return pa.concat_tables(tables).select(wanted)
+
+
+def _read(path: Path, contract: EventContract, field: str, kind: str | None) -> Labelled:
+    table = _read_events(path, contract)
     places = table["offset"].to_numpy()
     truth = _columns(path, [field, *([kind] if kind else [])])
     frauds = truth[field].cast(pl.Int64).to_numpy()[places] != 0
     kinds = truth[kind].cast(pl.Int64).to_numpy()[places] if kind else None
-    wanted = ["event_time", "amount", "currency", *contract.entity_names]
-    return Labelled(table.select(wanted), frauds, kinds)
+    return Labelled(table.drop_columns(["offset"]), frauds, kinds)
 
 
 def _decoded(keys: list[bytes | None], values: list[bytes], first: int, contract: EventContract) -> pa.Table:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streaming.compilation import Floats, Ints
+from streaming.counterparties import PAIR, Encounters
 from streaming.detectors import Lookout
 from streaming.profiles import Advance
 from streaming.reasons import duration_text
@@ -38,6 +39,9 @@ _DETECTOR_OF = {
     "risk": "risk",
     "frauds": "risk",
     "judged": "risk",
+    "counterparties": "counterparties",
+    "known": "counterparties",
+    "returned": "counterparties",
     "hour": "habit",
     "weekday": "habit",
 }
@@ -85,6 +89,12 @@ def kind_feature_names(entity: str, horizons: Sequence[float], memories: Sequenc
     )
 
 
+def encounter_feature_names(entities: Sequence[str], horizons: Sequence[float]) -> tuple[str, ...]:
+    """Return the names of what is known of two accounts, in the order of Encounters.features."""
+    fans = (f"counterparties.{entity}.{_span(span)}" for entity in entities for span in horizons)
+    return (*fans, f"known.{PAIR}", f"returned.{PAIR}")
+
+
 def _span(seconds: float) -> str:
     return duration_text(seconds).replace(" ", "_")
 
@@ -123,17 +133,20 @@ def calendar_features(times: Ints, log_amounts: Floats) -> list[Floats]:
     return [hours, weekdays.astype(np.float64), log_amounts]
 
 
-def features_of(views: Sequence[View], evidence: Floats) -> Features:
+def features_of(views: Sequence[View], evidence: Floats, encounters: Encounters | None = None) -> Features:
     """Return all features of a batch, float32[n, features]; NaN stays where nothing is known.
 
     Args:
         views: at least one.
         evidence: nats, float64[n, reasons]; their sum is the last feature.
+        encounters: of the batch, where counterparties are looked at.
     """
     first = views[0]
     columns = calendar_features(first.advance.rows.times, first.seen.log_amounts)
     for view in views:
         columns += kind_features(view)
+    if encounters is not None:
+        columns += encounters.features()
     return np.column_stack([*columns, evidence.sum(axis=1)]).astype(np.float32)
 
 

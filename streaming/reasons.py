@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
-from streaming.detectors import AMOUNT, NOVELTY, RATE, RECURRENCE, RISK, Evidence
+from streaming.counterparty_kernels import KNOWN, NEW, RETURNED
+from streaming.detectors import AMOUNT, COUNTERPARTIES, NOVELTY, RATE, RECURRENCE, RISK, Evidence
 
 HABIT = "habit"
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
@@ -24,6 +25,15 @@ class Payment(NamedTuple):
     moment: str
 
 
+class Meeting(NamedTuple):
+    """What a sentence needs of two accounts: their relation, and one in how many transfers has it."""
+
+    payer: str
+    payee: str
+    relation: int
+    one_in: float
+
+
 @cache
 def duration_text(seconds: float) -> str:
     """Write seconds in the largest unit that divides them: `30 days`, `1 hour`, `90 seconds`."""
@@ -33,15 +43,19 @@ def duration_text(seconds: float) -> str:
     return f"{seconds:g} seconds"
 
 
-def sentence(detector: str, entity: str, payment: Payment, seen: Evidence | None, nats: float) -> str:
+def sentence(
+    detector: str, entity: str, payment: Payment, seen: Evidence | Meeting | None, nats: float
+) -> str:
     """Say in one sentence what the detector saw.
 
     Args:
-        seen: the numbers of the entity; None where the whole population is meant.
+        seen: the numbers of the entity, or of the two accounts; None where the whole population is meant.
         nats: the evidence of this reason.
     """
     if detector == HABIT:
         return f"{payment.moment} is a telling hour or weekday"
+    if isinstance(seen, Meeting):
+        return _meeting_sentence(seen)
     if seen is None:
         return f"{_money(payment.amount, payment)} is among the largest of all payments"
     if detector == RECURRENCE:
@@ -92,8 +106,27 @@ def _novelty_sentence(entity: str, _: Payment, seen: Evidence) -> str:
     return f"first payment of this {entity}; 1 in {seen.one_in:.0f} payments comes from a new one"
 
 
+def _counterparties_sentence(entity: str, _: Payment, seen: Evidence) -> str:
+    return (
+        f"about {seen.recent:.0f} different counterparties of this {entity} in the last "
+        f"{duration_text(seen.horizon)} before this one where {seen.expected:.2g} would be usual"
+    )
+
+
+def _meeting_sentence(seen: Meeting) -> str:
+    if seen.relation not in (KNOWN, RETURNED, NEW):
+        return f"this {seen.payer} or this {seen.payee} was never active before"
+    said = {
+        KNOWN: f"this {seen.payer} has paid this {seen.payee} before",
+        RETURNED: f"money goes back: this {seen.payee} has paid this {seen.payer} before",
+        NEW: f"first transfer between this {seen.payer} and this {seen.payee}",
+    }[seen.relation]
+    return f"{said}; true of 1 in {seen.one_in:.3g} transfers between accounts already active"
+
+
 _SENTENCES: dict[str, Callable[[str, Payment, Evidence], str]] = {
     AMOUNT: _amount_sentence,
     RATE: _rate_sentence,
     NOVELTY: _novelty_sentence,
+    COUNTERPARTIES: _counterparties_sentence,
 }

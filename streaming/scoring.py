@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,10 @@ from streaming.calibration import Calibration, Histogram
 from streaming.checkpoints import ScorerSnapshot, Skipped
 from streaming.combination import independent, remembered, strongest, total_of
 from streaming.compilation import Flags, Floats, Ints, read_only
+from streaming.counterparties import PAIR, Counterparties, Encounters
 from streaming.detectors import (
     AMOUNT,
+    COUNTERPARTIES,
     DETECTORS,
     NOVELTY,
     RATE,
@@ -45,6 +47,7 @@ from streaming.features import (
     EVIDENCE,
     Features,
     View,
+    encounter_feature_names,
     features_of,
     kind_feature_names,
     reason_of,
@@ -52,7 +55,7 @@ from streaming.features import (
 from streaming.model import SupervisedModel
 from streaming.profile_kernels import log_amounts
 from streaming.profiles import EntityProfile, KnownVerdicts, Profiles
-from streaming.reasons import Payment, sentence
+from streaming.reasons import Meeting, Payment, sentence
 from streaming.tails import Counts, TailFrequencies
 
 _ALGORITHM = 2
@@ -88,6 +91,7 @@ class ScoredBatch:
     _payment_columns: pa.Table
     _entities: tuple[str, ...]
     _views: tuple[View, ...]
+    _encounters: Encounters | None
     _evidence: Floats
     _tails: dict[str, Counts]
     _histogram: Histogram
@@ -108,11 +112,21 @@ class ScoredBatch:
         Args:
             rows: int64[m], positions within the batch.
         """
-        numbers = dict(zip(self._entities, (evidence(view.seen, rows) for view in self._views), strict=True))
+        numbers: dict[str, Sequence[Evidence | Meeting]] = {
+            entity: evidence(view.seen, rows)
+            for entity, view in zip(self._entities, self._views, strict=True)
+        }
+        if self._encounters is not None:
+            numbers |= self._encounters.evidence(rows)
         payments, parts = self._payments(rows), self.contributions_of(rows).tolist()
         nats = self._evidence[rows].tolist()
         seen = [{kind: each[place] for kind, each in numbers.items()} for place in range(len(rows))]
         return list(map(self._reasons, payments, parts, nats, seen))
+
+    @property
+    def evidence(self) -> Floats:
+        """Evidence of each reason, nats, float64[n, reasons]; a row's sum is what its score stands for."""
+        return self._evidence
 
     @property
     def contributions(self) -> Floats:
@@ -123,16 +137,14 @@ class ScoredBatch:
         """Return what each reason adds to the log-odds of `rows`, float64[m, reasons]; see `log_odds`."""
         parts = self._evidence[rows]
         if self._model is not None:
-            parts = self._model.contributions(
-                features_of(self._views, self._evidence)[rows], parts, self.reason_names
-            )
+            parts = self._model.contributions(self.features()[rows], parts, self.reason_names)
         wholes, rise = parts.sum(axis=1), (self.log_odds - self.base)[rows]
         slopes: Floats = np.divide(rise, wholes, out=np.zeros(len(rows)), where=wholes != 0.0)
         return parts * slopes[:, None]
 
     def features(self) -> Features:
         """Return the features of each row as they stood when it was scored, float32[n, features]."""
-        return features_of(self._views, self._evidence)
+        return features_of(self._views, self._evidence, self._encounters)
 
     def own_evidence(self) -> Floats:
         """Return the nats that each transaction shows by itself, whatever its entities are known for."""
@@ -140,14 +152,14 @@ class ScoredBatch:
         return np.asarray(self._evidence[:, np.flatnonzero(own)].sum(axis=1))
 
     def _reasons(
-        self, payment: Payment, parts: list[float], nats: list[float], seen: dict[str, Evidence]
+        self, payment: Payment, parts: list[float], nats: list[float], seen: dict[str, Evidence | Meeting]
     ) -> list[Reason]:
         found = []
         for column in sorted(range(len(parts)), key=parts.__getitem__, reverse=True):
             if parts[column] != 0.0:
                 name = self.reason_names[column]
                 detector, entity = name.split(".", 1)
-                text = sentence(detector, entity, payment, seen.get(entity), nats[column])
+                text = sentence(detector, entity, payment, seen.get(name, seen.get(entity)), nats[column])
                 found.append(Reason(name, parts[column], text))
         return found
 
@@ -191,6 +203,10 @@ class Scorer:
         self._tails = {
             name: TailFrequencies(self._block_rows, decay) for name in (*self._entities, POPULATION)
         }
+        self._counterparties: Counterparties | None = None
+        if self._between:
+            cells = spec.detectors.counterparties.cells
+            self._counterparties = Counterparties(self._between, horizons, cells, self._block_rows, decay)
         self._calibration = Calibration(len(self.reason_names), self._block_rows, decay)
         self._budget = AlertBudget(spec.alerts_per_day or 0.0, self._block_rows)
         self._next_sequence = 0
@@ -214,9 +230,12 @@ class Scorer:
             if self._looks_at(detector, entity)
         ]
         population = [f"{AMOUNT}.{POPULATION}"] if self._entities and AMOUNT in self._detectors else []
+        pair = [f"{COUNTERPARTIES}.{PAIR}"] if self._between else []
         read = () if self._model is None else self._model.feature_names
         return tuple(
-            dict.fromkeys((*names, *population, *(reason_of(name) for name in read if name != EVIDENCE)))
+            dict.fromkeys(
+                (*names, *population, *pair, *(reason_of(name) for name in read if name != EVIDENCE))
+            )
         )
 
     @property
@@ -224,7 +243,13 @@ class Scorer:
         """Name per column of ScoredBatch.features."""
         horizons = tuple(horizon.total_seconds() for horizon in self._spec.profiles.horizons)
         kinds = (kind_feature_names(entity, horizons, self._memories.tolist()) for entity in self._entities)
-        return (*CALENDAR, *(name for names in kinds for name in names), EVIDENCE)
+        met = encounter_feature_names(self._between, horizons) if self._between else ()
+        return (*CALENDAR, *(name for names in kinds for name in names), *met, EVIDENCE)
+
+    @property
+    def _between(self) -> tuple[str, ...]:
+        chosen = self._spec.detectors.counterparties
+        return chosen.entities if chosen.enabled else ()
 
     def _looks_at(self, detector: str, entity: str) -> bool:
         chosen = self._weights[detector]
@@ -256,6 +281,8 @@ class Scorer:
             )
         for profiles, view in zip(self._profiles.values(), scored._views, strict=True):
             profiles.commit(view.advance)
+        if self._counterparties is not None and scored._encounters is not None:
+            self._counterparties.commit(scored._encounters)
         for name, counts in scored._tails.items():
             self._tails[name].counts = counts
         self._calibration.histogram = scored._histogram
@@ -278,7 +305,9 @@ class Scorer:
         histogram = Histogram(*(part.copy() for part in self._calibration.histogram))
         tails = {name: Counts(*(part.copy() for part in each.counts)) for name, each in self._tails.items()}
         pace = Pace._make(part.copy() for part in self._budget.pace)
-        return ScorerSnapshot(self._next_sequence, self.definition_hash, profiles, histogram, tails, pace)
+        met = None if self._counterparties is None else self._counterparties.snapshot()
+        sequence, definition = self._next_sequence, self.definition_hash
+        return ScorerSnapshot(sequence, definition, profiles, histogram, tails, pace, met)
 
     def restore(self, snapshot: ScorerSnapshot) -> None:
         """Continue from a snapshot.
@@ -289,6 +318,8 @@ class Scorer:
         if snapshot.definition_hash != self.definition_hash:
             raise DataLossError("the snapshot was made under another profile definition")
         list(self._threads.map(Profiles.restore, self._profiles.values(), snapshot.profiles.values()))
+        if self._counterparties is not None and snapshot.counterparties is not None:
+            self._counterparties.restore(snapshot.counterparties)
         self._calibration.histogram = Histogram(*(np.array(part) for part in snapshot.histogram))
         self._budget.pace = Pace._make(np.array(part) for part in snapshot.pace)
         for name, counts in snapshot.tails.items():
@@ -323,8 +354,9 @@ class Scorer:
         amounts = read_only(_numbers(transactions["amount"], pa.float64()))
         times = read_only(_numbers(_microseconds(transactions["event_time"]), pa.int64()))
         views = self._look(transactions, verdicts, times, amounts)
-        evidence_found, tails = self._weigh(views, len(times))
-        totals = self._totals(views, evidence_found)
+        encounters = self._meet(transactions, times)
+        evidence_found, tails = self._weigh(views, encounters, len(times))
+        totals = self._totals(views, encounters, evidence_found)
         thresholds, pace = self._budget.thresholds(times, self._next_sequence)
         if self._spec.alerts_per_day is None:
             thresholds = np.full(len(times), self._spec.threshold)
@@ -342,6 +374,7 @@ class Scorer:
             else transactions.select([]),
             _entities=self._entities,
             _views=tuple(views),
+            _encounters=encounters,
             _evidence=evidence_found,
             _tails=tails,
             _histogram=calibrated.histogram,
@@ -349,10 +382,16 @@ class Scorer:
             _model=self._model,
         )
 
-    def _totals(self, views: list[View], evidence_found: Floats) -> Floats:
+    def _meet(self, transactions: pa.Table, times: Ints) -> Encounters | None:
+        if self._counterparties is None:
+            return None
+        payers, payees = (transactions[entity] for entity in self._between)
+        return self._counterparties.advance(payers, payees, times, self._next_sequence)
+
+    def _totals(self, views: list[View], encounters: Encounters | None, evidence_found: Floats) -> Floats:
         if self._model is None or not len(evidence_found):
             return total_of(evidence_found)
-        return self._model.margins(features_of(tuple(views), evidence_found))
+        return self._model.margins(features_of(tuple(views), evidence_found, encounters))
 
     def _check_sequence(self, column: pa.ChunkedArray) -> None:
         sequence = _numbers(column, pa.int64())
@@ -386,7 +425,9 @@ class Scorer:
             return [work(entity) for entity in self._entities]
         return list(self._threads.map(work, self._entities))
 
-    def _weigh(self, views: list[View], rows: int) -> tuple[Floats, dict[str, Counts]]:
+    def _weigh(
+        self, views: list[View], encounters: Encounters | None, rows: int
+    ) -> tuple[Floats, dict[str, Counts]]:
         """Return the evidence of each reason, float64[n, reasons], and the tails it leads to."""
         found = np.zeros((rows, len(self.reason_names)))
         tails = {name: view.counts for name, view in zip(self._entities, views, strict=True)}
@@ -397,7 +438,9 @@ class Scorer:
             if AMOUNT in self._detectors:
                 self._weigh_amounts(views, nats, found)
         by_entity = dict(zip(self._entities, views, strict=True))
-        self._each(lambda entity: self._weigh_kind(entity, by_entity[entity], found), rows)
+        self._each(lambda entity: self._weigh_kind(entity, by_entity[entity], encounters, found), rows)
+        if encounters is not None:
+            independent(encounters.relation_nats[:, None], self._columns(COUNTERPARTIES, (PAIR,)), found)
         return self._weighted(found), tails
 
     def _weigh_amounts(self, views: list[View], population: Floats, found: Floats) -> None:
@@ -406,14 +449,23 @@ class Scorer:
         names = (*(self._entities[place] for place in compared), POPULATION)
         strongest(nats, self._columns(AMOUNT, names), found)
 
-    def _weigh_kind(self, entity: str, view: View, found: Floats) -> None:
-        for place, detector in enumerate((RATE, NOVELTY)):
-            if self._looks_at(detector, entity):
-                independent(view.others[:, place : place + 1], self._columns(detector, (entity,)), found)
+    def _weigh_kind(self, entity: str, view: View, encounters: Encounters | None, found: Floats) -> None:
+        self._weigh_bursts(entity, view, encounters, found)
+        if self._looks_at(NOVELTY, entity):
+            independent(view.others[:, 1:], self._columns(NOVELTY, (entity,)), found)
         if self._looks_at(RISK, entity):
             found[:, int(self._columns(RISK, (entity,))[0])] = view.verdicts[:, 0]
         if self._looks_at(RECURRENCE, entity):
             remembered(view.amounts, view.memory, int(self._columns(RECURRENCE, (entity,))[0]), found)
+
+    def _weigh_bursts(self, entity: str, view: View, encounters: Encounters | None, found: Floats) -> None:
+        """Transfers and counterparties are two views of one burst: the more surprising one counts."""
+        bursts = {RATE: view.others[:, 0]} if self._looks_at(RATE, entity) else {}
+        if encounters is not None and entity in self._between:
+            bursts[COUNTERPARTIES] = encounters.fan_nats[:, self._between.index(entity)]
+        columns = [int(self._columns(detector, (entity,))[0]) for detector in bursts]
+        if bursts:
+            strongest(np.column_stack(list(bursts.values())), np.array(columns, np.int64), found)
 
     def _columns(self, detector: str, entities: Iterable[str]) -> Ints:
         names = self.reason_names
