@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from agent.processes import Service, free_port
 from schemas.errors import ConfigurationError, MachineError, RetryableError, nearest
+from streaming.interrupts import ended_on_leaving
 from streaming.settings import Settings, find_java
 from streaming.topic import connection
 
@@ -105,7 +106,8 @@ class EmbeddedBroker:
                     self._passing.touch()
                 fcntl.flock(users, fcntl.LOCK_SH)
             try:
-                yield bootstrap
+                with ended_on_leaving(lambda: self._leave(users)):
+                    yield bootstrap
             finally:
                 self._leave(users)
 
@@ -216,7 +218,8 @@ def require_topic(bootstrap: str, name: str) -> None:
     try:
         topics = AdminClient({**connection(bootstrap)}).list_topics(timeout=_CALL_SECONDS).topics
     except KafkaException as fault:
-        raise RetryableError(f"{bootstrap} does not answer: {fault}") from fault
+        problem = f"{bootstrap} does not answer ({fault.args[0].str()}); `flagstream doctor` checks it"
+        raise RetryableError(problem) from fault
     if name not in topics:
         known = [each for each in topics if not each.startswith("__")]
         raise ConfigurationError(

@@ -110,6 +110,8 @@ def demo(
 ) -> None:
     """Run everything for about a minute on simulated transactions, then show what was caught.
 
+    State goes to the folder `demo` below --home, which is emptied first.
+
     Example: `flagstream demo --seconds 30 --rate 500`
     """
     from streaming.demo import DemoSettings, run_demo
@@ -125,6 +127,9 @@ def simulate(
     rate: Annotated[float, typer.Option(help="Transactions per second.", min=0.1)] = 200,
     seconds: Annotated[float, typer.Option(help="For how long.", min=0.1)] = 60,
     seed: Annotated[int, typer.Option(help="Seed of the stream.")] = 7,
+    days: Annotated[
+        float, typer.Option(help="Days of event time that pass meanwhile, up to now; on Kafka only.", min=0)
+    ] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Send a stream of simulated transactions to Kafka and its labels to a file, or write both to a file.
@@ -140,7 +145,10 @@ def simulate(
     else:
         labels = settings.home / "labels" / f"{topic}-{datetime.now(UTC):%Y%m%dT%H%M%S}.parquet"
         with _bootstrap(settings) as bootstrap:
-            sent = simulate_to_topic(bootstrap, topic, rate=rate, seconds=seconds, seed=seed, labels=labels)
+            compress = max(days * 86_400 / seconds, 1.0)
+            sent = simulate_to_topic(
+                bootstrap, topic, rate=rate, seconds=seconds, seed=seed, compress=compress, labels=labels
+            )
     _say({"sent": sent.events, "frauds": sent.frauds, "labels": str(sent.labels), "seed": seed}, as_json)
 
 
@@ -277,7 +285,8 @@ def evaluate(
 ) -> None:
     """Stream labelled files through the live scorer and judge its scores by the handbook's protocol.
 
-    Example: `flagstream evaluate tx*.parquet --contract handbook --mode delayed --test-start 2018-07-04`
+    Example: `flagstream evaluate tx*.parquet --contract handbook --mode delayed --test-start 2018-07-04`,
+    where tx*.parquet are your own labelled files.
     """
     from streaming.evaluate_command import run_evaluation
 
@@ -397,7 +406,8 @@ def broker_status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 @spec_app.command("validate")
 def spec_validate(
-    file: Annotated[Path, typer.Argument(help="The spec to check.")], as_json: AsJson = False
+    file: Annotated[str, typer.Argument(help="A spec file, or the name of a shipped spec.")],
+    as_json: AsJson = False,
 ) -> None:
     """Check a spec, its contract, rules, policy and prompt.
 
@@ -405,8 +415,8 @@ def spec_validate(
     """
     from streaming.compose import check_spec
 
-    spec = load_spec(file)
-    check_spec(spec, where=str(file))
+    spec = _load(file)
+    check_spec(spec, where=file)
     _say({"valid": True, "name": spec.name, "version": spec.version, "digest": spec.digest}, as_json)
 
 
@@ -521,7 +531,7 @@ def bench_latency(
 @bench_app.command("detection")
 def bench_detection(
     transactions: Annotated[Path, typer.Option(help="Folder of the handbook's transactions, Parquet.")],
-    features: Annotated[Path, typer.Option(help="Folder of its 14 features, Parquet.")],
+    features: Annotated[Path, typer.Option(help="Folder of its features, Parquet; the amount is the 15th.")],
     week: Annotated[
         list[datetime], typer.Option(formats=["%Y-%m-%d"], help="First day of a test week; repeatable.")
     ],

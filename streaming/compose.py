@@ -33,6 +33,7 @@ from schemas.tables import (
     transactions_schema,
 )
 from streaming.engine import Engine
+from streaming.interrupts import ended_on_leaving
 from streaming.label_topic import LabelTopic
 from streaming.labels import LabelBook
 from streaming.lake import Lake, LakeTable
@@ -292,11 +293,14 @@ def supervised_model(spec: AgentSpec) -> SupervisedModel | None:
 def _local_model(settings: Settings) -> Iterator[str]:
     server = LocalLlm(settings.home / "llm")
     running = server.status()
+    if running is not None:
+        yield running
+        return
     try:
-        yield running or server.start()
+        with ended_on_leaving(server.stop):
+            yield server.start()
     finally:
-        if running is None:
-            server.stop()
+        server.stop()
 
 
 def _budget(spec: AgentSpec, batches: LakeTable) -> TokenBudget:

@@ -15,6 +15,7 @@ from streaming.compose import Hooks, model_client, open_agent
 from streaming.display import Progress, progress_display
 from streaming.downloads import jar_paths
 from streaming.interrupts import stop_on_interrupt
+from streaming.reasons import duration_text
 from streaming.runner import StreamRunner, TopicWatch
 from streaming.session import start_session
 from streaming.settings import Settings
@@ -82,10 +83,11 @@ def say_horizon(spec: AgentSpec, bootstrap: str) -> None:
     retention = topic_retention_ms(bootstrap, spec.data_sources.transactions.topic)
     horizon = contract.duplicates.horizon
     if retention < 0 or timedelta(milliseconds=retention) > horizon:
-        kept = "for ever" if retention < 0 else f"for {timedelta(milliseconds=retention)}"
+        kept = "for ever" if retention < 0 else f"for {duration_text(retention / 1_000)}"
+        known = duration_text(horizon.total_seconds())
         sys.stderr.write(
-            f"note: the topic keeps records {kept}, duplicates are recognised within {horizon}; "
-            "a transaction id sent again after that counts as new\n"
+            f"note: the topic keeps records {kept}, duplicates are recognised within {known}; a transaction "
+            "id sent again after that counts as new (duplicates.horizon in the contract)\n"
         )
 
 

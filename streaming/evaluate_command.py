@@ -36,7 +36,9 @@ def run_evaluation(
         ConfigurationError: an option or a file cannot be used.
     """
     if mode not in MODES:
-        raise ConfigurationError(nearest(mode, MODES), where="--mode")
+        raise ConfigurationError(
+            f"expected one of {', '.join(MODES)}; {nearest(mode, MODES)}", where="--mode"
+        )
     try:
         delay = parse_duration(label_delay)
     except ValueError as fault:

@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _INTERRUPTED = 130
+_LEAVING_SECONDS = 5.0
+_TO_END: list[Callable[[], object]] = []
 
 
 @contextmanager
@@ -27,6 +29,7 @@ def stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
         if interrupted:
             sys.stderr.write("stopped at once; the next run finishes what is open\n")
             sys.stderr.flush()
+            _end_services()
             os._exit(_INTERRUPTED)
         interrupted = True
         # In a thread of its own: the handler may have interrupted a wait that holds the event's lock.
@@ -39,3 +42,26 @@ def stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
     finally:
         for each, handler in previous.items():
             signal.signal(each, handler)
+
+
+@contextmanager
+def ended_on_leaving(end: Callable[[], object]) -> Iterator[None]:
+    """Have a service that this process started ended even when the process leaves at once."""
+    _TO_END.append(end)
+    try:
+        yield
+    finally:
+        _TO_END.remove(end)
+
+
+def _end_services() -> None:
+    """Beside the main thread, which may hold what ending waits for; then it is left running."""
+    ending = threading.Thread(target=_end_each, daemon=True)
+    ending.start()
+    ending.join(_LEAVING_SECONDS)
+
+
+def _end_each() -> None:
+    for end in reversed(_TO_END):
+        with suppress(Exception):
+            end()

@@ -13,6 +13,7 @@ from streaming.detectors import AMOUNT, COUNTERPARTIES, NOVELTY, RATE, RECURRENC
 HABIT = "habit"
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 _SMALLEST_SHOWN = 0.005
+_STRIKING_NATS = 2.0  # of evidence, which an amount reaches that one payment in about a hundred exceeds
 _TIMES_SIGN = "\N{MULTIPLICATION SIGN}"
 
 
@@ -57,7 +58,7 @@ def sentence(
     if isinstance(seen, Meeting):
         return _meeting_sentence(seen)
     if seen is None:
-        return f"{_money(payment.amount, payment)} is among the largest of all payments"
+        return _population_sentence(payment, nats)
     if detector == RECURRENCE:
         return (
             f"other payments of this {entity} in the past days were strikingly unusual too, "
@@ -66,6 +67,13 @@ def sentence(
     if detector == RISK:
         return _risk_sentence(entity, nats)
     return _SENTENCES[detector](entity, payment, seen)
+
+
+def _population_sentence(payment: Payment, nats: float) -> str:
+    amount = _money(payment.amount, payment)
+    if nats >= _STRIKING_NATS:
+        return f"{amount} is among the largest of all payments"
+    return f"{amount} is more than most payments, which by itself says little"
 
 
 def _risk_sentence(entity: str, nats: float) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from streaming.interrupts import stop_on_interrupt
+from streaming.interrupts import _end_services, ended_on_leaving, stop_on_interrupt
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -30,3 +32,34 @@ def test_a_signal_during_a_wait_on_the_event_does_not_lock_up() -> None:
             while not stop.is_set():
                 stop.wait(0.00001)
             timer.join()
+
+
+_LEAVING = """
+import os, signal, sys, threading
+from streaming.interrupts import ended_on_leaving, stop_on_interrupt
+
+def broken():
+    raise OSError("cannot be ended")
+
+with stop_on_interrupt(threading.Event()), ended_on_leaving(lambda: print("service ended", flush=True)):
+    with ended_on_leaving(broken):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(60)
+"""
+
+
+def test_leaving_at_once_ends_the_services_that_were_started() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LEAVING], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, "service ended\n"), done.stderr
+    assert "stopped at once" in done.stderr
+
+
+def test_a_service_that_ended_in_the_usual_way_is_not_ended_again() -> None:
+    ended: list[str] = []
+    with ended_on_leaving(lambda: ended.append("again")):
+        pass
+    _end_services()
+    assert ended == []

@@ -59,4 +59,5 @@ def test_a_sentence_on_the_population_and_on_recurrence() -> None:
     assert sentence("amount", "population", PAYMENT, None, 5.0) == (
         "412.00 EUR is among the largest of all payments"
     )
+    assert "more than most payments" in sentence("amount", "population", PAYMENT, None, 0.05)
     assert "makes this one 54.6 times likelier" in sentence("recurrence", "card", PAYMENT, SEEN, 4.0)
