@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
@@ -92,6 +92,32 @@ def _read(path: Path) -> object:
         raise ConfigurationError(f"cannot be read: {fault.strerror}", where=str(path)) from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as fault:
         raise ConfigurationError(f"not valid YAML: {fault}", where=str(path)) from None
+
+
+def line_of(path: Path, key: str) -> int | None:
+    """Return the line, from 1, at which a dotted key such as `rules.2.when` stands in a YAML file.
+
+    Of a key that is not there it is the line of what would hold it; None when the file cannot be read.
+    """
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return None
+    line = None if node is None else node.start_mark.line + 1
+    for part in key.split("."):
+        node = _child(node, part)
+        if node is None:
+            break
+        line = node.start_mark.line + 1
+    return line
+
+
+def _child(node: yaml.Node | None, part: str) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == part), None)
+    if isinstance(node, yaml.SequenceNode) and part.isdecimal() and int(part) < len(node.value):
+        return cast("yaml.Node", node.value[int(part)])
+    return None
 
 
 class _Loader(yaml.SafeLoader):

@@ -154,6 +154,12 @@ class Rule(Document):
     reason: str
 
 
+class RuleFile(Document):
+    """A file of rules that is read again whenever it changes."""
+
+    rules: tuple[Rule, ...]
+
+
 class ModelReference(Document):
     """A trained model that says how the features add up to a score; `flagstream train` makes them.
 
@@ -262,6 +268,9 @@ class AgentSpec(Document):
         description="moves the threshold so that about so many rows a day are flagged; rules alert beside it",
     )
     rules: tuple[Rule, ...] = ()
+    rules_file: str | None = Field(
+        default=None, description="a file of further rules, read again while the agent runs when it changes"
+    )
     llm: Llm = Llm()
     tables: Tables = Tables()
     alerts: AlertOutput
@@ -294,7 +303,7 @@ class AgentSpec(Document):
 
 
 def load_spec(path: Path) -> AgentSpec:
-    """Read an agent spec from a YAML file; relative paths of contract and model start at the spec's folder.
+    """Read an agent spec from a YAML file; relative paths in it start at the spec's folder.
 
     Raises:
         ConfigurationError: naming file, key, what was expected and the nearest right name.
@@ -306,7 +315,8 @@ def load_spec(path: Path) -> AgentSpec:
     if model is not None:
         model = model.model_copy(update={"path": str(path.parent / model.path)})
     sources = spec.data_sources.model_copy(update={"transactions": source})
-    return spec.model_copy(update={"data_sources": sources, "model": model})
+    rules = None if spec.rules_file is None else str(path.parent / spec.rules_file)
+    return spec.model_copy(update={"data_sources": sources, "model": model, "rules_file": rules})
 
 
 def _is_path(name: str) -> bool:

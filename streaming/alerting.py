@@ -16,7 +16,8 @@ import pyarrow as pa
 from agent.grouping import FlaggedRow
 from agent.triage import TriageResult
 from schemas.alert import Reason, alert_ids, alerts_table, entities_array, reasons_array
-from streaming.engine import Engine
+from streaming.engine import SCORE, Engine
+from streaming.features import rule_fields
 from streaming.scoring import ScoredBatch
 from streaming.store import Decision
 
@@ -82,7 +83,7 @@ class Alerted:
 
 def flag(engine: Engine, transactions: pa.Table, scored: ScoredBatch) -> Flagged:
     """Pick the rows at or above the threshold or hit by a rule, with reasons and deterministic label."""
-    hits = engine.rules.hits(transactions)
+    hits = engine.rules.hits(_with_features(engine, transactions, scored))
     positions = np.flatnonzero((scored.score >= scored.threshold) | hits.any(axis=1))
     table = transactions.take(pa.array(positions))
     ids = alert_ids(engine.spec.name, table["transaction_id"].to_pylist())
@@ -94,6 +95,20 @@ def flag(engine: Engine, transactions: pa.Table, scored: ScoredBatch) -> Flagged
         rules = tuple(np.compress(hits[position], names).tolist())
         rows.append(_flagged_row(engine, row, ids[place], float(scored.score[position]), reasons, rules))
     return Flagged(table, positions, rows)
+
+
+def _with_features(engine: Engine, transactions: pa.Table, scored: ScoredBatch) -> pa.Table:
+    """Add what the rules look at beyond the event's own fields; unknown features are null."""
+    wanted = [name for name in engine.rules.columns if name not in transactions.column_names]
+    if not wanted:
+        return transactions
+    names, features = engine.scorer.feature_names, scored.features()
+    fields = rule_fields(names)
+    for name in wanted:
+        values = scored.score if name == SCORE else features[:, names.index(fields[name])]
+        column = pa.array(values.astype(np.float64), from_pandas=True)
+        transactions = transactions.append_column(name, column)
+    return transactions
 
 
 def build_alerts(

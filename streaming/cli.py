@@ -420,6 +420,22 @@ def spec_validate(
     _say({"valid": True, "name": spec.name, "version": spec.version, "digest": spec.digest}, as_json)
 
 
+@spec_app.command("columns")
+def spec_columns(
+    spec: Annotated[str, typer.Argument(help="A spec file, or the name of a shipped spec.")],
+    as_json: AsJson = False,
+) -> None:
+    """List what the rules of a spec can look at: fields of the event, the score, and features.
+
+    Example: `flagstream spec columns handbook`
+    """
+    from streaming.compose import rule_watch
+
+    loaded = _load(spec)
+    watch = rule_watch(loaded, load_contract(loaded.data_sources.transactions.contract))
+    _say({field.name: str(field.type) for field in watch.schema}, as_json)
+
+
 @spec_app.command("event-schema")
 def spec_event_schema(
     contract: Annotated[str, typer.Argument(help="Contract file, or the name of a shipped contract.")],

@@ -32,7 +32,7 @@ from schemas.tables import (
     QUARANTINE,
     transactions_schema,
 )
-from streaming.engine import Engine
+from streaming.engine import Engine, rule_schema
 from streaming.interrupts import ended_on_leaving
 from streaming.label_topic import LabelTopic
 from streaming.labels import LabelBook
@@ -42,6 +42,7 @@ from streaming.model import SupervisedModel
 from streaming.model import load as load_model
 from streaming.pipeline import Pipeline, Step
 from streaming.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.rule_file import RuleWatch
 from streaming.rules import RuleSet
 from streaming.runner import StreamSettings, starting_offsets
 from streaming.scoring import Scorer
@@ -112,6 +113,8 @@ def open_agent(
     """
     check_spec(spec)
     contract = load_contract(spec.data_sources.transactions.contract)
+    watch = rule_watch(spec, contract)
+    spec = watch.load()
     lake = Lake.open(settings.lake(spec.name), spec, lake_schemas(contract), retention=spec.replay_horizon)
     _check_closed(lake)
     stream_settings(settings, spec, bootstrap, lake.batches)
@@ -136,12 +139,23 @@ def open_agent(
             publisher=publisher,
             verdicts=verdicts,
             labels=_label_topic(stack, settings, spec, bootstrap, book),
+            renew=lambda engine: _renewed(engine, watch),
             reached=hooks.reached,
         )
         stack.callback(pipeline.close)
         pipeline.start()
         # Only now is every decided batch closed, whose offsets a new query starts from.
         yield Agent(pipeline, stream_settings(settings, spec, bootstrap, lake.batches))
+
+
+def rule_watch(spec: AgentSpec, contract: EventContract) -> RuleWatch:
+    """Return what knows the rules in force under a spec, those of its file included."""
+    return RuleWatch(spec, rule_schema(contract, Scorer(spec, contract.entity_names, supervised_model(spec))))
+
+
+def _renewed(engine: Engine, watch: RuleWatch) -> Engine:
+    changed = watch.changed()
+    return engine if changed is None else engine.under(changed)
 
 
 def _label_topic(
@@ -188,12 +202,13 @@ def build_engine(
     """
     prompt = load_prompt(spec.llm.prompt, contract.prompt_notes())
     policy = load_policy(spec.policy, POLICIES)
+    scorer = Scorer(spec, contract.entity_names, supervised_model(spec))
     return Engine(
         spec=spec,
         contract=contract,
-        rules=RuleSet.compile(spec.rules, contract.arrow_schema()),
+        rules=RuleSet.compile(spec.rules, rule_schema(contract, scorer)),
         labeller=Labeller(spec.rules),
-        scorer=Scorer(spec, contract.entity_names, supervised_model(spec)),
+        scorer=scorer,
         triage=Triage(spec.llm, prompt, client, ledger=ledger, budget=budget, policy=policy),
         checkpoints=settings.profiles(spec.name),
         model=None if client is None else client.model,
@@ -267,14 +282,13 @@ def _placed(where: str, key: str = "") -> Iterator[None]:
 
 
 def _check_fit(spec: AgentSpec, contract: EventContract, policy: Policy) -> None:
-    RuleSet.compile(spec.rules, contract.arrow_schema())
+    rule_watch(spec, contract).load()
     if spec.llm.model is not None and not policy.allows_model(spec.llm.model):
         raise ConfigurationError(
             f"policy {policy.policyName!r} does not allow this model; "
             f"{nearest(spec.llm.model, policy.allowedModels)}",
             key="llm.model",
         )
-    Scorer(spec, contract.entity_names, supervised_model(spec))
 
 
 def supervised_model(spec: AgentSpec) -> SupervisedModel | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,23 @@ from agent.triage import Triage
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from streaming import checkpoints
+from streaming.features import rule_fields
 from streaming.rules import RuleSet
 from streaming.scoring import Scorer
 from streaming.stored import StoredTable
 from streaming.verdicts import at_positions
 
 _FOLD_ROWS = 250_000
+SCORE = "score"
+
+
+def rule_schema(contract: EventContract, scorer: Scorer) -> pa.Schema:
+    """Return what rules can look at: the contract's columns, then `score` and the features."""
+    decoded = contract.arrow_schema()
+    known = [SCORE, *rule_fields(scorer.feature_names)]
+    return pa.schema(
+        [*decoded, *(pa.field(name, pa.float64()) for name in known if name not in decoded.names)]
+    )
 
 
 @dataclass
@@ -42,6 +53,15 @@ class Engine:
     model: str | None
     _checkpointed: int = 0
     _writing: threading.Thread | None = field(default=None, repr=False)
+
+    def under(self, spec: AgentSpec) -> Engine:
+        """Return an engine that differs in its rules alone.
+
+        Raises:
+            ConfigurationError: a rule that cannot be used.
+        """
+        rules = RuleSet.compile(spec.rules, rule_schema(self.contract, self.scorer))
+        return replace(self, spec=spec, rules=rules, labeller=Labeller(spec.rules))
 
     def pins(self) -> dict[str, Any]:
         """Return everything a later attempt or a replay needs to decide the same way."""

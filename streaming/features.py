@@ -150,6 +150,11 @@ def features_of(views: Sequence[View], evidence: Floats, encounters: Encounters 
     return np.column_stack([*columns, evidence.sum(axis=1)]).astype(np.float32)
 
 
+def rule_fields(feature_names: Sequence[str]) -> dict[str, str]:
+    """Return the name by which rules call each feature → the feature: `count_customer_1_hour`."""
+    return {name.replace(".", "_"): name for name in feature_names}
+
+
 def reason_of(feature: str) -> str:
     """Return the reason, `detector.entity`, that a feature speaks for."""
     what, _, rest = feature.partition(".")

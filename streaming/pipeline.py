@@ -101,6 +101,7 @@ class Pipeline:
         publisher: the alerts lane, opened by `start`.
         verdicts: derives what labels say.
         labels: the labels topic, None to know imported labels alone.
+        renew: called before each batch; gives the engine that decides it, other rules in force.
         clock: current time; a batch's own time is read once and pinned.
         reached: called after each step; crash tests inject a kill here.
 
@@ -116,12 +117,14 @@ class Pipeline:
         publisher: Publisher,
         verdicts: Verdicts,
         labels: LabelStream | None = None,
+        renew: Callable[[Engine], Engine] = lambda engine: engine,
         clock: Clock = lambda: datetime.now(UTC),
         reached: Callable[[Step], None] = lambda _: None,
     ) -> None:
         self._engine, self._engine_for = engine, engine_for
         self._lake, self._publisher = lake, publisher
         self._verdicts, self._labels = verdicts, labels
+        self._renew = renew
         self._follower: LabelFollower | None = None
         self._clock, self._reached = clock, reached
         self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
@@ -170,6 +173,7 @@ class Pipeline:
                 self._check_same(query_id, batch_id, offsets())
                 return None
             opened_at = self._clock()
+            self._engine = self._renew(self._engine)
         with watch.step(Step.TAKE):
             records = take()
         with watch.step(Step.DECODE):

@@ -16,6 +16,7 @@ from rich.table import Table
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
+from streaming.compose import rule_watch
 from streaming.history import DecidedHistory, Span
 from streaming.replay import ExactReplay, Replayer
 from streaming.settings import Settings
@@ -80,6 +81,7 @@ def run_what_if(settings: Settings, spec: AgentSpec, candidate: AgentSpec, wante
     Raises:
         ConfigurationError: see streaming.what_if.what_if.
     """
+    candidate = rule_watch(candidate, load_contract(candidate.data_sources.transactions.contract)).load()
     history = DecidedHistory(settings.lake(spec.name), spec)
     span = wanted.span(history)
     sandbox = settings.sandbox(spec.name) / f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"

@@ -1,4 +1,4 @@
-"""Compiles the spec's rules: SQL conditions over the fields of one transaction.
+"""Compiles the spec's rules: SQL conditions over the fields and features of one transaction.
 
 Polars parses and runs them; what may stand in one is a fixed list of words, so that a rule can neither
 reach beyond its own row nor fail on a transaction. Whatever the words, each rule is also tried on awkward
@@ -160,6 +160,11 @@ class RuleSet:
         content = json.dumps([rule.model_dump() for rule in rules], sort_keys=True)
         version = hashlib.sha256(content.encode()).hexdigest()[:12]
         return cls(tuple(rules), version, conditions, tuple(sorted(columns)))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the rules look at."""
+        return self._columns
 
     def hits(self, table: pa.Table) -> Flags:
         """Return which rule holds for which row, bool[rows, rules]; unknown (null) counts as false."""

@@ -403,6 +403,27 @@ def test_frauds_confirmed_on_the_labels_topic_make_their_terminal_suspect(
     assert found.differences == (), "each row knows what it knew then"
 
 
+def test_rules_of_a_file_change_between_batches_and_look_at_features(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic, tmp_path: Path
+) -> None:
+    path = tmp_path / "rules.yaml"
+    rule = {"name": "busy", "when": "count_customer_1_hour >= 8", "severity": "low", "reason": "busy"}
+    path.write_text(yaml.safe_dump({"rules": [rule]}), encoding="utf-8")
+    job = new_job(spark, settings, bootstrap, topic, threshold=0.9999, rules_file=str(path))
+    stream = Stream(bootstrap, job.source)
+    with open_agent(job.settings, job.spec, bootstrap, None) as agent:
+        for when in (rule["when"], "score > 0.99 and amount > 1"):
+            path.write_text(yaml.safe_dump({"rules": [{**rule, "when": when}]}), encoding="utf-8")
+            stream.send(300)
+            StreamRunner(spark, agent.pipeline, agent.stream).run(threading.Event(), until_idle=True)
+    alerts = pl.DataFrame(job.table("alerts", "outbox_seq").drop_columns(["entities"]))
+    busy = alerts.filter(pl.col("rules").list.contains("busy"))
+    first, second = (busy.filter(pl.col("batch_id") == batch) for batch in (0, 1))
+    assert first["score"].min() < 0.99 < second["score"].min()  # type: ignore[operator]  # a float column
+    assert [part["rules_version"].n_unique() for part in (first, second, busy)] == [1, 1, 2]
+    assert replayed(job).differences == ()
+
+
 def replayed(job: Job, *, slice_rows: int = 1_000, **wanted: Any) -> ExactReplay:
     history = DecidedHistory(job.settings.lake(job.spec.name), job.spec)
     span = Wanted(**wanted).span(history)
