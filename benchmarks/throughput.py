@@ -9,7 +9,6 @@ Both are warmed by one micro-batch that does not count, and take turns round by 
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import threading
 import time
@@ -47,7 +46,7 @@ def measure(events: int, batch: int, rounds: int, *, as_json: bool) -> None:
     """
     spec = bench_spec(batch=batch)
     with stage() as place:
-        _fill(place.bootstrap, spec.data_sources.transactions.topic, events + batch)
+        fill(place.bootstrap, spec.data_sources.transactions.topic, events + batch)
         compile_kernels(spec, load_contract(spec.data_sources.transactions.contract))
         session = start_session(jar_paths(place.settings.jars_spark), work_dir=place.settings.spark)
         try:
@@ -69,12 +68,13 @@ def measure(events: int, batch: int, rounds: int, *, as_json: bool) -> None:
 def _round(session: SparkSession, place: Stage, spec: AgentSpec, number: int) -> tuple[float, float]:
     bare = _bare_spark(session, place, spec, number)
     say(f"round {number + 1}: bare Spark {bare:,.0f} events/s")
-    pipeline = _pipeline(session, place, spec, number)
+    pipeline = run_pipeline(session, place, spec.model_copy(update={"name": f"bench-{number}"}))
     say(f"round {number + 1}: pipeline {pipeline:,.0f} events/s")
     return pipeline, bare
 
 
-def _fill(bootstrap: str, topic: str, events: int) -> None:
+def fill(bootstrap: str, topic: str, events: int) -> None:
+    """Send simulated events of two weeks, 0.5 % of them malformed."""
     say(f"sending {events:,} events")
     ensure_topic(bootstrap, topic, _PARTITIONS)
     simulator = Simulator(SimulatorSettings(customers=50_000, terminals=10_000, malformed_share=0.005))
@@ -137,14 +137,11 @@ def _ddl(name: str) -> str:
     return {"event_time": "TIMESTAMP", "amount": "DOUBLE"}.get(name, "STRING")
 
 
-def _pipeline(session: SparkSession, place: Stage, spec: AgentSpec, number: int) -> float:
-    named = spec.model_copy(update={"name": f"bench-{number}"})
-    settings = place.settings
-    ensure_topic(place.bootstrap, named.alerts.topic, 1)
+def run_pipeline(session: SparkSession, place: Stage, spec: AgentSpec) -> float:
+    """Run an agent over all that its topic holds; returns events/s after the first micro-batch."""
+    ensure_topic(place.bootstrap, spec.alerts.topic, 1)
     meter = _Meter()
-    with open_agent(
-        dataclasses.replace(settings, home=settings.home / f"agent-{number}"), named, place.bootstrap, None
-    ) as agent:
+    with open_agent(place.settings, spec, place.bootstrap, None) as agent:
         runner = StreamRunner(
             session, agent.pipeline, agent.stream, lambda closed: meter.note(closed.row["read"])
         )

@@ -566,6 +566,18 @@ def bench_detection(
     measure(transactions, features, days, adbench=adbench, amlsim=amlsim, jobs=jobs, as_json=as_json)
 
 
+@bench_app.command("replay")
+def bench_replay(
+    events: Annotated[int, typer.Option(help="Events to store live, then replay.", min=100_000)] = 2_000_000,
+    batch: Annotated[int, typer.Option(help="Micro-batch size.", min=1_000)] = 500_000,
+    as_json: AsJson = False,
+) -> None:
+    """An exact replay of stored events against the live pipeline that stored them, in one run."""
+    from benchmarks.replay import measure
+
+    measure(events, batch, as_json=as_json)
+
+
 @bench_app.command("recovery")
 def bench_recovery(
     entities: Annotated[int, typer.Option(help="Entities remembered.", min=1_000)] = 2_000_000,

@@ -23,6 +23,7 @@ from streaming.verdicts import at_positions
 
 _FOLD_ROWS = 250_000
 SCORE = "score"
+_ALWAYS_SEEN = ("sequence", "transaction_id", "event_time", "amount", "currency")
 
 
 def rule_schema(contract: EventContract, scorer: Scorer) -> pa.Schema:
@@ -53,6 +54,13 @@ class Engine:
     model: str | None
     _checkpointed: int = 0
     _writing: threading.Thread | None = field(default=None, repr=False)
+
+    def columns(self) -> list[str]:
+        """Return the columns of the transactions table that decisions look at."""
+        contract = self.contract
+        seen = [*_ALWAYS_SEEN, *contract.entity_names, *contract.untrusted_text, *self.rules.columns]
+        stored = contract.arrow_schema().names
+        return [name for name in dict.fromkeys(seen) if name == "sequence" or name in stored]
 
     def under(self, spec: AgentSpec) -> Engine:
         """Return an engine that differs in its rules alone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -115,9 +116,7 @@ class Replayer:
         engine = self._engine(spec)
         engine.restore(transactions, span.first, self._known)
         known = self._known(*span)
-        for first in range(span.first, span.end, self._slice_rows):
-            part = Span(first, min(first + self._slice_rows, span.end))
-            rows = transactions.read("sequence", *part)
+        for part, rows in self._slices(transactions, span, engine.columns()):
             yield part, _decided(engine, rows, at_positions(known, *part))
             self._on_progress(rows.num_rows)
 
@@ -136,6 +135,20 @@ class Replayer:
                 alerts += published.num_rows
                 differences += _differences(published, replayed)
         return ExactReplay(span, span.end - span.first, alerts, tuple(differences))
+
+    def _slices(
+        self, transactions: StoredTable, span: Span, columns: list[str]
+    ) -> Iterator[tuple[Span, pa.Table]]:
+        """Read slices in order, each while the one before it is decided."""
+        starts = range(span.first, span.end, self._slice_rows)
+        parts = [Span(first, min(first + self._slice_rows, span.end)) for first in starts]
+        with ThreadPoolExecutor(1) as reader:
+            ahead = [reader.submit(transactions.read, "sequence", *part, columns) for part in parts[:1]]
+            for number, part in enumerate(parts):
+                rows = ahead.pop().result()
+                following = parts[number + 1 : number + 2]
+                ahead += [reader.submit(transactions.read, "sequence", *each, columns) for each in following]
+                yield part, rows
 
     def _engine(self, spec: AgentSpec) -> Engine:
         return build_engine(self._settings, spec, self._contract, None, MemoryLedger(), TokenBudget(0))
