@@ -62,11 +62,16 @@ class DataSources(Document):
 class Profiles(Document):
     """What is remembered about each entity.
 
-    `entities` empty means every entity of the contract; `block_rows` is K, the number of rows after which
-    population and calibration state moves forward; `checkpoint_rows` the stored rows between checkpoints.
+    `entities` empty means every entity of the contract; each of `pairs` has a profile of its own, so that the
+    first payment of a customer at a terminal is told from later ones. `block_rows` is K, the number of rows
+    after which population and calibration state moves forward; `checkpoint_rows` the stored rows between
+    checkpoints.
     """
 
     entities: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = Field(
+        default=(), description="pairs of entities, such as [customer, terminal]; called customer+terminal"
+    )
     horizons: tuple[Duration, ...] = (
         timedelta(hours=1),
         timedelta(days=1),
@@ -75,6 +80,19 @@ class Profiles(Document):
     )
     block_rows: int = Field(default=1024, ge=1)
     checkpoint_rows: int = Field(default=1_000_000, ge=1)
+
+    @property
+    def pair_names(self) -> dict[str, tuple[str, str]]:
+        """What each pair is called → its entities."""
+        return {"+".join(pair): pair for pair in self.pairs}
+
+    @field_validator("pairs")
+    @classmethod
+    def _of_two(cls, value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        for pair in value:
+            if pair[0] == pair[1] or sum(set(pair) == set(other) for other in value) > 1:
+                raise ValueError(f"expected pairs of two different entities, each once, got {list(pair)}")
+        return value
 
     @field_validator("horizons")
     @classmethod

@@ -152,7 +152,7 @@ def features_of(views: Sequence[View], evidence: Floats, encounters: Encounters 
 
 def rule_fields(feature_names: Sequence[str]) -> dict[str, str]:
     """Return the name by which rules call each feature → the feature: `count_customer_1_hour`."""
-    return {name.replace(".", "_"): name for name in feature_names}
+    return {name.replace(".", "_").replace("+", "_"): name for name in feature_names}
 
 
 def reason_of(feature: str) -> str:

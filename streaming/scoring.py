@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.alert import Reason
 from schemas.errors import ConfigurationError, DataLossError, nearest
@@ -60,6 +61,7 @@ from streaming.tails import Counts, TailFrequencies
 
 _ALGORITHM = 2
 POPULATION = "population"
+_BETWEEN = "\x1f"  # between the ids of a pair; a control character that ids do not hold
 _STRIKING = np.array([6.0, 8.0, 7 * 86_400.0])
 _HALF_LIFE_ROWS = 65_536
 _ROWS_WORTH_THREADS = 4096
@@ -190,6 +192,7 @@ class Scorer:
         self, spec: AgentSpec, entities: tuple[str, ...], model: SupervisedModel | None = None
     ) -> None:
         self._spec, self._model = spec, model
+        self._given, self._pairs = entities, spec.profiles.pair_names
         self._entities = _chosen_entities(spec, entities)
         self._weights = {name: getattr(spec.detectors, name) for name in DETECTORS}
         self._detectors = tuple(name for name in DETECTORS if self._weights[name].enabled)
@@ -347,7 +350,7 @@ class Scorer:
 
     def warm_up(self) -> None:
         """Compile all compiled code, or load it from the disk cache, on a tiny scorer like this one."""
-        _warm_up(self._spec, self._entities)
+        _warm_up(self._spec, self._given)
 
     def _score(self, transactions: pa.Table, verdicts: pa.Table | None, *, explain: bool) -> ScoredBatch:
         self._check_sequence(transactions["sequence"])
@@ -408,8 +411,8 @@ class Scorer:
 
         def look_at(entity: str) -> View:
             profiles = self._profiles[entity]
-            known = None if verdicts is None else _known(verdicts, entity)
-            ids = transactions[entity]
+            known = None if verdicts is None else _known(verdicts, self._ids(verdicts, entity))
+            ids = self._ids(transactions, entity)
             advance = profiles.advance(ids, times, amounts, logs, self._next_sequence, known)
             seen = look(advance.features, advance.population, logs, (self._next_sequence, self._block_rows))
             tails = self._tails[entity]
@@ -419,6 +422,12 @@ class Scorer:
             return View(advance, seen, ratios, nats, surprises(seen), memory, judged, counts)
 
         return self._each(look_at, len(times))
+
+    def _ids(self, rows: pa.Table, entity: str) -> pa.ChunkedArray:
+        """Return the ids of one kind of entities; a pair without one of its two is none."""
+        if entity not in self._pairs:
+            return rows[entity]
+        return pc.binary_join_element_wise(*(rows[name] for name in self._pairs[entity]), _BETWEEN)
 
     def _each(self, work: Callable[[str], Result], rows: int) -> list[Result]:
         if rows < _ROWS_WORTH_THREADS:
@@ -480,12 +489,13 @@ class Scorer:
 
 
 def _chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, ...]:
-    for name in spec.profiles.entities:
-        if name not in entities:
-            raise ConfigurationError(
-                f"no entity {name!r} in the contract; {nearest(name, entities)}", key="profiles.entities"
-            )
-    chosen = spec.profiles.entities or entities
+    profiles = spec.profiles
+    for key, names in (("entities", profiles.entities), ("pairs", sum(profiles.pairs, ()))):
+        for name in names:
+            if name not in entities:
+                problem = f"no entity {name!r} in the contract; {nearest(name, entities)}"
+                raise ConfigurationError(problem, key=f"profiles.{key}")
+    chosen = (*(profiles.entities or entities), *profiles.pair_names)
     for detector in DETECTORS:
         for name in getattr(spec.detectors, detector).entities:
             if name not in chosen:
@@ -517,9 +527,9 @@ def _microseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.timestamp("us", tz=column.type.tz))
 
 
-def _known(verdicts: pa.Table, entity: str) -> KnownVerdicts:
+def _known(verdicts: pa.Table, ids: pa.ChunkedArray) -> KnownVerdicts:
     return KnownVerdicts(
-        verdicts[entity],
+        ids,
         read_only(_numbers(_microseconds(verdicts["event_time"]), pa.int64())),
         read_only(_numbers(verdicts["blame"], pa.float64())),
         read_only(_numbers(verdicts["first"], pa.bool_())),

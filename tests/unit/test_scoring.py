@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scoring_samples import SECOND, START, agent_spec, stream, table
 
 from schemas.errors import ConfigurationError, DataLossError
+from streaming.features import rule_fields
 from streaming.scoring import ScoredBatch, Scorer
 
 ENTITIES = ("customer", "terminal")
@@ -303,3 +304,28 @@ def test_a_verdict_taken_back_leaves_what_a_genuine_one_does() -> None:
 
     assert folded((1.0, True), (-1.0, False)) == folded((0.0, True))
     assert folded((1.0, True)) != folded((0.0, True))
+
+
+def test_a_pair_has_a_profile_of_its_own_and_its_first_payment_shows() -> None:
+    paired = scorer(profiles={"pairs": [["customer", "terminal"]]})
+    paired.fold(stream(3000, customers=6, terminals=3))
+    last = stream(3000)["event_time"][-1].value + SECOND
+    ids = {"customer": ["c1", "c1", None], "terminal": ["t1", "t99", "t1"]}
+    batch = paired.score(table([last] * 3, [20.0] * 3, 3000, **ids))
+    new = [{reason.name for reason in each} for each in batch.reasons_of(np.arange(3))]
+    pair = "novelty.customer+terminal"
+    assert [pair in names for names in new] == [False, True, False]
+    known = paired.profile("customer+terminal", "c1\x1ft1")
+    assert known is not None
+    assert known.total > 0
+    assert "count.customer+terminal.1_hour" in paired.feature_names
+    assert "count_customer_terminal_1_hour" in rule_fields(paired.feature_names)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [([["customer", "shop"]], "no entity 'shop'"), ([["customer", "customer"]], "two different entities")],
+)
+def test_pairs_that_cannot_be_are_refused(pairs: list[list[str]], told: str) -> None:
+    with pytest.raises((ConfigurationError, ValueError), match=told):
+        scorer(profiles={"pairs": pairs})
