@@ -315,6 +315,9 @@ def replay(
         str | None, typer.Option(help="Another spec: says what it would have decided; publishes nothing.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="HTML file for the candidate's report.")] = None,
+    to_topic: Annotated[
+        str | None, typer.Option(help="Send the published alerts of the span to this topic once more.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Decide stored transactions anew, from the versions pinned then, and compare with what was published.
@@ -322,19 +325,27 @@ def replay(
     Without a span all of history is replayed. Exit 1 when an exact replay finds a difference.
 
     Examples: `flagstream replay --spec handbook --alert 3f2a9c`,
-    `flagstream replay --spec handbook --from-time 2018-04-07 --to-time 2018-04-08 --candidate stricter.yaml`
+    `flagstream replay --spec handbook --from-time 2018-04-07 --to-time 2018-04-08 --candidate stricter.yaml`,
+    `flagstream replay --spec handbook --from-time 2018-04-07 --to-topic alerts-again`
     """
     from streaming.replay_command import (
         Wanted,
         candidate_report,
         run_replay,
         run_what_if,
+        send_again,
         show_replay,
         show_what_if,
     )  # fmt: skip
 
     wanted = Wanted(alert, from_version, to_version, from_time, to_time)
     settings, loaded = _settings(home), _load(spec)
+    if to_topic is not None:
+        if candidate is not None:
+            raise ConfigurationError("choose one of --candidate and --to-topic")
+        with _bootstrap(settings) as bootstrap:
+            _say(send_again(settings, loaded, wanted, bootstrap, to_topic), as_json)
+        return
     if candidate is None:
         found = run_replay(settings, loaded, wanted)
         print(json.dumps(found.facts(), default=str)) if as_json else show_replay(found, _console)

@@ -26,6 +26,7 @@ from streaming.topic import connection
 
 SEQUENCE_HEADER = "outbox_seq"
 AGENT_HEADER = "agent"
+REPLAY_HEADER = "replay"
 
 Result = TypeVar("Result")
 _CHUNK = 10_000
@@ -54,22 +55,33 @@ class OutboxRecord:
 
 @dataclass(frozen=True)
 class PublisherSettings:
-    """Where and under which names alerts are published."""
+    """Where and under which names alerts are published.
+
+    Attributes:
+        replay: which span is sent once more, None for the agent's own lane; it is the replay header's value.
+    """
 
     bootstrap: str
     topic: str
     agent: str
     deadline_s: float = 60.0
+    replay: str | None = None
 
     @property
     def transactional_id(self) -> str:
         """Fixed id: whoever initialises it fences the previous holder."""
-        return f"flagstream-{self.agent}"
+        return f"flagstream-{self.agent}" + (f"-replay-{self.replay}" if self.replay else "")
 
     @property
     def marker_group(self) -> str:
         """Consumer group whose committed offset on partition 0 is the marker."""
-        return f"flagstream-{self.agent}-marker"
+        return f"{self.transactional_id}-marker"
+
+    @property
+    def marks(self) -> dict[str, bytes]:
+        """The headers that tell this lane's alerts from others on the topic."""
+        replay = {} if self.replay is None else {REPLAY_HEADER: self.replay.encode()}
+        return {AGENT_HEADER: self.agent.encode(), **replay}
 
 
 class Publisher:
@@ -165,7 +177,7 @@ class Publisher:
 
     def _produce(self, producer: Producer, record: OutboxRecord) -> None:
         headers: list[tuple[str, str | bytes | None]] = [
-            (AGENT_HEADER, self._settings.agent.encode()),
+            *self._settings.marks.items(),
             (SEQUENCE_HEADER, str(record.outbox_seq).encode()),
         ]
         while True:
@@ -254,7 +266,7 @@ class Publisher:
                     continue
                 fault = message.error()
                 if fault is None:
-                    highest = max(highest, sequence_of(message, self._settings.agent))
+                    highest = max(highest, sequence_of(message, self._settings))
                 elif fault.code() == KafkaError._PARTITION_EOF:
                     return highest
         finally:
@@ -262,11 +274,12 @@ class Publisher:
         raise RetryableError(f"reading {self._settings.topic}[{partition}] for the marker timed out")
 
 
-def sequence_of(message: Message, agent: str) -> int:
-    """Return the outbox_seq header of one of this agent's alerts, -1 for any other message."""
+def sequence_of(message: Message, lane: PublisherSettings) -> int:
+    """Return the outbox_seq header of one of this lane's alerts, -1 for any other message."""
     headers = dict(message.headers() or ())
     value = headers.get(SEQUENCE_HEADER)
-    return -1 if value is None or headers.get(AGENT_HEADER) != agent.encode() else int(value)
+    marks = {name: headers[name] for name in (AGENT_HEADER, REPLAY_HEADER) if name in headers}
+    return -1 if value is None or marks != lane.marks else int(value)
 
 
 def _raise_if_fenced(error: KafkaError) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from schemas.spec import AgentSpec
-from streaming.publish import AGENT_HEADER
+from streaming.publish import AGENT_HEADER, REPLAY_HEADER
 from streaming.stored import read_stored
 from streaming.topic import committed_messages, topic_exists
 
@@ -131,7 +131,8 @@ def _sent_keys(bootstrap: str, spec: AgentSpec) -> Iterable[AlertKey]:
     if not topic_exists(bootstrap, spec.alerts.topic):
         return
     for message in committed_messages(bootstrap, spec.alerts.topic):
-        if dict(message.headers() or ()).get(AGENT_HEADER) not in (None, spec.name.encode()):
+        headers = dict(message.headers() or ())
+        if headers.get(AGENT_HEADER) not in (None, spec.name.encode()) or REPLAY_HEADER in headers:
             continue
         alert = json.loads(message.value() or b"{}")
         yield str(alert.get("alert_id")), int(alert.get("revision", 0))

@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from schemas.alert import alert_documents
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
+from streaming.broker import ensure_topic
 from streaming.compose import rule_watch
 from streaming.history import DecidedHistory, Span
+from streaming.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.replay import ExactReplay, Replayer
 from streaming.settings import Settings
 from streaming.what_if import WhatIf, what_if
@@ -87,6 +91,34 @@ def run_what_if(settings: Settings, spec: AgentSpec, candidate: AgentSpec, wante
     sandbox = settings.sandbox(spec.name) / f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     with _replayer(settings, spec, history, span) as replayer:
         return what_if(replayer, history, spec, candidate, span, sandbox)
+
+
+def send_again(
+    settings: Settings, spec: AgentSpec, wanted: Wanted, bootstrap: str, topic: str
+) -> dict[str, object]:
+    """Send the alerts of a span to another topic, each once however often this is called; tell how many.
+
+    Raises:
+        ConfigurationError: the topic is one of the agent's own, or the span cannot be had.
+        RetryableError: the broker does not answer.
+    """
+    sources = spec.data_sources
+    if topic in (spec.alerts.topic, sources.transactions.topic, sources.labels.topic):
+        raise ConfigurationError("name a topic that the agent does not use itself", where="--to-topic")
+    history = DecidedHistory(settings.lake(spec.name), spec)
+    span = wanted.span(history)
+    alerts = history.tables(span).alerts.read("sequence", *span).sort_by("outbox_seq")
+    ensure_topic(bootstrap, topic, partitions=1, config={"retention.ms": "-1"})
+    lane = PublisherSettings(bootstrap, topic, spec.name, replay=f"{span.first}-{span.end}")
+    publisher = Publisher(lane)
+    try:
+        publisher.open(alerts.num_rows)
+        keys = alerts["transaction_id"].to_pylist()
+        records = zip(count(), keys, alert_documents(alerts), strict=False)
+        sent = publisher.publish(OutboxRecord(place, key.encode(), value) for place, key, value in records)
+    finally:
+        publisher.close()
+    return {"topic": topic, "replay": lane.replay, "alerts": alerts.num_rows, "sent": sent}
 
 
 def show_replay(found: ExactReplay, console: Console) -> None:

@@ -42,11 +42,11 @@ from streaming.history import DecidedHistory
 from streaming.lake import LakeTable
 from streaming.reconcile import Reconciliation, reconcile
 from streaming.replay import ExactReplay, Replayer
-from streaming.replay_command import Wanted, candidate_report, run_what_if
+from streaming.replay_command import Wanted, candidate_report, run_what_if, send_again
 from streaming.runner import StreamRunner
 from streaming.settings import Settings
 from streaming.stored import read_stored
-from streaming.topic import connection
+from streaming.topic import committed_messages, connection
 from streaming.verdicts import verdicts_schema
 from tests.scripted_llm import nobody_listening
 from tests.streams import Stream, folded_scores, published, stored, verdicts_by_row, versions, write_spec
@@ -485,6 +485,40 @@ def test_a_candidate_is_judged_in_a_sandbox_and_publishes_nothing(done: Done, tm
     assert str(found.replayed.alerts) in page
     after = versions(job.settings.lake(job.spec.name)), published(job.bootstrap, job.spec.alerts.topic)
     assert after == before
+
+
+def test_alerts_of_a_span_are_sent_once_more_to_another_topic_exactly_once(done: Done, topic: Topic) -> None:
+    job, other = done.job, topic("again")
+    alerts = job.table("alerts", "outbox_seq").to_pylist()
+    sent = send_again(job.settings, job.spec, Wanted(), job.bootstrap, other)
+    assert (sent["alerts"], sent["sent"]) == (len(alerts), len(alerts))
+    again = send_again(job.settings, job.spec, Wanted(), job.bootstrap, other)
+    assert (again["alerts"], again["sent"]) == (len(alerts), 0)
+    part = send_again(job.settings, job.spec, Wanted(alert=alerts[0]["alert_id"]), job.bootstrap, other)
+    messages = list(committed_messages(job.bootstrap, other))
+    values = [message.value() for message in messages]
+    assert values[: len(alerts)] == [
+        message.value() for message in committed_messages(job.bootstrap, job.spec.alerts.topic)
+    ]
+    assert len(values) - len(alerts) == part["sent"] == part["alerts"]
+    marks = {dict(message.headers() or ())["replay"] for message in messages}
+    assert marks == {str(each["replay"]).encode() for each in (sent, part)}
+    assert job.reconciled().differences == 0
+    with pytest.raises(ConfigurationError, match="does not use itself"):
+        send_again(job.settings, job.spec, Wanted(), job.bootstrap, job.spec.alerts.topic)
+
+
+def test_the_alerts_table_is_a_source_for_structured_streaming(
+    done: Done, spark: SparkSession, tmp_path: Path
+) -> None:
+    path = done.job.settings.lake(done.job.spec.name) / "alerts"
+    alerts = spark.readStream.format("delta").option("startingVersion", "0").load(str(path))
+    writer = alerts.writeStream.format("delta").option("checkpointLocation", str(tmp_path / "checkpoint"))
+    query = writer.trigger(availableNow=True).start(str(tmp_path / "copy"))
+    query.awaitTermination()
+    copied = DeltaTable(tmp_path / "copy").to_pyarrow_table().sort_by("outbox_seq")
+    ours = done.job.table("alerts", "outbox_seq")
+    assert copied["alert_id"].to_pylist() == ours["alert_id"].to_pylist()
 
 
 def test_replays_that_cannot_be_are_refused_with_what_to_do(done: Done, tmp_path: Path) -> None:

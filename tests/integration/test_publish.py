@@ -57,7 +57,7 @@ def outbox(first: int, count: int) -> list[OutboxRecord]:
 
 
 def seen(lane: PublisherSettings) -> list[int]:
-    return [sequence_of(message, lane.agent) for message in committed_messages(lane.bootstrap, lane.topic)]
+    return [sequence_of(message, lane) for message in committed_messages(lane.bootstrap, lane.topic)]
 
 
 def marker_of(lane: PublisherSettings) -> int:
