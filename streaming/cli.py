@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from agent import SPECS
-from schemas.alert import alert_json_schema
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, FlagstreamError, MachineError
-from schemas.label import label_json_schema
-from schemas.spec import AgentSpec, load_spec, resolve_named
-from streaming.settings import Settings
+from streaming.cli_bench import bench_app
+from streaming.cli_content import labels_app, spec_app
+from streaming.cli_options import (
+    DEFAULT_HOME,
+    TIMES,
+    AsJson,
+    Home,
+    LlmChoice,
+    SpecName,
+    broker_of,
+    console,
+    say,
+    settings_in,
+    spec_named,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,27 +39,10 @@ app = typer.Typer(
     "something, 4 another driver took over, 5 stopped so that nothing is lost.",
 )
 broker_app = typer.Typer(no_args_is_help=True, help="Start, stop and inspect the embedded Kafka broker.")
-spec_app = typer.Typer(no_args_is_help=True, help="Check agent specs and print schemas.")
-labels_app = typer.Typer(no_args_is_help=True, help="Record verdicts on transactions and count them.")
-bench_app = typer.Typer(no_args_is_help=True, help="Measure the figures the README quotes.")
 app.add_typer(broker_app, name="broker")
 app.add_typer(spec_app, name="spec")
 app.add_typer(labels_app, name="labels")
 app.add_typer(bench_app, name="bench")
-
-Home = Annotated[Path, typer.Option("--home", help="Folder for all state.", envvar="FLAGSTREAM_HOME")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-SpecName = Annotated[str, typer.Option("--spec", help="A spec file, or the name of a shipped spec.")]
-LlmChoice = Annotated[
-    str,
-    typer.Option(
-        "--llm",
-        help="auto: the endpoint of spec or environment, else the local model; local; none: rules alone.",
-    ),
-]
-DEFAULT_HOME = Path("var")
-TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
-_console = Console()
 
 
 def main() -> None:
@@ -77,14 +66,14 @@ def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """
     from streaming.doctor import check_machine
 
-    findings = check_machine(_settings(home))
+    findings = check_machine(settings_in(home))
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings]))
     else:
         table = Table("check", "", "found", "what to do", box=None)
         for finding in findings:
             table.add_row(finding.name, "ok" if finding.ok else "FAIL", finding.found, finding.advice)
-        _console.print(table)
+        console.print(table)
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 3)
 
 
@@ -94,8 +83,8 @@ def fetch(home: Home = DEFAULT_HOME) -> None:
     from streaming.downloads import fetch_jars
     from streaming.warmup import compile_kernels
 
-    fetch_jars(_settings(home))
-    spec = _load("card-fraud")
+    fetch_jars(settings_in(home))
+    spec = spec_named("card-fraud")
     compile_kernels(spec, load_contract(spec.data_sources.transactions.contract))
 
 
@@ -116,7 +105,7 @@ def demo(
     """
     from streaming.demo import DemoSettings, run_demo
 
-    run_demo(_settings(home), DemoSettings(seconds, rate, seed, llm), as_json=as_json)
+    run_demo(settings_in(home), DemoSettings(seconds, rate, seed, llm), as_json=as_json)
 
 
 @app.command()
@@ -139,17 +128,17 @@ def simulate(
     """
     from streaming.feeds import simulate_to_file, simulate_to_topic
 
-    settings = _settings(home)
+    settings = settings_in(home)
     if to is not None:
         sent = simulate_to_file(to, rate=rate, seconds=seconds, seed=seed)
     else:
         labels = settings.home / "labels" / f"{topic}-{datetime.now(UTC):%Y%m%dT%H%M%S}.parquet"
-        with _bootstrap(settings) as bootstrap:
+        with broker_of(settings) as bootstrap:
             compress = max(days * 86_400 / seconds, 1.0)
             sent = simulate_to_topic(
                 bootstrap, topic, rate=rate, seconds=seconds, seed=seed, compress=compress, labels=labels
             )
-    _say({"sent": sent.events, "frauds": sent.frauds, "labels": str(sent.labels), "seed": seed}, as_json)
+    say({"sent": sent.events, "frauds": sent.frauds, "labels": str(sent.labels), "seed": seed}, as_json)
 
 
 @app.command()
@@ -170,11 +159,11 @@ def produce(
     """
     from streaming.feeds import produce_with_progress
 
-    with _bootstrap(_settings(home)) as bootstrap:
+    with broker_of(settings_in(home)) as bootstrap:
         counts = produce_with_progress(
             bootstrap, file, load_contract(contract), topic=topic, rate=rate, partitions=partitions
         )
-    _say(counts, as_json)
+    say(counts, as_json)
 
 
 @app.command()
@@ -192,8 +181,8 @@ def run(
     from streaming.driver import drive
 
     stop = threading.Event()
-    settings, loaded = _settings(home), _load(spec)
-    with _bootstrap(settings) as bootstrap:
+    settings, loaded = settings_in(home), spec_named(spec)
+    with broker_of(settings) as bootstrap:
         drive(settings, loaded, bootstrap, llm=llm, stop=stop, until_idle=until_idle, as_json=as_json)
 
 
@@ -210,8 +199,8 @@ def alerts(
     """
     from streaming.display import print_alerts
 
-    with _bootstrap(_settings(home)) as bootstrap:
-        print_alerts(bootstrap, _load(spec).alerts.topic, follow=follow, as_json=as_json)
+    with broker_of(settings_in(home)) as bootstrap:
+        print_alerts(bootstrap, spec_named(spec).alerts.topic, follow=follow, as_json=as_json)
 
 
 @app.command()
@@ -228,13 +217,13 @@ def explain(
     from streaming.explain import explain as take_apart
     from streaming.explain import show
 
-    settings, loaded = _settings(home), _load(spec)
+    settings, loaded = settings_in(home), spec_named(spec)
     contract = load_contract(loaded.data_sources.transactions.contract)
     found = take_apart(settings.lake(loaded.name), loaded, alert, contract.primary_entity)
     if as_json:
         print(json.dumps(found.plain(), default=str))
     else:
-        show(found, _console)
+        show(found, console)
 
 
 @app.command()
@@ -246,7 +235,7 @@ def status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: As
     from streaming.display import print_status
     from streaming.status import read_status, topic_ends
 
-    settings, loaded = _settings(home), _load(spec)
+    settings, loaded = settings_in(home), spec_named(spec)
     ends = topic_ends(settings, loaded.data_sources.transactions.topic)
     print_status(read_status(settings.lake(loaded.name), loaded, ends), as_json=as_json)
 
@@ -259,11 +248,11 @@ def reconcile(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json:
     """
     from streaming.reconcile import reconcile as compare
 
-    settings, loaded = _settings(home), _load(spec)
+    settings, loaded = settings_in(home), spec_named(spec)
     contract = load_contract(loaded.data_sources.transactions.contract)
-    with _bootstrap(settings) as bootstrap:
+    with broker_of(settings) as bootstrap:
         found = compare(settings.lake(loaded.name), loaded, bootstrap, contract.duplicates.horizon)
-    _say({**asdict(found), "differences": found.differences}, as_json)
+    say({**asdict(found), "differences": found.differences}, as_json)
     raise typer.Exit(1 if found.differences else 0)
 
 
@@ -291,11 +280,11 @@ def evaluate(
     from streaming.evaluate_command import run_evaluation
 
     found = run_evaluation(
-        files, load_contract(contract), _load(spec or contract), mode,
+        files, load_contract(contract), spec_named(spec or contract), mode,
         label_delay=label_delay, test_starts=[each.date() for each in test_start],
         alerts_per_day=alerts_per_day, plots=plots,
     )  # fmt: skip
-    _say(found, as_json)
+    say(found, as_json)
 
 
 @app.command()
@@ -339,19 +328,19 @@ def replay(
     )  # fmt: skip
 
     wanted = Wanted(alert, from_version, to_version, from_time, to_time)
-    settings, loaded = _settings(home), _load(spec)
+    settings, loaded = settings_in(home), spec_named(spec)
     if to_topic is not None:
         if candidate is not None:
             raise ConfigurationError("choose one of --candidate and --to-topic")
-        with _bootstrap(settings) as bootstrap:
-            _say(send_again(settings, loaded, wanted, bootstrap, to_topic), as_json)
+        with broker_of(settings) as bootstrap:
+            say(send_again(settings, loaded, wanted, bootstrap, to_topic), as_json)
         return
     if candidate is None:
         found = run_replay(settings, loaded, wanted)
-        print(json.dumps(found.facts(), default=str)) if as_json else show_replay(found, _console)
+        print(json.dumps(found.facts(), default=str)) if as_json else show_replay(found, console)
         raise typer.Exit(1 if found.differences else 0)
-    changed = run_what_if(settings, loaded, _load(candidate), wanted)
-    print(json.dumps(changed.facts(), default=str)) if as_json else show_what_if(changed, _console)
+    changed = run_what_if(settings, loaded, spec_named(candidate), wanted)
+    print(json.dumps(changed.facts(), default=str)) if as_json else show_what_if(changed, console)
     if report is not None:
         sys.stderr.write(f"report: {candidate_report(changed, report)}\n")
 
@@ -386,7 +375,7 @@ def train(
     """
     from streaming.train_command import run_training
 
-    _say(run_training(_settings(home), _load(spec), until, verdicts, label_delay, seed), as_json)
+    say(run_training(settings_in(home), spec_named(spec), until, verdicts, label_delay, seed), as_json)
 
 
 @broker_app.command("start")
@@ -394,7 +383,7 @@ def broker_start(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Start the embedded broker and leave it running."""
     from streaming.broker import EmbeddedBroker
 
-    _say({"bootstrap": EmbeddedBroker.of(_settings(home)).start()}, as_json)
+    say({"bootstrap": EmbeddedBroker.of(settings_in(home)).start()}, as_json)
 
 
 @broker_app.command("stop")
@@ -402,7 +391,7 @@ def broker_stop(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Stop the embedded broker; its data stays."""
     from streaming.broker import EmbeddedBroker
 
-    _say({"stopped": EmbeddedBroker.of(_settings(home)).stop()}, as_json)
+    say({"stopped": EmbeddedBroker.of(settings_in(home)).stop()}, as_json)
 
 
 @broker_app.command("status")
@@ -410,222 +399,6 @@ def broker_status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Say whether the embedded broker runs, and where; exit 1 when it does not."""
     from streaming.broker import EmbeddedBroker
 
-    found = EmbeddedBroker.of(_settings(home)).status()
-    _say({"running": found is not None, "bootstrap": found}, as_json)
+    found = EmbeddedBroker.of(settings_in(home)).status()
+    say({"running": found is not None, "bootstrap": found}, as_json)
     raise typer.Exit(0 if found is not None else 1)
-
-
-@spec_app.command("validate")
-def spec_validate(
-    file: Annotated[str, typer.Argument(help="A spec file, or the name of a shipped spec.")],
-    as_json: AsJson = False,
-) -> None:
-    """Check a spec, its contract, rules, policy and prompt.
-
-    Example: `flagstream spec validate my-agent.yaml`
-    """
-    from streaming.compose import check_spec
-
-    spec = _load(file)
-    check_spec(spec, where=file)
-    _say({"valid": True, "name": spec.name, "version": spec.version, "digest": spec.digest}, as_json)
-
-
-@spec_app.command("columns")
-def spec_columns(
-    spec: Annotated[str, typer.Argument(help="A spec file, or the name of a shipped spec.")],
-    as_json: AsJson = False,
-) -> None:
-    """List what the rules of a spec can look at: fields of the event, the score, and features.
-
-    Example: `flagstream spec columns handbook`
-    """
-    from streaming.compose import rule_watch
-
-    loaded = _load(spec)
-    watch = rule_watch(loaded, load_contract(loaded.data_sources.transactions.contract))
-    _say({field.name: str(field.type) for field in watch.schema}, as_json)
-
-
-@spec_app.command("event-schema")
-def spec_event_schema(
-    contract: Annotated[str, typer.Argument(help="Contract file, or the name of a shipped contract.")],
-    ddl: Annotated[bool, typer.Option("--ddl", help="Print the decoded columns as Spark DDL.")] = False,
-) -> None:
-    """Print the JSON Schema of an event under a contract, for whoever sends them.
-
-    Example: `flagstream spec event-schema handbook`
-    """
-    loaded = load_contract(contract)
-    print(loaded.spark_schema_ddl() if ddl else json.dumps(loaded.json_schema(), indent=2))
-
-
-@spec_app.command("alert-schema")
-def spec_alert_schema() -> None:
-    """Print the JSON Schema of an alert on the topic."""
-    print(json.dumps(alert_json_schema(), indent=2))
-
-
-@labels_app.command("import")
-def labels_import(
-    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file.")],
-    spec: SpecName = "card-fraud",
-    home: Home = DEFAULT_HOME,
-    by: Annotated[str, typer.Option(help="Who decided, where no column says.")] = "unknown",
-    id_column: Annotated[str, typer.Option(help="Column of the transaction id.")] = "transaction_id",
-    fraud_column: Annotated[str, typer.Option(help="Column of the verdict: 0/1, yes/no …")] = "is_fraud",
-    time_column: Annotated[
-        str | None, typer.Option(help="Column of when it was decided; `decided_at` if there, else now.")
-    ] = None,
-    kind_column: Annotated[
-        str | None, typer.Option(help="Column of the kind of fraud; `kind` or `fraud_type` if there.")
-    ] = None,
-    by_column: Annotated[
-        str | None, typer.Option(help="Column of who decided; `decided_by` if there.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Record a file's verdicts on transactions, each once; works while the agent runs.
-
-    Rows that hold no label are told on stderr; exit 1 when all are such.
-
-    Examples: `flagstream labels import chargebacks.csv --by chargebacks`,
-    `flagstream labels import tx.parquet --spec handbook --id-column TRANSACTION_ID --fraud-column TX_FRAUD`
-    """
-    from streaming.label_files import TOLD_REJECTS, LabelColumns, import_with_progress
-    from streaming.labels import LabelBook
-
-    loaded = _load(spec)
-    table = _settings(home).lake(loaded.name) / loaded.tables.labels
-    columns = LabelColumns(id_column, fraud_column, time_column, kind_column, by_column)
-    done = import_with_progress(file, LabelBook(table, retention=loaded.replay_horizon), columns, by)
-    counts = {"read": done.read, "stored": done.stored, "repeated": done.repeated, "rejected": done.rejected}
-    told = {"rejects": done.rejects.slice(0, TOLD_REJECTS).to_pylist()} if as_json else {}
-    _say({**counts, **told}, as_json)
-    raise typer.Exit(1 if done.rejected and done.rejected == done.read else 0)
-
-
-@labels_app.command("status")
-def labels_status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Count labels, labelled transactions and frauds, by the verdicts that stand.
-
-    Example: `flagstream labels status --spec handbook --json`
-    """
-    from streaming.labels import label_status
-
-    loaded = _load(spec)
-    table = _settings(home).lake(loaded.name) / loaded.tables.labels
-    _say(label_status(table, loaded.replay_horizon).facts(), as_json)
-
-
-@labels_app.command("schema")
-def labels_schema() -> None:
-    """Print the JSON Schema of a label on the topic, for whoever sends them.
-
-    Example: `flagstream labels schema`
-    """
-    print(json.dumps(label_json_schema(), indent=2))
-
-
-@bench_app.command("throughput")
-def bench_throughput(
-    events: Annotated[
-        int, typer.Option(help="Events to measure over, after warm-up.", min=100_000)
-    ] = 2_000_000,
-    batch: Annotated[int, typer.Option(help="Micro-batch size.", min=1_000)] = 500_000,
-    rounds: Annotated[int, typer.Option(help="How often the two take turns.", min=1)] = 1,
-    as_json: AsJson = False,
-) -> None:
-    """The whole pipeline against bare Spark from Kafka to Delta, in one run on one topic."""
-    from benchmarks.throughput import measure
-
-    measure(events, batch, rounds, as_json=as_json)
-
-
-@bench_app.command("latency")
-def bench_latency(
-    rate: Annotated[float, typer.Option(help="Events per second, open loop.", min=1)] = 1_000,
-    warm_up: Annotated[float, typer.Option(help="Seconds before counting.", min=0)] = 60,
-    seconds: Annotated[float, typer.Option(help="Seconds that count.", min=5)] = 120,
-    as_json: AsJson = False,
-) -> None:
-    """From an event's Kafka timestamp to a read_committed consumer holding its alert."""
-    from benchmarks.latency import measure
-
-    measure(rate, warm_up, seconds, as_json=as_json)
-
-
-@bench_app.command("detection")
-def bench_detection(
-    transactions: Annotated[Path, typer.Option(help="Folder of the handbook's transactions, Parquet.")],
-    features: Annotated[Path, typer.Option(help="Folder of its features, Parquet; the amount is the 15th.")],
-    week: Annotated[
-        list[datetime], typer.Option(formats=["%Y-%m-%d"], help="First day of a test week; repeatable.")
-    ],
-    adbench: Annotated[Path | None, typer.Option(help="A Parquet file of labelled points.")] = None,
-    amlsim: Annotated[Path | None, typer.Option(help="Folder of AMLSim's transfers and accounts.")] = None,
-    jobs: Annotated[int, typer.Option(help="Threads where a library offers them.", min=1)] = 2,
-    as_json: AsJson = False,
-) -> None:
-    """How well the scores rank frauds, beside what others reach on the same rows; about two minutes.
-
-    Example: `flagstream bench detection --transactions DIR --features DIR --week 2018-07-04`
-    """
-    from benchmarks.detection import measure
-
-    days = [each.date() for each in week]
-    measure(transactions, features, days, adbench=adbench, amlsim=amlsim, jobs=jobs, as_json=as_json)
-
-
-@bench_app.command("replay")
-def bench_replay(
-    events: Annotated[int, typer.Option(help="Events to store live, then replay.", min=100_000)] = 2_000_000,
-    batch: Annotated[int, typer.Option(help="Micro-batch size.", min=1_000)] = 500_000,
-    as_json: AsJson = False,
-) -> None:
-    """An exact replay of stored events against the live pipeline that stored them, in one run."""
-    from benchmarks.replay import measure
-
-    measure(events, batch, as_json=as_json)
-
-
-@bench_app.command("recovery")
-def bench_recovery(
-    entities: Annotated[int, typer.Option(help="Entities remembered.", min=1_000)] = 2_000_000,
-    as_json: AsJson = False,
-) -> None:
-    """From a profiles checkpoint and the rows stored since to a scorer that goes on."""
-    from benchmarks.recovery import measure
-
-    measure(entities, as_json=as_json)
-
-
-def _settings(home: Path) -> Settings:
-    return Settings.load(home, os.environ)
-
-
-def _load(name: str) -> AgentSpec:
-    return load_spec(resolve_named(name, SPECS, "spec"))
-
-
-@contextmanager
-def _bootstrap(settings: Settings) -> Iterator[str]:
-    from streaming.broker import bootstrap_for
-
-    if settings.kafka == "docker":
-        raise ConfigurationError(
-            "a container lives as long as one command, so only the demo and the tests can use one; "
-            "give the address of a broker that stays",
-            where="FLAGSTREAM_KAFKA",
-        )
-    with bootstrap_for(settings) as bootstrap:
-        yield bootstrap
-
-
-def _say(facts: dict[str, object], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(facts))
-        return
-    width = max(len(name) for name in facts)
-    for name, value in facts.items():
-        _console.print(f"{name:<{width}}  {value}", highlight=False)
