@@ -139,6 +139,41 @@ def test_alerts_are_printed_as_consumers_see_them(
     assert len(on_kafka) > 0
 
 
+def test_replay_compares_judges_candidates_and_sends_again(
+    flagstream: Shell, filled: tuple[Path, Path, Stream], tmp_path: Path, topic: Topic
+) -> None:
+    spec_file, home, _ = filled
+    replay = ("replay", "--spec", spec_file, "--home", home)
+    found = flagstream.json(*replay)
+    assert (found["transactions"], found["differences"]) == (300, 0)
+    code, printed = flagstream(*replay)
+    assert (code, "0 differences" in " ".join(printed.split())) == (0, True)
+    candidate = write_spec(tmp_path, topic, version="2.0.0", limit=30)
+    judged = flagstream.json(*replay, "--candidate", candidate, "--report", tmp_path / "report.html")
+    assert judged["published"]["alerts"] == found["alerts"] < judged["replayed"]["alerts"]
+    assert "</html>" in (tmp_path / "report.html").read_text()
+    code, printed = flagstream(*replay, "--candidate", candidate)
+    assert (code, "alerts per day" in printed) == (0, True)
+    assert flagstream.json(*replay, "--to-topic", topic("again"))["sent"] == found["alerts"]
+    for wrong in (("--alert", "nobody"), ("--candidate", candidate, "--to-topic", "x"), ("--to-version", 99)):
+        assert flagstream(*replay, *wrong)[0] == 2, wrong
+
+
+def test_the_columns_that_rules_can_look_at_are_listed(
+    flagstream: Shell, filled: tuple[Path, Path, Stream]
+) -> None:
+    columns = flagstream.json("spec", "columns", filled[0])
+    assert {"amount", "score", "count_customer_1_hour", "merchant_category"} <= columns.keys()
+
+
+def test_training_without_labels_is_refused_and_says_what_adds_them(
+    flagstream: Shell, filled: tuple[Path, Path, Stream]
+) -> None:
+    spec_file, home, _ = filled
+    assert flagstream("train", "--spec", spec_file, "--home", home)[0] == 2
+    assert "labelled rows" in flagstream.errors or "labels import" in flagstream.errors
+
+
 def test_reconcile_agrees_until_a_stray_message_is_there(
     flagstream: Shell, bootstrap: str, filled: tuple[Path, Path, Stream]
 ) -> None:
