@@ -186,9 +186,12 @@ def print_status(status: Status, *, as_json: bool) -> None:
     balance = "yes" if status.balanced else "NO: run `flagstream reconcile`"
     table.add_row("read = stored + quarantined + duplicates in every batch", balance)
     table.add_row("batches", f"{status.batches:,}")
-    table.add_row("lag", "no broker" if status.lag is None else f"{status.lag:,}")
+    table.add_row("lag", "unknown, as no broker runs" if status.lag is None else f"{status.lag:,}")
+    table.add_row("labels that count", f"{status.labels:,}")
     table.add_row("LLM cost", f"{status.cost_usd:.4f} USD")
     table.add_row("last closed", str(status.last_closed_at or "never"))
+    if status.durations:
+        table.add_row("steps of the last batch", "")
     for step, seconds in status.durations.items():
         table.add_row(f"  {step}", f"{seconds:.3f} s")
     Console().print(table)

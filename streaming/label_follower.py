@@ -10,8 +10,9 @@ from typing import Protocol
 
 import polars as pl
 import pyarrow as pa
+from deltalake.exceptions import DeltaError
 
-from schemas.errors import FlagstreamError, RetryableError
+from schemas.errors import FlagstreamError, MachineError, RetryableError
 from streaming.label_topic import PolledLabels
 from streaming.labels import Recorded
 from streaming.verdicts import Derived, LabelPin, Verdicts
@@ -124,9 +125,12 @@ class LabelFollower:
     def _try(self) -> None:
         try:
             self.round()
-        except RetryableError as fault:
+        except (RetryableError, OSError, DeltaError) as fault:
             if str(fault) != self._told:
                 self._told = str(fault)
                 sys.stderr.write(f"labels: {fault}; trying again\n")
         except FlagstreamError as fault:
             self._fault = fault
+        except Exception as fault:
+            self._fault = MachineError(f"labels cannot be followed: {fault!r}")
+            raise

@@ -39,6 +39,7 @@ class Status:
         balanced: every closed batch has read = stored + quarantined + duplicates.
         quarantine_reasons: rows in quarantine by reason code.
         lag: offsets on the topic beyond the last closed batch, None without a broker.
+        labels: labels that the newest transactions knew.
         durations: seconds per step of the newest batch.
     """
 
@@ -49,6 +50,7 @@ class Status:
     balanced: bool
     quarantine_reasons: dict[str, int]
     lag: int | None
+    labels: int
     last_closed_at: datetime | None
     durations: dict[str, float]
     pins: dict[str, str]
@@ -82,6 +84,7 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         balanced=bool(balanced.all()),
         quarantine_reasons=_reasons(lake / spec.tables.quarantine),
         lag=_lag(newest["offsets"], spec.data_sources.transactions.topic, ends),
+        labels=max(frame["labels_through"].to_list()),
         last_closed_at=newest["closed_at"].astimezone(UTC),
         durations=json.loads(newest["durations"]),
         pins=_short(json.loads(newest["pins"])),
@@ -113,7 +116,7 @@ def topic_ends(settings: Settings, topic: str) -> dict[str, int] | None:
 def _empty(spec: AgentSpec, ends: dict[str, int] | None) -> Status:
     totals = dict.fromkeys(_TOTALS, 0)
     lag = None if ends is None else sum(ends.values())
-    return Status(spec.name, 0, totals, 0.0, True, {}, lag, None, {}, {})
+    return Status(spec.name, 0, totals, 0.0, True, {}, lag, 0, None, {}, {})
 
 
 def _reasons(path: Path) -> dict[str, int]:

@@ -45,6 +45,7 @@ from streaming.replay import ExactReplay, Replayer
 from streaming.replay_command import Wanted, candidate_report, run_what_if, send_again
 from streaming.runner import StreamRunner
 from streaming.settings import Settings
+from streaming.status import read_status
 from streaming.stored import read_stored
 from streaming.topic import committed_messages, connection
 from streaming.verdicts import verdicts_schema
@@ -397,6 +398,7 @@ def test_frauds_confirmed_on_the_labels_topic_make_their_terminal_suspect(
     }
     assert bad.issuperset(blamed.values())
     assert min(blamed) >= 400, "nothing was known of them before"
+    assert read_status(lake, job.spec, None).labels == 400
     assert job.scores() == folded_scores(job.spec, job.table("transactions", "sequence"), lake)
     found = replayed(job, slice_rows=77)
     assert (found.rows, found.alerts) == (800, len(alerts))
@@ -571,6 +573,9 @@ def test_the_local_model_classifies_alerts_of_a_whole_run(
     assert sum(totals["output_tokens"]) > 0
     assert json.loads(totals["pins"][0])["model"] == "local"
     assert job.reconciled().differences == 0
+    assert replayed(job).differences == (), "the model's answers are those on record"
+    same = run_what_if(job.settings, job.spec, job.spec, Wanted())
+    assert (same.added, same.removed, same.unanswered) == (0, 0, len(alerts) - len(by_model))
 
 
 def test_a_model_that_is_not_there_loses_no_alert(
