@@ -507,13 +507,16 @@ def _chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, .
 
 
 def _hash_definition(spec: AgentSpec, entities: tuple[str, ...], model: SupervisedModel | None) -> str:
+    detectors = spec.detectors.model_dump(mode="json")
     definition = {
         "algorithm": _ALGORITHM,
         "half_life_rows": _HALF_LIFE_ROWS,
         "entities": entities,
         "horizons": [horizon.total_seconds() for horizon in spec.profiles.horizons],
         "block_rows": spec.profiles.block_rows,
-        "detectors": spec.detectors.model_dump(),
+        # Of what is switched off nothing counts, so that a new detector leaves older lakes as they are.
+        "detectors": {name: each for name, each in detectors.items() if each["enabled"]},
+        "memories": detectors["risk"]["memories"],
         "model": None if model is None else model.digest,
     }
     return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()

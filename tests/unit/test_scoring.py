@@ -329,3 +329,19 @@ def test_a_pair_has_a_profile_of_its_own_and_its_first_payment_shows() -> None:
 def test_pairs_that_cannot_be_are_refused(pairs: list[list[str]], told: str) -> None:
     with pytest.raises((ConfigurationError, ValueError), match=told):
         scorer(profiles={"pairs": pairs})
+
+
+def test_settings_of_what_is_switched_off_leave_the_definition_as_it_is() -> None:
+    off = {"rate": {"enabled": False}}
+    hashes = [
+        scorer(detectors=changes).definition_hash
+        for changes in (off, {"rate": {"enabled": False, "weight": 2.0}}, {}, {"rate": {"weight": 2.0}})
+    ]
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
+    risk_off = {"enabled": False}
+    shaped = [
+        scorer(detectors={"risk": {**risk_off, "memories": memories}}).definition_hash
+        for memories in (["1d"], ["1d", "2d"])
+    ]
+    assert shaped[0] != shaped[1], "profiles keep room for them all the same"
