@@ -18,7 +18,7 @@ from agent.triage import TriageResult
 from schemas.alert import Reason, alert_ids, alerts_table, entities_array, reasons_array
 from streaming.engine import SCORE, Engine
 from streaming.features import rule_fields
-from streaming.scoring import ScoredBatch
+from streaming.scored import ScoredBatch
 from streaming.store import Decision
 
 _BY_CHOICE = (None, "llm_off", "policy")

@@ -1,7 +1,8 @@
 """Keeps the whole scorer state on disk: written beside, renamed into place, checked before it is believed.
 
 A checkpoint is the folder `<next_sequence, 20 digits>` with one Arrow IPC file per kind of entities, one
-for calibration, and a manifest, written last, with the size and CRC-32 of each file.
+per part of a stateful detector's memory, one for calibration, and a manifest, written last, with the size and
+CRC-32 of each file.
 """
 
 from __future__ import annotations
@@ -19,21 +20,19 @@ import numpy as np
 import pyarrow as pa
 
 from streaming.alert_budget import Pace
+from streaming.arrow_arrays import id_column, ids_of, matrix_column, matrix_of
 from streaming.calibration import Histogram
-from streaming.compilation import Bytes, Floats, Ints
-from streaming.counterparties import PER_ACCOUNT, CounterpartySnapshot
-from streaming.counterparty_kernels import ROLES, Memory
-from streaming.entity_index import Ids
+from streaming.compilation import Floats
 from streaming.profile_kernels import MOMENTS, State
 from streaming.profiles import ProfileSnapshot
+from streaming.stateful import Saved
 from streaming.tails import DEPTHS, Counts
 
 KEPT = 3
-_FORMAT = 2
+_FORMAT = 3
 _DIGITS = 20
 _MANIFEST = "manifest.json"
 _CALIBRATION = "calibration.arrow"
-_COUNTERPARTIES = "counterparties.arrow"
 _TEMPORARY = ".unfinished-"
 _CHUNK = 1 << 24
 _PER_ENTITY = ("strikes", "struck", "judged_at")
@@ -50,7 +49,7 @@ class ScorerSnapshot:
     histogram: Histogram
     tails: dict[str, Counts]
     pace: Pace
-    counterparties: CounterpartySnapshot | None = None
+    detectors: dict[str, Saved]
 
 
 @dataclass(frozen=True)
@@ -136,15 +135,16 @@ def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
     for name, histogram in histograms.items():
         _write_arrow(folder / name, [_histogram_batch(histogram)])
         files[name] = _fingerprint(folder / name)
-    if snapshot.counterparties is not None:
-        _write_arrow(folder / _COUNTERPARTIES, [_counterparty_batch(snapshot.counterparties)])
-        files[_COUNTERPARTIES] = _fingerprint(folder / _COUNTERPARTIES)
+    for detector, saved in snapshot.detectors.items():
+        for part, batch in saved.items():
+            name = f"detector-{detector}-{part}.arrow"
+            _write_arrow(folder / name, [batch])
+            files[name] = {"detector": detector, "part": part, **_fingerprint(folder / name)}
     manifest = {
         "format": _FORMAT,
         "next_sequence": snapshot.next_sequence,
         "definition_hash": snapshot.definition_hash,
         "population": {kind: _population(part) for kind, part in snapshot.profiles.items()},
-        "counterparties": _census(snapshot.counterparties),
         "tails": list(snapshot.tails),
         "pace": {
             "seen": _hex(snapshot.pace.seen),
@@ -175,39 +175,15 @@ def _floats(texts: list[str]) -> Floats:
     return np.array([float.fromhex(text) for text in texts])
 
 
-def _id_column(ids: Ids) -> pa.LargeBinaryArray:
-    data, offsets = ids
-    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(data)]
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
-
-
-def _census(counterparties: CounterpartySnapshot | None) -> dict[str, list[str]] | None:
-    if counterparties is None:
-        return None
-    memory = counterparties.memory
-    return {"current": _hex(memory.census), "pending": _hex(memory.pending)}
-
-
-def _counterparty_batch(counterparties: CounterpartySnapshot) -> pa.RecordBatch:
-    parts = {name: getattr(counterparties.memory, name) for name in PER_ACCOUNT}
-    accounts = {name: _fixed(part.reshape(len(part), ROLES * part.shape[2])) for name, part in parts.items()}
-    return pa.RecordBatch.from_pydict({"id": _id_column(counterparties.ids), **accounts})
-
-
 def _profile_batches(profiles: ProfileSnapshot) -> list[pa.RecordBatch]:
-    rows = len(profiles.ids.offsets) - 1
     state = profiles.state
     columns = {
-        "id": _id_column(profiles.ids),
-        "moments": _fixed(state.moments.reshape(rows, state.moments.shape[1] * MOMENTS)),
-        **{name: _fixed(getattr(state, name)) for name in _PER_ENTITY_WIDE},
+        "id": id_column(profiles.ids),
+        "moments": matrix_column(state.moments),
+        **{name: matrix_column(getattr(state, name)) for name in _PER_ENTITY_WIDE},
         **{name: pa.array(getattr(state, name)) for name in _PER_ENTITY},
     }
     return [pa.RecordBatch.from_pydict(columns)]
-
-
-def _fixed(matrix: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
 
 
 def _tail_file(name: str) -> str:
@@ -274,9 +250,9 @@ def _read(path: Path, definition_hash: str) -> ScorerSnapshot:
     }
     noted = manifest["pace"]
     pace = Pace(_floats(noted["seen"]), np.array(noted["clocks"], np.int64))
-    counterparties = _read_counterparties(path / _COUNTERPARTIES, manifest.get("counterparties"))
+    detectors = _read_detectors(path, manifest["files"])
     return ScorerSnapshot(
-        manifest["next_sequence"], definition_hash, profiles, histogram, tails, pace, counterparties
+        manifest["next_sequence"], definition_hash, profiles, histogram, tails, pace, detectors
     )
 
 
@@ -293,10 +269,10 @@ def _read_arrow(path: Path) -> pa.RecordBatch:
 
 def _read_profiles(path: Path, population: dict[str, list[str]]) -> ProfileSnapshot:
     batch = _read_arrow(path)
-    moments = _matrix(batch["moments"])
+    moments = matrix_of(batch["moments"])
     entities = {name: batch[name].to_numpy() for name in _PER_ENTITY}
     entities["moments"] = moments.reshape(len(moments), moments.shape[1] // MOMENTS, MOMENTS)
-    entities |= {name: _matrix(batch[name]) for name in _PER_ENTITY_WIDE}
+    entities |= {name: matrix_of(batch[name]) for name in _PER_ENTITY_WIDE}
     state = State(
         **entities,
         verdicts=_floats(population["verdicts"]),
@@ -304,27 +280,12 @@ def _read_profiles(path: Path, population: dict[str, list[str]]) -> ProfileSnaps
         population=_floats(population["current"]),
         pending=_floats(population["pending"]),
     )
-    return ProfileSnapshot(_ids(batch["id"]), state)
+    return ProfileSnapshot(ids_of(batch["id"]), state)
 
 
-def _read_counterparties(path: Path, census: dict[str, list[str]] | None) -> CounterpartySnapshot | None:
-    if census is None:
-        return None
-    batch = _read_arrow(path)
-    flat = {name: _matrix(batch[name]) for name in PER_ACCOUNT}
-    accounts = {name: part.reshape(len(part), ROLES, part.shape[1] // ROLES) for name, part in flat.items()}
-    memory = Memory(**accounts, census=_floats(census["current"]), pending=_floats(census["pending"]))
-    return CounterpartySnapshot(_ids(batch["id"]), memory)
-
-
-def _matrix(column: pa.FixedSizeListArray) -> Any:
-    return column.flatten().to_numpy().reshape(len(column), column.type.list_size)
-
-
-def _ids(column: pa.LargeBinaryArray) -> Ids:
-    _, offsets, data = column.buffers()
-    bounds: Ints = np.zeros(1, np.int64)
-    if len(column):
-        bounds = np.frombuffer(offsets, np.int64)[: len(column) + 1]
-    content: Bytes = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-    return Ids(content[: bounds[-1]], bounds)
+def _read_detectors(path: Path, files: dict[str, dict[str, Any]]) -> dict[str, Saved]:
+    found: dict[str, dict[str, pa.RecordBatch]] = {}
+    for name, noted in files.items():
+        if "detector" in noted:
+            found.setdefault(noted["detector"], {})[noted["part"]] = _read_arrow(path / name)
+    return dict(found)

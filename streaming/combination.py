@@ -46,15 +46,6 @@ def strongest(views: Floats, columns: Ints, evidence: Floats) -> None:
 
 
 @compiled
-def independent(surprises: Floats, columns: Ints, evidence: Floats) -> None:
-    """Put the evidence of each surprise, float64[n, d], into its column."""
-    for row in range(len(surprises)):
-        for place in range(surprises.shape[1]):
-            if surprises[row, place] > 0.0:
-                evidence[row, columns[place]] = _evidence(surprises[row, place])
-
-
-@compiled
 def remembered(nats: Floats, memory: Floats, column: int, evidence: Floats) -> None:
     """Put what an entity's memory adds, at most the row's own surprise, into `column`."""
     for row in range(len(nats)):

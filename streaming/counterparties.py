@@ -15,12 +15,13 @@ or how a stream was cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from streaming.arrow_arrays import id_column, ids_of, matrix_column, matrix_of
 from streaming.compilation import Floats, Ints
 from streaming.counterparty_kernels import (
     ADDED,
@@ -41,13 +42,16 @@ from streaming.counterparty_kernels import (
     place_new,
     scatter,
 )
-from streaming.detectors import COUNTERPARTIES, Evidence, Lookout, evidence, surprises
-from streaming.entity_index import EncodedColumn, EntityIndex, Ids
+from streaming.detectors import COUNTERPARTIES, RATE, Lookout, evidence, surprises
+from streaming.entity_index import EncodedColumn, EntityIndex
+from streaming.features import PAIR, encounter_feature_names
+from streaming.frame import Frame
 from streaming.profile_kernels import Blocks
-from streaming.reasons import Meeting
+from streaming.reasons import Meeting, counterparties_sentence, meeting_sentence
+from streaming.stateful import Saved
 
-PAIR = "pair"
 PER_ACCOUNT = ("cells", "sums", "clocks")
+_OF_ALL = ("census", "pending")
 
 
 @dataclass(frozen=True)
@@ -72,32 +76,28 @@ class Encounters:
     _new: Ints
     _memory: Memory
 
-    def evidence(self, rows: Ints) -> dict[str, Sequence[Evidence | Meeting]]:
-        """Return the numbers behind the surprises of `rows`, by reason."""
-        found: dict[str, Sequence[Evidence | Meeting]] = {
-            f"{COUNTERPARTIES}.{entity}": evidence(fan, rows)
+    @property
+    def nats(self) -> Mapping[str, Floats]:
+        """See stateful.Finding."""
+        names = _reason_names(self.entities)
+        return dict(zip(names, (*self.fan_nats.T, self.relation_nats), strict=True))
+
+    def sentences(self, rows: Ints) -> Mapping[str, list[str]]:
+        """See stateful.Finding."""
+        names = _reason_names(self.entities)
+        fans = [
+            [counterparties_sentence(entity, seen) for seen in evidence(fan, rows)]
             for entity, fan in zip(self.entities, self.fans, strict=True)
-        }
-        rarity = np.exp(self.relation_nats[rows]).tolist()
-        found[f"{COUNTERPARTIES}.{PAIR}"] = [
-            Meeting(*self.entities, relation, one_in)
-            for relation, one_in in zip(self.relations[rows].tolist(), rarity, strict=True)
         ]
-        return found
+        told = zip(self.relations[rows].tolist(), np.exp(self.relation_nats[rows]).tolist(), strict=True)
+        met = [meeting_sentence(Meeting(*self.entities, *each)) for each in told]
+        return dict(zip(names, (*fans, met), strict=True))
 
     def features(self) -> list[Floats]:
         """Return counterparties per horizon, fan-out then fan-in, and two flags: known, returned."""
         known = np.where(self.relations == NO_RELATION, np.nan, self.relations == KNOWN)
         returned = np.where(self.relations == NO_RELATION, np.nan, self.relations == RETURNED)
         return [*self.fans[PAID].counts.T, *self.fans[PAID_BY].counts.T, known, returned]
-
-
-@dataclass(frozen=True)
-class CounterpartySnapshot:
-    """Everything remembered at one moment; its arrays are never changed."""
-
-    ids: Ids
-    memory: Memory
 
 
 class Counterparties:
@@ -121,6 +121,13 @@ class Counterparties:
     ) -> None:
         payer, payee = entities
         self._entities = (payer, payee)
+        self.name: str = COUNTERPARTIES
+        self.columns: tuple[str, ...] = ()
+        self.reason_names = _reason_names(self._entities)
+        self.feature_names = encounter_feature_names(entities, horizons)
+        self.rivals: Mapping[str, str] = {
+            f"{COUNTERPARTIES}.{entity}": f"{RATE}.{entity}" for entity in entities
+        }
         self._horizons = np.array(horizons, dtype=np.float64)
         self._cells, self._block_rows, self._block_decay = cells, block_rows, block_decay
         self._index = EntityIndex()
@@ -130,22 +137,15 @@ class Counterparties:
         """Return the number of accounts seen so far."""
         return len(self._index)
 
-    def advance(
-        self, payers: pa.ChunkedArray, payees: pa.ChunkedArray, times: Ints, first_sequence: int
-    ) -> Encounters:
-        """Work out what one batch shows and the next memory, leaving the current one as it is.
-
-        Args:
-            payers: account that pays, of each row.
-            payees: account that is paid; the same id is the same account.
-            times: int64[n], event time in microseconds since 1970, read-only.
-            first_sequence: `sequence` of the first row.
-        """
+    def advance(self, frame: Frame) -> Encounters:
+        """See stateful.StatefulDetector; the same id is the same account, whether it pays or is paid."""
+        payers, payees = (frame.ids(entity) for entity in self._entities)
+        first_sequence = frame.first_sequence
         encoded = self._index.encode(
             pa.chunked_array([*payers.chunks, *payees.cast(payers.type).chunks], payers.type)
         )
-        slots, rows = self._index.find(encoded), len(times)
-        transfers = Transfers(encoded.codes[:rows], encoded.codes[rows:], times, np.empty_like(slots))
+        slots, rows = self._index.find(encoded), len(frame)
+        transfers = Transfers(encoded.codes[:rows], encoded.codes[rows:], frame.times, np.empty_like(slots))
         new = place_new(transfers, slots, len(self))
         memory = gather(self._memory, slots)
         blocks = Blocks(first_sequence, self._block_rows, self._block_decay)
@@ -164,16 +164,23 @@ class Counterparties:
         scatter(memory, encounters._numbers, self._memory)
         self._memory = self._memory._replace(census=memory.census.copy(), pending=memory.pending.copy())
 
-    def snapshot(self) -> CounterpartySnapshot:
-        """Return a copy that later commits leave alone."""
+    def snapshot(self) -> Saved:
+        """See stateful.StatefulDetector."""
         held = {name: getattr(self._memory, name)[: len(self)].copy() for name in PER_ACCOUNT}
-        census, pending = self._memory.census.copy(), self._memory.pending.copy()
-        return CounterpartySnapshot(self._index.ids(), Memory(**held, census=census, pending=pending))
+        columns = {name: matrix_column(part) for name, part in held.items()}
+        census = {name: pa.array(getattr(self._memory, name).copy()) for name in _OF_ALL}
+        accounts = pa.RecordBatch.from_pydict({"id": id_column(self._index.ids()), **columns})
+        return {"accounts": accounts, "census": pa.RecordBatch.from_pydict(census)}
 
-    def restore(self, snapshot: CounterpartySnapshot) -> None:
-        """Continue from a snapshot; the snapshot itself stays as it is."""
-        self._index.restore(snapshot.ids)
-        self._memory = Memory._make(part.copy() for part in snapshot.memory)
+    def restore(self, saved: Saved) -> None:
+        """See stateful.StatefulDetector."""
+        accounts, census = saved["accounts"], saved["census"]
+        self._index.restore(ids_of(accounts["id"]))
+        flat = {name: matrix_of(accounts[name]) for name in PER_ACCOUNT}
+        held = {
+            name: part.reshape(len(part), ROLES, part.shape[1] // ROLES).copy() for name, part in flat.items()
+        }
+        self._memory = Memory(**held, **{name: census[name].to_numpy().copy() for name in _OF_ALL})
 
     def _fan(self, role: int, found: Found, first_sequence: int) -> Lookout:
         rows, blocks = len(found.relations), len(found.census)
@@ -203,6 +210,10 @@ class Counterparties:
             for name in PER_ACCOUNT:
                 getattr(larger, name)[:held] = getattr(self._memory, name)
             self._memory = larger._replace(census=self._memory.census, pending=self._memory.pending)
+
+
+def _reason_names(entities: tuple[str, str]) -> tuple[str, ...]:
+    return (*(f"{COUNTERPARTIES}.{entity}" for entity in entities), f"{COUNTERPARTIES}.{PAIR}")
 
 
 def _blank(accounts: int, cells: int, horizons: int) -> Memory:

@@ -28,7 +28,7 @@ from streaming.profiles import Population
 
 AMOUNT, RATE, NOVELTY, RECURRENCE, RISK = "amount", "rate", "novelty", "recurrence", "risk"
 COUNTERPARTIES = "counterparties"
-DETECTORS: tuple[str, ...] = (AMOUNT, RATE, NOVELTY, RECURRENCE, RISK, COUNTERPARTIES)
+OF_PROFILES: tuple[str, ...] = (AMOUNT, RATE, NOVELTY, RECURRENCE, RISK)
 
 _LINEAR_NATS = 16.0
 _PRIOR_EVENTS = 2.0

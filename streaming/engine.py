@@ -58,7 +58,8 @@ class Engine:
     def columns(self) -> list[str]:
         """Return the columns of the transactions table that decisions look at."""
         contract = self.contract
-        seen = [*_ALWAYS_SEEN, *contract.entity_names, *contract.untrusted_text, *self.rules.columns]
+        seen = [*_ALWAYS_SEEN, *contract.entity_names, *contract.untrusted_text]
+        seen += [*self.scorer.columns, *self.rules.columns]
         stored = contract.arrow_schema().names
         return [name for name in dict.fromkeys(seen) if name == "sequence" or name in stored]
 

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from streaming.compilation import Floats, Ints
-from streaming.counterparties import PAIR, Encounters
 from streaming.detectors import Lookout
 from streaming.profiles import Advance
 from streaming.reasons import duration_text
+from streaming.stateful import Finding
 from streaming.tails import Counts
 
 Features = npt.NDArray[np.float32]
@@ -47,6 +47,7 @@ _DETECTOR_OF = {
 }
 _WHOLE_OF = {"log_amount": "population", "hour": "week", "weekday": "week"}
 EVIDENCE = "evidence"
+PAIR = "pair"
 CALENDAR = ("hour", "weekday", "log_amount")
 # The days since 1970 began on a Thursday, 3 when Monday is 0.
 _FIRST_WEEKDAY = 3
@@ -90,7 +91,7 @@ def kind_feature_names(entity: str, horizons: Sequence[float], memories: Sequenc
 
 
 def encounter_feature_names(entities: Sequence[str], horizons: Sequence[float]) -> tuple[str, ...]:
-    """Return the names of what is known of two accounts, in the order of Encounters.features."""
+    """Return the names of what is known of two accounts, in the order of their features."""
     fans = (f"counterparties.{entity}.{_span(span)}" for entity in entities for span in horizons)
     return (*fans, f"known.{PAIR}", f"returned.{PAIR}")
 
@@ -133,20 +134,20 @@ def calendar_features(times: Ints, log_amounts: Floats) -> list[Floats]:
     return [hours, weekdays.astype(np.float64), log_amounts]
 
 
-def features_of(views: Sequence[View], evidence: Floats, encounters: Encounters | None = None) -> Features:
+def features_of(views: Sequence[View], evidence: Floats, findings: Sequence[Finding] = ()) -> Features:
     """Return all features of a batch, float32[n, features]; NaN stays where nothing is known.
 
     Args:
         views: at least one.
         evidence: nats, float64[n, reasons]; their sum is the last feature.
-        encounters: of the batch, where counterparties are looked at.
+        findings: of the detectors with a memory of their own.
     """
     first = views[0]
     columns = calendar_features(first.advance.rows.times, first.seen.log_amounts)
     for view in views:
         columns += kind_features(view)
-    if encounters is not None:
-        columns += encounters.features()
+    for finding in findings:
+        columns += finding.features()
     return np.column_stack([*columns, evidence.sum(axis=1)]).astype(np.float32)
 
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 from streaming.combination import blame_of
 from streaming.compilation import Flags, Floats, Ints
 from streaming.features import Features
-from streaming.scoring import ScoredBatch, Scorer
+from streaming.scored import ScoredBatch
+from streaming.scoring import Scorer
 from streaming.verdicts import at_positions
 
 _SLICE_ROWS = 50_000

@@ -33,7 +33,7 @@ from streaming.engine import Engine
 from streaming.label_follower import LabelFollower, LabelStream
 from streaming.lake import Lake, LakeTable, Stamp
 from streaming.publish import OutboxRecord, Publisher
-from streaming.scoring import ScoredBatch
+from streaming.scored import ScoredBatch
 from streaming.store import BatchInHand, Decision, Stored, store
 from streaming.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import NamedTuple
 
 from streaming.counterparty_kernels import KNOWN, NEW, RETURNED
-from streaming.detectors import AMOUNT, COUNTERPARTIES, NOVELTY, RATE, RECURRENCE, RISK, Evidence
+from streaming.detectors import AMOUNT, NOVELTY, RATE, RECURRENCE, RISK, Evidence
 
 HABIT = "habit"
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
@@ -44,19 +44,15 @@ def duration_text(seconds: float) -> str:
     return f"{seconds:g} seconds"
 
 
-def sentence(
-    detector: str, entity: str, payment: Payment, seen: Evidence | Meeting | None, nats: float
-) -> str:
-    """Say in one sentence what the detector saw.
+def sentence(detector: str, entity: str, payment: Payment, seen: Evidence | None, nats: float) -> str:
+    """Say in one sentence what a detector saw in the profiles.
 
     Args:
-        seen: the numbers of the entity, or of the two accounts; None where the whole population is meant.
+        seen: the numbers of the entity; None where the whole population is meant.
         nats: the evidence of this reason.
     """
     if detector == HABIT:
         return f"{payment.moment} is a telling hour or weekday"
-    if isinstance(seen, Meeting):
-        return _meeting_sentence(seen)
     if seen is None:
         return _population_sentence(payment, nats)
     if detector == RECURRENCE:
@@ -114,14 +110,16 @@ def _novelty_sentence(entity: str, _: Payment, seen: Evidence) -> str:
     return f"first payment of this {entity}; 1 in {seen.one_in:.0f} payments comes from a new one"
 
 
-def _counterparties_sentence(entity: str, _: Payment, seen: Evidence) -> str:
+def counterparties_sentence(entity: str, seen: Evidence) -> str:
+    """Say how many counterparties an account had; the events of `seen` are counterparties."""
     return (
         f"about {seen.recent:.0f} different counterparties of this {entity} in the last "
         f"{duration_text(seen.horizon)} before this one where {seen.expected:.2g} would be usual"
     )
 
 
-def _meeting_sentence(seen: Meeting) -> str:
+def meeting_sentence(seen: Meeting) -> str:
+    """Say whether two accounts have met before."""
     if seen.relation not in (KNOWN, RETURNED, NEW):
         return f"this {seen.payer} or this {seen.payee} was never active before"
     said = {
@@ -136,5 +134,4 @@ _SENTENCES: dict[str, Callable[[str, Payment, Evidence], str]] = {
     AMOUNT: _amount_sentence,
     RATE: _rate_sentence,
     NOVELTY: _novelty_sentence,
-    COUNTERPARTIES: _counterparties_sentence,
 }

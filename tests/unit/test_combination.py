@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from streaming.combination import independent, remembered, strongest
+from streaming.combination import remembered, strongest
 
 
 def evidence(nats: float) -> float:
@@ -26,7 +26,7 @@ def test_only_the_most_surprising_view_counts() -> None:
 
 def test_everyday_surprises_hardly_count_and_rare_ones_in_full() -> None:
     found = np.zeros((4, 1))
-    independent(np.array([[0.0], [1.0], [20.0], [5000.0]]), np.array([0]), found)
+    strongest(np.array([[0.0], [1.0], [20.0], [5000.0]]), np.array([0]), found)
     assert found[0, 0] == 0.0
     assert 0.0 < found[1, 0] < 0.1
     assert found[2:, 0].tolist() == pytest.approx([17.0 - math.log1p(math.exp(-3)), 4997.0], abs=0.05)

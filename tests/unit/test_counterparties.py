@@ -16,10 +16,11 @@ from scoring_samples import SECOND, START, agent_spec, table
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from schemas.spec import CounterpartyDetector
-from streaming.compilation import read_only
-from streaming.counterparties import Counterparties, CounterpartySnapshot, Encounters
+from streaming.counterparties import Counterparties, Encounters
 from streaming.counterparty_kernels import KNOWN, NEW, NO_RELATION, PAID, PAID_BY, RETURNED
+from streaming.frame import Frame
 from streaming.scoring import Scorer
+from streaming.stateful import Saved
 
 HORIZONS = (3600.0, 86_400.0)
 ROOMY = 4096
@@ -39,15 +40,13 @@ def memory(cells: int = ROOMY, block_rows: int = 16) -> Counterparties:
 
 
 def advance(counterparties: Counterparties, rows: Sequence[Transfer], at: int = 0) -> Encounters:
-    times = read_only(np.array([START + second * SECOND for *_, second in rows], np.int64))
-    payers, payees = (
-        pa.chunked_array([pa.array([row[role] for row in rows], pa.string())]) for role in (PAID, PAID_BY)
-    )
-    return counterparties.advance(payers, payees, times, at)
+    names = {name: [row[role] for row in rows] for name, role in zip(PAIR, (PAID, PAID_BY), strict=True)}
+    seconds = [START + second * SECOND for *_, second in rows]
+    return counterparties.advance(Frame.of(table(seconds, [1.0] * len(rows), **names), None, at, {}))
 
 
-def snapshot_bits(snapshot: CounterpartySnapshot) -> bytes:
-    return b"".join(np.ascontiguousarray(part).tobytes() for part in (*snapshot.ids, *snapshot.memory))
+def snapshot_bits(saved: Saved) -> bytes:
+    return b"".join(part.serialize().to_pybytes() for part in saved.values())
 
 
 def naive_counts(rows: list[tuple[str, str, int]], role: int) -> list[float]:
@@ -144,7 +143,7 @@ def test_rows_that_name_one_account_only_say_nothing() -> None:
     assert not found.fan_nats.any()
     assert found.relations.tolist() == [NO_RELATION] * 3
     counterparties.commit(found)
-    assert not counterparties.snapshot().memory.clocks.any()
+    assert not any(any(clocks) for clocks in counterparties.snapshot()["accounts"]["clocks"].to_pylist())
 
 
 @pytest.mark.parametrize(("count", "error"), [(5, 0.1), (64, 0.11), (128, 0.14), (200, 0.25)])
@@ -261,10 +260,8 @@ def test_a_checkpoint_holds_the_counterparties(tmp_path: Path) -> None:
     rest = rows.slice(300)
     assert resumed.score(rest).log_odds.tobytes() == running.score(rest).log_odds.tobytes()
     assert resumed.score(rest).contributions.tobytes() == running.score(rest).contributions.tobytes()
-    resumed_snapshot, running_snapshot = resumed.snapshot().counterparties, running.snapshot().counterparties
-    assert resumed_snapshot is not None
-    assert running_snapshot is not None
-    assert snapshot_bits(resumed_snapshot) == snapshot_bits(running_snapshot)
+    kept = [snapshot_bits(each.snapshot().detectors["counterparties"]) for each in (resumed, running)]
+    assert kept[0] == kept[1]
 
 
 def test_the_definition_hash_knows_the_detector() -> None:

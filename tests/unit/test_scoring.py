@@ -13,7 +13,8 @@ from scoring_samples import SECOND, START, agent_spec, stream, table
 
 from schemas.errors import ConfigurationError, DataLossError
 from streaming.features import rule_fields
-from streaming.scoring import ScoredBatch, Scorer
+from streaming.scored import ScoredBatch
+from streaming.scoring import Scorer
 
 ENTITIES = ("customer", "terminal")
 ROWS = 300

@@ -1,0 +1,81 @@
+"""What of a spec the scores depend on: its entities, its detectors, and a hash of all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from schemas.errors import ConfigurationError, nearest
+from schemas.spec import AgentSpec, Detectors
+from streaming.counterparties import Counterparties
+from streaming.model import SupervisedModel
+from streaming.stateful import StatefulDetector
+
+_ALGORITHM = 3
+_HALF_LIFE_ROWS = 65_536
+
+
+def horizons_of(spec: AgentSpec) -> tuple[float, ...]:
+    """Return the horizons of the profiles in seconds."""
+    return tuple(horizon.total_seconds() for horizon in spec.profiles.horizons)
+
+
+def block_decay(spec: AgentSpec) -> float:
+    """Return what one block of rows leaves of the statistics before it."""
+    return float(0.5 ** (spec.profiles.block_rows / _HALF_LIFE_ROWS))
+
+
+def chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the kinds of entities, pairs included, that have a profile.
+
+    Args:
+        entities: the contract's.
+
+    Raises:
+        ConfigurationError: the spec names one that is not there.
+    """
+    profiles = spec.profiles
+    for key, names in (("entities", profiles.entities), ("pairs", sum(profiles.pairs, ()))):
+        for name in names:
+            if name not in entities:
+                problem = f"no entity {name!r} in the contract; {nearest(name, entities)}"
+                raise ConfigurationError(problem, key=f"profiles.{key}")
+    chosen = (*(profiles.entities or entities), *profiles.pair_names)
+    for detector in Detectors.model_fields:
+        for name in getattr(spec.detectors, detector).entities:
+            if name not in chosen:
+                raise ConfigurationError(
+                    f"no entity {name!r} has a profile; {nearest(name, chosen)}",
+                    key=f"detectors.{detector}.entities",
+                )
+    return chosen
+
+
+def stateful_detectors(spec: AgentSpec) -> Sequence[StatefulDetector]:
+    """Build the detectors with a memory of their own that are switched on."""
+    found: list[StatefulDetector] = []
+    chosen = spec.detectors.counterparties
+    if chosen.enabled:
+        place = (spec.profiles.block_rows, block_decay(spec))
+        found.append(Counterparties(chosen.entities, horizons_of(spec), chosen.cells, *place))
+    return found
+
+
+def definition_hash(spec: AgentSpec, entities: tuple[str, ...], model: SupervisedModel | None) -> str:
+    """Return a hash of everything that scores depend on besides the rows; hex.
+
+    Of what is switched off nothing counts, so that a new detector leaves older lakes as they are.
+    """
+    detectors = spec.detectors.model_dump(mode="json")
+    definition = {
+        "algorithm": _ALGORITHM,
+        "half_life_rows": _HALF_LIFE_ROWS,
+        "entities": entities,
+        "horizons": horizons_of(spec),
+        "block_rows": spec.profiles.block_rows,
+        "detectors": {name: each for name, each in detectors.items() if each["enabled"]},
+        "memories": detectors["risk"]["memories"],
+        "model": None if model is None else model.digest,
+    }
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
