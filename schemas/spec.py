@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -59,6 +60,27 @@ class DataSources(Document):
     labels: LabelSource = LabelSource()
 
 
+class WindowedProfile(Document):
+    """Exact counts and sums of one kind of entities over sliding windows, beside the decayed ones.
+
+    With `delay`, the windows that end so long before a transaction are counted as well, with the frauds known
+    among theirs. Windows are exact for transactions late by up to `lateness`. `current` says whether a
+    transaction counts in its own windows.
+    """
+
+    horizons: tuple[Duration, ...] = (timedelta(days=1), timedelta(days=7), timedelta(days=30))
+    delay: Duration | None = Field(default=None, ge=timedelta(0))
+    lateness: Duration = Field(default=timedelta(hours=1), ge=timedelta(0))
+    current: bool = True
+
+    @field_validator("horizons")
+    @classmethod
+    def _positive(cls, value: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
+        if not value or min(value) <= timedelta(0) or len(set(value)) < len(value):
+            raise ValueError("expected at least one duration, each above 0 and none twice")
+        return value
+
+
 class Profiles(Document):
     """What is remembered about each entity.
 
@@ -77,6 +99,9 @@ class Profiles(Document):
         timedelta(days=1),
         timedelta(days=7),
         timedelta(days=30),
+    )
+    windows: Mapping[str, WindowedProfile] = Field(
+        default={}, description="entity or pair → exact windows, as features for rules and models"
     )
     block_rows: int = Field(default=1024, ge=1)
     checkpoint_rows: int = Field(default=1_000_000, ge=1)

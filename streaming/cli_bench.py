@@ -65,6 +65,21 @@ def bench_detection(
     measure(transactions, features, days, adbench=adbench, amlsim=amlsim, jobs=jobs, as_json=as_json)
 
 
+@bench_app.command("windows")
+def bench_windows(
+    transactions: Annotated[Path, typer.Option(help="Folder of the handbook's transactions, Parquet.")],
+    features: Annotated[Path, typer.Option(help="Folder of its 14 features, Parquet.")],
+    as_json: AsJson = False,
+) -> None:
+    """The handbook's 14 features by streaming, against its own; exit 1 where one differs by more than 1e-6.
+
+    Example: `flagstream bench windows --transactions DIR --features DIR`
+    """
+    from benchmarks.windows import measure
+
+    raise typer.Exit(0 if measure(transactions, features, as_json=as_json) else 1)
+
+
 @bench_app.command("replay")
 def bench_replay(
     events: Annotated[int, typer.Option(help="Events to store live, then replay.", min=100_000)] = 2_000_000,

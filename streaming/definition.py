@@ -11,7 +11,9 @@ from schemas.spec import AgentSpec, Detectors
 from streaming.counterparties import Counterparties
 from streaming.model import SupervisedModel
 from streaming.stateful import StatefulDetector
+from streaming.windows import Windows
 
+DETECTORS = tuple(Detectors.model_fields)
 _ALGORITHM = 3
 _HALF_LIFE_ROWS = 65_536
 
@@ -42,19 +44,19 @@ def chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, ..
                 problem = f"no entity {name!r} in the contract; {nearest(name, entities)}"
                 raise ConfigurationError(problem, key=f"profiles.{key}")
     chosen = (*(profiles.entities or entities), *profiles.pair_names)
-    for detector in Detectors.model_fields:
-        for name in getattr(spec.detectors, detector).entities:
+    looked_at = {f"detectors.{name}.entities": getattr(spec.detectors, name).entities for name in DETECTORS}
+    for key, names in (*looked_at.items(), ("profiles.windows", profiles.windows)):
+        for name in names:
             if name not in chosen:
                 raise ConfigurationError(
-                    f"no entity {name!r} has a profile; {nearest(name, chosen)}",
-                    key=f"detectors.{detector}.entities",
+                    f"no entity {name!r} has a profile; {nearest(name, chosen)}", key=key
                 )
     return chosen
 
 
 def stateful_detectors(spec: AgentSpec) -> Sequence[StatefulDetector]:
     """Build the detectors with a memory of their own that are switched on."""
-    found: list[StatefulDetector] = []
+    found: list[StatefulDetector] = [Windows(*each) for each in spec.profiles.windows.items()]
     chosen = spec.detectors.counterparties
     if chosen.enabled:
         place = (spec.profiles.block_rows, block_decay(spec))
@@ -67,7 +69,7 @@ def definition_hash(spec: AgentSpec, entities: tuple[str, ...], model: Supervise
 
     Of what is switched off nothing counts, so that a new detector leaves older lakes as they are.
     """
-    detectors = spec.detectors.model_dump(mode="json")
+    detectors, profiles = spec.detectors.model_dump(mode="json"), spec.profiles.model_dump(mode="json")
     definition = {
         "algorithm": _ALGORITHM,
         "half_life_rows": _HALF_LIFE_ROWS,
@@ -76,6 +78,7 @@ def definition_hash(spec: AgentSpec, entities: tuple[str, ...], model: Supervise
         "block_rows": spec.profiles.block_rows,
         "detectors": {name: each for name, each in detectors.items() if each["enabled"]},
         "memories": detectors["risk"]["memories"],
+        **({"windows": profiles["windows"]} if profiles["windows"] else {}),
         "model": None if model is None else model.digest,
     }
     return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()

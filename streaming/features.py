@@ -42,6 +42,10 @@ _DETECTOR_OF = {
     "counterparties": "counterparties",
     "known": "counterparties",
     "returned": "counterparties",
+    "window_count": "rate",
+    "window_mean_amount": "amount",
+    "delayed_count": "rate",
+    "fraud_share": "risk",
     "hour": "habit",
     "weekday": "habit",
 }
@@ -94,6 +98,12 @@ def encounter_feature_names(entities: Sequence[str], horizons: Sequence[float]) 
     """Return the names of what is known of two accounts, in the order of their features."""
     fans = (f"counterparties.{entity}.{_span(span)}" for entity in entities for span in horizons)
     return (*fans, f"known.{PAIR}", f"returned.{PAIR}")
+
+
+def window_feature_names(entity: str, horizons: Sequence[float], *, delayed: bool) -> tuple[str, ...]:
+    """Return the names of what exact windows hold, in the order of their features; horizons in seconds."""
+    whats = ("window_count", "window_mean_amount", *(("delayed_count", "fraud_share") if delayed else ()))
+    return tuple(f"{what}.{entity}.{_span(span)}" for what in whats for span in horizons)
 
 
 def _span(seconds: float) -> str:
