@@ -103,8 +103,18 @@ class Profiles(Document):
     windows: Mapping[str, WindowedProfile] = Field(
         default={}, description="entity or pair → exact windows, as features for rules and models"
     )
+    idle_horizon: Duration | None = Field(
+        default=timedelta(days=365),
+        description="an entity without a transaction for so long is forgotten; null for never",
+    )
     block_rows: int = Field(default=1024, ge=1)
     checkpoint_rows: int = Field(default=1_000_000, ge=1)
+
+    @model_validator(mode="after")
+    def _idle_beyond_the_horizons(self) -> Profiles:
+        if self.idle_horizon is not None and self.idle_horizon < self.horizons[-1]:
+            raise ValueError("expected an idle_horizon of at least the longest of the horizons")
+        return self
 
     @property
     def pair_names(self) -> dict[str, tuple[str, str]]:

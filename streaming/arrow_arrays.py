@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from streaming.compilation import Bytes, Ints
+from streaming.compilation import Bytes, Flags, Ints
 from streaming.entity_index import Ids
+
+Saved = Mapping[str, pa.RecordBatch]
 
 
 def id_column(ids: Ids) -> pa.LargeBinaryArray:
@@ -26,6 +29,11 @@ def ids_of(column: pa.LargeBinaryArray) -> Ids:
         bounds = np.frombuffer(offsets, np.int64)[: len(column) + 1]
     content: Bytes = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
     return Ids(content[: bounds[-1]], bounds)
+
+
+def kept_ids(ids: Ids, kept: Flags) -> Ids:
+    """Return the ids marked in `kept`, bool[ids]."""
+    return ids_of(id_column(ids).filter(pa.array(kept)))
 
 
 def matrix_column(matrix: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:

@@ -20,12 +20,11 @@ import numpy as np
 import pyarrow as pa
 
 from streaming.alert_budget import Pace
-from streaming.arrow_arrays import id_column, ids_of, matrix_column, matrix_of
+from streaming.arrow_arrays import Saved, id_column, ids_of, matrix_column, matrix_of
 from streaming.calibration import Histogram
 from streaming.compilation import Floats
 from streaming.profile_kernels import MOMENTS, State
 from streaming.profiles import ProfileSnapshot
-from streaming.stateful import Saved
 from streaming.tails import DEPTHS, Counts
 
 KEPT = 3

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from streaming.arrow_arrays import id_column, ids_of, matrix_column, matrix_of
+from streaming.arrow_arrays import Saved, id_column, ids_of, matrix_column, matrix_of
 from streaming.compilation import Floats, Ints
 from streaming.counterparty_kernels import (
     ADDED,
@@ -48,7 +48,6 @@ from streaming.features import PAIR, encounter_feature_names
 from streaming.frame import Frame
 from streaming.profile_kernels import Blocks
 from streaming.reasons import Meeting, counterparties_sentence, meeting_sentence
-from streaming.stateful import Saved
 
 PER_ACCOUNT = ("cells", "sums", "clocks")
 _OF_ALL = ("census", "pending")
@@ -163,6 +162,9 @@ class Counterparties:
         memory = encounters._memory
         scatter(memory, encounters._numbers, self._memory)
         self._memory = self._memory._replace(census=memory.census.copy(), pending=memory.pending.copy())
+
+    def forget(self, until: int) -> None:
+        """Do nothing: accounts are known to each other by number, so their places are kept."""
 
     def snapshot(self) -> Saved:
         """See stateful.StatefulDetector."""

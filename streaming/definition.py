@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 
 from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec, Detectors
@@ -21,6 +22,12 @@ _HALF_LIFE_ROWS = 65_536
 def horizons_of(spec: AgentSpec) -> tuple[float, ...]:
     """Return the horizons of the profiles in seconds."""
     return tuple(horizon.total_seconds() for horizon in spec.profiles.horizons)
+
+
+def idle_horizon(spec: AgentSpec) -> int | None:
+    """Return the microseconds after which an idle entity is forgotten, None for never."""
+    horizon = spec.profiles.idle_horizon
+    return None if horizon is None else horizon // timedelta(microseconds=1)
 
 
 def block_decay(spec: AgentSpec) -> float:
@@ -75,6 +82,7 @@ def definition_hash(spec: AgentSpec, entities: tuple[str, ...], model: Supervise
         "half_life_rows": _HALF_LIFE_ROWS,
         "entities": entities,
         "horizons": horizons_of(spec),
+        "idle_horizon": idle_horizon(spec),
         "block_rows": spec.profiles.block_rows,
         "detectors": {name: each for name, each in detectors.items() if each["enabled"]},
         "memories": detectors["risk"]["memories"],

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streaming.block_clock import BlockClock, Ticks
 from streaming.compilation import Floats, Ints, read_only
 from streaming.profile_kernels import log_amounts
 from streaming.profiles import KnownVerdicts
@@ -28,6 +30,9 @@ class Frame:
         times: int64[n], event time in microseconds since 1970, read-only.
         amounts: float64[n], read-only.
         log_amounts: float64[n].
+        forgotten: int64[blocks], microseconds; in each block that the rows touch, an entity not seen after
+            it is as if never seen.
+        block_rows: rows per block.
     """
 
     transactions: pa.Table
@@ -37,6 +42,8 @@ class Frame:
     times: Ints
     amounts: Floats
     log_amounts: Floats
+    forgotten: Ints
+    block_rows: int
 
     @classmethod
     def of(
@@ -45,15 +52,23 @@ class Frame:
         verdicts: pa.Table | None,
         first_sequence: int,
         pairs: Mapping[str, tuple[str, str]],
-    ) -> Frame:
-        """Take the numbers out of the tables."""
+        clock: BlockClock,
+    ) -> tuple[Frame, Ticks]:
+        """Take the numbers out of the tables; returns the clock's next state as well."""
         amounts = read_only(numbers(transactions["amount"], pa.float64()))
         times = read_only(numbers(microseconds(transactions["event_time"]), pa.int64()))
-        return cls(transactions, verdicts, first_sequence, pairs, times, amounts, log_amounts(amounts))
+        forgotten, ticks = clock.advance(times, first_sequence)
+        columns = (times, amounts, log_amounts(amounts), forgotten)
+        return cls(transactions, verdicts, first_sequence, pairs, *columns, clock.block_rows), ticks
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.times)
+
+    def forgotten_by_row(self) -> Ints:
+        """Return `forgotten` for each row, int64[n]."""
+        blocks = np.arange(self.first_sequence, self.first_sequence + len(self)) // self.block_rows
+        return self.forgotten[blocks - self.first_sequence // self.block_rows]
 
     def ids(self, kind: str) -> pa.ChunkedArray:
         """Return each row's entity of one kind; null where it has none."""

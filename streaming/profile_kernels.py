@@ -8,6 +8,7 @@ import numpy as np
 
 from streaming.compilation import Codes, Flags, Floats, Ints, compiled
 
+NEVER = int(np.iinfo(np.int64).min)
 _MICROSECONDS = 1e-6
 _LEAST_WEIGHT = 1e-3
 _SETTLED_WEIGHT = 4.0
@@ -191,9 +192,11 @@ def _mean_log(population: Floats) -> float:
 
 @compiled
 def fold(  # noqa: PLR0912, PLR0915 -- one flat loop, see below
-    blocks: Blocks, rows: Rows, state: State, features: Features, horizons: Floats
+    blocks: Blocks, rows: Rows, state: State, features: Features, horizons: Floats, forgotten: Ints
 ) -> None:
     """Fill in `features` row by row, moving `state` past each row; horizons are in seconds.
+
+    Entities not seen after `forgotten`, int64[blocks], in microseconds, are as if never seen.
 
     What an entity with a settled history learns of one transaction is capped at three times its usual amount
     (winsorized, as in Huber, Robust Statistics, 1981, section 1.7), so that a burst of frauds does not become
@@ -217,12 +220,16 @@ def fold(  # noqa: PLR0912, PLR0915 -- one flat loop, see below
                 populations[sequence // blocks.rows - first_block, place] = population[place]
                 pending[place] = 0.0
         code, time = codes[row], times[row]
+        oldest = forgotten[sequence // blocks.rows - first_block]
         late[row] = False
         if code < 0:
             counts[row, :], amounts[row, :] = 0.0, 0.0
             sums[row], squares[row], exposures[row] = 0.0, 0.0, np.nan
             continue
         elapsed = 0.0
+        if clocks[code, _TOTAL] > 0 and clocks[code, _LAST] <= oldest:
+            clocks[code, _TOTAL] = 0
+            moments[code] = 0.0
         if clocks[code, _TOTAL] == 0:
             pending[_FRESH] += 1.0
             clocks[code, _LAST], clocks[code, _FIRST] = time, time
@@ -274,20 +281,25 @@ def fold(  # noqa: PLR0912, PLR0915 -- one flat loop, see below
 
 
 @compiled
-def recall(rows: Rows, nats: Floats, state: State, memory: Floats, most: Floats) -> None:
+def recall(
+    blocks: Blocks, rows: Rows, nats: Floats, state: State, memory: Floats, most: Floats, forgotten: Ints
+) -> None:
     """Fill `memory`, float64[n], with what each entity's earlier striking transactions add up to, in nats.
 
     A transaction strikes by what its surprise, `nats`, exceeds `least`, at most `cap`; that fades with
-    exp(-age / horizon). `most` holds (least, cap, horizon in seconds).
+    exp(-age / horizon). `most` holds (least, cap, horizon in seconds); see fold for `forgotten`.
     """
     codes, times = rows.codes, rows.times
     strikes, struck = state.strikes, state.struck
+    first_block = blocks.first_sequence // blocks.rows
     least, cap, horizon = most[0], most[1], most[2]
     for row in range(len(codes)):
         code = codes[row]
         if code < 0:
             memory[row] = 0.0
             continue
+        if struck[code] <= forgotten[(blocks.first_sequence + row) // blocks.rows - first_block]:
+            strikes[code] = 0.0
         elapsed = _seconds_between(struck[code], times[row])
         if strikes[code] == 0.0 or elapsed >= 0.0:
             if strikes[code] > 0.0:
@@ -301,7 +313,13 @@ def recall(rows: Rows, nats: Floats, state: State, memory: Floats, most: Floats)
 
 @compiled
 def judge(
-    first_sequence: int, rows: Rows, known: Verdicts, state: State, memories: Floats, found: Floats
+    blocks: Blocks,
+    rows: Rows,
+    known: Verdicts,
+    state: State,
+    memories: Floats,
+    found: Floats,
+    forgotten: Ints,
 ) -> None:
     """Fill `found`, float64[n, 1 + 2 memories], with what earlier verdicts say of each row's entity.
 
@@ -309,13 +327,16 @@ def judge(
     frauds and of verdicts by each memory, in seconds. The share of frauds of an entity has a Beta prior that
     weighs two verdicts and has the mean of all entities; what counts is the posterior mean (Gelman et al.,
     Bayesian Data Analysis, 3rd ed., section 2.4). Verdicts fade with exp(-age / memory), in seconds before
-    the newest transaction with a verdict: so a delay that all verdicts share does not weaken them.
+    the newest transaction with a verdict: so a delay that all verdicts share does not weaken them. Those on
+    transactions up to `forgotten`, see fold, are as if never given.
     """
     codes, frauds, judged, judged_at = rows.codes, state.frauds, state.judged, state.judged_at
     seen, frontier, width = state.verdicts, state.frontier, len(memories)
+    first_block = blocks.first_sequence // blocks.rows
     following = 0
     for row in range(len(codes)):
-        while following < len(known.codes) and known.positions[following] <= first_sequence + row:
+        oldest = forgotten[(blocks.first_sequence + row) // blocks.rows - first_block]
+        while following < len(known.codes) and known.positions[following] <= blocks.first_sequence + row:
             code, time, blame = known.codes[following], known.times[following], known.blames[following]
             number = 1.0 if known.firsts[following] else 0.0
             decay = _VERDICT_DECAY if known.firsts[following] else 1.0
@@ -325,6 +346,8 @@ def judge(
             frontier[0] = max(frontier[0], time)
             if code < 0:
                 continue
+            if judged_at[code] <= oldest:
+                judged[code, :], frauds[code, :] = 0.0, 0.0
             fresh = judged[code, 0] == 0.0
             elapsed = 0.0 if fresh else _seconds_between(judged_at[code], time)
             for place in range(width):
@@ -336,7 +359,7 @@ def judge(
                 judged_at[code] = time
         code = codes[row]
         found[row, :] = 0.0
-        if code >= 0 and judged[code, 0] > 0.0:
+        if code >= 0 and judged[code, 0] > 0.0 and judged_at[code] > oldest:
             age = max(_seconds_between(judged_at[code], frontier[0]), 0.0)
             for place in range(width):
                 fading = np.exp(-age / memories[place])

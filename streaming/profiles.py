@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from streaming.arrow_arrays import kept_ids
 from streaming.compilation import Codes, Flags, Floats, Ints
 from streaming.entity_index import EncodedColumn, EntityIndex, Ids
 from streaming.profile_kernels import (
     ENTITY_PARTS,
     KIND_PARTS,
     MOMENTS,
+    NEVER,
     POPULATION_WIDTH,
     Blocks,
     Features,
@@ -34,6 +36,7 @@ from streaming.profile_kernels import (
 )
 
 _LEAST_VARIANCE = 1e-4
+SHARE_WORTH_PACKING = 8
 _RESIDUAL_PRIOR = 16.0
 
 
@@ -89,7 +92,8 @@ class Advance:
     state: State
     rows: Rows
     verdicts: Verdicts
-    first_sequence: int
+    blocks: Blocks
+    forgotten: Ints
 
     def judge(self, memories: Floats) -> Floats:
         """Return what verdicts say of each row's entity, float64[n, 1 + 2 memories]; once per advance.
@@ -97,7 +101,7 @@ class Advance:
         The columns are those of profile_kernels.judge.
         """
         found = np.empty((len(self.rows.codes), 1 + 2 * len(memories)))
-        judge(self.first_sequence, self.rows, self.verdicts, self.state, memories, found)
+        judge(self.blocks, self.rows, self.verdicts, self.state, memories, found, self.forgotten)
         return found
 
     def recall(self, nats: Floats, most: Floats) -> Floats:
@@ -106,7 +110,7 @@ class Advance:
         Call it once per advance: it moves the state on; see profile_kernels.recall.
         """
         memory = np.empty(len(nats))
-        recall(self.rows, nats, self.state, memory, most)
+        recall(self.blocks, self.rows, nats, self.state, memory, most, self.forgotten)
         return memory
 
 
@@ -191,6 +195,7 @@ class Profiles:
         logs: Floats,
         first_sequence: int,
         known: KnownVerdicts | None = None,
+        forgotten: Ints | None = None,
     ) -> Advance:
         """Work out features and the next state for one batch, leaving the profiles as they are.
 
@@ -201,6 +206,8 @@ class Profiles:
             logs: float64[n] from log_amounts.
             first_sequence: `sequence` of the first row.
             known: verdicts that become known from here on; rows see those at or before their own position.
+            forgotten: int64[blocks], microseconds; entities not seen after it are as if never seen. By
+                default nobody is forgotten.
         """
         ids = column if known is None else pa.chunked_array([*column.chunks, *known.ids(column.type)])
         encoded = self._index.encode(ids)
@@ -209,10 +216,12 @@ class Profiles:
         blocks = Blocks(first_sequence, self._block_rows, self._block_decay)
         features = _empty_features(len(times), len(self._horizons), blocks.count(len(times)))
         rows = Rows(encoded.codes[: len(times)], times, amounts, logs)
-        fold(blocks, rows, state, features, self._horizons)
+        if forgotten is None:
+            forgotten = np.full(len(features.populations), NEVER)
+        fold(blocks, rows, state, features, self._horizons, forgotten)
         population = population_of(features.populations, self._horizons)
         verdicts = _verdicts(encoded.codes[len(times) :], known)
-        return Advance(features, population, encoded, slots, state, rows, verdicts, first_sequence)
+        return Advance(features, population, encoded, slots, state, rows, verdicts, blocks, forgotten)
 
     def commit(self, advance: Advance) -> None:
         """Make the state that advance() worked out the current one."""
@@ -238,6 +247,20 @@ class Profiles:
         """Continue from a snapshot; the snapshot itself stays as it is."""
         self._index.restore(snapshot.ids)
         self._state = _copied(snapshot.state)
+
+    def forget(self, until: int) -> None:
+        """Give back the memory of entities of which nothing after `until`, in microseconds, is known.
+
+        They are as if never seen already, so nothing else changes.
+        """
+        known = len(self)
+        state = self._state._replace(**{name: getattr(self._state, name)[:known] for name in ENTITY_PARTS})
+        alive = (state.clocks[:, 2] > 0) & (state.clocks[:, 0] > until)
+        alive |= (state.strikes > 0.0) & (state.struck > until)
+        alive |= (state.judged[:, 0] > 0.0) & (state.judged_at > until)
+        if known - int(alive.sum()) > known // SHARE_WORTH_PACKING:
+            self._index.restore(kept_ids(self._index.ids(), alive))
+            self._state = state._replace(**{name: getattr(state, name)[alive] for name in ENTITY_PARTS})
 
     def find(self, entity: str) -> EntityProfile | None:
         """Return what is remembered about one entity, as of its last transaction."""

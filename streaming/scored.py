@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from schemas.alert import Reason
 from streaming.alert_budget import Pace
+from streaming.block_clock import Ticks
 from streaming.calibration import Histogram
 from streaming.compilation import Flags, Floats, Ints
 from streaming.detectors import RISK, Evidence, evidence
@@ -48,6 +49,7 @@ class ScoredBatch:
     _tails: dict[str, Counts]
     _histogram: Histogram
     _pace: Pace
+    _ticks: Ticks
     _model: SupervisedModel | None
 
     def __len__(self) -> int:

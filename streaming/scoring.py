@@ -19,6 +19,7 @@ from schemas.errors import ConfigurationError, DataLossError
 from schemas.spec import AgentSpec
 from streaming import checkpoints
 from streaming.alert_budget import AlertBudget, Pace
+from streaming.block_clock import BlockClock
 from streaming.calibration import Calibration, Histogram
 from streaming.checkpoints import ScorerSnapshot, Skipped
 from streaming.combination import total_of
@@ -28,12 +29,14 @@ from streaming.definition import (
     chosen_entities,
     definition_hash,
     horizons_of,
+    idle_horizon,
     stateful_detectors,
 )
 from streaming.detectors import log_ratios, look, population_log_ratios, surprises
 from streaming.features import CALENDAR, EVIDENCE, View, features_of, kind_feature_names
 from streaming.frame import Frame, numbers
 from streaming.model import SupervisedModel
+from streaming.profile_kernels import NEVER
 from streaming.profiles import EntityProfile, Profiles
 from streaming.scored import ScoredBatch
 from streaming.stateful import Finding
@@ -42,6 +45,7 @@ from streaming.weighing import POPULATION, Weighing
 
 _STRIKING = np.array([6.0, 8.0, 7 * 86_400.0])
 _ROWS_WORTH_THREADS = 4096
+_LOOKS_PER_HORIZON = 8
 _OF_A_PAYMENT = ["amount", "currency", "event_time"]
 
 Argument = TypeVar("Argument")
@@ -79,6 +83,8 @@ class Scorer:
         }
         self._tails = {name: TailFrequencies(*blocks) for name in (*self._entities, POPULATION)}
         self._calibration = Calibration(len(self.reason_names), *blocks)
+        self._clock = BlockClock(self._block_rows, idle_horizon(spec))
+        self._forgotten = NEVER
         self._budget = AlertBudget(spec.alerts_per_day or 0.0, self._block_rows)
         self._next_sequence = 0
         if model is not None and model.feature_names != self.feature_names:
@@ -141,7 +147,9 @@ class Scorer:
             self._tails[name].counts = counts
         self._calibration.histogram = scored._histogram
         self._budget.pace = scored._pace
+        self._clock.ticks = scored._ticks
         self._next_sequence += len(scored)
+        self._forget()
 
     def fold(self, transactions: pa.Table, verdicts: pa.Table | None = None) -> None:
         """Advance all state past rows that need no scores any more, as recovery does; see score()."""
@@ -160,6 +168,7 @@ class Scorer:
         tails = {name: Counts(*(part.copy() for part in each.counts)) for name, each in self._tails.items()}
         pace = Pace._make(part.copy() for part in self._budget.pace)
         detectors = {detector.name: detector.snapshot() for detector in self._detectors}
+        detectors["clock"] = self._clock.snapshot()
         sequence, definition = self._next_sequence, self.definition_hash
         return ScorerSnapshot(sequence, definition, profiles, histogram, tails, pace, detectors)
 
@@ -174,6 +183,7 @@ class Scorer:
         list(self._threads.map(Profiles.restore, self._profiles.values(), snapshot.profiles.values()))
         for detector in self._detectors:
             detector.restore(snapshot.detectors[detector.name])
+        self._clock.restore(snapshot.detectors["clock"])
         self._calibration.histogram = Histogram(*(np.array(part) for part in snapshot.histogram))
         self._budget.pace = Pace._make(np.array(part) for part in snapshot.pace)
         for name, counts in snapshot.tails.items():
@@ -205,7 +215,8 @@ class Scorer:
 
     def _score(self, transactions: pa.Table, verdicts: pa.Table | None, *, explain: bool) -> ScoredBatch:
         self._check_sequence(transactions["sequence"])
-        frame = Frame.of(transactions, verdicts, self._next_sequence, self._spec.profiles.pair_names)
+        pairs = self._spec.profiles.pair_names
+        frame, ticks = Frame.of(transactions, verdicts, self._next_sequence, pairs, self._clock)
         views = self._each(lambda entity: self._look(frame, entity), self._entities, len(frame))
         findings = tuple(self._each(lambda detector: detector.advance(frame), self._detectors, len(frame)))
         found, tails = self._weigh(views, findings, len(frame))
@@ -230,18 +241,29 @@ class Scorer:
             _tails=tails,
             _histogram=calibrated.histogram,
             _pace=pace,
+            _ticks=ticks,
             _model=self._model,
         )
 
     def _look(self, frame: Frame, entity: str) -> View:
         place = (self._next_sequence, self._block_rows)
         rows = (frame.ids(entity), frame.times, frame.amounts, frame.log_amounts, place[0])
-        advance = self._profiles[entity].advance(*rows, frame.known(entity))
+        advance = self._profiles[entity].advance(*rows, frame.known(entity), frame.forgotten)
         seen = look(advance.features, advance.population, frame.log_amounts, place)
         ratios = log_ratios(seen)
         nats, counts = self._tails[entity].surprises(ratios, seen.counts[:, -1], self._next_sequence)
         memory, judged = advance.recall(nats, _STRIKING), advance.judge(self._memories)
         return View(advance, seen, ratios, nats, surprises(seen), memory, judged, counts)
+
+    def _forget(self) -> None:
+        """Give back memory now and then: it takes a look at every entity."""
+        until, horizon = self._clock.forgotten, idle_horizon(self._spec) or 0
+        if until > self._forgotten + horizon // _LOOKS_PER_HORIZON:
+            for profiles in self._profiles.values():
+                profiles.forget(until)
+            for detector in self._detectors:
+                detector.forget(until)
+            self._forgotten = until
 
     def _weigh(
         self, views: Sequence[View], findings: Sequence[Finding], rows: int

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import pyarrow as pa
-
+from streaming.arrow_arrays import Saved
 from streaming.compilation import Floats, Ints
 from streaming.frame import Frame
-
-Saved = Mapping[str, pa.RecordBatch]
 
 
 class Finding(Protocol):
@@ -51,6 +48,12 @@ class StatefulDetector(Protocol):
 
     def commit(self, finding: Any) -> None:
         """Make the memory that advance() worked out the current one."""
+
+    def forget(self, until: int) -> None:
+        """Give back what it remembers of entities not seen after `until`, in microseconds.
+
+        They are as if never seen already (Frame.forgotten), so nothing else changes.
+        """
 
     def snapshot(self) -> Saved:
         """Return a copy of the memory that later commits leave alone."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from streaming.compilation import Codes, Floats, Ints, compiled
 
-NEVER = np.iinfo(np.int64).min
+NEVER = int(np.iinfo(np.int64).min)
 _PART_BITS = 52
 _PARTS = float(2**52)
 _MOST_AMOUNT = 1e15
@@ -114,11 +114,13 @@ def slide(  # noqa: PLR0912, PLR0915 -- one flat loop: handed arrays, its parts 
     additions: Additions,
     spans: Spans,
     entries: Entries,
+    forgotten: Ints,
     counts: Ints,
     sums: Floats,
 ) -> None:
     """Fill `counts`, int64[n, windows], and `sums`, float64[n, windows], moving `entries` past each row.
 
+    What lies at or before `forgotten`, int64[n], in microseconds, counts nowhere from that row on.
     A row meets the additions whose position is its `sequence` or lower; what is left joins after the last
     row. An amount counts to the nearest 2^-52, at most 1e15 in size; one that is no number counts as 0.
     """
@@ -136,7 +138,10 @@ def slide(  # noqa: PLR0912, PLR0915 -- one flat loop: handed arrays, its parts 
                 break
             code, time, amount = added_codes[following], added_times[following], added_amounts[following]
             following += 1
-            if code < 0 or (frontiers[code] != NEVER and time <= frontiers[code] - spans.keep):
+            newest_row = min(row, len(codes) - 1)
+            if code < 0 or (newest_row >= 0 and time <= forgotten[newest_row]):
+                continue
+            if frontiers[code] != NEVER and time <= frontiers[code] - spans.keep:
                 continue
             amount = 0.0 if np.isnan(amount) else min(max(amount, -_MOST_AMOUNT), _MOST_AMOUNT)
             place = starts[code] + lengths[code]
@@ -163,7 +168,7 @@ def slide(  # noqa: PLR0912, PLR0915 -- one flat loop: handed arrays, its parts 
             counts[row, :], sums[row, :] = 0, 0.0
             continue
         frontiers[code] = max(frontiers[code], time)
-        outdated = frontiers[code] - spans.keep
+        outdated = max(frontiers[code] - spans.keep, forgotten[row])
         end = starts[code] + lengths[code]
         for span in range(width):
             newest = max(time - spans.delays[span], outdated)

@@ -13,7 +13,7 @@ how a stream was cut into batches.
 
 Sums are exact to 2^-52 per amount (see window_kernels). An entity takes 16 bytes per transaction within its
 last `keep`, 64 bytes beside them, and its id; with the room left to grow, up to 2.5 times as much is held.
-An entity that stays away keeps its last entries.
+An entity that stays away keeps its last entries until it is forgotten; see streaming.block_clock.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.spec import WindowedProfile
-from streaming.arrow_arrays import id_column, ids_of
+from streaming.arrow_arrays import Saved, id_column, ids_of, kept_ids
 from streaming.compilation import Codes, Floats, Ints, read_only
 from streaming.entity_index import EncodedColumn, EntityIndex
 from streaming.features import window_feature_names
 from streaming.frame import Frame
-from streaming.profiles import KnownVerdicts
-from streaming.stateful import Saved
+from streaming.profiles import SHARE_WORTH_PACKING, KnownVerdicts
 from streaming.window_kernels import NEVER, Additions, Entries, Spans, gather, scatter, slide
 
 _SECOND = 1_000_000
@@ -141,8 +140,8 @@ class Windows:
         own = _own_additions(codes, frame, first + (0 if self._current else 1))
         found = _frauds(encoded.codes[rows:], known)
         transactions, frauds = self._transactions.taken(slots, own), self._frauds.taken(slots, found)
-        counts, sums = _slid(first, codes, frame.times, own, self._all_spans, transactions)
-        _, fraud_counts = _slid(first, codes, frame.times, found, self._delayed_spans, frauds)
+        counts, sums = _slid(frame, codes, own, self._all_spans, transactions)
+        _, fraud_counts = _slid(frame, codes, found, self._delayed_spans, frauds)
         plain = self._horizons
         columns = (counts[:, :plain], sums[:, :plain], counts[:, plain:], fraud_counts)
         return WindowAdvance(*columns, encoded, slots, transactions, frauds)
@@ -156,6 +155,15 @@ class Windows:
         self._index.insert(advance._encoded, new)
         self._transactions.put(advance._transactions, placed, len(self))
         self._frauds.put(advance._frauds, placed, len(self))
+
+    def forget(self, until: int) -> None:
+        """See stateful.StatefulDetector."""
+        known, stores = len(self), self._stores.values()
+        alive = np.logical_or.reduce([store.newest(known) > until for store in stores])
+        if known - int(alive.sum()) > known // SHARE_WORTH_PACKING:
+            self._index.restore(kept_ids(self._index.ids(), alive))
+            for store in stores:
+                store.keep(np.flatnonzero(alive))
 
     def snapshot(self) -> Saved:
         """See stateful.StatefulDetector."""
@@ -209,6 +217,17 @@ class EntryStore:
         self._used = scatter(touched, slots, self._used, self._entries)
         if self._used > _MOST_SLACK * int(self._entries.lengths.sum()) + _SMALLEST_STORE:
             self._pack(self._entries, entities)
+
+    def newest(self, entities: int) -> Ints:
+        """Return the newest time held of each of the first `entities` entities, int64[entities]."""
+        held = self._entries
+        ends = (held.starts + held.lengths)[:entities] - 1
+        times = held.times[ends] if len(held.times) else np.full(entities, NEVER)
+        return np.maximum(held.frontiers[:entities], np.where(held.lengths[:entities] > 0, times, NEVER))
+
+    def keep(self, slots: Ints) -> None:
+        """Hold the entities at `slots` alone, in that order."""
+        self._pack(gather(self._entries, slots, np.zeros(len(slots), np.int64)), len(slots))
 
     def kept(self, entities: int) -> KeptEntries:
         """Return the entries of the first `entities` entities, end to end."""
@@ -271,11 +290,12 @@ def _frauds(codes: Codes, known: KnownVerdicts | None) -> Additions:
 
 
 def _slid(
-    first_sequence: int, codes: Codes, times: Ints, additions: Additions, spans: Spans, entries: Entries
+    frame: Frame, codes: Codes, additions: Additions, spans: Spans, entries: Entries
 ) -> tuple[Ints, Floats]:
-    counts = np.empty((len(times), len(spans.horizons)), np.int64)
+    counts = np.empty((len(frame), len(spans.horizons)), np.int64)
     sums = np.empty(counts.shape)
-    slide(first_sequence, codes, read_only(times), additions, spans, entries, counts, sums)
+    arguments = (frame.first_sequence, codes, frame.times, additions, spans, entries)
+    slide(*arguments, frame.forgotten_by_row(), counts, sums)
     return counts, sums
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.spec import AgentSpec
+from streaming.block_clock import BlockClock
+from streaming.frame import Frame
 
 START = 1_600_000_000_000_000
 SECOND = 1_000_000
@@ -39,6 +41,12 @@ def table(times: Any, amounts: Any, first_sequence: int = 0, **entities: Any) ->
             **{name: pa.array(ids, pa.string()) for name, ids in entities.items()},
         }
     )
+
+
+def frame_of(rows: pa.Table, verdicts: pa.Table | None = None, idle: int | None = None) -> Frame:
+    """The rows of table() as detectors see them."""
+    first = rows["sequence"][0].as_py() if rows.num_rows else 0
+    return Frame.of(rows, verdicts, first, {}, BlockClock(16, idle))[0]
 
 
 def stream(rows: int, seed: int = 0, customers: int = 40, terminals: int = 20) -> pa.Table:

@@ -11,16 +11,15 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scoring_samples import SECOND, START, agent_spec, table
+from scoring_samples import SECOND, START, agent_spec, frame_of, table
 
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from schemas.spec import CounterpartyDetector
+from streaming.arrow_arrays import Saved
 from streaming.counterparties import Counterparties, Encounters
 from streaming.counterparty_kernels import KNOWN, NEW, NO_RELATION, PAID, PAID_BY, RETURNED
-from streaming.frame import Frame
 from streaming.scoring import Scorer
-from streaming.stateful import Saved
 
 HORIZONS = (3600.0, 86_400.0)
 ROOMY = 4096
@@ -42,7 +41,7 @@ def memory(cells: int = ROOMY, block_rows: int = 16) -> Counterparties:
 def advance(counterparties: Counterparties, rows: Sequence[Transfer], at: int = 0) -> Encounters:
     names = {name: [row[role] for row in rows] for name, role in zip(PAIR, (PAID, PAID_BY), strict=True)}
     seconds = [START + second * SECOND for *_, second in rows]
-    return counterparties.advance(Frame.of(table(seconds, [1.0] * len(rows), **names), None, at, {}))
+    return counterparties.advance(frame_of(table(seconds, [1.0] * len(rows), at, **names)))
 
 
 def snapshot_bits(saved: Saved) -> bytes:

@@ -13,15 +13,15 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scoring_samples import agent_spec, table
+from scoring_samples import agent_spec, frame_of, table
 from scoring_samples import stream as transactions
 
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from schemas.spec import Profiles, WindowedProfile
+from streaming.arrow_arrays import Saved
 from streaming.frame import Frame
 from streaming.scoring import Scorer
-from streaming.stateful import Saved
 from streaming.windows import WindowAdvance, Windows
 
 HORIZONS = (2.0, 5.0, 11.0)
@@ -106,7 +106,7 @@ def said(known: list[tuple[int, Row, float]]) -> pa.Table:
 def frame(part: Flow, start: int, known: pa.Table | None = None) -> Frame:
     times = [int(row.time * SECOND) for row in part]
     rows = table(times, [row.amount for row in part], start, customer=[row.entity for row in part])
-    return Frame.of(rows, known, start, {})
+    return frame_of(rows, known)
 
 
 def stream(flow: Flow, sliding: Windows, cuts: tuple[int, ...] = (), first: int = 0) -> list[WindowAdvance]:
