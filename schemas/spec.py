@@ -94,6 +94,11 @@ class Profiles(Document):
     pairs: tuple[tuple[str, str], ...] = Field(
         default=(), description="pairs of entities, such as [customer, terminal]; called customer+terminal"
     )
+    peers: Mapping[str, str] = Field(
+        default={},
+        description="entity → entity of the same transaction whose usual amount stands in while it has "
+        "little history, such as customer: segment",
+    )
     horizons: tuple[Duration, ...] = (
         timedelta(hours=1),
         timedelta(days=1),
@@ -109,6 +114,14 @@ class Profiles(Document):
     )
     block_rows: int = Field(default=1024, ge=1)
     checkpoint_rows: int = Field(default=1_000_000, ge=1)
+
+    @field_validator("peers")
+    @classmethod
+    def _one_level(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for entity, group in value.items():
+            if group in value:
+                raise ValueError(f"{group!r}, the peers of {entity!r}, cannot have peers in turn")
+        return value
 
     @model_validator(mode="after")
     def _idle_beyond_the_horizons(self) -> Profiles:
@@ -184,6 +197,26 @@ class CounterpartyDetector(Detector):
         return self
 
 
+class TravelDetector(Detector):
+    """Two places between which nobody travels that fast.
+
+    `latitude` and `longitude` name columns of the contract, in degrees. A trip longer than `tolerance`
+    kilometres and faster than `fastest` km/h is impossible.
+    """
+
+    enabled: bool = False
+    latitude: str = "latitude"
+    longitude: str = "longitude"
+    fastest: float = Field(default=1000.0, gt=0, description="km/h")
+    tolerance: float = Field(default=50.0, ge=0, description="kilometres")
+
+
+class HabitDetector(Detector):
+    """Transactions at hours of the week at which the entity is not used to be active."""
+
+    enabled: bool = False
+
+
 class Detectors(Document):
     """The detectors that can be switched and weighed."""
 
@@ -193,6 +226,8 @@ class Detectors(Document):
     recurrence: Detector = Detector()
     risk: RiskDetector = RiskDetector()
     counterparties: CounterpartyDetector = CounterpartyDetector()
+    travel: TravelDetector = TravelDetector()
+    habit: HabitDetector = HabitDetector()
 
 
 class Rule(Document):

@@ -31,6 +31,11 @@ def ids_of(column: pa.LargeBinaryArray) -> Ids:
     return Ids(content[: bounds[-1]], bounds)
 
 
+def worth_packing(alive: Flags) -> bool:
+    """Tell whether enough of the slots, bool[slots], are free to move the others together."""
+    return len(alive) - int(alive.sum()) > len(alive) // 8
+
+
 def kept_ids(ids: Ids, kept: Flags) -> Ids:
     """Return the ids marked in `kept`, bool[ids]."""
     return ids_of(id_column(ids).filter(pa.array(kept)))

@@ -150,7 +150,7 @@ def open_agent(
 
 def rule_watch(spec: AgentSpec, contract: EventContract) -> RuleWatch:
     """Return what knows the rules in force under a spec, those of its file included."""
-    return RuleWatch(spec, rule_schema(contract, Scorer(spec, contract.entity_names, supervised_model(spec))))
+    return RuleWatch(spec, rule_schema(contract, Scorer.under(spec, contract, supervised_model(spec))))
 
 
 def _renewed(engine: Engine, watch: RuleWatch) -> Engine:
@@ -202,7 +202,7 @@ def build_engine(
     """
     prompt = load_prompt(spec.llm.prompt, contract.prompt_notes())
     policy = load_policy(spec.policy, POLICIES)
-    scorer = Scorer(spec, contract.entity_names, supervised_model(spec))
+    scorer = Scorer.under(spec, contract, supervised_model(spec))
     return Engine(
         spec=spec,
         contract=contract,

@@ -203,6 +203,7 @@ class Counterparties:
             within=0.5 * ones,
             rates=added / np.maximum(seconds, np.maximum(added, 1.0) * 1e-6),
             first_seen=ones,
+            peers=np.full(rows, np.nan),
         )
 
     def _reserve(self, count: int) -> None:

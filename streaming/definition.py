@@ -10,8 +10,11 @@ from datetime import timedelta
 from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec, Detectors
 from streaming.counterparties import Counterparties
+from streaming.detectors import HABIT, TRAVEL
+from streaming.habit import Habit
 from streaming.model import SupervisedModel
 from streaming.stateful import StatefulDetector
+from streaming.travel import Travel
 from streaming.windows import Windows
 
 DETECTORS = tuple(Detectors.model_fields)
@@ -52,7 +55,7 @@ def chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, ..
                 raise ConfigurationError(problem, key=f"profiles.{key}")
     chosen = (*(profiles.entities or entities), *profiles.pair_names)
     looked_at = {f"detectors.{name}.entities": getattr(spec.detectors, name).entities for name in DETECTORS}
-    for key, names in (*looked_at.items(), ("profiles.windows", profiles.windows)):
+    for key, names in (*looked_at.items(), ("profiles.windows", profiles.windows), *_peers(spec)):
         for name in names:
             if name not in chosen:
                 raise ConfigurationError(
@@ -61,14 +64,26 @@ def chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, ..
     return chosen
 
 
-def stateful_detectors(spec: AgentSpec) -> Sequence[StatefulDetector]:
-    """Build the detectors with a memory of their own that are switched on."""
+def _peers(spec: AgentSpec) -> list[tuple[str, Sequence[str]]]:
+    peers = spec.profiles.peers
+    return [("profiles.peers", (entity, group)) for entity, group in peers.items()]
+
+
+def stateful_detectors(spec: AgentSpec, entities: tuple[str, ...]) -> Sequence[StatefulDetector]:
+    """Build the detectors with a memory of their own that are switched on; `entities` have a profile."""
+    horizons, blocks = horizons_of(spec), (spec.profiles.block_rows, block_decay(spec))
     found: list[StatefulDetector] = [Windows(*each) for each in spec.profiles.windows.items()]
     chosen = spec.detectors.counterparties
     if chosen.enabled:
-        place = (spec.profiles.block_rows, block_decay(spec))
-        found.append(Counterparties(chosen.entities, horizons_of(spec), chosen.cells, *place))
+        found.append(Counterparties(chosen.entities, horizons, chosen.cells, *blocks))
+    found += [Travel(kind, spec.detectors.travel, *blocks) for kind in _kinds(spec, TRAVEL, entities)]
+    found += [Habit(kind, horizons[-1], *blocks) for kind in _kinds(spec, HABIT, entities)]
     return found
+
+
+def _kinds(spec: AgentSpec, detector: str, entities: tuple[str, ...]) -> tuple[str, ...]:
+    chosen = getattr(spec.detectors, detector)
+    return (chosen.entities or entities) if chosen.enabled else ()
 
 
 def definition_hash(spec: AgentSpec, entities: tuple[str, ...], model: SupervisedModel | None) -> str:
@@ -86,6 +101,7 @@ def definition_hash(spec: AgentSpec, entities: tuple[str, ...], model: Supervise
         "block_rows": spec.profiles.block_rows,
         "detectors": {name: each for name, each in detectors.items() if each["enabled"]},
         "memories": detectors["risk"]["memories"],
+        **({"peers": profiles["peers"]} if profiles["peers"] else {}),
         **({"windows": profiles["windows"]} if profiles["windows"] else {}),
         "model": None if model is None else model.digest,
     }

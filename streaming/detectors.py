@@ -6,7 +6,8 @@ others; the order is kept.
 
 Amount: see streaming.tails; here is only what is usual. An entity's usual amount is its mean, shrunk towards
     the population's geometric mean with the strength of the ratio of the variance of log-amounts within
-    entities to that between them (Gelman et al., Bayesian Data Analysis, 3rd ed., section 5.4).
+    entities to that between them (Gelman et al., Bayesian Data Analysis, 3rd ed., section 5.4). Where the
+    spec names peers it is shrunk towards what is usual among them, which is shrunk towards the population.
 Rate: Chernoff bound of the count over a shorter horizon against the rate over the longest one. For a
     Poisson count it is n ln(n/lambda) - n + lambda (Boucheron, Lugosi, Massart, Concentration
     Inequalities, section 2.2); with a gamma posterior of the rate it becomes the negative binomial's
@@ -27,7 +28,7 @@ from streaming.profile_kernels import Features
 from streaming.profiles import Population
 
 AMOUNT, RATE, NOVELTY, RECURRENCE, RISK = "amount", "rate", "novelty", "recurrence", "risk"
-COUNTERPARTIES = "counterparties"
+COUNTERPARTIES, TRAVEL, HABIT = "counterparties", "travel", "habit"
 OF_PROFILES: tuple[str, ...] = (AMOUNT, RATE, NOVELTY, RECURRENCE, RISK)
 
 _LINEAR_NATS = 16.0
@@ -37,7 +38,10 @@ _LEAST_COUNT = 1e-9
 
 
 class Lookout(NamedTuple):
-    """What the detectors see of one batch: rows of one kind and that kind's population per block."""
+    """What the detectors see of one batch: rows of one kind and that kind's population per block.
+
+    `peers`, float64[n], is what is usual among the entity's peers, NaN for the population's geometric mean.
+    """
 
     first_sequence: int
     block_rows: int
@@ -52,6 +56,7 @@ class Lookout(NamedTuple):
     within: Floats
     rates: Floats
     first_seen: Floats
+    peers: Floats
 
 
 class Norm(NamedTuple):
@@ -87,21 +92,23 @@ def _tempered(nats: float) -> float:
 
 
 @compiled
-def _usual(norm: Norm, events: float, paid: float) -> float:
+def _usual(norm: Norm, events: float, paid: float, peers: float) -> float:
+    centre = math.exp(norm.mean) if math.isnan(peers) else peers
     prior = norm.within / max(norm.variance - norm.within, 0.01 * norm.variance)
-    return (prior * math.exp(norm.mean) + paid) / (prior + events)
+    return (prior * centre + paid) / (prior + events)
 
 
 @compiled
 def _log_ratios(seen: Lookout, ratios: Floats) -> None:
     first_sequence, block_rows, logs, _, counts, amounts, exposures = seen[:7]
-    weights, means, variances, within, _, _ = seen[7:]
+    weights, means, variances, within, _, _, peers = seen[7:]
     for row in range(len(ratios)):
         block = (first_sequence + row) // block_rows - first_sequence // block_rows
         ratios[row] = np.nan
         if weights[block] > 0.0 and not math.isnan(logs[row]) and not math.isnan(exposures[row]):
             norm = Norm(weights[block], means[block], variances[block], within[block])
-            ratios[row] = logs[row] - math.log(_usual(norm, counts[row, -1], amounts[row, -1]))
+            usual = _usual(norm, counts[row, -1], amounts[row, -1], peers[row])
+            ratios[row] = logs[row] - math.log(usual)
 
 
 @compiled
@@ -176,7 +183,7 @@ def _busiest(row: int, rate: float, exposure: float, counts: Floats, horizons: F
 def _surprises(seen: Lookout) -> Floats:
     # Arrays stay out of the functions called per row: handing them over costs more than the arithmetic.
     first_sequence, block_rows, _, horizons, counts, _, exposures = seen[:7]
-    weights, _, _, _, rates, first_seen = seen[7:]
+    weights, _, _, _, rates, first_seen, _ = seen[7:]
     found = np.zeros((len(exposures), 2), dtype=np.float64)
     penalty = math.log(len(horizons) - 1.0)
     for row in range(len(exposures)):
@@ -199,7 +206,7 @@ def _evidence(seen: Lookout, rows: Ints) -> Floats:
         row = rows[place]
         block = (seen.first_sequence + row) // seen.block_rows - first_block
         norm = Norm(seen.weights[block], seen.means[block], seen.variances[block], seen.within[block])
-        found[place, 0] = _usual(norm, seen.counts[row, -1], seen.amounts[row, -1])
+        found[place, 0] = _usual(norm, seen.counts[row, -1], seen.amounts[row, -1], seen.peers[row])
         found[place, 1] = seen.counts[row, -1]
         found[place, 5] = 1.0 / seen.first_seen[block]
         if seen.rates[block] > 0.0 and seen.exposures[row] >= 0.0:
@@ -233,7 +240,13 @@ def evidence(seen: Lookout, rows: Ints) -> list[Evidence]:
     return [Evidence(*numbers) for numbers in _evidence(seen, rows).tolist()]
 
 
-def look(features: Features, population: Population, log_amounts: Floats, place: tuple[int, int]) -> Lookout:
+def look(
+    features: Features,
+    population: Population,
+    log_amounts: Floats,
+    place: tuple[int, int],
+    peers: Floats | None = None,
+) -> Lookout:
     """Bring together what the detectors need; `place` is (sequence of the first row, rows per block)."""
     return Lookout(
         first_sequence=place[0],
@@ -249,6 +262,7 @@ def look(features: Features, population: Population, log_amounts: Floats, place:
         within=population.within,
         rates=population.rates,
         first_seen=population.first_seen,
+        peers=np.full(len(log_amounts), np.nan) if peers is None else peers,
     )
 
 

@@ -145,7 +145,7 @@ def evaluate(
         ConfigurationError: a week holds no row or no fraud, or nothing to train on comes before it.
     """
     history = _history(labelled, None if mode == "unlabelled" else label_delay)
-    scorer = Scorer(spec, contract.entity_names)
+    scorer = Scorer.under(spec, contract)
     keep = np.full(len(labelled.frauds), mode == "trained")
     run = run_history(scorer, history, keep=keep, on_progress=on_progress)
     rows = _judged(labelled, contract, run.scores)
@@ -213,7 +213,7 @@ def _read_events(path: Path, contract: EventContract) -> pa.Table:
     for keys, values in file_events(path, contract):
         tables.append(_decoded(keys, values, first, contract))
         first += len(values)
-    wanted = ["event_time", "amount", "currency", *contract.entity_names, "offset"]
+    wanted = ["event_time", "amount", "currency", *contract.entity_names, *contract.extra, "offset"]
     return pa.concat_tables(tables).select(wanted)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from streaming.arrow_arrays import kept_ids
+from streaming.arrow_arrays import kept_ids, worth_packing
 from streaming.compilation import Codes, Flags, Floats, Ints
 from streaming.entity_index import EncodedColumn, EntityIndex, Ids
 from streaming.profile_kernels import (
@@ -36,7 +36,6 @@ from streaming.profile_kernels import (
 )
 
 _LEAST_VARIANCE = 1e-4
-SHARE_WORTH_PACKING = 8
 _RESIDUAL_PRIOR = 16.0
 
 
@@ -258,7 +257,7 @@ class Profiles:
         alive = (state.clocks[:, 2] > 0) & (state.clocks[:, 0] > until)
         alive |= (state.strikes > 0.0) & (state.struck > until)
         alive |= (state.judged[:, 0] > 0.0) & (state.judged_at > until)
-        if known - int(alive.sum()) > known // SHARE_WORTH_PACKING:
+        if worth_packing(alive):
             self._index.restore(kept_ids(self._index.ids(), alive))
             self._state = state._replace(**{name: getattr(state, name)[alive] for name in ENTITY_PARTS})
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import cache
 from typing import NamedTuple
 
 from streaming.counterparty_kernels import KNOWN, NEW, RETURNED
-from streaming.detectors import AMOUNT, NOVELTY, RATE, RECURRENCE, RISK, Evidence
+from streaming.detectors import AMOUNT, HABIT, NOVELTY, RATE, RECURRENCE, RISK, Evidence
 
-HABIT = "habit"
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 _SMALLEST_SHOWN = 0.005
 _STRIKING_NATS = 2.0  # of evidence, which an amount reaches that one payment in about a hundred exceeds
@@ -108,6 +108,25 @@ def _rate_sentence(entity: str, _: Payment, seen: Evidence) -> str:
 
 def _novelty_sentence(entity: str, _: Payment, seen: Evidence) -> str:
     return f"first payment of this {entity}; 1 in {seen.one_in:.0f} payments comes from a new one"
+
+
+def travel_sentence(entity: str, kilometres: float, hours: float, nats: float) -> str:
+    """Say how far an entity travelled in how many hours since its last place."""
+    speed = kilometres / max(hours, 1.0 / 3600.0)
+    waited = duration_text(max(round(hours * 60.0), 1) * 60.0) if hours < 48.0 else f"{hours / 24.0:.0f} days"  # noqa: PLR2004 - from two days on, days
+    return (
+        f"{kilometres:,.0f} km from this {entity}'s last place {waited} before, {speed:,.0f} km/h; "
+        f"1 in {math.exp(nats):,.0f} trips is as impossible"
+    )
+
+
+def habit_sentence(entity: str, time: int, nats: float) -> str:
+    """Say at what moment, in microseconds, an entity was active although it rarely is."""
+    moment = datetime.fromtimestamp(time / 1_000_000, UTC)
+    return (
+        f"{moment:%A %H:%M} UTC is an unusual time for this {entity}: "
+        f"1 in {math.exp(nats):,.0f} of its payments comes at such hours of the week"
+    )
 
 
 def counterparties_sentence(entity: str, seen: Evidence) -> str:

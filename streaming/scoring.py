@@ -15,7 +15,8 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from schemas.errors import ConfigurationError, DataLossError
+from schemas.contract import EventContract
+from schemas.errors import ConfigurationError, DataLossError, nearest
 from schemas.spec import AgentSpec
 from streaming import checkpoints
 from streaming.alert_budget import AlertBudget, Pace
@@ -72,7 +73,7 @@ class Scorer:
         self._spec, self._model = spec, model
         self._given = entities
         self._entities = chosen_entities(spec, entities)
-        self._detectors = stateful_detectors(spec)
+        self._detectors = stateful_detectors(spec, self._entities)
         read = () if model is None else model.feature_names
         self._weighing = Weighing(spec, self._entities, self._detectors, read)
         self._memories = np.array([memory.total_seconds() for memory in spec.detectors.risk.memories])
@@ -91,6 +92,23 @@ class Scorer:
             raise ConfigurationError("the model was trained on the features of other profiles", key="model")
         self.definition_hash = definition_hash(spec, self._entities, model)
         self._threads = ThreadPoolExecutor(max(len(self._entities), 1), thread_name_prefix="profiles")
+
+    @classmethod
+    def under(cls, spec: AgentSpec, contract: EventContract, model: SupervisedModel | None = None) -> Scorer:
+        """Return a scorer of the contract's transactions.
+
+        Raises:
+            ConfigurationError: see the class; or a detector reads a column that is no number there.
+        """
+        scorer, schema = cls(spec, contract.entity_names, model), contract.arrow_schema()
+        known = [
+            each.name for each in schema if pa.types.is_floating(each.type) or pa.types.is_integer(each.type)
+        ]
+        for name in scorer.columns:
+            if name not in known:
+                problem = f"no column {name!r} of numbers in the contract; {nearest(name, known)}"
+                raise ConfigurationError(problem, key="detectors")
+        return scorer
 
     @property
     def next_sequence(self) -> int:
@@ -217,7 +235,7 @@ class Scorer:
         self._check_sequence(transactions["sequence"])
         pairs = self._spec.profiles.pair_names
         frame, ticks = Frame.of(transactions, verdicts, self._next_sequence, pairs, self._clock)
-        views = self._each(lambda entity: self._look(frame, entity), self._entities, len(frame))
+        views = self._views(frame)
         findings = tuple(self._each(lambda detector: detector.advance(frame), self._detectors, len(frame)))
         found, tails = self._weigh(views, findings, len(frame))
         thresholds, pace = self._budget.thresholds(frame.times, self._next_sequence)
@@ -245,11 +263,22 @@ class Scorer:
             _model=self._model,
         )
 
-    def _look(self, frame: Frame, entity: str) -> View:
+    def _views(self, frame: Frame) -> list[View]:
+        """Look at the profiles of all entities, at those of peers first."""
+        peers = self._spec.profiles.peers
+        first = [entity for entity in self._entities if entity not in peers]
+        looked = self._each(lambda entity: self._look(frame, entity), first, len(frame))
+        views = dict(zip(first, looked, strict=True))
+        for entity, group in peers.items():
+            usual = np.exp(frame.log_amounts - views[group].ratios)
+            views[entity] = self._look(frame, entity, usual)
+        return [views[entity] for entity in self._entities]
+
+    def _look(self, frame: Frame, entity: str, peers: Floats | None = None) -> View:
         place = (self._next_sequence, self._block_rows)
         rows = (frame.ids(entity), frame.times, frame.amounts, frame.log_amounts, place[0])
         advance = self._profiles[entity].advance(*rows, frame.known(entity), frame.forgotten)
-        seen = look(advance.features, advance.population, frame.log_amounts, place)
+        seen = look(advance.features, advance.population, frame.log_amounts, place, peers)
         ratios = log_ratios(seen)
         nats, counts = self._tails[entity].surprises(ratios, seen.counts[:, -1], self._next_sequence)
         memory, judged = advance.recall(nats, _STRIKING), advance.judge(self._memories)
@@ -307,7 +336,7 @@ def _any(flags: list[Flags], rows: int) -> Flags:
 
 
 def _warm_up(spec: AgentSpec, entities: tuple[str, ...]) -> None:
-    rows = 3
+    rows, scorer = 3, Scorer(spec, entities)
     first = pa.table(
         {
             "sequence": pa.array(range(rows), pa.int64()),
@@ -315,9 +344,9 @@ def _warm_up(spec: AgentSpec, entities: tuple[str, ...]) -> None:
             "amount": pa.array([1.0, 2.0, 3.0]),
             "currency": pa.array(["EUR"] * rows),
             **{entity: pa.array(["a", "a", "b"]) for entity in entities},
+            **{name: pa.array([0.0] * rows) for name in scorer.columns},
         }
     )
-    scorer = Scorer(spec, entities)
     scored = scorer.score(first)
     scored.reasons(0)
     scorer.commit(scored)

@@ -167,6 +167,7 @@ class _Source:
         """Read the stream and the verdicts as they stood at `order.until`."""
         path = self.lake / self.spec.tables.transactions
         columns = ["sequence", "transaction_id", "event_time", "amount", "currency", *self.entities]
+        columns += Scorer(self.spec, self.entities).columns
         rows = read_stored(path, columns)
         if rows is None or rows.num_rows == 0:
             raise ConfigurationError("there are no transactions yet", where=str(path))

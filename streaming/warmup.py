@@ -32,4 +32,4 @@ def compile_kernels(spec: AgentSpec, contract: EventContract) -> None:
     duplicates = Deduplicator(contract.duplicates.horizon)
     duplicates.claim(decoded.valid)
     duplicates.commit()
-    Scorer(spec, contract.entity_names).warm_up()
+    Scorer.under(spec, contract).warm_up()

@@ -34,7 +34,7 @@ class Weighing:
         features: Sequence[str] = (),
     ) -> None:
         self._chosen = {name: getattr(spec.detectors, name) for name in OF_PROFILES}
-        self._entities = entities
+        self._entities, self._pairs = entities, spec.profiles.pair_names
         beside = [name for detector in detectors for name in detector.reason_names]
         learned = [reason_of(name) for name in features if name != EVIDENCE]
         self.reason_names = tuple(dict.fromkeys((*self._of_profiles(), *beside, *learned)))
@@ -64,7 +64,7 @@ class Weighing:
         nats = {f"{AMOUNT}.{POPULATION}": population}
         for entity, view in views.items():
             nats |= {f"{AMOUNT}.{entity}": view.amounts, f"{RATE}.{entity}": view.others[:, 0]}
-            nats[f"{NOVELTY}.{entity}"] = view.others[:, 1]
+            nats[f"{NOVELTY}.{entity}"] = self._novelty(entity, views)
         for finding in findings:
             nats |= finding.nats
         found = np.zeros((len(population), len(self.reason_names)))
@@ -77,6 +77,14 @@ class Weighing:
         for entity, view in views.items():
             self._remember(entity, view, found)
         return found if self._weights is None else found * self._weights
+
+    def _novelty(self, entity: str, views: Mapping[str, View]) -> Floats:
+        """Leave out pairs that are new because one of the two is."""
+        found = views[entity].others[:, 1]
+        for name in self._pairs.get(entity, ()):
+            if name in views:
+                found = np.where(views[name].others[:, 1] > 0.0, 0.0, found)
+        return found
 
     def _remember(self, entity: str, view: View, found: Floats) -> None:
         if self.looks_at(RISK, entity):

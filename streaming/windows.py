@@ -26,12 +26,12 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.spec import WindowedProfile
-from streaming.arrow_arrays import Saved, id_column, ids_of, kept_ids
+from streaming.arrow_arrays import Saved, id_column, ids_of, kept_ids, worth_packing
 from streaming.compilation import Codes, Floats, Ints, read_only
 from streaming.entity_index import EncodedColumn, EntityIndex
 from streaming.features import window_feature_names
 from streaming.frame import Frame
-from streaming.profiles import SHARE_WORTH_PACKING, KnownVerdicts
+from streaming.profiles import KnownVerdicts
 from streaming.window_kernels import NEVER, Additions, Entries, Spans, gather, scatter, slide
 
 _SECOND = 1_000_000
@@ -160,7 +160,7 @@ class Windows:
         """See stateful.StatefulDetector."""
         known, stores = len(self), self._stores.values()
         alive = np.logical_or.reduce([store.newest(known) > until for store in stores])
-        if known - int(alive.sum()) > known // SHARE_WORTH_PACKING:
+        if worth_packing(alive):
             self._index.restore(kept_ids(self._index.ids(), alive))
             for store in stores:
                 store.keep(np.flatnonzero(alive))
