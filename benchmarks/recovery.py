@@ -35,7 +35,8 @@ def measure(entities: int, *, as_json: bool) -> None:
         scorer = Scorer(spec, names)
         for first in range(0, half, _BLOCK):
             scorer.fold(_rows(scorer.next_sequence, np.arange(first, min(first + _BLOCK, half))))
-        scorer.save(Path(folder))
+        saved = scorer.save(Path(folder))
+        on_disk = sum(file.stat().st_size for file in saved.iterdir())
         since = _rows(scorer.next_sequence, np.random.default_rng(7).integers(0, half, _ROWS_SINCE))
         begun = time.perf_counter()
         restored = Scorer(spec, names)
@@ -49,6 +50,7 @@ def measure(entities: int, *, as_json: bool) -> None:
         "fold_s": round(ended - loaded, 3),
         "entities": 2 * half,
         "rows_since_checkpoint": _ROWS_SINCE,
+        "checkpoint_bytes_per_entity": round(on_disk / (2 * half)),
     }
     report(figures, as_json=as_json)
 
