@@ -22,6 +22,7 @@ _SUPPORTING_SHARE = 0.25
 _CONTRIBUTION = attrgetter("contribution")
 
 _FROM_DETECTORS: tuple[tuple[frozenset[str], Classification], ...] = (
+    (frozenset({"travel"}), "account_takeover"),
     (frozenset({"novelty", "rate"}), "card_testing"),
     (frozenset({"amount", "rate"}), "account_takeover"),
     (frozenset({"rate"}), "velocity_abuse"),

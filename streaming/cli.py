@@ -30,6 +30,7 @@ from streaming.cli_options import (
     settings_in,
     spec_named,
 )
+from streaming.cli_prompts import prompts_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,6 +43,7 @@ broker_app = typer.Typer(no_args_is_help=True, help="Start, stop and inspect the
 app.add_typer(broker_app, name="broker")
 app.add_typer(spec_app, name="spec")
 app.add_typer(labels_app, name="labels")
+app.add_typer(prompts_app, name="prompts")
 app.add_typer(bench_app, name="bench")
 
 
