@@ -1,0 +1,147 @@
+"""What is told to the audit log: events made of names, digests and counts, never of anyone's data or secrets.
+
+Every field an event may have is named in `FIELDS` with the shape of its values. What does not have the shape
+is replaced by `REDACTED` before the event exists, so that a mistake costs a detail and not a leak.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, get_args
+
+from schemas.errors import nearest
+
+EventKind = Literal[
+    "model_call",
+    "action",
+    "data_access",
+    "policy_decision",
+    "configuration_change",
+    "batch_decided",
+]
+EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
+REDACTED = "[redacted]"
+
+_LARGEST_COUNT = 10**12  # card numbers have 13 digits and more
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/+ -]{0,79}")
+_HEX = re.compile(r"[0-9a-f]{12,64}")
+_IDENTIFIER = re.compile(r"[0-9a-f]{32,64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_LIKE_A_NUMBER = re.compile(r"[0-9]([ -]?[0-9]){9}")
+_LIKE_A_SECRET = re.compile(r"[A-Za-z0-9]{20}")
+
+
+def _is_word(value: object) -> bool:
+    """Names of ours: they start with a letter and hold neither long numbers nor long runs without a break."""
+    return (
+        isinstance(value, str)
+        and _WORD.fullmatch(value) is not None
+        and _LIKE_A_NUMBER.search(value) is None
+        and _LIKE_A_SECRET.search(value) is None
+    )
+
+
+def _are_words(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(_is_word(each) for each in value)
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and (
+        _HEX.fullmatch(value) is not None or _IDENTIFIER.fullmatch(value) is not None
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, (bool, int, float)) and abs(value) < _LARGEST_COUNT
+
+
+_SHAPES: Mapping[Callable[[object], bool], str] = {
+    _is_word: """
+        action actor agent change command decision level mode model outcome policy prompt reason scope status
+        table tool
+    """,
+    _are_words: "changed tables withheld",
+    _is_digest: """
+        alert_id contract_digest plan_digest policy_digest prompt_digest query_id question rules_version run_id
+        scoring spec_digest
+    """,
+    _is_count: """
+        alerts batch_id cost_usd degraded epoch first_sequence input_tokens llm_alerts llm_calls next_sequence
+        output_tokens reversible rows sent step stored
+    """,
+}
+FIELDS: Mapping[str, Callable[[object], bool]] = {
+    name: shape for shape, names in _SHAPES.items() for name in names.split()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """Something that happened, to be recorded once.
+
+    Args:
+        kind: what sort of thing.
+        subject: what it happened to: a name, a digest, an alert's id; anything else is redacted.
+        detail: fields of `FIELDS`; values of another shape than theirs are redacted, None stays.
+        source: who tells it, such as a stream of batches or one run of a command.
+        position: its place among what the source tells, ascending. All events of one position are handed to
+            the log in one call; once they are on record, telling them again changes nothing. So whoever comes
+            back after a crash derives its newest events anew and tells all of them.
+
+    Raises:
+        ValueError: a field that `FIELDS` does not name, or a source or position that cannot be kept.
+    """
+
+    kind: EventKind
+    subject: str
+    detail: Mapping[str, Any]
+    source: str
+    position: int
+
+    def __post_init__(self) -> None:
+        for name in self.detail:
+            if name not in FIELDS:
+                raise ValueError(f"audit events have no field {name!r}; {nearest(name, FIELDS)}")
+        if self.position < 0 or not all(_is_safe(part) for part in self.source.split("/")):
+            raise ValueError("expected a source of names and identifiers, and a position from 0 on")
+        kept = {name: _redacted(value, FIELDS[name]) for name, value in self.detail.items()}
+        object.__setattr__(self, "detail", kept)
+        object.__setattr__(self, "subject", self.subject if _is_safe(self.subject) else REDACTED)
+
+    @property
+    def detail_json(self) -> str:
+        """The detail as canonical JSON: keys sorted, no spaces."""
+        return json.dumps(self.detail, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+class AuditLog(Protocol):
+    """Where events are kept: append-only, each once, in a chain that shows any change."""
+
+    def record(self, events: Sequence[AuditEvent]) -> None:
+        """Record, durably and in one append, those events that are not on record yet.
+
+        Raises:
+            FlagstreamError: the log cannot be written, or no longer is what was written to it.
+        """
+
+
+@dataclass
+class MemoryAudit:
+    """An audit log that lasts as long as the process, for runs that keep no state."""
+
+    events: list[AuditEvent] = field(default_factory=list)
+
+    def record(self, events: Sequence[AuditEvent]) -> None:
+        """See AuditLog."""
+        told = {each.source: each.position for each in self.events}
+        self.events.extend(each for each in events if each.position > told.get(each.source, -1))
+
+
+def _is_safe(text: str) -> bool:
+    return _is_word(text) or _IDENTIFIER.fullmatch(text) is not None
+
+
+def _redacted(value: Any, fits: Callable[[object], bool]) -> Any:
+    return value if value is None or fits(value) else REDACTED
