@@ -26,11 +26,12 @@ EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 REDACTED = "[redacted]"
 
 _LARGEST_COUNT = 10**12  # card numbers have 13 digits and more
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/+ -]{0,79}")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/+-]{0,79}")
 _HEX = re.compile(r"[0-9a-f]{12,64}")
 _IDENTIFIER = re.compile(r"[0-9a-f]{32,64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_LIKE_A_NUMBER = re.compile(r"[0-9]([ -]?[0-9]){9}")
-_LIKE_A_SECRET = re.compile(r"[A-Za-z0-9]{20}")
+_SOURCE = re.compile(r"[A-Za-z0-9._/-]{1,200}")
+_LIKE_A_NUMBER = re.compile(r"[0-9]([.:/+-]?[0-9]){9}")
+_LIKE_A_SECRET = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20}")
 
 
 def _is_word(value: object) -> bool:
@@ -64,8 +65,8 @@ _SHAPES: Mapping[Callable[[object], bool], str] = {
     """,
     _are_words: "changed tables withheld",
     _is_digest: """
-        alert_id contract_digest plan_digest policy_digest prompt_digest query_id question rules_version run_id
-        scoring spec_digest
+        alert_id contract_digest plan_digest policy_digest prompt_digest query_id question rules_version
+        run_id scoring spec_digest
     """,
     _is_count: """
         alerts batch_id cost_usd degraded epoch first_sequence input_tokens llm_alerts llm_calls next_sequence
@@ -85,7 +86,7 @@ class AuditEvent:
         kind: what sort of thing.
         subject: what it happened to: a name, a digest, an alert's id; anything else is redacted.
         detail: fields of `FIELDS`; values of another shape than theirs are redacted, None stays.
-        source: who tells it, such as a stream of batches or one run of a command.
+        source: who tells it, such as a stream of batches or one run of a command: names, joined by slashes.
         position: its place among what the source tells, ascending. All events of one position are handed to
             the log in one call; once they are on record, telling them again changes nothing. So whoever comes
             back after a crash derives its newest events anew and tells all of them.
@@ -101,11 +102,12 @@ class AuditEvent:
     position: int
 
     def __post_init__(self) -> None:
+        """Check the fields' names, and redact whatever has not its field's shape."""
         for name in self.detail:
             if name not in FIELDS:
                 raise ValueError(f"audit events have no field {name!r}; {nearest(name, FIELDS)}")
-        if self.position < 0 or not all(_is_safe(part) for part in self.source.split("/")):
-            raise ValueError("expected a source of names and identifiers, and a position from 0 on")
+        if self.position < 0 or _SOURCE.fullmatch(self.source) is None:
+            raise ValueError("expected a source of names joined by slashes, and a position from 0 on")
         kept = {name: _redacted(value, FIELDS[name]) for name, value in self.detail.items()}
         object.__setattr__(self, "detail", kept)
         object.__setattr__(self, "subject", self.subject if _is_safe(self.subject) else REDACTED)

@@ -44,10 +44,15 @@ MONITORING = pa.schema(
 
 AUDIT = pa.schema(
     [
-        *BATCH,
+        pa.field("number", pa.int64()),
         pa.field("at", UTC_MICROS),
-        pa.field("event", pa.string()),
+        pa.field("kind", pa.string()),
+        pa.field("subject", pa.string()),
         pa.field("detail", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("position", pa.int64()),
+        pa.field("previous", pa.string()),
+        pa.field("hash", pa.string()),
     ]
 )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -77,20 +77,27 @@ class LakeTable(StoredTable):
         if self.epoch >= epoch:
             raise FencedError(f"{self.path.name}: epoch {self.epoch} is already claimed")
         self._epoch = epoch
-        self._commit_empty(self._properties(None, None))
+        self._commit_empty(self._properties())
 
     def last_batch(self, app_id: str) -> int:
         """Return the highest batch id committed by the stream `app_id`, -1 for none."""
         version = self._table.transaction_version(app_id)
         return -1 if version is None else version
 
-    def append(self, rows: pa.Table, stamp: Stamp, metadata: Mapping[str, Any] | None = None) -> bool:
+    def append(
+        self,
+        rows: pa.Table,
+        stamp: Stamp,
+        metadata: Mapping[str, Any] | None = None,
+        also: Sequence[Stamp] = (),
+    ) -> bool:
         """Commit `rows` once for this stamp; False when an earlier attempt already has.
 
         Args:
             rows: a table with exactly this table's columns; empty is allowed and still decides the stamp.
             stamp: the stream and batch that the rows belong to.
             metadata: JSON-serialisable facts to keep in the commit.
+            also: further stamps that the commit settles; the caller has checked them through this handle.
 
         Raises:
             FencedError: a later driver has claimed the table.
@@ -99,7 +106,7 @@ class LakeTable(StoredTable):
             raise FencedError(f"{self.path.name}: a driver with epoch {self.epoch} has taken over")
         if self.last_batch(stamp.app_id) >= stamp.batch_id:
             return False
-        self._write(rows, self._properties(stamp, metadata))
+        self._write(rows, self._properties([stamp, *also], metadata))
         self._commits += 1
         return True
 
@@ -137,7 +144,7 @@ class LakeTable(StoredTable):
         try:
             self._table.optimize.compact(
                 target_size=_COMPACTED_BYTES,
-                commit_properties=self._properties(None, None),
+                commit_properties=self._properties(),
                 writer_properties=_WRITER,
             )
         except CommitFailedError as fault:
@@ -146,10 +153,11 @@ class LakeTable(StoredTable):
         self._reopen()
         return True
 
-    def _properties(self, stamp: Stamp | None, metadata: Mapping[str, Any] | None) -> CommitProperties:
+    def _properties(
+        self, stamps: Sequence[Stamp] = (), metadata: Mapping[str, Any] | None = None
+    ) -> CommitProperties:
         transactions = [Transaction(self._fence_id, self._epoch)]
-        if stamp is not None:
-            transactions.append(Transaction(stamp.app_id, stamp.batch_id))
+        transactions += [Transaction(stamp.app_id, stamp.batch_id) for stamp in stamps]
         custom = None if metadata is None else {_METADATA_KEY: json.dumps(metadata, sort_keys=True)}
         return CommitProperties(custom_metadata=custom, app_transactions=transactions)
 
@@ -208,14 +216,16 @@ class LakeTable(StoredTable):
 
 @dataclass(frozen=True)
 class Lake:
-    """All tables of one agent that one driver opens and claims; labels are shared, see streaming.labels."""
+    """All tables of one agent that one driver opens and claims.
+
+    Labels and the audit log are shared, see streaming.labels and streaming.audit_log.
+    """
 
     transactions: LakeTable
     quarantine: LakeTable
     duplicates: LakeTable
     alerts: LakeTable
     monitoring: LakeTable
-    audit: LakeTable
     ledger: LakeTable
     batches: LakeTable
 
@@ -248,11 +258,9 @@ class Lake:
         """Return every table."""
         return [getattr(self, field.name) for field in dataclasses.fields(self)]
 
-    def tidy(self) -> None:
-        """Compact at most one table, so that no batch waits for more than one."""
-        for table in self.tables():
-            if table.tidy():
-                return
+    def tidy(self) -> bool:
+        """Compact at most one table, so that no batch waits for more than one; True when it did."""
+        return any(table.tidy() for table in self.tables())
 
 
 def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> DeltaTable:
@@ -265,6 +273,7 @@ def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> Delt
         configuration={
             "delta.logRetentionDuration": kept,
             "delta.deletedFileRetentionDuration": kept,
+            "delta.appendOnly": "true",
             # By default only the first 32 columns have statistics, which reads choose files by.
             "delta.dataSkippingNumIndexedCols": "-1",
         },

@@ -14,12 +14,14 @@ from schemas.errors import ConfigurationError, MachineError, nearest
 from schemas.spec import checked_base_url
 
 _PREFIX = "FLAGSTREAM_"
+_SHORTEST_KEY = 32
 _VARIABLES = {
     "FLAGSTREAM_HOME": "folder for all state",
     "FLAGSTREAM_CACHE": "folder for downloads",
     "FLAGSTREAM_KAFKA": "embedded, docker, or a bootstrap address",
     "FLAGSTREAM_LLM_BASE_URL": "an OpenAI-compatible endpoint",
     "FLAGSTREAM_IVY_SETTINGS": "an Ivy settings file that names a mirror",
+    "FLAGSTREAM_AUDIT_KEY": "the secret that the audit log's hashes are keyed with",
 }
 
 
@@ -33,6 +35,7 @@ class Settings:
         kafka: `embedded`, `docker`, or a bootstrap address.
         llm_base_url: an OpenAI-compatible endpoint, None when not given.
         ivy_settings: an Ivy settings file for a mirror, None for Ivy's own.
+        audit_key: the audit log's secret, None for one made beside its anchor.
     """
 
     home: Path
@@ -40,6 +43,7 @@ class Settings:
     kafka: str = "embedded"
     llm_base_url: str | None = None
     ivy_settings: Path | None = None
+    audit_key: SecretStr | None = None
     _environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -59,6 +63,7 @@ class Settings:
             kafka=_kafka(environ.get("FLAGSTREAM_KAFKA") or "embedded"),
             llm_base_url=_endpoint(environ.get("FLAGSTREAM_LLM_BASE_URL")),
             ivy_settings=Path(mirror) if mirror else None,
+            audit_key=_audit_key(environ.get("FLAGSTREAM_AUDIT_KEY")),
             _environ=dict(environ),
         )
 
@@ -97,6 +102,10 @@ class Settings:
         """Return the folder of what candidates of an agent would have decided."""
         return self.home / "sandbox" / agent
 
+    def audit(self, agent: str) -> Path:
+        """Return the folder of what guards an agent's audit table: its anchor and, unless given, its key."""
+        return self.home / "audit" / agent
+
     @property
     def spark(self) -> Path:
         """Spark's scratch folder."""
@@ -126,6 +135,14 @@ def _endpoint(value: str | None) -> str | None:
         return checked_base_url(value) if value else None
     except ValueError as fault:
         raise ConfigurationError(str(fault), where="FLAGSTREAM_LLM_BASE_URL") from None
+
+
+def _audit_key(value: str | None) -> SecretStr | None:
+    if value and len(value) < _SHORTEST_KEY:
+        raise ConfigurationError(
+            f"expected at least {_SHORTEST_KEY} characters, best random ones", where="FLAGSTREAM_AUDIT_KEY"
+        )
+    return SecretStr(value) if value else None
 
 
 def _kafka(value: str) -> str:

@@ -134,6 +134,27 @@ def read_stored(
     return pa.concat_tables([kinds.empty_table(), *parts])
 
 
+def read_undamaged(path: Path) -> tuple[pa.Table, list[str]] | None:
+    """Read what can be read of a table's newest version, with the names of the files that cannot.
+
+    None when there is no table.
+
+    Raises:
+        MachineError: the log cannot be read.
+    """
+    table = open_for_reading(path)
+    if table is None:
+        return None
+    schema = pa.schema(table.schema())
+    parts, damaged = [schema.empty_table()], []
+    for name in pa.table(table.get_add_actions())["path"].to_pylist():
+        try:
+            parts.append(pq.read_table(path / name, columns=schema.names).cast(schema))
+        except (OSError, pa.ArrowException):
+            damaged.append(name)
+    return pa.concat_tables(parts), damaged
+
+
 def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_timestamp(values.type):
         values = values.cast(pa.timestamp("us", tz="UTC"))

@@ -1,0 +1,117 @@
+"""What guards the audit table from outside of it: the key of its hashes, and the anchor at its end."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from agent.audit_chain import ChainKey, Head
+from schemas.errors import ConfigurationError
+
+_KEY_BYTES = 32
+_KEY_MODE = 0o600
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The end of a chain as of some moment, and the identity of the chain's key."""
+
+    head: Head
+    key: str
+
+    def to_json(self) -> str:
+        """Return the anchor as one line of JSON."""
+        return json.dumps({"number": self.head.number, "hash": self.head.hash, "key": self.key}) + "\n"
+
+
+class AnchorFile:
+    """The file that holds the anchor of one chain; it only ever moves on.
+
+    Args:
+        path: the file; its folder must lie outside of the table's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> Anchor | None:
+        """Return the anchor, None when there is no file.
+
+        Raises:
+            ConfigurationError: the file holds something else.
+        """
+        try:
+            content = json.loads(self.path.read_bytes())
+            head = Head(int(content["number"]), str(content["hash"]))
+            return Anchor(head, str(content["key"]))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError):
+            raise ConfigurationError("holds no anchor of an audit log", where=str(self.path)) from None
+
+    def advance(self, anchor: Anchor) -> None:
+        """Replace the anchor by a later one; a file that is ahead already stays. After a crash either holds.
+
+        Raises:
+            ConfigurationError: the file holds something else than an anchor.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(self.path.with_suffix(".lock")):
+            standing = self.read()
+            if standing is None or standing.head.number < anchor.head.number:
+                unfinished = self.path.with_suffix(".unfinished")
+                _write_synced(unfinished, anchor.to_json())
+                unfinished.replace(self.path)
+                _sync_folder(self.path.parent)
+
+
+def chain_key(path: Path, given: SecretStr | None) -> ChainKey | None:
+    """Return the key of an audit log: the one given, else the one in a file, None without either."""
+    if given is not None:
+        return ChainKey(given.get_secret_value().encode())
+    with suppress(FileNotFoundError):
+        return ChainKey(path.read_bytes().strip())
+    return None
+
+
+def make_key(path: Path) -> ChainKey:
+    """Keep a random key that only its owner may read, unless another process just has; return it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    _write_synced(unfinished, secrets.token_hex(_KEY_BYTES) + "\n")
+    with suppress(FileExistsError):
+        os.link(unfinished, path)
+    unfinished.unlink()
+    _sync_folder(path.parent)
+    return ChainKey(path.read_bytes().strip())
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _write_synced(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, _KEY_MODE)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
