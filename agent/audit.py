@@ -118,6 +118,33 @@ class AuditEvent:
         return json.dumps(self.detail, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """A question put to a model: by the key of its content, never its text.
+
+    Attributes:
+        question: key under which the ledger keeps the answer.
+        outcome: `answered`, or why the answer could not be used.
+        sent: whether a request went out at all.
+    """
+
+    question: str
+    outcome: str
+    sent: bool
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRuling:
+    """What a policy decided about a model: whether it may be asked, and which fields it is not told."""
+
+    policy: str
+    model: str
+    allowed: bool
+    withheld: tuple[str, ...]
+
+
 class AuditLog(Protocol):
     """Where events are kept: append-only, each once, in a chain that shows any change."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import orjson
 
+from agent.audit import ModelCall, PolicyRuling
 from agent.budget import TokenBudget
 from agent.grouping import (
     FlaggedRow,
@@ -31,7 +32,7 @@ from agent.ledger import Intent, Ledger, RecordedAnswer
 from agent.llm_client import Completion, Failure, ModelClient, Question
 from agent.prompts import Messages, Prompt
 from schemas.alert import CLASSIFICATIONS, Classification, ClassificationSource, FallbackReason
-from schemas.policy import Policy
+from schemas.policy import SENDABLE, Policy
 from schemas.spec import SEVERITIES, Llm, Severity
 
 __all__ = ["POLICIES", "FlaggedRow", "Triage", "TriageResult", "Verdict", "verdict_schema"]
@@ -74,6 +75,8 @@ class TriageResult:
         reused: groups answered from the ledger.
         cost: USD.
         seconds: wall time, the ledger's writes included.
+        made: what became of each question put to the model.
+        ruling: what the policy decided, None when nothing was to be asked.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -84,6 +87,8 @@ class TriageResult:
     cost: float = 0.0
     groups: int = 0
     seconds: float = 0.0
+    made: tuple[ModelCall, ...] = ()
+    ruling: PolicyRuling | None = None
 
     def columns(self) -> dict[str, list[Any]]:
         """Return the alert fields the verdicts fill, by name, one value per row."""
@@ -131,6 +136,12 @@ class _Outcome:
         """Whether a request went out."""
         return isinstance(self.reply, Completion) or self.reply.sent
 
+    @property
+    def call(self) -> ModelCall:
+        """The call without what was said."""
+        outcome = "answered" if isinstance(self.answer, RecordedAnswer) else self.answer
+        return ModelCall(self.case.key, outcome, self.sent, self.reply.input_tokens, self.reply.output_tokens)
+
 
 class Triage:
     """Classifies flagged rows, batch by batch.
@@ -168,9 +179,22 @@ class Triage:
         start = self._clock()
         if self._client is None or not rows:
             return TriageResult(tuple(self._by_rules(row, "llm_off") for row in rows))
-        if not self._policy.allows_model(self._client.model):
-            return TriageResult(tuple(self._by_rules(row, "policy") for row in rows))
-        return self._classify_groups(self._client, rows, start)
+        ruling = self._ruling(self._client.model, rows)
+        if not ruling.allowed:
+            return TriageResult(tuple(self._by_rules(row, "policy") for row in rows), ruling=ruling)
+        return replace(self._classify_groups(self._client, rows, start), ruling=ruling)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the prompt and of the policy, by the names they are pinned under."""
+        return {"prompt_digest": self._prompt.digest, "policy_digest": self._policy.digest}
+
+    def _ruling(self, model: str, rows: Sequence[FlaggedRow]) -> PolicyRuling:
+        entities = {f"entities.{name}" for row in rows for name in row.entities}
+        texts = {f"texts.{name}" for row in rows for name in row.untrusted}
+        offered = [*SENDABLE, *sorted(entities), *sorted(texts)]
+        withheld = tuple(name for name in offered if not self._policy.allows(name))
+        return PolicyRuling(self._policy.policyName, model, self._policy.allows_model(model), withheld)
 
     def _classify_groups(self, client: ModelClient, rows: Sequence[FlaggedRow], start: float) -> TriageResult:
         cases = [self._case(client.model, group) for group in group_rows(rows)]
@@ -191,6 +215,7 @@ class Triage:
             cost=(input_tokens * self._llm.input_price + output_tokens * self._llm.output_price) / 1e6,
             groups=len(cases),
             seconds=self._clock() - start,
+            made=tuple(outcome.call for outcome in outcomes),
         )
 
     def _case(self, model: str, group: Group) -> _Case:

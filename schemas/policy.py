@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -34,6 +35,11 @@ class Policy(Document):
             known = (*SENDABLE, "entities.<name>", "texts.<name>")
             raise ValueError(f"no field {unknown[0]!r} can be sent; {nearest(unknown[0], known)}")
         return value
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the whole policy, hex, as pinned in every batch."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def allows_model(self, model: str) -> bool:
         """Tell whether anything may be sent to `model`."""

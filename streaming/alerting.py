@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from agent.audit import ModelCall, PolicyRuling
 from agent.grouping import FlaggedRow
 from agent.triage import TriageResult
 from schemas.alert import Reason, alert_ids, alerts_table, entities_array, reasons_array
@@ -79,6 +80,30 @@ class Alerted:
     def to_metadata(self) -> dict[str, Any]:
         """Return the JSON-serialisable form."""
         return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What triage asked and was allowed to ask; kept with the alerts commit, for the audit log."""
+
+    calls: tuple[ModelCall, ...] = ()
+    ruling: PolicyRuling | None = None
+
+    @classmethod
+    def of(cls, result: TriageResult) -> Asked:
+        """Take it from a triage result."""
+        return cls(result.made, result.ruling)
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the JSON-serialisable form."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_metadata(cls, kept: Mapping[str, Any]) -> Asked:
+        """Rebuild it from a commit's metadata."""
+        ruling = kept["ruling"]
+        calls = tuple(ModelCall(**call) for call in kept["calls"])
+        return cls(calls, None if ruling is None else PolicyRuling(**ruling))
 
 
 def flag(engine: Engine, transactions: pa.Table, scored: ScoredBatch) -> Flagged:

@@ -24,7 +24,6 @@ from schemas.errors import ConfigurationError, DataLossError, nearest
 from schemas.policy import Policy, load_policy
 from schemas.spec import AgentSpec
 from schemas.tables import (
-    AUDIT,
     BATCHES,
     DUPLICATES,
     LEDGER,
@@ -32,6 +31,8 @@ from schemas.tables import (
     QUARANTINE,
     transactions_schema,
 )
+from streaming.audit_log import AuditPlaces, LakeAudit
+from streaming.batch_audit import BatchAudit
 from streaming.engine import Engine, rule_schema
 from streaming.interrupts import ended_on_leaving
 from streaming.label_topic import LabelTopic
@@ -118,6 +119,7 @@ def open_agent(
     lake = Lake.open(settings.lake(spec.name), spec, lake_schemas(contract), retention=spec.replay_horizon)
     _check_closed(lake)
     stream_settings(settings, spec, bootstrap, lake.batches)
+    audit = LakeAudit(AuditPlaces(settings, spec), spec.replay_horizon, _now)
     book = LabelBook(settings.lake(spec.name) / spec.tables.labels, retention=spec.replay_horizon)
     verdicts = Verdicts(book, lake.transactions.path, lake.alerts.path, contract.entity_names)
     ledger = LakeLedger(lake.ledger, spec.name, _now)
@@ -137,6 +139,7 @@ def open_agent(
             engine_for=engine_for,
             lake=lake,
             publisher=publisher,
+            audit=BatchAudit(audit, lake, spec.name),
             verdicts=verdicts,
             labels=_label_topic(stack, settings, spec, bootstrap, book),
             renew=lambda engine: _renewed(engine, watch),
@@ -223,7 +226,6 @@ def lake_schemas(contract: EventContract) -> dict[str, pa.Schema]:
         "duplicates": DUPLICATES,
         "alerts": ALERTS,
         "monitoring": MONITORING,
-        "audit": AUDIT,
         "ledger": LEDGER,
         "batches": BATCHES,
     }

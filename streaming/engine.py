@@ -82,6 +82,7 @@ class Engine:
             "model": self.model,
             "prompt": f"{self.spec.llm.prompt.id}/{self.spec.llm.prompt.version}",
             "scoring": self.scorer.definition_hash,
+            **self.triage.digests,
         }
 
     def restore(

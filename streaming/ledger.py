@@ -16,6 +16,11 @@ from streaming.lake import LakeTable, Stamp
 _NEWEST_COMMITS = 20_000
 
 
+def ledger_stream(agent: str) -> str:
+    """Return the application id under which an agent's ledger numbers its commits."""
+    return f"{agent}/ledger"
+
+
 class LakeLedger:
     """See agent.ledger.Ledger; every call that writes is one commit.
 
@@ -29,7 +34,7 @@ class LakeLedger:
     """
 
     def __init__(self, table: LakeTable, agent: str, clock: Callable[[], datetime]) -> None:
-        self._table, self._app_id, self._clock = table, f"{agent}/ledger", clock
+        self._table, self._app_id, self._clock = table, ledger_stream(agent), clock
         since = table.last_batch(self._app_id) - _NEWEST_COMMITS
         self._answers: dict[str, RecordedAnswer] = {}
         for row in table.read("commit", max(since, 0)).to_pylist():

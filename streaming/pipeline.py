@@ -26,12 +26,13 @@ from schemas.alert import alert_documents
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from streaming import checkpoints
-from streaming.alerting import Alerted, build_alerts, flag, marks_of
+from streaming.alerting import Alerted, Asked, build_alerts, flag, marks_of
+from streaming.batch_audit import BatchAudit
 from streaming.decode import decode
 from streaming.duplicates import Deduplicator
 from streaming.engine import Engine
 from streaming.label_follower import LabelFollower, LabelStream
-from streaming.lake import Lake, LakeTable, Stamp
+from streaming.lake import Lake, Stamp
 from streaming.publish import OutboxRecord, Publisher
 from streaming.scored import ScoredBatch
 from streaming.store import BatchInHand, Decision, Stored, store
@@ -115,6 +116,7 @@ class Pipeline:
         engine_for: Callable[[AgentSpec], Engine],
         lake: Lake,
         publisher: Publisher,
+        audit: BatchAudit,
         verdicts: Verdicts,
         labels: LabelStream | None = None,
         renew: Callable[[Engine], Engine] = lambda engine: engine,
@@ -122,7 +124,7 @@ class Pipeline:
         reached: Callable[[Step], None] = lambda _: None,
     ) -> None:
         self._engine, self._engine_for = engine, engine_for
-        self._lake, self._publisher = lake, publisher
+        self._lake, self._publisher, self._audit = lake, publisher, audit
         self._verdicts, self._labels = verdicts, labels
         self._renew = renew
         self._follower: LabelFollower | None = None
@@ -133,6 +135,7 @@ class Pipeline:
 
     def start(self) -> None:
         """Fence predecessors, finish the batch a crash left open, restore state, publish what is pending."""
+        self._audit.started(self._engine.pins())
         newest = self._newest_decision()
         if newest is not None:
             self._position.next_sequence = newest.next_sequence
@@ -196,7 +199,8 @@ class Pipeline:
         closed = self._complete(self._engine, stored, watch)
         self._duplicates.commit()
         self._engine.checkpoint_if_due()
-        self._lake.tidy()
+        if not self._lake.tidy():
+            self._audit.tidy()
         return closed
 
     def close(self) -> None:
@@ -212,8 +216,11 @@ class Pipeline:
         decision = stored.decision
         with watch.step(Step.SCORE):
             scored = engine.scorer.score(stored.rows, stored.verdicts)
-        alerted = self._alert(engine, decision, stored.rows, scored, watch)
-        told = [self._beside.submit(tell, decision, alerted) for tell in (self._monitor, self._audit)]
+        alerted, asked = self._alert(engine, decision, stored.rows, scored, watch)
+        told = [
+            self._beside.submit(self._monitor, decision, alerted),
+            self._beside.submit(self._audit.decided, decision, alerted, asked),
+        ]
         with watch.step(Step.PUBLISH):
             self._publish()
         with watch.step(Step.CLOSE):
@@ -224,24 +231,25 @@ class Pipeline:
 
     def _alert(
         self, engine: Engine, decision: Decision, rows: pa.Table, scored: ScoredBatch, watch: Stopwatch
-    ) -> Alerted:
+    ) -> tuple[Alerted, Asked]:
         stamp = self._stamp(decision)
         if self._lake.alerts.last_batch(stamp.app_id) >= stamp.batch_id:
-            return Alerted(**self._lake.alerts.metadata_of(decision.query_id, decision.batch_id)["alerted"])
+            kept = self._lake.alerts.metadata_of(decision.query_id, decision.batch_id)
+            return Alerted(**kept["alerted"]), Asked.from_metadata(kept["asked"])
         with watch.step(Step.TRIAGE):
             flagged = flag(engine, rows, scored)
             result = engine.triage.classify(flagged.rows)
         with watch.step(Step.ALERT):
-            alerted = Alerted.of(result)
+            alerted, asked = Alerted.of(result), Asked.of(result)
             if flagged.rows:
                 first = self._position.next_outbox_seq
                 table = build_alerts(engine, marks_of(decision), flagged, scored, result, first)
-                self._append_alerts(decision, table, alerted)
-        return alerted
+                self._append_alerts(decision, table, alerted, asked)
+        return alerted, asked
 
-    def _append_alerts(self, decision: Decision, table: pa.Table, alerted: Alerted) -> None:
+    def _append_alerts(self, decision: Decision, table: pa.Table, alerted: Alerted, asked: Asked) -> None:
         marks = {"query_id": decision.query_id, "batch_id": decision.batch_id}
-        metadata = {**marks, "alerted": alerted.to_metadata()}
+        metadata = {**marks, "alerted": alerted.to_metadata(), "asked": asked.to_metadata()}
         self._lake.alerts.append(table, self._stamp(decision), metadata)
         self._position.next_outbox_seq += table.num_rows
 
@@ -278,16 +286,15 @@ class Pipeline:
         return row
 
     def _monitor(self, decision: Decision, alerted: Alerted) -> None:
-        row = {"alert": alerted.alerts > 0, "count": alerted.alerts, "status": alerted.status}
-        self._tell(self._lake.monitoring, decision, row)
-
-    def _audit(self, decision: Decision, alerted: Alerted) -> None:
-        detail = json.dumps({**alerted.to_metadata(), "pins": decision.pins["spec_digest"]})
-        self._tell(self._lake.audit, decision, {"event": "batch_decided", "detail": detail})
-
-    def _tell(self, table: LakeTable, decision: Decision, row: dict[str, Any]) -> None:
-        marks = {"query_id": decision.query_id, "batch_id": decision.batch_id, "at": self._clock()}
-        table.append(_one({**marks, **row}, table.schema), self._stamp(decision))
+        row = {
+            "query_id": decision.query_id,
+            "batch_id": decision.batch_id,
+            "at": self._clock(),
+            "alert": alerted.alerts > 0,
+            "count": alerted.alerts,
+            "status": alerted.status,
+        }
+        self._lake.monitoring.append(_one(row, self._lake.monitoring.schema), self._stamp(decision))
 
     def _batch_row(self, decision: Decision, alerted: Alerted, watch: Stopwatch) -> dict[str, Any]:
         versions = {table.path.name: table.version for table in self._lake.tables()}

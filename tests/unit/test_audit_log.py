@@ -40,7 +40,7 @@ MORNING = datetime(2026, 1, 1, tzinfo=UTC)
 NOBODY = "4111111111111111 anna@example.org"
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """Stands for the end of the process."""
 
 
@@ -80,7 +80,7 @@ class DyingAnchor(AnchorFile):
     """Stays where it is: the process ends before it moves."""
 
     def advance(self, anchor: Anchor) -> None:
-        raise Crash(anchor)
+        raise CrashError(anchor)
 
 
 def crash_before_anchoring(home: Path, events: Sequence[AuditEvent]) -> None:
@@ -88,7 +88,7 @@ def crash_before_anchoring(home: Path, events: Sequence[AuditEvent]) -> None:
     where = places(home)
     log(home)
     where.anchor = DyingAnchor(where.anchor.path)
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         LakeAudit(where, RETENTION).record(events)
 
 

@@ -13,7 +13,6 @@ from schemas.errors import DataLossError
 from schemas.loading import parse_document
 from schemas.spec import AgentSpec
 from schemas.tables import (
-    AUDIT,
     BATCHES,
     COORDINATES,
     DUPLICATES,
@@ -60,7 +59,6 @@ def lake(tmp_path: Path) -> Lake:
         "duplicates": DUPLICATES,
         "alerts": ALERTS,
         "monitoring": MONITORING,
-        "audit": AUDIT,
         "ledger": LEDGER,
         "batches": BATCHES,
     }
