@@ -212,7 +212,7 @@ class Triage:
             reused=len(known),
             input_tokens=input_tokens,
             output_tokens=output_tokens,
-            cost=(input_tokens * self._llm.input_price + output_tokens * self._llm.output_price) / 1e6,
+            cost=self._llm.price_of(client.model).usd(input_tokens, output_tokens),
             groups=len(cases),
             seconds=self._clock() - start,
             made=tuple(outcome.call for outcome in outcomes),

@@ -272,12 +272,23 @@ class Budget(Document):
     tokens_per_day: int = Field(default=5_000_000, ge=0)
 
 
+class TokenPrice(Document):
+    """What a model takes, in USD per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+    def usd(self, input_tokens: float, output_tokens: float) -> float:
+        """Return what so many tokens cost."""
+        return (input_tokens * self.input + output_tokens * self.output) / 1_000_000
+
+
 class Llm(Document):
     """The model behind triage. Without `base_url` and without a key the local model is used.
 
     `model` may be left out: the local model is then called `local`, an endpoint is asked for its default one.
     `api_key_env` names the environment variable that holds the key; the key itself never stands in a file.
-    Prices are in USD per million tokens.
+    A model that `prices` does not name, such as the local one, counts as free.
     """
 
     provider: Literal["openai", "none"] = "openai"
@@ -289,8 +300,13 @@ class Llm(Document):
     max_concurrency: int = Field(default=2, ge=1, le=64)
     max_output_tokens: int = Field(default=160, ge=16)
     budget: Budget = Budget()
-    input_price: float = Field(default=0.0, ge=0)
-    output_price: float = Field(default=0.0, ge=0)
+    prices: dict[str, TokenPrice] = Field(
+        default={}, description="model → {input, output} in USD per million tokens"
+    )
+
+    def price_of(self, model: str) -> TokenPrice:
+        """Return the price of a model, zero when none is named."""
+        return self.prices.get(model) or TokenPrice(input=0.0, output=0.0)
 
     @field_validator("api_key_env")
     @classmethod
@@ -360,6 +376,7 @@ class AgentSpec(Document):
         default=None, description="a file of further rules, read again while the agent runs when it changes"
     )
     llm: Llm = Llm()
+    compute_price: float = Field(default=0.0, ge=0, description="USD per hour of the agent's machine")
     tables: Tables = Tables()
     alerts: AlertOutput
     policy: str = "default"

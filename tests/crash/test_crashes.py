@@ -19,7 +19,9 @@ import pyarrow.compute as pc
 import pytest
 
 from schemas.errors import FencedError
-from schemas.spec import load_spec
+from schemas.spec import AgentSpec, load_spec
+from streaming.audit_check import check_audit, newest_events
+from streaming.audit_log import AuditPlaces
 from streaming.broker import ensure_topic
 from streaming.pipeline import Step
 from streaming.reconcile import reconcile
@@ -131,6 +133,19 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
         time.sleep(0.05)
 
 
+def assert_audited_once(settings: Settings, spec: AgentSpec) -> None:
+    """Every batch is in the audit log once, with what it came to, and the log is sound."""
+    places = AuditPlaces(settings, spec)
+    report = check_audit(places)
+    assert report.sound, report
+    assert report.last == report.anchored == report.rows - 1
+    batches = stored(settings.lake(AGENT), "batches", "batch_id").to_pylist()
+    told = newest_events(places, "batch_decided", 1_000)
+    assert sorted(
+        (row["detail"]["query_id"], row["detail"]["batch_id"], row["detail"]["alerts"]) for row in told
+    ) == sorted((batch["query_id"], batch["batch_id"], batch["alerts"]) for batch in batches)
+
+
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
 def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
     chain: list[tuple[str, bool]],
@@ -175,6 +190,7 @@ def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
     assert dict(zip(table["transaction_id"].to_pylist(), scores, strict=True)) == folded
     found = reconcile(settings.lake(AGENT), spec, bootstrap, HOUR)
     assert found.differences == 0, found
+    assert_audited_once(settings, spec)
 
 
 @pytest.mark.parametrize("place", [Step.SCORE.value, MID_PUBLISH])
@@ -228,3 +244,6 @@ def test_rules_changed_between_two_attempts_change_nothing_in_the_batch(
     first_batch = transactions.filter(pc.equal(transactions["batch_id"], 0))
     expected = set(folded_scores(spec, first_batch))
     assert set(table.filter(pc.equal(table["batch_id"], 0))["transaction_id"].to_pylist()) == expected
+    told = newest_events(AuditPlaces(settings, spec), "configuration_change", 10)
+    changes = [(row["detail"]["change"], row["detail"].get("changed")) for row in told]
+    assert changes == [("start", None), ("start", None), ("batch", ["spec_digest", "rules_version"])]

@@ -35,6 +35,8 @@ from schemas.contract import CONTRACTS, load_contract
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.spec import AgentSpec, load_spec
 from streaming import checkpoints
+from streaming.audit_check import check_audit, newest_events
+from streaming.audit_log import AuditPlaces
 from streaming.broker import ensure_topic
 from streaming.compose import build_engine, lake_schemas, model_client, open_agent
 from streaming.explain import explain, plot, show
@@ -113,6 +115,12 @@ class Job:
 
     def table(self, name: str, order: str) -> pa.Table:
         return stored(self.settings.lake(self.spec.name), name, order)
+
+    def audited(self, kind: str) -> list[dict[str, Any]]:
+        """The events of one kind in the audit log, which is sound."""
+        places = AuditPlaces(self.settings, self.spec)
+        assert check_audit(places).findings == ()
+        return newest_events(places, kind, 1_000)
 
     def reconciled(self) -> Reconciliation:
         return reconcile(self.settings.lake(self.spec.name), self.spec, self.bootstrap, HOUR)
@@ -267,6 +275,23 @@ def test_every_batch_says_what_decided_it_and_what_it_took(done: Done) -> None:
     assert [batch["first_sequence"] for batch in batches[1:]] == [
         batch["next_sequence"] for batch in batches[:-1]
     ]
+
+
+def test_every_batch_is_audited_without_a_word_of_any_record(done: Done) -> None:
+    batches = done.job.table("batches", "batch_id").to_pylist()
+    told = done.job.audited("batch_decided")
+    assert [(row["detail"]["batch_id"], row["detail"]["alerts"]) for row in told] == [
+        (batch["batch_id"], batch["alerts"]) for batch in batches
+    ]
+    start = done.job.audited("configuration_change")
+    assert [row["detail"]["change"] for row in start] == ["start"]
+    assert start[0]["detail"]["spec_digest"] == done.job.spec.digest
+    assert start[0]["detail"]["policy_digest"] is not None
+    written = json.dumps(done.job.table("audit", "number").drop_columns(["at"]).to_pylist())
+    assert "[redacted]" not in written
+    seen = done.job.table("transactions", "sequence")
+    for name in ("transaction_id", "customer"):
+        assert not [value for value in seen[name].to_pylist() if json.dumps(value) in written]
 
 
 @pytest.mark.parametrize(("table", "order"), [("alerts", "outbox_seq"), ("batches", "batch_id")])
@@ -572,6 +597,13 @@ def test_the_local_model_classifies_alerts_of_a_whole_run(
     assert sum(totals["input_tokens"]) > 0
     assert sum(totals["output_tokens"]) > 0
     assert json.loads(totals["pins"][0])["model"] == "local"
+    calls = job.audited("model_call")
+    assert {row["detail"]["question"]: row["detail"]["outcome"] for row in calls}.keys() == asked
+    assert sum(row["detail"]["outcome"] == "answered" for row in calls) == len(answered)
+    assert sum(row["detail"]["output_tokens"] for row in calls) == sum(totals["output_tokens"])
+    rulings = job.audited("policy_decision")
+    assert {row["detail"]["decision"] for row in rulings} == {"allowed"}
+    assert "entities.customer" in rulings[0]["detail"]["withheld"]
     assert job.reconciled().differences == 0
     assert replayed(job).differences == (), "the model's answers are those on record"
     same = run_what_if(job.settings, job.spec, job.spec, Wanted())
@@ -591,6 +623,9 @@ def test_a_model_that_is_not_there_loses_no_alert(
     reasons = Counter(alert["fallback_reason"] for alert in alerts)
     assert reasons["unreachable"] > 0
     assert set(reasons) <= {"unreachable", "circuit_open", "over_budget"}
+    calls = job.audited("model_call")
+    assert {row["detail"]["outcome"] for row in calls} <= {"unreachable", "circuit_open"}
+    assert len(calls) >= sum(job.table("batches", "batch_id")["llm_calls"].to_pylist()) > 0
     assert set(job.table("monitoring", "batch_id")["status"].to_pylist()) == {"degraded"}
     found = job.reconciled()
     assert found.differences == 0, found

@@ -21,7 +21,7 @@ from agent.triage import POLICIES, FlaggedRow, Triage, TriageResult
 from schemas.alert import ALERTS, CLASSIFICATIONS, Reason, alert_id
 from schemas.errors import FencedError
 from schemas.policy import Policy, load_policy
-from schemas.spec import Budget, Llm, PromptReference, Rule
+from schemas.spec import Budget, Llm, PromptReference, Rule, TokenPrice
 from tests import scripted_llm as scripted
 
 DEADLINE = 0.3
@@ -68,8 +68,7 @@ def a_triage(
     llm = Llm(
         deadline=timedelta(seconds=seconds),
         budget=Budget(calls_per_batch=calls),
-        input_price=1.0,
-        output_price=10.0,
+        prices={"local": TokenPrice(input=1.0, output=10.0)},
     )
     return Triage(
         llm,
