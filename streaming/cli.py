@@ -15,6 +15,7 @@ from rich.table import Table
 
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, FlagstreamError, MachineError
+from streaming.cli_audit import audit_app, cost
 from streaming.cli_bench import bench_app
 from streaming.cli_content import labels_app, spec_app
 from streaming.cli_options import (
@@ -44,7 +45,9 @@ app.add_typer(broker_app, name="broker")
 app.add_typer(spec_app, name="spec")
 app.add_typer(labels_app, name="labels")
 app.add_typer(prompts_app, name="prompts")
+app.add_typer(audit_app, name="audit")
 app.add_typer(bench_app, name="bench")
+app.command()(cost)
 
 
 def main() -> None:
@@ -216,12 +219,14 @@ def explain(
 
     Example: `flagstream explain 3f2a91 --spec handbook`
     """
+    from streaming.access import tell_read
     from streaming.explain import explain as take_apart
     from streaming.explain import show
 
     settings, loaded = settings_in(home), spec_named(spec)
     contract = load_contract(loaded.data_sources.transactions.contract)
     found = take_apart(settings.lake(loaded.name), loaded, alert, contract.primary_entity)
+    tell_read(settings, loaded, "explain", [loaded.tables.alerts, loaded.tables.transactions])
     if as_json:
         print(json.dumps(found.plain(), default=str))
     else:
@@ -248,12 +253,14 @@ def reconcile(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json:
 
     Example: `flagstream reconcile --spec handbook`
     """
+    from streaming.access import tell_read
     from streaming.reconcile import reconcile as compare
 
     settings, loaded = settings_in(home), spec_named(spec)
     contract = load_contract(loaded.data_sources.transactions.contract)
     with broker_of(settings) as bootstrap:
         found = compare(settings.lake(loaded.name), loaded, bootstrap, contract.duplicates.horizon)
+    tell_read(settings, loaded, "reconcile", [loaded.tables.transactions, loaded.tables.alerts])
     say({**asdict(found), "differences": found.differences}, as_json)
     raise typer.Exit(1 if found.differences else 0)
 
@@ -319,6 +326,7 @@ def replay(
     `flagstream replay --spec handbook --from-time 2018-04-07 --to-time 2018-04-08 --candidate stricter.yaml`,
     `flagstream replay --spec handbook --from-time 2018-04-07 --to-topic alerts-again`
     """
+    from streaming.access import tell_read
     from streaming.replay_command import (
         Wanted,
         candidate_report,
@@ -331,17 +339,22 @@ def replay(
 
     wanted = Wanted(alert, from_version, to_version, from_time, to_time)
     settings, loaded = settings_in(home), spec_named(spec)
+    read = [loaded.tables.transactions, loaded.tables.alerts, loaded.tables.labels]
     if to_topic is not None:
         if candidate is not None:
             raise ConfigurationError("choose one of --candidate and --to-topic")
         with broker_of(settings) as bootstrap:
-            say(send_again(settings, loaded, wanted, bootstrap, to_topic), as_json)
+            sent = send_again(settings, loaded, wanted, bootstrap, to_topic)
+        tell_read(settings, loaded, "replay-to-topic", [loaded.tables.alerts])
+        say(sent, as_json)
         return
     if candidate is None:
         found = run_replay(settings, loaded, wanted)
+        tell_read(settings, loaded, "replay", read)
         print(json.dumps(found.facts(), default=str)) if as_json else show_replay(found, console)
         raise typer.Exit(1 if found.differences else 0)
     changed = run_what_if(settings, loaded, spec_named(candidate), wanted)
+    tell_read(settings, loaded, "replay-candidate", read)
     print(json.dumps(changed.facts(), default=str)) if as_json else show_what_if(changed, console)
     if report is not None:
         sys.stderr.write(f"report: {candidate_report(changed, report)}\n")
@@ -375,9 +388,13 @@ def train(
 
     Example: `flagstream train --spec handbook --until 2018-07-01 --verdicts decided --label-delay 7d`
     """
+    from streaming.access import tell_read
     from streaming.train_command import run_training
 
-    say(run_training(settings_in(home), spec_named(spec), until, verdicts, label_delay, seed), as_json)
+    settings, loaded = settings_in(home), spec_named(spec)
+    trained = run_training(settings, loaded, until, verdicts, label_delay, seed)
+    tell_read(settings, loaded, "train", [loaded.tables.transactions, loaded.tables.labels])
+    say(trained, as_json)
 
 
 @broker_app.command("start")

@@ -102,13 +102,15 @@ def labels_import(
     Examples: `flagstream labels import chargebacks.csv --by chargebacks`,
     `flagstream labels import tx.parquet --spec handbook --id-column TRANSACTION_ID --fraud-column TX_FRAUD`
     """
+    from streaming.access import tell_done
     from streaming.label_files import TOLD_REJECTS, LabelColumns, import_with_progress
     from streaming.labels import LabelBook
 
-    loaded = spec_named(spec)
-    table = settings_in(home).lake(loaded.name) / loaded.tables.labels
+    settings, loaded = settings_in(home), spec_named(spec)
+    table = settings.lake(loaded.name) / loaded.tables.labels
     columns = LabelColumns(id_column, fraud_column, time_column, kind_column, by_column)
     done = import_with_progress(file, LabelBook(table, retention=loaded.replay_horizon), columns, by)
+    tell_done(settings, loaded, "labels-import", done.stored)
     counts = {"read": done.read, "stored": done.stored, "repeated": done.repeated, "rejected": done.rejected}
     told = {"rejects": done.rejects.slice(0, TOLD_REJECTS).to_pylist()} if as_json else {}
     say({**counts, **told}, as_json)
