@@ -27,8 +27,8 @@ REDACTED = "[redacted]"
 
 _LARGEST_COUNT = 10**12  # card numbers have 13 digits and more
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/+-]{0,79}")
-_DIGEST = re.compile(r"[0-9a-f]{12}|[0-9a-f]{32,64}")
 _IDENTIFIER = re.compile(r"[0-9a-f]{32,64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DIGEST = re.compile(rf"[0-9a-f]{{12}}|{_IDENTIFIER.pattern}")
 _SOURCE = re.compile(r"[A-Za-z0-9._/-]{1,200}")
 _LIKE_A_NUMBER = re.compile(r"[0-9]([.:/+-]?[0-9]){9}")
 _LIKE_A_SECRET = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20}")
@@ -49,9 +49,7 @@ def _are_words(value: object) -> bool:
 
 
 def _is_digest(value: object) -> bool:
-    return isinstance(value, str) and (
-        _DIGEST.fullmatch(value) is not None or _IDENTIFIER.fullmatch(value) is not None
-    )
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
 def _is_count(value: object) -> bool:

@@ -75,7 +75,7 @@ def cost_by(grouping: Grouping, batches: pl.DataFrame, lake: Path, spec: AgentSp
     among all where it answered for none. The machine's time is not shared out among alerts.
     """
     if grouping == "alert":
-        return _by_alert(batches, read_alerts(lake, spec))
+        return by_alert(batches, read_alerts(lake, spec))
     keys = _BATCH if grouping == "batch" else [grouping]
     return batches.group_by(keys, maintain_order=True).agg(pl.col(_SUMMED).sum())
 
@@ -86,7 +86,8 @@ def read_alerts(lake: Path, spec: AgentSpec) -> pl.DataFrame:
     return pl.DataFrame(rows if rows is not None else ALERTS.empty_table().select(_ALERT_COLUMNS))
 
 
-def _by_alert(batches: pl.DataFrame, alerts: pl.DataFrame) -> pl.DataFrame:
+def by_alert(batches: pl.DataFrame, alerts: pl.DataFrame) -> pl.DataFrame:
+    """Share out the tokens of `closed_batches` among `alerts`, see cost_by."""
     by_model = pl.col("classification_source") == "llm"
     pays = by_model | ~by_model.any().over(_BATCH)
     share = pl.when("pays").then(1 / pl.col("pays").sum().over(_BATCH)).otherwise(0.0)

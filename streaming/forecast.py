@@ -173,7 +173,7 @@ def _calls_per_alert(spec: AgentSpec, asked: pl.DataFrame) -> Figure:
 
 
 def _per_call(tokens: pl.Series, calls: int, assumed: float) -> Figure:
-    if calls == 0:
+    if tokens.sum() == 0:
         return Figure(float(assumed), "assumed: length of the prompt and most tokens of an answer")
     return Figure(int(tokens.sum()) / calls, f"measured over {calls:,} calls")
 
