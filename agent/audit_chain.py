@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain, islice
 from typing import Literal
 
@@ -54,6 +54,9 @@ class AuditRow:
     position: int
     previous: str
     hash: str
+
+
+_HASHED = [each.name for each in fields(AuditRow) if each.name != "hash"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def linked(key: ChainKey, head: Head, events: Sequence[AuditEvent], at: int) -> 
 
 def hash_of(key: ChainKey, row: AuditRow) -> str:
     """Return the hash that a row must have: of all its fields but the hash."""
-    content = {name: value for name, value in asdict(row).items() if name != "hash"}
+    content = {name: getattr(row, name) for name in _HASHED}
     return key.seal(json.dumps(content, sort_keys=True, separators=(",", ":")))
 
 

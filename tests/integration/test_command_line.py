@@ -159,6 +159,24 @@ def test_replay_compares_judges_candidates_and_sends_again(
         assert flagstream(*replay, *wrong)[0] == 2, wrong
 
 
+def test_who_looked_is_audited_and_what_it_cost_is_told(
+    flagstream: Shell, filled: tuple[Path, Path, Stream]
+) -> None:
+    spec_file, home, _ = filled
+    where = ("--spec", spec_file, "--home", home)
+    spent = flagstream.json("cost", *where, "--by", "alert", "--compute-price", 1)
+    assert len(spent["rows"]) == spent["total"]["alerts"] > 0
+    assert spent["total"]["llm_usd"] == 0 < spent["total"]["compute_usd"]
+    before = flagstream.json("audit", "verify", *where)
+    flagstream.json("explain", spent["rows"][0]["alert_id"], *where)
+    after = flagstream.json("audit", "verify", *where)
+    assert (after["sound"], after["rows"]) == (True, before["rows"] + 1)
+    _, printed = flagstream("audit", "show", *where, "--count", 1, "--json")
+    assert json.loads(printed)["subject"] == "explain"
+    run_on = flagstream.json("cost", *where, "--forecast", 50)
+    assert "measured" in run_on["basis"]["seconds_per_batch"]["basis"]
+
+
 def test_the_columns_that_rules_can_look_at_are_listed(
     flagstream: Shell, filled: tuple[Path, Path, Stream]
 ) -> None:
