@@ -40,11 +40,22 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
 
 
 def test_an_empty_variable_counts_as_absent(tmp_path: Path) -> None:
-    names = ("CACHE", "KAFKA", "LLM_BASE_URL", "IVY_SETTINGS")
+    names = ("CACHE", "KAFKA", "LLM_BASE_URL", "IVY_SETTINGS", "AUDIT_KEY")
     empty = Settings.load(tmp_path, {f"FLAGSTREAM_{name}": "" for name in names})
     absent = Settings.load(tmp_path, {})
     assert (empty.kafka, empty.cache) == (absent.kafka, absent.cache)
-    assert (empty.llm_base_url, empty.ivy_settings) == (None, None)
+    assert (empty.llm_base_url, empty.ivy_settings, empty.audit_key) == (None, None, None)
+
+
+def test_the_audit_key_is_masked_and_must_be_long(tmp_path: Path) -> None:
+    secret = "0123456789abcdef" * 2
+    settings = Settings.load(tmp_path, {"FLAGSTREAM_AUDIT_KEY": secret})
+    assert settings.audit_key is not None
+    assert settings.audit_key.get_secret_value() == secret
+    assert secret not in repr(settings)
+    with pytest.raises(ConfigurationError, match="FLAGSTREAM_AUDIT_KEY: expected at least 32") as refused:
+        Settings.load(tmp_path, {"FLAGSTREAM_AUDIT_KEY": "short-secret"})
+    assert "short-secret" not in str(refused.value)
 
 
 def test_a_misspelt_variable_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
