@@ -7,10 +7,16 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, Duration, load_document
@@ -230,16 +236,85 @@ class Detectors(Document):
     habit: HabitDetector = HabitDetector()
 
 
-class Rule(Document):
-    """A condition over event fields that raises an alert whatever the score.
+_LONGEST = timedelta(days=3660)
 
-    `when` is an SQL boolean expression over the contract's columns, for example `amount > 10000`.
+
+class Pattern(Document):
+    """Two events of one entity, apart by at most `within` of event time.
+
+    `entity` is one of the contract's, or two of them as `customer+terminal`. Event time has come as far as
+    the newest event less `lateness`: by so much may events come out of order.
+    """
+
+    entity: str
+    within: Duration = Field(gt=timedelta(0), le=_LONGEST)
+    lateness: Duration = Field(default=timedelta(minutes=1), ge=timedelta(0), le=_LONGEST)
+
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """The entities that both events have in common."""
+        return tuple(self.entity.split("+"))
+
+
+class SequencePattern(Pattern):
+    """An event for which `first` holds, then one for which `then` holds: the second raises the alert."""
+
+    first: str
+    then: str
+
+
+class AbsencePattern(Pattern):
+    """An event for which `after` holds, and none for which `expected` does: the first is alerted."""
+
+    after: str
+    expected: str
+
+
+class Rule(Document):
+    """A condition over events that raises an alert whatever the score.
+
+    One of three forms: `when`, an SQL boolean expression over the columns of one event, for example
+    `amount > 10000`; or `sequence` or `absence` of two events, whose expressions are of the same kind.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    when: str
+    when: str | None = None
+    sequence: SequencePattern | None = None
+    absence: AbsencePattern | None = None
     severity: Severity
     reason: str
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Rule:
+        forms = ("when", "sequence", "absence")
+        given = [form for form in forms if getattr(self, form) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected one of {', '.join(forms)}; found {' and '.join(given) or 'none'}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Without the forms it has not: the digest of a plain rule is the same as before there were others.
+        return {name: value for name, value in dump(self).items() if value is not None}
+
+    @property
+    def pattern(self) -> SequencePattern | AbsencePattern | None:
+        """The pattern it looks for, None for a rule over single events."""
+        return self.sequence or self.absence
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """Where each of its expressions stands → the expression."""
+        if self.sequence is not None:
+            return {"sequence.first": self.sequence.first, "sequence.then": self.sequence.then}
+        if self.absence is not None:
+            return {"absence.after": self.absence.after, "absence.expected": self.absence.expected}
+        return {"when": self.when or ""}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all it says, hex."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class RuleFile(Document):

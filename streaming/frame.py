@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,9 +87,14 @@ class Frame:
         )
 
     def _ids(self, rows: pa.Table, kind: str) -> pa.ChunkedArray:
-        if kind not in self.pairs:
-            return rows[kind]
-        return pc.binary_join_element_wise(*(rows[name] for name in self.pairs[kind]), _BETWEEN)
+        return entity_ids(rows, self.pairs.get(kind, (kind,)))
+
+
+def entity_ids(rows: pa.Table, entities: Sequence[str]) -> pa.ChunkedArray:
+    """Return each row's entity, of a pair both ids as one; null where it has none, or not both."""
+    if len(entities) == 1:
+        return rows[entities[0]]
+    return pc.binary_join_element_wise(*(rows[name] for name in entities), _BETWEEN)
 
 
 def numbers(column: pa.ChunkedArray, kind: pa.DataType) -> Any:

@@ -1,0 +1,302 @@
+"""Sequences and absences against their definition in plain Python, however the stream is cut or restarted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.spec import Rule
+from streaming.patterns import Pattern, Patterns, Recognised
+
+SECOND = 1_000_000
+START = 1_600_000_000 * SECOND
+BASE = {"severity": "high", "reason": "because"}
+Found = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One event: entity, event time in seconds, and whether it opens or closes a pattern."""
+
+    entity: str | None
+    time: int
+    starts: bool
+    ends: bool
+
+
+def sequence(name: str = "s", entity: str = "customer", within: int = 10, lateness: int = 3) -> Rule:
+    form = {"entity": entity, "first": "a", "then": "b", "within": f"{within}s", "lateness": f"{lateness}s"}
+    return Rule.model_validate({"name": name, "sequence": form, **BASE})
+
+
+def absence(name: str = "q", entity: str = "customer", within: int = 10, lateness: int = 3) -> Rule:
+    form = {"entity": entity, "after": "a", "expected": "b"}
+    times = {"within": f"{within}s", "lateness": f"{lateness}s"}
+    return Rule.model_validate({"name": name, "absence": {**form, **times}, **BASE})
+
+
+def compiled(*rules: Rule) -> list[Pattern]:
+    return [Pattern.of(number, rule) for number, rule in enumerate(rules)]
+
+
+def table(rows: list[Row], first: int = 0) -> pa.Table:
+    times = [START + row.time * SECOND for row in rows]
+    return pa.table(
+        {
+            "sequence": pa.array(range(first, first + len(rows)), pa.int64()),
+            "event_time": pa.array(times, pa.int64()).cast(pa.timestamp("us", "UTC")),
+            "customer": pa.array([row.entity for row in rows], pa.string()),
+            "terminal": pa.array(["t" if row.time % 2 else "u" for row in rows], pa.string()),
+        }
+    )
+
+
+def advance(running: Patterns, patterns: list[Pattern], rows: list[Row], first: int) -> Recognised:
+    whole = table(rows, first)
+    starts, ends = (
+        np.array([[getattr(row, name)] * len(patterns) for row in rows], bool).reshape(
+            len(rows), len(patterns)
+        )
+        for name in ("starts", "ends")
+    )
+    return running.advance(
+        patterns, whole, starts, ends, lambda places: whole.take(pa.array(places, pa.int64()))
+    )
+
+
+def found_in(recognised: Recognised, first: int) -> dict[str, list[Found]]:
+    """Per hit: row, seconds of its first event; per absence: row, seconds, passed by, seconds then."""
+    found: dict[str, list[Found]] = {}
+    for done in recognised.completed:
+        seconds = (done.since - START) // SECOND
+        found[done.pattern.rule.name] = list(
+            zip((done.positions + first).tolist(), seconds.tolist(), strict=True)
+        )
+    for missed in recognised.missed:
+        rows, times = missed.rows["sequence"], missed.rows["event_time"].cast(pa.int64()).to_numpy()
+        columns = (rows.to_pylist(), ((times - START) // SECOND).tolist(), missed.passed_by.tolist())
+        passed = ((missed.passed_at - START) // SECOND).tolist()
+        found[missed.pattern.rule.name] = list(zip(*columns, passed, strict=True))
+    return found
+
+
+def run(
+    rules: tuple[Rule, ...], rows: list[Row], cuts: list[int], restarts: bool = False
+) -> dict[str, list[Found]]:
+    """Process rows in batches; between them, if so wished, through a checkpoint into a new state."""
+    patterns, running = compiled(*rules), Patterns()
+    found: dict[str, list[Found]] = {rule.name: [] for rule in rules}
+    bounds = [0, *sorted(cuts), len(rows)]
+    for first, end in pairwise(bounds):
+        advance(running, patterns, rows[first:end], first)  # an attempt that failed leaves all as it was
+        recognised = advance(running, patterns, rows[first:end], first)
+        for name, hits in found_in(recognised, first).items():
+            found[name] += hits
+        running.commit(recognised)
+        if restarts:
+            saved = running.snapshot()
+            running = Patterns()
+            running.restore(saved)
+    return found
+
+
+def entity_of(rule: Rule, row: Row) -> str | None:
+    assert rule.pattern is not None
+    if rule.pattern.entity == "customer" or row.entity is None:
+        return row.entity
+    return f"{row.entity} at {'t' if row.time % 2 else 'u'}"
+
+
+def expected(rule: Rule, rows: list[Row]) -> list[Found]:
+    """The definition, row by row, over the whole stream at once."""
+    form = rule.pattern
+    assert form is not None
+    within, lateness = (int(each.total_seconds()) for each in (form.within, form.lateness))
+    marks = [max(row.time for row in rows[: place + 1]) - lateness for place in range(len(rows))]
+    ids = [entity_of(rule, row) for row in rows]
+    found: list[Found] = []
+    if rule.sequence is not None:
+        for place, row in enumerate(rows):
+            before = [
+                other.time
+                for other, who in zip(rows[:place], ids[:place], strict=True)
+                if other.starts and who == ids[place] is not None
+                if row.time - within <= other.time <= row.time and other.time + within >= marks[place]
+            ]
+            if row.ends and before:
+                found.append((place, max(before)))
+        return found
+    for place, row in enumerate(rows):
+        if not row.starts or ids[place] is None or row.time < marks[place]:
+            continue
+        for passed in range(place, len(rows)):
+            if any(
+                other.ends and ids[number] == ids[place] and row.time <= other.time <= row.time + within
+                for number, other in enumerate(rows[: passed + 1])
+                if number != place
+            ):
+                break
+            if marks[passed] > row.time + within:
+                found.append((place, row.time, passed, rows[passed].time))
+                break
+    return sorted(found, key=lambda each: (each[2], each[0]))
+
+
+rows_strategy = st.lists(
+    st.builds(
+        Row,
+        st.sampled_from(["x", "y", "", None]),
+        st.integers(0, 40),
+        st.booleans(),
+        st.booleans(),
+    ),
+    max_size=40,
+)
+drifting = st.lists(
+    st.tuples(st.sampled_from(["x", "y", None]), st.integers(-6, 5), st.booleans(), st.booleans()),
+    max_size=60,
+).map(lambda steps: [Row(who, place + step, a, b) for place, (who, step, a, b) in enumerate(steps)])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rows=rows_strategy | drifting,
+    within=st.integers(1, 15),
+    lateness=st.integers(0, 8),
+    entity=st.sampled_from(["customer", "customer+terminal"]),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    restarts=st.booleans(),
+)
+def test_any_cut_and_any_restart_give_what_the_definition_says(
+    rows: list[Row], within: int, lateness: int, entity: str, cuts: list[int], restarts: bool
+) -> None:
+    rules = tuple(make(entity=entity, within=within, lateness=lateness) for make in (sequence, absence))
+    inside = [cut for cut in cuts if cut <= len(rows)]
+    assert run(rules, rows, inside, restarts) == {rule.name: expected(rule, rows) for rule in rules}
+
+
+def opening(entity: str | None, time: int) -> Row:
+    return Row(entity, time, starts=True, ends=False)
+
+
+def closing(entity: str | None, time: int) -> Row:
+    return Row(entity, time, starts=False, ends=True)
+
+
+def other(time: int) -> Row:
+    return Row("bystander", time, starts=False, ends=False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "hits"),
+    [
+        ([opening("x", 0), closing("x", 10)], [(1, 0)]),
+        ([opening("x", 0), closing("x", 11)], []),
+        ([opening("x", 0), closing("y", 1)], []),
+        ([opening(None, 0), closing(None, 1)], []),
+        ([closing("x", 0), opening("x", 0)], []),
+        ([opening("x", 0), closing("x", 0)], [(1, 0)]),
+        ([opening("x", 0), opening("x", 4), closing("x", 5), closing("x", 6)], [(2, 4), (3, 4)]),
+        ([opening("x", 5), closing("x", 4)], []),
+        ([opening("x", 0), other(13), closing("x", 9)], [(2, 0)]),
+        ([opening("x", 0), other(14), closing("x", 9)], []),
+        ([Row("x", 0, starts=True, ends=True), Row("x", 1, starts=True, ends=True)], [(1, 0)]),
+    ],
+)
+def test_what_completes_a_sequence(rows: list[Row], hits: list[Found]) -> None:
+    assert run((sequence(),), rows, [])["s"] == run((sequence(),), rows, [1])["s"] == hits
+
+
+@pytest.mark.parametrize(
+    ("rows", "hits"),
+    [
+        ([opening("x", 0), other(13)], []),
+        ([opening("x", 0), other(14)], [(0, 0, 1, 14)]),
+        ([opening("x", 0), closing("x", 10), other(14)], []),
+        ([opening("x", 0), closing("x", 11), other(14)], [(0, 0, 2, 14)]),
+        ([opening("x", 0), closing("y", 1), other(14)], [(0, 0, 2, 14)]),
+        ([opening(None, 0), other(14)], []),
+        ([opening("x", 0), other(13), closing("x", 10), other(14)], []),
+        ([opening("x", 0), other(14), closing("x", 10)], [(0, 0, 1, 14)]),
+        ([closing("x", 5), opening("x", 4), other(20)], []),
+        ([closing("x", 4), opening("x", 5), other(20)], [(1, 5, 2, 20)]),
+        ([other(9), opening("x", 5), other(30)], []),
+        ([Row("x", 0, starts=True, ends=True), other(14)], [(0, 0, 1, 14)]),
+        ([opening("x", 0), opening("x", 1), closing("x", 11), other(30)], [(0, 0, 3, 30)]),
+    ],
+)
+def test_what_is_missed_and_when_it_is_certain(rows: list[Row], hits: list[Found]) -> None:
+    assert run((absence(),), rows, [])["q"] == run((absence(),), rows, [1])["q"] == hits
+
+
+def test_a_rule_that_stays_keeps_its_state_and_a_changed_one_begins_anew() -> None:
+    kept, changed = absence("kept"), absence("changed", within=10)
+    later = absence("changed", within=12)
+    running = Patterns()
+    running.commit(advance(running, compiled(kept, changed), [opening("x", 0)], 0))
+    running.commit(advance(running, compiled(later, kept), [opening("y", 1)], 1))
+    recognised = advance(running, compiled(later, kept), [other(40)], 2)
+    assert found_in(recognised, 2) == {
+        "changed": [(1, 1, 2, 40)],
+        "kept": [(0, 0, 2, 40), (1, 1, 2, 40)],
+    }
+
+
+def test_a_batch_without_rows_changes_nothing_whatever_rules_it_had() -> None:
+    rules, running = compiled(absence()), Patterns()
+    running.commit(advance(running, rules, [opening("x", 0)], 0))
+    running.commit(advance(running, [], [], 1))
+    assert running.digests == {rules[0].digest}
+    assert found_in(advance(running, rules, [other(40)], 1), 1) == {"q": [(0, 0, 1, 40)]}
+    running.commit(advance(running, [], [other(41)], 1))
+    assert running.digests == frozenset()
+
+
+def test_state_is_complete_to_be_saved_once_rows_went_through_it() -> None:
+    running = Patterns()
+    assert not running.settled
+    running.commit(advance(running, compiled(absence()), [], 0))
+    assert not running.settled
+    running.commit(advance(running, compiled(absence()), [opening("x", 0)], 0))
+    assert running.settled
+    running.restore(running.snapshot())
+    assert not running.settled
+
+
+def test_what_is_done_with_is_forgotten() -> None:
+    rules, running = compiled(absence(), sequence()), Patterns()
+    for batch in range(40):
+        times = range(batch * 100, batch * 100 + 100)
+        rows = [Row(f"{time % 7}", time, starts=True, ends=time % 2 == 0) for time in times]
+        running.commit(advance(running, rules, rows, batch * 100))
+    for parts in running.snapshot().values():
+        assert parts["open"].num_rows < 20
+        assert parts["answers"].num_rows < 20
+        assert parts["entities"].num_rows <= 7
+
+
+def described(kept: Any) -> list[int]:
+    return list(kept["sequence"].to_pylist())
+
+
+def test_rows_are_described_only_while_they_are_waited_for() -> None:
+    rules, running = compiled(absence()), Patterns()
+    asked: list[list[int]] = []
+
+    def describe(places: Any) -> pa.Table:
+        asked.append(places.tolist())
+        return whole.take(pa.array(places, pa.int64()))
+
+    rows = [opening("x", 0), closing("x", 1), opening("y", 2)]
+    whole = table(rows)
+    starts, ends = (np.array([[getattr(row, name)] for row in rows]) for name in ("starts", "ends"))
+    running.commit(running.advance(rules, whole, starts, ends, describe))
+    assert asked == [[2]]
+    assert described(running.snapshot()[rules[0].digest]["kept"]) == [2]
