@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
+from types import MappingProxyType
 
 from schemas.alert import Classification, Reason
 from schemas.spec import SEVERITIES, Rule, Severity
@@ -71,18 +72,27 @@ class Labeller:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = {rule.name: rule for rule in rules}
 
-    def label(self, score: float, reasons: Sequence[Reason], rules: Sequence[str] = ()) -> Label:
+    def label(
+        self,
+        score: float,
+        reasons: Sequence[Reason],
+        rules: Sequence[str] = (),
+        told: Mapping[str, str] = MappingProxyType({}),
+    ) -> Label:
         """Label one row.
 
         Args:
             score: calibrated score in 0-1.
             reasons: named `detector.entity`, in any order; only those that raise the score count.
             rules: names of the rules hit; an unknown one counts as `low`.
+            told: rule → what it says of this row, where that is more than its reason.
         """
         findings = _material(reasons)
         known = [self._rules[name] for name in rules if name in self._rules]
         minimum = highest(rule.severity for rule in known) if known else "low"
-        texts = [rule.reason for rule in known] + [finding.text or finding.name for finding in findings]
+        texts = [told.get(rule.name, rule.reason) for rule in known] + [
+            finding.text or finding.name for finding in findings
+        ]
         return Label(
             classification=_classification(score, findings, bool(rules)),
             severity=max(severity_of(score), minimum, key=_RANK.__getitem__),

@@ -21,6 +21,8 @@ from schemas.spec import SEVERITIES
 
 ALERT_VERSION = 1
 ALERT_KIND = "transaction"
+_ABSENCE = "absence."
+_KIND_PATTERN = rf"^({ALERT_KIND}|absence\.[a-z][a-z0-9_]*)$"
 
 Classification = Literal[
     "unusual_spend",
@@ -86,12 +88,16 @@ _TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 @dataclass(frozen=True)
 class AlertField:
-    """One field of the alert: its Arrow type, its meaning and what its values are confined to."""
+    """One field of the alert: its Arrow type, its meaning and what its values are confined to.
+
+    `later` ones were not there from the beginning: a table or document without them is still good.
+    """
 
     name: str
     type: pa.DataType
     meaning: str
     nullable: bool = False
+    later: bool = False
     confined: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -107,7 +113,12 @@ ALERT_FIELDS: tuple[AlertField, ...] = (
     AlertField(
         "alert_id", _STRING, "hash of agent, kind and transaction", confined={"pattern": "^[0-9a-f]{32}$"}
     ),
-    AlertField("kind", _STRING, "what the alert is about", confined={"const": ALERT_KIND}),
+    AlertField(
+        "kind",
+        _STRING,
+        "what raised it: the transaction itself, or a rule by what it waited for after it",
+        confined={"pattern": _KIND_PATTERN},
+    ),
     AlertField("agent", _STRING, "name of the agent that raised it"),
     AlertField("transaction_id", _STRING, "the transaction"),
     AlertField("entities", _ENTITIES_TYPE, "entity name to id"),
@@ -147,12 +158,28 @@ ALERT_FIELDS: tuple[AlertField, ...] = (
     AlertField("outbox_seq", _LONG, "gapless place in publishing order", confined=_FROM_ZERO),
     AlertField("revision", _INT, "1 first, higher for a later answer", confined={"minimum": 1}),
     AlertField("created_at", _UTC_MICROS, "the batch's clock"),
+    AlertField("rule_texts", pa.list_(_STRING), "what each of the rules hit says", nullable=True, later=True),
+    AlertField(
+        "passed_by",
+        _LONG,
+        "of an absence: `sequence` of the transaction whose event time made it certain",
+        nullable=True,
+        later=True,
+        confined=_FROM_ZERO,
+    ),
 )
 
 ALERTS = pa.schema([pa.field(each.name, each.type, each.nullable) for each in ALERT_FIELDS])
+LATER_FIELDS = tuple(each.name for each in ALERT_FIELDS if each.later)
 _NAMES = tuple(ALERTS.names)
 _TIMES = tuple(each.name for each in ALERT_FIELDS if each.type == _UTC_MICROS)
+_TEXT_LISTS = tuple(each.name for each in ALERT_FIELDS if each.type == pa.list_(_STRING))
 _FLOATS = tuple(each.name for each in ALERT_FIELDS if each.type == _FLOAT)
+
+
+def absence_kind(rule: str) -> str:
+    """Return the kind of alerts by an absence rule, so that their ids are never those of other alerts."""
+    return f"{_ABSENCE}{rule}"
 
 
 def alert_id(agent: str, transaction_id: str, kind: str = ALERT_KIND) -> str:
@@ -202,7 +229,8 @@ def alerts_table(columns: Mapping[str, Any], constants: Mapping[str, Any]) -> pa
 
     Args:
         columns: values per row, by field; any of Arrow arrays, NumPy arrays and sequences.
-        constants: one value for all rows, by field; version, kind and revision are given unless named.
+        constants: one value for all rows, by field; version, kind, revision and what was not there from
+            the beginning are given unless named.
 
     Returns:
         A table of schema `ALERTS`, rows in the order given.
@@ -210,7 +238,10 @@ def alerts_table(columns: Mapping[str, Any], constants: Mapping[str, Any]) -> pa
     Raises:
         ValueError: a field is missing, unknown, given twice, null without leave, or not finite.
     """
-    fixed = {"alert_version": ALERT_VERSION, "kind": ALERT_KIND, "revision": 1, **constants}
+    presumed = {
+        "alert_version": ALERT_VERSION, "kind": ALERT_KIND, "revision": 1, **dict.fromkeys(LATER_FIELDS)
+    }  # fmt: skip
+    fixed = {**{name: value for name, value in presumed.items() if name not in columns}, **constants}
     _check_names(columns, fixed)
     rows = len(next(iter(columns.values())))
     arrays = [
@@ -274,9 +305,13 @@ def _reason_document(reason: Reason | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def alert_documents(table: pa.Table) -> list[bytes]:
-    """Return `alert_json` of every row of a table of schema `ALERTS`, column by column for speed."""
-    columns = [_plain(name, _flat(table[name], ALERTS.field(name).type)) for name in _NAMES]
-    return [orjson.dumps(dict(zip(_NAMES, values, strict=True))) for values in zip(*columns, strict=True)]
+    """Return `alert_json` of every row of a table of alerts, column by column for speed.
+
+    Rows of a table from before a field was added have their documents as they were then.
+    """
+    names = [name for name in _NAMES if name in table.column_names or name not in LATER_FIELDS]
+    columns = [_plain(name, _flat(table[name], ALERTS.field(name).type)) for name in names]
+    return [orjson.dumps(dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
 
 
 def _plain(name: str, values: pa.Array) -> list[Any]:
@@ -287,9 +322,9 @@ def _plain(name: str, values: pa.Array) -> list[Any]:
     if name == "entities":
         keys, items = _values(values.keys), _values(values.items)
         return [dict(zip(keys[a:b], items[a:b], strict=True)) for a, b in _bounds(values)]
-    if name == "rules":
-        rules = _values(values.values)
-        return [rules[start:end] for start, end in _bounds(values)]
+    if name in _TEXT_LISTS and not values.null_count:
+        texts = _values(values.values)
+        return [texts[start:end] for start, end in _bounds(values)]
     return _values(values)
 
 
@@ -323,10 +358,10 @@ def parse_alert(document: bytes) -> dict[str, Any]:
     content = orjson.loads(document)
     if not isinstance(content, dict) or content.get("alert_version") != ALERT_VERSION:
         raise ValueError(f"expected an alert of version {ALERT_VERSION}")
-    missing = [name for name in _NAMES if name not in content]
+    missing = [name for name in _NAMES if name not in content and name not in LATER_FIELDS]
     if missing:
         raise ValueError(f"alert without {', '.join(missing)}")
-    alert = {name: content[name] for name in _NAMES}
+    alert: dict[str, Any] = {name: content.get(name) for name in _NAMES}
     for name in _TIMES:
         alert[name] = datetime.fromisoformat(alert[name])
     alert["reasons"] = [Reason(**reason) for reason in alert["reasons"]]
@@ -341,7 +376,7 @@ def alert_json_schema() -> dict[str, Any]:
         "title": f"flagstream alert, version {ALERT_VERSION}",
         "type": "object",
         "additionalProperties": False,
-        "required": list(properties),
+        "required": [name for name in properties if name not in LATER_FIELDS],
         "properties": properties,
     }
 

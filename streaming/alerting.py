@@ -1,4 +1,4 @@
-"""Step 5's input and step 6's output: flagged rows for triage, and the alerts that come of them."""
+"""Step 6's output: the alerts that come of flagged rows and what triage said of them."""
 
 from __future__ import annotations
 
@@ -10,34 +10,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from agent.audit import ModelCall, PolicyRuling
-from agent.grouping import FlaggedRow
 from agent.triage import TriageResult
-from schemas.alert import Reason, alert_ids, alerts_table, entities_array, reasons_array
-from streaming.engine import SCORE, Engine
-from streaming.features import rule_fields
-from streaming.scored import ScoredBatch
+from schemas.alert import alerts_table, entities_array, reasons_array
+from streaming.engine import OURS, Engine
+from streaming.flagging import Flagged
 from streaming.store import Decision
 
 _BY_CHOICE = (None, "llm_off", "policy")
-
-
-@dataclass(frozen=True)
-class Flagged:
-    """The rows of a batch that become alerts, in `sequence` order.
-
-    Attributes:
-        table: their transactions.
-        positions: their row numbers within the batch.
-        rows: what triage is told about each.
-    """
-
-    table: pa.Table
-    positions: npt.NDArray[np.int64]
-    rows: list[FlaggedRow]
+_OF_THE_TRANSACTION = ("transaction_id", "amount", "currency", "event_time", "sequence")
+_OF_THE_SCORE = ("score", "log_odds", "base", "own_evidence")
 
 
 @dataclass(frozen=True)
@@ -106,41 +90,10 @@ class Asked:
         return cls(calls, None if ruling is None else PolicyRuling(**ruling))
 
 
-def flag(engine: Engine, transactions: pa.Table, scored: ScoredBatch) -> Flagged:
-    """Pick the rows at or above the threshold or hit by a rule, with reasons and deterministic label."""
-    hits = engine.rules.hits(_with_features(engine, transactions, scored))
-    positions = np.flatnonzero((scored.score >= scored.threshold) | hits.any(axis=1))
-    table = transactions.take(pa.array(positions))
-    ids = alert_ids(engine.spec.name, table["transaction_id"].to_pylist())
-    names = tuple(rule.name for rule in engine.rules.rules)
-    explained = scored.reasons_of(positions)
-    rows = []
-    for place, (row, position) in enumerate(zip(table.to_pylist(), positions.tolist(), strict=True)):
-        reasons = tuple(explained[place])
-        rules = tuple(np.compress(hits[position], names).tolist())
-        rows.append(_flagged_row(engine, row, ids[place], float(scored.score[position]), reasons, rules))
-    return Flagged(table, positions, rows)
-
-
-def _with_features(engine: Engine, transactions: pa.Table, scored: ScoredBatch) -> pa.Table:
-    """Add what the rules look at beyond the event's own fields; unknown features are null."""
-    wanted = [name for name in engine.rules.columns if name not in transactions.column_names]
-    if not wanted:
-        return transactions
-    names, features = engine.scorer.feature_names, scored.features()
-    fields = rule_fields(names)
-    for name in wanted:
-        values = scored.score if name == SCORE else features[:, names.index(fields[name])]
-        column = pa.array(values.astype(np.float64), from_pandas=True)
-        transactions = transactions.append_column(name, column)
-    return transactions
-
-
 def build_alerts(
     engine: Engine,
     marks: Mapping[str, Any],
     flagged: Flagged,
-    scored: ScoredBatch,
     result: TriageResult,
     first_outbox_seq: int,
 ) -> pa.Table:
@@ -149,19 +102,18 @@ def build_alerts(
     Args:
         marks: query_id, batch_id and created_at, the same for all.
     """
-    table, at = flagged.table, flagged.positions
-    copied = ("transaction_id", "amount", "currency", "event_time", "sequence")
+    table = flagged.table
     columns: dict[str, Any] = {
-        **{name: table[name] for name in copied},
+        **{name: table[name] for name in _OF_THE_TRANSACTION},
+        **{name: table[f"{OURS}{name}"] for name in _OF_THE_SCORE},
         **result.columns(),
         "alert_id": [row.alert_id for row in flagged.rows],
+        "kind": flagged.kinds,
         "entities": entities_array({name: table[name] for name in engine.contract.entity_names}),
-        "score": scored.score[at],
-        "log_odds": scored.log_odds[at],
-        "base": scored.base[at],
-        "own_evidence": scored.own_evidence()[at],
         "reasons": reasons_array([row.reasons for row in flagged.rows]),
         "rules": [list(row.rules) for row in flagged.rows],
+        "rule_texts": flagged.texts,
+        "passed_by": flagged.passed_by,
         "outbox_seq": np.arange(first_outbox_seq, first_outbox_seq + table.num_rows),
     }
     constants = {
@@ -180,27 +132,3 @@ def marks_of(decision: Decision) -> dict[str, Any]:
         "batch_id": decision.batch_id,
         "created_at": datetime.fromtimestamp(decision.opened_at / 1_000_000, UTC),
     }
-
-
-def _flagged_row(
-    engine: Engine,
-    row: dict[str, Any],
-    identifier: str,
-    score: float,
-    reasons: tuple[Reason, ...],
-    rules: tuple[str, ...],
-) -> FlaggedRow:
-    contract = engine.contract
-    return FlaggedRow(
-        alert_id=identifier,
-        transaction_id=row["transaction_id"],
-        amount=row["amount"],
-        currency=row["currency"],
-        entities={name: row[name] for name in contract.entity_names},
-        event_time=row["event_time"],
-        score=score,
-        reasons=reasons,
-        rules=rules,
-        label=engine.labeller.label(score, reasons, rules),
-        untrusted={name: row[name] for name in contract.untrusted_text if row[name] is not None},
-    )

@@ -1,8 +1,8 @@
 """Keeps the whole scorer state on disk: written beside, renamed into place, checked before it is believed.
 
 A checkpoint is the folder `<next_sequence, 20 digits>` with one Arrow IPC file per kind of entities, one
-per part of a stateful detector's memory, one for calibration, and a manifest, written last, with the size and
-CRC-32 of each file.
+per part of a stateful detector's or a pattern's memory, one for calibration, and a manifest, written last,
+with the size and CRC-32 of each file.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,10 @@ _PER_ENTITY_WIDE = ("clocks", "frauds", "judged")
 
 @dataclass(frozen=True)
 class ScorerSnapshot:
-    """The scorer's state as of `next_sequence`; its arrays are never changed, so any thread may write it."""
+    """The state as of `next_sequence`; its arrays are never changed, so any thread may write it.
+
+    `patterns` are those in force then, by the digest of their rules; the scorer itself has none.
+    """
 
     next_sequence: int
     definition_hash: str
@@ -49,6 +52,7 @@ class ScorerSnapshot:
     tails: dict[str, Counts]
     pace: Pace
     detectors: dict[str, Saved]
+    patterns: Mapping[str, Saved] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,11 +138,8 @@ def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
     for name, histogram in histograms.items():
         _write_arrow(folder / name, [_histogram_batch(histogram)])
         files[name] = _fingerprint(folder / name)
-    for detector, saved in snapshot.detectors.items():
-        for part, batch in saved.items():
-            name = f"detector-{detector}-{part}.arrow"
-            _write_arrow(folder / name, [batch])
-            files[name] = {"detector": detector, "part": part, **_fingerprint(folder / name)}
+    files |= _write_saved(snapshot.detectors, "detector", folder)
+    files |= _write_saved(snapshot.patterns, "pattern", folder)
     manifest = {
         "format": _FORMAT,
         "next_sequence": snapshot.next_sequence,
@@ -154,6 +155,16 @@ def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     _sync(folder / _MANIFEST)
     _sync_folder(folder)
+
+
+def _write_saved(memories: Mapping[str, Saved], kind: str, folder: Path) -> dict[str, dict[str, Any]]:
+    files: dict[str, dict[str, Any]] = {}
+    for owner, saved in memories.items():
+        for part, batch in saved.items():
+            name = f"{kind}-{owner}-{part}.arrow"
+            _write_arrow(folder / name, [batch])
+            files[name] = {kind: owner, "part": part, **_fingerprint(folder / name)}
+    return files
 
 
 def _population(profiles: ProfileSnapshot) -> dict[str, list[str]]:
@@ -249,9 +260,9 @@ def _read(path: Path, definition_hash: str) -> ScorerSnapshot:
     }
     noted = manifest["pace"]
     pace = Pace(_floats(noted["seen"]), np.array(noted["clocks"], np.int64))
-    detectors = _read_detectors(path, manifest["files"])
+    memories = (_read_saved(path, manifest["files"], kind) for kind in ("detector", "pattern"))
     return ScorerSnapshot(
-        manifest["next_sequence"], definition_hash, profiles, histogram, tails, pace, detectors
+        manifest["next_sequence"], definition_hash, profiles, histogram, tails, pace, *memories
     )
 
 
@@ -282,9 +293,9 @@ def _read_profiles(path: Path, population: dict[str, list[str]]) -> ProfileSnaps
     return ProfileSnapshot(ids_of(batch["id"]), state)
 
 
-def _read_detectors(path: Path, files: dict[str, dict[str, Any]]) -> dict[str, Saved]:
+def _read_saved(path: Path, files: dict[str, dict[str, Any]], kind: str) -> dict[str, Saved]:
     found: dict[str, dict[str, pa.RecordBatch]] = {}
     for name, noted in files.items():
-        if "detector" in noted:
-            found.setdefault(noted["detector"], {})[noted["part"]] = _read_arrow(path / name)
+        if kind in noted:
+            found.setdefault(noted[kind], {})[noted["part"]] = _read_arrow(path / name)
     return dict(found)

@@ -153,7 +153,8 @@ def open_agent(
 
 def rule_watch(spec: AgentSpec, contract: EventContract) -> RuleWatch:
     """Return what knows the rules in force under a spec, those of its file included."""
-    return RuleWatch(spec, rule_schema(contract, Scorer.under(spec, contract, supervised_model(spec))))
+    scorer = Scorer.under(spec, contract, supervised_model(spec))
+    return RuleWatch(spec, rule_schema(contract, scorer), contract.entity_names)
 
 
 def _renewed(engine: Engine, watch: RuleWatch) -> Engine:
@@ -209,7 +210,7 @@ def build_engine(
     return Engine(
         spec=spec,
         contract=contract,
-        rules=RuleSet.compile(spec.rules, rule_schema(contract, scorer)),
+        rules=RuleSet.compile(spec.rules, rule_schema(contract, scorer), contract.entity_names),
         labeller=Labeller(spec.rules),
         scorer=scorer,
         triage=Triage(spec.llm, prompt, client, ledger=ledger, budget=budget, policy=policy),

@@ -1,13 +1,14 @@
-"""What decides under one spec: contract, rules, labeller, scorer and triage, with the scorer's recovery."""
+"""What decides under one spec: contract, rules, labeller, scorer and triage, with the state's recovery."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from agent.labels import Labeller
@@ -15,14 +16,21 @@ from agent.triage import Triage
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from streaming import checkpoints
+from streaming.arrow_arrays import matrix_column
+from streaming.compilation import Flags, Ints
 from streaming.features import rule_fields
+from streaming.patterns import Pattern, Patterns, Recognised
 from streaming.rules import RuleSet
+from streaming.rules_in_force import Stretch
+from streaming.scored import ScoredBatch
 from streaming.scoring import Scorer
 from streaming.stored import StoredTable
 from streaming.verdicts import at_positions
 
 _FOLD_ROWS = 250_000
 SCORE = "score"
+OURS = "alert."  # names columns that no contract's column can be called
+CONTRIBUTIONS = f"{OURS}contributions"
 _ALWAYS_SEEN = ("sequence", "transaction_id", "event_time", "amount", "currency")
 
 
@@ -35,6 +43,20 @@ def rule_schema(contract: EventContract, scorer: Scorer) -> pa.Schema:
     )
 
 
+@dataclass(frozen=True)
+class Judged:
+    """One batch, scored and looked at by all rules, and the state that committing it leads to.
+
+    Attributes:
+        hits: bool[rows, rules], see rules.Held.
+        recognised: what rules over two events found.
+    """
+
+    scored: ScoredBatch
+    hits: Flags
+    recognised: Recognised
+
+
 @dataclass
 class Engine:
     """All that turns stored transactions into alerts under one spec.
@@ -42,6 +64,7 @@ class Engine:
     Attributes:
         checkpoints: folder of profile checkpoints.
         model: name of the model that triage asks, None on rules alone.
+        patterns: what rules over two events remember; like the scorer it outlives a change of rules.
     """
 
     spec: AgentSpec
@@ -52,7 +75,9 @@ class Engine:
     triage: Triage
     checkpoints: Path
     model: str | None
+    patterns: Patterns = field(default_factory=Patterns)
     _checkpointed: int = 0
+    _committed_rows: bool = False
     _writing: threading.Thread | None = field(default=None, repr=False)
 
     def columns(self) -> list[str]:
@@ -69,7 +94,8 @@ class Engine:
         Raises:
             ConfigurationError: a rule that cannot be used.
         """
-        rules = RuleSet.compile(spec.rules, rule_schema(self.contract, self.scorer))
+        schema = rule_schema(self.contract, self.scorer)
+        rules = RuleSet.compile(spec.rules, schema, self.contract.entity_names)
         return replace(self, spec=spec, rules=rules, labeller=Labeller(spec.rules))
 
     def pins(self) -> dict[str, Any]:
@@ -85,36 +111,111 @@ class Engine:
             **self.triage.digests,
         }
 
+    def judge(self, transactions: pa.Table, verdicts: pa.Table | None) -> Judged:
+        """Score rows and look where rules hold, leaving all state as it is; see Scorer.score."""
+        return self._judge(transactions, verdicts, self.rules.patterns)
+
+    def commit(self, judged: Judged) -> None:
+        """Make the state after a batch the current one; see Scorer.commit."""
+        self._commit(judged)
+        self._committed_rows |= len(judged.scored) > 0
+
     def restore(
-        self, transactions: StoredTable, next_sequence: int, verdicts_of: Callable[[int, int], pa.Table]
+        self,
+        transactions: StoredTable,
+        next_sequence: int,
+        verdicts_of: Callable[[int, int], pa.Table],
+        stretches_of: Callable[[int, int], Sequence[Stretch]],
     ) -> None:
-        """Bring the profiles to just before `next_sequence`: newest checkpoint plus the rows stored since.
+        """Bring the state to just before `next_sequence`: newest checkpoint plus the rows stored since.
 
         Args:
             transactions: the rows.
             next_sequence: the first row not to be folded.
             verdicts_of: the verdicts that rows from one `sequence` on, below another, are the first to know.
+            stretches_of: which patterns were in force from one `sequence` on, below another.
         """
         if self.scorer.next_sequence == next_sequence:
             return
-        self.scorer.load(self.checkpoints, through=next_sequence)
-        self._checkpointed = self.scorer.next_sequence
-        verdicts = verdicts_of(self.scorer.next_sequence, next_sequence)
-        while self.scorer.next_sequence < next_sequence:
-            first = self.scorer.next_sequence
-            end = min(first + _FOLD_ROWS, next_sequence)
-            self.scorer.fold(transactions.read("sequence", first, end), at_positions(verdicts, first, end))
+        found = checkpoints.newest(self.checkpoints, self.scorer.definition_hash, through=next_sequence)
+        if found.snapshot is not None:
+            self.scorer.restore(found.snapshot)
+            self.patterns.restore(found.snapshot.patterns)
+        self._checkpointed, self._committed_rows = self.scorer.next_sequence, False
+        missing = (self._checkpointed, next_sequence)
+        verdicts, stretches = verdicts_of(*missing), [Stretch(*missing, frozenset())]
+        for stretch in stretches_of(*missing) if self.rules.patterns else stretches:
+            self._fold(transactions, stretch, verdicts)
+
+    def _fold(self, transactions: StoredTable, stretch: Stretch, verdicts: pa.Table) -> None:
+        patterns = [each for each in self.rules.patterns if each.digest in stretch.patterns]
+        for first in range(stretch.first, stretch.end, _FOLD_ROWS):
+            end = min(first + _FOLD_ROWS, stretch.end)
+            rows, known = transactions.read("sequence", first, end), at_positions(verdicts, first, end)
+            if self.rules.patterns:
+                self._commit(self._judge(rows, known, patterns))
+            else:
+                self.scorer.fold(rows, known)
+
+    def _judge(
+        self, transactions: pa.Table, verdicts: pa.Table | None, patterns: Sequence[Pattern]
+    ) -> Judged:
+        scored = self.scorer.score(transactions, verdicts)
+        held = self.rules.held(self._with_features(transactions, scored))
+        recognised = self.patterns.advance(
+            patterns,
+            transactions,
+            held.starts,
+            held.ends,
+            lambda positions: self._described_for_later(transactions, scored, positions),
+        )
+        return Judged(scored, held.hits, recognised)
+
+    def _commit(self, judged: Judged) -> None:
+        self.scorer.commit(judged.scored)
+        self.patterns.commit(judged.recognised)
+
+    def described(self, transactions: pa.Table, scored: ScoredBatch, positions: Ints) -> pa.Table:
+        """Return what alerts tell of rows, int64[m] positions, but for reasons and rules."""
+        chosen = pa.array(positions)
+        columns = [*_ALWAYS_SEEN, *self.contract.entity_names, *self.contract.untrusted_text]
+        rows = transactions.select(list(dict.fromkeys(columns))).take(chosen)
+        own_evidence = scored.own_evidence()
+        for name in ("score", "log_odds", "base"):
+            rows = rows.append_column(f"{OURS}{name}", pa.array(getattr(scored, name)[positions]))
+        return rows.append_column(f"{OURS}own_evidence", pa.array(own_evidence[positions]))
+
+    def _described_for_later(self, transactions: pa.Table, scored: ScoredBatch, positions: Ints) -> pa.Table:
+        rows = self.described(transactions, scored, positions)
+        return rows.append_column(CONTRIBUTIONS, matrix_column(scored.contributions_of(positions)))
+
+    def _with_features(self, transactions: pa.Table, scored: ScoredBatch) -> pa.Table:
+        """Add what the rules look at beyond the event's own fields; unknown features are null."""
+        wanted = [name for name in self.rules.columns if name not in transactions.column_names]
+        if not wanted:
+            return transactions
+        names, features = self.scorer.feature_names, scored.features()
+        fields = rule_fields(names)
+        for name in wanted:
+            values = scored.score if name == SCORE else features[:, names.index(fields[name])]
+            column = pa.array(values.astype(np.float64), from_pandas=True)
+            transactions = transactions.append_column(name, column)
+        return transactions
 
     def checkpoint_if_due(self) -> None:
-        """Write a checkpoint in the background once enough rows were stored since the last."""
-        if self.scorer.next_sequence - self._checkpointed >= self.spec.profiles.checkpoint_rows:
+        """Write a checkpoint in the background once enough rows were stored since the last.
+
+        Only after a batch of its own: then the patterns remembered are all of those in force.
+        """
+        rows = self.scorer.next_sequence - self._checkpointed
+        if self._committed_rows and rows >= self.spec.profiles.checkpoint_rows:
             self.checkpoint()
 
     def checkpoint(self) -> None:
         """Start writing a checkpoint of the profiles as they stand, unless one is being written."""
         if self._writing is not None and self._writing.is_alive():
             return
-        snapshot = self.scorer.snapshot()
+        snapshot = replace(self.scorer.snapshot(), patterns=self.patterns.snapshot())
         self._checkpointed = self.scorer.next_sequence
         self._writing = threading.Thread(target=checkpoints.write, args=(snapshot, self.checkpoints))
         self._writing.start()

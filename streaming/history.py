@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.explain import find_alert
+from streaming.rules_in_force import Stretch, stretches
 from streaming.stored import StoredTable, open_version, read_stored
 from streaming.verdicts import PIN_COLUMNS, LabelPin, pins_of
 
@@ -96,7 +97,9 @@ class DecidedHistory:
         Raises:
             ConfigurationError: no alert, or several, fit `wanted`; see streaming.explain.find_alert.
         """
-        sequence = int(find_alert(self.lake / self._tables.alerts, wanted)["sequence"])
+        alert = find_alert(self.lake / self._tables.alerts, wanted)
+        passed_by = alert.get("passed_by")
+        sequence = int(alert["sequence"] if passed_by is None else passed_by)
         batch = self._batches.filter(pl.col("next_sequence") > sequence).row(0, named=True)
         return Span(batch["first_sequence"], batch["next_sequence"])
 
@@ -147,6 +150,10 @@ class DecidedHistory:
             for pins, part in self._runs(span)
         ]
 
+    def patterns(self, first: int, end: int) -> list[Stretch]:
+        """Return which rules over two events were in force from row `first` on, below `end`."""
+        return stretches(self._batches, first, end)
+
     def tables(self, span: Span) -> Tables:
         """Open transactions and alerts at the versions that the last batch of a span pinned.
 
@@ -188,6 +195,15 @@ class DecidedHistory:
             if row["next_sequence"] > row["first_sequence"] and self._opened(row["versions"]) is not None:
                 return f"the earliest span that can be replayed ends with sequence {row['next_sequence'] - 1}"
         return "no span can be replayed any more"
+
+
+def raised_in(alerts: StoredTable, span: Span) -> pa.Table:
+    """Return the alerts that the rows of a span raised: by themselves, or by an absence made certain."""
+    own = alerts.read("sequence", *span)
+    if "passed_by" not in alerts.schema.names:
+        return own
+    by_themselves = own.filter(pc.is_null(own["passed_by"]))
+    return pa.concat_tables([by_themselves, alerts.read("passed_by", *span).select(own.column_names)])
 
 
 def _deciding(pins: str) -> tuple[Any, ...]:

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
+from schemas.alert import LATER_FIELDS
 from schemas.errors import (
     ConfigurationError,
     DataLossError,
@@ -33,6 +34,7 @@ from streaming.stored import StoredTable
 _TIDY_EVERY = 128
 _COMPACTED_BYTES = 16 * 1024 * 1024
 _METADATA_KEY = "flagstream"
+_LATER = {"alerts": LATER_FIELDS}
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
 
@@ -52,14 +54,23 @@ class LakeTable(StoredTable):
         schema: Arrow schema; an existing table must have the same column names and types.
         fence_id: application id under which epochs are recorded.
         retention: how long versions stay readable.
+        later: columns, nullable, that a table from before they came is given.
 
     Raises:
         ConfigurationError: the table exists with another schema.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, fence_id: str, retention: timedelta) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        fence_id: str,
+        retention: timedelta,
+        later: Collection[str] = (),
+    ) -> None:
         super().__init__(path, _open_or_create(path, schema, retention), schema)
         self._fence_id, self._epoch, self._commits = fence_id, 0, 0
+        self._add_missing(later)
         self._check_schema()
 
     @property
@@ -201,6 +212,13 @@ class LakeTable(StoredTable):
     def _reopen(self) -> None:
         self._table = DeltaTable(self.path)
 
+    def _add_missing(self, later: Collection[str]) -> None:
+        known = pa.schema(self._table.schema()).names
+        missing = [field for field in self.schema if field.name in later and field.name not in known]
+        if missing:
+            self._table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+            self._reopen()
+
     def _check_schema(self) -> None:
         found = pa.schema(self._table.schema().to_arrow())
         have = {field.name: _plain(field.type) for field in found}
@@ -245,7 +263,9 @@ class Lake:
         fence_id = f"{spec.name}/epoch"
         names = spec.tables.model_dump()
         tables = {
-            each.name: LakeTable(folder / names[each.name], schemas[each.name], fence_id, retention)
+            each.name: LakeTable(
+                folder / names[each.name], schemas[each.name], fence_id, retention, _LATER.get(each.name, ())
+            )
             for each in dataclasses.fields(cls)
         }
         lake = cls(**tables)

@@ -91,3 +91,10 @@ def answered(events: Events, within: int, until: Ints, answers: Events) -> Flags
                 break
             low += 1
     return found
+
+
+def warm_up() -> None:
+    """Compile the look-ups, or load them from the disk cache."""
+    events = in_time_order(Events(*np.zeros((3, 1), np.int64)))
+    latest_before(events, events.times, events)
+    answered(events, 0, events.times, events)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from streaming.arrow_arrays import id_column, ids_of
+from streaming.arrow_arrays import Saved, id_column, ids_of
 from streaming.compilation import Ints
 from streaming.entity_index import EntityIndex
 from streaming.frame import numbers
-from streaming.stateful import Saved
 
 _BEFORE_ALL = -(1 << 62)
 _KEPT_MORE = 1024

@@ -25,12 +25,12 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.spec import Rule
+from streaming.arrow_arrays import Saved
 from streaming.compilation import Flags, Ints
 from streaming.entity_index import EncodedColumn, EntityIndex
 from streaming.frame import entity_ids, microseconds, numbers
 from streaming.pattern_kernels import Events, answered, in_time_order, latest_before
 from streaming.pattern_state import PatternState, rows_with, slimmed
-from streaming.stateful import Saved
 
 _EARLIER = -1
 
@@ -137,12 +137,6 @@ class Patterns:
 
     def __init__(self) -> None:
         self._states: dict[str, PatternState] = {}
-        self._rows_since_restored = False
-
-    @property
-    def settled(self) -> bool:
-        """Whether the state is that of all patterns in force: it may be saved."""
-        return self._rows_since_restored
 
     @property
     def digests(self) -> frozenset[str]:
@@ -184,16 +178,14 @@ class Patterns:
         for step in recognised._steps.values():
             step.state.index.insert(step.encoded, step.new)
         self._states = {digest: step.state for digest, step in recognised._steps.items()}
-        self._rows_since_restored = True
 
-    def snapshot(self) -> dict[str, Saved]:
+    def snapshot(self) -> Mapping[str, Saved]:
         """Return a copy of the state, by digest, that later commits leave alone."""
         return {digest: state.saved() for digest, state in self._states.items()}
 
     def restore(self, saved: Mapping[str, Saved]) -> None:
         """Continue from a snapshot; the snapshot itself stays as it is."""
         self._states = {digest: PatternState.restored(parts) for digest, parts in saved.items()}
-        self._rows_since_restored = False
 
 
 def _seen(

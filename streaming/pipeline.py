@@ -26,15 +26,16 @@ from schemas.alert import alert_documents
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from streaming import checkpoints
-from streaming.alerting import Alerted, Asked, build_alerts, flag, marks_of
+from streaming.alerting import Alerted, Asked, build_alerts, marks_of
 from streaming.batch_audit import BatchAudit
 from streaming.decode import decode
 from streaming.duplicates import Deduplicator
-from streaming.engine import Engine
+from streaming.engine import Engine, Judged
+from streaming.flagging import flag
 from streaming.label_follower import LabelFollower, LabelStream
 from streaming.lake import Lake, Stamp
 from streaming.publish import OutboxRecord, Publisher
-from streaming.scored import ScoredBatch
+from streaming.rules_in_force import COLUMNS, Stretch, stretches
 from streaming.store import BatchInHand, Decision, Stored, store
 from streaming.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
 
@@ -215,8 +216,8 @@ class Pipeline:
         """Steps 4 to 8 over the stored rows of a decided batch."""
         decision = stored.decision
         with watch.step(Step.SCORE):
-            scored = engine.scorer.score(stored.rows, stored.verdicts)
-        alerted, asked = self._alert(engine, decision, stored.rows, scored, watch)
+            judged = engine.judge(stored.rows, stored.verdicts)
+        alerted, asked = self._alert(engine, decision, stored.rows, judged, watch)
         told = [
             self._beside.submit(self._monitor, decision, alerted),
             self._beside.submit(self._audit.decided, decision, alerted, asked),
@@ -226,24 +227,24 @@ class Pipeline:
         with watch.step(Step.CLOSE):
             for each in told:
                 each.result()
-            row = self._close(engine, decision, scored, alerted, watch)
+            row = self._close(engine, decision, judged, alerted, watch)
         return ClosedBatch(row, sum(watch.seconds.values()))
 
     def _alert(
-        self, engine: Engine, decision: Decision, rows: pa.Table, scored: ScoredBatch, watch: Stopwatch
+        self, engine: Engine, decision: Decision, rows: pa.Table, judged: Judged, watch: Stopwatch
     ) -> tuple[Alerted, Asked]:
         stamp = self._stamp(decision)
         if self._lake.alerts.last_batch(stamp.app_id) >= stamp.batch_id:
             kept = self._lake.alerts.metadata_of(decision.query_id, decision.batch_id)
             return Alerted(**kept["alerted"]), Asked.from_metadata(kept["asked"])
         with watch.step(Step.TRIAGE):
-            flagged = flag(engine, rows, scored)
+            flagged = flag(engine, rows, judged)
             result = engine.triage.classify(flagged.rows)
         with watch.step(Step.ALERT):
             alerted, asked = Alerted.of(result), Asked.of(result)
             if flagged.rows:
                 first = self._position.next_outbox_seq
-                table = build_alerts(engine, marks_of(decision), flagged, scored, result, first)
+                table = build_alerts(engine, marks_of(decision), flagged, result, first)
                 self._append_alerts(decision, table, alerted, asked)
         return alerted, asked
 
@@ -273,13 +274,13 @@ class Pipeline:
         self,
         engine: Engine,
         decision: Decision,
-        scored: ScoredBatch,
+        judged: Judged,
         alerted: Alerted,
         watch: Stopwatch,
     ) -> dict[str, Any]:
         row = self._batch_row(decision, alerted, watch)
         self._lake.batches.append(_one(row, self._lake.batches.schema), self._stamp(decision))
-        engine.scorer.commit(scored)
+        engine.commit(judged)
         self._position.next_sequence = decision.next_sequence
         self._position.watermark_us = decision.watermark_us
         self._position.labels = decision.labels
@@ -398,7 +399,12 @@ class Pipeline:
             self._lake.transactions,
             next_sequence,
             lambda first, end: self._verdicts.between(pins, first, end),
+            self._stretches,
         )
+
+    def _stretches(self, first: int, end: int) -> list[Stretch]:
+        batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)
+        return stretches(pl.DataFrame(batches), first, end)
 
     def _follow_labels(self, pins: list[LabelPin]) -> None:
         self._position.labels = pins[-1] if pins else LabelPin(0, 0, 0)

@@ -44,6 +44,18 @@ def duration_text(seconds: float) -> str:
     return f"{seconds:g} seconds"
 
 
+def elapsed_text(seconds: float) -> str:
+    """Write an elapsed time in its two largest units: `1 hour 5 minutes`, `2 days`, `4.25 seconds`."""
+    parts, rest = [], seconds
+    for size, unit in _UNITS[:-1]:
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count:.0f} {unit}{'' if count == 1 else 's'}")
+    if rest or not parts:
+        parts.append(f"{rest:g} second{'' if rest == 1 else 's'}")
+    return " ".join(parts[:2])
+
+
 def sentence(detector: str, entity: str, payment: Payment, seen: Evidence | None, nats: float) -> str:
     """Say in one sentence what a detector saw in the profiles.
 

@@ -15,10 +15,11 @@ from agent.ledger import MemoryLedger
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming.alerting import build_alerts, flag
+from streaming.alerting import build_alerts
 from streaming.compose import build_engine
 from streaming.engine import Engine
-from streaming.history import DecidedHistory, PinnedSpan, Span
+from streaming.flagging import flag
+from streaming.history import DecidedHistory, PinnedSpan, Span, raised_in
 from streaming.labels import LabelBook
 from streaming.settings import Settings
 from streaming.stored import StoredTable
@@ -114,7 +115,7 @@ class Replayer:
             ConfigurationError: the spec cannot be used.
         """
         engine = self._engine(spec)
-        engine.restore(transactions, span.first, self._known)
+        engine.restore(transactions, span.first, self._known, self._history.patterns)
         known = self._known(*span)
         for part, rows in self._slices(transactions, span, engine.columns()):
             yield part, _decided(engine, rows, at_positions(known, *part))
@@ -131,7 +132,7 @@ class Replayer:
         for pinned in self._history.pinned(span):
             self._check(pinned)
             for part, replayed in self.decide(pinned.spec, tables.transactions, pinned.span):
-                published = tables.alerts.read("sequence", *part)
+                published = raised_in(tables.alerts, part)
                 alerts += published.num_rows
                 differences += _differences(published, replayed)
         return ExactReplay(span, span.end - span.first, alerts, tuple(differences))
@@ -172,18 +173,22 @@ class Replayer:
 
 
 def _decided(engine: Engine, rows: pa.Table, verdicts: pa.Table) -> pa.Table:
-    scored = engine.scorer.score(rows, verdicts)
-    flagged = flag(engine, rows, scored)
+    judged = engine.judge(rows, verdicts)
+    flagged = flag(engine, rows, judged)
     result = engine.triage.classify(flagged.rows)
-    engine.scorer.commit(scored)
-    return build_alerts(engine, _MARKS, flagged, scored, result, 0)
+    engine.commit(judged)
+    return build_alerts(engine, _MARKS, flagged, result, 0)
 
 
 def _differences(published: pa.Table, replayed: pa.Table) -> Iterator[Difference]:
-    before = {row["sequence"]: row for row in published.to_pylist() if row["revision"] == 1}
-    after = {row["sequence"]: row for row in replayed.to_pylist()}
-    for sequence in sorted(before.keys() | after.keys()):
-        yield from _compared(before.get(sequence), after.get(sequence))
+    before = {_key(row): row for row in published.to_pylist() if row["revision"] == 1}
+    after = {_key(row): row for row in replayed.to_pylist()}
+    for key in sorted(before.keys() | after.keys()):
+        yield from _compared(before.get(key), after.get(key))
+
+
+def _key(alert: dict[str, Any]) -> tuple[int, str]:
+    return alert["sequence"], alert["kind"]
 
 
 def _compared(before: dict[str, Any] | None, after: dict[str, Any] | None) -> Iterator[Difference]:

@@ -20,7 +20,7 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.broker import ensure_topic
 from streaming.compose import rule_watch
-from streaming.history import DecidedHistory, Span
+from streaming.history import DecidedHistory, Span, raised_in
 from streaming.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.replay import ExactReplay, Replayer
 from streaming.settings import Settings
@@ -107,7 +107,7 @@ def send_again(
         raise ConfigurationError("name a topic that the agent does not use itself", where="--to-topic")
     history = DecidedHistory(settings.lake(spec.name), spec)
     span = wanted.span(history)
-    alerts = history.tables(span).alerts.read("sequence", *span).sort_by("outbox_seq")
+    alerts = raised_in(history.tables(span).alerts, span).sort_by("outbox_seq")
     ensure_topic(bootstrap, topic, partitions=1, config={"retention.ms": "-1"})
     lane = PublisherSettings(bootstrap, topic, spec.name, replay=f"{span.first}-{span.end}")
     publisher = Publisher(lane)

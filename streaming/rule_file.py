@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,10 +22,11 @@ class RuleWatch:
     Args:
         spec: names the file, if any.
         schema: what rules can look at.
+        entities: what rules over two events can be about.
     """
 
-    def __init__(self, spec: AgentSpec, schema: pa.Schema) -> None:
-        self._spec, self.schema = spec, schema
+    def __init__(self, spec: AgentSpec, schema: pa.Schema, entities: Sequence[str] = ()) -> None:
+        self._spec, self.schema, self._entities = spec, schema, entities
         self._path = None if spec.rules_file is None else Path(spec.rules_file)
         self._seen: _Mark = None
 
@@ -35,12 +37,12 @@ class RuleWatch:
             ConfigurationError: a rule that cannot be used, with the file's line.
         """
         if self._path is None:
-            RuleSet.compile(self._spec.rules, self.schema)
+            RuleSet.compile(self._spec.rules, self.schema, self._entities)
             return self._spec
         self._seen = _mark(self._path)
         try:
             more = load_document(self._path, RuleFile).rules
-            RuleSet.compile(more, self.schema)
+            RuleSet.compile(more, self.schema, self._entities)
         except ConfigurationError as fault:
             raise self._placed(fault, self._path) from None
         return self._with(more, self._path)

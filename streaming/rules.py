@@ -1,19 +1,11 @@
-"""Compiles the spec's rules: SQL conditions over the fields and features of one transaction.
-
-Polars parses and runs them; what may stand in one is a fixed list of words, so that a rule can neither
-reach beyond its own row nor fail on a transaction. Whatever the words, each rule is also tried on awkward
-sample rows, together and one at a time, before it is accepted.
-"""
+"""The rules of a spec, compiled: which hold for single events, and which conditions patterns of two go by."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, NoReturn
 
 import numpy as np
 import polars as pl
@@ -22,113 +14,23 @@ import pyarrow as pa
 from schemas.errors import ConfigurationError, nearest
 from schemas.spec import Rule
 from streaming.compilation import Flags
+from streaming.conditions import compile_condition, plain_frame
+from streaming.patterns import Pattern
 
-_TOKEN = re.compile(
-    r"""(?P<space>\s+) | (?P<text>'(?:[^']|'')*') | "(?P<quoted>[^"]+)" | (?P<comment>--|/\*)
-    | (?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?) | (?P<word>[A-Za-z_]\w*)
-    | (?P<regex>!?~\*?) | (?P<operator>\|\||<=|>=|<>|!=|[-+*/%=<>(),])""",
-    re.VERBOSE,
-)
-_FUNCTIONS = frozenset(
-    {
-        "abs",
-        "ceil",
-        "floor",
-        "round",
-        "sign",
-        "sqrt",
-        "exp",
-        "ln",
-        "log10",
-        "mod",
-        "pow",
-        "coalesce",
-        "nullif",
-        "ifnull",
-        "greatest",
-        "least",
-        "if",
-        "lower",
-        "upper",
-        "length",
-        "char_length",
-        "ltrim",
-        "rtrim",
-        "left",
-        "right",
-        "substr",
-        "replace",
-        "starts_with",
-        "ends_with",
-        "strpos",
-        "regexp_like",
-        "concat",
-        "extract",
-        "date_part",
-        "try_cast",
-    }
-)
-_KEYWORDS = frozenset(
-    {
-        "and",
-        "or",
-        "not",
-        "in",
-        "between",
-        "is",
-        "null",
-        "like",
-        "ilike",
-        "true",
-        "false",
-        "case",
-        "when",
-        "then",
-        "else",
-        "end",
-        "distinct",
-        "from",
-        "as",
-    }
-)
-_PARTS_AND_TYPES = frozenset(
-    {
-        "year",
-        "quarter",
-        "month",
-        "week",
-        "day",
-        "dow",
-        "isodow",
-        "doy",
-        "hour",
-        "minute",
-        "second",
-        "epoch",
-        "date",
-        "timestamp",
-        "int",
-        "integer",
-        "bigint",
-        "smallint",
-        "double",
-        "precision",
-        "float",
-        "real",
-        "text",
-        "varchar",
-        "boolean",
-    }
-)
-_SAMPLES: dict[str, tuple[Any, ...]] = {
-    "text": ("", "a", "(", "[", "\\", "%", "0", "-1.5", "É𝛼\n", "EUR", None),
-    "float": (float("nan"), 0.0, -0.0, 1.0, -1.0, 0.5, 1e308, -1e308, 5e-324, 12345.67, 3.0, None),
-    "int": (0, 1, 2, 7, 42, 100, 127, None),
-    "bool": (True, False, None),
-    "time": (*(datetime(year, 2, 28, 23, 59, 59, tzinfo=UTC) for year in (1, 1969, 1970, 2024, 9999)), None),
-}
-_SAMPLE_ROWS = 24
-_STEPS = (1, 5, 7, 3)
+
+@dataclass(frozen=True)
+class Held:
+    """Where the conditions of all rules hold.
+
+    Attributes:
+        hits: bool[rows, rules]; of a rule with a pattern no row is a hit by itself.
+        starts: bool[rows, patterns], `first` or `after`.
+        ends: bool[rows, patterns], `then` or `expected`.
+    """
+
+    hits: Flags
+    starts: Flags
+    ends: Flags
 
 
 @dataclass(frozen=True)
@@ -136,30 +38,46 @@ class RuleSet:
     """Rules ready to run on tables of one schema.
 
     Attributes:
-        rules: as they stand in the spec; columns of hits() are in this order.
+        rules: as they stand in the spec; columns of Held.hits are in this order.
+        patterns: of those that have one, in the same order.
         version: first 12 hex digits of the SHA-256 of all rules.
     """
 
     rules: tuple[Rule, ...]
+    patterns: tuple[Pattern, ...]
     version: str
-    _conditions: tuple[pl.Expr, ...]
+    _conditions: tuple[tuple[pl.Expr, ...], ...]
     _columns: tuple[str, ...]
 
     @classmethod
-    def compile(cls, rules: Sequence[Rule], schema: pa.Schema) -> RuleSet:
+    def compile(cls, rules: Sequence[Rule], schema: pa.Schema, entities: Sequence[str] = ()) -> RuleSet:
         """Check and compile rules against the columns of the transactions table.
+
+        Args:
+            rules: as they stand in a spec.
+            schema: what conditions can look at.
+            entities: what patterns can be about.
 
         Raises:
             ConfigurationError: naming the rule's key; a condition that does not parse, names an unknown
-                column or function, is not true or false, looks beyond its own row, or can fail on data.
+                column or function, is not true or false, looks beyond its own row, or can fail on data;
+                a pattern of an unknown entity.
         """
         conditions = tuple(
-            _Check(rule, f"rules.{place}.when", schema).compile() for place, rule in enumerate(rules)
+            tuple(
+                compile_condition(rule.name, text, f"rules.{place}.{key}", schema)
+                for key, text in rule.conditions.items()
+            )
+            for place, rule in enumerate(rules)
         )
-        columns = {name for condition in conditions for name in condition.meta.root_names()}
+        for place, rule in enumerate(rules):
+            _check_entities(rule, f"rules.{place}", entities)
+        columns = {name for each in conditions for condition in each for name in condition.meta.root_names()}
         content = json.dumps([rule.model_dump() for rule in rules], sort_keys=True)
         version = hashlib.sha256(content.encode()).hexdigest()[:12]
-        return cls(tuple(rules), version, conditions, tuple(sorted(columns)))
+        found = enumerate(rule for rule in rules if rule.pattern is not None)
+        patterns = tuple(Pattern.of(number, rule) for number, rule in found)
+        return cls(tuple(rules), patterns, version, conditions, tuple(sorted(columns)))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -167,136 +85,45 @@ class RuleSet:
         return self._columns
 
     def hits(self, table: pa.Table) -> Flags:
-        """Return which rule holds for which row, bool[rows, rules]; unknown (null) counts as false."""
+        """Return which rule holds for which row by itself; see Held."""
+        return self.held(table).hits
+
+    def held(self, table: pa.Table) -> Held:
+        """Return where which condition holds; unknown (null) counts as false."""
+        rows = table.num_rows
         if not self.rules:
-            return np.zeros((table.num_rows, 0), np.bool_)
-        frame = _frame(table.select(list(self._columns)))
-        named = [
-            condition.fill_null(value=False).alias(rule.name)
-            for rule, condition in zip(self.rules, self._conditions, strict=True)
-        ]
-        return np.ascontiguousarray(frame.select(named).to_numpy())
+            return Held(*np.zeros((3, rows, 0), np.bool_))
+        held = self._evaluated(table)
+        hits = [each[0] if len(each) == 1 else np.zeros(rows, np.bool_) for each in held]
+        pairs = [each for each in held if len(each) > 1]
+        starts, ends = ([each[side] for each in pairs] for side in (0, 1))
+        return Held(*(_side_by_side(columns, rows) for columns in (hits, starts, ends)))
+
+    def _evaluated(self, table: pa.Table) -> list[list[Flags]]:
+        frame = plain_frame(table.select(list(self._columns)))
+        flat = [condition for each in self._conditions for condition in each]
+        named = [each.fill_null(value=False).alias(str(place)) for place, each in enumerate(flat)]
+        columns = iter(frame.select(named).get_columns())
+        return [[next(columns).to_numpy() for _ in each] for each in self._conditions]
 
 
-class _Check:
-    """Checks one rule; every refusal names the rule and its key."""
-
-    def __init__(self, rule: Rule, key: str, schema: pa.Schema) -> None:
-        self._rule, self._key, self._schema = rule, key, schema
-
-    def compile(self) -> pl.Expr:
-        self._check_words()
-        try:
-            condition = pl.sql_expr(self._rule.when)
-            self._check_columns(condition)
-            self._check_kind(condition)
-            self._check_rows(condition, _frame(_sample(self._schema)))
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as fault:
-            self._refuse(f"not usable on every transaction: {' '.join(str(fault).split())[:200]}")
-        return condition
-
-    def _refuse(self, problem: str) -> NoReturn:
-        raise ConfigurationError(f"rule {self._rule.name!r}: {problem}", key=self._key)
-
-    def _tokens(self) -> list[re.Match[str]]:
-        text, found, position = self._rule.when, [], 0
-        while position < len(text):
-            token = _TOKEN.match(text, position)
-            if token is None or token.lastgroup == "comment":
-                self._refuse(f"cannot read {text[position : position + 20]!r}")
-            position = token.end()
-            if token.lastgroup != "space":
-                found.append(token)
-        return found
-
-    def _check_words(self) -> None:
-        tokens = self._tokens()
-        for place, token in enumerate(tokens):
-            called = place + 1 < len(tokens) and tokens[place + 1][0] == "("
-            if token["quoted"] is not None:
-                self._check_column(token["quoted"])
-            elif token["word"] is not None:
-                self._check_word(token["word"], called)
-            if token[0].lower() == "regexp_like" or token["regex"] is not None:
-                self._check_pattern(tokens[place + 1 :], called)
-
-    def _check_word(self, word: str, called: bool) -> None:
-        plain = word.lower()
-        if called and plain not in _FUNCTIONS | _KEYWORDS:
-            self._refuse(f"function {word!r} may not be used; {nearest(plain, _FUNCTIONS)}")
-        if not called and plain not in _KEYWORDS | _PARTS_AND_TYPES:
-            self._check_column(word)
-
-    def _check_column(self, name: str) -> None:
-        if name not in self._schema.names:
-            self._refuse(f"unknown column {name!r}; {nearest(name, self._schema.names)}")
-
-    def _check_pattern(self, following: list[re.Match[str]], called: bool) -> None:
-        # A pattern made from data can be invalid, and then the whole batch would fail.
-        pattern = _second_argument(following) if called else following[:1]
-        if len(pattern) != 1 or pattern[0]["text"] is None:
-            self._refuse("a regular expression must be written out as 'text'")
-
-    def _check_columns(self, condition: pl.Expr) -> None:
-        names = condition.meta.root_names()
-        if not names:
-            self._refuse("names no column, so it would hold for all transactions or none")
-        for name in names:
-            self._check_column(name)
-
-    def _check_kind(self, condition: pl.Expr) -> None:
-        empty = _frame(self._schema.empty_table()).lazy()
-        kind = empty.select(condition.alias("held")).collect_schema()["held"]
-        if kind != pl.Boolean:
-            self._refuse(f"expected a condition that is true or false, this one is {kind}")
-
-    def _check_rows(self, condition: pl.Expr, sample: pl.DataFrame) -> None:
-        held = condition.alias("held")
-        together = sample.select(held)["held"].to_list()
-        alone = [sample.slice(row, 1).select(held)["held"].to_list() for row in range(sample.height)]
-        if alone != [[value] for value in together]:
-            self._refuse("looks beyond its own row; use only fields of one transaction")
+def _side_by_side(columns: Sequence[Flags], rows: int) -> Flags:
+    if not columns:
+        return np.zeros((rows, 0), np.bool_)
+    return np.column_stack(columns)
 
 
-def _second_argument(call: list[re.Match[str]]) -> list[re.Match[str]]:
-    depth, commas = 0, 0
-    argument = []
-    for token in call:
-        depth += {"(": 1, ")": -1}.get(token[0], 0)
-        if depth == 0:
-            break
-        if depth == 1 and token[0] == ",":
-            commas += 1
-        elif commas == 1:
-            argument.append(token)
-    return argument
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    # Times lose their zone, which is always UTC, so that rules can compare them with plain literals.
-    plain = [pa.field(field.name, _without_zone(field.type)) for field in table.schema]
-    return pl.DataFrame(pl.from_arrow(table.cast(pa.schema(plain))))
-
-
-def _without_zone(kind: pa.DataType) -> pa.DataType:
-    return pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
-
-
-def _sample(schema: pa.Schema) -> pa.Table:
-    columns = {}
-    for place, field in enumerate(schema):
-        values, step = _values(field.type), _STEPS[place % len(_STEPS)]
-        chosen = [values[(row * step + place) % len(values)] for row in range(_SAMPLE_ROWS)]
-        columns[field.name] = pa.array(chosen, field.type)
-    return pa.table(columns)
-
-
-def _values(kind: pa.DataType) -> tuple[Any, ...]:
-    if pa.types.is_integer(kind):
-        limits = np.iinfo(kind.to_pandas_dtype())
-        return (int(limits.min), int(limits.max), *_SAMPLES["int"])
-    if pa.types.is_boolean(kind):
-        return _SAMPLES["bool"]
-    if pa.types.is_floating(kind):
-        return _SAMPLES["float"]
-    return _SAMPLES["time"] if pa.types.is_temporal(kind) else _SAMPLES["text"]
+def _check_entities(rule: Rule, key: str, entities: Sequence[str]) -> None:
+    if rule.pattern is None:
+        return
+    kind = "sequence" if rule.sequence is not None else "absence"
+    named = rule.pattern.entities
+    for name in named:
+        if name not in entities:
+            problem = f"rule {rule.name!r}: no entity {name!r} in the contract; {nearest(name, entities)}"
+            raise ConfigurationError(problem, key=f"{key}.{kind}.entity")
+    if len(named) > len(set(named)) or len(named) > len(("one", "other")):
+        raise ConfigurationError(
+            f"rule {rule.name!r}: expected an entity, or two different ones such as customer+terminal",
+            key=f"{key}.{kind}.entity",
+        )

@@ -46,7 +46,7 @@ class StoredTable:
         # Files that Spark wrote hold timestamps in another unit, so each file is cast by itself.
         names = self.schema.names if columns is None else [*dict.fromkeys([column, *columns])]
         kinds = pa.schema([self.schema.field(name) for name in names])
-        parts = [pq.ParquetFile(file).read(names).select(names).cast(kinds) for file in files]
+        parts = [_completed(pq.ParquetFile(file).read(names), kinds) for file in files]
         chosen = [_select(part, column, at_least, below) for part in parts]
         return pa.concat_tables([kinds.empty_table(), *chosen]).sort_by(column)
 
@@ -70,15 +70,19 @@ class StoredTable:
         return sum(pa.table(actions)["num_records"].to_pylist())
 
     def _ranges(self, column: str) -> list[tuple[str, int | None, int | None]]:
-        """Return each file with the least and largest value of a column, None where no statistics say."""
+        """Return each file with the least and largest value of a column, None where no statistics say.
+
+        Files that are known to hold no value of the column are left out.
+        """
         actions = pa.table(self._table.get_add_actions(flatten=True))
-        names = actions["path"].to_pylist()
-        unknown: list[int | None] = [None] * len(names)
-        bounds = [
-            _as_integers(actions[bound]).to_pylist() if bound in actions.column_names else unknown
-            for bound in (f"min.{column}", f"max.{column}")
-        ]
-        return list(zip(names, *bounds, strict=True))
+        unknown: list[int | None] = [None] * actions.num_rows
+        low, high, nulls = (
+            _as_integers(actions[name]).to_pylist() if name in actions.column_names else unknown
+            for name in (f"min.{column}", f"max.{column}", f"null_count.{column}")
+        )
+        names, counts = (actions[name].to_pylist() for name in ("path", "num_records"))
+        files = zip(names, low, high, counts, nulls, strict=True)
+        return [(name, least, most) for name, least, most, rows, empty in files if rows != empty]
 
     def files(self, column: str, at_least: int, below: int | None) -> list[Path]:
         """Return the files that may hold rows with `at_least <= column < below`."""
@@ -130,7 +134,7 @@ def read_stored(
     wanted = list(columns) if columns is not None else schema.names
     # Files that Spark wrote hold timestamps in another unit, so each file is cast by itself.
     kinds = pa.schema([schema.field(name) for name in wanted])
-    parts = [pq.read_table(file, columns=wanted, filters=where).cast(kinds) for file in files]
+    parts = [_completed(_read_file(file, wanted, where), kinds) for file in files]
     return pa.concat_tables([kinds.empty_table(), *parts])
 
 
@@ -153,6 +157,19 @@ def read_undamaged(path: Path) -> tuple[pa.Table, list[str]] | None:
         except (OSError, pa.ArrowException):
             damaged.append(name)
     return pa.concat_tables(parts), damaged
+
+
+def _read_file(path: Path, columns: Sequence[str], where: pc.Expression | None) -> pa.Table:
+    held = pq.read_schema(path).names
+    return pq.read_table(path, columns=[name for name in columns if name in held], filters=where)
+
+
+def _completed(part: pa.Table, kinds: pa.Schema) -> pa.Table:
+    """Return a file's rows in a schema; columns that came after the file was written hold nothing."""
+    for field in kinds:
+        if field.name not in part.column_names:
+            part = part.append_column(field, pa.nulls(part.num_rows, field.type))
+    return part.select(kinds.names).cast(kinds)
 
 
 def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:

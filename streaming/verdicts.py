@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.alert import ALERT_KIND
 from schemas.tables import UTC_MICROS
 from streaming.combination import blame_of
 from streaming.labels import LabelBook
@@ -121,7 +122,9 @@ class Verdicts:
         columns = [_TRANSACTION, "sequence", "event_time", *self._entities]
         # An id that came again after the duplicates' horizon is another row; its label means the first.
         known = _rows(self._transactions, columns, ids, "sequence")
-        evidence = _rows(self._alerts, [_TRANSACTION, "own_evidence", "revision"], ids, "revision")
+        # An absence is alerted some time after its transaction: it must not change what a label says by then.
+        at_once = pc.field("kind") == ALERT_KIND
+        evidence = _rows(self._alerts, [_TRANSACTION, "own_evidence", "revision"], ids, "revision", at_once)
         evidence = evidence.with_columns(blame=blame_of(evidence["own_evidence"].to_numpy()))
         found = labels.join(known, on=_TRANSACTION, how="left").join(
             evidence.select(_TRANSACTION, "blame"), on=_TRANSACTION, how="left"
@@ -149,8 +152,11 @@ def at_positions(verdicts: pa.Table, first: int, end: int) -> pa.Table:
 _NOBODY = pl.DataFrame(schema={"label_sequence": pl.Int64, "recorded_at": pl.Datetime("us", "UTC")})
 
 
-def _rows(path: Path, columns: list[str], ids: pa.Array, order: str) -> pl.DataFrame:
-    found = read_stored(path, columns, pc.field(_TRANSACTION).isin(ids))
+def _rows(
+    path: Path, columns: list[str], ids: pa.Array, order: str, where: pc.Expression | None = None
+) -> pl.DataFrame:
+    named = pc.field(_TRANSACTION).isin(ids)
+    found = read_stored(path, columns, named if where is None else named & where)
     assert found is not None
     rows = pl.DataFrame(found).sort(order)
     return rows.unique(_TRANSACTION, keep="first", maintain_order=True)

@@ -11,6 +11,7 @@ from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
 from streaming.decode import decode
 from streaming.duplicates import Deduplicator
+from streaming.pattern_kernels import warm_up as warm_up_patterns
 from streaming.scoring import Scorer
 
 
@@ -33,3 +34,5 @@ def compile_kernels(spec: AgentSpec, contract: EventContract) -> None:
     duplicates.claim(decoded.valid)
     duplicates.commit()
     Scorer.under(spec, contract).warm_up()
+    # Rules may change while the agent runs, and a batch is not to wait for a compiler then.
+    warm_up_patterns()

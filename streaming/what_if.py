@@ -10,19 +10,20 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from schemas.alert import ALERTS
+from schemas.alert import ALERT_KIND, ALERTS
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming.history import DecidedHistory, Span
+from streaming.history import DecidedHistory, Span, raised_in
 from streaming.labels import LabelBook
 from streaming.lake import LakeTable, Stamp
 from streaming.replay import Replayer
 
 _KEPT = [
-    "sequence", "event_time", "reasons", "rules", "severity", "classification",
+    "sequence", "kind", "event_time", "reasons", "rules", "severity", "classification",
     "classification_source", "revision",
 ]  # fmt: skip
+_ONE_ALERT = ["sequence", "kind"]
 _FLIPS = ("severity", "classification")
 _MOST_ENTITIES = 10
 _DAY_US = 86_400e6
@@ -33,7 +34,7 @@ class Side:
     """The alerts of one side over the span.
 
     Attributes:
-        judged: alerts on transactions with a verdict.
+        judged: transactions with alerts and a verdict.
         frauds: those confirmed as fraud.
         precision: `frauds / judged`, None without verdicts.
         recall: share of the known frauds that were alerted, None without known frauds.
@@ -113,7 +114,7 @@ def what_if(
     nobody = _slim(ALERTS.empty_table(), primary)
     before, after = [nobody], [nobody]
     for number, (part, alerts) in enumerate(replayer.decide(candidate, tables.transactions, span)):
-        published = tables.alerts.read("sequence", *part)
+        published = raised_in(tables.alerts, part)
         answered = _with_answers(alerts, published)
         sink.append(answered, Stamp("replay", number))
         before.append(_slim(published, primary))
@@ -137,17 +138,18 @@ def _same_contract(spec: AgentSpec, candidate: AgentSpec) -> EventContract:
 def _slim(alerts: pa.Table, primary: str) -> pl.DataFrame:
     ids = [dict(each)[primary] for each in alerts["entities"].to_pylist()]
     frame = pl.DataFrame(alerts.select(_KEPT)).with_columns(pl.Series("entity", ids, pl.String))
-    return frame.filter(pl.col("revision") == 1).sort("sequence")
+    return frame.filter(pl.col("revision") == 1).sort(_ONE_ALERT)
 
 
 def _with_answers(replayed: pa.Table, published: pa.Table) -> pa.Table:
     """Put recorded answers of a model in place of the deterministic labels."""
     rows = replayed.to_pylist()
-    answers = {row["sequence"]: row for row in published.to_pylist() if row["classification_source"] == "llm"}
+    said = [row for row in published.to_pylist() if row["classification_source"] == "llm"]
+    answers = {(row["sequence"], row["kind"]): row for row in said}
     given = ("classification", "rationale", "classification_source", "fallback_reason", "model", "prompt_id",
              "prompt_version")  # fmt: skip
     for row in rows:
-        answer = answers.get(row["sequence"])
+        answer = answers.get((row["sequence"], row["kind"]))
         if answer is not None:
             row.update({name: answer[name] for name in given})
     return pa.Table.from_pylist(rows, schema=ALERTS)
@@ -177,9 +179,9 @@ class _Found:
 
 def _compared(candidate: AgentSpec, span: Span, found: _Found, sandbox: Path) -> WhatIf:
     before, after, known, days = found.before, found.after, found.known, found.days
-    added = after.join(before, on="sequence", how="anti")
-    removed = before.join(after, on="sequence", how="anti")
-    both = before.join(after, on="sequence", how="inner", suffix="_after")
+    added = after.join(before, on=_ONE_ALERT, how="anti")
+    removed = before.join(after, on=_ONE_ALERT, how="anti")
+    both = before.join(after, on=_ONE_ALERT, how="inner", suffix="_after")
     return WhatIf(
         span=span,
         candidate=f"{candidate.name} {candidate.version}",
@@ -200,7 +202,7 @@ def _compared(candidate: AgentSpec, span: Span, found: _Found, sandbox: Path) ->
 
 
 def _side(alerts: pl.DataFrame, known: pl.DataFrame, days: float) -> Side:
-    verdicts = alerts.join(known, on="sequence", how="left")["is_fraud"].drop_nulls()
+    verdicts = alerts.unique("sequence").join(known, on="sequence", how="left")["is_fraud"].drop_nulls()
     frauds, known_frauds = int(verdicts.sum()), int(known["is_fraud"].sum())
     return Side(
         alerts=alerts.height,
@@ -209,12 +211,14 @@ def _side(alerts: pl.DataFrame, known: pl.DataFrame, days: float) -> Side:
         frauds=frauds,
         precision=round(frauds / verdicts.len(), 4) if verdicts.len() else None,
         recall=round(frauds / known_frauds, 4) if known_frauds else None,
-        by_reason=dict(Counter(map(_strongest, alerts["reasons"], alerts["rules"])).most_common()),
+        by_reason=dict(
+            Counter(map(_strongest, alerts["kind"], alerts["reasons"], alerts["rules"])).most_common()
+        ),
     )
 
 
-def _strongest(reasons: pl.Series, rules: pl.Series) -> str:
-    first = reasons[0] if len(reasons) else None
+def _strongest(kind: str, reasons: pl.Series, rules: pl.Series) -> str:
+    first = reasons[0] if len(reasons) and kind == ALERT_KIND else None
     if first is not None and first["contribution"] > 0:
         return str(first["name"])
     return f"rule {rules[0]}" if len(rules) else "none"

@@ -27,6 +27,7 @@ DAY = timedelta(days=1)
 ALERTS = pa.schema(
     [
         pa.field("transaction_id", pa.string()),
+        pa.field("kind", pa.string()),
         pa.field("own_evidence", pa.float64()),
         pa.field("revision", pa.int32()),
     ]
@@ -44,14 +45,19 @@ class Clock:
 
 
 class LakeOfTen:
-    """Transactions t0 … t9 of customers c0 and c1 by turns, an alert on t4, and a label book."""
+    """Transactions t0 … t9 of c0 and c1 by turns, an alert on t4, an absence after t5, and a label book."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
         self.book = LabelBook(folder / "labels", retention=30 * DAY, clock=self.clock)
         self.folder = folder
         self.store(0, 10)
-        alerts = {"transaction_id": ["t4"], "own_evidence": [9.0], "revision": [1]}
+        alerts = {
+            "transaction_id": ["t4", "t5"],
+            "kind": ["transaction", "absence.unconfirmed"],
+            "own_evidence": [9.0, 9.0],
+            "revision": [1, 1],
+        }
         write_deltalake(folder / "alerts", pa.table(alerts, schema=ALERTS))
         self.verdicts = Verdicts(self.book, folder / "transactions", folder / "alerts", ("customer",))
 
