@@ -40,7 +40,7 @@ def a_lake(folder: Path, *, pins: list[tuple[int, int, int]], delay_us: int = 30
     """Store the stream, verdicts on all of it decided `delay_us` later, and batches with these pins."""
     ids = pa.array([f"t{row}" for row in range(ROWS)])
     write_deltalake(folder / "transactions", STREAM.append_column("transaction_id", ids))
-    alerts = {"transaction_id": ["none"], "own_evidence": [1.0], "revision": pa.array([1], pa.int32())}
+    alerts = {"transaction_id": ["none"], "kind": ["transaction"], "own_evidence": [1.0], "revision": [1]}
     write_deltalake(folder / "alerts", pa.table(alerts))
     columns = list(zip(*pins, strict=True))
     names = ("first_sequence", "labels_through", "labels_below")

@@ -101,6 +101,8 @@ def test_a_fraud_blames_its_entities_unless_its_own_evidence_gave_it_away(lake: 
     assert given_away < 0.2
     expected = [(10, "c1", 1.0, True), (10, "c0", 0.0, True), (10, "c0", given_away, True)]
     assert lake.said([LabelPin(10, 3, 10)]) == expected
+    lake.say(("t5", True))
+    assert lake.said([LabelPin(10, 4, 10)]) == [*expected, (10, "c1", 1.0, True)], "no alert of its own"
     found = lake.verdicts.derive(0, [LabelPin(10, 3, 10)]).table
     assert found["event_time"].to_pylist()[0] == START + timedelta(minutes=1)
 
