@@ -51,7 +51,7 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer
 
 
 # Where people paste secrets by mistake.
-_NEVER_SHOWN = (("api_key_env",), ("base_url",))
+_NEVER_SHOWN = (("api_key_env",), ("base_url",), ("workspace",))
 
 
 class Document(BaseModel):

@@ -1,38 +1,176 @@
-"""What may leave the machine and to which model: a small JSON file, denying whatever it does not name."""
+"""What may leave the machine, to which model, and what the agent may do; what is not named is denied."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, load_document
 
-SENDABLE = ("amount", "currency", "event_time", "score", "reasons", "explanations", "rules")
-_NAMED = re.compile(r"(entities|texts)\.[A-Za-z_][A-Za-z0-9_]*")
+SENDABLE = (
+    "amount",
+    "currency",
+    "event_time",
+    "score",
+    "reasons",
+    "explanations",
+    "rules",
+)
+SHOWN_BY_ACTIONS = ("event_hour", "transaction_id")
+_NAMED = re.compile(r"(entities|extra|texts)\.[A-Za-z_][A-Za-z0-9_]*")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+CuratedTable = Literal["transactions", "alerts", "labels", "batches", "quarantine"]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+LOG = "log"
+
+
+class AllowedModel(Document):
+    """A model that may be asked: its name, who made it and how it comes here, and where it runs."""
+
+    name: Text
+    provenance: Text
+    region: Text
+
+
+class DataAccess(Document):
+    """What actions may read: folders, relative to the state's folder or absolute, and tables."""
+
+    readOnlyPaths: tuple[Text, ...] = ()
+    tables: tuple[CuratedTable, ...] = ()
+
+
+class ActionLimits(Document):
+    """How often a plan may hold an action."""
+
+    calls: int = Field(default=1, ge=1, le=100)
+
+
+class RowLimits(ActionLimits):
+    """Limits of an action that lists rows."""
+
+    rows: int = Field(default=20, ge=1, le=10_000)
+
+
+class QueryLimits(RowLimits):
+    """Limits of a query; what it holds in memory beyond `megabytes` fails it."""
+
+    seconds: float = Field(default=10, gt=0, le=600)
+    megabytes: int = Field(default=256, ge=32, le=65_536)
+
+
+class ReplayLimits(ActionLimits):
+    """Limits of a replay: transactions decided anew."""
+
+    transactions: int = Field(default=100_000, ge=1)
+
+
+class JobLimits(ActionLimits):
+    """Jobs that may be started on a Databricks workspace; without `submit` each is a dry run.
+
+    `notebooks` are the paths that may run, `workspace` the address of the workspace, `token_env` the
+    environment variable that holds its token, and `cluster` an existing cluster's id; without one the job
+    runs on serverless compute.
+    """
+
+    notebooks: tuple[Text, ...] = ()
+    submit: bool = False
+    workspace: str | None = None
+    token_env: str = Field(default="DATABRICKS_TOKEN", pattern=r"^[A-Z_][A-Z0-9_]*$")
+    cluster: str | None = None
+
+    @field_validator("workspace")
+    @classmethod
+    def _safe(cls, value: str | None) -> str | None:
+        return None if value is None else checked_address(value)
+
+    @model_validator(mode="after")
+    def _has_a_workspace(self) -> JobLimits:
+        if self.submit and self.workspace is None:
+            raise ValueError("'submit' needs the address of a 'workspace'")
+        return self
+
+
+class NotifyLimits(ActionLimits):
+    """Who may be notified: name → address of a webhook, or `log` for the agent's own log."""
+
+    targets: Mapping[str, str] = {}
+
+    @field_validator("targets")
+    @classmethod
+    def _addresses(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        return {name: each if each == LOG else checked_address(each) for name, each in value.items()}
+
+
+class AllowedActions(Document):
+    """The actions that may stand in a plan, each with its limits; one that is left out is denied."""
+
+    query_aggregates: QueryLimits | None = None
+    entity_profile: ActionLimits | None = None
+    entity_history: RowLimits | None = None
+    similar_alerts: RowLimits | None = None
+    replay_preview: ReplayLimits | None = None
+    post_finding: ActionLimits | None = None
+    run_job: JobLimits | None = None
+    notify: NotifyLimits | None = None
+
+    def limits(self, action: str) -> ActionLimits | None:
+        """Return the limits of an action, None when it is denied or unknown."""
+        found = getattr(self, action, None) if action in AllowedActions.model_fields else None
+        return found if isinstance(found, ActionLimits) else None
+
+
+class Budgets(Document):
+    """What one run of the agent may use; nothing unless given."""
+
+    steps: int = Field(default=0, ge=0, le=100)
+    tokens: int = Field(default=0, ge=0)
+    seconds: float = Field(default=0, ge=0)
 
 
 class Policy(Document):
     """A policy file. An empty list allows nothing beyond a group's size, label and severity.
 
-    `allowedFields` names the parts of a flagged transaction that may be sent: any of `SENDABLE`, an entity's
-    id as `entities.<name>`, and a free text as `texts.<name>`. Explanations name amounts, so they leave only
-    where `amount` and `currency` may.
+    `allowedFields` names the parts of transactions and alerts that may be sent: any of `SENDABLE` or of
+    `SHOWN_BY_ACTIONS` (which triage never sends), an entity's id as `entities.<name>`, a further field as
+    `extra.<name>`, and a free text as `texts.<name>`. Explanations name amounts, so they leave only where
+    `amount` and `currency` may.
     """
 
-    policyName: str = Field(pattern=r"^[a-z][a-z0-9-]*$")  # noqa: N815 -- the key as written in the file
-    allowedModels: tuple[str, ...] = ()  # noqa: N815 -- the key as written in the file
-    allowedFields: tuple[str, ...] = ()  # noqa: N815 -- the key as written in the file
+    policyName: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    allowedModels: tuple[AllowedModel, ...] = ()
+    allowedFields: tuple[str, ...] = ()
+    auditLogging: bool = True
+    dataAccess: DataAccess = DataAccess()
+    actions: AllowedActions = AllowedActions()
+    budgets: Budgets = Budgets()
+
+    @field_validator("allowedModels")
+    @classmethod
+    def _each_once(cls, value: tuple[AllowedModel, ...]) -> tuple[AllowedModel, ...]:
+        names = [model.name for model in value]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"the model {repeated[0]!r} is named twice")
+        return value
 
     @field_validator("allowedFields")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in value if name not in SENDABLE and not _NAMED.fullmatch(name)]
+        unknown = [
+            name
+            for name in value
+            if name not in (*SENDABLE, *SHOWN_BY_ACTIONS) and not _NAMED.fullmatch(name)
+        ]
         if unknown:
-            known = (*SENDABLE, "entities.<name>", "texts.<name>")
+            known = (*SENDABLE, *SHOWN_BY_ACTIONS, "entities.<name>", "extra.<name>", "texts.<name>")
             raise ValueError(f"no field {unknown[0]!r} can be sent; {nearest(unknown[0], known)}")
         return value
 
@@ -41,14 +179,36 @@ class Policy(Document):
         """SHA-256 of the whole policy, hex, as pinned in every batch."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Names of the models that may be asked."""
+        return tuple(model.name for model in self.allowedModels)
+
+    def model(self, name: str) -> AllowedModel | None:
+        """Return what is known of a model that may be asked, None when it may not."""
+        return next((model for model in self.allowedModels if model.name == name), None)
+
     def allows_model(self, model: str) -> bool:
         """Tell whether anything may be sent to `model`."""
-        return model in self.allowedModels
+        return self.model(model) is not None
 
     def allows(self, name: str) -> bool:
         """Tell whether the field `name` may be sent."""
         needed = ("explanations", "amount", "currency") if name == "explanations" else (name,)
         return all(each in self.allowedFields for each in needed)
+
+
+def checked_address(value: str) -> str:
+    """Return an address that data may go to: https, or plain http on this machine, without credentials.
+
+    Raises:
+        ValueError: it is none; the message does not quote it, since webhooks hold secrets.
+    """
+    parts = urlsplit(value)
+    encrypted = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    if not encrypted or not parts.hostname or parts.username is not None or parts.password is not None:
+        raise ValueError("expected an https address without user or password")
+    return value
 
 
 def load_policy(name: str, folder: Path) -> Policy:

@@ -289,7 +289,7 @@ def _check_fit(spec: AgentSpec, contract: EventContract, policy: Policy) -> None
     if spec.llm.model is not None and not policy.allows_model(spec.llm.model):
         raise ConfigurationError(
             f"policy {policy.policyName!r} does not allow this model; "
-            f"{nearest(spec.llm.model, policy.allowedModels)}",
+            f"{nearest(spec.llm.model, policy.model_names)}",
             key="llm.model",
         )
 

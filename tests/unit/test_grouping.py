@@ -22,17 +22,18 @@ from agent.grouping import (
 )
 from agent.labels import Labeller
 from schemas.alert import Reason
-from schemas.policy import SENDABLE, Policy
+from schemas.policy import SENDABLE, AllowedModel, Policy
 from schemas.spec import Rule
 
 LABELLER = Labeller([Rule(name="large_amount", when="amount > 1", severity="high", reason="large")])
 AMOUNT = Reason("amount.customer", 5.0, "amount 40x usual")
 RATE = Reason("rate.terminal", 2.0, "9 in an hour")
 FAINT = Reason("novelty.terminal", 0.1, "seen twice")
+MODEL = AllowedModel(name="m", provenance="made for tests", region="here")
 OPEN = Policy(
-    policyName="open", allowedFields=(*SENDABLE, "entities.customer", "texts.memo"), allowedModels=("m",)
+    policyName="open", allowedFields=(*SENDABLE, "entities.customer", "texts.memo"), allowedModels=(MODEL,)
 )
-CLOSED = Policy(policyName="closed", allowedModels=("m",))
+CLOSED = Policy(policyName="closed", allowedModels=(MODEL,))
 
 
 def row(number: int = 0, **changes: object) -> FlaggedRow:

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from agent.catalogue import CATALOGUE
 from agent.triage import POLICIES
 from schemas.errors import ConfigurationError
-from schemas.policy import SENDABLE, Policy, load_policy
+from schemas.policy import SENDABLE, AllowedActions, Policy, load_policy
+
+MODEL = {"name": "m", "provenance": "made for tests", "region": "here"}
 
 
 def written(folder: Path, **changes: Any) -> Path:
-    content = {"policyName": "p", "allowedModels": ["m"], "allowedFields": ["amount"], **changes}
+    content = {"policyName": "p", "allowedModels": [MODEL], "allowedFields": ["amount"], **changes}
     path = folder / "p.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
@@ -49,6 +52,20 @@ def test_a_named_field_is_allowed_and_its_neighbours_are_not(tmp_path: Path) -> 
         ({"allowedFields": ["entities"]}, "no field 'entities'"),
         ({"allowedFields": ["texts.*"]}, "no field 'texts.*'"),
         ({"policyName": "Bad Name"}, "policyName"),
+        ({"allowedModels": ["m"]}, "allowedModels.0"),
+        ({"allowedModels": [{**MODEL, "regoin": "EU"}]}, "did you mean 'region'"),
+        (
+            {"allowedModels": [{"name": "m", "provenance": "x"}]},
+            "allowedModels.0.region: this key is required",
+        ),
+        ({"allowedModels": [MODEL, MODEL]}, "the model 'm' is named twice"),
+        ({"dataAccess": {"tables": ["ledger"]}}, "dataAccess.tables.0"),
+        ({"dataAccess": {"readOnlyPath": ["lake"]}}, "did you mean 'readOnlyPaths'"),
+        ({"actions": {"query_agregates": {}}}, "did you mean 'query_aggregates'"),
+        ({"actions": {"query_aggregates": {"rows": 0}}}, "actions.query_aggregates.rows"),
+        ({"actions": {"run_job": {"submit": True}}}, "'submit' needs the address of a 'workspace'"),
+        ({"actions": {"notify": {"targets": {"x": "http://example.org"}}}}, "expected an https address"),
+        ({"budgets": {"step": 3}}, "did you mean 'steps'"),
     ],
 )
 def test_a_fault_is_named_with_the_nearest_right_name(
@@ -63,3 +80,31 @@ def test_a_fault_is_named_with_the_nearest_right_name(
 def test_an_unknown_policy_name_suggests_a_shipped_one() -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'default'"):
         load_policy("defualt", POLICIES)
+
+
+def test_nothing_may_be_done_under_a_policy_that_names_no_action() -> None:
+    policy = Policy(policyName="closed")
+    assert not any(policy.actions.limits(name) for name in CATALOGUE)
+    assert (policy.budgets.steps, policy.budgets.tokens, policy.budgets.seconds) == (0, 0, 0)
+    assert policy.dataAccess.tables == policy.dataAccess.readOnlyPaths == ()
+
+
+def test_every_declared_action_can_be_allowed_and_no_other() -> None:
+    assert set(AllowedActions.model_fields) == set(CATALOGUE)
+
+
+def test_an_allowed_model_tells_where_it_comes_from(tmp_path: Path) -> None:
+    policy = load_policy(str(written(tmp_path)), POLICIES)
+    model = policy.model("m")
+    assert model is not None
+    assert (model.provenance, model.region) == ("made for tests", "here")
+    assert policy.model("n") is None
+    assert policy.model_names == ("m",)
+
+
+@pytest.mark.parametrize("secret", ["https://me:s3cr3t@example.org", "ftp://example.org/s3cr3t"])
+def test_an_address_that_is_refused_is_not_shown(tmp_path: Path, secret: str) -> None:
+    for actions in ({"notify": {"targets": {"desk": secret}}}, {"run_job": {"workspace": secret}}):
+        with pytest.raises(ConfigurationError) as caught:
+            load_policy(str(written(tmp_path, actions=actions)), POLICIES)
+        assert "s3cr3t" not in str(caught.value)
