@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import Field, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from schemas.loading import Document
 
@@ -24,11 +24,16 @@ def _bounded(characters: int) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^[ !#-\\[\\]-~]{{1,{most}}}$"})
 
 
+def _in_utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
 Sql = Annotated[str, Field(min_length=1, max_length=4_000), _bounded(4_000)]
 Word = Annotated[str, Field(min_length=1, max_length=200), _bounded(80)]
 Line = Annotated[str, Field(min_length=1, max_length=500), _bounded(160)]
 Moment = Annotated[
     datetime,
+    AfterValidator(_in_utc),
     WithJsonSchema({"type": "string", "pattern": "^20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:00:00Z$"}),
 ]
 

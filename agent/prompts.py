@@ -44,6 +44,17 @@ class Messages:
 
 
 @dataclass(frozen=True)
+class Wording:
+    """A prompt file as it stands; both parts still want their placeholders."""
+
+    id: str
+    version: int
+    system: Template
+    user: Template
+    digest: str
+
+
+@dataclass(frozen=True)
 class Prompt:
     """A loaded prompt. `system` is complete, `user` still wants `$data` and `$id`."""
 
@@ -65,12 +76,27 @@ def load_prompt(reference: PromptReference, fields: str, folder: Path = PROMPTS)
         ConfigurationError: no such file, a broken layout, front matter at odds with the file's name, or
             a part that lacks a placeholder or names an unknown one.
     """
+    found = load_wording(reference, _SYSTEM_NAMES, _USER_NAMES, folder)
+    system = found.system.substitute(_definitions(), fields=fields)
+    return Prompt(found.id, found.version, system, found.user, found.digest)
+
+
+def load_wording(
+    reference: PromptReference,
+    system_names: frozenset[str],
+    user_names: frozenset[str],
+    folder: Path = PROMPTS,
+) -> Wording:
+    """Load a prompt file whose parts hold exactly these placeholders; see load_prompt."""
     path = folder / reference.id / f"v{reference.version}.md"
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise _absent(reference, folder) from None
-    return _parse(text, reference, fields, str(path))
+    wording = _parse(text, reference, str(path))
+    _check(wording.system, system_names, f"{path}: system")
+    _check(wording.user, user_names, f"{path}: user")
+    return wording
 
 
 def _absent(reference: PromptReference, folder: Path) -> ConfigurationError:
@@ -81,7 +107,7 @@ def _absent(reference: PromptReference, folder: Path) -> ConfigurationError:
     return ConfigurationError(f"no version {reference.version} of prompt {reference.id!r}, only: {there}")
 
 
-def _parse(text: str, reference: PromptReference, fields: str, where: str) -> Prompt:
+def _parse(text: str, reference: PromptReference, where: str) -> Wording:
     layout = _LAYOUT.fullmatch(text)
     if layout is None:
         raise ConfigurationError("expected front matter, then '# system' and '# user'", where=where)
@@ -90,11 +116,10 @@ def _parse(text: str, reference: PromptReference, fields: str, where: str) -> Pr
         matter.version not in matter.changelog
     ):
         raise ConfigurationError("front matter and file name disagree, or no changelog entry", where=where)
-    system, user = Template(layout[2].strip()), Template(layout[3].strip())
-    _check(system, _SYSTEM_NAMES, f"{where}: system")
-    _check(user, _USER_NAMES, f"{where}: user")
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return Prompt(matter.id, matter.version, system.substitute(_definitions(), fields=fields), user, digest)
+    return Wording(
+        matter.id, matter.version, Template(layout[2].strip()), Template(layout[3].strip()), digest
+    )
 
 
 def _front_matter(text: str, where: str) -> FrontMatter:

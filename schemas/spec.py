@@ -409,6 +409,8 @@ class Tables(Document):
     batches: TableName = "batches"
     labels: TableName = "labels"
     labels_quarantine: TableName = "labels_quarantine"
+    findings: TableName = "findings"
+    findings_sandbox: TableName = "findings_sandbox"
 
     @model_validator(mode="after")
     def _distinct(self) -> Tables:

@@ -104,6 +104,23 @@ LEDGER = pa.schema(
     ]
 )
 
+FINDINGS = pa.schema(
+    [
+        pa.field("finding_id", pa.string()),
+        pa.field("run_id", pa.string()),
+        pa.field("agent", pa.string()),
+        pa.field("at", UTC_MICROS),
+        pa.field("goal", pa.string()),
+        pa.field("title", pa.string()),
+        pa.field("claims", pa.string()),
+        pa.field("valid", pa.bool_()),
+        pa.field("problems", pa.list_(pa.string())),
+        pa.field("policy", pa.string()),
+        pa.field("plan_digest", pa.string()),
+        pa.field("written_by", pa.string()),
+    ]
+)
+
 
 def transactions_schema(decoded: pa.Schema) -> pa.Schema:
     """Return the stored schema: `sequence`, the contract's decoded columns, then the batch's marks."""

@@ -91,7 +91,7 @@ def explain(lake: Path, spec: AgentSpec, wanted: str, primary: str) -> Explanati
     return Explanation(
         alert={**alert, "entities": entities},
         adds_up=abs(alert["base"] + math.fsum(parts) - alert["log_odds"]) <= _CAUGHT_UP,
-        normal=tuple(_normal(kind, entity, past) for kind, entity in entities.items()),
+        normal=tuple(normal_of(kind, entity, past) for kind, entity in entities.items()),
         nearest=_nearest(mine, alert),
         history=mine.select("event_time", "amount"),
     )
@@ -164,7 +164,8 @@ def _past(path: Path, entities: dict[str, str], sequence: int) -> pl.DataFrame:
     return frame.sort("sequence")
 
 
-def _normal(kind: str, entity: str, past: pl.DataFrame) -> Normal:
+def normal_of(kind: str, entity: str, past: pl.DataFrame) -> Normal:
+    """Say what is normal for an entity by payments with event_time, amount and a column named `kind`."""
     rows = past.filter(pl.col(kind) == entity)
     gaps = rows["event_time"].sort().diff().dt.total_seconds().drop_nulls() / _SECONDS_PER_DAY
     return Normal(

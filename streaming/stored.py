@@ -8,6 +8,7 @@ from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -170,6 +171,16 @@ def _completed(part: pa.Table, kinds: pa.Schema) -> pa.Table:
         if field.name not in part.column_names:
             part = part.append_column(field, pa.nulls(part.num_rows, field.type))
     return part.select(kinds.names).cast(kinds)
+
+
+def dataset_of(path: Path, schema: pa.Schema) -> ds.Dataset:
+    """Return a table's newest version to be read column by column; empty, of `schema`, when there is none."""
+    table = open_for_reading(path)
+    if table is None:
+        return ds.dataset(schema.empty_table())
+    files = [str(path / name) for name in pa.table(table.get_add_actions())["path"].to_pylist()]
+    kinds = pa.schema(pa.schema(table.schema()))
+    return ds.dataset(files, schema=kinds, format="parquet") if files else ds.dataset(kinds.empty_table())
 
 
 def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.curated import curated_views
 from agent.refusals import Refused
 from agent.sql_guard import CheckedQuery, check_query
-from tests.unit.plan_samples import CONTRACT, curated_views
+from tests.unit.plan_samples import CONTRACT
 
 VIEWS = curated_views(CONTRACT)
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=300)
@@ -155,7 +156,7 @@ HARMLESS = [
     "SELECT date_trunc('day', event_time) AS d, round(avg(amount), 2) AS m FROM alerts GROUP BY d /* why */",
 ]  # fmt: skip
 FUNCTIONS = sorted(
-    {name for (name,) in duckdb.sql("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()}
+    {name for (name,) in duckdb.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()}
 )
 WORDS = [
     "SELECT",
