@@ -19,6 +19,7 @@ Evidence = Mapping[str, str | int | float | bool | None]
 
 MOST_EVIDENCE = 150
 FORMAT_RULE = "finding.format"
+BY_RULES = "rules"
 _MOST_CLAIMS = 8
 _MOST_CITATIONS = 12
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)*(?![\w])")
@@ -44,12 +45,14 @@ class Finding:
 
     Attributes:
         cited: path → value as the result has it.
+        written_by: name of the model, or `rules`.
         problems: what it cites or states that is not there; none in a valid finding.
     """
 
     title: str
     claims: tuple[Claim, ...]
     cited: Evidence
+    written_by: str = BY_RULES
     problems: tuple[str, ...] = ()
 
     @property
@@ -62,6 +65,7 @@ class Finding:
         return {
             "title": self.title,
             "valid": self.valid,
+            "written_by": self.written_by,
             "problems": list(self.problems),
             "claims": [
                 {"text": claim.text, "evidence": {path: self.cited.get(path) for path in claim.evidence}}
@@ -84,7 +88,7 @@ def parsed_draft(text: str) -> Draft:
         raise refused(FORMAT_RULE, str(fault)) from None
 
 
-def checked(draft: Draft, evidence: Evidence, goal: str) -> Finding:
+def checked(draft: Draft, evidence: Evidence, goal: str, written_by: str) -> Finding:
     """Check a draft against the results.
 
     Every path that is cited must be there, and every number in a claim must be among the values it cites,
@@ -92,7 +96,7 @@ def checked(draft: Draft, evidence: Evidence, goal: str) -> Finding:
     """
     problems = tuple(problem for claim in draft.claims for problem in _problems(claim, evidence, goal))
     cited = {path: evidence[path] for claim in draft.claims for path in claim.evidence if path in evidence}
-    return Finding(draft.title, draft.claims, cited, problems)
+    return Finding(draft.title, draft.claims, cited, written_by, problems)
 
 
 def told_plainly(title: str, evidence: Evidence) -> Finding:

@@ -134,7 +134,7 @@ class Planner:
         wording = self._wordings.finding
         user = {"goal": goal, "evidence": dict(evidence), "refusal": refusal}
         text = self._ask(wording, wording.system.substitute(), user, finding_schema(evidence))
-        return checked(parsed_draft(text), evidence, goal)
+        return checked(parsed_draft(text), evidence, goal, self._client.model)
 
     def _ask(self, wording: Wording, system: str, user: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         messages = Messages(

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, FlagstreamError, MachineError
+from streaming.cli_agent import agent_app
 from streaming.cli_audit import audit_app, cost
 from streaming.cli_bench import bench_app
 from streaming.cli_content import labels_app, spec_app
@@ -48,6 +49,7 @@ app.add_typer(prompts_app, name="prompts")
 app.add_typer(audit_app, name="audit")
 app.add_typer(bench_app, name="bench")
 app.command()(cost)
+app.add_typer(agent_app, name="agent")
 
 
 def main() -> None:

@@ -30,7 +30,6 @@ class FindingFacts:
     goal: str
     policy: str
     plan_digest: str
-    written_by: str
 
 
 class FindingTables:
@@ -79,6 +78,7 @@ class FindingTables:
             "claims": json.dumps(told["claims"]),
             "valid": finding.valid,
             "problems": list(finding.problems),
+            "written_by": finding.written_by,
             **vars(self._facts),
         }
         return pa.Table.from_pylist([row], schema=FINDINGS)
