@@ -147,30 +147,41 @@ class Executor:
     def _outcome(self, number: int, step: Step) -> Outcome:
         start = self._deadline.clock()
         try:
-            result, status = self._attempt(number, step)
-            problem = None
+            policy = self._policy()
+            parameters = self._checked(number, step, policy)
         except Refused as fault:
             self._audit.refused(fault.refusals, action=step.action, step=number)
-            result, status, problem = ActionResult(), "refused", str(fault)
+            return self._ended(number, Outcome(step, "refused", ActionResult(), 0.0, str(fault)))
+        self._audit.tell("action", step.action, action=step.action, step=number, outcome="started")
+        try:
+            result, problem = _DO[type(parameters)](self, parameters, policy, step), None
+            status: Status = "dry_run" if result.dry_run else "done"
         except FlagstreamError as fault:
             result, status, problem = ActionResult(), "failed", f"{step.id}: {step.action}: {fault}"
-        self._audit.tell(
-            "action", step.action, action=step.action, step=number, outcome=status,
-            rows=len(result.rows), withheld=list(result.withheld(self._policy())),
-        )  # fmt: skip
-        return Outcome(step, status, result, self._deadline.clock() - start, problem)
+        seconds = self._deadline.clock() - start
+        return self._ended(number, Outcome(step, status, result, seconds, problem))
 
-    def _attempt(self, number: int, step: Step) -> tuple[ActionResult, Status]:
-        policy = self._policy()
+    def _ended(self, number: int, outcome: Outcome) -> Outcome:
+        result, action = outcome.result, outcome.step.action
+        withheld = result.withheld(self._policy()) if self._told is not None else ()
+        self._audit.tell(
+            "action",
+            action,
+            action=action,
+            step=number,
+            outcome=outcome.status,
+            rows=len(result.rows),
+            withheld=list(withheld),
+        )
+        return outcome
+
+    def _checked(self, number: int, step: Step, policy: Policy) -> Parameters:
         self._check_budgets(number, policy)
         met = step.model_copy(update={"parameters": self._resolved(step, policy)})
         found = check_step(met, policy, self._ground)
         if found:
             raise Refused(*found)
-        self._audit.tell("action", step.action, action=step.action, step=number, outcome="started")
-        parameters = parsed_parameters(met)
-        result = _DO[type(parameters)](self, parameters, policy, step)
-        return result, "dry_run" if result.dry_run else "done"
+        return parsed_parameters(met)
 
     def _check_budgets(self, number: int, policy: Policy) -> None:
         if number > policy.budgets.steps:

@@ -22,6 +22,7 @@ FORMAT_RULE = "finding.format"
 BY_RULES = "rules"
 _MOST_CLAIMS = 8
 _MOST_CITATIONS = 12
+_DIGITS = re.compile(r"\d+")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)*(?![\w])")
 
 
@@ -144,15 +145,13 @@ def _problems(claim: Claim, evidence: Evidence, goal: str) -> Iterator[str]:
 
 
 def _supported(number: str, values: Sequence[Any], goal: str) -> bool:
-    told = [goal, *(str(value) for value in values)]
-    return any(number in _NUMBER.findall(text) or number in _digits(text) for text in told) or any(
-        _rounds_to(value, number) for value in values
-    )
+    texts = [goal, *(value for value in values if isinstance(value, str))]
+    return any(_holds(text, number) for text in texts) or any(_rounds_to(value, number) for value in values)
 
 
-def _digits(text: str) -> list[str]:
-    """Return the runs of digits of dates, times and ids."""
-    return re.findall(r"\d+", text)
+def _holds(text: str, number: str) -> bool:
+    """Tell whether a number stands in a text, by itself or as a part of a date, a time or an id."""
+    return number in _NUMBER.findall(text) or number in _DIGITS.findall(text)
 
 
 def _rounds_to(value: Any, number: str) -> bool:

@@ -85,7 +85,7 @@ def _transactions(rows: int) -> pa.Table:
         "currency": ["EUR"] * rows,
         "customer": [f"c{number}" for number in random.integers(0, 30, rows)],
         "terminal": terminals,
-        "merchant_category": ["grocery"] * rows,
+        "merchant_category": [INJECTED] * rows,
         "country": ["DE"] * rows,
         "memo": [INJECTED] * rows,
         "topic": ["events"] * rows,

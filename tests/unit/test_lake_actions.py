@@ -90,8 +90,9 @@ def test_a_query_that_takes_too_long_is_interrupted(actions: LakeActions) -> Non
 
 
 def test_a_query_that_wants_too_much_memory_fails_and_spills_nothing(
-    actions: LakeActions, tmp_path: Path
+    actions: LakeActions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where the engine would spill to by itself
     wide = (
         "SELECT a.amount * b.amount + c.amount AS x, count(*) AS n "
         "FROM transactions a, transactions b, transactions c GROUP BY x ORDER BY n LIMIT 1"

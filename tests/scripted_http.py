@@ -1,0 +1,97 @@
+"""A real HTTP server on loopback that stands for a workspace or a webhook and answers by a script."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, cast
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back."""
+
+    status: int = 200
+    body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What arrived."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+
+
+class ScriptedHttp:
+    """The running server: `answers` by path, `asked` grows as requests arrive."""
+
+    def __init__(self, answers: Mapping[str, Answer]) -> None:
+        """Listen on a free loopback port and serve from a background thread."""
+        self.answers, self.asked = dict(answers), list[Asked]()
+        self._server = _Server(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def to(self, path: str) -> list[Asked]:
+        """Return the requests to one path."""
+        return [each for each in self.asked if each.path == path]
+
+    def close(self) -> None:
+        """Stop listening and wait for all threads."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, owner: ScriptedHttp) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.owner = owner
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        owner = cast("_Server", self.server).owner
+        content = self.rfile.read(int(self.headers.get("content-length", "0")))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        owner.asked.append(Asked(self.command, self.path, headers, json.loads(content) if content else None))
+        answer = owner.answers.get(self.path, Answer(404))
+        self.send_response(answer.status)
+        for name, value in {"content-type": "application/json", **answer.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer.body).encode())
+
+    def log_message(self, *_: Any) -> None:
+        """Keep the test output clean."""
+
+
+@contextmanager
+def scripted_http(**answers: Answer) -> Iterator[ScriptedHttp]:
+    """Run a server for the length of a block; underscores in the names of answers stand for slashes."""
+    server = ScriptedHttp({f"/{name.replace('_', '/')}": answer for name, answer in answers.items()})
+    try:
+        yield server
+    finally:
+        server.close()
