@@ -29,8 +29,8 @@ def _in_utc(value: datetime) -> datetime:
 
 
 Sql = Annotated[str, Field(min_length=1, max_length=4_000), _bounded(4_000)]
-Word = Annotated[str, Field(min_length=1, max_length=200), _bounded(80)]
-Line = Annotated[str, Field(min_length=1, max_length=500), _bounded(160)]
+Word = Annotated[str, Field(min_length=1, max_length=200), _bounded(40)]
+Line = Annotated[str, Field(min_length=1, max_length=500), _bounded(100)]
 Moment = Annotated[
     datetime,
     AfterValidator(_in_utc),
@@ -42,7 +42,7 @@ class QueryAggregates(Document):
     """Ask a question of the views in SQL."""
 
     sql: Sql = Field(description="one SELECT in DuckDB's dialect; ? for each of `values`")
-    values: tuple[Word, ...] = Field(default=(), max_length=10, description="what the ? in `sql` stand for")
+    values: tuple[Word, ...] = Field(default=(), max_length=4, description="what the ? in `sql` stand for")
 
 
 class EntityProfile(Document):
@@ -95,7 +95,7 @@ class RunJob(Document):
     """Run a notebook on the workspace."""
 
     notebook: Word = Field(description="path of the notebook")
-    parameters: tuple[JobParameter, ...] = Field(default=(), max_length=20)
+    parameters: tuple[JobParameter, ...] = Field(default=(), max_length=8)
 
 
 class Notify(Document):

@@ -22,6 +22,7 @@ from schemas.spec import PromptReference
 
 _ATTEMPTS = 2
 _CHARACTERS_PER_TOKEN = 3
+_TOKENS_PER_STEP = 160  # so that no plan is cut off by the limit on output
 _PLAN = (frozenset({"actions", "views", "entities", "steps"}), frozenset({"goal", "now", "refusal"}))
 _FINDING: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset({"goal", "evidence", "refusal"}))
 _NO_REFUSAL = "none"
@@ -114,14 +115,15 @@ class Planner:
 
     def _planned(self, goal: str, refusal: str) -> Plan:
         wording, policy = self._wordings.plan, self._policy
+        steps = min(policy.budgets.steps, self._output_tokens // _TOKENS_PER_STEP)
         system = wording.system.substitute(
             actions=catalogue_notes(policy),
             views="\n".join(f"- {self._ground.views[name].notes()}" for name in policy.dataAccess.tables),
             entities=", ".join(self._ground.entities),
-            steps=policy.budgets.steps,
+            steps=steps,
         )
         user = {"goal": goal, "now": f"{self._now():%Y-%m-%dT%H:%M}", "refusal": refusal}
-        schema = plan_schema(policy, self._ground.entities)
+        schema = plan_schema(policy, self._ground.entities, steps)
         plan = parsed_plan(self._ask(wording, system, user, schema))
         found = check_plan(plan, policy, self._ground)
         if found:

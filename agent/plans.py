@@ -88,9 +88,9 @@ def allowed_kinds(policy: Policy) -> list[ActionKind]:
     return [kind for kind in CATALOGUE.values() if policy.actions.limits(kind.name) is not None]
 
 
-def plan_schema(policy: Policy, entities: Sequence[str]) -> dict[str, Any]:
+def plan_schema(policy: Policy, entities: Sequence[str], most_steps: int) -> dict[str, Any]:
     """Return the JSON Schema of a plan of the actions that a policy allows, about the contract's entities."""
-    steps = {"type": "array", "minItems": 1, "maxItems": max(policy.budgets.steps, 1)}
+    steps = {"type": "array", "minItems": 1, "maxItems": max(most_steps, 1)}
     kinds = [_step_schema(kind, policy, entities) for kind in allowed_kinds(policy)]
     return _object({"steps": {**steps, "items": {"anyOf": kinds}}})
 

@@ -152,6 +152,14 @@ class Policy(Document):
     actions: AllowedActions = AllowedActions()
     budgets: Budgets = Budgets()
 
+    @field_validator("allowedModels", mode="before")
+    @classmethod
+    def _described(cls, value: object) -> object:
+        bare = [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+        if bare:
+            raise ValueError(f"expected each model as {{name, provenance, region}}, got {bare[0]!r}")
+        return value
+
     @field_validator("allowedModels")
     @classmethod
     def _each_once(cls, value: tuple[AllowedModel, ...]) -> tuple[AllowedModel, ...]:

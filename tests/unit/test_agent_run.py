@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -17,6 +18,7 @@ from agent.audit import AuditEvent, MemoryAudit
 from agent.llm_client import LlmClient
 from agent.plans import Plan
 from schemas.errors import ConfigurationError, DataLossError
+from schemas.policy import Policy
 from streaming.agent_command import RunReport, Wish, for_planning, run_agent
 from streaming.audit_check import check_audit
 from streaming.audit_log import AuditPlaces
@@ -367,6 +369,18 @@ def test_a_named_run_keeps_its_finding_and_its_token_when_it_is_repeated(bench: 
 def test_without_a_model_and_without_a_plan_nothing_is_begun(bench: Bench) -> None:
     with pytest.raises(ConfigurationError, match=r"--plan: no model is in use .* hand in a plan"):
         run_agent(bench.settings, spec_of(), Wish(GOAL), None, lambda: pytest.fail("the log was opened"))
+
+
+def test_plan_and_policy_of_the_readme_work(bench: Bench) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    (wanted,) = [Plan.model_validate(each) for each in shown if "steps" in each]
+    (desk,) = [Policy.model_validate(each) for each in shown if "policyName" in each]
+    report = bench.run(Wish(GOAL, wanted))
+    assert report.ok, report.problems
+    assert len(report.outcomes[1].result.rows) == 5
+    assert desk.actions.limits("run_job") is not None
+    assert desk.actions.limits("similar_alerts") is None
 
 
 def command(bench: Bench, *arguments: str) -> Any:

@@ -203,7 +203,7 @@ def test_the_schema_for_the_model_admits_what_may_be_planned_and_nothing_else() 
             "notify": {"targets": {"log": "log"}},
         }
     )
-    check = jsonschema.Draft202012Validator(plan_schema(some, CONTRACT.entity_names)).is_valid
+    check = jsonschema.Draft202012Validator(plan_schema(some, CONTRACT.entity_names, 6)).is_valid
     assert check({"steps": [query(1, "SELECT 1", "m1")]})
     assert check({"steps": [step(1, "entity_history", entity="terminal", id="m", limit=20)]})
     assert not check({"steps": []})
@@ -221,7 +221,7 @@ def test_every_key_of_the_schema_is_required_and_no_other_admitted() -> None:
         own = [schema] if isinstance(schema, dict) and "properties" in schema else []
         return [*own, *(found for part in parts for found in objects(part))]
 
-    for each in objects(plan_schema(policy(), CONTRACT.entity_names)):
+    for each in objects(plan_schema(policy(), CONTRACT.entity_names, 6)):
         if isinstance(each.get("type"), str):
             assert each["required"] == list(each["properties"])
             assert each["additionalProperties"] is False

@@ -52,7 +52,7 @@ def test_a_named_field_is_allowed_and_its_neighbours_are_not(tmp_path: Path) -> 
         ({"allowedFields": ["entities"]}, "no field 'entities'"),
         ({"allowedFields": ["texts.*"]}, "no field 'texts.*'"),
         ({"policyName": "Bad Name"}, "policyName"),
-        ({"allowedModels": ["m"]}, "allowedModels.0"),
+        ({"allowedModels": ["m"]}, "expected each model as {name, provenance, region}, got 'm'"),
         ({"allowedModels": [{**MODEL, "regoin": "EU"}]}, "did you mean 'region'"),
         (
             {"allowedModels": [{"name": "m", "provenance": "x"}]},
