@@ -56,7 +56,8 @@ def agent_run(
     Examples: `flagstream agent run --goal "why did terminal m12 alert so often today?"`,
     `flagstream agent run --goal "alerts by hour" --plan plan.json --llm none --dry-run`
     """
-    from streaming.agent_command import for_planning, read_wish, run_agent, show_report
+    from streaming.agent_command import for_planning, read_wish, run_agent
+    from streaming.agent_report import show_report
     from streaming.audit_log import AuditPlaces, LakeAudit
     from streaming.compose import model_client
 

@@ -19,7 +19,8 @@ from agent.llm_client import LlmClient
 from agent.plans import Plan
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.policy import Policy
-from streaming.agent_command import RunReport, Wish, for_planning, run_agent
+from streaming.agent_command import Wish, for_planning, run_agent
+from streaming.agent_report import RunReport
 from streaming.audit_check import check_audit
 from streaming.audit_log import AuditPlaces
 from streaming.cli import app
