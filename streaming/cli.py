@@ -47,9 +47,9 @@ app.add_typer(spec_app, name="spec")
 app.add_typer(labels_app, name="labels")
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(audit_app, name="audit")
+app.add_typer(agent_app, name="agent")
 app.add_typer(bench_app, name="bench")
 app.command()(cost)
-app.add_typer(agent_app, name="agent")
 
 
 def main() -> None:
