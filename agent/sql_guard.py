@@ -7,6 +7,7 @@ reaches the engine.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ from sqlglot.optimizer.scope import Scope, traverse_scope
 from agent.curated import Views
 from agent.refusals import Refused, refused
 from schemas.errors import nearest
+
+# The parser tells the log what it does not understand, queries and all; the refusal says enough.
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 _DIALECT = "duckdb"
 _MOST_CHARACTERS = 4_000
@@ -192,10 +196,16 @@ class _Lineage:
     """Which fields the columns of a query reveal, through its subqueries and named parts."""
 
     def __init__(self, scopes: list[Scope], views: Views) -> None:
-        self._scopes, self._views = scopes, views
+        self._views = views
+        self._known: dict[int, dict[str, frozenset[str]]] = {}
+        for scope in scopes:  # a scope comes after those it draws on, so each is looked at once
+            self._known[id(scope)] = self._columns(scope)
 
     def of(self, scope: Scope) -> dict[str, frozenset[str]]:
         """Return output column → fields."""
+        return self._known[id(scope)]
+
+    def _columns(self, scope: Scope) -> dict[str, frozenset[str]]:
         select = scope.expression
         assert isinstance(select, exp.Select)
         return {each.alias_or_name: self._fields(each, scope) for each in select.selects}
@@ -208,7 +218,7 @@ class _Lineage:
     def _column(self, column: exp.Column, scope: Scope) -> frozenset[str]:
         source = scope.sources.get(column.table)
         if isinstance(source, Scope):
-            return self.of(source).get(column.name, self._everything())
+            return self._known.get(id(source), {}).get(column.name, self._everything())
         view = self._views.get(source.name.lower()) if isinstance(source, exp.Table) else None
         return self._everything() if view is None else view.reveals.get(column.name, self._everything())
 
