@@ -12,6 +12,7 @@ import ipaddress
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
@@ -73,6 +74,9 @@ class ModelClient(Protocol):
 
     def ask(self, questions: Sequence[Question], seconds: float) -> list[Completion | Failure]:
         """Answer each question in place, within `seconds` altogether; what the model does never raises."""
+
+    def abandon(self) -> None:
+        """Make what another thread is asking, and whatever is asked from now on, come back at once."""
 
 
 class CircuitBreaker:
@@ -145,6 +149,8 @@ class LlmClient:
             "max_completion_tokens": llm.max_output_tokens,
         }
         self._client = _openai_client(base_url or llm.base_url, api_key)
+        self._asking: Future[None] = Future()
+        self._abandoned, self._lock = False, threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="llm-client", daemon=True)
         self._thread.start()
@@ -178,15 +184,27 @@ class LlmClient:
         questions come back as `circuit_open` at once.
         """
         outcomes: list[Completion | Failure | None] = [None] * len(questions)
-        deadline = self._clock() + seconds
-        asking = asyncio.run_coroutine_threadsafe(
-            self._ask_under_deadline(questions, outcomes, deadline), self._loop
-        )
+        asking = self._begin(questions, outcomes, self._clock() + seconds)
         try:
             asking.result(seconds + _THREAD_GRACE_SECONDS)
-        except TimeoutError:
+        except (TimeoutError, CancelledError):
             asking.cancel()
         return [outcome or Failure("timeout", sent=False) for outcome in list(outcomes)]
+
+    def abandon(self) -> None:
+        """See ModelClient: what is outstanding comes back as `timeout`."""
+        with self._lock:
+            self._abandoned = True
+            self._asking.cancel()
+
+    def _begin(
+        self, questions: Sequence[Question], outcomes: list[Completion | Failure | None], deadline: float
+    ) -> Future[None]:
+        with self._lock:
+            if not self._abandoned:
+                work = self._ask_under_deadline(questions, outcomes, deadline)
+                self._asking = asyncio.run_coroutine_threadsafe(work, self._loop)
+            return self._asking
 
     def close(self) -> None:
         """Abandon what is outstanding, close the connections and end the thread. Twice does no harm."""

@@ -170,6 +170,12 @@ class Triage:
         self._llm, self._prompt, self._client, self._ledger = llm, prompt, client, ledger
         self._budget, self._policy, self._clock = budget, policy, clock
 
+    def decide(self, rows: Sequence[FlaggedRow]) -> TriageResult:
+        """Give a batch's rows their verdicts: inline see `classify`, deferred by rules at once."""
+        if self._llm.mode == "inline":
+            return self.classify(rows)
+        return _all_by_rules(rows, self._barred or "deferred")
+
     def classify(self, rows: Sequence[FlaggedRow]) -> TriageResult:
         """Give every row a verdict within the deadline, whatever the model does.
 
@@ -178,16 +184,22 @@ class Triage:
         """
         start = self._clock()
         if self._client is None or not rows:
-            return TriageResult(tuple(self._by_rules(row, "llm_off") for row in rows))
+            return _all_by_rules(rows, "llm_off")
         ruling = self._ruling(self._client.model, rows)
         if not ruling.allowed:
-            return TriageResult(tuple(self._by_rules(row, "policy") for row in rows), ruling=ruling)
+            return replace(_all_by_rules(rows, "policy"), ruling=ruling)
         return replace(self._classify_groups(self._client, rows, start), ruling=ruling)
 
     @property
     def digests(self) -> dict[str, str]:
         """SHA-256 of the prompt and of the policy, by the names they are pinned under."""
         return {"prompt_digest": self._prompt.digest, "policy_digest": self._policy.digest}
+
+    @property
+    def _barred(self) -> FallbackReason | None:
+        if self._client is None:
+            return "llm_off"
+        return None if self._policy.allows_model(self._client.model) else "policy"
 
     def _ruling(self, model: str, rows: Sequence[FlaggedRow]) -> PolicyRuling:
         entities = {f"entities.{name}" for row in rows for name in row.entities}
@@ -290,19 +302,22 @@ class Triage:
     def _verdict(self, row: FlaggedRow, answer: RecordedAnswer | FallbackReason) -> Verdict:
         if isinstance(answer, RecordedAnswer):
             return _by_model(row, answer)
-        return self._by_rules(row, answer)
-
-    def _by_rules(self, row: FlaggedRow, reason: FallbackReason) -> Verdict:
-        label = row.label
-        return Verdict(
-            label.classification, label.severity, label.rationale, "rules", reason, None, None, None
-        )
+        return _by_rules(row, answer)
 
 
 def _presumed(reply: Completion | Failure, booked: int) -> int:
     """Tokens to charge where the server gave no count: all that was booked, if it may have worked on it."""
     idle = isinstance(reply, Failure) and (not reply.sent or reply.reason in _NO_WORK_DONE)
     return 0 if idle else booked
+
+
+def _all_by_rules(rows: Sequence[FlaggedRow], reason: FallbackReason) -> TriageResult:
+    return TriageResult(tuple(_by_rules(row, reason) for row in rows))
+
+
+def _by_rules(row: FlaggedRow, reason: FallbackReason) -> Verdict:
+    label = row.label
+    return Verdict(label.classification, label.severity, label.rationale, "rules", reason, None, None, None)
 
 
 def _by_model(row: FlaggedRow, answer: RecordedAnswer) -> Verdict:

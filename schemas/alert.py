@@ -50,6 +50,7 @@ FallbackReason = Literal[
     "over_budget",
     "policy",
     "llm_off",
+    "deferred",
 ]
 
 CLASSIFICATIONS: Mapping[Classification, str] = {
@@ -156,8 +157,8 @@ ALERT_FIELDS: tuple[AlertField, ...] = (
     AlertField("batch_id", _LONG, "its micro-batch", confined=_FROM_ZERO),
     AlertField("sequence", _LONG, "the transaction's place in processing order", confined=_FROM_ZERO),
     AlertField("outbox_seq", _LONG, "gapless place in publishing order", confined=_FROM_ZERO),
-    AlertField("revision", _INT, "1 first, higher for a later answer", confined={"minimum": 1}),
-    AlertField("created_at", _UTC_MICROS, "the batch's clock"),
+    AlertField("revision", _INT, "1 first, 2 for the model's late answer", confined={"minimum": 1}),
+    AlertField("created_at", _UTC_MICROS, "the batch's clock; of a late answer, when it came"),
     AlertField("rule_texts", pa.list_(_STRING), "what each of the rules hit says", nullable=True, later=True),
     AlertField(
         "passed_by",

@@ -341,7 +341,10 @@ class PromptReference(Document):
 
 
 class Budget(Document):
-    """What the LLM may be asked for; what does not fit gets the deterministic label."""
+    """What the LLM may be asked for; what does not fit gets the deterministic label or waits its turn.
+
+    `calls_per_batch` counts the calls under one deadline.
+    """
 
     calls_per_batch: int = Field(default=8, ge=0)
     tokens_per_day: int = Field(default=5_000_000, ge=0)
@@ -364,14 +367,23 @@ class Llm(Document):
     `model` may be left out: the local model is then called `local`, an endpoint is asked for its default one.
     `api_key_env` names the environment variable that holds the key; the key itself never stands in a file.
     A model that `prices` does not name, such as the local one, counts as free.
+
+    `deferred`: alerts leave at once with the deterministic label, and the model's answer follows as
+    revision 2; an alert that waited for `patience` without one keeps its label. `inline`: alerts wait for the
+    model until the deadline.
     """
 
     provider: Literal["openai", "none"] = "openai"
+    mode: Literal["deferred", "inline"] = "deferred"
+    patience: Duration = Field(default=timedelta(days=1), gt=timedelta(0))
     model: str | None = None
     base_url: str | None = None
     api_key_env: str = Field(default="OPENAI_API_KEY", description="name of an environment variable")
     prompt: PromptReference = PromptReference()
-    deadline: Duration = timedelta(seconds=10)
+    deadline: Duration = Field(
+        default=timedelta(seconds=10),
+        description="of one round of questions; inline, every alert may wait for it",
+    )
     max_concurrency: int = Field(default=2, ge=1, le=64)
     max_output_tokens: int = Field(default=160, ge=16)
     budget: Budget = Budget()
@@ -406,6 +418,7 @@ class Tables(Document):
     monitoring: TableName = "monitoring"
     audit: TableName = "audit"
     ledger: TableName = "ledger"
+    late: TableName = "late"
     batches: TableName = "batches"
     labels: TableName = "labels"
     labels_quarantine: TableName = "labels_quarantine"

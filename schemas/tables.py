@@ -122,6 +122,23 @@ FINDINGS = pa.schema(
 )
 
 
+LATE = pa.schema(
+    [
+        pa.field("commit", pa.int64()),
+        pa.field("at", UTC_MICROS),
+        pa.field("event", pa.string()),
+        pa.field("first_outbox_seq", pa.int64()),
+        pa.field("next_outbox_seq", pa.int64()),
+        pa.field("alerts", pa.int64()),
+        pa.field("given_up", pa.int64()),
+        pa.field("llm_calls", pa.int64()),
+        pa.field("input_tokens", pa.int64()),
+        pa.field("output_tokens", pa.int64()),
+        pa.field("cost_usd", pa.float64()),
+    ]
+)
+
+
 def transactions_schema(decoded: pa.Schema) -> pa.Schema:
     """Return the stored schema: `sequence`, the contract's decoded columns, then the batch's marks."""
     return pa.schema([pa.field("sequence", pa.int64()), *decoded, *BATCH, pa.field("late", pa.bool_())])

@@ -19,7 +19,7 @@ from streaming.engine import OURS, Engine
 from streaming.flagging import Flagged
 from streaming.store import Decision
 
-_BY_CHOICE = (None, "llm_off", "policy")
+_BY_CHOICE = (None, "llm_off", "policy", "deferred")
 _OF_THE_TRANSACTION = ("transaction_id", "amount", "currency", "event_time", "sequence")
 _OF_THE_SCORE = ("score", "log_odds", "base", "own_evidence")
 
@@ -95,9 +95,8 @@ def build_alerts(
     marks: Mapping[str, Any],
     flagged: Flagged,
     result: TriageResult,
-    first_outbox_seq: int,
 ) -> pa.Table:
-    """Return the batch's alerts as rows of schema `ALERTS`, numbered from `first_outbox_seq`.
+    """Return the batch's alerts as rows of schema `ALERTS`, numbered from 0; the outbox numbers them on.
 
     Args:
         marks: query_id, batch_id and created_at, the same for all.
@@ -114,7 +113,7 @@ def build_alerts(
         "rules": [list(row.rules) for row in flagged.rows],
         "rule_texts": flagged.texts,
         "passed_by": flagged.passed_by,
-        "outbox_seq": np.arange(first_outbox_seq, first_outbox_seq + table.num_rows),
+        "outbox_seq": np.arange(table.num_rows),
     }
     constants = {
         **marks,

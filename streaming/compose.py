@@ -26,6 +26,7 @@ from schemas.spec import AgentSpec
 from schemas.tables import (
     BATCHES,
     DUPLICATES,
+    LATE,
     LEDGER,
     MONITORING,
     QUARANTINE,
@@ -38,9 +39,11 @@ from streaming.interrupts import ended_on_leaving
 from streaming.label_topic import LabelTopic
 from streaming.labels import LabelBook
 from streaming.lake import Lake, LakeTable
+from streaming.late_answers import LateAnswers, LateSettings, LateStep
 from streaming.ledger import LakeLedger
 from streaming.model import SupervisedModel
 from streaming.model import load as load_model
+from streaming.outbox import Outbox
 from streaming.pipeline import Pipeline, Step
 from streaming.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.rule_file import RuleWatch
@@ -61,14 +64,16 @@ class Hooks:
 
     reached: Callable[[Step], None] = lambda _: None
     before_commit: Callable[[Sequence[OutboxRecord]], None] = lambda _: None
+    late_reached: Callable[[LateStep], None] = lambda _: None
 
 
 @dataclass(frozen=True)
 class Agent:
-    """A started pipeline and what its query has to read."""
+    """A started pipeline, what its query has to read, and late answers, None where none are sought."""
 
     pipeline: Pipeline
     stream: StreamSettings
+    late: LateAnswers | None
 
 
 @contextmanager
@@ -123,7 +128,7 @@ def open_agent(
     book = LabelBook(settings.lake(spec.name) / spec.tables.labels, retention=spec.replay_horizon)
     verdicts = Verdicts(book, lake.transactions.path, lake.alerts.path, contract.entity_names)
     ledger = LakeLedger(lake.ledger, spec.name, _now)
-    budget = _budget(spec, lake.batches)
+    budget = _budget(spec, lake)
 
     def engine_for(wanted: AgentSpec) -> Engine:
         return build_engine(settings, wanted, contract, client, ledger, budget)
@@ -133,22 +138,25 @@ def open_agent(
         before_commit=hooks.before_commit,
         check_ours=lake.alerts.check_ours,
     )
+    engine, outbox = engine_for(spec), Outbox(spec.name, lake.alerts, publisher)
+    late = _late_answers(engine, lake, outbox, client, hooks)
     with ExitStack() as stack:
         pipeline = Pipeline(
-            engine=engine_for(spec),
+            engine=engine,
             engine_for=engine_for,
             lake=lake,
-            publisher=publisher,
+            outbox=outbox,
             audit=BatchAudit(audit, lake, spec.name),
             verdicts=verdicts,
             labels=_label_topic(stack, settings, spec, bootstrap, book),
+            late=late,
             renew=lambda engine: _renewed(engine, watch),
             reached=hooks.reached,
         )
         stack.callback(pipeline.close)
         pipeline.start()
         # Only now is every decided batch closed, whose offsets a new query starts from.
-        yield Agent(pipeline, stream_settings(settings, spec, bootstrap, lake.batches))
+        yield Agent(pipeline, stream_settings(settings, spec, bootstrap, lake.batches), late)
 
 
 def rule_watch(spec: AgentSpec, contract: EventContract) -> RuleWatch:
@@ -160,6 +168,26 @@ def rule_watch(spec: AgentSpec, contract: EventContract) -> RuleWatch:
 def _renewed(engine: Engine, watch: RuleWatch) -> Engine:
     changed = watch.changed()
     return engine if changed is None else engine.under(changed)
+
+
+def _late_answers(
+    engine: Engine, lake: Lake, outbox: Outbox, client: LlmClient | None, hooks: Hooks
+) -> LateAnswers | None:
+    spec, contract = engine.spec, engine.contract
+    if client is None or spec.llm.mode == "inline":
+        return None
+    policy = load_policy(spec.policy, POLICIES)
+    texts = tuple(name for name in contract.untrusted_text if policy.allows(f"texts.{name}"))
+    return LateAnswers(
+        spec.name,
+        lake,
+        outbox,
+        engine.triage,
+        client.abandon,
+        LateSettings(spec.llm.patience, texts),
+        clock=_now,
+        reached=hooks.late_reached,
+    )
 
 
 def _label_topic(
@@ -228,6 +256,7 @@ def lake_schemas(contract: EventContract) -> dict[str, pa.Schema]:
         "alerts": ALERTS,
         "monitoring": MONITORING,
         "ledger": LEDGER,
+        "late": LATE,
         "batches": BATCHES,
     }
 
@@ -320,13 +349,16 @@ def _local_model(settings: Settings) -> Iterator[str]:
         server.stop()
 
 
-def _budget(spec: AgentSpec, batches: LakeTable) -> TokenBudget:
+def _budget(spec: AgentSpec, lake: Lake) -> TokenBudget:
     budget = TokenBudget(spec.llm.budget.tokens_per_day)
     today = _now().date()
     midnight = int(datetime(today.year, today.month, today.day, tzinfo=UTC).timestamp() * 1_000_000)
-    rows = batches.read("closed_at", midnight, columns=["input_tokens", "output_tokens"])
-    used = sum(rows["input_tokens"].to_pylist()) + sum(rows["output_tokens"].to_pylist())
-    budget.restore(today, used)
+    columns = ["input_tokens", "output_tokens"]
+    for rows in (
+        lake.batches.read("closed_at", midnight, None, columns),
+        lake.late.read("at", midnight, None, columns),
+    ):
+        budget.restore(today, sum(rows["input_tokens"].to_pylist()) + sum(rows["output_tokens"].to_pylist()))
     return budget
 
 

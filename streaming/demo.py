@@ -23,12 +23,14 @@ from streaming.driver import drive
 from streaming.feeds import Simulated, simulate_to_topic
 from streaming.runner import StreamSettings, TopicWatch
 from streaming.settings import Settings
+from streaming.status import read_status
 from streaming.stored import read_stored
 
 _DAYS_SHOWN_PER_RUN = 3.0
 _SECONDS_PER_DAY = 86_400.0
 _TOP = 10
 _POLL_SECONDS = 0.2
+_MODEL_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ class DemoResult:
 class _Feed:
     """Streams payments once the agent reads, and stops the agent when it has read them all."""
 
-    def __init__(self, bootstrap: str, spec: AgentSpec, checkpoint: Path, demo: DemoSettings) -> None:
+    def __init__(self, bootstrap: str, spec: AgentSpec, settings: Settings, demo: DemoSettings) -> None:
         self._bootstrap, self._spec, self._demo = bootstrap, spec, demo
         self._topic = spec.data_sources.transactions.topic
-        self._checkpoint = checkpoint
+        self._checkpoint, self._lake = settings.checkpoint(spec.name), settings.lake(spec.name)
         self._thread = threading.Thread(target=self._run)
         self.stop = threading.Event()
         self.sent: Simulated | None = None
@@ -93,6 +95,8 @@ class _Feed:
                 stop=self.stop,
             )
             self._wait_until_read()
+            if demo.llm != "none":
+                self._wait_for_the_model()
         finally:
             self.stop.set()
 
@@ -101,6 +105,11 @@ class _Feed:
         while not self.stop.wait(_POLL_SECONDS) and watch.unread() > 0:
             pass
         watch.close()
+
+    def _wait_for_the_model(self) -> None:
+        latest = time.monotonic() + _MODEL_SECONDS
+        while time.monotonic() < latest and read_status(self._lake, self._spec, None).late["pending"]:
+            self.stop.wait(_POLL_SECONDS)
 
 
 def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoResult:
@@ -120,7 +129,7 @@ def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoRe
     spec = load_spec(SPECS / "card-fraud.yaml")
     with bootstrap_for(settings) as bootstrap:
         ensure_topic(bootstrap, spec.data_sources.transactions.topic)
-        feed = _Feed(bootstrap, spec, settings.checkpoint(spec.name), demo)
+        feed = _Feed(bootstrap, spec, settings, demo)
         try:
             drive(
                 settings,
@@ -147,11 +156,13 @@ def _empty(settings: Settings) -> None:
 
 
 def _alerts(path: Path) -> pl.DataFrame:
+    """The newest revision of each alert, highest score first."""
     rows = read_stored(path)
     assert rows is not None
     frame = pl.from_arrow(rows.drop_columns(["entities"]))
     assert isinstance(frame, pl.DataFrame)
-    return frame.sort("score", descending=True)
+    newest = frame.sort("revision").unique("alert_id", keep="last")
+    return newest.sort("score", "outbox_seq", descending=[True, False])
 
 
 def _first_published(path: Path) -> float | None:

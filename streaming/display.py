@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from streaming.late_answers import LateTotals
 from streaming.pipeline import ClosedBatch
 from streaming.status import Status
 from streaming.topic import committed_messages, topic_exists
@@ -63,12 +64,16 @@ class Progress(Protocol):
     def lag(self, lag: int) -> None:
         """Take in how many offsets are unread."""
 
+    def late(self, late: LateTotals) -> None:
+        """Take in what late answers have come to."""
+
 
 class _Counting(ABC):
     def __init__(self) -> None:
         self.totals = Totals()
         self._recent: deque[tuple[float, int]] = deque()
         self._lock = threading.Lock()
+        self._late = LateTotals()
 
     def batch(self, closed: ClosedBatch) -> None:
         row, totals = closed.row, self.totals
@@ -88,6 +93,13 @@ class _Counting(ABC):
     def lag(self, lag: int) -> None:
         self.totals.lag = lag
         self.show()
+
+    def late(self, late: LateTotals) -> None:
+        with self._lock:
+            before, self._late = self._late, late
+            self.totals.llm_alerts += late.answered - before.answered
+            self.totals.llm_calls += late.calls - before.calls
+            self.totals.tokens += late.tokens - before.tokens
 
     @abstractmethod
     def show(self) -> None: ...
@@ -187,6 +199,8 @@ def print_status(status: Status, *, as_json: bool) -> None:
     table.add_row("read = stored + quarantined + duplicates in every batch", balance)
     table.add_row("batches", f"{status.batches:,}")
     table.add_row("lag", "unknown, as no broker runs" if status.lag is None else f"{status.lag:,}")
+    for name, count in status.late.items():
+        table.add_row(f"late answers of the model: {name.replace('_', ' ')}", f"{count:,}")
     table.add_row("labels that count", f"{status.labels:,}")
     table.add_row("LLM cost", f"{status.cost_usd:.4f} USD")
     table.add_row("last closed", str(status.last_closed_at or "never"))

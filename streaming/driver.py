@@ -15,13 +15,14 @@ from streaming.compose import Hooks, model_client, open_agent
 from streaming.display import Progress, progress_display
 from streaming.downloads import jar_paths
 from streaming.interrupts import stop_on_interrupt
+from streaming.late_answers import LateAnswers
 from streaming.reasons import duration_text
 from streaming.runner import StreamRunner, TopicWatch
 from streaming.session import start_session
 from streaming.settings import Settings
 from streaming.warmup import compile_kernels
 
-_LAG_SECONDS = 1.0
+_REPORT_SECONDS = 1.0
 
 
 def drive(
@@ -69,7 +70,7 @@ def drive(
         try:
             with open_agent(settings, spec, bootstrap, client, hooks) as agent, display:
                 runner = StreamRunner(session, agent.pipeline, agent.stream, display.batch)
-                with _LagReporter(TopicWatch(agent.stream), display):
+                with _Reporter(TopicWatch(agent.stream), agent.late, display):
                     started()
                     runner.run(stop, until_idle=until_idle)
         finally:
@@ -91,15 +92,15 @@ def say_horizon(spec: AgentSpec, bootstrap: str) -> None:
         )
 
 
-class _LagReporter:
-    """Tells the display once a second how far behind the stream is."""
+class _Reporter:
+    """Tells the display once a second how far behind the stream is, and what late answers have come."""
 
-    def __init__(self, watch: TopicWatch, display: Progress) -> None:
-        self._watch, self._display = watch, display
+    def __init__(self, watch: TopicWatch, late: LateAnswers | None, display: Progress) -> None:
+        self._watch, self._late, self._display = watch, late, display
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._report, daemon=True)
 
-    def __enter__(self) -> _LagReporter:
+    def __enter__(self) -> _Reporter:
         self._thread.start()
         return self
 
@@ -107,9 +108,15 @@ class _LagReporter:
         self._ended.set()
         self._thread.join()
         self._watch.close()
+        self._tell_late()
+
+    def _tell_late(self) -> None:
+        if self._late is not None:
+            self._display.late(self._late.totals)
 
     def _report(self) -> None:
-        while not self._ended.wait(_LAG_SECONDS):
+        while not self._ended.wait(_REPORT_SECONDS):
+            self._tell_late()
             try:
                 self._display.lag(self._watch.unread())
             except RetryableError:

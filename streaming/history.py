@@ -170,6 +170,15 @@ class DecidedHistory:
             )
         return found
 
+    def late_answers(self, span: Span) -> pa.Table:
+        """Return the later revisions of a span's alerts, in outbox order, however late they came.
+
+        They are not among those of `tables`: an answer may follow long after the span was decided.
+        """
+        found = read_stored(self.lake / self._tables.alerts, where=pc.field("revision") > 1)
+        assert found is not None
+        return within(found, span).sort_by("outbox_seq")
+
     def _runs(self, span: Span) -> Iterator[tuple[str, list[Span]]]:
         rows = self._batches.filter(
             (pl.col("next_sequence") > span.first)
@@ -198,12 +207,23 @@ class DecidedHistory:
 
 
 def raised_in(alerts: StoredTable, span: Span) -> pa.Table:
-    """Return the alerts that the rows of a span raised: by themselves, or by an absence made certain."""
+    """Return the alerts that the rows of a span raised, as they first went out.
+
+    Rows raise them by themselves, or make the absence of another one certain.
+    """
     own = alerts.read("sequence", *span)
-    if "passed_by" not in alerts.schema.names:
-        return own
-    by_themselves = own.filter(pc.is_null(own["passed_by"]))
-    return pa.concat_tables([by_themselves, alerts.read("passed_by", *span).select(own.column_names)])
+    if "passed_by" in alerts.schema.names:
+        others = alerts.read("passed_by", *span).select(own.column_names)
+        own = pa.concat_tables([own.filter(pc.is_null(own["passed_by"])), others])
+    return own.filter(pc.equal(own["revision"], 1))
+
+
+def within(alerts: pa.Table, span: Span) -> pa.Table:
+    """Return those of `alerts` that the rows of a span raised, in whichever revision."""
+    raised = alerts["sequence"]
+    if "passed_by" in alerts.column_names:
+        raised = pc.coalesce(alerts["passed_by"], raised)
+    return alerts.filter(pc.and_(pc.greater_equal(raised, span.first), pc.less(raised, span.end)))
 
 
 def _deciding(pins: str) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -71,6 +72,8 @@ class LakeTable(StoredTable):
         super().__init__(path, _open_or_create(path, schema, retention), schema)
         self._fence_id, self._epoch, self._commits = fence_id, 0, 0
         self._add_missing(later)
+        # Late answers are committed beside batches, which tidy the tables meanwhile.
+        self._writing = threading.RLock()
         self._check_schema()
 
     @property
@@ -113,13 +116,14 @@ class LakeTable(StoredTable):
         Raises:
             FencedError: a later driver has claimed the table.
         """
-        if self.epoch > self._epoch:
-            raise FencedError(f"{self.path.name}: a driver with epoch {self.epoch} has taken over")
-        if self.last_batch(stamp.app_id) >= stamp.batch_id:
-            return False
-        self._write(rows, self._properties([stamp, *also], metadata))
-        self._commits += 1
-        return True
+        with self._writing:
+            if self.epoch > self._epoch:
+                raise FencedError(f"{self.path.name}: a driver with epoch {self.epoch} has taken over")
+            if self.last_batch(stamp.app_id) >= stamp.batch_id:
+                return False
+            self._write(rows, self._properties([stamp, *also], metadata))
+            self._commits += 1
+            return True
 
     def metadata_of(self, query_id: str, batch_id: int) -> dict[str, Any]:
         """Return the facts committed with a batch.
@@ -151,7 +155,14 @@ class LakeTable(StoredTable):
         """
         if self._commits < _TIDY_EVERY:
             return False
-        self._commits = 0
+        with self._writing:
+            self._commits = 0
+            self._compact()
+            self._table.vacuum(dry_run=False)
+            self._reopen()
+        return True
+
+    def _compact(self) -> None:
         try:
             self._table.optimize.compact(
                 target_size=_COMPACTED_BYTES,
@@ -160,9 +171,6 @@ class LakeTable(StoredTable):
             )
         except CommitFailedError as fault:
             raise self._refused(fault) from None
-        self._table.vacuum(dry_run=False)
-        self._reopen()
-        return True
 
     def _properties(
         self, stamps: Sequence[Stamp] = (), metadata: Mapping[str, Any] | None = None
@@ -245,6 +253,7 @@ class Lake:
     alerts: LakeTable
     monitoring: LakeTable
     ledger: LakeTable
+    late: LakeTable
     batches: LakeTable
 
     @classmethod

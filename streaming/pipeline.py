@@ -22,7 +22,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.alert import alert_documents
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from streaming import checkpoints
@@ -34,7 +33,8 @@ from streaming.engine import Engine, Judged
 from streaming.flagging import flag
 from streaming.label_follower import LabelFollower, LabelStream
 from streaming.lake import Lake, Stamp
-from streaming.publish import OutboxRecord, Publisher
+from streaming.late_answers import LateAnswers
+from streaming.outbox import Outbox
 from streaming.rules_in_force import COLUMNS, Stretch, stretches
 from streaming.store import BatchInHand, Decision, Stored, store
 from streaming.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
@@ -69,10 +69,9 @@ _SEEN = ["transaction_id", "topic", "partition", "offset", "kafka_timestamp"]
 
 @dataclass
 class StreamPosition:
-    """Where the stream stands: the next sequence and outbox numbers, the highest event time stored (µs)."""
+    """Where the stream stands: the next sequence number, the highest event time stored (µs), its labels."""
 
     next_sequence: int
-    next_outbox_seq: int
     watermark_us: int
     labels: LabelPin
 
@@ -100,9 +99,10 @@ class Pipeline:
         engine: what decides under the spec in force: contract, rules, scorer, triage.
         engine_for: builds the engine of another spec, for a batch pinned to it.
         lake: the tables, claimed by this driver.
-        publisher: the alerts lane, opened by `start`.
+        outbox: the alerts lane, opened by `start`.
         verdicts: derives what labels say.
         labels: the labels topic, None to know imported labels alone.
+        late: asks the model after the alert, None where none is asked or all are asked in the batch.
         renew: called before each batch; gives the engine that decides it, other rules in force.
         clock: current time; a batch's own time is read once and pinned.
         reached: called after each step; crash tests inject a kill here.
@@ -116,22 +116,23 @@ class Pipeline:
         engine: Engine,
         engine_for: Callable[[AgentSpec], Engine],
         lake: Lake,
-        publisher: Publisher,
+        outbox: Outbox,
         audit: BatchAudit,
         verdicts: Verdicts,
         labels: LabelStream | None = None,
+        late: LateAnswers | None = None,
         renew: Callable[[Engine], Engine] = lambda engine: engine,
         clock: Clock = lambda: datetime.now(UTC),
         reached: Callable[[Step], None] = lambda _: None,
     ) -> None:
         self._engine, self._engine_for = engine, engine_for
-        self._lake, self._publisher, self._audit = lake, publisher, audit
+        self._lake, self._outbox, self._late, self._audit = lake, outbox, late, audit
         self._verdicts, self._labels = verdicts, labels
         self._renew = renew
         self._follower: LabelFollower | None = None
         self._clock, self._reached = clock, reached
         self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
-        self._position = StreamPosition(0, 0, 0, LabelPin(0, 0, 0))
+        self._position = StreamPosition(0, 0, LabelPin(0, 0, 0))
         self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside-publishing")
 
     def start(self) -> None:
@@ -144,16 +145,16 @@ class Pipeline:
         else:
             self._resume_from_rows()
         checkpoints.drop_after(self._engine.checkpoints, self._position.next_sequence)
-        self._position.next_outbox_seq = _after(self._lake.alerts.maximum("outbox_seq"))
-        self._publisher.open(self._position.next_outbox_seq)
-        self._check_marker()
+        self._outbox.open()
         if newest is not None and not self._is_closed(newest):
             self._finish_from_delta(newest)
         pins = self._label_pins()
         self._restore(self._engine, self._position.next_sequence, pins)
         self._restore_duplicates()
-        self._publish()
+        self._outbox.publish()
         self._follow_labels(pins)
+        if self._late is not None:
+            self._late.start()
 
     def process(
         self,
@@ -172,6 +173,7 @@ class Pipeline:
         """
         watch = Stopwatch(self._reached)
         with watch.step(Step.OPEN):
+            self.check()
             stamp = Stamp(f"{self._engine.spec.name}/{query_id}", batch_id)
             if self._lake.batches.last_batch(stamp.app_id) >= batch_id:
                 self._check_same(query_id, batch_id, offsets())
@@ -204,13 +206,20 @@ class Pipeline:
             self._audit.tidy()
         return closed
 
+    def check(self) -> None:
+        """Raise what has gone wrong beside the batches, which an idle topic would hide."""
+        if self._late is not None:
+            self._late.check()
+
     def close(self) -> None:
         """Write what is left of checkpoints and let go of the broker and the model."""
+        if self._late is not None:
+            self._late.close()
         if self._follower is not None:
             self._follower.close()
         self._beside.shutdown()
         self._engine.close()
-        self._publisher.close()
+        self._outbox.close()
 
     def _complete(self, engine: Engine, stored: Stored, watch: Stopwatch) -> ClosedBatch:
         """Steps 4 to 8 over the stored rows of a decided batch."""
@@ -223,7 +232,7 @@ class Pipeline:
             self._beside.submit(self._audit.decided, decision, alerted, asked),
         ]
         with watch.step(Step.PUBLISH):
-            self._publish()
+            self._outbox.publish()
         with watch.step(Step.CLOSE):
             for each in told:
                 each.result()
@@ -239,36 +248,18 @@ class Pipeline:
             return Alerted(**kept["alerted"]), Asked.from_metadata(kept["asked"])
         with watch.step(Step.TRIAGE):
             flagged = flag(engine, rows, judged)
-            result = engine.triage.classify(flagged.rows)
+            result = engine.triage.decide(flagged.rows)
         with watch.step(Step.ALERT):
             alerted, asked = Alerted.of(result), Asked.of(result)
             if flagged.rows:
-                first = self._position.next_outbox_seq
-                table = build_alerts(engine, marks_of(decision), flagged, result, first)
+                table = build_alerts(engine, marks_of(decision), flagged, result)
                 self._append_alerts(decision, table, alerted, asked)
         return alerted, asked
 
     def _append_alerts(self, decision: Decision, table: pa.Table, alerted: Alerted, asked: Asked) -> None:
         marks = {"query_id": decision.query_id, "batch_id": decision.batch_id}
         metadata = {**marks, "alerted": alerted.to_metadata(), "asked": asked.to_metadata()}
-        self._lake.alerts.append(table, self._stamp(decision), metadata)
-        self._position.next_outbox_seq += table.num_rows
-
-    def _publish(self) -> None:
-        """Send everything after the marker, read back from Delta in outbox order."""
-        if self._publisher.marker >= self._position.next_outbox_seq:
-            return
-        pending = self._lake.alerts.read("outbox_seq", self._publisher.marker)
-        numbers, keys = pending["outbox_seq"].to_pylist(), pending["transaction_id"].to_pylist()
-        self._publisher.publish(
-            OutboxRecord(number, key.encode(), document)
-            for number, key, document in zip(numbers, keys, alert_documents(pending), strict=True)
-        )
-        if self._publisher.marker != self._position.next_outbox_seq:
-            raise DataLossError(
-                f"alerts up to {self._position.next_outbox_seq} were stored, but only those up to "
-                f"{self._publisher.marker} could be read back to publish"
-            )
+        self._outbox.append(table, self._stamp(decision), metadata)
 
     def _close(
         self,
@@ -306,7 +297,7 @@ class Pipeline:
             "closed_at": self._clock(),
             "first_sequence": decision.first_sequence,
             "next_sequence": decision.next_sequence,
-            "next_outbox_seq": self._position.next_outbox_seq,
+            "next_outbox_seq": self._outbox.next_seq,
             "labels_through": decision.labels_through,
             "labels_below": decision.labels_below,
             "read": decision.read,
@@ -323,15 +314,6 @@ class Pipeline:
 
     def _stamp(self, decision: Decision) -> Stamp:
         return Stamp(f"{self._engine.spec.name}/{decision.query_id}", decision.batch_id)
-
-    def _check_marker(self) -> None:
-        """New alerts numbered below the marker would never leave: another lake has published here before."""
-        marker, stored = self._publisher.marker, self._position.next_outbox_seq
-        if marker > stored:
-            raise DataLossError(
-                f"{marker} alerts of agent {self._engine.spec.name!r} are on Kafka, the lake holds {stored}: "
-                "restore the lake that belongs to this agent, or give the agent a new name"
-            )
 
     def _resume_from_rows(self) -> None:
         """Find the position in the rows, when Delta's log clean-up has removed the commits that noted it.
@@ -423,10 +405,6 @@ class Pipeline:
         horizon = self._engine.contract.duplicates.horizon / timedelta(microseconds=1)
         since = newest - 2 * int(horizon)
         self._duplicates.restore(self._lake.transactions.read("kafka_timestamp", since, columns=_SEEN))
-
-
-def _after(number: int | None) -> int:
-    return 0 if number is None else number + 1
 
 
 def _one(row: dict[str, Any], schema: pa.Schema) -> pa.Table:

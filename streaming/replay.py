@@ -19,7 +19,7 @@ from streaming.alerting import build_alerts
 from streaming.compose import build_engine
 from streaming.engine import Engine
 from streaming.flagging import flag
-from streaming.history import DecidedHistory, PinnedSpan, Span, raised_in
+from streaming.history import DecidedHistory, PinnedSpan, Span, raised_in, within
 from streaming.labels import LabelBook
 from streaming.settings import Settings
 from streaming.stored import StoredTable
@@ -127,7 +127,7 @@ class Replayer:
         Raises:
             ConfigurationError: a version, contract, model or rule that decided it is gone.
         """
-        tables = self._history.tables(span)
+        tables, late = self._history.tables(span), self._history.late_answers(span)
         alerts, differences = 0, list[Difference]()
         for pinned in self._history.pinned(span):
             self._check(pinned)
@@ -135,6 +135,7 @@ class Replayer:
                 published = raised_in(tables.alerts, part)
                 alerts += published.num_rows
                 differences += _differences(published, replayed)
+                differences += _differences_of_late(within(late, part), published)
         return ExactReplay(span, span.end - span.first, alerts, tuple(differences))
 
     def _slices(
@@ -177,11 +178,18 @@ def _decided(engine: Engine, rows: pa.Table, verdicts: pa.Table) -> pa.Table:
     flagged = flag(engine, rows, judged)
     result = engine.triage.classify(flagged.rows)
     engine.commit(judged)
-    return build_alerts(engine, _MARKS, flagged, result, 0)
+    return build_alerts(engine, _MARKS, flagged, result)
+
+
+def _differences_of_late(answers: pa.Table, published: pa.Table) -> Iterator[Difference]:
+    """A late answer differs from the first revision in what the model said, and in nothing else."""
+    first = {row["alert_id"]: row for row in published.to_pylist()}
+    for answer in answers.to_pylist():
+        yield from _compared(answer, first.get(answer["alert_id"]))
 
 
 def _differences(published: pa.Table, replayed: pa.Table) -> Iterator[Difference]:
-    before = {_key(row): row for row in published.to_pylist() if row["revision"] == 1}
+    before = {_key(row): row for row in published.to_pylist()}
     after = {_key(row): row for row in replayed.to_pylist()}
     for key in sorted(before.keys() | after.keys()):
         yield from _compared(before.get(key), after.get(key))

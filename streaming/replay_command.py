@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
+import pyarrow as pa
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -107,7 +108,8 @@ def send_again(
         raise ConfigurationError("name a topic that the agent does not use itself", where="--to-topic")
     history = DecidedHistory(settings.lake(spec.name), spec)
     span = wanted.span(history)
-    alerts = raised_in(history.tables(span).alerts, span).sort_by("outbox_seq")
+    first = raised_in(history.tables(span).alerts, span)
+    alerts = pa.concat_tables([first, history.late_answers(span)]).sort_by("outbox_seq")
     ensure_topic(bootstrap, topic, partitions=1, config={"retention.ms": "-1"})
     lane = PublisherSettings(bootstrap, topic, spec.name, replay=f"{span.first}-{span.end}")
     publisher = Publisher(lane)

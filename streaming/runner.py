@@ -78,6 +78,7 @@ class StreamRunner:
             while query.isActive and not stop.is_set():
                 if watch is not None and watch.caught_up():
                     break
+                self._pipeline.check()
                 stop.wait(_POLL_SECONDS)
         finally:
             # Asked before stopping: afterwards the refusal of the next batch would pass for a failure.

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
+import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.spec import AgentSpec
 from streaming.broker import EmbeddedBroker
+from streaming.late_windows import MARKS, REVISION, deferred
 from streaming.settings import Settings
 from streaming.stored import read_stored
 from streaming.topic import connection
@@ -25,10 +27,13 @@ _TOTALS = (
     "late",
     "alerts",
     "llm_alerts",
+    "degraded",
     "llm_calls",
     "input_tokens",
     "output_tokens",
 )
+_LATE_TOTALS = ("given_up", "llm_calls", "input_tokens", "output_tokens", "cost_usd")
+_NOTHING_LATE = {"pending": 0, "answered": 0, "given_up": 0}
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Status:
         balanced: every closed batch has read = stored + quarantined + duplicates.
         quarantine_reasons: rows in quarantine by reason code.
         lag: offsets on the topic beyond the last closed batch, None without a broker.
+        late: alerts that left before the model was asked: `pending`, `answered` since, `given_up`. Answers
+            count in `totals`, too, those given up as degraded.
         labels: labels that the newest transactions knew.
         durations: seconds per step of the newest batch.
     """
@@ -50,6 +57,7 @@ class Status:
     balanced: bool
     quarantine_reasons: dict[str, int]
     lag: int | None
+    late: dict[str, int]
     labels: int
     last_closed_at: datetime | None
     durations: dict[str, float]
@@ -75,15 +83,17 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
     if frame.height == 0:
         return _empty(spec, ends)
     newest = frame.sort("closed_at", "next_sequence").row(-1, named=True)
+    late, took = _late(lake, spec)
     balanced = frame["read"] == frame["stored"] + frame["quarantined"] + frame["duplicates"]
     return Status(
         agent=spec.name,
         batches=frame.height,
-        totals={name: int(frame[name].sum()) for name in _TOTALS},
-        cost_usd=float(frame["cost_usd"].sum()),
+        totals={name: int(frame[name].sum()) + int(took.get(name, 0)) for name in _TOTALS},
+        cost_usd=float(frame["cost_usd"].sum()) + took["cost_usd"],
         balanced=bool(balanced.all()),
         quarantine_reasons=_reasons(lake / spec.tables.quarantine),
         lag=_lag(newest["offsets"], spec.data_sources.transactions.topic, ends),
+        late=late,
         labels=max(frame["labels_through"].to_list()),
         last_closed_at=newest["closed_at"].astimezone(UTC),
         durations=json.loads(newest["durations"]),
@@ -116,7 +126,21 @@ def topic_ends(settings: Settings, topic: str) -> dict[str, int] | None:
 def _empty(spec: AgentSpec, ends: dict[str, int] | None) -> Status:
     totals = dict.fromkeys(_TOTALS, 0)
     lag = None if ends is None else sum(ends.values())
-    return Status(spec.name, 0, totals, 0.0, True, {}, lag, 0, None, {}, {})
+    return Status(spec.name, 0, totals, 0.0, True, {}, lag, _NOTHING_LATE, 0, None, {}, {})
+
+
+def _late(lake: Path, spec: AgentSpec) -> tuple[dict[str, int], dict[str, float]]:
+    """Return how deferred alerts stand, and what late answers add to the totals."""
+    alerts = read_stored(lake / spec.tables.alerts, ["alert_id", *MARKS])
+    rounds = read_stored(lake / spec.tables.late)
+    if alerts is None or rounds is None:
+        return _NOTHING_LATE, {"cost_usd": 0.0}
+    answered = int(pc.sum(pc.equal(alerts["revision"], REVISION)).as_py() or 0)
+    took = {name: pc.sum(rounds[name]).as_py() or 0 for name in _LATE_TOTALS}
+    given_up = int(took.pop("given_up"))
+    pending = deferred(alerts).num_rows - answered - given_up
+    counts = {"pending": pending, "answered": answered, "given_up": given_up}
+    return counts, {**took, "llm_alerts": answered, "degraded": given_up}
 
 
 def _reasons(path: Path) -> dict[str, int]:

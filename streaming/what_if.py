@@ -14,14 +14,14 @@ from schemas.alert import ALERT_KIND, ALERTS
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming.history import DecidedHistory, Span, raised_in
+from streaming.history import DecidedHistory, Span, raised_in, within
 from streaming.labels import LabelBook
 from streaming.lake import LakeTable, Stamp
 from streaming.replay import Replayer
 
 _KEPT = [
     "sequence", "kind", "event_time", "reasons", "rules", "severity", "classification",
-    "classification_source", "revision",
+    "classification_source",
 ]  # fmt: skip
 _ONE_ALERT = ["sequence", "kind"]
 _FLIPS = ("severity", "classification")
@@ -109,15 +109,16 @@ def what_if(
         ConfigurationError: the candidate has another contract, or a version is gone.
     """
     primary = _same_contract(spec, candidate).primary_entity
-    tables = history.tables(span)
+    tables, late = history.tables(span), history.late_answers(span)
     sink = LakeTable(sandbox / candidate.tables.alerts, ALERTS, "replay", spec.replay_horizon)
     nobody = _slim(ALERTS.empty_table(), primary)
     before, after = [nobody], [nobody]
     for number, (part, alerts) in enumerate(replayer.decide(candidate, tables.transactions, span)):
         published = raised_in(tables.alerts, part)
-        answered = _with_answers(alerts, published)
+        answers = pa.concat_tables([published, within(late, part)])
+        answered = _with_answers(alerts, answers)
         sink.append(answered, Stamp("replay", number))
-        before.append(_slim(published, primary))
+        before.append(_slim(_with_answers(published, answers), primary))
         after.append(_slim(answered, primary))
     rows = tables.transactions.read("sequence", *span, ["transaction_id", "event_time"])
     found = _Found(pl.concat(before), pl.concat(after), _known(history, spec, rows))
@@ -138,12 +139,12 @@ def _same_contract(spec: AgentSpec, candidate: AgentSpec) -> EventContract:
 def _slim(alerts: pa.Table, primary: str) -> pl.DataFrame:
     ids = [dict(each)[primary] for each in alerts["entities"].to_pylist()]
     frame = pl.DataFrame(alerts.select(_KEPT)).with_columns(pl.Series("entity", ids, pl.String))
-    return frame.filter(pl.col("revision") == 1).sort(_ONE_ALERT)
+    return frame.sort(_ONE_ALERT)
 
 
-def _with_answers(replayed: pa.Table, published: pa.Table) -> pa.Table:
-    """Put recorded answers of a model in place of the deterministic labels."""
-    rows = replayed.to_pylist()
+def _with_answers(alerts: pa.Table, published: pa.Table) -> pa.Table:
+    """Put recorded answers of a model, late ones too, in place of the deterministic labels."""
+    rows = alerts.to_pylist()
     said = [row for row in published.to_pylist() if row["classification_source"] == "llm"]
     answers = {(row["sequence"], row["kind"]): row for row in said}
     given = ("classification", "rationale", "classification_source", "fallback_reason", "model", "prompt_id",

@@ -233,3 +233,26 @@ def test_closing_with_a_question_outstanding_ends_the_thread() -> None:
         names = [thread.name for thread in threading.enumerate()]
     assert "llm-client" not in names
     assert threading.active_count() <= before
+
+
+def test_what_is_being_asked_can_be_abandoned_from_another_thread() -> None:
+    arrived = threading.Event()
+
+    def hang(request: scripted.Request) -> scripted.Reply:
+        arrived.set()
+        return scripted.hang()(request)
+
+    with scripted.scripted_llm(default=hang) as server, client(server.base_url) as asking:
+
+        def abandon() -> None:
+            assert arrived.wait(60)
+            asking.abandon()
+
+        other = threading.Thread(target=abandon)
+        other.start()
+        begun = time.monotonic()
+        first, later = asking.ask([question()], 60), asking.ask([question()], 60)
+        assert time.monotonic() - begun < 30
+        other.join()
+        assert [reason_of(outcome) for outcome in (*first, *later)] == ["timeout"] * 2
+        assert len(server.requests) == 1

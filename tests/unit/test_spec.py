@@ -49,7 +49,7 @@ def test_every_change_changes_the_digest() -> None:
     ("changes", "key", "said"),
     [
         ({"treshold": 0.9}, "treshold", "did you mean 'threshold'"),
-        ({"llm": {"modle": "x"}}, "llm.modle", "did you mean 'model'"),
+        ({"llm": {"promt": "x"}}, "llm.promt", "did you mean 'prompt'"),
         ({"llm": {"budget": {"calls": 1}}}, "llm.budget.calls", "did you mean 'calls_per_batch'"),
         ({"threshold": 1.0}, "threshold", "less than 1"),
         ({"alerts": {"topic": "bad topic!"}}, "alerts.topic", "pattern"),
