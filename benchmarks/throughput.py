@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sql
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
+from agent.llm_client import LlmClient
 from benchmarks.harness import Stage, bench_spec, report, say, stage
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
@@ -137,11 +138,13 @@ def _ddl(name: str) -> str:
     return {"event_time": "TIMESTAMP", "amount": "DOUBLE"}.get(name, "STRING")
 
 
-def run_pipeline(session: SparkSession, place: Stage, spec: AgentSpec) -> float:
+def run_pipeline(
+    session: SparkSession, place: Stage, spec: AgentSpec, client: LlmClient | None = None
+) -> float:
     """Run an agent over all that its topic holds; returns events/s after the first micro-batch."""
     ensure_topic(place.bootstrap, spec.alerts.topic, 1)
     meter = _Meter()
-    with open_agent(place.settings, spec, place.bootstrap, None) as agent:
+    with open_agent(place.settings, spec, place.bootstrap, client) as agent:
         runner = StreamRunner(
             session, agent.pipeline, agent.stream, lambda closed: meter.note(closed.row["read"])
         )

@@ -30,6 +30,24 @@ def bench_throughput(
     measure(events, batch, rounds, as_json=as_json)
 
 
+@bench_app.command("stalled")
+def bench_stalled(
+    events: Annotated[
+        int, typer.Option(help="Events to measure over, after warm-up.", min=100_000)
+    ] = 2_000_000,
+    batch: Annotated[int, typer.Option(help="Micro-batch size.", min=1_000)] = 500_000,
+    pairs: Annotated[int, typer.Option(help="How often the two take turns.", min=1)] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Throughput with an LLM server that never answers, against the LLM off; about five minutes.
+
+    Example: `flagstream bench stalled --pairs 3`
+    """
+    from benchmarks.stalled import measure
+
+    measure(events, batch, pairs, as_json=as_json)
+
+
 @bench_app.command("latency")
 def bench_latency(
     rate: Annotated[float, typer.Option(help="Events per second, open loop.", min=1)] = 1_000,

@@ -15,6 +15,7 @@ from schemas.errors import FlagstreamError
 from schemas.spec import load_spec
 from streaming.compose import Hooks
 from streaming.driver import drive
+from streaming.late_answers import LateStep
 from streaming.pipeline import Step
 from streaming.publish import OutboxRecord
 from streaming.settings import Settings
@@ -23,9 +24,10 @@ MID_PUBLISH = "mid-publish"
 
 
 def main(order: dict[str, Any]) -> int:
-    """Run an agent under an order: spec, home, bootstrap, at (a step or mid-publish), live, signal.
+    """Run an agent under an order: spec, home, bootstrap, llm, at (a place), signal, live, endless.
 
-    A live strike waits for a batch of its own, another hits the repair of what a predecessor left, too.
+    A live strike waits for a batch of its own, another hits the repair of what a predecessor left, too. An
+    endless driver goes on when everything is read, until it is struck or told to stop.
     """
     armed = not order.get("live")
 
@@ -37,7 +39,7 @@ def main(order: dict[str, Any]) -> int:
         if armed and place == order.get("at"):
             os.kill(os.getpid(), getattr(signal, order["signal"]))
 
-    def reached(step: Step) -> None:
+    def reached(step: Step | LateStep) -> None:
         strike(step.value)
 
     def before_commit(_: Sequence[OutboxRecord]) -> None:
@@ -45,15 +47,15 @@ def main(order: dict[str, Any]) -> int:
 
     settings = Settings.load(Path(order["home"]), os.environ)
     spec = load_spec(Path(order["spec"]))
-    hooks = Hooks(reached, before_commit)
+    hooks = Hooks(reached, before_commit, reached)
     try:
         drive(
             settings,
             spec,
             order["bootstrap"],
-            llm="none",
+            llm=order.get("llm", "none"),
             stop=threading.Event(),
-            until_idle=True,
+            until_idle=not order.get("endless"),
             as_json=True,
             hooks=hooks,
             started=arm,

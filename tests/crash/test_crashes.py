@@ -23,10 +23,13 @@ from schemas.spec import AgentSpec, load_spec
 from streaming.audit_check import check_audit, newest_events
 from streaming.audit_log import AuditPlaces
 from streaming.broker import ensure_topic
+from streaming.late_answers import LateStep
 from streaming.pipeline import Step
 from streaming.reconcile import reconcile
 from streaming.settings import Settings
+from streaming.status import read_status
 from streaming.topic import committed_messages
+from tests import scripted_llm as scripted
 from tests.crash.driver import MID_PUBLISH
 from tests.streams import (
     Stream,
@@ -68,7 +71,13 @@ class Drivers:
         self._children: list[subprocess.Popen[str]] = []
 
     def start(
-        self, spec: Path, at: str | None = None, strike: str = "SIGKILL", *, live: bool = False
+        self,
+        spec: Path,
+        at: str | None = None,
+        strike: str = "SIGKILL",
+        *,
+        live: bool = False,
+        **more: object,
     ) -> subprocess.Popen[str]:
         order = {
             "spec": str(spec),
@@ -77,6 +86,7 @@ class Drivers:
             "at": at,
             "live": live,
             "signal": strike,
+            **more,
         }
         command = [sys.executable, "-m", "tests.crash.driver", json.dumps(order)]
         child = subprocess.Popen(
@@ -92,8 +102,11 @@ class Drivers:
                 child.kill()
                 child.communicate()
 
-    def run(self, spec: Path, at: str | None = None, *, live: bool = False) -> int:
-        child = self.start(spec, at, live=live)
+    def run(self, spec: Path, at: str | None = None, *, live: bool = False, **more: object) -> int:
+        child = self.start(spec, at, live=live, **more)
+        return self.outcome(child)
+
+    def outcome(self, child: subprocess.Popen[str]) -> int:
         output, _ = child.communicate(timeout=DRIVER_SECONDS)
         self.outputs.append(output)
         return child.returncode
@@ -247,3 +260,43 @@ def test_rules_changed_between_two_attempts_change_nothing_in_the_batch(
     told = newest_events(AuditPlaces(settings, spec), "configuration_change", 10)
     changes = [(row["detail"]["change"], row["detail"].get("changed")) for row in told]
     assert changes == [("start", None), ("start", None), ("batch", ["spec_digest", "rules_version"])]
+
+
+def test_late_answers_are_paid_for_and_published_once_whenever_the_driver_dies(
+    drivers: Drivers, settings: Settings, bootstrap: str, topic: Callable[[str], str], tmp_path: Path
+) -> None:
+    with scripted.scripted_llm() as server:
+        llm = {"base_url": server.base_url, "budget": {"calls_per_batch": 1}}
+        spec_file = write_spec(tmp_path, topic, limit=40, llm=llm)
+        spec = load_spec(spec_file)
+        ensure_topic(bootstrap, spec.data_sources.transactions.topic, 2)
+        ensure_topic(bootstrap, spec.alerts.topic, 1)
+        stream = Stream(bootstrap, spec.data_sources.transactions.topic)
+        order = {"llm": "auto", "endless": True}
+        with connected_consumer(bootstrap, spec.alerts.topic) as seen:
+            stream.send(300)
+            for place in (LateStep.ANSWERED, LateStep.REVISED, LateStep.SENT):
+                assert drivers.run(spec_file, place.value, **order) == -signal.SIGKILL, drivers.outputs[-1]
+            stream.send(300)
+            last = drivers.start(spec_file, **order)
+
+            def all_answered() -> bool:
+                status = read_status(settings.lake(AGENT), spec, None)
+                return status.totals["stored"] == 600 and status.late["pending"] == 0
+
+            wait_until(all_answered, DRIVER_SECONDS, "every alert to be answered")
+            last.send_signal(signal.SIGINT)
+            assert drivers.outcome(last) == 0, drivers.outputs[-1]
+            table = stored(settings.lake(AGENT), "alerts", "outbox_seq")
+            wait_until(lambda: len(seen) >= table.num_rows, 30, "the consumer to see every alert")
+        asked = [request.user_message for request in server.requests]
+
+    keys = list(zip(table["alert_id"].to_pylist(), table["revision"].to_pylist(), strict=True))
+    ids = {identifier for identifier, _ in keys}
+    assert Counter(keys) == Counter((each, revision) for each in ids for revision in (1, 2))
+    assert len(ids) > 20
+    assert table["outbox_seq"].to_pylist() == list(range(len(keys)))
+    assert seen == keys
+    assert len(set(asked)) == len(asked) > 3, "no answer is paid for twice"
+    found = reconcile(settings.lake(AGENT), spec, bootstrap, HOUR)
+    assert found.differences == 0, found

@@ -575,7 +575,7 @@ def test_replays_that_cannot_be_are_refused_with_what_to_do(done: Done, tmp_path
 def test_the_local_model_classifies_alerts_of_a_whole_run(
     spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
 ) -> None:
-    llm = {"deadline": "60s", "max_concurrency": 1, "budget": {"calls_per_batch": 2}}
+    llm = {"mode": "inline", "deadline": "60s", "max_concurrency": 1, "budget": {"calls_per_batch": 2}}
     job = new_job(spark, settings, bootstrap, topic, llm=llm)
     Stream(bootstrap, job.source).send(150)
     job.run(llm="local")
@@ -615,7 +615,8 @@ def test_a_model_that_is_not_there_loses_no_alert(
     spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
 ) -> None:
     with nobody_listening() as address:
-        job = new_job(spark, settings, bootstrap, topic, llm={"base_url": address, "deadline": "5s"})
+        llm = {"mode": "inline", "base_url": address, "deadline": "5s"}
+        job = new_job(spark, settings, bootstrap, topic, llm=llm)
         Stream(bootstrap, job.source).send(200)
         job.run(llm="auto")
     alerts = job.table("alerts", "outbox_seq").to_pylist()

@@ -1,0 +1,136 @@
+"""Late answers on real Spark, Kafka and Delta: revision 2 of each alert, once, whenever the model answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from pyspark.sql import SparkSession
+
+from streaming.compose import model_client, open_agent
+from streaming.late_answers import LateTotals
+from streaming.replay_command import Wanted, run_what_if, send_again
+from streaming.runner import StreamRunner
+from streaming.settings import Settings
+from streaming.status import Status, read_status
+from tests import scripted_llm as scripted
+from tests.integration.test_main_job import Job, Topic, new_job, replayed
+from tests.streams import Stream, folded_scores, published
+
+SECONDS = 90.0
+
+
+def status_of(job: Job) -> Status:
+    return read_status(job.settings.lake(job.spec.name), job.spec, None)
+
+
+def run_until(job: Job, enough: Callable[[Status], bool]) -> LateTotals:
+    """Run an agent until its status is as wanted; return what late answers came to."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        latest = time.monotonic() + SECONDS
+        while not (enough(status_of(job)) or stop.wait(0.1) or time.monotonic() > latest):
+            pass
+        stop.set()
+
+    with (
+        model_client(job.settings, job.spec, "auto") as client,
+        open_agent(job.settings, job.spec, job.bootstrap, client) as agent,
+    ):
+        watching = threading.Thread(target=watch)
+        watching.start()
+        try:
+            StreamRunner(job.spark, agent.pipeline, agent.stream).run(stop)
+        finally:
+            stop.set()
+            watching.join()
+        assert agent.late is not None
+        assert enough(status_of(job)), "in time"
+        return agent.late.totals
+
+
+def settled(status: Status) -> bool:
+    return status.late["pending"] == 0
+
+
+def test_answers_follow_as_revision_2_after_a_restart_and_on_an_idle_topic(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
+) -> None:
+    answering = threading.Event()
+
+    def in_its_own_time(request: scripted.Request) -> scripted.Reply:
+        return (scripted.answer() if answering.is_set() else scripted.hang())(request)
+
+    with scripted.scripted_llm(default=in_its_own_time) as server:
+        llm = {"base_url": server.base_url, "deadline": "60s"}
+        job = new_job(spark, settings, bootstrap, topic, llm=llm, limit=40)
+        stream = Stream(bootstrap, job.source)
+        stream.send(300)
+        begun = time.monotonic()
+        job.run(llm="auto")
+        assert time.monotonic() - begun < 50, "a stop waits for no answer"
+        first = job.table("alerts", "outbox_seq").to_pylist()
+        assert {(each["revision"], each["fallback_reason"]) for each in first} == {(1, "deferred")}
+        assert len(published(bootstrap, job.spec.alerts.topic)) == len(first) > 10
+        assert status_of(job).late == {"pending": len(first), "answered": 0, "given_up": 0}
+        assert replayed(job).differences == ()
+
+        answering.set()
+        totals = run_until(job, settled)
+        assert totals.answered == len(first)
+        assert job.reconciled().differences == 0
+
+        stream.send(300)
+        run_until(job, lambda status: status.totals["stored"] == 600 and settled(status))
+        asked = Counter(request.user_message for request in server.requests)
+
+    alerts = job.table("alerts", "outbox_seq").to_pylist()
+    sent = published(bootstrap, job.spec.alerts.topic)
+    keys = [(each["alert_id"], each["revision"]) for each in alerts]
+    assert [(each["alert_id"], each["revision"]) for each in sent] == keys
+    ids = {each["alert_id"] for each in alerts}
+    assert len(ids) > len(first)
+    assert sorted(keys) == sorted((each, revision) for each in ids for revision in (1, 2))
+    assert [each["outbox_seq"] for each in alerts] == list(range(len(alerts)))
+    for place, each in enumerate(alerts):
+        if each["revision"] == 2:
+            assert keys.index((each["alert_id"], 1)) < place
+            assert (each["classification"], each["classification_source"]) == ("card_testing", "llm")
+            assert (each["model"], each["fallback_reason"]) == ("gpt-4o-mini", None)
+    assert job.scores() == folded_scores(job.spec, job.table("transactions", "sequence"))
+    assert job.reconciled().differences == 0
+
+    status = status_of(job)
+    assert status.late == {"pending": 0, "answered": len(ids), "given_up": 0}
+    assert (status.totals["alerts"], status.totals["llm_alerts"]) == (len(ids), len(ids))
+    answered = status.totals["input_tokens"] // 100
+    assert answered == len(asked) <= status.totals["llm_calls"]
+    assert set(job.table("monitoring", "batch_id")["status"].to_pylist()) == {"alert"}
+
+    found = replayed(job)
+    assert (found.alerts, found.differences) == (len(ids), ())
+    same = run_what_if(job.settings, job.spec, job.spec, Wanted())
+    assert (same.added, same.removed, same.unanswered, same.kept) == (0, 0, 0, len(ids))
+    assert all({old} == set(row) for flips in same.flips.values() for old, row in flips.items())
+    again = send_again(job.settings, job.spec, Wanted(), bootstrap, topic("again"))
+    assert again["sent"] == len(alerts)
+
+
+def test_an_alert_whose_answers_are_of_no_use_is_given_up_and_not_asked_about_again(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
+) -> None:
+    with scripted.scripted_llm(default=scripted.says("no idea")) as server:
+        job = new_job(spark, settings, bootstrap, topic, llm={"base_url": server.base_url}, limit=40)
+        stream = Stream(bootstrap, job.source)
+        stream.send(60)
+        totals = run_until(job, lambda status: status.late["given_up"] > 0 and settled(status))
+        asked = len(server.requests)
+        assert totals.given_up == status_of(job).totals["degraded"] > 0
+        stream.send(1)
+        run_until(job, lambda status: status.totals["stored"] == 61 and settled(status))
+        assert len(server.requests) == asked
+    assert set(job.table("alerts", "outbox_seq")["revision"].to_pylist()) == {1}
+    assert job.reconciled().differences == 0
