@@ -241,9 +241,10 @@ def _appears(bootstrap: str, topic: str, *, follow: bool) -> bool:
 def alert_line(alert: dict[str, Any]) -> str:
     """Return one alert as a line of text."""
     reasons = "; ".join(reason["text"] for reason in alert["reasons"][:2])
+    late = f", revision {alert['revision']}" if alert["revision"] > 1 else ""
     return _printable(
         f"{alert['event_time']}  {alert['severity']:<8} {alert['score']:.4f}  {alert['classification']} "
-        f"({alert['classification_source']})  {alert['transaction_id']}  "
+        f"({alert['classification_source']}{late})  {alert['transaction_id']}  "
         f"{_amount(alert['amount'])} {alert['currency']}  {reasons}"
     )
 
