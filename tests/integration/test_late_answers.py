@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import pytest
 from pyspark.sql import SparkSession
 
-from streaming.compose import model_client, open_agent
+from schemas.errors import RetryableError
+from streaming.compose import Hooks, model_client, open_agent
 from streaming.late_answers import LateTotals
+from streaming.publish import OutboxRecord
 from streaming.replay_command import Wanted, run_what_if, send_again
 from streaming.runner import StreamRunner
 from streaming.settings import Settings
@@ -133,4 +137,27 @@ def test_an_alert_whose_answers_are_of_no_use_is_given_up_and_not_asked_about_ag
         run_until(job, lambda status: status.totals["stored"] == 61 and settled(status))
         assert len(server.requests) == asked
     assert set(job.table("alerts", "outbox_seq")["revision"].to_pylist()) == {1}
+    assert job.reconciled().differences == 0
+
+
+def test_a_fault_in_the_lane_stops_an_idle_agent_and_the_next_one_goes_on(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
+) -> None:
+    def refuse(records: Sequence[OutboxRecord]) -> None:
+        if any(json.loads(record.value)["revision"] == 2 for record in records):
+            raise RetryableError("no room for answers")
+
+    with scripted.scripted_llm() as server:
+        job = new_job(spark, settings, bootstrap, topic, llm={"base_url": server.base_url}, limit=40)
+        Stream(bootstrap, job.source).send(100)
+        with (
+            model_client(settings, job.spec, "auto") as client,
+            open_agent(settings, job.spec, bootstrap, client, Hooks(before_commit=refuse)) as agent,
+            pytest.raises(RetryableError, match="no room for answers"),
+        ):
+            StreamRunner(spark, agent.pipeline, agent.stream).run(threading.Event())
+        assert {each["revision"] for each in published(bootstrap, job.spec.alerts.topic)} == {1}
+        run_until(job, settled)
+    revisions = Counter(each["revision"] for each in published(bootstrap, job.spec.alerts.topic))
+    assert revisions[1] == revisions[2] > 0
     assert job.reconciled().differences == 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from deltalake import DeltaTable
 
 from schemas.errors import ConfigurationError, DataLossError, FencedError, MachineError
+from streaming import lake
 from streaming.lake import LakeTable, Stamp
 from streaming.stored import open_for_reading
 
@@ -152,3 +154,20 @@ def test_what_cannot_be_read_is_not_taken_for_absent(tmp_path: Path) -> None:
     next(iter(sorted(log.glob("*.json")))).write_text("{", encoding="utf-8")
     with pytest.raises(MachineError, match="cannot be read"):
         open_for_reading(log.parent)
+
+
+def test_two_threads_commit_through_one_handle_while_it_is_tidied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake, "_TIDY_EVERY", 3)
+    table = claimed(tmp_path)
+
+    def commit(app: str) -> None:
+        for number in range(12):
+            assert table.append(rows(number, 1), Stamp(app, number))
+            table.tidy()
+
+    with ThreadPoolExecutor(2) as both:
+        for each in [both.submit(commit, app) for app in ("batches", "late")]:
+            each.result()
+    assert claimed(tmp_path).count() == 24
