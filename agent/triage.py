@@ -172,9 +172,10 @@ class Triage:
 
     def decide(self, rows: Sequence[FlaggedRow]) -> TriageResult:
         """Give a batch's rows their verdicts: inline see `classify`, deferred by rules at once."""
-        if self._llm.mode == "inline":
+        if self._llm.mode == "inline" or self._client is None:
             return self.classify(rows)
-        return _all_by_rules(rows, self._barred or "deferred")
+        ruling = self._ruling(self._client.model, rows)
+        return replace(_all_by_rules(rows, "deferred" if ruling.allowed else "policy"), ruling=ruling)
 
     def classify(self, rows: Sequence[FlaggedRow]) -> TriageResult:
         """Give every row a verdict within the deadline, whatever the model does.
@@ -194,12 +195,6 @@ class Triage:
     def digests(self) -> dict[str, str]:
         """SHA-256 of the prompt and of the policy, by the names they are pinned under."""
         return {"prompt_digest": self._prompt.digest, "policy_digest": self._policy.digest}
-
-    @property
-    def _barred(self) -> FallbackReason | None:
-        if self._client is None:
-            return "llm_off"
-        return None if self._policy.allows_model(self._client.model) else "policy"
 
     def _ruling(self, model: str, rows: Sequence[FlaggedRow]) -> PolicyRuling:
         entities = {f"entities.{name}" for row in rows for name in row.entities}

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from agent.audit import AuditEvent, EventKind, ModelCall
+from agent.triage import TriageResult
 from streaming.alerting import Alerted, Asked
 from streaming.audit_log import LakeAudit
 from streaming.lake import Lake, LakeTable
@@ -31,10 +32,11 @@ class BatchAudit:
         log: where events are kept.
         lake: the agent's tables.
         agent: the agent's name.
+        asks_late: questions are put to the model beside the batches, see asked_late.
     """
 
-    def __init__(self, log: LakeAudit, lake: Lake, agent: str) -> None:
-        self._log, self._lake, self._agent = log, lake, agent
+    def __init__(self, log: LakeAudit, lake: Lake, agent: str, *, asks_late: bool = False) -> None:
+        self._log, self._lake, self._agent, self._asks_late = log, lake, agent, asks_late
         self._pins = _newest_pins(lake.batches)
 
     def started(self, pins: Mapping[str, Any]) -> None:
@@ -53,9 +55,14 @@ class BatchAudit:
             "stored": decision.stored,
             "spec_digest": decision.pins["spec_digest"],
         }
-        events += [*self._calls(asked), self._event("batch_decided", self._agent, outcome, decision)]
-        self._log.record(events)
+        if not self._asks_late:
+            events += self._calls(asked)
+        self._log.record([*events, self._event("batch_decided", self._agent, outcome, decision)])
         self._pins = decision.pins
+
+    def asked_late(self, result: TriageResult) -> None:
+        """Record the questions put to the model beside the batches, those of a round in one append."""
+        self._log.record(list(self._calls(Asked.of(result))))
 
     def tidy(self) -> None:
         """Compact the log's files from time to time."""

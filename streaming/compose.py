@@ -139,14 +139,15 @@ def open_agent(
         check_ours=lake.alerts.check_ours,
     )
     engine, outbox = engine_for(spec), Outbox(spec.name, lake.alerts, publisher)
-    late = _late_answers(engine, lake, outbox, client, hooks)
+    batch_audit = BatchAudit(audit, lake, spec.name, asks_late=spec.llm.mode == "deferred")
+    late = _late_answers(engine, lake, outbox, client, batch_audit, hooks)
     with ExitStack() as stack:
         pipeline = Pipeline(
             engine=engine,
             engine_for=engine_for,
             lake=lake,
             outbox=outbox,
-            audit=BatchAudit(audit, lake, spec.name),
+            audit=batch_audit,
             verdicts=verdicts,
             labels=_label_topic(stack, settings, spec, bootstrap, book),
             late=late,
@@ -171,7 +172,12 @@ def _renewed(engine: Engine, watch: RuleWatch) -> Engine:
 
 
 def _late_answers(
-    engine: Engine, lake: Lake, outbox: Outbox, client: LlmClient | None, hooks: Hooks
+    engine: Engine,
+    lake: Lake,
+    outbox: Outbox,
+    client: LlmClient | None,
+    audit: BatchAudit,
+    hooks: Hooks,
 ) -> LateAnswers | None:
     spec, contract = engine.spec, engine.contract
     if client is None or spec.llm.mode == "inline":
@@ -185,6 +191,7 @@ def _late_answers(
         engine.triage,
         client.abandon,
         LateSettings(spec.llm.patience, texts),
+        told=audit.asked_late,
         clock=_now,
         reached=hooks.late_reached,
     )

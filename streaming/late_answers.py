@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agent.late import Asked, Unanswered
-from agent.triage import Triage
+from agent.triage import Triage, TriageResult
 from schemas.errors import FlagstreamError, MachineError
 from streaming.lake import Lake, Stamp
 from streaming.late_windows import (
@@ -85,6 +85,7 @@ class LateAnswers:
         triage: asks the model; nobody else does meanwhile.
         abandon: makes a question that is being asked come back at once.
         settings: how.
+        told: called after each round of questions with what came of them.
         clock: current time.
         reached: called after each step; crash tests inject a kill here.
     """
@@ -98,11 +99,12 @@ class LateAnswers:
         abandon: Callable[[], None],
         settings: LateSettings,
         *,
+        told: Callable[[TriageResult], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         reached: Callable[[LateStep], None] = lambda _: None,
     ) -> None:
         self._lake, self._outbox, self._triage, self._abandon = lake, outbox, triage, abandon
-        self._settings, self._clock, self._reached = settings, clock, reached
+        self._settings, self._told, self._clock, self._reached = settings, told, clock, reached
         self._app_id = f"{agent}/late"
         self._journal = LateJournal(lake.late, agent, clock)
         self._in_hand: _InHand | None = None
@@ -191,6 +193,7 @@ class LateAnswers:
         asked = work.unanswered.ask()
         if asked.result.calls:
             self._journal.asked(work.window, asked.result)
+            self._told(asked.result)
         self._count(asked)
         if asked.answers and not self._ended.is_set():
             self._reached(LateStep.ANSWERED)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from agent.grouping import FlaggedRow
 from agent.labels import Label
 from agent.triage import TriageResult, Verdict
-from schemas.alert import ALERT_KIND, Reason
+from schemas.alert import Reason
 from schemas.tables import LATE
 from streaming.lake import LakeTable, Stamp
 from streaming.stored import StoredTable
@@ -24,7 +24,7 @@ from streaming.stored import StoredTable
 REVISION = 2
 _MOST_ALERTS = 5_000
 _LOOK_AHEAD = 100_000
-MARKS = ("kind", "revision", "fallback_reason")
+MARKS = ("revision", "fallback_reason")
 
 Texts = Mapping[int, Mapping[str, str]]
 
@@ -107,9 +107,7 @@ def next_window(alerts: StoredTable, first: int, below: int) -> Window:
 def deferred(alerts: pa.Table) -> pa.Table:
     """Return the alerts that went out before a model was asked."""
     late = pc.equal(pc.fill_null(alerts["fallback_reason"], ""), "deferred")
-    return alerts.filter(
-        pc.and_(pc.and_(late, pc.equal(alerts["revision"], 1)), pc.equal(alerts["kind"], ALERT_KIND))
-    )
+    return alerts.filter(pc.and_(late, pc.equal(alerts["revision"], 1)))
 
 
 def answered_since(alerts: StoredTable, first: int) -> frozenset[str]:

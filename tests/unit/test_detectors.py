@@ -40,7 +40,8 @@ def lookout(**changes: Any) -> Lookout:
     }
     values.update(changes)
     arrays = {name: np.array(value, np.float64) for name, value in values.items()}
-    return Lookout(first_sequence=0, block_rows=1024, **arrays)
+    peers = np.full(len(arrays["log_amounts"]), np.nan)
+    return Lookout(first_sequence=0, block_rows=1024, peers=peers, **arrays)
 
 
 def nats(**changes: Any) -> dict[str, float]:
