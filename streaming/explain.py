@@ -104,7 +104,7 @@ def show(found: Explanation, console: Console) -> None:
         f"{alert['alert_id']}  {alert['severity']}  {alert['classification']} "
         f"({alert['classification_source']})\n"
         f"{alert['amount']:.2f} {alert['currency']} at {alert['event_time']:%Y-%m-%d %H:%M:%S} UTC, "
-        f"transaction {alert['transaction_id']}\n{alert['rationale']}",
+        f"transaction {alert['transaction_id']}\n{alert['rationale']}{_rules(alert)}",
         highlight=False,
         markup=False,
     )
@@ -192,6 +192,14 @@ def _nearest(rows: pl.DataFrame, alert: dict[str, Any]) -> tuple[dict[str, Any],
     amounts = (pl.col("amount").log1p() - math.log1p(alert["amount"])).abs()
     ranked = rows.with_columns(distance=amounts + around).sort("distance", "sequence").head(_NEAREST)
     return tuple(ranked.select("transaction_id", "event_time", "amount", "currency", "distance").to_dicts())
+
+
+def _rules(alert: dict[str, Any]) -> str:
+    texts = alert.get("rule_texts") or []
+    lines = [f"\nrule {name}: {text}" for name, text in zip(alert["rules"], texts, strict=False)]
+    if alert.get("passed_by") is not None:
+        lines.append(f"\ncertain as of the transaction with sequence {alert['passed_by']}")
+    return "".join(lines)
 
 
 def _parts(found: Explanation) -> Table:

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from schemas.errors import ConfigurationError, DataLossError, FencedError, MachineError
 from streaming import lake
 from streaming.lake import LakeTable, Stamp
-from streaming.stored import open_for_reading
+from streaming.stored import open_for_reading, read_stored
 
 SCHEMA = pa.schema([("sequence", pa.int64()), ("note", pa.string()), ("at", pa.timestamp("us", tz="UTC"))])
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -171,3 +171,26 @@ def test_two_threads_commit_through_one_handle_while_it_is_tidied(
         for each in [both.submit(commit, app) for app in ("batches", "late")]:
             each.result()
     assert claimed(tmp_path).count() == 24
+
+
+def test_a_table_from_before_a_column_came_is_given_it_and_reads_as_without_a_value(tmp_path: Path) -> None:
+    schema = pa.schema([pa.field("number", pa.int64(), nullable=False)])
+    wider = pa.schema([*schema, pa.field("passed_by", pa.int64())])
+    older = LakeTable(tmp_path / "alerts", schema, "a/epoch", timedelta(days=1))
+    older.claim(1)
+    older.append(pa.table({"number": [1]}, schema=schema), Stamp("a/q", 0))
+    with pytest.raises(ConfigurationError, match="passed_by"):
+        LakeTable(tmp_path / "alerts", wider, "a/epoch", timedelta(days=1))
+    newer = LakeTable(tmp_path / "alerts", wider, "a/epoch", timedelta(days=1), ["passed_by"])
+    newer.claim(2)
+    for number, passed_by in ((2, None), (3, 7)):
+        newer.append(
+            pa.table({"number": [number], "passed_by": [passed_by]}, schema=wider), Stamp("a/q", number)
+        )
+    held = [{"number": 1, "passed_by": None}, {"number": 2, "passed_by": None}, {"number": 3, "passed_by": 7}]
+    assert newer.read("number", 0).to_pylist() == held
+    assert newer.read("passed_by", 0).to_pylist() == held[2:]
+    assert len(newer.files("passed_by", 0, None)) == 2, "not the file that is known to hold no value"
+    found = read_stored(tmp_path / "alerts", ["number", "passed_by"])
+    assert found is not None
+    assert found.sort_by("number").to_pylist() == held

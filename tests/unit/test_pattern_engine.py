@@ -162,7 +162,7 @@ batches_strategy = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(
     batches=batches_strategy,
     restarts=st.frozensets(st.integers(0, 6)),
