@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from streaming.labels import LabelBook
+from streaming.patterns import Patterns, Recognised
 from streaming.rules import RuleSet
 from streaming.scoring import Scorer
 from streaming.topic import committed_messages, connection
@@ -154,6 +155,16 @@ def verdicts_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
     return Verdicts(label_book(lake, spec), *folders, entities).derive(0, pins).table
 
 
+def folded_patterns(spec: AgentSpec, transactions: pa.Table) -> Recognised:
+    """Look for sequences and absences in the recorded sequence in one go."""
+    contract = load_contract(spec.data_sources.transactions.contract)
+    rules = RuleSet.compile(spec.rules, contract.arrow_schema(), contract.entity_names)
+    held = rules.held(transactions)
+    return Patterns().advance(
+        rules.patterns, transactions, held.starts, held.ends, lambda rows: transactions.take(pa.array(rows))
+    )
+
+
 def folded_scores(
     spec: AgentSpec, transactions: pa.Table, lake: Path | None = None
 ) -> dict[str, tuple[float, float]]:
@@ -161,8 +172,11 @@ def folded_scores(
     contract = load_contract(spec.data_sources.transactions.contract)
     verdicts = None if lake is None else verdicts_by_row(lake, spec)
     scored = Scorer(spec, contract.entity_names).score(transactions, verdicts)
-    hits = RuleSet.compile(spec.rules, contract.arrow_schema()).hits(transactions).any(axis=1)
-    flagged = np.flatnonzero((scored.score >= spec.threshold) | hits)
+    hits = RuleSet.compile(spec.rules, contract.arrow_schema(), contract.entity_names).hits(transactions)
+    raised = (scored.score >= spec.threshold) | hits.any(axis=1)
+    for each in folded_patterns(spec, transactions).completed:
+        raised[each.positions] = True
+    flagged = np.flatnonzero(raised)
     ids = transactions["transaction_id"].take(pa.array(flagged)).to_pylist()
     return {
         identifier: (float(scored.score[row]), float(scored.log_odds[row]))

@@ -33,6 +33,7 @@ from tests import scripted_llm as scripted
 from tests.crash.driver import MID_PUBLISH
 from tests.streams import (
     Stream,
+    folded_patterns,
     folded_scores,
     published,
     stored,
@@ -56,6 +57,21 @@ CHAINS = {
         (MID_PUBLISH, REPAIR),
     ],
 }
+_TIMES = {"within": "1m", "lateness": "30s"}
+_SAID = {"severity": "medium", "reason": "because"}
+RULES = [
+    {"name": "large", "when": "amount > 400", **_SAID},
+    {
+        "name": "twice",
+        "sequence": {"entity": "customer", "first": "amount > 35", "then": "amount > 40", **_TIMES},
+        **_SAID,
+    },
+    {
+        "name": "silent",
+        "absence": {"entity": "customer", "after": "amount > 40", "expected": "amount < 15", **_TIMES},
+        **_SAID,
+    },
+]
 DRIVER_SECONDS = 120.0
 pytestmark = pytest.mark.timeout(480)  # a chain of eleven drivers, each with a JVM of its own
 AGENT = "tester"
@@ -168,7 +184,7 @@ def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
     topic: Callable[[str], str],
     tmp_path: Path,
 ) -> None:
-    spec_file = write_spec(tmp_path, topic, labels=topic("labels"))
+    spec_file = write_spec(tmp_path, topic, labels=topic("labels"), rules=RULES)
     spec = load_spec(spec_file)
     events, alerts = spec.data_sources.transactions.topic, spec.alerts.topic
     ensure_topic(bootstrap, events, 2)
@@ -199,8 +215,14 @@ def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
     verdicts = verdicts_by_row(settings.lake(AGENT), spec)
     assert verdicts.num_rows >= 50, "verdicts took part"
     folded = folded_scores(spec, transactions, settings.lake(AGENT))
-    scores = zip(table["score"].to_pylist(), table["log_odds"].to_pylist(), strict=True)
-    assert dict(zip(table["transaction_id"].to_pylist(), scores, strict=True)) == folded
+    at_once = table.filter(pc.is_null(table["passed_by"]))
+    scores = zip(at_once["score"].to_pylist(), at_once["log_odds"].to_pylist(), strict=True)
+    assert dict(zip(at_once["transaction_id"].to_pylist(), scores, strict=True)) == folded
+    (missed,) = folded_patterns(spec, transactions).missed
+    absences = table.filter(pc.is_valid(table["passed_by"]))
+    assert absences["transaction_id"].to_pylist() == missed.rows["transaction_id"].to_pylist()
+    assert absences["passed_by"].to_pylist() == missed.passed_by.tolist()
+    assert absences.num_rows > 10, "absences took part"
     found = reconcile(settings.lake(AGENT), spec, bootstrap, HOUR)
     assert found.differences == 0, found
     assert_audited_once(settings, spec)
