@@ -18,6 +18,7 @@ from agent import SPECS
 from benchmarks.amlsim import account_figures
 from benchmarks.baselines import CEILING, adbench_figures, baseline_figures
 from benchmarks.harness import report, say
+from benchmarks.points import rows_per_second, streamed_figures
 from schemas.contract import load_contract
 from schemas.spec import load_spec
 from streaming import protocol
@@ -45,7 +46,7 @@ def measure(
         transactions: folder of the handbook's transactions, in Parquet.
         features: folder of its 14 features.
         weeks: first days of the test weeks.
-        adbench: a Parquet file of labelled points, for the multivariate detector's competitor.
+        adbench: a Parquet file of labelled points, for the multivariate model and its competitor.
         amlsim: a folder of AMLSim's transfers and accounts.
         jobs: threads where a library offers them.
         as_json: print JSON instead of a table.
@@ -55,7 +56,10 @@ def measure(
     means = {name: protocol.mean_figures(figures) for name, figures in judged.items()}
     points: dict[str, object] = {}
     if adbench is not None:
+        say("labelled points")
         points["adbench_isolation_forest"] = asdict(adbench_figures(adbench, jobs=jobs))
+        points["adbench_flagstream"] = asdict(streamed_figures(adbench))
+        points["multivariate_rows_per_second_40_features"] = rows_per_second()
     if amlsim is not None:
         say("AMLSim")
         points["amlsim_account_auc"] = account_figures(amlsim)

@@ -223,6 +223,17 @@ class HabitDetector(Detector):
     enabled: bool = False
 
 
+class MultivariateDetector(Detector):
+    """How unusual a row is in all features together, beyond what the other detectors say of it.
+
+    It reads the features that rest on no verdict; `entities` leaves out those of other kinds of entities.
+    Its chance follows from `seed`.
+    """
+
+    enabled: bool = False
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
+
+
 class Detectors(Document):
     """The detectors that can be switched and weighed."""
 
@@ -234,6 +245,7 @@ class Detectors(Document):
     counterparties: CounterpartyDetector = CounterpartyDetector()
     travel: TravelDetector = TravelDetector()
     habit: HabitDetector = HabitDetector()
+    multivariate: MultivariateDetector = MultivariateDetector()
 
 
 _LONGEST = timedelta(days=3660)

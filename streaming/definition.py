@@ -13,6 +13,7 @@ from streaming.counterparties import Counterparties
 from streaming.detectors import HABIT, TRAVEL
 from streaming.habit import Habit
 from streaming.model import SupervisedModel
+from streaming.multivariate import Multivariate
 from streaming.stateful import StatefulDetector
 from streaming.travel import Travel
 from streaming.windows import Windows
@@ -79,6 +80,16 @@ def stateful_detectors(spec: AgentSpec, entities: tuple[str, ...]) -> Sequence[S
     found += [Travel(kind, spec.detectors.travel, *blocks) for kind in _kinds(spec, TRAVEL, entities)]
     found += [Habit(kind, horizons[-1], *blocks) for kind in _kinds(spec, HABIT, entities)]
     return found
+
+
+def multivariate_detector(spec: AgentSpec, feature_names: Sequence[str]) -> Multivariate | None:
+    """Build the detector that looks at all features together, if it is switched on."""
+    chosen = spec.detectors.multivariate
+    if not chosen.enabled:
+        return None
+    return Multivariate(
+        feature_names, chosen.entities, chosen.seed, spec.profiles.block_rows, block_decay(spec)
+    )
 
 
 def _kinds(spec: AgentSpec, detector: str, entities: tuple[str, ...]) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from streaming.profiles import Population
 
 AMOUNT, RATE, NOVELTY, RECURRENCE, RISK = "amount", "rate", "novelty", "recurrence", "risk"
 COUNTERPARTIES, TRAVEL, HABIT = "counterparties", "travel", "habit"
+MULTIVARIATE = "multivariate"
 OF_PROFILES: tuple[str, ...] = (AMOUNT, RATE, NOVELTY, RECURRENCE, RISK)
 
 _LINEAR_NATS = 16.0

@@ -53,7 +53,11 @@ _DETECTOR_OF = {
     "weekday": "habit",
 }
 _WHOLE_OF = {"log_amount": "population", "hour": "week", "weekday": "week"}
+_OF_VERDICTS = ("risk", "frauds", "judged", "delayed_count", "fraud_share")
 EVIDENCE = "evidence"
+_OF_SURPRISES = ("amount_nats", "rate_nats", "habit_nats", "memory", EVIDENCE)
+# Levels that differ from entity to entity, or grow with the stream: their ratios and counts say it better.
+_LEVELS = ("mean_amount", "window_mean_amount", "age")
 PAIR = "pair"
 CALENDAR = ("hour", "weekday", "log_amount")
 # The days since 1970 began on a Thursday, 3 when Monday is 0.
@@ -156,12 +160,31 @@ def features_of(views: Sequence[View], evidence: Floats, findings: Sequence[Find
         findings: of the detectors with a memory of their own.
     """
     first = views[0]
-    columns = calendar_features(first.advance.rows.times, first.seen.log_amounts)
+    columns = feature_columns(first.advance.rows.times, first.seen.log_amounts, views, findings)
+    return np.column_stack([*columns, evidence.sum(axis=1)]).astype(np.float32)
+
+
+def feature_columns(
+    times: Ints, log_amounts: Floats, views: Sequence[View], findings: Sequence[Finding]
+) -> list[Floats]:
+    """Return one column, float64[n], per feature but the evidence; see features_of."""
+    columns = calendar_features(times, log_amounts)
     for view in views:
         columns += kind_features(view)
     for finding in findings:
         columns += finding.features()
-    return np.column_stack([*columns, evidence.sum(axis=1)]).astype(np.float32)
+    return columns
+
+
+def describes_behaviour(feature: str, entities: Sequence[str] = ()) -> bool:
+    """Tell whether a feature shows behaviour: it is no mere level, and rests on no verdict and no surprise.
+
+    Args:
+        entities: unless empty, features of other kinds of entities do not count.
+    """
+    what, _, rest = feature.partition(".")
+    meant = not entities or not rest or rest.partition(".")[0] in entities
+    return meant and what not in (*_OF_VERDICTS, *_OF_SURPRISES, *_LEVELS)
 
 
 def rule_fields(feature_names: Sequence[str]) -> dict[str, str]:

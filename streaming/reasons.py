@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import NamedTuple
@@ -159,6 +159,17 @@ def meeting_sentence(seen: Meeting) -> str:
         NEW: f"first transfer between this {seen.payer} and this {seen.payee}",
     }[seen.relation]
     return f"{said}; true of 1 in {seen.one_in:.3g} transfers between accounts already active"
+
+
+def joint_sentence(one_in: float, phrases: Sequence[str]) -> str:
+    """Say how rare a combination is, and what is most unusual about it.
+
+    Args:
+        one_in: one payment in so many is as unusual.
+        phrases: what stands out, see streaming.feature_phrases; may be empty.
+    """
+    rarity = f"one payment in {float(f'{one_in:.2g}'):,.0f} is as unusual as this one as a whole"
+    return f"{rarity}: {', '.join(phrases)}" if phrases else rarity
 
 
 _SENTENCES: dict[str, Callable[[str, Payment, Evidence], str]] = {

@@ -31,16 +31,17 @@ from streaming.definition import (
     definition_hash,
     horizons_of,
     idle_horizon,
+    multivariate_detector,
     stateful_detectors,
 )
 from streaming.detectors import log_ratios, look, population_log_ratios, surprises
-from streaming.features import CALENDAR, EVIDENCE, View, features_of, kind_feature_names
+from streaming.features import CALENDAR, EVIDENCE, View, feature_columns, features_of, kind_feature_names
 from streaming.frame import Frame, numbers
 from streaming.model import SupervisedModel
 from streaming.profile_kernels import NEVER
 from streaming.profiles import EntityProfile, Profiles
 from streaming.scored import ScoredBatch
-from streaming.stateful import Finding
+from streaming.stateful import Finding, Remembering
 from streaming.tails import Counts, TailFrequencies
 from streaming.weighing import POPULATION, Weighing
 
@@ -73,11 +74,12 @@ class Scorer:
         self._spec, self._model = spec, model
         self._given = entities
         self._entities = chosen_entities(spec, entities)
-        self._detectors = stateful_detectors(spec, self._entities)
+        self._detectors = tuple(stateful_detectors(spec, self._entities))
         read = () if model is None else model.feature_names
         self._weighing = Weighing(spec, self._entities, self._detectors, read)
         self._memories = np.array([memory.total_seconds() for memory in spec.detectors.risk.memories])
         self._horizons, self._block_rows = horizons_of(spec), spec.profiles.block_rows
+        self._multivariate = multivariate_detector(spec, self.feature_names[:-1])
         blocks = (self._block_rows, block_decay(spec))
         self._profiles = {
             name: Profiles(self._horizons, *blocks, len(self._memories)) for name in self._entities
@@ -129,6 +131,10 @@ class Scorer:
         return (*CALENDAR, *(name for names in kinds for name in names), *beside, EVIDENCE)
 
     @property
+    def _remembering(self) -> tuple[Remembering, ...]:
+        return self._detectors if self._multivariate is None else (*self._detectors, self._multivariate)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The transactions' columns that are read besides entities, amount, currency and event_time."""
         return tuple(dict.fromkeys(name for detector in self._detectors for name in detector.columns))
@@ -159,7 +165,7 @@ class Scorer:
             )
         for profiles, view in zip(self._profiles.values(), scored._views, strict=True):
             profiles.commit(view.advance)
-        for detector, finding in zip(self._detectors, scored._findings, strict=True):
+        for detector, finding in zip(self._remembering, scored._findings, strict=True):
             detector.commit(finding)
         for name, counts in scored._tails.items():
             self._tails[name].counts = counts
@@ -185,7 +191,7 @@ class Scorer:
         histogram = Histogram(*(part.copy() for part in self._calibration.histogram))
         tails = {name: Counts(*(part.copy() for part in each.counts)) for name, each in self._tails.items()}
         pace = Pace._make(part.copy() for part in self._budget.pace)
-        detectors = {detector.name: detector.snapshot() for detector in self._detectors}
+        detectors = {detector.name: detector.snapshot() for detector in self._remembering}
         detectors["clock"] = self._clock.snapshot()
         sequence, definition = self._next_sequence, self.definition_hash
         return ScorerSnapshot(sequence, definition, profiles, histogram, tails, pace, detectors)
@@ -199,7 +205,7 @@ class Scorer:
         if snapshot.definition_hash != self.definition_hash:
             raise DataLossError("the snapshot was made under another profile definition")
         list(self._threads.map(Profiles.restore, self._profiles.values(), snapshot.profiles.values()))
-        for detector in self._detectors:
+        for detector in self._remembering:
             detector.restore(snapshot.detectors[detector.name])
         self._clock.restore(snapshot.detectors["clock"])
         self._calibration.histogram = Histogram(*(np.array(part) for part in snapshot.histogram))
@@ -236,7 +242,7 @@ class Scorer:
         pairs = self._spec.profiles.pair_names
         frame, ticks = Frame.of(transactions, verdicts, self._next_sequence, pairs, self._clock)
         views = self._views(frame)
-        findings = tuple(self._each(lambda detector: detector.advance(frame), self._detectors, len(frame)))
+        findings = self._findings(frame, views)
         found, tails = self._weigh(views, findings, len(frame))
         thresholds, pace = self._budget.thresholds(frame.times, self._next_sequence)
         if self._spec.alerts_per_day is None:
@@ -254,7 +260,7 @@ class Scorer:
             _payment_columns=transactions.select(_OF_A_PAYMENT if explain else []),
             _entities=self._entities,
             _views=tuple(views),
-            _findings=findings,
+            _findings=tuple(findings),
             _evidence=found,
             _tails=tails,
             _histogram=calibrated.histogram,
@@ -273,6 +279,13 @@ class Scorer:
             usual = np.exp(frame.log_amounts - views[group].ratios)
             views[entity] = self._look(frame, entity, usual)
         return [views[entity] for entity in self._entities]
+
+    def _findings(self, frame: Frame, views: Sequence[View]) -> list[Finding]:
+        found = self._each(lambda detector: detector.advance(frame), self._detectors, len(frame))
+        if self._multivariate is None:
+            return found
+        columns = feature_columns(frame.times, frame.log_amounts, views, found)
+        return [*found, self._multivariate.advance(columns, self._next_sequence)]
 
     def _look(self, frame: Frame, entity: str, peers: Floats | None = None) -> View:
         place = (self._next_sequence, self._block_rows)

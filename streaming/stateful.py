@@ -24,20 +24,33 @@ class Finding(Protocol):
         """Say for each reason what was seen in `rows`."""
 
 
-class StatefulDetector(Protocol):
+class Remembering(Protocol):
+    """What profiles do not hold, saved under a name."""
+
+    name: str
+
+    def commit(self, finding: Any) -> None:
+        """Make the memory that advance() worked out the current one."""
+
+    def snapshot(self) -> Saved:
+        """Return a copy of the memory that later commits leave alone."""
+
+    def restore(self, saved: Saved) -> None:
+        """Continue from a snapshot; the snapshot itself stays as it is."""
+
+
+class StatefulDetector(Remembering, Protocol):
     """Looks at batches one after the other and remembers.
 
     Whatever it finds of a row depends on the rows before it in `sequence` order alone, never on how they were
     cut into batches.
 
     Attributes:
-        name: under which its memory is saved.
         columns: the transactions' columns it reads, besides entities, amount and event_time.
         reason_names: `detector.what`, the keys of Finding.nats.
         rivals: reason → the reason of a plain detector that views the same thing; the more surprising counts.
     """
 
-    name: str
     columns: tuple[str, ...]
     reason_names: tuple[str, ...]
     feature_names: tuple[str, ...]
@@ -46,17 +59,8 @@ class StatefulDetector(Protocol):
     def advance(self, frame: Frame) -> Finding:
         """Work out what a batch shows and the memory it leads to, leaving the current one as it is."""
 
-    def commit(self, finding: Any) -> None:
-        """Make the memory that advance() worked out the current one."""
-
     def forget(self, until: int) -> None:
         """Give back what it remembers of entities not seen after `until`, in microseconds.
 
         They are as if never seen already (Frame.forgotten), so nothing else changes.
         """
-
-    def snapshot(self) -> Saved:
-        """Return a copy of the memory that later commits leave alone."""
-
-    def restore(self, saved: Saved) -> None:
-        """Continue from a snapshot; the snapshot itself stays as it is."""

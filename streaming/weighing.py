@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from schemas.spec import AgentSpec
-from streaming.combination import remembered, strongest
+from streaming.combination import beyond, remembered, strongest
 from streaming.compilation import Floats, Ints
 from streaming.detectors import AMOUNT, NOVELTY, OF_PROFILES, RATE, RECURRENCE, RISK
 from streaming.features import EVIDENCE, View, reason_of
+from streaming.multivariate import EVENT
 from streaming.stateful import Finding, StatefulDetector
 
 POPULATION = "population"
@@ -37,7 +38,12 @@ class Weighing:
         self._entities, self._pairs = entities, spec.profiles.pair_names
         beside = [name for detector in detectors for name in detector.reason_names]
         learned = [reason_of(name) for name in features if name != EVIDENCE]
-        self.reason_names = tuple(dict.fromkeys((*self._of_profiles(), *beside, *learned)))
+        joint = [EVENT] if spec.detectors.multivariate.enabled else []
+        self.reason_names = tuple(dict.fromkeys((*self._of_profiles(), *beside, *joint, *learned)))
+        risky = f"{RISK}."
+        self._of_the_row = [
+            name for name in self.reason_names if name != EVENT and not name.startswith(risky)
+        ]
         self._views = self._views_of_one_thing(detectors)
         self._weights = self._weights_of(spec)
 
@@ -76,6 +82,8 @@ class Weighing:
         )
         for entity, view in views.items():
             self._remember(entity, view, found)
+        if EVENT in nats:
+            beyond(nats[EVENT], self._columns(self._of_the_row), self._column(EVENT), found)
         return found if self._weights is None else found * self._weights
 
     def _novelty(self, entity: str, views: Mapping[str, View]) -> Floats:
