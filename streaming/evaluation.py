@@ -6,7 +6,7 @@ fits the supervised model for each test week on what was known when the week beg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from schemas.tables import HEADERS, UTC_MICROS
 from streaming import protocol
 from streaming.compilation import Flags, Floats, Ints
 from streaming.decode import decode
+from streaming.evaluation_plots import observed_shares
 from streaming.features import Features
 from streaming.file_events import file_events
 from streaming.labelled_run import NEVER, History, run_history
@@ -34,6 +35,8 @@ Mode = Literal["unlabelled", "delayed", "trained"]
 MODES: tuple[Mode, ...] = ("unlabelled", "delayed", "trained")
 
 _DAY_US = 86_400_000_000
+_WEEK_DAYS = 7
+_TAILS = (0.1, 0.05, 0.01, 0.005)
 _FAR = datetime(2200, 1, 1, tzinfo=UTC)
 
 
@@ -54,15 +57,22 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Week:
-    """A test week and how its rows were ranked."""
+    """A test week and how its rows were ranked.
+
+    Attributes:
+        tail_ratios: stated tail frequency → observed share of the rows over it; 1 is exact. Empty where
+            scores state none, as those of a model trained for the week.
+    """
 
     start: date
     figures: Figures
     budget: BudgetFigures
+    tail_ratios: Mapping[str, float]
 
     def summary(self) -> dict[str, Any]:
         """Return the week's figures, JSON-serialisable."""
-        return {"start": str(self.start), **_plain(self.figures), **asdict(self.budget)}
+        told = {"tail_ratios": dict(self.tail_ratios)} if self.tail_ratios else {}
+        return {"start": str(self.start), **_plain(self.figures), **asdict(self.budget), **told}
 
 
 @dataclass(frozen=True)
@@ -82,10 +92,7 @@ class Evaluation:
             "alerts_per_day": _mean([week.budget.alerts_per_day for week in self.weeks]),
             "precision": _mean([week.budget.precision for week in self.weeks]),
             "recall": _mean([week.budget.recall for week in self.weeks]),
-            "weeks": [
-                {"start": str(week.start), **_plain(week.figures), **asdict(week.budget)}
-                for week in self.weeks
-            ],
+            "weeks": [week.summary() for week in self.weeks],
         }
 
 
@@ -159,7 +166,12 @@ def evaluate(
             scores[kept] = trainer.scores(start, kept)
     judged = [rows.scored(scores).only(kept) for kept in chosen]
     weeks = [
-        Week(start, protocol.figures(each), protocol.precision_recall_at_budget(each, alerts_per_day))
+        Week(
+            start,
+            protocol.figures(each),
+            protocol.precision_recall_at_budget(each, alerts_per_day),
+            {} if mode == "trained" else _tail_ratios(rows, start),
+        )
         for start, each in zip(test_starts, judged, strict=True)
     ]
     return Evaluation(mode, tuple(weeks), rows.scored(scores).only(np.logical_or.reduce(chosen)))
@@ -194,6 +206,12 @@ def _judged(labelled: Labelled, contract: EventContract, scores: Floats) -> Judg
 
 def _chosen(rows: JudgedRows, start: date, delay: timedelta) -> Flags:
     return protocol.test_rows(rows.labels, rows.days, rows.entities, _day(start), delay.days)
+
+
+def _tail_ratios(rows: JudgedRows, start: date) -> dict[str, float]:
+    week = (rows.days >= _day(start)) & (rows.days < _day(start) + _WEEK_DAYS)
+    observed = observed_shares(rows.scores[week], np.array(_TAILS))
+    return {f"{tail:g}": float(share / tail) for tail, share in zip(_TAILS, observed, strict=True)}
 
 
 def _day(day: date) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from streaming.reasons import duration_text
+
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _HOURS_OF_NIGHT = 6
 _MINUTES = 60
@@ -38,6 +40,10 @@ def _amount(value: float, _: str, __: str) -> str:
 
 def _count(value: float, entity: str, span: str) -> str:
     return f"{value:.1f} payments of this {entity} in {span}"
+
+
+def _gap(value: float, entity: str, _: str) -> str:
+    return f"{duration_text(round(value))} after this {entity}'s last payment"
 
 
 def _ratio(value: float, entity: str, _: str) -> str:
@@ -75,6 +81,7 @@ _PHRASES: dict[str, Callable[[float, str, str], str]] = {
     "log_amount": _amount,
     "count": _count,
     "window_count": _count,
+    "gap": _gap,
     "log_ratio": _ratio,
     "log_deviation": _deviation,
     "counterparties": _counterparties,

@@ -24,7 +24,7 @@ Features = npt.NDArray[np.float32]
 _LEAST = 1e-9
 _HOUR_US, _DAY_US = 3_600_000_000, 86_400_000_000
 _PER_ROW = (
-    "log_ratio", "amount_nats", "rate_nats", "log_deviation", "age", "memory", "risk",
+    "log_ratio", "amount_nats", "rate_nats", "log_deviation", "age", "gap", "memory", "risk",
 )  # fmt: skip
 _DETECTOR_OF = {
     "count": "rate",
@@ -35,6 +35,7 @@ _DETECTOR_OF = {
     "log_deviation": "amount",
     "log_amount": "amount",
     "age": "novelty",
+    "gap": "rate",
     "memory": "recurrence",
     "risk": "risk",
     "frauds": "risk",
@@ -130,6 +131,7 @@ def kind_features(view: View) -> list[Floats]:
         view.others[:, 0],
         _log_deviations(view),
         features.exposures,
+        features.gaps,
         view.memory,
         *view.verdicts.T,
     ]

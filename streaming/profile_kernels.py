@@ -109,6 +109,7 @@ class Features(NamedTuple):
         sums, squares: float64[n], decayed moments of the log-amount over the longest horizon.
         exposures: float64[n], seconds since the entity was first seen; -1 at its first transaction, NaN
             where the row names no entity of this kind.
+        gaps: float64[n], seconds since the entity's newest transaction, negative if late; NaN at the first.
         late: bool[n], the entity has already had a later transaction.
         populations: float64[blocks, 8], the kind as a whole per block; see Population.
     """
@@ -118,6 +119,7 @@ class Features(NamedTuple):
     sums: Floats
     squares: Floats
     exposures: Floats
+    gaps: Floats
     late: Flags
     populations: Floats
 
@@ -207,7 +209,7 @@ def fold(  # noqa: PLR0912, PLR0915 -- one flat loop, see below
     """
     codes, times, raw_amounts, raw_logs = rows
     moments, clocks, population, pending = state.moments, state.clocks, state.population, state.pending
-    counts, amounts, sums, squares, exposures, late, populations = features
+    counts, amounts, sums, squares, exposures, gaps, late, populations = features
     longest = len(horizons) - 1
     first_block = blocks.first_sequence // blocks.rows
     most_log = np.log(_MOST_TIMES_USUAL)
@@ -221,7 +223,7 @@ def fold(  # noqa: PLR0912, PLR0915 -- one flat loop, see below
                 pending[place] = 0.0
         code, time = codes[row], times[row]
         oldest = forgotten[sequence // blocks.rows - first_block]
-        late[row] = False
+        late[row], gaps[row] = False, np.nan
         if code < 0:
             counts[row, :], amounts[row, :] = 0.0, 0.0
             sums[row], squares[row], exposures[row] = 0.0, 0.0, np.nan
@@ -236,6 +238,7 @@ def fold(  # noqa: PLR0912, PLR0915 -- one flat loop, see below
             exposures[row] = -1.0
         else:
             elapsed = _seconds_between(clocks[code, _LAST], time)
+            gaps[row] = elapsed
             late[row] = time < clocks[code, _LAST]
             if not late[row]:
                 pending[_GAPS] += 1.0

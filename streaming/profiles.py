@@ -140,6 +140,7 @@ def _empty_features(rows: int, horizons: int, blocks: int) -> Features:
         sums=np.empty(rows),
         squares=np.empty(rows),
         exposures=np.empty(rows),
+        gaps=np.empty(rows),
         late=np.empty(rows, np.bool_),
         populations=np.empty((blocks, POPULATION_WIDTH)),
     )

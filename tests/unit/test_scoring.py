@@ -311,8 +311,9 @@ def test_a_pair_has_a_profile_of_its_own_and_its_first_payment_shows() -> None:
     paired = scorer(profiles={"pairs": [["customer", "terminal"]]})
     paired.fold(stream(3000, customers=6, terminals=3))
     last = stream(3000)["event_time"][-1].value + SECOND
+    paired.fold(table([last], [20.0], 3000, customer=["c2"], terminal=["t99"]))
     ids = {"customer": ["c1", "c1", None], "terminal": ["t1", "t99", "t1"]}
-    batch = paired.score(table([last] * 3, [20.0] * 3, 3000, **ids))
+    batch = paired.score(table([last] * 3, [20.0] * 3, 3001, **ids))
     new = [{reason.name for reason in each} for each in batch.reasons_of(np.arange(3))]
     pair = "novelty.customer+terminal"
     assert [pair in names for names in new] == [False, True, False]
