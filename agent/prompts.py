@@ -24,14 +24,22 @@ from schemas.spec import SEVERITIES, PromptReference
 PROMPTS = Path(__file__).parent / "prompts"
 _LAYOUT = re.compile(r"---\n(.*?)\n---\n+# system\n+(.*?)\n+# user\n+(.*)", re.DOTALL)
 _SYSTEM_NAMES = frozenset({"classifications", "severities", "fields"})
-_USER_NAMES = frozenset({"data", "id"})
+_USER_NAMES = frozenset({"data", "ids"})
+
+
+class ModelNeeds(Document):
+    """What a model must offer to be asked with a prompt; output tokens are counted per group."""
+
+    least_context_tokens: int = Field(ge=1)
+    least_output_tokens: int = Field(ge=1)
 
 
 class FrontMatter(Document):
-    """What stands above a prompt: its id, its version and what changed in each version."""
+    """What stands above a prompt: its id, its version, what it needs, and what changed in each version."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     version: int = Field(ge=1)
+    model: ModelNeeds
     changelog: Mapping[int, str]
 
 
@@ -45,17 +53,19 @@ class Messages:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A loaded prompt. `system` is complete, `user` still wants `$data` and `$id`."""
+    """A loaded prompt. `system` is complete, `user` still wants `$data` and `$ids`."""
 
     id: str
     version: int
     system: str
     user: Template
+    needs: ModelNeeds
     digest: str
 
-    def render(self, data: str, request_id: str) -> Messages:
-        """Put one group's data, already encoded as JSON, into the user message."""
-        return Messages(self.system, self.user.substitute(data=data, id=request_id))
+    def render(self, groups: Mapping[str, str]) -> Messages:
+        """Put the data of groups, request id → its JSON, into the user message."""
+        data = ",".join(f'"{request_id}":{facts}' for request_id, facts in groups.items())
+        return Messages(self.system, self.user.substitute(data=f"{{{data}}}", ids=", ".join(groups)))
 
 
 def load_prompt(reference: PromptReference, fields: str, folder: Path = PROMPTS) -> Prompt:
@@ -65,12 +75,21 @@ def load_prompt(reference: PromptReference, fields: str, folder: Path = PROMPTS)
         ConfigurationError: no such file, a broken layout, front matter at odds with the file's name, or
             a part that lacks a placeholder or names an unknown one.
     """
-    path = folder / reference.id / f"v{reference.version}.md"
+    path = _path(reference, folder)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise _absent(reference, folder) from None
     return _parse(text, reference, fields, str(path))
+
+
+def is_shipped(reference: PromptReference, folder: Path = PROMPTS) -> bool:
+    """Tell whether a prompt is still there: the wording of an old version may have gone."""
+    return _path(reference, folder).is_file()
+
+
+def _path(reference: PromptReference, folder: Path) -> Path:
+    return folder / reference.id / f"v{reference.version}.md"
 
 
 def _absent(reference: PromptReference, folder: Path) -> ConfigurationError:
@@ -94,7 +113,8 @@ def _parse(text: str, reference: PromptReference, fields: str, where: str) -> Pr
     _check(system, _SYSTEM_NAMES, f"{where}: system")
     _check(user, _USER_NAMES, f"{where}: user")
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return Prompt(matter.id, matter.version, system.substitute(_definitions(), fields=fields), user, digest)
+    complete = system.substitute(_definitions(), fields=fields)
+    return Prompt(matter.id, matter.version, complete, user, matter.model, digest)
 
 
 def _front_matter(text: str, where: str) -> FrontMatter:

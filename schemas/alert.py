@@ -40,6 +40,7 @@ FallbackReason = Literal[
     "wrong_id",
     "wrong_enum",
     "invalid_json",
+    "evidence_mismatch",
     "unreachable",
     "rate_limited",
     "server_error",
@@ -139,6 +140,9 @@ ALERT_FIELDS: tuple[AlertField, ...] = (
     AlertField("model", _STRING, "model that classified it", nullable=True),
     AlertField("prompt_id", _STRING, "prompt that was used", nullable=True),
     AlertField("prompt_version", _INT, "version of that prompt", nullable=True),
+    AlertField(
+        "evidence", pa.list_(_STRING), "what the model relied on, each as feature=value", nullable=True
+    ),
     AlertField("spec_version", _STRING, "version of the agent spec"),
     AlertField("rules_version", _STRING, "version of the rules"),
     AlertField("query_id", _STRING, "streaming query that read the transaction"),
@@ -290,6 +294,8 @@ def _plain(name: str, values: pa.Array) -> list[Any]:
     if name == "rules":
         rules = _values(values.values)
         return [rules[start:end] for start, end in _bounds(values)]
+    if name == "evidence":
+        return cast("list[Any]", values.to_pylist())
     return _values(values)
 
 

@@ -262,14 +262,28 @@ class PromptReference(Document):
     """Which prompt file is used."""
 
     id: str = "triage"
-    version: int = Field(default=1, ge=1)
+    version: int = Field(default=2, ge=1)
 
 
 class Budget(Document):
-    """What the LLM may be asked for; what does not fit gets the deterministic label."""
+    """What the LLM may be asked for; what does not fit gets the deterministic label.
+
+    When short, it goes to the most expected loss, uncertainty and novelty first. Days and minutes are those
+    of UTC; money is in USD, by the prices of `llm`. What is not given is not limited.
+    """
 
     calls_per_batch: int = Field(default=8, ge=0)
     tokens_per_day: int = Field(default=5_000_000, ge=0)
+    tokens_per_minute: int | None = Field(default=None, ge=0)
+    usd_per_day: float | None = Field(default=None, ge=0)
+    usd_per_minute: float | None = Field(default=None, ge=0)
+
+
+class RateLimits(Document):
+    """What an endpoint admits in any minute; requests wait for their turn within the deadline."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
 
 
 class Llm(Document):
@@ -277,7 +291,8 @@ class Llm(Document):
 
     `model` may be left out: the local model is then called `local`, an endpoint is asked for its default one.
     `api_key_env` names the environment variable that holds the key; the key itself never stands in a file.
-    Prices are in USD per million tokens.
+    Prices are in USD per million tokens. A request asks about several groups of like alerts, as many as the
+    model's context holds; `max_output_tokens` are for each of them.
     """
 
     provider: Literal["openai", "none"] = "openai"
@@ -288,7 +303,10 @@ class Llm(Document):
     deadline: Duration = timedelta(seconds=10)
     max_concurrency: int = Field(default=2, ge=1, le=64)
     max_output_tokens: int = Field(default=160, ge=16)
+    context_tokens: int = Field(default=4096, ge=256, description="prompt and answer of one request together")
+    groups_per_request: int = Field(default=8, ge=1, le=64)
     budget: Budget = Budget()
+    rate: RateLimits = RateLimits()
     input_price: float = Field(default=0.0, ge=0)
     output_price: float = Field(default=0.0, ge=0)
 

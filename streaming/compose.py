@@ -11,13 +11,14 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from agent.budget import TokenBudget
+from agent.budget import SpendingBudget
 from agent.labels import Labeller
 from agent.ledger import Ledger
 from agent.llm_client import LlmClient
 from agent.local_llm import LocalLlm
-from agent.prompts import load_prompt
-from agent.triage import POLICIES, Triage
+from agent.prompts import is_shipped, load_prompt
+from agent.pseudonyms import Pseudonyms
+from agent.triage import POLICIES, RulesAlone, Triage
 from schemas.alert import ALERTS
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError, DataLossError, nearest
@@ -41,6 +42,7 @@ from streaming.ledger import LakeLedger
 from streaming.model import SupervisedModel
 from streaming.model import load as load_model
 from streaming.pipeline import Pipeline, Step
+from streaming.pseudonym_key import pseudonym_key
 from streaming.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.rule_file import RuleWatch
 from streaming.rules import RuleSet
@@ -193,15 +195,13 @@ def build_engine(
     contract: EventContract,
     client: LlmClient | None,
     ledger: Ledger,
-    budget: TokenBudget,
+    budget: SpendingBudget,
 ) -> Engine:
     """Build what decides under `spec`.
 
     Raises:
         ConfigurationError: a rule, prompt, policy or entity that cannot be used.
     """
-    prompt = load_prompt(spec.llm.prompt, contract.prompt_notes())
-    policy = load_policy(spec.policy, POLICIES)
     scorer = Scorer.under(spec, contract, supervised_model(spec))
     return Engine(
         spec=spec,
@@ -209,9 +209,28 @@ def build_engine(
         rules=RuleSet.compile(spec.rules, rule_schema(contract, scorer)),
         labeller=Labeller(spec.rules),
         scorer=scorer,
-        triage=Triage(spec.llm, prompt, client, ledger=ledger, budget=budget, policy=policy),
+        triage=_triage(settings, spec, contract, client, ledger, budget),
         checkpoints=settings.profiles(spec.name),
         model=None if client is None else client.model,
+    )
+
+
+def _triage(
+    settings: Settings,
+    spec: AgentSpec,
+    contract: EventContract,
+    client: LlmClient | None,
+    ledger: Ledger,
+    budget: SpendingBudget,
+) -> Triage | RulesAlone:
+    """Decide who labels: a batch pinned to a prompt whose wording has gone is finished by rules alone."""
+    if client is None or not is_shipped(spec.llm.prompt):
+        return RulesAlone()
+    prompt = load_prompt(spec.llm.prompt, contract.prompt_notes())
+    policy = load_policy(spec.policy, POLICIES)
+    pseudonyms = Pseudonyms(pseudonym_key(settings.home))
+    return Triage(
+        spec.llm, prompt, client, ledger=ledger, budget=budget, policy=policy, pseudonyms=pseudonyms
     )
 
 
@@ -317,13 +336,13 @@ def _local_model(settings: Settings) -> Iterator[str]:
         server.stop()
 
 
-def _budget(spec: AgentSpec, batches: LakeTable) -> TokenBudget:
-    budget = TokenBudget(spec.llm.budget.tokens_per_day)
-    today = _now().date()
-    midnight = int(datetime(today.year, today.month, today.day, tzinfo=UTC).timestamp() * 1_000_000)
-    rows = batches.read("closed_at", midnight, columns=["input_tokens", "output_tokens"])
-    used = sum(rows["input_tokens"].to_pylist()) + sum(rows["output_tokens"].to_pylist())
-    budget.restore(today, used)
+def _budget(spec: AgentSpec, batches: LakeTable) -> SpendingBudget:
+    """Count what was used since midnight UTC, by the batches closed since."""
+    budget = SpendingBudget(spec.llm.budget)
+    today = _now().replace(hour=0, minute=0, second=0, microsecond=0)
+    columns = ["closed_at", "input_tokens", "output_tokens", "cost_usd"]
+    for row in batches.read("closed_at", int(today.timestamp()) * 1_000_000, columns=columns).to_pylist():
+        budget.restore(row["closed_at"], row["input_tokens"] + row["output_tokens"], row["cost_usd"])
     return budget
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from agent.labels import Labeller
-from agent.triage import Triage
+from agent.triage import RulesAlone, Triage
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from streaming import checkpoints
@@ -49,7 +49,7 @@ class Engine:
     rules: RuleSet
     labeller: Labeller
     scorer: Scorer
-    triage: Triage
+    triage: Triage | RulesAlone
     checkpoints: Path
     model: str | None
     _checkpointed: int = 0

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError
 
 from schemas.errors import (
@@ -49,7 +50,8 @@ class LakeTable(StoredTable):
 
     Args:
         path: the table's folder; created with `schema` when absent.
-        schema: Arrow schema; an existing table must have the same column names and types.
+        schema: Arrow schema; an existing table must have the same column names and types, but columns of
+            lists that an earlier version did not know are added to it, null in its rows.
         fence_id: application id under which epochs are recorded.
         retention: how long versions stay readable.
 
@@ -269,7 +271,15 @@ def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> Delt
             "delta.dataSkippingNumIndexedCols": "-1",
         },
     )
-    return DeltaTable(path)
+    return _with_new_columns(DeltaTable(path), schema)
+
+
+def _with_new_columns(table: DeltaTable, schema: pa.Schema) -> DeltaTable:
+    known = {field.name for field in table.schema().fields}
+    new = [field for field in schema if field.name not in known and pa.types.is_list(field.type)]
+    if new:
+        table.alter.add_columns(list(DeltaSchema.from_arrow(pa.schema(new)).fields))
+    return table
 
 
 def _plain(kind: pa.DataType) -> str:

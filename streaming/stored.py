@@ -46,7 +46,7 @@ class StoredTable:
         # Files that Spark wrote hold timestamps in another unit, so each file is cast by itself.
         names = self.schema.names if columns is None else [*dict.fromkeys([column, *columns])]
         kinds = pa.schema([self.schema.field(name) for name in names])
-        parts = [pq.ParquetFile(file).read(names).select(names).cast(kinds) for file in files]
+        parts = [_fitted(pq.ParquetFile(file).read(names), kinds) for file in files]
         chosen = [_select(part, column, at_least, below) for part in parts]
         return pa.concat_tables([kinds.empty_table(), *chosen]).sort_by(column)
 
@@ -130,8 +130,16 @@ def read_stored(
     wanted = list(columns) if columns is not None else schema.names
     # Files that Spark wrote hold timestamps in another unit, so each file is cast by itself.
     kinds = pa.schema([schema.field(name) for name in wanted])
-    parts = [pq.read_table(file, columns=wanted, filters=where).cast(kinds) for file in files]
+    parts = [_fitted(pq.read_table(file, columns=wanted, filters=where), kinds) for file in files]
     return pa.concat_tables([kinds.empty_table(), *parts])
+
+
+def _fitted(rows: pa.Table, kinds: pa.Schema) -> pa.Table:
+    """Cast a file's rows to `kinds`; a column added to the table after the file was written is null."""
+    for field in kinds:
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows.select(kinds.names).cast(kinds)
 
 
 def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:

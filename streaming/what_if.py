@@ -145,11 +145,11 @@ def _with_answers(replayed: pa.Table, published: pa.Table) -> pa.Table:
     rows = replayed.to_pylist()
     answers = {row["sequence"]: row for row in published.to_pylist() if row["classification_source"] == "llm"}
     given = ("classification", "rationale", "classification_source", "fallback_reason", "model", "prompt_id",
-             "prompt_version")  # fmt: skip
+             "prompt_version", "evidence")  # fmt: skip
     for row in rows:
         answer = answers.get(row["sequence"])
         if answer is not None:
-            row.update({name: answer[name] for name in given})
+            row.update({name: answer.get(name) for name in given})
     return pa.Table.from_pylist(rows, schema=ALERTS)
 
 

@@ -27,10 +27,12 @@ class Request:
     client_port: int
 
     @property
-    def asked_id(self) -> str:
-        """The only id the request's own schema admits."""
-        schema = self.body["response_format"]["json_schema"]["schema"]
-        return str(schema["properties"]["id"]["enum"][0])
+    def asked(self) -> dict[str, list[str]]:
+        """The ids the request's own schema wants back, each with what its verdict may cite."""
+        verdicts = self.body["response_format"]["json_schema"]["schema"]["properties"]
+        return {
+            name: verdict["properties"]["evidence"]["items"]["enum"] for name, verdict in verdicts.items()
+        }
 
     @property
     def user_message(self) -> str:
@@ -67,19 +69,40 @@ def completion(
 
 
 def verdict(request: Request, **changes: Any) -> str:
-    """Return a valid answer to `request` as JSON, with some of its keys changed."""
-    content = {
-        "id": request.asked_id,
-        "classification": "card_testing",
-        "severity": "high",
-        "rationale": "rapid small amounts",
-    }
-    return json.dumps({**content, **changes})
+    """Return a valid answer to `request` as JSON, with some keys of every verdict changed."""
+    return json.dumps(
+        {
+            name: {
+                "evidence": citable[:1],
+                "classification": "card_testing",
+                "severity": "high",
+                "rationale": "rapid small amounts",
+                **changes,
+            }
+            for name, citable in request.asked.items()
+        }
+    )
 
 
 def answer(**changes: Any) -> Step:
-    """Answer as asked, with `changes` to the verdict's keys: a wrong id, a wrong enum."""
+    """Answer as asked, with `changes` to each verdict's keys: a wrong enum, other evidence."""
     return lambda request: Reply(body=completion(verdict(request, **changes)))
+
+
+def edited(edit: Callable[[dict[str, Any]], object]) -> Step:
+    """Answer as asked, the whole answer changed in place: ids left out, put elsewhere, made up."""
+
+    def step(request: Request) -> Reply:
+        content = json.loads(verdict(request))
+        edit(content)
+        return Reply(body=completion(json.dumps(content)))
+
+    return step
+
+
+def answers(write: Callable[[Request], str]) -> Step:
+    """Answer with what `write` makes of the request."""
+    return lambda request: Reply(body=completion(write(request)))
 
 
 def says(content: str | None) -> Step:

@@ -28,7 +28,7 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 
 from agent import SPECS
-from agent.budget import TokenBudget
+from agent.budget import SpendingBudget
 from agent.ledger import MemoryLedger
 from schemas.alert import ALERT_FIELDS
 from schemas.contract import CONTRACTS, load_contract
@@ -288,7 +288,7 @@ def test_profiles_come_back_from_checkpoints_as_from_a_whole_fold(done: Done, tm
     )
     without = replace(job.settings, home=tmp_path / "without-checkpoints")
     engines = [
-        build_engine(each, job.spec, CONTRACT, None, MemoryLedger(), TokenBudget(0))
+        build_engine(each, job.spec, CONTRACT, None, MemoryLedger(), SpendingBudget(job.spec.llm.budget))
         for each in (job.settings, without)
     ]
     found = checkpoints.newest(job.settings.profiles(job.spec.name), engines[0].scorer.definition_hash)

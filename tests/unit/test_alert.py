@@ -60,6 +60,7 @@ def columns(**changes: Any) -> dict[str, Any]:
         "model": ["local", None, None],
         "prompt_id": ["triage", None, None],
         "prompt_version": [1, None, None],
+        "evidence": [["amount=12.5", "rule=large"], [], None],
         "sequence": [5, 6, 9],
         "outbox_seq": [0, 1, 2],
         **changes,

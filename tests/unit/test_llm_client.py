@@ -12,9 +12,10 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
-from agent.llm_client import CircuitBreaker, Completion, Failure, LlmClient, Question
+from agent.answers import answer_schema
+from agent.circuit_breaker import CircuitBreaker
+from agent.llm_client import Completion, Failure, LlmClient, Question
 from agent.prompts import Messages
-from agent.triage import verdict_schema
 from schemas.spec import Llm
 from tests import scripted_llm as scripted
 
@@ -23,7 +24,8 @@ GRACE_SECONDS = 0.25
 
 
 def question(number: int = 0) -> Question:
-    return Question(Messages("system", f"user {number}"), verdict_schema(f"{number:06d}"))
+    schema = answer_schema({f"{number:06d}": ["alerts=1"]})
+    return Question(Messages("system", f"user {number}"), schema, max_output_tokens=160, most_tokens=300)
 
 
 @contextmanager
