@@ -28,6 +28,7 @@ from schemas.alert import FallbackReason
 from schemas.spec import Llm
 
 LOCAL_MODEL = "local"
+_CONCURRENCY_OF_ENDPOINTS = 8
 _MOST_ATTEMPTS = 3
 _FIRST_BACKOFF_SECONDS = 0.1
 _THREAD_GRACE_SECONDS = 0.03
@@ -104,7 +105,8 @@ class LlmClient:
         breaker: CircuitBreaker | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._llm, self._model, self._clock = llm, model, clock
+        self._model, self._clock = model, clock
+        self._concurrency = llm.max_concurrency or (1 if model == LOCAL_MODEL else _CONCURRENCY_OF_ENDPOINTS)
         self._breaker = breaker or CircuitBreaker(clock=clock)
         self._pace = Pace(llm.rate, clock)
         self._sampling: dict[str, Any] = {"temperature": 0, "seed": 0}
@@ -182,7 +184,7 @@ class LlmClient:
             await self._within(
                 [self._work(questions, outcomes, [queue.pop()], deadline, trial=True)], deadline
             )
-        workers = min(self._llm.max_concurrency, len(queue))
+        workers = min(self._concurrency, len(queue))
         work = [self._work(questions, outcomes, queue, deadline) for _ in range(workers)]
         await self._within(work, deadline)
 

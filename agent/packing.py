@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from agent.answers import answer_schema
 from agent.disclosure import Told, canonical_json, content_key
 from agent.grouping import Group, Texts
-from agent.llm_client import Question
+from agent.llm_client import LOCAL_MODEL, Question
 from agent.prompts import Messages, Prompt
 from schemas.spec import Llm
 
+_GROUPS_OF_ENDPOINTS = 8
 _ID_CHARACTERS = 6
 _ID_TOKENS = 20  # it stands in the data and in the last line, with signs around it
 _LETTERS_PER_TOKEN = 2
@@ -48,10 +49,12 @@ class Packer:
     Args:
         llm: context, output and groups per request.
         prompt: loaded prompt.
+        model: name of the model; the local one writes too slowly to answer for many groups in time.
     """
 
-    def __init__(self, llm: Llm, prompt: Prompt) -> None:
+    def __init__(self, llm: Llm, prompt: Prompt, model: str) -> None:
         self._llm, self._prompt = llm, prompt
+        self._most_groups = llm.groups_per_request or (1 if model == LOCAL_MODEL else _GROUPS_OF_ENDPOINTS)
         self._frame_tokens = _tokens_of(prompt.render({}))
 
     def pack(self, cases: Iterable[Case]) -> list[list[Case]]:
@@ -70,7 +73,7 @@ class Packer:
 
     def _fits(self, cases: list[Case]) -> bool:
         distinct = len({case.request_id for case in cases}) == len(cases)
-        few = len(cases) <= self._llm.groups_per_request
+        few = len(cases) <= self._most_groups
         return distinct and few and self.most_tokens(cases) <= self._llm.context_tokens
 
     def most_tokens(self, cases: list[Case]) -> int:

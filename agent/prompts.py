@@ -19,7 +19,7 @@ from pydantic import Field
 from schemas.alert import CLASSIFICATIONS
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, parse_document
-from schemas.spec import SEVERITIES, PromptReference
+from schemas.spec import SEVERITIES, Llm, PromptReference
 
 PROMPTS = Path(__file__).parent / "prompts"
 _LAYOUT = re.compile(r"---\n(.*?)\n---\n+# system\n+(.*?)\n+# user\n+(.*)", re.DOTALL)
@@ -81,6 +81,19 @@ def load_prompt(reference: PromptReference, fields: str, folder: Path = PROMPTS)
     except FileNotFoundError:
         raise _absent(reference, folder) from None
     return _parse(text, reference, fields, str(path))
+
+
+def check_needs(prompt: Prompt, llm: Llm) -> None:
+    """Check that what a spec says of its model is enough for the prompt.
+
+    Raises:
+        ConfigurationError: its context, or the answer it may give about a group, is too short.
+    """
+    needs = prompt.needs
+    if llm.context_tokens < needs.least_context_tokens:
+        raise ConfigurationError(f"it needs llm.context_tokens of {needs.least_context_tokens} or more")
+    if llm.max_output_tokens < needs.least_output_tokens:
+        raise ConfigurationError(f"it needs llm.max_output_tokens of {needs.least_output_tokens} or more")
 
 
 def is_shipped(reference: PromptReference, folder: Path = PROMPTS) -> bool:

@@ -147,7 +147,7 @@ class Triage:
     ) -> None:
         self._llm, self._prompt, self._client, self._ledger = llm, prompt, client, ledger
         self._budget, self._policy, self._clock = budget, policy, clock
-        self._disclosure, self._packer = Disclosure(policy, pseudonyms), Packer(llm, prompt)
+        self._disclosure, self._packer = Disclosure(policy, pseudonyms), Packer(llm, prompt, client.model)
         self._familiarity = Familiarity()
 
     def classify(self, rows: Sequence[FlaggedRow]) -> TriageResult:

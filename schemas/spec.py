@@ -301,10 +301,14 @@ class Llm(Document):
     api_key_env: str = Field(default="OPENAI_API_KEY", description="name of an environment variable")
     prompt: PromptReference = PromptReference()
     deadline: Duration = timedelta(seconds=10)
-    max_concurrency: int = Field(default=2, ge=1, le=64)
+    max_concurrency: int | None = Field(
+        default=None, ge=1, le=64, description="requests at a time; 8 unless given, 1 for the local model"
+    )
     max_output_tokens: int = Field(default=160, ge=16)
     context_tokens: int = Field(default=4096, ge=256, description="prompt and answer of one request together")
-    groups_per_request: int = Field(default=8, ge=1, le=64)
+    groups_per_request: int | None = Field(
+        default=None, ge=1, le=64, description="8 unless given, 1 for the local model, which is slow"
+    )
     budget: Budget = Budget()
     rate: RateLimits = RateLimits()
     input_price: float = Field(default=0.0, ge=0)

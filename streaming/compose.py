@@ -16,7 +16,7 @@ from agent.labels import Labeller
 from agent.ledger import Ledger
 from agent.llm_client import LlmClient
 from agent.local_llm import LocalLlm
-from agent.prompts import is_shipped, load_prompt
+from agent.prompts import check_needs, is_shipped, load_prompt
 from agent.pseudonyms import Pseudonyms
 from agent.triage import POLICIES, RulesAlone, Triage
 from schemas.alert import ALERTS
@@ -285,7 +285,7 @@ def check_spec(spec: AgentSpec, where: str | None = None) -> None:
     with _placed(where, "data_sources.transactions.contract"):
         contract = load_contract(spec.data_sources.transactions.contract)
     with _placed(where, "llm.prompt"):
-        load_prompt(spec.llm.prompt, contract.prompt_notes())
+        check_needs(load_prompt(spec.llm.prompt, contract.prompt_notes()), spec.llm)
     with _placed(where, "policy"):
         policy = load_policy(spec.policy, POLICIES)
     with _placed(where):

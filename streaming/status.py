@@ -25,6 +25,7 @@ _TOTALS = (
     "late",
     "alerts",
     "llm_alerts",
+    "degraded",
     "llm_calls",
     "input_tokens",
     "output_tokens",
@@ -36,6 +37,7 @@ class Status:
     """Totals over all closed batches, and the newest batch.
 
     Attributes:
+        degraded_share: alerts that fell back to the deterministic label although a model was to be asked.
         balanced: every closed batch has read = stored + quarantined + duplicates.
         quarantine_reasons: rows in quarantine by reason code.
         lag: offsets on the topic beyond the last closed batch, None without a broker.
@@ -47,6 +49,7 @@ class Status:
     batches: int
     totals: dict[str, int]
     cost_usd: float
+    degraded_share: float
     balanced: bool
     quarantine_reasons: dict[str, int]
     lag: int | None
@@ -81,6 +84,7 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         batches=frame.height,
         totals={name: int(frame[name].sum()) for name in _TOTALS},
         cost_usd=float(frame["cost_usd"].sum()),
+        degraded_share=float(frame["degraded"].sum()) / max(float(frame["alerts"].sum()), 1.0),
         balanced=bool(balanced.all()),
         quarantine_reasons=_reasons(lake / spec.tables.quarantine),
         lag=_lag(newest["offsets"], spec.data_sources.transactions.topic, ends),
@@ -116,7 +120,7 @@ def topic_ends(settings: Settings, topic: str) -> dict[str, int] | None:
 def _empty(spec: AgentSpec, ends: dict[str, int] | None) -> Status:
     totals = dict.fromkeys(_TOTALS, 0)
     lag = None if ends is None else sum(ends.values())
-    return Status(spec.name, 0, totals, 0.0, True, {}, lag, 0, None, {}, {})
+    return Status(spec.name, 0, totals, 0.0, 0.0, True, {}, lag, 0, None, {}, {})
 
 
 def _reasons(path: Path) -> dict[str, int]:

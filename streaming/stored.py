@@ -130,8 +130,13 @@ def read_stored(
     wanted = list(columns) if columns is not None else schema.names
     # Files that Spark wrote hold timestamps in another unit, so each file is cast by itself.
     kinds = pa.schema([schema.field(name) for name in wanted])
-    parts = [_fitted(pq.read_table(file, columns=wanted, filters=where), kinds) for file in files]
+    parts = [_fitted(_read_file(file, wanted, where), kinds) for file in files]
     return pa.concat_tables([kinds.empty_table(), *parts])
+
+
+def _read_file(file: Path, wanted: Sequence[str], where: pc.Expression | None) -> pa.Table:
+    there = pq.read_schema(file).names
+    return pq.read_table(file, columns=[name for name in wanted if name in there], filters=where)
 
 
 def _fitted(rows: pa.Table, kinds: pa.Schema) -> pa.Table:

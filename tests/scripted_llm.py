@@ -54,9 +54,13 @@ Step = Callable[[Request], Reply]
 
 
 def completion(
-    content: str | None, *, finish: FinishReason = "stop", refusal: str | None = None
+    content: str | None,
+    *,
+    finish: FinishReason = "stop",
+    refusal: str | None = None,
+    tokens: tuple[int, int] = (100, 20),
 ) -> dict[str, Any]:
-    """Return a chat completion as the protocol has it, using 100 prompt and 20 completion tokens."""
+    """Return a chat completion as the protocol has it, using so many prompt and completion tokens."""
     message = {"role": "assistant", "content": content, "refusal": refusal}
     return {
         "id": "c",
@@ -64,7 +68,11 @@ def completion(
         "created": 0,
         "model": "local",
         "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
+        "usage": {
+            "prompt_tokens": tokens[0],
+            "completion_tokens": tokens[1],
+            "total_tokens": sum(tokens),
+        },
     }
 
 
@@ -96,6 +104,17 @@ def edited(edit: Callable[[dict[str, Any]], object]) -> Step:
         content = json.loads(verdict(request))
         edit(content)
         return Reply(body=completion(json.dumps(content)))
+
+    return step
+
+
+def counted() -> Step:
+    """Answer as asked, using a token for each 2.5 characters, which is what our JSON takes."""
+
+    def step(request: Request) -> Reply:
+        asked = sum(len(each["content"]) for each in request.body["messages"])
+        said = verdict(request)
+        return Reply(body=completion(said, tokens=(asked * 2 // 5, len(said) * 2 // 5)))
 
     return step
 

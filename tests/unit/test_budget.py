@@ -63,3 +63,30 @@ def test_threads_never_reserve_more_than_there_is() -> None:
     with ThreadPoolExecutor(8) as pool:
         booked = list(pool.map(budget.reserve, [3] * 600))
     assert sum(day is not None for day in booked) == 333
+
+
+def test_minutes_and_money_are_limited_too() -> None:
+    calendar = Calendar()
+    limits = Budget(tokens_per_minute=50, usd_per_minute=0.5, usd_per_day=0.8)
+    budget = SpendingBudget(limits, calendar)
+    booking = budget.reserve(50, 0.4)
+    assert booking is not None
+    assert budget.reserve(1, 0.0) is None
+    budget.settle(booking, 10, 0.3)
+    assert budget.reserve(1, 0.3) is None
+    assert budget.reserve(40, 0.2) is not None
+    calendar.now += timedelta(minutes=1)
+    assert budget.reserve(50, 0.4) is None
+    assert budget.reserve(50, 0.3) is not None
+
+
+def test_a_settlement_after_its_minute_counts_for_the_day_alone() -> None:
+    calendar = Calendar()
+    budget = SpendingBudget(Budget(tokens_per_day=100, tokens_per_minute=50), calendar)
+    booking = budget.reserve(50)
+    assert booking is not None
+    calendar.now += timedelta(minutes=1)
+    assert budget.reserve(40) is not None
+    budget.settle(booking, 0)
+    assert budget.tokens_left_today == 60
+    assert budget.reserve(11) is None

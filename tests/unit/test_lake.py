@@ -9,7 +9,7 @@ from deltalake import DeltaTable
 
 from schemas.errors import ConfigurationError, DataLossError, FencedError, MachineError
 from streaming.lake import LakeTable, Stamp
-from streaming.stored import open_for_reading
+from streaming.stored import open_for_reading, read_stored
 
 SCHEMA = pa.schema([("sequence", pa.int64()), ("note", pa.string()), ("at", pa.timestamp("us", tz="UTC"))])
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -152,3 +152,22 @@ def test_what_cannot_be_read_is_not_taken_for_absent(tmp_path: Path) -> None:
     next(iter(sorted(log.glob("*.json")))).write_text("{", encoding="utf-8")
     with pytest.raises(MachineError, match="cannot be read"):
         open_for_reading(log.parent)
+
+
+def test_a_column_of_lists_that_an_earlier_version_did_not_know_is_added(tmp_path: Path) -> None:
+    before = open_table(tmp_path)
+    before.claim(1)
+    before.append(rows(0, 3), Stamp("agent/q", 0))
+    wider = pa.schema([*SCHEMA, pa.field("evidence", pa.list_(pa.string()))])
+    after = open_table(tmp_path, wider)
+    after.claim(2)
+    new = rows(3, 2).append_column(wider.field("evidence"), pa.array([["a=1"], []]))
+    assert after.append(new, Stamp("agent/q", 1))
+    assert after.read("sequence", 0)["evidence"].to_pylist() == [None, None, None, ["a=1"], []]
+    stored = read_stored(tmp_path / "things", columns=["sequence", "evidence"])
+    assert stored is not None
+    assert stored.sort_by("sequence")["evidence"].to_pylist() == [None, None, None, ["a=1"], []]
+    with pytest.raises(FencedError):
+        before.append(rows(9, 1), Stamp("agent/q", 2))
+    reopened = open_table(tmp_path, wider)
+    assert reopened.version == after.version, "added once"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.prompts import PROMPTS, load_prompt
+from agent.prompts import PROMPTS, check_needs, is_shipped, load_prompt
 from schemas.alert import CLASSIFICATIONS
 from schemas.errors import ConfigurationError
-from schemas.spec import PromptReference
+from schemas.spec import Llm, PromptReference
 
 GOLDEN_SYSTEM = """\
 Label groups of suspicious transactions. Answer with one JSON object: under each group's id an object of
@@ -87,3 +87,17 @@ def test_the_digest_tells_any_change_of_the_file(tmp_path: Path) -> None:
         load_prompt(PromptReference(), FIELDS, tmp_path).digest
         != load_prompt(PromptReference(), FIELDS).digest
     )
+
+
+def test_a_model_that_is_too_small_for_the_prompt_is_refused() -> None:
+    prompt = load_prompt(PromptReference(), FIELDS)
+    check_needs(prompt, Llm())
+    with pytest.raises(ConfigurationError, match=r"llm\.context_tokens of 2048 or more"):
+        check_needs(prompt, Llm(context_tokens=2047))
+    with pytest.raises(ConfigurationError, match=r"llm\.max_output_tokens of 120 or more"):
+        check_needs(prompt, Llm(max_output_tokens=119))
+
+
+def test_the_wording_of_version_1_has_gone() -> None:
+    assert is_shipped(PromptReference())
+    assert not is_shipped(PromptReference(version=1))
