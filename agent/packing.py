@@ -6,6 +6,7 @@ such a text shares requests only with groups of the very same text.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ class Case:
     """A group to ask about. `key` is its place in the ledger, `request_id` what the model calls it."""
 
     group: Group
+    priority: float
     told: Told
     data: str
     key: str
@@ -37,10 +39,10 @@ class Case:
         return self.key[:_ID_CHARACTERS]
 
 
-def case_of(prompt: Prompt, model: str, group: Group, told: Told) -> Case:
+def case_of(prompt: Prompt, model: str, group: Group, priority: float, told: Told) -> Case:
     """Make a group askable; its key depends on what is told about it, not on what shares its request."""
     data = canonical_json(told.facts)
-    return Case(group, told, data, content_key(prompt.id, prompt.version, model, data))
+    return Case(group, priority, told, data, content_key(prompt.id, prompt.version, model, data))
 
 
 class Packer:
@@ -58,7 +60,11 @@ class Packer:
         self._frame_tokens = _tokens_of(prompt.render({}))
 
     def pack(self, cases: Iterable[Case]) -> list[list[Case]]:
-        """Fill requests in the order of `cases`, as many as a batch may send; the rest is left out."""
+        """Fill requests in the order of `cases`; of them a batch sends those that most depends on.
+
+        Many groups in one request weigh more than one that must go alone, so texts of outsiders hardly use up
+        a batch's calls.
+        """
         requests: list[list[Case]] = []
         filling: dict[Texts, list[Case]] = {}
         for case in cases:
@@ -67,9 +73,9 @@ class Packer:
                 filling.pop(texts, None)
             if texts in filling:
                 filling[texts].append(case)
-            elif len(requests) < self._llm.budget.calls_per_batch and self._fits([case]):
+            elif self._fits([case]):
                 requests.append(filling.setdefault(texts, [case]))
-        return requests
+        return sorted(requests, key=_priority, reverse=True)[: self._llm.budget.calls_per_batch]
 
     def _fits(self, cases: list[Case]) -> bool:
         distinct = len({case.request_id for case in cases}) == len(cases)
@@ -96,6 +102,10 @@ class Packer:
             max_output_tokens=self.most_output_tokens(cases),
             most_tokens=self.most_tokens(cases),
         )
+
+
+def _priority(cases: list[Case]) -> float:
+    return math.fsum(case.priority for case in cases)
 
 
 def most_tokens_of(text: str) -> int:

@@ -35,15 +35,18 @@ class Familiarity:
             self._answered.popitem(last=False)
 
 
-def by_priority(groups: Sequence[Group], rows: Sequence[FlaggedRow], familiarity: Familiarity) -> list[Group]:
-    """Return `groups`, those first that most depends on; `rows` are the batch's."""
+def by_priority(
+    groups: Sequence[Group], rows: Sequence[FlaggedRow], familiarity: Familiarity
+) -> list[tuple[Group, float]]:
+    """Return `groups` with their priorities, the highest first; `rows` are the batch's."""
     usual = _usual_amounts(rows)
 
     def priority(group: Group) -> float:
         loss = math.fsum(_expected_loss(rows[position], usual) for position in group.members)
         return loss * uncertainty(group.exemplars[0]) * familiarity.novelty(group.pattern)
 
-    return sorted(groups, key=lambda group: (-priority(group), group.members))
+    found = ((group, priority(group)) for group in groups)
+    return sorted(found, key=lambda each: (-each[1], each[0].members))
 
 
 def _usual_amounts(rows: Sequence[FlaggedRow]) -> dict[str, float]:

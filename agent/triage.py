@@ -184,10 +184,10 @@ class Triage:
 
     def _cases(self, rows: Sequence[FlaggedRow]) -> list[Case]:
         groups = group_rows(rows, [self._disclosure.texts_of(row) for row in rows])
-        ordered = by_priority(groups, rows, self._familiarity)
+        model, tell = self._client.model, self._disclosure.tell
         return [
-            case_of(self._prompt, self._client.model, group, self._disclosure.tell(group))
-            for group in ordered
+            case_of(self._prompt, model, group, priority, tell(group))
+            for group, priority in by_priority(groups, rows, self._familiarity)
         ]
 
     def _usd(self, input_tokens: int, output_tokens: int) -> float:

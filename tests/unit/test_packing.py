@@ -24,7 +24,7 @@ def cases(count: int, memo: str | None = None) -> list[Case]:
     texts = {"memo": memo} if memo else {}
     rows = [row(number, rules=("r",) * (number + 1), untrusted=texts) for number in range(count)]
     groups = group_rows(rows, [disclosure.texts_of(each) for each in rows])
-    found = [case_of(PROMPT, "local", group, disclosure.tell(group)) for group in groups]
+    found = [case_of(PROMPT, "local", group, 1.0, disclosure.tell(group)) for group in groups]
     return [replace(each, key=f"{number:064x}"[::-1]) for number, each in enumerate(found)]
 
 
@@ -86,3 +86,10 @@ def test_the_question_asks_for_each_id_once_with_its_own_evidence() -> None:
 )
 def test_digits_and_rare_scripts_count_in_full(text: str, least: int) -> None:
     assert most_tokens_of(text) >= least
+
+
+def test_single_texts_do_not_use_up_the_calls_that_many_groups_wait_for() -> None:
+    plain, loud = cases(4), [each for number in range(20) for each in cases(1, f"text {number}")]
+    loud = [replace(each, priority=2.0) for each in loud]
+    requests = packer(calls=3).pack([*loud, *plain])
+    assert requests == [plain, [loud[0]], [loud[1]]]

@@ -20,7 +20,7 @@ def groups_of(rows: list[FlaggedRow]) -> list[Group]:
 
 
 def order(rows: list[FlaggedRow], familiarity: Familiarity | None = None) -> list[tuple[int, ...]]:
-    return [group.members for group in by_priority(groups_of(rows), rows, familiarity or Familiarity())]
+    return [group.members for group, _ in by_priority(groups_of(rows), rows, familiarity or Familiarity())]
 
 
 def test_more_money_more_rows_and_rarer_scores_come_first() -> None:

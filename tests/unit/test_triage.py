@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -172,10 +172,11 @@ def test_each_group_gets_its_own_answer() -> None:
 def test_every_misbehaviour_falls_back_marked_and_in_time(step: scripted.Step, reason: str) -> None:
     with scripted.scripted_llm(default=step) as server, connected(server.base_url, concurrency=4) as client:
         started = time.monotonic()
-        result = a_triage(client, seconds=DEADLINE).classify(ROWS)
+        seconds = DEADLINE if reason == "timeout" else 5.0
+        result = a_triage(client, seconds=seconds).classify(ROWS)
         elapsed = time.monotonic() - started
     assert_all_by_rules(result, reason)
-    assert elapsed < DEADLINE + GRACE_SECONDS
+    assert elapsed < seconds + GRACE_SECONDS
 
 
 def test_nobody_listening_costs_nothing_but_the_marks() -> None:
@@ -397,3 +398,96 @@ def test_columns_are_alert_fields() -> None:
     columns = RulesAlone().classify(ROWS).columns()
     assert set(columns) <= set(ALERTS.names)
     assert {len(values) for values in columns.values()} == {len(ROWS)}
+
+
+def test_one_request_carries_many_groups_and_its_tokens_are_shared_out() -> None:
+    with scripted.scripted_llm() as server, connected(server.base_url) as client:
+        ledger = MemoryLedger()
+        result = a_triage(client, groups=8, ledger=ledger).classify(ROWS)
+        (request,) = server.requests
+    assert (result.groups, result.calls) == (3, 1)
+    assert {verdict.source for verdict in result.verdicts} == {"llm"}
+    recorded = ledger.recorded([intent.key for intent in ledger.intents]).values()
+    assert sum(answer.input_tokens for answer in recorded) == result.input_tokens == 100
+    assert sum(answer.output_tokens for answer in recorded) == result.output_tokens == 20
+    assert request.body["max_completion_tokens"] == 3 * 160
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda verdicts, name: verdicts.pop(name), "wrong_id"),
+        (lambda verdicts, name: verdicts.update({name: [1]}), "invalid_json"),
+        (lambda verdicts, name: verdicts[name].update(severity="none"), "wrong_enum"),
+        (lambda verdicts, name: verdicts[name].update(evidence=["score=0.5"]), "evidence_mismatch"),
+    ],
+)
+def test_each_verdict_of_a_request_stands_or_falls_by_itself(
+    spoil: Callable[[dict[str, Any], str], object], reason: str
+) -> None:
+    def spoil_one(verdicts: dict[str, Any]) -> None:
+        spoil(verdicts, next(iter(verdicts)))
+        verdicts["ffffff"] = {"made": "up"}
+
+    step = scripted.edited(spoil_one)
+    with scripted.scripted_llm(step) as server, connected(server.base_url) as client:
+        ledger = MemoryLedger()
+        triage = a_triage(client, groups=8, ledger=ledger)
+        result = triage.classify(ROWS)
+        again = triage.classify(ROWS)
+        assert len(server.requests) == 2
+        assert len(server.requests[1].asked) == 1, "only what has no answer is asked again"
+    told = [(verdict.source, verdict.fallback_reason) for verdict in result.verdicts]
+    assert sorted(set(told), key=str) == [("llm", None), ("rules", reason)]
+    assert told.count(("rules", reason)) == 10
+    assert {verdict.source for verdict in again.verdicts} == {"llm"}
+
+
+def test_the_evidence_stands_in_the_verdict_and_numbers_may_be_written_otherwise() -> None:
+    cited = ["alerts=10", "currency=EUR", "amount=1e2"]
+    with (
+        scripted.scripted_llm(default=scripted.answer(evidence=cited)) as server,
+        connected(server.base_url) as client,
+    ):
+        result = a_triage(client).classify(ROWS)
+    assert {verdict.evidence for verdict in result.verdicts} == {tuple(cited)}
+    assert result.columns()["evidence"] == [cited] * len(ROWS)
+
+
+def test_texts_of_outsiders_are_no_evidence() -> None:
+    policy = Policy(policyName="texts", allowedModels=("local",), allowedFields=("texts.memo",))
+    with scripted.scripted_llm() as server, connected(server.base_url) as client:
+        a_triage(client, policy=policy).classify([row(0, untrusted={"memo": "amount=1"})])
+        (citable,) = server.requests[0].asked.values()
+    assert citable == ["alerts=1"]
+
+
+def test_a_short_budget_pays_for_the_first_groups_of_a_request() -> None:
+    rows = [*ROWS, *(row(number, amount=900.0) for number in range(30, 60) if number % 3 == 1)]
+    with scripted.scripted_llm() as server, connected(server.base_url) as client:
+        whole = a_triage(client, groups=8)
+        whole.classify(rows)
+        assert len(server.requests[0].asked) == 3
+        short = a_triage(client, groups=8, budget=spending(1_500))
+        result = short.classify(rows)
+        assert len(server.requests[1].asked) < 3
+        assert "rate.terminal" in server.requests[1].user_message
+    told = {(verdict.source, verdict.fallback_reason) for verdict in result.verdicts}
+    assert told == {("llm", None), ("rules", "over_budget")}
+
+
+def test_money_is_a_budget_too() -> None:
+    poor = SpendingBudget(Budget(usd_per_minute=0.0001), lambda: NOW)
+    with scripted.scripted_llm() as server, connected(server.base_url) as client:
+        assert_all_by_rules(a_triage(client, budget=poor).classify(ROWS), "over_budget")
+        assert server.requests == []
+
+
+def test_another_packing_finds_each_answer_again() -> None:
+    ledger = MemoryLedger()
+    with scripted.scripted_llm() as server, connected(server.base_url) as client:
+        first = a_triage(client, groups=1, ledger=ledger).classify(ROWS)
+        again = a_triage(client, groups=8, ledger=ledger).classify(list(reversed(ROWS)))
+        assert len(server.requests) == 3
+    assert (again.calls, again.reused) == (0, 3)
+    assert list(reversed(again.verdicts)) == list(first.verdicts)
