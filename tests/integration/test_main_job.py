@@ -558,6 +558,7 @@ def test_the_local_model_classifies_alerts_of_a_whole_run(
     assert by_model, Counter(alert["fallback_reason"] for alert in alerts)
     for alert in by_model:
         assert (alert["model"], alert["prompt_id"], alert["fallback_reason"]) == ("local", "triage", None)
+        assert alert["evidence"]
     ledger = job.table("ledger", "commit").to_pylist()
     asked, answered = ({row["key"] for row in ledger if row["kind"] == kind} for kind in ("intent", "answer"))
     assert answered
@@ -592,6 +593,7 @@ def test_a_model_that_is_not_there_loses_no_alert(
     assert reasons["unreachable"] > 0
     assert set(reasons) <= {"unreachable", "circuit_open", "over_budget"}
     assert set(job.table("monitoring", "batch_id")["status"].to_pylist()) == {"degraded"}
+    assert read_status(job.settings.lake(job.spec.name), job.spec, None).degraded_share == 1.0
     found = job.reconciled()
     assert found.differences == 0, found
     assert found.alerts_on_kafka == len(alerts) > 0
