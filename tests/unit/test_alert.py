@@ -10,7 +10,7 @@ from typing import Any, get_args
 import jsonschema
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.alert import (
@@ -195,6 +195,7 @@ def test_different_transactions_have_different_ids(first: str, second: str) -> N
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.builds(Reason, st.text(), finite, st.text())), finite, st.text())
 def test_any_text_and_number_survive_the_topic(reasons: list[Reason], amount: float, text: str) -> None:
     alert = parse_alert(alert_documents(alerts_table(columns(), constants()))[0])
