@@ -41,8 +41,8 @@ check: setup ## Lint, check formatting, types and the direction of imports
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/python -m pytest --quiet tests/unit/test_imports.py
 
-bench: setup ## Measure throughput, latency, recovery and replay; takes a while
-	@for bench in throughput latency recovery replay; do $(BIN)/flagstream bench $$bench; done
+bench: setup ## Measure throughput, latency, recovery, replay and triage; takes a while
+	@for bench in throughput latency recovery replay triage; do $(BIN)/flagstream bench $$bench; done
 
 clean: ## Remove what setup and runs have made, state included
 	@if [ -x $(BIN)/flagstream ]; then $(BIN)/flagstream broker stop > /dev/null || true; fi

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from agent.catalogue import JobParameter, ReplayPreview
 from agent.finding import Finding
-from agent.grouping import cleaned
 from agent.sql_guard import CheckedQuery
+from agent.untrusted_text import cleaned
 from schemas.policy import JobLimits, Policy, QueryLimits, ReplayLimits
 
 Scalar = str | int | float | bool | None

@@ -1,59 +1,103 @@
-"""The daily token budget: reserved before a call, settled after it, reset at midnight UTC."""
+"""The spending budget: tokens and money per minute and per day, reserved before a call, settled after it."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from schemas.spec import Budget
+
+_MINUTE_SECONDS, _DAY_SECONDS = 60, 86_400
 
 
-class TokenBudget:
-    """Counts the tokens of one UTC day against a limit. Safe to use from several threads.
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """What is set aside for one call, and when; money in USD."""
+
+    at: datetime
+    tokens: int
+    usd: float
+
+
+class _Window:
+    """What is spent in the current minute, or the current day, of UTC."""
+
+    def __init__(self, seconds: int, most_tokens: int | None, most_usd: float | None) -> None:
+        self._seconds, self._most_tokens, self._most_usd = seconds, most_tokens, most_usd
+        self._number, self.tokens, self._usd = 0, 0, 0.0
+
+    def move_to(self, moment: datetime) -> None:
+        number = self._number_of(moment)
+        if number != self._number:
+            self._number, self.tokens, self._usd = number, 0, 0.0
+
+    def admits(self, tokens: int, usd: float) -> bool:
+        tokens_fit = self._most_tokens is None or self.tokens + tokens <= self._most_tokens
+        return tokens_fit and (self._most_usd is None or self._usd + usd <= self._most_usd)
+
+    def spend(self, moment: datetime, tokens: int, usd: float) -> None:
+        """Take in what was spent, or was not after all, if `moment` is within the window."""
+        if self._number_of(moment) == self._number:
+            self.tokens = max(self.tokens + tokens, 0)
+            self._usd = max(self._usd + usd, 0.0)
+
+    def _number_of(self, moment: datetime) -> int:
+        return int(moment.timestamp()) // self._seconds
+
+
+class SpendingBudget:
+    """Counts tokens and money against a spec's limits. Safe to use from several threads.
 
     Args:
-        tokens_per_day: most tokens, input and output together, that calls may use in a day.
+        limits: most that calls may use, input and output together.
         now: the wall clock, timezone-aware.
     """
 
-    def __init__(self, tokens_per_day: int, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._limit, self._now = tokens_per_day, now
-        self._lock = threading.Lock()
-        self._day, self._used = self._today(), 0
+    def __init__(self, limits: Budget, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._limits, self._now, self._lock = limits, now, threading.Lock()
+        self._day = _Window(_DAY_SECONDS, limits.tokens_per_day, limits.usd_per_day)
+        self._minute = _Window(_MINUTE_SECONDS, limits.tokens_per_minute, limits.usd_per_minute)
 
     @property
-    def remaining(self) -> int:
+    def tokens_left_today(self) -> int:
         """Tokens left today, never below zero."""
         with self._lock:
-            self._roll_over()
-            return max(self._limit - self._used, 0)
+            self._move_on()
+            return max(self._limits.tokens_per_day - self._day.tokens, 0)
 
-    def reserve(self, tokens: int) -> date | None:
-        """Set `tokens` aside for a call; return the day they are booked on, or None when they do not fit."""
+    def reserve(self, tokens: int, usd: float = 0.0) -> Booking | None:
+        """Set tokens and money aside for a call; None when they do not fit into the minute or the day."""
         with self._lock:
-            self._roll_over()
-            if self._used + tokens > self._limit:
+            moment = self._move_on()
+            if not all(window.admits(tokens, usd) for window in self._windows):
                 return None
-            self._used += tokens
-            return self._day
+            self._spend(moment, tokens, usd)
+            return Booking(moment, tokens, usd)
 
-    def settle(self, day: date, reserved: int, used: int) -> None:
-        """Replace a reservation made on `day` by what the call used; a past day is closed."""
+    def settle(self, booking: Booking, tokens: int, usd: float = 0.0) -> None:
+        """Replace a reservation by what the call used; minutes and days that are over stay as they are."""
         with self._lock:
-            self._roll_over()
-            if day == self._day:
-                self._used = max(self._used + used - reserved, 0)
+            self._move_on()
+            self._spend(booking.at, tokens - booking.tokens, usd - booking.usd)
 
-    def restore(self, day: date, used: int) -> None:
-        """Take over what earlier runs used on `day`, as the closed batches tell."""
+    def restore(self, at: datetime, tokens: int, usd: float = 0.0) -> None:
+        """Take over what an earlier run used, as the closed batches tell."""
         with self._lock:
-            self._roll_over()
-            if day == self._day:
-                self._used += used
+            self._move_on()
+            self._spend(at, tokens, usd)
 
-    def _today(self) -> date:
-        return self._now().astimezone(UTC).date()
+    @property
+    def _windows(self) -> tuple[_Window, _Window]:
+        return self._day, self._minute
 
-    def _roll_over(self) -> None:
-        today = self._today()
-        if today != self._day:
-            self._day, self._used = today, 0
+    def _move_on(self) -> datetime:
+        moment = self._now()
+        for window in self._windows:
+            window.move_to(moment)
+        return moment
+
+    def _spend(self, moment: datetime, tokens: int, usd: float) -> None:
+        for window in self._windows:
+            window.spend(moment, tokens, usd)

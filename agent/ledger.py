@@ -27,7 +27,10 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class RecordedAnswer:
-    """An answer that passed validation, before any severity floor is applied."""
+    """An answer that passed validation, before any severity floor is applied.
+
+    Tokens are the group's share of the request's. Pseudonyms in `rationale` and `evidence` are not resolved.
+    """
 
     key: str
     classification: Classification
@@ -38,6 +41,7 @@ class RecordedAnswer:
     prompt_version: int
     input_tokens: int
     output_tokens: int
+    evidence: tuple[str, ...] = ()
 
 
 class Ledger(Protocol):

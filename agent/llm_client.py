@@ -22,11 +22,14 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from openai.types.chat import ChatCompletion
 from pydantic import SecretStr
 
+from agent.circuit_breaker import CircuitBreaker
+from agent.pacing import Pace
 from agent.prompts import Messages
 from schemas.alert import FallbackReason
 from schemas.spec import Llm
 
 LOCAL_MODEL = "local"
+_CONCURRENCY_OF_ENDPOINTS = 8
 _MOST_ATTEMPTS = 3
 _FIRST_BACKOFF_SECONDS = 0.1
 _THREAD_GRACE_SECONDS = 0.03
@@ -40,10 +43,15 @@ _SERVER_IS_DOWN: frozenset[FallbackReason] = frozenset(
 
 @dataclass(frozen=True)
 class Question:
-    """One request: messages, and the JSON Schema the answer must have."""
+    """One request: messages, and the JSON Schema the answer must have.
+
+    `most_tokens` is what prompt and answer take at most, for an endpoint that admits so many a minute.
+    """
 
     messages: Messages
     schema: Mapping[str, Any]
+    max_output_tokens: int
+    most_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,51 +87,11 @@ class ModelClient(Protocol):
         """Make what another thread is asking, and whatever is asked from now on, come back at once."""
 
 
-class CircuitBreaker:
-    """Stops asking a server that fails again and again, and tries it with one question after a pause.
-
-    The pause doubles with every trial that fails, up to ten minutes.
-
-    Args:
-        failures: consecutive failures that open the circuit.
-        pause: seconds before the first trial.
-        clock: monotonic seconds.
-    """
-
-    _LONGEST_PAUSE = 600.0
-
-    def __init__(
-        self, failures: int = 3, pause: float = 30.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._most_failures, self._first_pause, self._clock = failures, pause, clock
-        self._failures, self._pause, self._opened_at = 0, pause, 0.0
-
-    @property
-    def closed(self) -> bool:
-        """Whether questions flow freely."""
-        return self._failures < self._most_failures
-
-    @property
-    def trial_due(self) -> bool:
-        """Whether the circuit is open and the pause is over."""
-        return not self.closed and self._clock() - self._opened_at >= self._pause
-
-    def note(self, healthy: bool) -> None:
-        """Take in how one question went."""
-        if healthy:
-            self._failures, self._pause = 0, self._first_pause
-            return
-        if not self.closed and self.trial_due:
-            self._pause = min(self._pause * 2, self._LONGEST_PAUSE)
-        self._failures += 1
-        self._opened_at = self._clock()
-
-
 class LlmClient:
     """Asks a server that speaks `/v1/chat/completions`: llama.cpp, OpenAI and the like.
 
     Args:
-        llm: concurrency and output limit.
+        llm: concurrency and the endpoint's rate limits.
         model: what to ask for by name; a local server serves whatever it has loaded.
         base_url: the server's API root; `llm.base_url` unless given; OpenAI's own when both are None.
         api_key: sent as a bearer token; servers without keys get a placeholder.
@@ -141,13 +109,12 @@ class LlmClient:
         breaker: CircuitBreaker | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._llm, self._model, self._clock = llm, model, clock
+        self._model, self._clock = model, clock
+        self._concurrency = llm.max_concurrency or (1 if model == LOCAL_MODEL else _CONCURRENCY_OF_ENDPOINTS)
         self._breaker = breaker or CircuitBreaker(clock=clock)
-        self._sampling: dict[str, Any] = {
-            "temperature": 0,
-            "seed": 0,
-            "max_completion_tokens": llm.max_output_tokens,
-        }
+        self._pace = Pace(llm.rate, clock)
+        self._sampling: dict[str, Any] = {"temperature": 0, "seed": 0}
+        self._output_limit = "max_completion_tokens"
         self._client = _openai_client(base_url or llm.base_url, api_key)
         self._asking: Future[None] = Future()
         self._abandoned, self._lock = False, threading.Lock()
@@ -235,7 +202,7 @@ class LlmClient:
             await self._within(
                 [self._work(questions, outcomes, [queue.pop()], deadline, trial=True)], deadline
             )
-        workers = min(self._llm.max_concurrency, len(queue))
+        workers = min(self._concurrency, len(queue))
         work = [self._work(questions, outcomes, queue, deadline) for _ in range(workers)]
         await self._within(work, deadline)
 
@@ -263,12 +230,17 @@ class LlmClient:
                 continue
             outcomes[position] = Failure("timeout")
             outcome = await self._ask_one(questions[position], deadline)
-            self._breaker.note(not (isinstance(outcome, Failure) and outcome.reason in _SERVER_IS_DOWN))
+            if not isinstance(outcome, Failure) or outcome.sent:
+                self._breaker.note(not (isinstance(outcome, Failure) and outcome.reason in _SERVER_IS_DOWN))
             outcomes[position] = outcome
 
     async def _ask_one(self, question: Question, deadline: float) -> Completion | Failure:
-        outcome: Completion | Failure = Failure("timeout")
+        outcome: Completion | Failure = Failure("rate_limited", sent=False)
         for attempt in range(_MOST_ATTEMPTS):
+            turn = self._pace.take(question.most_tokens, deadline)
+            if turn is None:
+                return outcome
+            await asyncio.sleep(turn)
             try:
                 return _read(await self._send(question, deadline))
             except Exception as fault:  # no fault of a model may stop a batch
@@ -285,12 +257,13 @@ class LlmClient:
             {"role": "user", "content": question.messages.user},
         ]
         form = {"name": "verdict", "strict": True, "schema": dict(question.schema)}
+        options: dict[str, Any] = {**self._sampling, self._output_limit: question.max_output_tokens}
         completion = await self._client.chat.completions.create(
             model=self.model,
             messages=cast("Any", messages),
             response_format=cast("Any", {"type": "json_schema", "json_schema": form}),
             timeout=max(deadline - self._clock(), 0.001),
-            **self._sampling,
+            **options,
         )
         return cast("ChatCompletion", completion)
 
@@ -308,8 +281,8 @@ class LlmClient:
     def _do_without(self, option: str) -> None:
         # reasoning models refuse sampling options by name, older servers the newer name of the limit
         self._sampling.pop(option, None)
-        if option == "max_completion_tokens":
-            self._sampling["max_tokens"] = self._llm.max_output_tokens
+        if option == self._output_limit:
+            self._output_limit = "max_tokens"
 
 
 def _openai_client(base_url: str | None, api_key: SecretStr | None) -> AsyncOpenAI:

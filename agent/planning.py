@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from agent.disclosure import canonical_json
 from agent.executing import Deadline
 from agent.finding import FORMAT_RULE, Evidence, Finding, checked, finding_schema, parsed_draft
-from agent.grouping import canonical_json
 from agent.llm_client import Completion, Failure, ModelClient, Question
 from agent.plan_policy import Ground, check_plan
 from agent.plans import Plan, catalogue_notes, parsed_plan, plan_schema
@@ -145,7 +145,8 @@ class Planner:
         content = f"{messages.system}\n{messages.user}"
         most = len(content) // _CHARACTERS_PER_TOKEN + self._output_tokens
         self._check_budgets(most)
-        (reply,) = self._client.ask([Question(messages, schema)], self._deadline.left)
+        question = Question(messages, schema, self._output_tokens, most)
+        (reply,) = self._client.ask([question], self._deadline.left)
         self._tokens -= (reply.input_tokens + reply.output_tokens) or most
         self._tell(wording, content, reply)
         if isinstance(reply, Failure):

@@ -19,19 +19,27 @@ from pydantic import Field
 from schemas.alert import CLASSIFICATIONS
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, parse_document
-from schemas.spec import SEVERITIES, PromptReference
+from schemas.spec import SEVERITIES, Llm, PromptReference
 
 PROMPTS = Path(__file__).parent / "prompts"
 _LAYOUT = re.compile(r"---\n(.*?)\n---\n+# system\n+(.*?)\n+# user\n+(.*)", re.DOTALL)
 _SYSTEM_NAMES = frozenset({"classifications", "severities", "fields"})
-_USER_NAMES = frozenset({"data", "id"})
+_USER_NAMES = frozenset({"data", "ids"})
+
+
+class ModelNeeds(Document):
+    """What a model must offer to be asked with a prompt; output tokens are counted per group."""
+
+    least_context_tokens: int = Field(ge=1)
+    least_output_tokens: int = Field(ge=1)
 
 
 class FrontMatter(Document):
-    """What stands above a prompt: its id, its version and what changed in each version."""
+    """What stands above a prompt: its id, its version, what it needs, and what changed in each version."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     version: int = Field(ge=1)
+    model: ModelNeeds
     changelog: Mapping[int, str]
 
 
@@ -51,22 +59,25 @@ class Wording:
     version: int
     system: Template
     user: Template
+    needs: ModelNeeds
     digest: str
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A loaded prompt. `system` is complete, `user` still wants `$data` and `$id`."""
+    """A loaded prompt. `system` is complete, `user` still wants `$data` and `$ids`."""
 
     id: str
     version: int
     system: str
     user: Template
+    needs: ModelNeeds
     digest: str
 
-    def render(self, data: str, request_id: str) -> Messages:
-        """Put one group's data, already encoded as JSON, into the user message."""
-        return Messages(self.system, self.user.substitute(data=data, id=request_id))
+    def render(self, groups: Mapping[str, str]) -> Messages:
+        """Put the data of groups, request id → its JSON, into the user message."""
+        data = ",".join(f'"{request_id}":{facts}' for request_id, facts in groups.items())
+        return Messages(self.system, self.user.substitute(data=f"{{{data}}}", ids=", ".join(groups)))
 
 
 def load_prompt(reference: PromptReference, fields: str, folder: Path = PROMPTS) -> Prompt:
@@ -78,7 +89,7 @@ def load_prompt(reference: PromptReference, fields: str, folder: Path = PROMPTS)
     """
     found = load_wording(reference, _SYSTEM_NAMES, _USER_NAMES, folder)
     system = found.system.substitute(_definitions(), fields=fields)
-    return Prompt(found.id, found.version, system, found.user, found.digest)
+    return Prompt(found.id, found.version, system, found.user, found.needs, found.digest)
 
 
 def load_wording(
@@ -88,7 +99,7 @@ def load_wording(
     folder: Path = PROMPTS,
 ) -> Wording:
     """Load a prompt file whose parts hold exactly these placeholders; see load_prompt."""
-    path = folder / reference.id / f"v{reference.version}.md"
+    path = _path(reference, folder)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -97,6 +108,28 @@ def load_wording(
     _check(wording.system, system_names, f"{path}: system")
     _check(wording.user, user_names, f"{path}: user")
     return wording
+
+
+def check_needs(prompt: Prompt, llm: Llm) -> None:
+    """Check that what a spec says of its model is enough for the prompt.
+
+    Raises:
+        ConfigurationError: its context, or the answer it may give about a group, is too short.
+    """
+    needs = prompt.needs
+    if llm.context_tokens < needs.least_context_tokens:
+        raise ConfigurationError(f"it needs llm.context_tokens of {needs.least_context_tokens} or more")
+    if llm.max_output_tokens < needs.least_output_tokens:
+        raise ConfigurationError(f"it needs llm.max_output_tokens of {needs.least_output_tokens} or more")
+
+
+def is_shipped(reference: PromptReference, folder: Path = PROMPTS) -> bool:
+    """Tell whether a prompt is still there: the wording of an old version may have gone."""
+    return _path(reference, folder).is_file()
+
+
+def _path(reference: PromptReference, folder: Path) -> Path:
+    return folder / reference.id / f"v{reference.version}.md"
 
 
 def _absent(reference: PromptReference, folder: Path) -> ConfigurationError:
@@ -117,9 +150,8 @@ def _parse(text: str, reference: PromptReference, where: str) -> Wording:
     ):
         raise ConfigurationError("front matter and file name disagree, or no changelog entry", where=where)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return Wording(
-        matter.id, matter.version, Template(layout[2].strip()), Template(layout[3].strip()), digest
-    )
+    parts = (Template(layout[2].strip()), Template(layout[3].strip()))
+    return Wording(matter.id, matter.version, *parts, matter.model, digest)
 
 
 def _front_matter(text: str, where: str) -> FrontMatter:

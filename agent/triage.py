@@ -1,7 +1,8 @@
 """Triage: each flagged row gets a verdict, by a model where policy, budget and deadline allow, else by rules.
 
-One structured-output request per group of like rows. Whatever the model or its server does, each row comes
-back with a verdict, and one that is not the model's own says why.
+One structured-output request asks about several groups of like rows. Whatever the model or its server does,
+each row comes back with a verdict, none less severe than score and rules call for, and one that is not the
+model's own says why.
 """
 
 from __future__ import annotations
@@ -9,49 +10,39 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
-from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import orjson
-
+from agent.answers import Answer, answers_of
 from agent.audit import ModelCall, PolicyRuling
-from agent.budget import TokenBudget
-from agent.grouping import (
-    FlaggedRow,
-    Group,
-    canonical_json,
-    cleaned,
-    content_key,
-    facts_of,
-    group_rows,
-)
-from agent.labels import highest
+from agent.budget import Booking, SpendingBudget
+from agent.disclosure import Disclosure
+from agent.grouping import FlaggedRow, group_rows
+from agent.labels import clip, highest
 from agent.ledger import Intent, Ledger, RecordedAnswer
-from agent.llm_client import Completion, Failure, ModelClient, Question
-from agent.prompts import Messages, Prompt
-from schemas.alert import CLASSIFICATIONS, Classification, ClassificationSource, FallbackReason
+from agent.llm_client import Completion, Failure, ModelClient
+from agent.packing import Case, Packer, case_of
+from agent.prompts import Prompt
+from agent.pseudonyms import Pseudonyms, resolved
+from agent.scheduling import Familiarity, by_priority
+from schemas.alert import Classification, ClassificationSource, FallbackReason
 from schemas.policy import SENDABLE, Policy
-from schemas.spec import SEVERITIES, Llm, Severity
+from schemas.spec import Llm, Severity
 
-__all__ = ["POLICIES", "FlaggedRow", "Triage", "TriageResult", "Verdict", "verdict_schema"]
+__all__ = ["POLICIES", "FlaggedRow", "Triage", "TriageResult", "Verdict"]
 
 POLICIES = Path(__file__).parent / "policies"
-_ID_CHARACTERS = 6
-_RATIONALE_CHARACTERS = 80
-_CHARACTERS_PER_TOKEN = 3
 _NO_WORK_DONE: frozenset[FallbackReason] = frozenset(
     {"unreachable", "rate_limited", "server_error", "rejected"}
 )
-_ANSWER_KEYS = frozenset({"id", "classification", "severity", "rationale"})
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What an alert is called, by whom, and if by rules why not by the model.
 
-    Tokens are those of the call that answered for the row's whole group.
+    Tokens are what the call that answered took for the row's whole group. `evidence` is what the model relied
+    on, each as feature=value.
     """
 
     classification: Classification
@@ -64,6 +55,7 @@ class Verdict:
     prompt_version: int | None
     input_tokens: int = 0
     output_tokens: int = 0
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,35 +93,21 @@ class TriageResult:
             "model": [verdict.model for verdict in self.verdicts],
             "prompt_id": [verdict.prompt_id for verdict in self.verdicts],
             "prompt_version": [verdict.prompt_version for verdict in self.verdicts],
+            "evidence": [list(verdict.evidence) for verdict in self.verdicts],
         }
 
 
 @dataclass(frozen=True)
-class _Case:
-    group: Group
-    key: str
-    canonical_input: str
-    request_id: str
-    messages: Messages
-
-    @property
-    def most_tokens(self) -> int:
-        """A guess on the safe side of the prompt's tokens."""
-        return (len(self.messages.system) + len(self.messages.user)) // _CHARACTERS_PER_TOKEN
-
-
-@dataclass(frozen=True)
-class _Booking:
-    case: _Case
-    day: date
-    tokens: int
+class _Request:
+    cases: list[Case]
+    booking: Booking
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    case: _Case
-    answer: RecordedAnswer | FallbackReason
+    request: _Request
     reply: Completion | Failure
+    answers: Mapping[str, RecordedAnswer | FallbackReason]
 
     @property
     def sent(self) -> bool:
@@ -137,10 +115,31 @@ class _Outcome:
         return isinstance(self.reply, Completion) or self.reply.sent
 
     @property
-    def call(self) -> ModelCall:
-        """The call without what was said."""
-        outcome = "answered" if isinstance(self.answer, RecordedAnswer) else self.answer
-        return ModelCall(self.case.key, outcome, self.sent, self.reply.input_tokens, self.reply.output_tokens)
+    def made(self) -> list[ModelCall]:
+        """A call per group, without what was said; they share the request's tokens."""
+        read, written = (
+            _shares(tokens, len(self.answers))
+            for tokens in (self.reply.input_tokens, self.reply.output_tokens)
+        )
+        calls = zip(self.answers.items(), read, written, strict=True)
+        return [ModelCall(key, _outcome_of(answer), self.sent, *tokens) for (key, answer), *tokens in calls]
+
+
+class RulesAlone:
+    """Triage without a model."""
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Neither prompt nor policy matters."""
+        return {}
+
+    def decide(self, rows: Sequence[FlaggedRow]) -> TriageResult:
+        """See classify."""
+        return self.classify(rows)
+
+    def classify(self, rows: Sequence[FlaggedRow]) -> TriageResult:
+        """Give every row the deterministic label."""
+        return _all_by_rules(rows, "llm_off")
 
 
 class Triage:
@@ -149,10 +148,11 @@ class Triage:
     Args:
         llm: deadline, budget, prices.
         prompt: loaded prompt.
-        client: the model, or None to run on rules alone.
+        client: the model.
         ledger: where questions and answers are kept.
-        budget: the day's tokens.
+        budget: tokens and money of the minute and the day.
         policy: what may leave, and to which model.
+        pseudonyms: stand for what identifies somebody.
         clock: monotonic seconds.
     """
 
@@ -160,21 +160,29 @@ class Triage:
         self,
         llm: Llm,
         prompt: Prompt,
-        client: ModelClient | None,
+        client: ModelClient,
         *,
         ledger: Ledger,
-        budget: TokenBudget,
+        budget: SpendingBudget,
         policy: Policy,
+        pseudonyms: Pseudonyms,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._llm, self._prompt, self._client, self._ledger = llm, prompt, client, ledger
         self._budget, self._policy, self._clock = budget, policy, clock
+        self._disclosure, self._packer = Disclosure(policy, pseudonyms), Packer(llm, prompt, client.model)
+        self._familiarity = Familiarity()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the prompt and of the policy, by the names they are pinned under."""
+        return {"prompt_digest": self._prompt.digest, "policy_digest": self._policy.digest}
 
     def decide(self, rows: Sequence[FlaggedRow]) -> TriageResult:
         """Give a batch's rows their verdicts: inline see `classify`, deferred by rules at once."""
-        if self._llm.mode == "inline" or self._client is None:
+        if self._llm.mode == "inline":
             return self.classify(rows)
-        ruling = self._ruling(self._client.model, rows)
+        ruling = self._ruling(rows)
         return replace(_all_by_rules(rows, "deferred" if ruling.allowed else "policy"), ruling=ruling)
 
     def classify(self, rows: Sequence[FlaggedRow]) -> TriageResult:
@@ -184,126 +192,153 @@ class Triage:
             FlagstreamError: what the ledger raises for its own store; nothing else.
         """
         start = self._clock()
-        if self._client is None or not rows:
-            return _all_by_rules(rows, "llm_off")
-        ruling = self._ruling(self._client.model, rows)
+        if not rows:
+            return TriageResult(())
+        ruling = self._ruling(rows)
         if not ruling.allowed:
             return replace(_all_by_rules(rows, "policy"), ruling=ruling)
-        return replace(self._classify_groups(self._client, rows, start), ruling=ruling)
+        return replace(self._answered(rows, start), ruling=ruling)
 
-    @property
-    def digests(self) -> dict[str, str]:
-        """SHA-256 of the prompt and of the policy, by the names they are pinned under."""
-        return {"prompt_digest": self._prompt.digest, "policy_digest": self._policy.digest}
-
-    def _ruling(self, model: str, rows: Sequence[FlaggedRow]) -> PolicyRuling:
+    def _ruling(self, rows: Sequence[FlaggedRow]) -> PolicyRuling:
+        model = self._client.model
         entities = {f"entities.{name}" for row in rows for name in row.entities}
         texts = {f"texts.{name}" for row in rows for name in row.untrusted}
         offered = [*SENDABLE, *sorted(entities), *sorted(texts)]
         withheld = tuple(name for name in offered if not self._policy.allows(name))
         return PolicyRuling(self._policy.policyName, model, self._policy.allows_model(model), withheld)
 
-    def _classify_groups(self, client: ModelClient, rows: Sequence[FlaggedRow], start: float) -> TriageResult:
-        cases = [self._case(client.model, group) for group in group_rows(rows)]
+    def _answered(self, rows: Sequence[FlaggedRow], start: float) -> TriageResult:
+        cases = self._cases(rows)
         known = self._ledger.recorded([case.key for case in cases])
+        requests = self._book(self._packer.pack(case for case in cases if case.key not in known))
+        outcomes = self._ask(requests, start)
         answers: dict[str, RecordedAnswer | FallbackReason] = dict(known)
-        booked = self._book({case.key: case for case in cases if case.key not in known}.values())
-        outcomes = self._ask(client, booked, start)
-        answers.update({outcome.case.key: outcome.answer for outcome in outcomes})
-        verdicts = self._spread(rows, cases, answers)
+        for outcome in outcomes:
+            answers.update(outcome.answers)
+        self._familiarity.note(case.group.pattern for case in cases if case.key in answers)
         input_tokens = sum(outcome.reply.input_tokens for outcome in outcomes)
         output_tokens = sum(outcome.reply.output_tokens for outcome in outcomes)
         return TriageResult(
-            verdicts=verdicts,
+            verdicts=_spread(rows, cases, answers),
             calls=sum(outcome.sent for outcome in outcomes),
             reused=len(known),
             input_tokens=input_tokens,
             output_tokens=output_tokens,
-            cost=self._llm.price_of(client.model).usd(input_tokens, output_tokens),
+            cost=self._usd(input_tokens, output_tokens),
             groups=len(cases),
             seconds=self._clock() - start,
-            made=tuple(outcome.call for outcome in outcomes),
+            made=tuple(call for outcome in outcomes for call in outcome.made),
         )
 
-    def _case(self, model: str, group: Group) -> _Case:
-        data = canonical_json(facts_of(group, self._policy))
-        key = content_key(self._prompt.id, self._prompt.version, model, data)
-        request_id = key[:_ID_CHARACTERS]
-        return _Case(group, key, data, request_id, self._prompt.render(data, request_id))
+    def _cases(self, rows: Sequence[FlaggedRow]) -> list[Case]:
+        groups = group_rows(rows, [self._disclosure.texts_of(row) for row in rows])
+        model, tell = self._client.model, self._disclosure.tell
+        return [
+            case_of(self._prompt, model, group, priority, tell(group))
+            for group, priority in by_priority(groups, rows, self._familiarity)
+        ]
 
-    def _book(self, cases: Iterable[_Case]) -> list[_Booking]:
-        booked = []
-        for case in islice(cases, self._llm.budget.calls_per_batch):
-            tokens = case.most_tokens + self._llm.max_output_tokens
-            day = self._budget.reserve(tokens)
-            if day is not None:
-                booked.append(_Booking(case, day, tokens))
-        return booked
+    def _usd(self, input_tokens: int, output_tokens: int) -> float:
+        return self._llm.price_of(self._client.model).usd(input_tokens, output_tokens)
 
-    def _ask(self, client: ModelClient, booked: Sequence[_Booking], start: float) -> list[_Outcome]:
-        if not booked:
+    def _book(self, packed: Iterable[list[Case]]) -> list[_Request]:
+        booked = (self._booked(cases) for cases in packed)
+        return [request for request in booked if request is not None]
+
+    def _booked(self, cases: list[Case]) -> _Request | None:
+        """Book as much of a request as the budget admits, its first cases before its last."""
+        for count in range(len(cases), 0, -1):
+            kept = cases[:count]
+            read, written = self._packer.most_input_tokens(kept), self._packer.most_output_tokens(kept)
+            booking = self._budget.reserve(read + written, self._usd(read, written))
+            if booking is not None:
+                return _Request(kept, booking)
+        return None
+
+    def _ask(self, requests: Sequence[_Request], start: float) -> list[_Outcome]:
+        if not requests:
             return []
         before = self._clock()
-        self._ledger.intend([self._intent(client.model, booking.case) for booking in booked])
+        asked = [case for request in requests for case in request.cases]
+        self._ledger.intend([self._intent(case) for case in asked])
         writing = self._clock() - before  # the answers' write will take about as long: keep that much back
         seconds = self._llm.deadline.total_seconds() - (self._clock() - start) - writing
-        questions = [Question(each.case.messages, verdict_schema(each.case.request_id)) for each in booked]
-        replies = client.ask(questions, max(seconds, 0.0))
-        outcomes = [
-            self._outcome(client.model, booking, reply)
-            for booking, reply in zip(booked, replies, strict=True)
-        ]
-        self._ledger.record([each.answer for each in outcomes if isinstance(each.answer, RecordedAnswer)])
+        questions = [self._packer.question(request.cases) for request in requests]
+        replies = self._client.ask(questions, max(seconds, 0.0))
+        outcomes = [self._outcome(request, reply) for request, reply in zip(requests, replies, strict=True)]
+        given = [answer for outcome in outcomes for answer in outcome.answers.values()]
+        self._ledger.record([answer for answer in given if isinstance(answer, RecordedAnswer)])
         return outcomes
 
-    def _intent(self, model: str, case: _Case) -> Intent:
-        return Intent(case.key, self._prompt.id, self._prompt.version, model, case.canonical_input)
+    def _intent(self, case: Case) -> Intent:
+        return Intent(case.key, self._prompt.id, self._prompt.version, self._client.model, case.data)
 
-    def _outcome(self, model: str, booking: _Booking, reply: Completion | Failure) -> _Outcome:
-        used = reply.input_tokens + reply.output_tokens
-        self._budget.settle(booking.day, booking.tokens, used or _presumed(reply, booking.tokens))
-        answer = reply.reason if isinstance(reply, Failure) else self._answer(model, booking.case, reply)
-        return _Outcome(booking.case, answer, reply)
+    def _outcome(self, request: _Request, reply: Completion | Failure) -> _Outcome:
+        self._settle(request.booking, reply)
+        if isinstance(reply, Failure):
+            return _Outcome(request, reply, {case.key: reply.reason for case in request.cases})
+        found = answers_of(reply.text, {case.request_id: case.told.citable for case in request.cases})
+        read, written = (_shares(each, len(found)) for each in (reply.input_tokens, reply.output_tokens))
+        answers = {
+            case.key: answer if isinstance(answer, str) else self._record(case, answer, tokens)
+            for case, answer, tokens in zip(
+                request.cases, found.values(), zip(read, written, strict=True), strict=True
+            )
+        }
+        return _Outcome(request, reply, answers)
 
-    def _answer(self, model: str, case: _Case, reply: Completion) -> RecordedAnswer | FallbackReason:
-        content = _validated(reply.text, case.request_id)
-        if isinstance(content, str):
-            return content
+    def _settle(self, booking: Booking, reply: Completion | Failure) -> None:
+        if reply.input_tokens + reply.output_tokens:
+            used = self._usd(reply.input_tokens, reply.output_tokens)
+            self._budget.settle(booking, reply.input_tokens + reply.output_tokens, used)
+        elif _did_no_work(reply):
+            self._budget.settle(booking, 0)
+
+    def _record(self, case: Case, answer: Answer, tokens: tuple[int, int]) -> RecordedAnswer:
         return RecordedAnswer(
             key=case.key,
-            classification=content["classification"],
-            severity=content["severity"],
-            rationale=cleaned(content["rationale"], _RATIONALE_CHARACTERS),
-            model=model,
+            classification=answer.classification,
+            severity=answer.severity,
+            rationale=answer.rationale,
+            model=self._client.model,
             prompt_id=self._prompt.id,
             prompt_version=self._prompt.version,
-            input_tokens=reply.input_tokens,
-            output_tokens=reply.output_tokens,
+            input_tokens=tokens[0],
+            output_tokens=tokens[1],
+            evidence=answer.evidence,
         )
 
-    def _spread(
-        self,
-        rows: Sequence[FlaggedRow],
-        cases: Sequence[_Case],
-        answers: Mapping[str, RecordedAnswer | FallbackReason],
-    ) -> tuple[Verdict, ...]:
-        verdicts: dict[int, Verdict] = {}
-        for case in cases:
-            answer = answers.get(case.key, "over_budget")
-            for position in case.group.members:
-                verdicts[position] = self._verdict(rows[position], answer)
-        return tuple(verdicts[position] for position in range(len(rows)))
 
-    def _verdict(self, row: FlaggedRow, answer: RecordedAnswer | FallbackReason) -> Verdict:
-        if isinstance(answer, RecordedAnswer):
-            return _by_model(row, answer)
-        return _by_rules(row, answer)
+def _shares(total: int, parts: int) -> list[int]:
+    """Divide a request's tokens among its groups so that they add up, the first ones taking the rest."""
+    each, rest = divmod(total, parts)
+    return [each + (number < rest) for number in range(parts)]
 
 
-def _presumed(reply: Completion | Failure, booked: int) -> int:
-    """Tokens to charge where the server gave no count: all that was booked, if it may have worked on it."""
-    idle = isinstance(reply, Failure) and (not reply.sent or reply.reason in _NO_WORK_DONE)
-    return 0 if idle else booked
+def _did_no_work(reply: Completion | Failure) -> bool:
+    """Where there is no count, what was booked stays charged, unless the server cannot have worked on it."""
+    return isinstance(reply, Failure) and (not reply.sent or reply.reason in _NO_WORK_DONE)
+
+
+def _spread(
+    rows: Sequence[FlaggedRow],
+    cases: Sequence[Case],
+    answers: Mapping[str, RecordedAnswer | FallbackReason],
+) -> tuple[Verdict, ...]:
+    verdicts: dict[int, Verdict] = {}
+    for case in cases:
+        answer = answers.get(case.key, "over_budget")
+        for position in case.group.members:
+            verdicts[position] = _verdict(rows[position], answer, case)
+    return tuple(verdicts[position] for position in range(len(rows)))
+
+
+def _verdict(row: FlaggedRow, answer: RecordedAnswer | FallbackReason, case: Case) -> Verdict:
+    return _by_model(row, answer, case) if isinstance(answer, RecordedAnswer) else _by_rules(row, answer)
+
+
+def _outcome_of(answer: RecordedAnswer | FallbackReason) -> str:
+    return "answered" if isinstance(answer, RecordedAnswer) else answer
 
 
 def _all_by_rules(rows: Sequence[FlaggedRow], reason: FallbackReason) -> TriageResult:
@@ -315,11 +350,12 @@ def _by_rules(row: FlaggedRow, reason: FallbackReason) -> Verdict:
     return Verdict(label.classification, label.severity, label.rationale, "rules", reason, None, None, None)
 
 
-def _by_model(row: FlaggedRow, answer: RecordedAnswer) -> Verdict:
+def _by_model(row: FlaggedRow, answer: RecordedAnswer, case: Case) -> Verdict:
+    originals = case.told.originals
     return Verdict(
         classification=answer.classification,
-        severity=highest((answer.severity, row.minimum_severity)),
-        rationale=answer.rationale,
+        severity=highest((answer.severity, row.label.severity)),
+        rationale=clip(resolved(answer.rationale, originals)),
         source="llm",
         fallback_reason=None,
         model=answer.model,
@@ -327,40 +363,5 @@ def _by_model(row: FlaggedRow, answer: RecordedAnswer) -> Verdict:
         prompt_version=answer.prompt_version,
         input_tokens=answer.input_tokens,
         output_tokens=answer.output_tokens,
+        evidence=tuple(resolved(each, originals) for each in answer.evidence),
     )
-
-
-def verdict_schema(request_id: str) -> dict[str, Any]:
-    """Return the JSON Schema of the answer to one request.
-
-    The rationale is bounded by a pattern: OpenAI's strict mode documents `pattern`, not `maxLength`, and
-    llama.cpp decodes under it as well. Quotes and backslashes are left out, so no escape is cut in half.
-    """
-    properties = {
-        "id": {"type": "string", "enum": [request_id]},
-        "classification": {"type": "string", "enum": list(CLASSIFICATIONS)},
-        "severity": {"type": "string", "enum": list(SEVERITIES)},
-        "rationale": {"type": "string", "pattern": f"^[ !#-\\[\\]-~]{{1,{_RATIONALE_CHARACTERS}}}$"},
-    }
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": list(properties),
-        "properties": properties,
-    }
-
-
-def _validated(text: str, request_id: str) -> dict[str, Any] | FallbackReason:
-    try:
-        content = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return "invalid_json"
-    if not isinstance(content, dict) or content.keys() != _ANSWER_KEYS:
-        return "invalid_json"
-    if not all(isinstance(value, str) for value in content.values()) or not cleaned(content["rationale"]):
-        return "invalid_json"
-    if content["id"] != request_id:
-        return "wrong_id"
-    if content["classification"] not in CLASSIFICATIONS or content["severity"] not in SEVERITIES:
-        return "wrong_enum"
-    return cast("dict[str, Any]", content)

@@ -349,17 +349,29 @@ class PromptReference(Document):
     """Which prompt file is used."""
 
     id: str = "triage"
-    version: int = Field(default=1, ge=1)
+    version: int = Field(default=2, ge=1)
 
 
 class Budget(Document):
     """What the LLM may be asked for; what does not fit gets the deterministic label or waits its turn.
 
-    `calls_per_batch` counts the calls under one deadline.
+    `calls_per_batch` counts the calls under one deadline. When short, it goes to the most expected loss,
+    uncertainty and novelty first. Days and minutes are those of UTC; money is in USD, by the prices of `llm`.
+    What is not given is not limited.
     """
 
     calls_per_batch: int = Field(default=8, ge=0)
     tokens_per_day: int = Field(default=5_000_000, ge=0)
+    tokens_per_minute: int | None = Field(default=None, ge=0)
+    usd_per_day: float | None = Field(default=None, ge=0)
+    usd_per_minute: float | None = Field(default=None, ge=0)
+
+
+class RateLimits(Document):
+    """What an endpoint admits in any minute; requests wait for their turn within the deadline."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
 
 
 class TokenPrice(Document):
@@ -378,7 +390,8 @@ class Llm(Document):
 
     `model` may be left out: the local model is then called `local`, an endpoint is asked for its default one.
     `api_key_env` names the environment variable that holds the key; the key itself never stands in a file.
-    A model that `prices` does not name, such as the local one, counts as free.
+    A model that `prices` does not name, such as the local one, counts as free. A request asks about several
+    groups of like alerts, as many as the model's context holds; `max_output_tokens` are for each of them.
 
     `deferred`: alerts leave at once with the deterministic label, and the model's answer follows as
     revision 2; an alert that waited for `patience` without one keeps its label. `inline`: alerts wait for the
@@ -396,9 +409,16 @@ class Llm(Document):
         default=timedelta(seconds=10),
         description="of one round of questions; inline, every alert may wait for it",
     )
-    max_concurrency: int = Field(default=2, ge=1, le=64)
+    max_concurrency: int | None = Field(
+        default=None, ge=1, le=64, description="requests at a time; 8 unless given, 1 for the local model"
+    )
     max_output_tokens: int = Field(default=160, ge=16)
+    context_tokens: int = Field(default=4096, ge=256, description="prompt and answer of one request together")
+    groups_per_request: int | None = Field(
+        default=None, ge=1, le=64, description="8 unless given, 1 for the local model, which is slow"
+    )
     budget: Budget = Budget()
+    rate: RateLimits = RateLimits()
     prices: dict[str, TokenPrice] = Field(
         default={}, description="model → {input, output} in USD per million tokens"
     )

@@ -101,6 +101,7 @@ LEDGER = pa.schema(
         pa.field("rationale", pa.string()),
         pa.field("input_tokens", pa.int64()),
         pa.field("output_tokens", pa.int64()),
+        pa.field("evidence", pa.list_(pa.string())),
     ]
 )
 

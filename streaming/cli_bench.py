@@ -98,6 +98,22 @@ def bench_windows(
     raise typer.Exit(0 if measure(transactions, features, as_json=as_json) else 1)
 
 
+@bench_app.command("triage")
+def bench_triage(
+    rows: Annotated[int, typer.Option(help="Flagged rows of the burst.", min=10)] = 1_000,
+    batches: Annotated[int, typer.Option(help="Micro-batches they arrive in.", min=1)] = 10,
+    local: Annotated[bool, typer.Option("--local", help="Ask the local model; takes minutes.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Calls and tokens that triage of a burst takes, and of the same day run again from the ledger.
+
+    Example: `flagstream bench triage --rows 1000`, or `--rows 40 --batches 1 --local` for the local model
+    """
+    from benchmarks.triage import measure
+
+    measure(rows, batches, local=local, as_json=as_json)
+
+
 @bench_app.command("replay")
 def bench_replay(
     events: Annotated[int, typer.Option(help="Events to store live, then replay.", min=100_000)] = 2_000_000,

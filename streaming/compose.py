@@ -11,13 +11,14 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from agent.budget import TokenBudget
+from agent.budget import SpendingBudget
 from agent.labels import Labeller
 from agent.ledger import Ledger
 from agent.llm_client import LlmClient
 from agent.local_llm import LocalLlm
-from agent.prompts import load_prompt
-from agent.triage import POLICIES, Triage
+from agent.prompts import check_needs, is_shipped, load_prompt
+from agent.pseudonyms import Pseudonyms
+from agent.triage import POLICIES, RulesAlone, Triage
 from schemas.alert import ALERTS
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError, DataLossError, nearest
@@ -45,6 +46,7 @@ from streaming.model import SupervisedModel
 from streaming.model import load as load_model
 from streaming.outbox import Outbox
 from streaming.pipeline import Pipeline, Step
+from streaming.pseudonym_key import pseudonym_key
 from streaming.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.rule_file import RuleWatch
 from streaming.rules import RuleSet
@@ -180,7 +182,7 @@ def _late_answers(
     hooks: Hooks,
 ) -> LateAnswers | None:
     spec, contract = engine.spec, engine.contract
-    if client is None or spec.llm.mode == "inline":
+    if client is None or isinstance(engine.triage, RulesAlone) or spec.llm.mode == "inline":
         return None
     policy = load_policy(spec.policy, POLICIES)
     texts = tuple(name for name in contract.untrusted_text if policy.allows(f"texts.{name}"))
@@ -232,15 +234,13 @@ def build_engine(
     contract: EventContract,
     client: LlmClient | None,
     ledger: Ledger,
-    budget: TokenBudget,
+    budget: SpendingBudget,
 ) -> Engine:
     """Build what decides under `spec`.
 
     Raises:
         ConfigurationError: a rule, prompt, policy or entity that cannot be used.
     """
-    prompt = load_prompt(spec.llm.prompt, contract.prompt_notes())
-    policy = load_policy(spec.policy, POLICIES)
     scorer = Scorer.under(spec, contract, supervised_model(spec))
     return Engine(
         spec=spec,
@@ -248,9 +248,28 @@ def build_engine(
         rules=RuleSet.compile(spec.rules, rule_schema(contract, scorer), contract.entity_names),
         labeller=Labeller(spec.rules),
         scorer=scorer,
-        triage=Triage(spec.llm, prompt, client, ledger=ledger, budget=budget, policy=policy),
+        triage=_triage(settings, spec, contract, client, ledger, budget),
         checkpoints=settings.profiles(spec.name),
         model=None if client is None else client.model,
+    )
+
+
+def _triage(
+    settings: Settings,
+    spec: AgentSpec,
+    contract: EventContract,
+    client: LlmClient | None,
+    ledger: Ledger,
+    budget: SpendingBudget,
+) -> Triage | RulesAlone:
+    """Decide who labels: a batch pinned to a prompt whose wording has gone is finished by rules alone."""
+    if client is None or not is_shipped(spec.llm.prompt):
+        return RulesAlone()
+    prompt = load_prompt(spec.llm.prompt, contract.prompt_notes())
+    policy = load_policy(spec.policy, POLICIES)
+    pseudonyms = Pseudonyms(pseudonym_key(settings.home))
+    return Triage(
+        spec.llm, prompt, client, ledger=ledger, budget=budget, policy=policy, pseudonyms=pseudonyms
     )
 
 
@@ -305,7 +324,7 @@ def check_spec(spec: AgentSpec, where: str | None = None) -> None:
     with _placed(where, "data_sources.transactions.contract"):
         contract = load_contract(spec.data_sources.transactions.contract)
     with _placed(where, "llm.prompt"):
-        load_prompt(spec.llm.prompt, contract.prompt_notes())
+        check_needs(load_prompt(spec.llm.prompt, contract.prompt_notes()), spec.llm)
     with _placed(where, "policy"):
         policy = load_policy(spec.policy, POLICIES)
     with _placed(where):
@@ -356,16 +375,14 @@ def _local_model(settings: Settings) -> Iterator[str]:
         server.stop()
 
 
-def _budget(spec: AgentSpec, lake: Lake) -> TokenBudget:
-    budget = TokenBudget(spec.llm.budget.tokens_per_day)
-    today = _now().date()
-    midnight = int(datetime(today.year, today.month, today.day, tzinfo=UTC).timestamp() * 1_000_000)
-    columns = ["input_tokens", "output_tokens"]
-    for rows in (
-        lake.batches.read("closed_at", midnight, None, columns),
-        lake.late.read("at", midnight, None, columns),
-    ):
-        budget.restore(today, sum(rows["input_tokens"].to_pylist()) + sum(rows["output_tokens"].to_pylist()))
+def _budget(spec: AgentSpec, lake: Lake) -> SpendingBudget:
+    """Count what was used since midnight UTC, by the batches closed since and the late answers."""
+    budget = SpendingBudget(spec.llm.budget)
+    today = int(_now().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()) * 1_000_000
+    for table, moment in ((lake.batches, "closed_at"), (lake.late, "at")):
+        columns = [moment, "input_tokens", "output_tokens", "cost_usd"]
+        for row in table.read(moment, today, columns=columns).to_pylist():
+            budget.restore(row[moment], row["input_tokens"] + row["output_tokens"], row["cost_usd"])
     return budget
 
 

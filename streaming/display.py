@@ -202,6 +202,7 @@ def print_status(status: Status, *, as_json: bool) -> None:
     for name, count in status.late.items():
         table.add_row(f"late answers of the model: {name.replace('_', ' ')}", f"{count:,}")
     table.add_row("labels that count", f"{status.labels:,}")
+    table.add_row("alerts degraded for want of the LLM", f"{status.degraded_share:.1%}")
     table.add_row("LLM cost", f"{status.cost_usd:.4f} USD")
     table.add_row("last closed", str(status.last_closed_at or "never"))
     if status.durations:

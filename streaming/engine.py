@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from agent.labels import Labeller
-from agent.triage import Triage
+from agent.triage import RulesAlone, Triage
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from streaming import checkpoints
@@ -72,7 +72,7 @@ class Engine:
     rules: RuleSet
     labeller: Labeller
     scorer: Scorer
-    triage: Triage
+    triage: Triage | RulesAlone
     checkpoints: Path
     model: str | None
     patterns: Patterns = field(default_factory=Patterns)

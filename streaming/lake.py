@@ -35,7 +35,7 @@ from streaming.stored import StoredTable
 _TIDY_EVERY = 128
 _COMPACTED_BYTES = 16 * 1024 * 1024
 _METADATA_KEY = "flagstream"
-_LATER = {"alerts": LATER_FIELDS}
+_LATER = {"alerts": LATER_FIELDS, "ledger": ("evidence",)}
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
 

@@ -65,4 +65,5 @@ class LakeLedger:
 
 
 def _answer(row: Mapping[str, Any]) -> RecordedAnswer:
-    return RecordedAnswer(**{field.name: row[field.name] for field in dataclasses.fields(RecordedAnswer)})
+    values = {field.name: row[field.name] for field in dataclasses.fields(RecordedAnswer)}
+    return RecordedAnswer(**values | {"evidence": tuple(row["evidence"] or ())})

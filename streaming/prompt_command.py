@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import timedelta
 
-from agent.budget import TokenBudget
+from agent.budget import SpendingBudget
 from agent.ledger import MemoryLedger
 from agent.prompt_evaluation import PromptFigures, TriageCases, evaluate_prompt
 from agent.prompts import load_prompt
-from agent.triage import POLICIES, Triage
+from agent.pseudonyms import Pseudonyms
+from agent.triage import POLICIES, RulesAlone, Triage
 from schemas.contract import load_contract
 from schemas.policy import load_policy
 from schemas.spec import AgentSpec, Budget
@@ -32,8 +34,16 @@ def judge_prompt(settings: Settings, spec: AgentSpec, cases: TriageCases, llm: s
     calls = Budget(calls_per_batch=len(cases.cases))
     patience = timedelta(seconds=_SECONDS_PER_CASE * len(cases.cases))
     patient = spec.llm.model_copy(update={"deadline": patience, "budget": calls})
-    budget = TokenBudget(calls.tokens_per_day)
     with model_client(settings, spec, llm) as client:
-        triage = Triage(patient, prompt, client, ledger=MemoryLedger(), budget=budget, policy=policy)
-        name = "rules" if client is None else f"{prompt.id}/{prompt.version}"
-        return evaluate_prompt(cases, triage.classify, name, "none" if client is None else client.model)
+        if client is None:
+            return evaluate_prompt(cases, RulesAlone().classify, "rules", "none")
+        triage = Triage(
+            patient,
+            prompt,
+            client,
+            ledger=MemoryLedger(),
+            budget=SpendingBudget(calls),
+            policy=policy,
+            pseudonyms=Pseudonyms(secrets.token_bytes()),
+        )
+        return evaluate_prompt(cases, triage.classify, f"{prompt.id}/{prompt.version}", client.model)

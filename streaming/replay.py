@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from agent.budget import TokenBudget
+from agent.budget import SpendingBudget
 from agent.ledger import MemoryLedger
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
@@ -28,7 +28,9 @@ from streaming.verdicts import Verdicts, at_positions
 SLICE_ROWS = 100_000
 _OF_THE_BATCH = frozenset({"query_id", "batch_id", "created_at", "outbox_seq", "revision"})
 _BY_THE_MODEL = frozenset({"classification", "severity", "rationale"})
-_BY_TRIAGE = frozenset({"classification_source", "fallback_reason", "model", "prompt_id", "prompt_version"})
+_BY_TRIAGE = frozenset(
+    {"classification_source", "fallback_reason", "model", "prompt_id", "prompt_version", "evidence"}
+)
 _MARKS = {"query_id": "replay", "batch_id": 0, "created_at": datetime(1970, 1, 1, tzinfo=UTC)}
 
 Progress = Callable[[int], None]
@@ -153,7 +155,9 @@ class Replayer:
                 yield part, rows
 
     def _engine(self, spec: AgentSpec) -> Engine:
-        return build_engine(self._settings, spec, self._contract, None, MemoryLedger(), TokenBudget(0))
+        return build_engine(
+            self._settings, spec, self._contract, None, MemoryLedger(), SpendingBudget(spec.llm.budget)
+        )
 
     def _known(self, first: int, end: int) -> pa.Table:
         return self._verdicts.between(self._history.pins, first, end)

@@ -41,6 +41,7 @@ class Status:
     """Totals over all closed batches, and the newest batch.
 
     Attributes:
+        degraded_share: alerts that fell back to the deterministic label although a model was to be asked.
         balanced: every closed batch has read = stored + quarantined + duplicates.
         quarantine_reasons: rows in quarantine by reason code.
         lag: offsets on the topic beyond the last closed batch, None without a broker.
@@ -54,6 +55,7 @@ class Status:
     batches: int
     totals: dict[str, int]
     cost_usd: float
+    degraded_share: float
     balanced: bool
     quarantine_reasons: dict[str, int]
     lag: int | None
@@ -84,12 +86,14 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         return _empty(spec, ends)
     newest = frame.sort("closed_at", "next_sequence").row(-1, named=True)
     late, took = _late(lake, spec)
+    totals = {name: int(frame[name].sum()) + int(took.get(name, 0)) for name in _TOTALS}
     balanced = frame["read"] == frame["stored"] + frame["quarantined"] + frame["duplicates"]
     return Status(
         agent=spec.name,
         batches=frame.height,
-        totals={name: int(frame[name].sum()) + int(took.get(name, 0)) for name in _TOTALS},
+        totals=totals,
         cost_usd=float(frame["cost_usd"].sum()) + took["cost_usd"],
+        degraded_share=totals["degraded"] / max(totals["alerts"], 1),
         balanced=bool(balanced.all()),
         quarantine_reasons=_reasons(lake / spec.tables.quarantine),
         lag=_lag(newest["offsets"], spec.data_sources.transactions.topic, ends),
@@ -126,7 +130,7 @@ def topic_ends(settings: Settings, topic: str) -> dict[str, int] | None:
 def _empty(spec: AgentSpec, ends: dict[str, int] | None) -> Status:
     totals = dict.fromkeys(_TOTALS, 0)
     lag = None if ends is None else sum(ends.values())
-    return Status(spec.name, 0, totals, 0.0, True, {}, lag, _NOTHING_LATE, 0, None, {}, {})
+    return Status(spec.name, 0, totals, 0.0, 0.0, True, {}, lag, _NOTHING_LATE, 0, None, {}, {})
 
 
 def _late(lake: Path, spec: AgentSpec) -> tuple[dict[str, int], dict[str, float]]:

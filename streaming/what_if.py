@@ -148,11 +148,11 @@ def _with_answers(alerts: pa.Table, published: pa.Table) -> pa.Table:
     said = [row for row in published.to_pylist() if row["classification_source"] == "llm"]
     answers = {(row["sequence"], row["kind"]): row for row in said}
     given = ("classification", "rationale", "classification_source", "fallback_reason", "model", "prompt_id",
-             "prompt_version")  # fmt: skip
+             "prompt_version", "evidence")  # fmt: skip
     for row in rows:
         answer = answers.get((row["sequence"], row["kind"]))
         if answer is not None:
-            row.update({name: answer[name] for name in given})
+            row.update({name: answer.get(name) for name in given})
     return pa.Table.from_pylist(rows, schema=ALERTS)
 
 

@@ -27,10 +27,12 @@ class Request:
     client_port: int
 
     @property
-    def asked_id(self) -> str:
-        """The only id the request's own schema admits."""
-        schema = self.body["response_format"]["json_schema"]["schema"]
-        return str(schema["properties"]["id"]["enum"][0])
+    def asked(self) -> dict[str, list[str]]:
+        """The ids the request's own schema wants back, each with what its verdict may cite."""
+        verdicts = self.body["response_format"]["json_schema"]["schema"]["properties"]
+        return {
+            name: verdict["properties"]["evidence"]["items"]["enum"] for name, verdict in verdicts.items()
+        }
 
     @property
     def user_message(self) -> str:
@@ -52,9 +54,13 @@ Step = Callable[[Request], Reply]
 
 
 def completion(
-    content: str | None, *, finish: FinishReason = "stop", refusal: str | None = None
+    content: str | None,
+    *,
+    finish: FinishReason = "stop",
+    refusal: str | None = None,
+    tokens: tuple[int, int] = (100, 20),
 ) -> dict[str, Any]:
-    """Return a chat completion as the protocol has it, using 100 prompt and 20 completion tokens."""
+    """Return a chat completion as the protocol has it, using so many prompt and completion tokens."""
     message = {"role": "assistant", "content": content, "refusal": refusal}
     return {
         "id": "c",
@@ -62,24 +68,60 @@ def completion(
         "created": 0,
         "model": "local",
         "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
+        "usage": {
+            "prompt_tokens": tokens[0],
+            "completion_tokens": tokens[1],
+            "total_tokens": sum(tokens),
+        },
     }
 
 
 def verdict(request: Request, **changes: Any) -> str:
-    """Return a valid answer to `request` as JSON, with some of its keys changed."""
-    content = {
-        "id": request.asked_id,
-        "classification": "card_testing",
-        "severity": "high",
-        "rationale": "rapid small amounts",
-    }
-    return json.dumps({**content, **changes})
+    """Return a valid answer to `request` as JSON, with some keys of every verdict changed."""
+    return json.dumps(
+        {
+            name: {
+                "evidence": citable[:1],
+                "classification": "card_testing",
+                "severity": "high",
+                "rationale": "rapid small amounts",
+                **changes,
+            }
+            for name, citable in request.asked.items()
+        }
+    )
 
 
 def answer(**changes: Any) -> Step:
-    """Answer as asked, with `changes` to the verdict's keys: a wrong id, a wrong enum."""
+    """Answer as asked, with `changes` to each verdict's keys: a wrong enum, other evidence."""
     return lambda request: Reply(body=completion(verdict(request, **changes)))
+
+
+def edited(edit: Callable[[dict[str, Any]], object]) -> Step:
+    """Answer as asked, the whole answer changed in place: ids left out, put elsewhere, made up."""
+
+    def step(request: Request) -> Reply:
+        content = json.loads(verdict(request))
+        edit(content)
+        return Reply(body=completion(json.dumps(content)))
+
+    return step
+
+
+def counted() -> Step:
+    """Answer as asked, using a token for each 2.5 characters, which is what our JSON takes."""
+
+    def step(request: Request) -> Reply:
+        asked = sum(len(each["content"]) for each in request.body["messages"])
+        said = verdict(request)
+        return Reply(body=completion(said, tokens=(asked * 2 // 5, len(said) * 2 // 5)))
+
+    return step
+
+
+def answers(write: Callable[[Request], str]) -> Step:
+    """Answer with what `write` makes of the request."""
+    return lambda request: Reply(body=completion(write(request)))
 
 
 def says(content: str | None) -> Step:

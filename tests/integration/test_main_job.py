@@ -28,7 +28,7 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 
 from agent import SPECS
-from agent.budget import TokenBudget
+from agent.budget import SpendingBudget
 from agent.ledger import MemoryLedger
 from schemas.alert import ALERT_FIELDS
 from schemas.contract import CONTRACTS, load_contract
@@ -313,7 +313,7 @@ def test_profiles_come_back_from_checkpoints_as_from_a_whole_fold(done: Done, tm
     )
     without = replace(job.settings, home=tmp_path / "without-checkpoints")
     engines = [
-        build_engine(each, job.spec, CONTRACT, None, MemoryLedger(), TokenBudget(0))
+        build_engine(each, job.spec, CONTRACT, None, MemoryLedger(), SpendingBudget(job.spec.llm.budget))
         for each in (job.settings, without)
     ]
     found = checkpoints.newest(job.settings.profiles(job.spec.name), engines[0].scorer.definition_hash)
@@ -644,6 +644,7 @@ def test_the_local_model_classifies_alerts_of_a_whole_run(
     assert by_model, Counter(alert["fallback_reason"] for alert in alerts)
     for alert in by_model:
         assert (alert["model"], alert["prompt_id"], alert["fallback_reason"]) == ("local", "triage", None)
+        assert alert["evidence"]
     ledger = job.table("ledger", "commit").to_pylist()
     asked, answered = ({row["key"] for row in ledger if row["kind"] == kind} for kind in ("intent", "answer"))
     assert answered
@@ -689,6 +690,7 @@ def test_a_model_that_is_not_there_loses_no_alert(
     assert {row["detail"]["outcome"] for row in calls} <= {"unreachable", "circuit_open"}
     assert len(calls) >= sum(job.table("batches", "batch_id")["llm_calls"].to_pylist()) > 0
     assert set(job.table("monitoring", "batch_id")["status"].to_pylist()) == {"degraded"}
+    assert read_status(job.settings.lake(job.spec.name), job.spec, None).degraded_share == 1.0
     found = job.reconciled()
     assert found.differences == 0, found
     assert found.alerts_on_kafka == len(alerts) > 0

@@ -14,13 +14,15 @@ import psutil
 import pytest
 from confluent_kafka import Producer
 
-from agent.budget import TokenBudget
+from agent.answers import answer_schema
+from agent.budget import SpendingBudget
 from agent.labels import Labeller
 from agent.ledger import Intent, MemoryLedger
 from agent.llm_client import Completion, LlmClient, Question
 from agent.local_llm import LocalLlm
 from agent.prompts import Messages, load_prompt
-from agent.triage import POLICIES, FlaggedRow, Triage, verdict_schema
+from agent.pseudonyms import Pseudonyms
+from agent.triage import POLICIES, FlaggedRow, Triage
 from schemas.alert import CLASSIFICATIONS, Reason, alert_id
 from schemas.policy import load_policy
 from schemas.spec import SEVERITIES, Llm, PromptReference, Rule
@@ -92,8 +94,9 @@ def a_triage(client: LlmClient, llm: Llm, ledger: MemoryLedger) -> Triage:
         load_prompt(PromptReference(), "amount: amount, number"),
         client,
         ledger=ledger,
-        budget=TokenBudget(1_000_000),
+        budget=SpendingBudget(llm.budget),
         policy=load_policy("default", POLICIES),
+        pseudonyms=Pseudonyms(b"k" * 32),
     )
 
 
@@ -137,12 +140,12 @@ def test_the_local_model_answers_under_the_verdict_schema_and_triage_uses_it(mod
     assert (model.start(), model.status()) == (url, url)
     llm = Llm(deadline=DEADLINE, max_concurrency=1)
     with LlmClient(llm, base_url=url) as client:
-        (reply,) = client.ask(
-            [Question(Messages("You label payments.", "id: abc123. 900 EUR."), verdict_schema("abc123"))], 60
-        )
+        messages = Messages("You label payments.", "id: abc123. 900 EUR.")
+        schema = answer_schema({"abc123": ["amount=900.0", "currency=EUR"]})
+        (reply,) = client.ask([Question(messages, schema, max_output_tokens=160, most_tokens=400)], 60)
         assert isinstance(reply, Completion), reply
-        answer = json.loads(reply.text)
-        assert answer["id"] == "abc123"
+        answer = json.loads(reply.text)["abc123"]
+        assert set(answer["evidence"]) <= {"amount=900.0", "currency=EUR"}
         assert answer["classification"] in CLASSIFICATIONS
         assert answer["severity"] in SEVERITIES
         assert reply.input_tokens > 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from agent.budget import TokenBudget
+from agent.budget import SpendingBudget
 from agent.ledger import MemoryLedger
 from schemas.alert import ALERTS
 from schemas.contract import load_contract
@@ -55,7 +55,7 @@ def build_lake(settings: Settings, spec: AgentSpec, rows: int = 600) -> None:
     """Store one closed batch of payments over a day; terminal m1 has 40 large ones, two of them fraud."""
     lake = settings.lake(spec.name)
     transactions = _transactions(rows)
-    engine = build_engine(settings, spec, CONTRACT, None, MemoryLedger(), TokenBudget(0))
+    engine = build_engine(settings, spec, CONTRACT, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
     alerts = _decided(engine, transactions)
     versions = {
         name: _stored(lake / name, table)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import jsonschema
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.alert import (
@@ -60,6 +60,7 @@ def columns(**changes: Any) -> dict[str, Any]:
         "model": ["local", None, None],
         "prompt_id": ["triage", None, None],
         "prompt_version": [1, None, None],
+        "evidence": [["amount=12.5", "rule=large"], [], None],
         "sequence": [5, 6, 9],
         "outbox_seq": [0, 1, 2],
         **changes,
@@ -194,6 +195,7 @@ def test_different_transactions_have_different_ids(first: str, second: str) -> N
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.builds(Reason, st.text(), finite, st.text())), finite, st.text())
 def test_any_text_and_number_survive_the_topic(reasons: list[Reason], amount: float, text: str) -> None:
     alert = parse_alert(alert_documents(alerts_table(columns(), constants()))[0])

@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from agent.budget import TokenBudget
 from agent.labels import Labeller
 from agent.late import Unanswered
 from agent.ledger import MemoryLedger
 from agent.llm_client import CircuitBreaker, LlmClient
 from agent.prompts import load_prompt
+from agent.pseudonyms import Pseudonyms
 from agent.triage import POLICIES, FlaggedRow, Triage, TriageResult
 from schemas.alert import ALERTS, Reason, alert_ids, alerts_table, entities_array, reasons_array
 from schemas.policy import load_policy
@@ -82,8 +82,9 @@ def triage(
         mode=mode,  # type: ignore[arg-type]  # one of two words
         base_url=server.base_url,
         max_concurrency=1,
+        groups_per_request=1,
         deadline=timedelta(seconds=seconds),
-        budget=Budget(calls_per_batch=calls),
+        budget=Budget(calls_per_batch=calls, tokens_per_day=tokens),
     )
     with LlmClient(llm, breaker=CircuitBreaker(failures)) as client:
         yield Triage(
@@ -91,8 +92,9 @@ def triage(
             load_prompt(PromptReference(), "amount: amount, number"),
             client,
             ledger=ledger or MemoryLedger(),
-            budget=TokenBudget(tokens, lambda: NOW),
+            budget=SpendingBudget(llm.budget, lambda: NOW),
             policy=load_policy("default", POLICIES),
+            pseudonyms=Pseudonyms(b"a key of thirty-two bytes, no less"),
         )
 
 

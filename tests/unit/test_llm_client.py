@@ -12,10 +12,11 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
-from agent.llm_client import CircuitBreaker, Completion, Failure, LlmClient, Question
+from agent.answers import answer_schema
+from agent.circuit_breaker import CircuitBreaker
+from agent.llm_client import Completion, Failure, LlmClient, Question
 from agent.prompts import Messages
-from agent.triage import verdict_schema
-from schemas.spec import Llm
+from schemas.spec import Llm, RateLimits
 from tests import scripted_llm as scripted
 
 KEY = "sk-very-secret-key"
@@ -23,14 +24,20 @@ GRACE_SECONDS = 0.25
 
 
 def question(number: int = 0) -> Question:
-    return Question(Messages("system", f"user {number}"), verdict_schema(f"{number:06d}"))
+    schema = answer_schema({f"{number:06d}": ["alerts=1"]})
+    return Question(Messages("system", f"user {number}"), schema, max_output_tokens=160, most_tokens=300)
 
 
 @contextmanager
 def client(
-    base_url: str, *, concurrency: int = 2, breaker: CircuitBreaker | None = None
+    base_url: str,
+    *,
+    concurrency: int = 2,
+    breaker: CircuitBreaker | None = None,
+    rate: RateLimits | None = None,
 ) -> Iterator[LlmClient]:
-    llm = Llm(deadline=timedelta(seconds=1), max_concurrency=concurrency, base_url=base_url)
+    limits = rate or RateLimits()
+    llm = Llm(deadline=timedelta(seconds=1), max_concurrency=concurrency, base_url=base_url, rate=limits)
     with LlmClient(llm, api_key=SecretStr(KEY), breaker=breaker) as running:
         yield running
 
@@ -256,3 +263,22 @@ def test_what_is_being_asked_can_be_abandoned_from_another_thread() -> None:
         other.join()
         assert [reason_of(outcome) for outcome in (*first, *later)] == ["timeout"] * 2
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("rate", [RateLimits(requests_per_minute=2), RateLimits(tokens_per_minute=700)])
+def test_what_the_endpoint_would_refuse_is_not_sent_and_says_nothing_of_its_health(rate: RateLimits) -> None:
+    breaker = CircuitBreaker(failures=1)
+    with scripted.scripted_llm() as server, client(server.base_url, breaker=breaker, rate=rate) as asking:
+        outcomes = asking.ask([question(number) for number in range(4)], 5)
+        assert len(server.requests) == 2
+    assert [reason_of(outcome) for outcome in outcomes] == ["answered"] * 2 + ["rate_limited"] * 2
+    assert [each.sent for each in outcomes if isinstance(each, Failure)] == [False, False]
+    assert breaker.closed
+
+
+def test_a_retry_takes_a_turn_as_well() -> None:
+    rate = RateLimits(requests_per_minute=1)
+    with scripted.scripted_llm(scripted.fails(503)) as server, client(server.base_url, rate=rate) as asking:
+        (outcome,) = asking.ask([question()], 5)
+        assert len(server.requests) == 1
+    assert (reason_of(outcome), isinstance(outcome, Failure) and outcome.sent) == ("server_error", True)

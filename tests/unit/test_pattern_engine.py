@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scoring_samples import agent_spec, stream
 
-from agent.budget import TokenBudget
+from agent.budget import SpendingBudget
 from agent.ledger import MemoryLedger
 from schemas.alert import alert_id, alert_json_schema
 from schemas.contract import load_contract
@@ -99,7 +99,7 @@ class Agent:
     def built(self, version: int, home: Path | None = None) -> Engine:
         spec = specified(version, profiles={"block_rows": 16, "checkpoint_rows": self.checkpoint_rows})
         settings_ = Settings.load(home or self.home)
-        return build_engine(settings_, spec, CONTRACT, None, MemoryLedger(), TokenBudget(0))
+        return build_engine(settings_, spec, CONTRACT, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
 
     def start(self, version: int) -> None:
         self.engine = self.built(version)

@@ -40,7 +40,7 @@ def test_every_change_changes_the_digest() -> None:
         parsed(version="1.0.1"),
         parsed(rules=[RULE]),
         parsed(rules=[{**RULE, "severity": "low"}]),
-        parsed(llm={"prompt": {"version": 2}}),
+        parsed(llm={"prompt": {"version": 3}}),
     ]
     assert len({spec.digest for spec in specs}) == len(specs)
 

@@ -1,0 +1,47 @@
+"""Answers on record are read back, those of earlier versions of prompt and table included."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from agent.ledger import Intent, RecordedAnswer
+from schemas.tables import LEDGER
+from streaming.lake import LakeTable, Stamp
+from streaming.ledger import LakeLedger
+
+NOW = datetime(2024, 5, 1, tzinfo=UTC)
+NEW = RecordedAnswer("b" * 64, "card_testing", "high", "probing", "local", "triage", 2, 50, 10, ("alerts=2",))
+
+
+def opened(folder: Path, schema: pa.Schema, epoch: int) -> LakeTable:
+    table = LakeTable(folder / "ledger", schema, "cards/epoch", timedelta(days=30))
+    table.claim(epoch)
+    return table
+
+
+def test_a_ledger_of_prompt_version_1_is_read_and_goes_on(tmp_path: Path) -> None:
+    first_version = LEDGER.remove(LEDGER.get_field_index("evidence"))
+    old = opened(tmp_path, first_version, 1)
+    asked = {
+        "kind": "answer",
+        "key": "a" * 64,
+        "commit": 0,
+        "at": NOW,
+        "prompt_id": "triage",
+        "prompt_version": 1,
+    }
+    said = {"model": "local", "classification": "unusual_spend", "severity": "low", "rationale": "much"}
+    row = {**asked, **said, "input_tokens": 5, "output_tokens": 6}
+    old.append(pa.Table.from_pylist([row], schema=first_version), Stamp("cards/ledger", 0))
+
+    ledger = LakeLedger(opened(tmp_path, LEDGER, 2), "cards", lambda: NOW)
+    before = RecordedAnswer("a" * 64, "unusual_spend", "low", "much", "local", "triage", 1, 5, 6, ())
+    assert ledger.recorded(["a" * 64]) == {"a" * 64: before}
+    ledger.intend([Intent("b" * 64, "triage", 2, "local", "{}")])
+    ledger.record([NEW])
+
+    again = LakeLedger(opened(tmp_path, LEDGER, 3), "cards", lambda: NOW)
+    assert again.recorded(["a" * 64, "b" * 64, "c" * 64]) == {"a" * 64: before, "b" * 64: NEW}
