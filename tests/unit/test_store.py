@@ -17,6 +17,7 @@ from schemas.tables import (
     COORDINATES,
     DUPLICATES,
     HEADERS,
+    LATE,
     LEDGER,
     MONITORING,
     QUARANTINE,
@@ -60,6 +61,7 @@ def lake(tmp_path: Path) -> Lake:
         "alerts": ALERTS,
         "monitoring": MONITORING,
         "ledger": LEDGER,
+        "late": LATE,
         "batches": BATCHES,
     }
     return Lake.open(tmp_path, SPEC, schemas, retention=timedelta(days=30))
