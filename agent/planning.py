@@ -39,8 +39,8 @@ class Wordings:
     def load(cls) -> Wordings:
         """Load the shipped ones."""
         return cls(
-            load_wording(PromptReference(id="plan"), *_PLAN),
-            load_wording(PromptReference(id="finding"), *_FINDING),
+            load_wording(PromptReference(id="plan", version=1), *_PLAN),
+            load_wording(PromptReference(id="finding", version=1), *_FINDING),
         )
 
 

@@ -58,7 +58,7 @@ _OF_VERDICTS = ("risk", "frauds", "judged", "delayed_count", "fraud_share")
 EVIDENCE = "evidence"
 _OF_SURPRISES = ("amount_nats", "rate_nats", "habit_nats", "memory", EVIDENCE)
 # Levels that differ from entity to entity, or grow with the stream: their ratios and counts say it better.
-_LEVELS = ("mean_amount", "window_mean_amount", "age")
+_LEVELS = ("mean_amount", "window_mean_amount", "age", "gap")
 PAIR = "pair"
 CALENDAR = ("hour", "weekday", "log_amount")
 # The days since 1970 began on a Thursday, 3 when Monday is 0.

@@ -29,7 +29,7 @@ from agent.pseudonyms import Pseudonyms
 from agent.triage import Triage, TriageResult
 from agent.untrusted_text import cleaned
 from schemas.alert import Reason, alert_id
-from schemas.policy import SENDABLE, Policy
+from schemas.policy import SENDABLE, AllowedModel, Policy
 from schemas.spec import SEVERITIES, Budget, Llm, PromptReference, Rule
 from tests import scripted_llm as scripted
 
@@ -39,7 +39,7 @@ NOW = datetime(2024, 5, 1, tzinfo=UTC)
 LABELLER = Labeller([Rule(name="large_amount", when="amount > 1", severity="critical", reason="too large")])
 OPEN = Policy(
     policyName="open",
-    allowedModels=("local",),
+    allowedModels=(AllowedModel(name="local", provenance="shipped", region="here"),),
     allowedFields=(*SENDABLE, "entities.customer", *(f"texts.{name}" for name in FIELDS)),
 )
 KINDS = (

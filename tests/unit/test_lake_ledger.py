@@ -17,7 +17,7 @@ NEW = RecordedAnswer("b" * 64, "card_testing", "high", "probing", "local", "tria
 
 
 def opened(folder: Path, schema: pa.Schema, epoch: int) -> LakeTable:
-    table = LakeTable(folder / "ledger", schema, "cards/epoch", timedelta(days=30))
+    table = LakeTable(folder / "ledger", schema, "cards/epoch", timedelta(days=30), ["evidence"])
     table.claim(epoch)
     return table
 

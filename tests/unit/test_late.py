@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from agent.budget import SpendingBudget
 from agent.labels import Labeller
 from agent.late import Unanswered
 from agent.ledger import MemoryLedger
@@ -235,7 +236,8 @@ def test_a_revision_changes_what_the_model_says_and_nothing_else(tmp_path: Path)
     said = {
         **{"revision": 2, "created_at": LATER, "classification": "card_testing", "severity": "high"},
         **{"rationale": "rapid small amounts", "classification_source": "llm", "fallback_reason": None},
-        **{"model": "local", "prompt_id": "triage", "prompt_version": 1},
+        **{"model": "local", "prompt_id": "triage", "prompt_version": 2},
+        "evidence": list(next(iter(answers.values())).evidence),
     }
     first = [each for each in alerts.to_pylist() if each["alert_id"] in answers]
     assert late.schema == ALERTS

@@ -127,7 +127,7 @@ class Agent:
 def decided(engine: Engine, rows: pa.Table) -> list[dict[str, Any]]:
     judged = engine.judge(rows, NO_VERDICTS)
     flagged = flag(engine, rows, judged)
-    alerts = build_alerts(engine, _MARKS, flagged, engine.triage.classify(flagged.rows), 0)
+    alerts = build_alerts(engine, _MARKS, flagged, engine.triage.classify(flagged.rows))
     engine.commit(judged)
     return [{name: each[name] for name in each if name not in _OF_THE_BATCH} for each in alerts.to_pylist()]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.pseudonyms import Pseudonyms, is_identifying, resolved
-from schemas.policy import SENDABLE, Policy
+from schemas.policy import SENDABLE, AllowedModel, Policy
 from streaming.pseudonym_key import pseudonym_key
 from tests import scripted_llm as scripted
 from tests.unit.test_triage import a_triage, connected, row
@@ -85,7 +85,7 @@ def test_tokens_come_back_and_unknown_ones_stay() -> None:
 def test_nothing_that_identifies_somebody_is_on_the_wire_and_the_alert_names_it_again() -> None:
     everything = Policy(
         policyName="all",
-        allowedModels=("local",),
+        allowedModels=(AllowedModel(name="local", provenance="shipped", region="here"),),
         allowedFields=(*SENDABLE, "entities.customer", "entities.terminal", "texts.holder", "texts.memo"),
     )
     memo = f"{NAME} ({ID}) {CARD} {EMAIL} {IBAN}"

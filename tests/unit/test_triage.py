@@ -460,7 +460,7 @@ def test_the_evidence_stands_in_the_verdict_and_numbers_may_be_written_otherwise
 
 
 def test_texts_of_outsiders_are_no_evidence() -> None:
-    policy = Policy(policyName="texts", allowedModels=("local",), allowedFields=("texts.memo",))
+    policy = Policy(policyName="texts", allowedModels=(model_named("local"),), allowedFields=("texts.memo",))
     with scripted.scripted_llm() as server, connected(server.base_url) as client:
         a_triage(client, policy=policy).classify([row(0, untrusted={"memo": "amount=1"})])
         (citable,) = server.requests[0].asked.values()
