@@ -9,15 +9,17 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from schemas.alert import ALERTS
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from schemas.tables import BATCHES
+from schemas.tables import BATCHES, LATE
 from streaming.compose import lake_schemas
 from streaming.cost import by_alert, closed_batches, cost_by
 from streaming.cost_command import booked, estimated
 from streaming.lake import Lake, Stamp
 from tests.unit.test_audit_log import SPEC
+from tests.unit.test_late import stored_alerts
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 PRICES = {"small": {"input": 1.0, "output": 10.0}, "large": {"input": 5.0, "output": 20.0}}
@@ -74,6 +76,33 @@ def test_what_was_booked_is_summed_up(by: str, expected: dict[str, float], tmp_p
     assert {row[by]: row["llm_usd"] for row in found["rows"]} == pytest.approx(expected)
     assert found["total"]["llm_usd"] == pytest.approx(0.013)
     assert found["total"]["llm_calls"] == 5
+
+
+def test_late_answers_are_costs_of_the_batch_that_raised_the_alert(tmp_path: Path) -> None:
+    nothing = {"llm_calls": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0}
+    done = [batch(0, **nothing), batch(1, **nothing)]
+    alerts = stored_alerts(8)
+    alerts = alerts.set_column(
+        alerts.schema.get_field_index("batch_id"), ALERTS.field("batch_id"), pa.array([0] * 6 + [1] * 2)
+    )
+    usual = {"event": "asked", "at": DAY, "alerts": 0, "given_up": 0}
+    took = {"llm_calls": 2, "input_tokens": 80, "output_tokens": 16, "cost_usd": 0.008}
+    rounds = [
+        {**usual, **nothing, "event": "opened", "commit": 0, "first_outbox_seq": 0, "next_outbox_seq": 8},
+        {**usual, **took, "commit": 1, "first_outbox_seq": 0, "next_outbox_seq": 8},
+        {**usual, **took, "commit": 2, "first_outbox_seq": 4, "next_outbox_seq": 8},
+    ]
+    lake = Lake.open(tmp_path, SPEC, lake_schemas(load_contract("simulator")), retention=timedelta(days=30))
+    for place, row in enumerate(done):
+        lake.batches.append(pa.Table.from_pylist([row], schema=BATCHES), Stamp("q", place))
+    lake.alerts.append(alerts, Stamp("q", 0))
+    lake.late.append(pa.Table.from_pylist(rounds, schema=LATE), Stamp("q", 0))
+    rows = booked(tmp_path, spec(), "batch", None)["rows"]
+    assert [row["llm_usd"] for row in rows] == pytest.approx([0.008 * 6 / 8 + 0.004, 0.008 * 2 / 8 + 0.004])
+    assert [row["input_tokens"] for row in rows] == pytest.approx([100, 60])
+    each = booked(tmp_path, spec(), "alert", None)["rows"]
+    assert len(each) == 8
+    assert sum(row["llm_usd"] for row in each) == pytest.approx(0.016)
 
 
 def test_each_batch_has_a_row_with_the_machine_s_time(tmp_path: Path) -> None:
