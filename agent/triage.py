@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from agent.answers import Answer, answers_of
@@ -126,12 +127,14 @@ class _Outcome:
 
 
 class RulesAlone:
-    """Triage without a model."""
+    """Triage without a model.
 
-    @property
-    def digests(self) -> dict[str, str]:
-        """Neither prompt nor policy matters."""
-        return {}
+    Args:
+        digests: what is pinned of a configuration that decides nothing as long as no model is asked.
+    """
+
+    def __init__(self, digests: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.digests = dict(digests)
 
     def decide(self, rows: Sequence[FlaggedRow]) -> TriageResult:
         """See classify."""

@@ -263,10 +263,10 @@ def _triage(
     budget: SpendingBudget,
 ) -> Triage | RulesAlone:
     """Decide who labels: a batch pinned to a prompt whose wording has gone is finished by rules alone."""
-    if client is None or not is_shipped(spec.llm.prompt):
-        return RulesAlone()
-    prompt = load_prompt(spec.llm.prompt, contract.prompt_notes())
     policy = load_policy(spec.policy, POLICIES)
+    if client is None or not is_shipped(spec.llm.prompt):
+        return RulesAlone({"policy_digest": policy.digest})
+    prompt = load_prompt(spec.llm.prompt, contract.prompt_notes())
     pseudonyms = Pseudonyms(pseudonym_key(settings.home))
     return Triage(
         spec.llm, prompt, client, ledger=ledger, budget=budget, policy=policy, pseudonyms=pseudonyms
