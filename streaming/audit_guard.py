@@ -6,18 +6,21 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pydantic import SecretStr
 
 from agent.audit_chain import ChainKey, Head
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, MachineError
 
 _KEY_BYTES = 32
 _KEY_MODE = 0o600
+_LOCK_SECONDS, _LOCK_POLL_SECONDS = 1.0, 0.005
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,20 @@ class AnchorFile:
     def advance(self, anchor: Anchor) -> None:
         """Replace the anchor by a later one; a file that is ahead already stays. After a crash either holds.
 
+        A process stopped while it moves the anchor must not stop its successor: the anchor then stays
+        behind until the next writer finds nobody in its way.
+
         Raises:
             ConfigurationError: the file holds something else than an anchor.
+            MachineError: there is no anchor yet, and somebody else is about to write it but does not.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(self.path.with_suffix(".lock")):
+        with _locked(self.path.with_suffix(".lock")) as alone:
             standing = self.read()
+            if not alone:
+                if standing is None:
+                    raise MachineError(f"another process holds {self.path.with_suffix('.lock')}: end it")
+                return
             if standing is None or standing.head.number < anchor.head.number:
                 unfinished = self.path.with_suffix(".unfinished")
                 _write_synced(unfinished, anchor.to_json())
@@ -95,10 +106,20 @@ def make_key(path: Path) -> ChainKey:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[bool]:
+    """Yield whether the lock was to be had within a second."""
+    until = time.monotonic() + _LOCK_SECONDS
     with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        while not (alone := _try_lock(lock)) and time.monotonic() < until:
+            time.sleep(_LOCK_POLL_SECONDS)
+        yield alone
+
+
+def _try_lock(lock: IO[str]) -> bool:
+    with suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def _write_synced(path: Path, text: str) -> None:

@@ -115,6 +115,7 @@ class LakeAudit:
         if places.check_layout() and anchor is None:
             raise _anchor_gone(places.anchor.path)
         self._key = places.first_key() if anchor is None else places.key(anchor)
+        self._last = origin(self._key, places.chain)
         if anchor is None:  # a chain has an anchor before it has rows
             self._advance(origin(self._key, places.chain))
         self._table = SharedTable(places.table, AUDIT, retention)
@@ -152,7 +153,7 @@ class LakeAudit:
 
     def _head(self) -> Head:
         """Return the newest row, which the anchor then names."""
-        anchor = self._anchor()
+        anchor = max(self._anchor(), self._last, key=lambda head: head.number)
         if anchor.number > self._newest:
             self._table.refresh()
         if anchor.number > self._newest:
@@ -187,6 +188,8 @@ class LakeAudit:
 
     def _advance(self, head: Head) -> None:
         self._anchors.advance(Anchor(head, self._key.identity))
+        # While somebody else keeps the anchor from moving, what was checked is not checked again.
+        self._last = head
 
 
 def audit_rows(table: pa.Table) -> list[AuditRow]:

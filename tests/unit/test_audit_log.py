@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -331,3 +332,20 @@ def test_rows_hold_nothing_that_is_not_of_the_expected_shape(tmp_path: Path) -> 
         {"outcome": "[redacted]", "tables": "[redacted]"},
     )
     assert "example" not in json.dumps(row, default=str)
+
+
+def test_a_stopped_writer_of_the_anchor_holds_nobody_up(tmp_path: Path) -> None:
+    audit, anchor = log(tmp_path), places(tmp_path).anchor
+    audit.record(batch(0))
+    before = anchor.read()
+    with anchor.path.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        audit.record(batch(1))
+        log(tmp_path).record(batch(2))
+        assert anchor.read() == before, "it stays behind"
+        assert problems(tmp_path) == []
+    audit.record(batch(3))
+    now = anchor.read()
+    assert now is not None
+    assert now.head.number == 7
+    assert problems(tmp_path) == []
