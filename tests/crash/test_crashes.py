@@ -288,7 +288,7 @@ def test_late_answers_are_paid_for_and_published_once_whenever_the_driver_dies(
     drivers: Drivers, settings: Settings, bootstrap: str, topic: Callable[[str], str], tmp_path: Path
 ) -> None:
     with scripted.scripted_llm() as server:
-        llm = {"base_url": server.base_url, "budget": {"calls_per_batch": 1}}
+        llm = {"base_url": server.base_url, "groups_per_request": 1, "budget": {"calls_per_batch": 1}}
         spec_file = write_spec(tmp_path, topic, limit=40, llm=llm)
         spec = load_spec(spec_file)
         ensure_topic(bootstrap, spec.data_sources.transactions.topic, 2)
