@@ -19,6 +19,7 @@ from streaming.cli_agent import agent_app
 from streaming.cli_audit import audit_app, cost
 from streaming.cli_bench import bench_app
 from streaming.cli_content import labels_app, spec_app
+from streaming.cli_history import snapshot_app
 from streaming.cli_options import (
     DEFAULT_HOME,
     TIMES,
@@ -48,6 +49,7 @@ app.add_typer(labels_app, name="labels")
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(audit_app, name="audit")
 app.add_typer(agent_app, name="agent")
+app.add_typer(snapshot_app, name="snapshot")
 app.add_typer(bench_app, name="bench")
 app.command()(cost)
 
@@ -311,6 +313,9 @@ def replay(
         datetime | None, typer.Option(formats=TIMES, help="Event time in UTC, inclusive.")
     ] = None,
     to_time: Annotated[datetime | None, typer.Option(formats=TIMES, help="Exclusive.")] = None,
+    snapshot: Annotated[
+        str | None, typer.Option(help="A snapshot's name: its span, from its own copies alone.")
+    ] = None,
     candidate: Annotated[
         str | None, typer.Option(help="Another spec: says what it would have decided; publishes nothing.")
     ] = None,
@@ -326,7 +331,8 @@ def replay(
 
     Examples: `flagstream replay --spec handbook --alert 3f2a9c`,
     `flagstream replay --spec handbook --from-time 2018-04-07 --to-time 2018-04-08 --candidate stricter.yaml`,
-    `flagstream replay --spec handbook --from-time 2018-04-07 --to-topic alerts-again`
+    `flagstream replay --spec handbook --from-time 2018-04-07 --to-topic alerts-again`,
+    `flagstream replay --spec handbook --snapshot before-easter`
     """
     from streaming.access import tell_read
     from streaming.replay_command import (
@@ -339,7 +345,7 @@ def replay(
         show_what_if,
     )  # fmt: skip
 
-    wanted = Wanted(alert, from_version, to_version, from_time, to_time)
+    wanted = Wanted(alert, from_version, to_version, from_time, to_time, snapshot)
     settings, loaded = settings_in(home), spec_named(spec)
     read = [loaded.tables.transactions, loaded.tables.alerts, loaded.tables.labels]
     if to_topic is not None:

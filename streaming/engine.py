@@ -17,6 +17,7 @@ from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from streaming import checkpoints
 from streaming.arrow_arrays import matrix_column
+from streaming.checkpoints import ScorerSnapshot
 from streaming.compilation import Flags, Ints
 from streaming.features import rule_fields
 from streaming.patterns import Pattern, Patterns, Recognised
@@ -215,10 +216,13 @@ class Engine:
         """Start writing a checkpoint of the profiles as they stand, unless one is being written."""
         if self._writing is not None and self._writing.is_alive():
             return
-        snapshot = replace(self.scorer.snapshot(), patterns=self.patterns.snapshot())
         self._checkpointed = self.scorer.next_sequence
-        self._writing = threading.Thread(target=checkpoints.write, args=(snapshot, self.checkpoints))
+        self._writing = threading.Thread(target=checkpoints.write, args=(self.snapshot(), self.checkpoints))
         self._writing.start()
+
+    def snapshot(self) -> ScorerSnapshot:
+        """Copy the whole state; see Scorer.snapshot."""
+        return replace(self.scorer.snapshot(), patterns=self.patterns.snapshot())
 
     def close(self) -> None:
         """Wait for a checkpoint that is being written."""

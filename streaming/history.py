@@ -65,9 +65,14 @@ class DecidedHistory:
         lake: folder of the agent's tables.
         spec: names the tables.
 
+    Attributes:
+        profiles: folder of profile checkpoints by definition, None where the agent's own are at hand.
+
     Raises:
         ConfigurationError: there are no closed batches.
     """
+
+    profiles: Path | None = None
 
     def __init__(self, lake: Path, spec: AgentSpec) -> None:
         self.lake, self._tables = lake, spec.tables

@@ -15,6 +15,7 @@ from agent.ledger import MemoryLedger
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
+from streaming import checkpoints
 from streaming.alerting import build_alerts
 from streaming.compose import build_engine
 from streaming.engine import Engine
@@ -114,8 +115,7 @@ class Replayer:
         Raises:
             ConfigurationError: the spec cannot be used.
         """
-        engine = self._engine(spec)
-        engine.restore(transactions, span.first, self._known, self._history.patterns)
+        engine = self._restored(spec, transactions, span.first)
         known = self._known(*span)
         for part, rows in self._slices(transactions, span, engine.columns()):
             yield part, _decided(engine, rows, at_positions(known, *part))
@@ -138,6 +138,15 @@ class Replayer:
                 differences += _differences_of_late(within(late, part), published)
         return ExactReplay(span, span.end - span.first, alerts, tuple(differences))
 
+    def as_pinned(self, pinned: PinnedSpan, transactions: StoredTable) -> Engine:
+        """Return what decided a span, its state as it was before the span's first row.
+
+        Raises:
+            ConfigurationError: a contract, model or rule that decided it is gone.
+        """
+        self._check(pinned)
+        return self._restored(pinned.spec, transactions, pinned.span.first)
+
     def _slices(
         self, transactions: StoredTable, span: Span, columns: list[str]
     ) -> Iterator[tuple[Span, pa.Table]]:
@@ -151,6 +160,14 @@ class Replayer:
                 following = parts[number + 1 : number + 2]
                 ahead += [reader.submit(transactions.read, "sequence", *each, columns) for each in following]
                 yield part, rows
+
+    def _restored(self, spec: AgentSpec, transactions: StoredTable, first: int) -> Engine:
+        engine = self._engine(spec)
+        if self._history.profiles is not None:
+            engine.checkpoints = self._history.profiles / engine.scorer.definition_hash
+            _check_kept(engine, first)
+        engine.restore(transactions, first, self._known, self._history.patterns)
+        return engine
 
     def _engine(self, spec: AgentSpec) -> Engine:
         return build_engine(self._settings, spec, self._contract, None, MemoryLedger(), TokenBudget(0))
@@ -171,6 +188,16 @@ class Replayer:
                 "from its path: replay it with what decided it",
                 key="scoring",
             )
+
+
+def _check_kept(engine: Engine, first: int) -> None:
+    """A snapshot has no rows before its span, so there is nothing else to begin from."""
+    found = checkpoints.newest(engine.checkpoints, engine.scorer.definition_hash, through=first)
+    if found.snapshot is None:
+        raise ConfigurationError(
+            "the snapshot holds no profiles of this spec's definition: replay the lake itself under it",
+            where="--snapshot",
+        )
 
 
 def _decided(engine: Engine, rows: pa.Table, verdicts: pa.Table) -> pa.Table:

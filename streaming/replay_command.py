@@ -25,6 +25,7 @@ from streaming.history import DecidedHistory, Span, raised_in
 from streaming.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.replay import ExactReplay, Replayer
 from streaming.settings import Settings
+from streaming.snapshots import SnapshotHistory, find_snapshot
 from streaming.what_if import WhatIf, what_if
 
 _SHOWN = 20
@@ -32,13 +33,27 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which span to replay: one alert's batch, a range of versions or of event time, or everything."""
+    """Which span to replay: one alert's batch, a range of versions or of event time, a snapshot, or all."""
 
     alert: str | None = None
     from_version: int | None = None
     to_version: int | None = None
     from_time: datetime | None = None
     to_time: datetime | None = None
+    snapshot: str | None = None
+
+    def history(self, settings: Settings, spec: AgentSpec) -> DecidedHistory:
+        """Return what was decided: the agent's, or that of the snapshot named.
+
+        Raises:
+            ConfigurationError: nothing was decided, or there is no such snapshot.
+            DataLossError: the snapshot is damaged.
+        """
+        if self.snapshot is None:
+            return DecidedHistory(settings.lake(spec.name), spec)
+        found = find_snapshot(settings.snapshots(spec.name), self.snapshot)
+        found.check()
+        return SnapshotHistory(found, spec)
 
     def span(self, history: DecidedHistory) -> Span:
         """Return the span.
@@ -48,8 +63,10 @@ class Wanted:
         """
         versions = (self.from_version, self.to_version) != (None, None)
         times = (self.from_time, self.to_time) != (None, None)
-        if (self.alert is not None) + versions + times > 1:
-            raise ConfigurationError("choose one of --alert, --from/--to-version and --from/--to-time")
+        if (self.alert is not None) + versions + times + (self.snapshot is not None) > 1:
+            raise ConfigurationError(
+                "choose one of --alert, --from/--to-version, --from/--to-time and --snapshot"
+            )
         if self.alert is not None:
             return history.of_alert(self.alert)
         if versions:
@@ -74,7 +91,7 @@ def run_replay(settings: Settings, spec: AgentSpec, wanted: Wanted) -> ExactRepl
     Raises:
         ConfigurationError: see streaming.replay.Replayer.exactly.
     """
-    history = DecidedHistory(settings.lake(spec.name), spec)
+    history = wanted.history(settings, spec)
     span = wanted.span(history)
     with _replayer(settings, spec, history, span) as replayer:
         return replayer.exactly(span)
@@ -87,7 +104,7 @@ def run_what_if(settings: Settings, spec: AgentSpec, candidate: AgentSpec, wante
         ConfigurationError: see streaming.what_if.what_if.
     """
     candidate = rule_watch(candidate, load_contract(candidate.data_sources.transactions.contract)).load()
-    history = DecidedHistory(settings.lake(spec.name), spec)
+    history = wanted.history(settings, spec)
     span = wanted.span(history)
     sandbox = settings.sandbox(spec.name) / f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     with _replayer(settings, spec, history, span) as replayer:
@@ -106,7 +123,7 @@ def send_again(
     sources = spec.data_sources
     if topic in (spec.alerts.topic, sources.transactions.topic, sources.labels.topic):
         raise ConfigurationError("name a topic that the agent does not use itself", where="--to-topic")
-    history = DecidedHistory(settings.lake(spec.name), spec)
+    history = wanted.history(settings, spec)
     span = wanted.span(history)
     first = raised_in(history.tables(span).alerts, span)
     alerts = pa.concat_tables([first, history.late_answers(span)]).sort_by("outbox_seq")
