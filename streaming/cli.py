@@ -19,7 +19,7 @@ from streaming.cli_agent import agent_app
 from streaming.cli_audit import audit_app, cost
 from streaming.cli_bench import bench_app
 from streaming.cli_content import labels_app, spec_app
-from streaming.cli_history import snapshot_app
+from streaming.cli_history import backfill, snapshot_app
 from streaming.cli_options import (
     DEFAULT_HOME,
     TIMES,
@@ -52,6 +52,7 @@ app.add_typer(agent_app, name="agent")
 app.add_typer(snapshot_app, name="snapshot")
 app.add_typer(bench_app, name="bench")
 app.command()(cost)
+app.command()(backfill)
 
 
 def main() -> None:

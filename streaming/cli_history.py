@@ -1,11 +1,12 @@
-"""Commands on history: snapshots of it."""
+"""Commands on history: loading it, and snapshots of it."""
 
 from __future__ import annotations
 
 import json
 import sys
 from datetime import datetime
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -28,6 +29,29 @@ from streaming.cli_options import (
 snapshot_app = typer.Typer(no_args_is_help=True, help="Keep spans of history that no maintenance removes.")
 
 Name = Annotated[str, typer.Argument(help="Letters, digits, dots, dashes and underscores.")]
+
+
+def backfill(
+    source: Annotated[
+        Path, typer.Argument(help="A .parquet, .csv or .jsonl file, or a Delta table's folder.")
+    ],
+    spec: SpecName = "card-fraud",
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Load history before an agent's first run: profiles know it, nobody is alerted to it.
+
+    A run that was cut off is continued by the same command. Labels count from the stream's first batch on.
+
+    Example: `flagstream backfill last-year.parquet --spec handbook`
+    """
+    from streaming.access import tell_done
+    from streaming.backfill_command import run_backfill
+
+    settings, loaded = settings_in(home), spec_named(spec)
+    done = run_backfill(settings, loaded, source)
+    tell_done(settings, loaded, "backfill", cast("int", done["stored"]))
+    say(done, as_json)
 
 
 @snapshot_app.command("create")

@@ -121,6 +121,14 @@ class Engine:
         self._commit(judged)
         self._committed_rows |= len(judged.scored) > 0
 
+    def absorb(self, transactions: pa.Table) -> None:
+        """Move the state past rows that nobody is to be alerted about, as if they had been decided."""
+        if self.rules.patterns:
+            self._commit(self.judge(transactions, None))
+        else:
+            self.scorer.fold(transactions)
+        self._committed_rows |= transactions.num_rows > 0
+
     def restore(
         self,
         transactions: StoredTable,

@@ -53,10 +53,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class ExactReplay:
-    """What an exact replay found."""
+    """What an exact replay found.
+
+    Attributes:
+        rows: transactions decided anew.
+        backfilled: transactions passed over, since nobody was to be alerted to them.
+    """
 
     span: Span
     rows: int
+    backfilled: int
     alerts: int
     differences: tuple[Difference, ...]
 
@@ -66,6 +72,7 @@ class ExactReplay:
             "first_sequence": self.span.first,
             "next_sequence": self.span.end,
             "transactions": self.rows,
+            "backfilled": self.backfilled,
             "alerts": self.alerts,
             "differences": len(self.differences),
             "differing": [asdict(each) for each in self.differences],
@@ -128,15 +135,18 @@ class Replayer:
             ConfigurationError: a version, contract, model or rule that decided it is gone.
         """
         tables, late = self._history.tables(span), self._history.late_answers(span)
-        alerts, differences = 0, list[Difference]()
+        alerts, rows, differences = 0, 0, list[Difference]()
         for pinned in self._history.pinned(span):
+            if pinned.backfilled:
+                continue
             self._check(pinned)
+            rows += pinned.span.end - pinned.span.first
             for part, replayed in self.decide(pinned.spec, tables.transactions, pinned.span):
                 published = raised_in(tables.alerts, part)
                 alerts += published.num_rows
                 differences += _differences(published, replayed)
                 differences += _differences_of_late(within(late, part), published)
-        return ExactReplay(span, span.end - span.first, alerts, tuple(differences))
+        return ExactReplay(span, rows, span.end - span.first - rows, alerts, tuple(differences))
 
     def as_pinned(self, pinned: PinnedSpan, transactions: StoredTable) -> Engine:
         """Return what decided a span, its state as it was before the span's first row.

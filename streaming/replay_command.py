@@ -105,7 +105,7 @@ def run_what_if(settings: Settings, spec: AgentSpec, candidate: AgentSpec, wante
     """
     candidate = rule_watch(candidate, load_contract(candidate.data_sources.transactions.contract)).load()
     history = wanted.history(settings, spec)
-    span = wanted.span(history)
+    span = history.streamed(wanted.span(history))
     sandbox = settings.sandbox(spec.name) / f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     with _replayer(settings, spec, history, span) as replayer:
         return what_if(replayer, history, spec, candidate, span, sandbox)
@@ -144,7 +144,8 @@ def show_replay(found: ExactReplay, console: Console) -> None:
     """Print what an exact replay found."""
     console.print(
         f"{found.span}: {found.rows} transactions decided anew, {found.alerts} published alerts compared, "
-        f"{len(found.differences)} differences",
+        f"{len(found.differences)} differences"
+        + (f"; {found.backfilled} backfilled ones passed over" if found.backfilled else ""),
         highlight=False,
     )
     if found.differences:

@@ -151,7 +151,7 @@ def _write_profiles(replayer: Replayer, history: DecidedHistory, span: Span, fol
     transactions, written = history.tables(span).transactions, set[str]()
     for pinned in history.pinned(span):
         definition = pinned.pins["scoring"]
-        if definition not in written:
+        if definition not in written and not pinned.backfilled:
             engine = replayer.as_pinned(pinned, transactions)
             checkpoints.write(engine.snapshot(), folder / PROFILES / definition)
             written.add(definition)
