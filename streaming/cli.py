@@ -320,6 +320,13 @@ def replay(
     candidate: Annotated[
         str | None, typer.Option(help="Another spec: says what it would have decided; publishes nothing.")
     ] = None,
+    warm_up: Annotated[
+        str | None,
+        typer.Option(
+            help="With --candidate: event time before the span, such as 7d, that its profiles are to know "
+            "where no checkpoint fits them; all of history unless given."
+        ),
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="HTML file for the candidate's report.")] = None,
     to_topic: Annotated[
         str | None, typer.Option(help="Send the published alerts of the span to this topic once more.")
@@ -344,8 +351,10 @@ def replay(
         send_again,
         show_replay,
         show_what_if,
+        warm_up_of,
     )  # fmt: skip
 
+    warmth = warm_up_of(warm_up, candidate)
     wanted = Wanted(alert, from_version, to_version, from_time, to_time, snapshot)
     settings, loaded = settings_in(home), spec_named(spec)
     read = [loaded.tables.transactions, loaded.tables.alerts, loaded.tables.labels]
@@ -362,7 +371,7 @@ def replay(
         tell_read(settings, loaded, "replay", read)
         print(json.dumps(found.facts(), default=str)) if as_json else show_replay(found, console)
         raise typer.Exit(1 if found.differences else 0)
-    changed = run_what_if(settings, loaded, spec_named(candidate), wanted)
+    changed = run_what_if(settings, loaded, spec_named(candidate), wanted, warmth)
     tell_read(settings, loaded, "replay-candidate", read)
     print(json.dumps(changed.facts(), default=str)) if as_json else show_what_if(changed, console)
     if report is not None:

@@ -135,6 +135,7 @@ class Engine:
         next_sequence: int,
         verdicts_of: Callable[[int, int], pa.Table],
         stretches_of: Callable[[int, int], Sequence[Stretch]],
+        cold_from: int = 0,
     ) -> None:
         """Bring the state to just before `next_sequence`: newest checkpoint plus the rows stored since.
 
@@ -143,6 +144,7 @@ class Engine:
             next_sequence: the first row not to be folded.
             verdicts_of: the verdicts that rows from one `sequence` on, below another, are the first to know.
             stretches_of: which patterns were in force from one `sequence` on, below another.
+            cold_from: without a checkpoint, where profiles begin blank instead of at the first row.
         """
         if self.scorer.next_sequence == next_sequence:
             return
@@ -150,6 +152,8 @@ class Engine:
         if found.snapshot is not None:
             self.scorer.restore(found.snapshot)
             self.patterns.restore(found.snapshot.patterns)
+        else:
+            self.scorer.begin(cold_from)
         self._checkpointed, self._committed_rows = self.scorer.next_sequence, False
         missing = (self._checkpointed, next_sequence)
         verdicts, stretches = verdicts_of(*missing), [Stretch(*missing, frozenset())]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from agent.budget import TokenBudget
 from agent.ledger import MemoryLedger
@@ -112,17 +113,17 @@ class Replayer:
         )
 
     def decide(
-        self, spec: AgentSpec, transactions: StoredTable, span: Span
+        self, spec: AgentSpec, transactions: StoredTable, span: Span, cold_from: int = 0
     ) -> Iterator[tuple[Span, pa.Table]]:
         """Decide a span under a spec; yields slices with their alerts, of schema `ALERTS`.
 
-        Memory is bounded by the slice. Profiles begin at the newest checkpoint before the span, or at the
-        first transaction. No model is asked: alerts carry the deterministic label.
+        Memory is bounded by the slice. Profiles begin at the newest checkpoint before the span, or blank at
+        the row `cold_from`. No model is asked: alerts carry the deterministic label.
 
         Raises:
             ConfigurationError: the spec cannot be used.
         """
-        engine = self._restored(spec, transactions, span.first)
+        engine = self._restored(spec, transactions, span.first, cold_from)
         known = self._known(*span)
         for part, rows in self._slices(transactions, span, engine.columns()):
             yield part, _decided(engine, rows, at_positions(known, *part))
@@ -148,6 +149,29 @@ class Replayer:
                 differences += _differences_of_late(within(late, part), published)
         return ExactReplay(span, rows, span.end - span.first - rows, alerts, tuple(differences))
 
+    def cold_start(
+        self, spec: AgentSpec, transactions: StoredTable, first: int, warm_up: timedelta
+    ) -> int | None:
+        """Return where profiles begin blank when only a span of event time before a row is to warm them up.
+
+        Args:
+            first: `sequence` of that row.
+
+        Returns:
+            The first `sequence` of a block; None when a checkpoint fits, or the span reaches back to the
+            first row, so that profiles know everything.
+        """
+        engine = self._engine(spec)
+        definition = engine.scorer.definition_hash
+        if checkpoints.newest(engine.checkpoints, definition, through=first).snapshot is not None:
+            return None
+        moment = transactions.read("sequence", first, first + 1, ["event_time"])["event_time"][0]
+        until = moment.cast(pa.int64()).as_py()
+        since = until - int(warm_up / timedelta(microseconds=1))
+        rows = transactions.read("event_time", since, until, ["sequence"])["sequence"]
+        earliest = min(pc.min(rows).as_py(), first) if len(rows) else first
+        return earliest // spec.profiles.block_rows * spec.profiles.block_rows or None
+
     def as_pinned(self, pinned: PinnedSpan, transactions: StoredTable) -> Engine:
         """Return what decided a span, its state as it was before the span's first row.
 
@@ -171,12 +195,12 @@ class Replayer:
                 ahead += [reader.submit(transactions.read, "sequence", *each, columns) for each in following]
                 yield part, rows
 
-    def _restored(self, spec: AgentSpec, transactions: StoredTable, first: int) -> Engine:
+    def _restored(self, spec: AgentSpec, transactions: StoredTable, first: int, cold_from: int = 0) -> Engine:
         engine = self._engine(spec)
         if self._history.profiles is not None:
             engine.checkpoints = self._history.profiles / engine.scorer.definition_hash
             _check_kept(engine, first)
-        engine.restore(transactions, first, self._known, self._history.patterns)
+        engine.restore(transactions, first, self._known, self._history.patterns, cold_from)
         return engine
 
     def _engine(self, spec: AgentSpec) -> Engine:

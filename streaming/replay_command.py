@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from rich.table import Table
 from schemas.alert import alert_documents
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
+from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
 from streaming.broker import ensure_topic
 from streaming.compose import rule_watch
@@ -26,7 +27,7 @@ from streaming.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.replay import ExactReplay, Replayer
 from streaming.settings import Settings
 from streaming.snapshots import SnapshotHistory, find_snapshot
-from streaming.what_if import WhatIf, what_if
+from streaming.what_if import WhatIf, cold_text, what_if
 
 _SHOWN = 20
 
@@ -97,8 +98,17 @@ def run_replay(settings: Settings, spec: AgentSpec, wanted: Wanted) -> ExactRepl
         return replayer.exactly(span)
 
 
-def run_what_if(settings: Settings, spec: AgentSpec, candidate: AgentSpec, wanted: Wanted) -> WhatIf:
+def run_what_if(
+    settings: Settings,
+    spec: AgentSpec,
+    candidate: AgentSpec,
+    wanted: Wanted,
+    warm_up: timedelta | None = None,
+) -> WhatIf:
     """Replay under a candidate, with a progress bar when stderr is a terminal.
+
+    Args:
+        warm_up: see streaming.what_if.what_if.
 
     Raises:
         ConfigurationError: see streaming.what_if.what_if.
@@ -108,7 +118,23 @@ def run_what_if(settings: Settings, spec: AgentSpec, candidate: AgentSpec, wante
     span = history.streamed(wanted.span(history))
     sandbox = settings.sandbox(spec.name) / f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     with _replayer(settings, spec, history, span) as replayer:
-        return what_if(replayer, history, spec, candidate, span, sandbox)
+        return what_if(replayer, history, spec, candidate, span, sandbox, warm_up)
+
+
+def warm_up_of(text: str | None, candidate: str | None) -> timedelta | None:
+    """Return how long a candidate's profiles are to be warmed up.
+
+    Raises:
+        ConfigurationError: no duration, or there is no candidate.
+    """
+    if text is None:
+        return None
+    if candidate is None:
+        raise ConfigurationError("only a --candidate is warmed up; a replay is exact", where="--warm-up")
+    try:
+        return parse_duration(text)
+    except ValueError as fault:
+        raise ConfigurationError(str(fault), where="--warm-up") from None
 
 
 def send_again(
@@ -164,6 +190,8 @@ def show_what_if(found: WhatIf, console: Console) -> None:
         f"{found.known_frauds} known frauds",
         highlight=False,
     )
+    if found.cold_from is not None:
+        console.print(cold_text(found.cold_from), highlight=False)
     console.print(_sides(found))
     console.print(f"{found.added} alerts added, {found.removed} removed, {found.kept} kept", highlight=False)
     for name, flips in found.flips.items():
