@@ -22,7 +22,7 @@ from schemas.errors import DataLossError
 from schemas.tables import BATCHES, HEADERS, UTC_MICROS
 from streaming import checkpoints
 from streaming.alerting import Alerted
-from streaming.backfill_mark import QUERY, BackfillMark, stamp_of
+from streaming.backfill_mark import BackfillMark, stamp_of
 from streaming.backfill_source import HistorySource
 from streaming.decode import decode
 from streaming.duplicates import Deduplicator
@@ -41,6 +41,7 @@ _SEEN = ["transaction_id", "topic", "partition", "offset", "kafka_timestamp"]
 class Passed(StrEnum):
     """Moments that a crash test can wait for."""
 
+    SET_ASIDE = "set aside"
     DECIDED = "decided"
     CLOSED = "closed"
 
@@ -80,7 +81,7 @@ class Backfill:
     ) -> None:
         self._engine, self._lake, self._source = engine, lake, source
         self._clock, self._reached = clock, reached
-        self._query = f"{QUERY}{source.digest[:16]}"
+        self._query = source.query_id
         self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
         self._next_sequence, self._watermark = 0, 0
         self._next_batch, self._done_before, self._rows = 0, 0, 0
@@ -201,6 +202,7 @@ class Backfill:
         return Stamp(stamp_of(self._engine.spec.name, self._query), number)
 
     def _unlabelled(self, first: int) -> tuple[LabelPin, pa.Table]:
+        self._reached(Passed.SET_ASIDE)
         return LabelPin(first, 0, 0), self._no_verdicts(first, first)
 
     def _no_verdicts(self, _first: int, _end: int) -> pa.Table:

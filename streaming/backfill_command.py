@@ -22,7 +22,7 @@ from streaming.backfill_source import HistorySource, open_history
 from streaming.compose import build_engine, check_spec, lake_schemas, rule_watch
 from streaming.lake import Lake
 from streaming.settings import Settings
-from streaming.stored import open_version
+from streaming.stored import open_version, read_stored
 
 
 def run_backfill(settings: Settings, spec: AgentSpec, path: Path) -> dict[str, object]:
@@ -55,8 +55,9 @@ def source_to_load(settings: Settings, spec: AgentSpec, contract: EventContract,
     lake = settings.lake(spec.name)
     left = unfinished_backfill(lake, spec)
     if left is None:
-        _check_nothing_stored(lake, spec)
-        return open_history(path, contract)
+        source = open_history(path, contract)
+        _check_nothing_stored(lake, spec, source)
+        return source
     source = open_history(path, contract, left.version)
     if source.digest != left.digest:
         raise ConfigurationError(
@@ -80,15 +81,19 @@ def load(
     return Backfill(engine, lake, source, reached=reached).run(on_progress)
 
 
-def _check_nothing_stored(lake: Path, spec: AgentSpec) -> None:
+def _check_nothing_stored(lake: Path, spec: AgentSpec, source: HistorySource) -> None:
+    """What a first batch had set aside when it was cut off belongs to its source."""
     decision = newest_decision(lake, spec.tables)
     mark = None if decision is None else BackfillMark.of(decision.pins)
     if mark is not None:
         raise ConfigurationError(f"the backfill of {mark.source} is finished", where=str(lake))
-    stored = (open_version(lake / name) for name in (spec.tables.transactions, spec.tables.batches))
-    if decision is not None or any(table is not None and table.count() for table in stored):
+    tables = spec.tables
+    stored = (open_version(lake / name) for name in (tables.transactions, tables.batches))
+    aside = (read_stored(lake / name, ["query_id"]) for name in (tables.quarantine, tables.duplicates))
+    others = (set(rows["query_id"].to_pylist()) - {source.query_id} for rows in aside if rows is not None)
+    if decision is not None or any(table is not None and table.count() for table in stored) or any(others):
         raise ConfigurationError(
-            "the agent has stored transactions already, and history can only come before them: "
+            "the agent has stored transactions already, and history can only come before all else: "
             "give it a new name",
             where=str(lake),
         )

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
+from streaming.backfill_mark import QUERY
 from streaming.file_events import Keyed, file_events, table_events
 from streaming.stored import StoredTable, open_for_reading, open_version
 
@@ -33,6 +34,12 @@ class HistorySource:
     digest: str
     version: int | None
     chunks: Callable[[], Iterator[Keyed]]
+
+    @property
+    def query_id(self) -> str:
+        """Under which its batches are stored: another one for another source, or another version."""
+        version = "" if self.version is None else f"-{self.version}"
+        return f"{QUERY}{self.digest[:16]}{version}"
 
     def count(self) -> int:
         """Read it once and count the rows.

@@ -121,6 +121,6 @@ def snapshot_drop(
     from streaming.snapshots import drop_snapshot
 
     settings, loaded = settings_in(home), spec_named(spec)
-    dropped = drop_snapshot(settings.snapshots(loaded.name), name)
-    tell_done(settings, loaded, "snapshot-drop", sum(dropped.rows.values()))
-    say({"dropped": dropped.name}, as_json)
+    drop_snapshot(settings.snapshots(loaded.name), name)
+    tell_done(settings, loaded, "snapshot-drop", 0)
+    say({"dropped": name}, as_json)

@@ -152,7 +152,7 @@ class Engine:
         if found.snapshot is not None:
             self.scorer.restore(found.snapshot)
             self.patterns.restore(found.snapshot.patterns)
-        else:
+        elif cold_from:
             self.scorer.begin(cold_from)
         self._checkpointed, self._committed_rows = self.scorer.next_sequence, False
         missing = (self._checkpointed, next_sequence)

@@ -115,24 +115,20 @@ def find_snapshot(folder: Path, name: str) -> Snapshot:
     Raises:
         ConfigurationError: there is none, with the nearest name.
     """
-    known = {each.name: each for each in snapshots(folder)}
-    if name not in known:
-        raise ConfigurationError(f"no snapshot {name!r}; {nearest(name, known) or 'there are none'}")
-    return known[name]
+    return _read(_manifest(folder, name))
 
 
-def drop_snapshot(folder: Path, name: str) -> Snapshot:
-    """Remove a snapshot; half-way it no longer counts as one.
+def drop_snapshot(folder: Path, name: str) -> None:
+    """Remove a snapshot, readable or not; half-way it no longer counts as one.
 
     Raises:
         ConfigurationError: there is none of this name.
     """
-    found = find_snapshot(folder, name)
+    present = _manifest(folder, name).parent
     leaving = folder / f"{_UNFINISHED}{name}"
     _remove(leaving)
-    found.path.rename(leaving)
+    present.rename(leaving)
     _remove(leaving)
-    return found
 
 
 @contextmanager
@@ -175,6 +171,13 @@ def seal(folder: Path, span: Span, rows: Mapping[str, int], versions: Mapping[st
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     _sync(folder / MANIFEST)
     _sync(folder)
+
+
+def _manifest(folder: Path, name: str) -> Path:
+    known = {path.parent.name: path for path in folder.glob(f"[!.]*/{MANIFEST}")}
+    if name not in known:
+        raise ConfigurationError(f"no snapshot {name!r}; {nearest(name, known) or 'there are none'}")
+    return known[name]
 
 
 def _read(manifest: Path) -> Snapshot:

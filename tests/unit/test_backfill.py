@@ -109,7 +109,7 @@ def test_a_run_after_a_backfill_is_the_run_that_streamed_everything(
 
 
 @pytest.mark.parametrize("moment", list(Passed))
-@pytest.mark.parametrize("nth", [1, 2, 5])
+@pytest.mark.parametrize("nth", [1, 2, 3, 5])
 def test_a_backfill_cut_off_anywhere_goes_on(
     settings: Settings, history: Path, tmp_path: Path, moment: Passed, nth: int
 ) -> None:
@@ -123,7 +123,10 @@ def test_a_backfill_cut_off_anywhere_goes_on(
 
     with pytest.raises(KeyboardInterrupt):
         load(settings, spec, CONTRACT, open_history(history, CONTRACT), reached=cut)
-    if (moment, nth) != (Passed.CLOSED, 5):
+    cold = (moment, nth) == (Passed.SET_ASIDE, 1)
+    if cold:
+        assert run_backfill(settings, spec, history)["stored"] == HISTORY
+    elif (moment, nth) != (Passed.CLOSED, 5):
         other = tmp_path / "other.jsonl"
         other.write_text(json.dumps(EVENTS[0]) + "\n")
         with pytest.raises(ConfigurationError, match="is not finished, and this is another source"):
@@ -175,6 +178,23 @@ def test_history_comes_first_or_not_at_all(settings: Settings, history: Path, tm
     with pytest.raises(ConfigurationError, match="has stored transactions already"):
         run_backfill(live, spec, history)
     assert len(stored(live)) == 50
+
+
+def test_rejects_that_another_source_left_are_never_mixed_in(
+    settings: Settings, history: Path, tmp_path: Path
+) -> None:
+    first = tmp_path / "first.jsonl"
+    first.write_text(json.dumps({**EVENTS[0], "amount": "much"}) + "\n" + json.dumps(EVENTS[1]) + "\n")
+
+    def cut(_: Passed) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(settings, agent(), CONTRACT, open_history(first, CONTRACT), reached=cut)
+    assert table(settings, "quarantine", "offset").height == 1
+    with pytest.raises(ConfigurationError, match="has stored transactions already"):
+        run_backfill(settings, agent(), history)
+    assert run_backfill(settings, agent(), first)["quarantined"] == 1
 
 
 def broken(path: Path) -> Path:
@@ -235,8 +255,9 @@ def test_a_delta_table_is_continued_at_the_version_that_was_begun(settings: Sett
     spec, rows, source = agent(), pa.Table.from_pylist(EVENTS[:300]), tmp_path / "source"
     write_deltalake(source, rows)
 
-    def cut(_: Passed) -> None:
-        raise KeyboardInterrupt
+    def cut(passed: Passed) -> None:
+        if passed is Passed.DECIDED:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         load(settings, spec, CONTRACT, open_history(source, CONTRACT), reached=cut)

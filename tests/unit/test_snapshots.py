@@ -152,6 +152,9 @@ def test_created_listed_dropped(settings: Settings) -> None:
         find_snapshot(folder, "onne")
     with pytest.raises(ConfigurationError, match="no snapshot 'onne'; did you mean 'one'"):
         drop_snapshot(folder, "onne")
+    (folder / "one" / "manifest.json").write_text('{"format": 99}')
+    with pytest.raises(ConfigurationError, match=r"manifest\.json: cannot be read: format 99 is not 1"):
+        find_snapshot(folder, "one")
     drop_snapshot(folder, "one")
     assert [path.name for path in folder.iterdir()] == ["two"]
     assert replayed(settings, Wanted()).differences == ()
