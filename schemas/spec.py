@@ -249,6 +249,7 @@ class Detectors(Document):
 
 
 _LONGEST = timedelta(days=3660)
+_SNAPSHOTS = "snapshots"
 
 
 class Pattern(Document):
@@ -463,6 +464,8 @@ class Tables(Document):
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
             raise ValueError(f"two tables share the name {sorted(repeated)[0]!r}")
+        if _SNAPSHOTS in names:
+            raise ValueError(f"{_SNAPSHOTS!r} is where snapshots are kept")
         return self
 
 

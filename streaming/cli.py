@@ -19,6 +19,7 @@ from streaming.cli_agent import agent_app
 from streaming.cli_audit import audit_app, cost
 from streaming.cli_bench import bench_app
 from streaming.cli_content import labels_app, spec_app
+from streaming.cli_history import backfill, snapshot_app
 from streaming.cli_options import (
     DEFAULT_HOME,
     TIMES,
@@ -48,8 +49,10 @@ app.add_typer(labels_app, name="labels")
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(audit_app, name="audit")
 app.add_typer(agent_app, name="agent")
+app.add_typer(snapshot_app, name="snapshot")
 app.add_typer(bench_app, name="bench")
 app.command()(cost)
+app.command()(backfill)
 
 
 def main() -> None:
@@ -311,8 +314,18 @@ def replay(
         datetime | None, typer.Option(formats=TIMES, help="Event time in UTC, inclusive.")
     ] = None,
     to_time: Annotated[datetime | None, typer.Option(formats=TIMES, help="Exclusive.")] = None,
+    snapshot: Annotated[
+        str | None, typer.Option(help="A snapshot's name: its span, from its own copies alone.")
+    ] = None,
     candidate: Annotated[
         str | None, typer.Option(help="Another spec: says what it would have decided; publishes nothing.")
+    ] = None,
+    warm_up: Annotated[
+        str | None,
+        typer.Option(
+            help="With --candidate: event time before the span, such as 7d, that its profiles are to know "
+            "where no checkpoint fits them; all of history unless given."
+        ),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="HTML file for the candidate's report.")] = None,
     to_topic: Annotated[
@@ -326,7 +339,8 @@ def replay(
 
     Examples: `flagstream replay --spec handbook --alert 3f2a9c`,
     `flagstream replay --spec handbook --from-time 2018-04-07 --to-time 2018-04-08 --candidate stricter.yaml`,
-    `flagstream replay --spec handbook --from-time 2018-04-07 --to-topic alerts-again`
+    `flagstream replay --spec handbook --from-time 2018-04-07 --to-topic alerts-again`,
+    `flagstream replay --spec handbook --snapshot before-easter`
     """
     from streaming.access import tell_read
     from streaming.replay_command import (
@@ -337,9 +351,11 @@ def replay(
         send_again,
         show_replay,
         show_what_if,
+        warm_up_of,
     )  # fmt: skip
 
-    wanted = Wanted(alert, from_version, to_version, from_time, to_time)
+    warmth = warm_up_of(warm_up, candidate)
+    wanted = Wanted(alert, from_version, to_version, from_time, to_time, snapshot)
     settings, loaded = settings_in(home), spec_named(spec)
     read = [loaded.tables.transactions, loaded.tables.alerts, loaded.tables.labels]
     if to_topic is not None:
@@ -355,7 +371,7 @@ def replay(
         tell_read(settings, loaded, "replay", read)
         print(json.dumps(found.facts(), default=str)) if as_json else show_replay(found, console)
         raise typer.Exit(1 if found.differences else 0)
-    changed = run_what_if(settings, loaded, spec_named(candidate), wanted)
+    changed = run_what_if(settings, loaded, spec_named(candidate), wanted, warmth)
     tell_read(settings, loaded, "replay-candidate", read)
     print(json.dumps(changed.facts(), default=str)) if as_json else show_what_if(changed, console)
     if report is not None:

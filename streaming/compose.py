@@ -34,6 +34,7 @@ from schemas.tables import (
     transactions_schema,
 )
 from streaming.audit_log import AuditPlaces, LakeAudit
+from streaming.backfill_mark import QUERY, unfinished_backfill
 from streaming.batch_audit import BatchAudit
 from streaming.engine import Engine, rule_schema
 from streaming.interrupts import ended_on_leaving
@@ -123,6 +124,7 @@ def open_agent(
     contract = load_contract(spec.data_sources.transactions.contract)
     watch = rule_watch(spec, contract)
     spec = watch.load()
+    _check_loaded(settings.lake(spec.name), spec)
     lake = Lake.open(settings.lake(spec.name), spec, lake_schemas(contract), retention=spec.replay_horizon)
     _check_closed(lake)
     stream_settings(settings, spec, bootstrap, lake.batches)
@@ -209,6 +211,16 @@ def _label_topic(
     return stack.enter_context(
         LabelTopic(bootstrap, topic, book, rejects=rejects, retention=spec.replay_horizon)
     )
+
+
+def _check_loaded(lake: Path, spec: AgentSpec) -> None:
+    left = unfinished_backfill(lake, spec)
+    if left is not None:
+        raise ConfigurationError(
+            f"the backfill of {left.source} was left after {left.rows} rows: "
+            "finish it with `flagstream backfill`",
+            where=str(lake),
+        )
 
 
 def _check_closed(lake: Lake) -> None:
@@ -300,6 +312,7 @@ def stream_settings(
     columns = ["query_id", "batch_id", "next_sequence", "closed_at", "offsets"]
     frame = pl.from_arrow(batches.read("batch_id", 0, columns=columns))
     assert isinstance(frame, pl.DataFrame)
+    frame = frame.filter(~pl.col("query_id").str.starts_with(QUERY))
     closed = dict(frame.group_by("query_id").agg(pl.col("batch_id").max()).iter_rows())
     newest = None if frame.height == 0 else frame.sort("next_sequence", "closed_at")["offsets"][-1]
     return StreamSettings(

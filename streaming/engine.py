@@ -17,6 +17,7 @@ from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from streaming import checkpoints
 from streaming.arrow_arrays import matrix_column
+from streaming.checkpoints import ScorerSnapshot
 from streaming.compilation import Flags, Ints
 from streaming.features import rule_fields
 from streaming.patterns import Pattern, Patterns, Recognised
@@ -120,12 +121,21 @@ class Engine:
         self._commit(judged)
         self._committed_rows |= len(judged.scored) > 0
 
+    def absorb(self, transactions: pa.Table) -> None:
+        """Move the state past rows that nobody is to be alerted about, as if they had been decided."""
+        if self.rules.patterns:
+            self._commit(self.judge(transactions, None))
+        else:
+            self.scorer.fold(transactions)
+        self._committed_rows |= transactions.num_rows > 0
+
     def restore(
         self,
         transactions: StoredTable,
         next_sequence: int,
         verdicts_of: Callable[[int, int], pa.Table],
         stretches_of: Callable[[int, int], Sequence[Stretch]],
+        cold_from: int = 0,
     ) -> None:
         """Bring the state to just before `next_sequence`: newest checkpoint plus the rows stored since.
 
@@ -134,6 +144,7 @@ class Engine:
             next_sequence: the first row not to be folded.
             verdicts_of: the verdicts that rows from one `sequence` on, below another, are the first to know.
             stretches_of: which patterns were in force from one `sequence` on, below another.
+            cold_from: without a checkpoint, where profiles begin blank instead of at the first row.
         """
         if self.scorer.next_sequence == next_sequence:
             return
@@ -141,6 +152,8 @@ class Engine:
         if found.snapshot is not None:
             self.scorer.restore(found.snapshot)
             self.patterns.restore(found.snapshot.patterns)
+        elif cold_from:
+            self.scorer.begin(cold_from)
         self._checkpointed, self._committed_rows = self.scorer.next_sequence, False
         missing = (self._checkpointed, next_sequence)
         verdicts, stretches = verdicts_of(*missing), [Stretch(*missing, frozenset())]
@@ -215,10 +228,13 @@ class Engine:
         """Start writing a checkpoint of the profiles as they stand, unless one is being written."""
         if self._writing is not None and self._writing.is_alive():
             return
-        snapshot = replace(self.scorer.snapshot(), patterns=self.patterns.snapshot())
         self._checkpointed = self.scorer.next_sequence
-        self._writing = threading.Thread(target=checkpoints.write, args=(snapshot, self.checkpoints))
+        self._writing = threading.Thread(target=checkpoints.write, args=(self.snapshot(), self.checkpoints))
         self._writing.start()
+
+    def snapshot(self) -> ScorerSnapshot:
+        """Copy the whole state; see Scorer.snapshot."""
+        return replace(self.scorer.snapshot(), patterns=self.patterns.snapshot())
 
     def close(self) -> None:
         """Wait for a checkpoint that is being written."""

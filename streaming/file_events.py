@@ -6,7 +6,7 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -47,6 +47,33 @@ def file_events(path: Path, contract: EventContract) -> Iterator[Keyed]:
         return _READERS[ending](path, contract)
     except (pa.ArrowInvalid, UnicodeDecodeError) as fault:
         raise ConfigurationError(f"cannot be read: {fault}", where=str(path)) from fault
+
+
+def table_events(
+    path: Path, rows: pa.Schema, batches: Iterator[pa.RecordBatch], contract: EventContract
+) -> Iterator[Keyed]:
+    """Return the keys and JSON events of a Delta table's rows.
+
+    Args:
+        path: the table's folder, for errors.
+        rows: the schema of `batches`: the contract's raw fields, or the columns that they are decoded to.
+
+    Raises:
+        ConfigurationError: a column is missing, or holds what no event field can be.
+    """
+    decoded = {each.name: each for each in contract.columns if each.source}
+    if set(decoded) <= set(rows.names) and not set(contract.raw_fields) <= set(rows.names):
+        return _encoded(path, contract, (_undecoded(batch, decoded) for batch in batches))
+    _check_columns(path, contract, _flat(rows.empty_table()).column_names)
+    return _encoded(path, contract, batches)
+
+
+def _undecoded(rows: pa.RecordBatch, decoded: Mapping[str, Column]) -> pa.RecordBatch:
+    columns = {
+        str(each.source): rows[name] if each.role == "event time" else rows[name].cast(_csv_type(each))
+        for name, each in decoded.items()
+    }
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def _check_columns(path: Path, contract: EventContract, present: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
+from streaming.backfill_mark import PIN as BACKFILL
 from streaming.explain import find_alert
 from streaming.rules_in_force import Stretch, stretches
 from streaming.stored import StoredTable, open_version, read_stored
@@ -49,6 +50,11 @@ class PinnedSpan:
         """The spec in force then."""
         return AgentSpec.model_validate(self.pins["spec"])
 
+    @property
+    def backfilled(self) -> bool:
+        """Whether it was loaded from history, so that nobody was alerted to it."""
+        return BACKFILL in self.pins
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -65,9 +71,14 @@ class DecidedHistory:
         lake: folder of the agent's tables.
         spec: names the tables.
 
+    Attributes:
+        profiles: folder of profile checkpoints by definition, None where the agent's own are at hand.
+
     Raises:
         ConfigurationError: there are no closed batches.
     """
+
+    profiles: Path | None = None
 
     def __init__(self, lake: Path, spec: AgentSpec) -> None:
         self.lake, self._tables = lake, spec.tables
@@ -150,6 +161,17 @@ class DecidedHistory:
             for pins, part in self._runs(span)
         ]
 
+    def streamed(self, span: Span) -> Span:
+        """Return a span without what was loaded from history, which comes before all else.
+
+        Raises:
+            ConfigurationError: nothing is left of it.
+        """
+        parts = [part.span for part in self.pinned(span) if not part.backfilled]
+        if not parts:
+            raise ConfigurationError(f"{span} was loaded by a backfill: nothing was decided to compare with")
+        return Span(parts[0].first, parts[-1].end)
+
     def patterns(self, first: int, end: int) -> list[Stretch]:
         """Return which rules over two events were in force from row `first` on, below `end`."""
         return stretches(self._batches, first, end)
@@ -228,4 +250,4 @@ def within(alerts: pa.Table, span: Span) -> pa.Table:
 
 def _deciding(pins: str) -> tuple[Any, ...]:
     known = json.loads(pins)
-    return tuple(known[name] for name in _WHAT_DECIDES)
+    return BACKFILL in known, *(known[name] for name in _WHAT_DECIDES)

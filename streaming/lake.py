@@ -30,11 +30,10 @@ from schemas.errors import (
     RetryableError,
 )
 from schemas.spec import AgentSpec
-from streaming.stored import StoredTable
+from streaming.stored import METADATA_KEY, StoredTable
 
 _TIDY_EVERY = 128
 _COMPACTED_BYTES = 16 * 1024 * 1024
-_METADATA_KEY = "flagstream"
 _LATER = {"alerts": LATER_FIELDS, "ledger": ("evidence",)}
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
@@ -93,11 +92,6 @@ class LakeTable(StoredTable):
         self._epoch = epoch
         self._commit_empty(self._properties())
 
-    def last_batch(self, app_id: str) -> int:
-        """Return the highest batch id committed by the stream `app_id`, -1 for none."""
-        version = self._table.transaction_version(app_id)
-        return -1 if version is None else version
-
     def append(
         self,
         rows: pa.Table,
@@ -133,18 +127,10 @@ class LakeTable(StoredTable):
         """
         for limit in (64, None):
             for commit in self._table.history(limit):
-                kept = json.loads(commit.get(_METADATA_KEY, "{}"))
+                kept = json.loads(commit.get(METADATA_KEY, "{}"))
                 if kept.get("query_id") == query_id and kept.get("batch_id") == batch_id:
                     return cast("dict[str, Any]", kept)
         raise DataLossError(f"{self.path.name}: batch {batch_id} of query {query_id} has no commit to read")
-
-    def newest_metadata(self) -> dict[str, Any] | None:
-        """Return the facts of the newest commit that carries any, None for a table without."""
-        for limit in (64, None):
-            for commit in self._table.history(limit):
-                if _METADATA_KEY in commit:
-                    return cast("dict[str, Any]", json.loads(commit[_METADATA_KEY]))
-        return None
 
     def tidy(self) -> bool:
         """Compact small files, remove those replaced before the retention, and reopen; True when it did.
@@ -177,7 +163,7 @@ class LakeTable(StoredTable):
     ) -> CommitProperties:
         transactions = [Transaction(self._fence_id, self._epoch)]
         transactions += [Transaction(stamp.app_id, stamp.batch_id) for stamp in stamps]
-        custom = None if metadata is None else {_METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+        custom = None if metadata is None else {METADATA_KEY: json.dumps(metadata, sort_keys=True)}
         return CommitProperties(custom_metadata=custom, app_transactions=transactions)
 
     def _write(self, rows: pa.Table, properties: CommitProperties) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from agent.budget import SpendingBudget
 from agent.ledger import MemoryLedger
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
+from streaming import checkpoints
 from streaming.alerting import build_alerts
 from streaming.compose import build_engine
 from streaming.engine import Engine
@@ -54,10 +56,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class ExactReplay:
-    """What an exact replay found."""
+    """What an exact replay found.
+
+    Attributes:
+        rows: transactions decided anew.
+        backfilled: transactions passed over, since nobody was to be alerted to them.
+    """
 
     span: Span
     rows: int
+    backfilled: int
     alerts: int
     differences: tuple[Difference, ...]
 
@@ -67,6 +75,7 @@ class ExactReplay:
             "first_sequence": self.span.first,
             "next_sequence": self.span.end,
             "transactions": self.rows,
+            "backfilled": self.backfilled,
             "alerts": self.alerts,
             "differences": len(self.differences),
             "differing": [asdict(each) for each in self.differences],
@@ -106,18 +115,17 @@ class Replayer:
         )
 
     def decide(
-        self, spec: AgentSpec, transactions: StoredTable, span: Span
+        self, spec: AgentSpec, transactions: StoredTable, span: Span, cold_from: int = 0
     ) -> Iterator[tuple[Span, pa.Table]]:
         """Decide a span under a spec; yields slices with their alerts, of schema `ALERTS`.
 
-        Memory is bounded by the slice. Profiles begin at the newest checkpoint before the span, or at the
-        first transaction. No model is asked: alerts carry the deterministic label.
+        Memory is bounded by the slice. Profiles begin at the newest checkpoint before the span, or blank at
+        the row `cold_from`. No model is asked: alerts carry the deterministic label.
 
         Raises:
             ConfigurationError: the spec cannot be used.
         """
-        engine = self._engine(spec)
-        engine.restore(transactions, span.first, self._known, self._history.patterns)
+        engine = self._restored(spec, transactions, span.first, cold_from)
         known = self._known(*span)
         for part, rows in self._slices(transactions, span, engine.columns()):
             yield part, _decided(engine, rows, at_positions(known, *part))
@@ -130,15 +138,50 @@ class Replayer:
             ConfigurationError: a version, contract, model or rule that decided it is gone.
         """
         tables, late = self._history.tables(span), self._history.late_answers(span)
-        alerts, differences = 0, list[Difference]()
+        alerts, rows, differences = 0, 0, list[Difference]()
         for pinned in self._history.pinned(span):
+            if pinned.backfilled:
+                continue
             self._check(pinned)
+            rows += pinned.span.end - pinned.span.first
             for part, replayed in self.decide(pinned.spec, tables.transactions, pinned.span):
                 published = raised_in(tables.alerts, part)
                 alerts += published.num_rows
                 differences += _differences(published, replayed)
                 differences += _differences_of_late(within(late, part), published)
-        return ExactReplay(span, span.end - span.first, alerts, tuple(differences))
+        return ExactReplay(span, rows, span.end - span.first - rows, alerts, tuple(differences))
+
+    def cold_start(
+        self, spec: AgentSpec, transactions: StoredTable, first: int, warm_up: timedelta
+    ) -> int | None:
+        """Return where profiles begin blank when only a span of event time before a row is to warm them up.
+
+        Args:
+            first: `sequence` of that row.
+
+        Returns:
+            The first `sequence` of a block; None when a checkpoint fits, or the span reaches back to the
+            first row, so that profiles know everything.
+        """
+        engine = self._engine(spec)
+        definition = engine.scorer.definition_hash
+        if checkpoints.newest(engine.checkpoints, definition, through=first).snapshot is not None:
+            return None
+        moment = transactions.read("sequence", first, first + 1, ["event_time"])["event_time"][0]
+        until = moment.cast(pa.int64()).as_py()
+        since = until - int(warm_up / timedelta(microseconds=1))
+        rows = transactions.read("event_time", since, until, ["sequence"])["sequence"]
+        earliest = min(pc.min(rows).as_py(), first) if len(rows) else first
+        return earliest // spec.profiles.block_rows * spec.profiles.block_rows or None
+
+    def as_pinned(self, pinned: PinnedSpan, transactions: StoredTable) -> Engine:
+        """Return what decided a span, its state as it was before the span's first row.
+
+        Raises:
+            ConfigurationError: a contract, model or rule that decided it is gone.
+        """
+        self._check(pinned)
+        return self._restored(pinned.spec, transactions, pinned.span.first)
 
     def _slices(
         self, transactions: StoredTable, span: Span, columns: list[str]
@@ -153,6 +196,14 @@ class Replayer:
                 following = parts[number + 1 : number + 2]
                 ahead += [reader.submit(transactions.read, "sequence", *each, columns) for each in following]
                 yield part, rows
+
+    def _restored(self, spec: AgentSpec, transactions: StoredTable, first: int, cold_from: int = 0) -> Engine:
+        engine = self._engine(spec)
+        if self._history.profiles is not None:
+            engine.checkpoints = self._history.profiles / engine.scorer.definition_hash
+            _check_kept(engine, first)
+        engine.restore(transactions, first, self._known, self._history.patterns, cold_from)
+        return engine
 
     def _engine(self, spec: AgentSpec) -> Engine:
         return build_engine(
@@ -175,6 +226,16 @@ class Replayer:
                 "from its path: replay it with what decided it",
                 key="scoring",
             )
+
+
+def _check_kept(engine: Engine, first: int) -> None:
+    """A snapshot has no rows before its span, so there is nothing else to begin from."""
+    found = checkpoints.newest(engine.checkpoints, engine.scorer.definition_hash, through=first)
+    if found.snapshot is None:
+        raise ConfigurationError(
+            "the snapshot holds no profiles of this spec's definition: replay the lake itself under it",
+            where="--snapshot",
+        )
 
 
 def _decided(engine: Engine, rows: pa.Table, verdicts: pa.Table) -> pa.Table:

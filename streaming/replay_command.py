@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from rich.table import Table
 from schemas.alert import alert_documents
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
+from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
 from streaming.broker import ensure_topic
 from streaming.compose import rule_watch
@@ -25,20 +26,35 @@ from streaming.history import DecidedHistory, Span, raised_in
 from streaming.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.replay import ExactReplay, Replayer
 from streaming.settings import Settings
-from streaming.what_if import WhatIf, what_if
+from streaming.snapshots import SnapshotHistory, find_snapshot
+from streaming.what_if import WhatIf, cold_text, what_if
 
 _SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which span to replay: one alert's batch, a range of versions or of event time, or everything."""
+    """Which span to replay: one alert's batch, a range of versions or of event time, a snapshot, or all."""
 
     alert: str | None = None
     from_version: int | None = None
     to_version: int | None = None
     from_time: datetime | None = None
     to_time: datetime | None = None
+    snapshot: str | None = None
+
+    def history(self, settings: Settings, spec: AgentSpec) -> DecidedHistory:
+        """Return what was decided: the agent's, or that of the snapshot named.
+
+        Raises:
+            ConfigurationError: nothing was decided, or there is no such snapshot.
+            DataLossError: the snapshot is damaged.
+        """
+        if self.snapshot is None:
+            return DecidedHistory(settings.lake(spec.name), spec)
+        found = find_snapshot(settings.snapshots(spec.name), self.snapshot)
+        found.check()
+        return SnapshotHistory(found, spec)
 
     def span(self, history: DecidedHistory) -> Span:
         """Return the span.
@@ -48,8 +64,10 @@ class Wanted:
         """
         versions = (self.from_version, self.to_version) != (None, None)
         times = (self.from_time, self.to_time) != (None, None)
-        if (self.alert is not None) + versions + times > 1:
-            raise ConfigurationError("choose one of --alert, --from/--to-version and --from/--to-time")
+        if (self.alert is not None) + versions + times + (self.snapshot is not None) > 1:
+            raise ConfigurationError(
+                "choose one of --alert, --from/--to-version, --from/--to-time and --snapshot"
+            )
         if self.alert is not None:
             return history.of_alert(self.alert)
         if versions:
@@ -74,24 +92,49 @@ def run_replay(settings: Settings, spec: AgentSpec, wanted: Wanted) -> ExactRepl
     Raises:
         ConfigurationError: see streaming.replay.Replayer.exactly.
     """
-    history = DecidedHistory(settings.lake(spec.name), spec)
+    history = wanted.history(settings, spec)
     span = wanted.span(history)
     with _replayer(settings, spec, history, span) as replayer:
         return replayer.exactly(span)
 
 
-def run_what_if(settings: Settings, spec: AgentSpec, candidate: AgentSpec, wanted: Wanted) -> WhatIf:
+def run_what_if(
+    settings: Settings,
+    spec: AgentSpec,
+    candidate: AgentSpec,
+    wanted: Wanted,
+    warm_up: timedelta | None = None,
+) -> WhatIf:
     """Replay under a candidate, with a progress bar when stderr is a terminal.
+
+    Args:
+        warm_up: see streaming.what_if.what_if.
 
     Raises:
         ConfigurationError: see streaming.what_if.what_if.
     """
     candidate = rule_watch(candidate, load_contract(candidate.data_sources.transactions.contract)).load()
-    history = DecidedHistory(settings.lake(spec.name), spec)
-    span = wanted.span(history)
+    history = wanted.history(settings, spec)
+    span = history.streamed(wanted.span(history))
     sandbox = settings.sandbox(spec.name) / f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     with _replayer(settings, spec, history, span) as replayer:
-        return what_if(replayer, history, spec, candidate, span, sandbox)
+        return what_if(replayer, history, spec, candidate, span, sandbox, warm_up)
+
+
+def warm_up_of(text: str | None, candidate: str | None) -> timedelta | None:
+    """Return how long a candidate's profiles are to be warmed up.
+
+    Raises:
+        ConfigurationError: no duration, or there is no candidate.
+    """
+    if text is None:
+        return None
+    if candidate is None:
+        raise ConfigurationError("only a --candidate is warmed up; a replay is exact", where="--warm-up")
+    try:
+        return parse_duration(text)
+    except ValueError as fault:
+        raise ConfigurationError(str(fault), where="--warm-up") from None
 
 
 def send_again(
@@ -106,7 +149,7 @@ def send_again(
     sources = spec.data_sources
     if topic in (spec.alerts.topic, sources.transactions.topic, sources.labels.topic):
         raise ConfigurationError("name a topic that the agent does not use itself", where="--to-topic")
-    history = DecidedHistory(settings.lake(spec.name), spec)
+    history = wanted.history(settings, spec)
     span = wanted.span(history)
     first = raised_in(history.tables(span).alerts, span)
     alerts = pa.concat_tables([first, history.late_answers(span)]).sort_by("outbox_seq")
@@ -127,7 +170,8 @@ def show_replay(found: ExactReplay, console: Console) -> None:
     """Print what an exact replay found."""
     console.print(
         f"{found.span}: {found.rows} transactions decided anew, {found.alerts} published alerts compared, "
-        f"{len(found.differences)} differences",
+        f"{len(found.differences)} differences"
+        + (f"; {found.backfilled} backfilled ones passed over" if found.backfilled else ""),
         highlight=False,
     )
     if found.differences:
@@ -146,6 +190,8 @@ def show_what_if(found: WhatIf, console: Console) -> None:
         f"{found.known_frauds} known frauds",
         highlight=False,
     )
+    if found.cold_from is not None:
+        console.print(cold_text(found.cold_from), highlight=False)
     console.print(_sides(found))
     console.print(f"{found.added} alerts added, {found.removed} removed, {found.kept} kept", highlight=False)
     for name, flips in found.flips.items():

@@ -8,7 +8,7 @@ from html import escape
 
 from matplotlib.figure import Figure
 
-from streaming.what_if import WhatIf
+from streaming.what_if import WhatIf, cold_text
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
@@ -25,6 +25,7 @@ def page(found: WhatIf) -> str:
         f"<p>{found.transactions} transactions over {found.days:.2f} days, {found.known_frauds} known "
         f"frauds. {found.added} alerts added, {found.removed} removed, {found.kept} kept; "
         f"{found.unanswered} without a model's answer.</p>",
+        "" if found.cold_from is None else f"<p>{escape(cold_text(found.cold_from))}.</p>",
         _table(("", "published", "candidate"), _sides(found)),
         "<h2>Alerts per day</h2>",
         _plot(found),

@@ -89,7 +89,7 @@ class Scorer:
         self._clock = BlockClock(self._block_rows, idle_horizon(spec))
         self._forgotten = NEVER
         self._budget = AlertBudget(spec.alerts_per_day or 0.0, self._block_rows)
-        self._next_sequence = 0
+        self._next_sequence = self._begun = 0
         if model is not None and model.feature_names != self.feature_names:
             raise ConfigurationError("the model was trained on the features of other profiles", key="model")
         self.definition_hash = definition_hash(spec, self._entities, model)
@@ -214,6 +214,24 @@ class Scorer:
             self._tails[name].counts = Counts(*(np.array(part) for part in counts))
         self._next_sequence = snapshot.next_sequence
 
+    def begin(self, sequence: int) -> None:
+        """Continue at a later row than the first one, knowing nothing of those before it.
+
+        Args:
+            sequence: a multiple of the block's rows.
+
+        Raises:
+            DataLossError: rows were committed already.
+        """
+        if self._next_sequence or sequence % self._block_rows:
+            raise DataLossError(f"cannot begin at sequence {sequence} after {self._next_sequence} rows")
+        self._next_sequence = self._begun = sequence
+
+    @property
+    def _rows_met(self) -> int:
+        """Rows since the first one met: the first block's say nothing about later ones."""
+        return self._next_sequence - self._begun
+
     def save(self, folder: Path) -> Path:
         """Write a checkpoint below `folder`; returns its path."""
         return checkpoints.write(self.snapshot(), folder)
@@ -248,7 +266,7 @@ class Scorer:
         if self._spec.alerts_per_day is None:
             thresholds = np.full(len(frame), self._spec.threshold)
         totals = self._totals(views, findings, found)
-        calibrated = self._calibration.calibrate(totals, self._next_sequence)
+        calibrated = self._calibration.calibrate(totals, self._rows_met)
         return ScoredBatch(
             first_sequence=self._next_sequence,
             score=calibrated.scores,
@@ -293,7 +311,7 @@ class Scorer:
         advance = self._profiles[entity].advance(*rows, frame.known(entity), frame.forgotten)
         seen = look(advance.features, advance.population, frame.log_amounts, place, peers)
         ratios = log_ratios(seen)
-        nats, counts = self._tails[entity].surprises(ratios, seen.counts[:, -1], self._next_sequence)
+        nats, counts = self._tails[entity].surprises(ratios, seen.counts[:, -1], self._rows_met)
         memory, judged = advance.recall(nats, _STRIKING), advance.judge(self._memories)
         return View(advance, seen, ratios, nats, surprises(seen), memory, judged, counts)
 
@@ -315,7 +333,7 @@ class Scorer:
         tails, population = {name: view.counts for name, view in by_entity.items()}, np.zeros(rows)
         if views:
             population, tails[POPULATION] = self._tails[POPULATION].surprises(
-                population_log_ratios(views[0].seen), np.full(rows, np.inf), self._next_sequence
+                population_log_ratios(views[0].seen), np.full(rows, np.inf), self._rows_met
             )
         each = partial(self._each, rows=rows)
         return self._weighing.evidence(by_entity, population, findings, each), tails

@@ -86,6 +86,10 @@ class Settings:
         """Return the folder of an agent's Delta tables."""
         return self.home / "lake" / agent
 
+    def snapshots(self, agent: str) -> Path:
+        """Return the folder of an agent's snapshots."""
+        return self.lake(agent) / "snapshots"
+
     def checkpoint(self, agent: str) -> Path:
         """Return the folder of Spark's checkpoint for an agent."""
         return self.home / "checkpoints" / agent

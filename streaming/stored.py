@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +16,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from schemas.errors import MachineError
 
+METADATA_KEY = "flagstream"
 _STATISTICS_SLACK = 999  # Delta cuts timestamps in statistics to milliseconds
 
 
@@ -51,6 +53,12 @@ class StoredTable:
         chosen = [_select(part, column, at_least, below) for part in parts]
         return pa.concat_tables([kinds.empty_table(), *chosen]).sort_by(column)
 
+    def read_all(self) -> pa.Table:
+        """Return all rows, in an order that is the same for one version."""
+        names = sorted(pa.table(self._table.get_add_actions())["path"].to_pylist())
+        parts = [_completed(pq.ParquetFile(self.path / name).read(), self.schema) for name in names]
+        return pa.concat_tables([self.schema.empty_table(), *parts])
+
     def maximum(self, column: str) -> int | None:
         """Return the largest value of a column by the files' statistics, None when the table is empty.
 
@@ -64,6 +72,19 @@ class StoredTable:
     def _largest(self, name: str, column: str) -> int | None:
         values = pq.read_table(self.path / name, columns=[column])[column]
         return cast("int | None", pc.max(_as_integers(values)).as_py())
+
+    def last_batch(self, app_id: str) -> int:
+        """Return the highest batch id committed by the stream `app_id`, -1 for none."""
+        version = self._table.transaction_version(app_id)
+        return -1 if version is None else version
+
+    def newest_metadata(self) -> dict[str, Any] | None:
+        """Return the facts of the newest commit that carries any, None for a table without."""
+        for limit in (64, None):
+            for commit in self._table.history(limit):
+                if METADATA_KEY in commit:
+                    return cast("dict[str, Any]", json.loads(commit[METADATA_KEY]))
+        return None
 
     def count(self) -> int:
         """Return the number of rows."""

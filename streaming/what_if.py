@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class WhatIf:
         per_day: date → (published, candidate).
         unanswered: alerts of the candidate that no recorded answer of a model covers.
         sandbox: folder of the candidate's alerts table.
+        cold_from: `sequence` at which the candidate's profiles began blank, None when they know everything.
     """
 
     span: Span
@@ -79,6 +81,7 @@ class WhatIf:
     per_day: dict[str, tuple[int, int]]
     unanswered: int
     sandbox: Path
+    cold_from: int | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return it JSON-serialisable with `default=str`."""
@@ -92,6 +95,7 @@ def what_if(
     candidate: AgentSpec,
     span: Span,
     sandbox: Path,
+    warm_up: timedelta | None = None,
 ) -> WhatIf:
     """Decide a span under a candidate spec. Nothing is published and no model is asked.
 
@@ -104,6 +108,8 @@ def what_if(
         candidate: another spec of the same contract.
         span: which transactions.
         sandbox: folder for the candidate's alerts table; must not exist.
+        warm_up: where no checkpoint fits the candidate's profiles, the span of event time that they are to
+            know before their first row; by default all of history.
 
     Raises:
         ConfigurationError: the candidate has another contract, or a version is gone.
@@ -113,7 +119,9 @@ def what_if(
     sink = LakeTable(sandbox / candidate.tables.alerts, ALERTS, "replay", spec.replay_horizon)
     nobody = _slim(ALERTS.empty_table(), primary)
     before, after = [nobody], [nobody]
-    for number, (part, alerts) in enumerate(replayer.decide(candidate, tables.transactions, span)):
+    cold_from = warm_up and replayer.cold_start(candidate, tables.transactions, span.first, warm_up)
+    decided = replayer.decide(candidate, tables.transactions, span, cold_from or 0)
+    for number, (part, alerts) in enumerate(decided):
         published = raised_in(tables.alerts, part)
         answers = pa.concat_tables([published, within(late, part)])
         answered = _with_answers(alerts, answers)
@@ -122,7 +130,12 @@ def what_if(
         after.append(_slim(answered, primary))
     rows = tables.transactions.read("sequence", *span, ["transaction_id", "event_time"])
     found = _Found(pl.concat(before), pl.concat(after), _known(history, spec, rows))
-    return _compared(candidate, span, found, sandbox)
+    return replace(_compared(candidate, span, found, sandbox), cold_from=cold_from or None)
+
+
+def cold_text(cold_from: int) -> str:
+    """Say that a report's candidate did not know all of history."""
+    return f"the candidate's profiles started cold at sequence {cold_from} and know nothing before it"
 
 
 def _same_contract(spec: AgentSpec, candidate: AgentSpec) -> EventContract:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import shutil
 import threading
 import uuid
@@ -37,6 +38,7 @@ from schemas.spec import AgentSpec, load_spec
 from streaming import checkpoints
 from streaming.audit_check import check_audit, newest_events
 from streaming.audit_log import AuditPlaces
+from streaming.backfill_command import run_backfill
 from streaming.broker import ensure_topic
 from streaming.compose import build_engine, lake_schemas, model_client, open_agent
 from streaming.explain import explain, plot, show
@@ -44,9 +46,10 @@ from streaming.history import DecidedHistory
 from streaming.lake import LakeTable
 from streaming.reconcile import Reconciliation, reconcile
 from streaming.replay import ExactReplay, Replayer
-from streaming.replay_command import Wanted, candidate_report, run_what_if, send_again
+from streaming.replay_command import Wanted, candidate_report, run_replay, run_what_if, send_again
 from streaming.runner import StreamRunner
 from streaming.settings import Settings
+from streaming.snapshot_copy import create_snapshot
 from streaming.status import read_status
 from streaming.stored import read_stored
 from streaming.topic import committed_messages, connection
@@ -552,6 +555,28 @@ def test_what_was_changed_after_it_was_decided_shows(done: Done, tmp_path: Path)
     found = replayed(job)
     assert len(found.differences) == alerts.num_rows
     assert {tuple(each.fields) for each in found.differences} == {("score",)}
+
+
+def test_a_stream_goes_on_after_a_backfill_and_is_replayed_from_a_snapshot(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
+) -> None:
+    job = new_job(spark, settings, bootstrap, topic)
+    stream, rng = Stream(bootstrap, job.source), random.Random(5)
+    file = settings.home.parent / "history.jsonl"
+    file.write_bytes(b"".join(stream._event(rng) + b"\n" for _ in range(500)))
+    assert run_backfill(job.settings, job.spec, file)["stored"] == 500
+    stream.send(600)
+    job.run()
+    found = job.reconciled()
+    assert (found.differences, found.transactions, found.alerts_in_delta > 5) == (0, 1_100, True)
+    again = replayed(job)
+    assert (again.rows, again.backfilled, again.differences) == (600, 500, ())
+    assert min(job.table("alerts", "outbox_seq")["sequence"].to_pylist()) >= 500
+    create_snapshot(job.settings, job.spec, CONTRACT, "all", again.span)
+    for table in ("transactions", "alerts", "batches", "labels"):
+        shutil.rmtree(job.settings.lake(job.spec.name) / table)
+    shutil.rmtree(job.settings.profiles(job.spec.name))
+    assert run_replay(job.settings, job.spec, Wanted(snapshot="all")) == again
 
 
 def test_a_candidate_is_judged_in_a_sandbox_and_publishes_nothing(done: Done, tmp_path: Path) -> None:

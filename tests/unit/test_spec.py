@@ -63,6 +63,7 @@ def test_every_change_changes_the_digest() -> None:
         ({"rules": [{**RULE, "severity": "severe"}]}, "rules.0.severity", "critical"),
         ({"alerts": {"topic": "transactions"}}, "", "must differ"),
         ({"tables": {"audit": "alerts"}}, "tables", "share the name 'alerts'"),
+        ({"tables": {"audit": "snapshots"}}, "tables", "is where snapshots are kept"),
         ({"profiles": {"horizons": ["1d", "1h"]}}, "profiles.horizons", "ascending"),
         ({"profiles": {"horizons": ["1d"]}}, "profiles.horizons", "at least two"),
         ({"llm": {"deadline": "soon"}}, "llm.deadline", "expected a duration"),

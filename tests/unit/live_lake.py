@@ -1,0 +1,134 @@
+"""The real pipeline on real Delta tables, without a JVM: only the broker is left out."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from schemas.contract import load_contract
+from schemas.label import GIVEN
+from schemas.spec import AgentSpec
+from schemas.tables import HEADERS, UTC_MICROS
+from streaming import compose
+from streaming.labels import LabelBook
+from streaming.publish import OutboxRecord
+from streaming.settings import Settings
+
+CONTRACT = load_contract("simulator")
+DAY = datetime(2026, 5, 1, tzinfo=UTC)
+TOPIC = "events"
+SILENT: dict[str, Any] = {
+    "name": "silent",
+    "absence": {"entity": "customer", "after": "amount > 200", "expected": "amount < 10", "within": "2h"},
+    "severity": "high",
+    "reason": "because",
+}
+LARGE: dict[str, Any] = {"name": "large", "when": "amount > 250", "severity": "high", "reason": "large"}
+
+
+class QuietLane:
+    """Stands where the alerts topic would: takes what is sent, in order."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.marker = 0
+
+    def open(self, stored_next: int) -> None:
+        self.marker = stored_next
+
+    def publish(self, records: Iterable[OutboxRecord]) -> int:
+        sent = [record for record in records if record.outbox_seq >= self.marker]
+        self.marker += len(sent)
+        return len(sent)
+
+    def close(self) -> None:
+        pass
+
+
+def without_broker(patch: pytest.MonkeyPatch) -> None:
+    """Have agents publish to nowhere."""
+    patch.setattr(compose, "Publisher", QuietLane)
+
+
+def agent(**changes: Any) -> AgentSpec:
+    """Return a spec that flags about one payment in twenty, and remembers some for a while."""
+    given = {
+        "name": "tester",
+        "version": "1.0.0",
+        "data_sources": {"transactions": {"contract": "simulator", "topic": TOPIC}},
+        "llm": {"provider": "none"},
+        "alerts": {"topic": "alerts"},
+        "profiles": {"block_rows": 64, "checkpoint_rows": 150},
+        "threshold": 0.96,
+        "rules": [LARGE, SILENT],
+        **changes,
+    }
+    return AgentSpec.model_validate(given)
+
+
+def events(count: int, seed: int = 3) -> list[dict[str, Any]]:
+    """Return payments a minute apart, some of them unusual."""
+    rng = random.Random(seed)
+    return [
+        {
+            "tx_id": f"t{number:05d}",
+            "event_time": (DAY + timedelta(minutes=number)).isoformat(),
+            "customer_id": f"c{rng.randint(0, 20)}",
+            "terminal_id": f"m{rng.randint(0, 30)}",
+            "amount": round(rng.lognormvariate(3, 0.5) * (15 if rng.random() < 0.04 else 1), 2),
+            "currency": "EUR",
+            "merchant_category": "grocery",
+            "country": "DE",
+            "memo": None,
+        }
+        for number in range(count)
+    ]
+
+
+def records(told: Sequence[dict[str, Any]], first_offset: int = 0) -> pa.Table:
+    """Return payments as they come from a topic's only partition, stamped by the broker as they happen."""
+    count = len(told)
+    return pa.table(
+        {
+            "key": pa.array([each["customer_id"].encode() for each in told], pa.binary()),
+            "value": pa.array([json.dumps(each).encode() for each in told], pa.binary()),
+            "headers": pa.nulls(count, HEADERS),
+            "topic": [TOPIC] * count,
+            "partition": pa.array([0] * count, pa.int32()),
+            "offset": pa.array(range(first_offset, first_offset + count), pa.int64()),
+            "timestamp": pa.array([datetime.fromisoformat(e["event_time"]) for e in told], UTC_MICROS),
+        }
+    )
+
+
+def run_live(
+    settings: Settings, spec: AgentSpec, told: Sequence[dict[str, Any]], first_batch: int = 0, rows: int = 90
+) -> None:
+    """Run an agent over payments in batches; its stream goes on from `first_batch`."""
+    stream = records(told)
+    with compose.open_agent(settings, spec, "127.0.0.1:1", None) as started:
+        for number, first in enumerate(range(0, stream.num_rows, rows), first_batch):
+            part, end = stream.slice(first, rows), {TOPIC: {"0": min(first + rows, stream.num_rows)}}
+            started.pipeline.process(lambda part=part: part, "live", number, lambda end=end: end)
+
+
+def judge(settings: Settings, spec: AgentSpec, transactions: Sequence[str]) -> None:
+    """Label transactions as frauds."""
+    rows = [
+        {"transaction_id": each, "is_fraud": True, "decided_by": "bank", "source_position": place}
+        for place, each in enumerate(transactions)
+    ]
+    book = LabelBook(settings.lake(spec.name) / spec.tables.labels, retention=spec.replay_horizon)
+    book.record(pa.Table.from_pylist(rows, schema=GIVEN), source="test")
+
+
+def frame(rows: pa.Table | None) -> pl.DataFrame:
+    """Return stored rows."""
+    assert rows is not None
+    return pl.DataFrame(rows)
