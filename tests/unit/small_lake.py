@@ -17,9 +17,10 @@ from schemas.contract import load_contract
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, transactions_schema
-from streaming.alerting import build_alerts, flag
+from streaming.alerting import build_alerts
 from streaming.compose import build_engine
 from streaming.engine import Engine
+from streaming.flagging import flag
 from streaming.labels import LabelBook
 from streaming.lake import LakeTable, Stamp
 from streaming.settings import Settings
@@ -103,11 +104,11 @@ def _transactions(rows: int) -> pa.Table:
 
 
 def _decided(engine: Engine, transactions: pa.Table) -> pa.Table:
-    scored = engine.scorer.score(transactions, verdicts_schema(CONTRACT.entity_names).empty_table())
-    flagged = flag(engine, transactions, scored)
+    judged = engine.judge(transactions, verdicts_schema(CONTRACT.entity_names).empty_table())
+    flagged = flag(engine, transactions, judged)
     result = engine.triage.classify(flagged.rows)
     marks = {"query_id": "q", "batch_id": 0, "created_at": DAY}
-    return build_alerts(engine, marks, flagged, scored, result, 0)
+    return build_alerts(engine, marks, flagged, result)
 
 
 def _stored(path: Path, rows: pa.Table) -> int:
