@@ -122,6 +122,22 @@ FINDINGS = pa.schema(
 )
 
 
+SPECS = pa.schema(
+    [
+        pa.field("action", pa.int64()),
+        pa.field("at", UTC_MICROS),
+        pa.field("event", pa.string()),
+        pa.field("name", pa.string()),
+        pa.field("version", pa.string()),
+        pa.field("digest", pa.string()),
+        pa.field("stage", pa.string()),
+        pa.field("spec", pa.string()),
+        pa.field("who", pa.string()),
+        pa.field("why", pa.string()),
+        pa.field("evidence", pa.string()),
+    ]
+)
+
 LATE = pa.schema(
     [
         pa.field("commit", pa.int64()),
