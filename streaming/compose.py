@@ -34,6 +34,7 @@ from schemas.tables import (
 )
 from streaming.audit_log import AuditPlaces, LakeAudit
 from streaming.batch_audit import BatchAudit
+from streaming.clients import Clients, endpoint_client
 from streaming.engine import Engine, rule_schema
 from streaming.interrupts import ended_on_leaving
 from streaming.label_topic import LabelTopic
@@ -46,6 +47,8 @@ from streaming.model import load as load_model
 from streaming.outbox import Outbox
 from streaming.pipeline import Pipeline, Step
 from streaming.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.registry_table import registry_path
+from streaming.renewal import RegistryWatch, Renewal, spec_in_force
 from streaming.rule_file import RuleWatch
 from streaming.rules import RuleSet
 from streaming.runner import StreamSettings, starting_offsets
@@ -54,7 +57,6 @@ from streaming.settings import Settings
 from streaming.store import Decision
 from streaming.verdicts import Verdicts
 
-DEFAULT_MODEL = "gpt-4o-mini"
 LLM_CHOICES = ("auto", "local", "none")
 
 
@@ -92,11 +94,9 @@ def model_client(settings: Settings, spec: AgentSpec, choice: str) -> Iterator[L
     if choice == "none" or (choice == "auto" and spec.llm.provider == "none"):
         yield None
         return
-    base_url = spec.llm.base_url or settings.llm_base_url
-    key = settings.api_key(spec.llm.api_key_env)
-    if choice == "auto" and (base_url is not None or key is not None):
-        name = spec.llm.model or DEFAULT_MODEL
-        with LlmClient(spec.llm, model=name, base_url=base_url, api_key=key) as client:
+    endpoint = endpoint_client(settings, spec) if choice == "auto" else None
+    if endpoint is not None:
+        with endpoint as client:
             yield client
         return
     with _local_model(settings) as url, LlmClient(spec.llm, base_url=url) as client:
@@ -117,6 +117,7 @@ def open_agent(
         ConfigurationError: spec, contract, policy, prompt or rules cannot be used.
         FencedError: another driver is taking over at the same moment.
     """
+    spec = spec_in_force(settings, spec)
     check_spec(spec)
     contract = load_contract(spec.data_sources.transactions.contract)
     watch = rule_watch(spec, contract)
@@ -130,18 +131,22 @@ def open_agent(
     ledger = LakeLedger(lake.ledger, spec.name, _now)
     budget = _budget(spec, lake)
 
-    def engine_for(wanted: AgentSpec) -> Engine:
-        return build_engine(settings, wanted, contract, client, ledger, budget)
-
     publisher = Publisher(
         PublisherSettings(bootstrap, spec.alerts.topic, spec.name),
         before_commit=hooks.before_commit,
         check_ours=lake.alerts.check_ours,
     )
-    engine, outbox = engine_for(spec), Outbox(spec.name, lake.alerts, publisher)
+    outbox = Outbox(spec.name, lake.alerts, publisher)
     batch_audit = BatchAudit(audit, lake, spec.name, asks_late=spec.llm.mode == "deferred")
-    late = _late_answers(engine, lake, outbox, client, batch_audit, hooks)
     with ExitStack() as stack:
+        clients = Clients(settings, spec, client, stack)
+
+        def engine_for(wanted: AgentSpec) -> Engine:
+            return build_engine(settings, wanted, contract, clients.of(wanted), ledger, budget)
+
+        engine = engine_for(spec)
+        late = _late_answers(engine, lake, outbox, clients.abandon, batch_audit, hooks)
+        registry = RegistryWatch(registry_path(settings, spec))
         pipeline = Pipeline(
             engine=engine,
             engine_for=engine_for,
@@ -151,7 +156,7 @@ def open_agent(
             verdicts=verdicts,
             labels=_label_topic(stack, settings, spec, bootstrap, book),
             late=late,
-            renew=lambda engine: _renewed(engine, watch),
+            renew=Renewal(watch, registry, engine_for, lambda new: _ask_late_with(late, new)),
             reached=hooks.reached,
         )
         stack.callback(pipeline.close)
@@ -166,21 +171,22 @@ def rule_watch(spec: AgentSpec, contract: EventContract) -> RuleWatch:
     return RuleWatch(spec, rule_schema(contract, scorer), contract.entity_names)
 
 
-def _renewed(engine: Engine, watch: RuleWatch) -> Engine:
-    changed = watch.changed()
-    return engine if changed is None else engine.under(changed)
+def _ask_late_with(late: LateAnswers | None, engine: Engine) -> None:
+    """Alerts that wait for a model go on waiting for the one before, where a version asks none."""
+    if late is not None and engine.model is not None:
+        late.ask_with(engine.triage)
 
 
 def _late_answers(
     engine: Engine,
     lake: Lake,
     outbox: Outbox,
-    client: LlmClient | None,
+    abandon: Callable[[], None],
     audit: BatchAudit,
     hooks: Hooks,
 ) -> LateAnswers | None:
     spec, contract = engine.spec, engine.contract
-    if client is None or spec.llm.mode == "inline":
+    if engine.model is None or spec.llm.mode == "inline":
         return None
     policy = load_policy(spec.policy, POLICIES)
     texts = tuple(name for name in contract.untrusted_text if policy.allows(f"texts.{name}"))
@@ -189,7 +195,7 @@ def _late_answers(
         lake,
         outbox,
         engine.triage,
-        client.abandon,
+        abandon,
         LateSettings(spec.llm.patience, texts),
         told=audit.asked_late,
         clock=_now,

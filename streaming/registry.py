@@ -33,7 +33,7 @@ from streaming.stages import (
 
 Clock = Callable[[], datetime]
 _FIXED = ("name", "data_sources", "tables", "alerts", "replay_horizon")
-_FIXED_LLM = ("mode", "patience", "max_concurrency")
+_FIXED_LLM = ("mode", "patience", "max_concurrency", "max_output_tokens")
 
 
 class ClosedGateError(FlagstreamError):
