@@ -138,6 +138,35 @@ SPECS = pa.schema(
     ]
 )
 
+SHADOW = pa.schema(
+    [
+        pa.field("version", pa.string()),
+        pa.field("digest", pa.string()),
+        pa.field("at", UTC_MICROS),
+        *BATCH,
+        pa.field("first_sequence", pa.int64()),
+        pa.field("next_sequence", pa.int64()),
+        pa.field("first_event", UTC_MICROS),
+        pa.field("last_event", UTC_MICROS),
+        pa.field("alerts", pa.int64()),
+        pa.field(
+            "alerted",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("sequence", pa.int64()),
+                        pa.field("kind", pa.string()),
+                        pa.field("transaction_id", pa.string()),
+                        pa.field("score", pa.float64()),
+                        pa.field("severity", pa.string()),
+                        pa.field("classification", pa.string()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+
 LATE = pa.schema(
     [
         pa.field("commit", pa.int64()),

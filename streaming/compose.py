@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from agent.budget import TokenBudget
 from agent.labels import Labeller
-from agent.ledger import Ledger
+from agent.ledger import Ledger, MemoryLedger
 from agent.llm_client import LlmClient
 from agent.local_llm import LocalLlm
 from agent.prompts import load_prompt
@@ -54,7 +54,9 @@ from streaming.rules import RuleSet
 from streaming.runner import StreamSettings, starting_offsets
 from streaming.scoring import Scorer
 from streaming.settings import Settings
+from streaming.shadow import AgentTables, Shadow
 from streaming.store import Decision
+from streaming.stored import open_version
 from streaming.verdicts import Verdicts
 
 LLM_CHOICES = ("auto", "local", "none")
@@ -147,6 +149,7 @@ def open_agent(
         engine = engine_for(spec)
         late = _late_answers(engine, lake, outbox, clients.abandon, batch_audit, hooks)
         registry = RegistryWatch(registry_path(settings, spec))
+        shadow = _shadow(settings, spec, contract, verdicts)
         pipeline = Pipeline(
             engine=engine,
             engine_for=engine_for,
@@ -156,13 +159,29 @@ def open_agent(
             verdicts=verdicts,
             labels=_label_topic(stack, settings, spec, bootstrap, book),
             late=late,
-            renew=Renewal(watch, registry, engine_for, lambda new: _ask_late_with(late, new)),
+            renew=Renewal(watch, registry, engine_for, lambda new: _ask_late_with(late, new), shadow.release),
             reached=hooks.reached,
         )
         stack.callback(pipeline.close)
         pipeline.start()
+        stack.callback(shadow.close)
+        shadow.start()
         # Only now is every decided batch closed, whose offsets a new query starts from.
         yield Agent(pipeline, stream_settings(settings, spec, bootstrap, lake.batches), late)
+
+
+def _shadow(settings: Settings, spec: AgentSpec, contract: EventContract, verdicts: Verdicts) -> Shadow:
+    lake, profiles = settings.lake(spec.name), settings.profiles(spec.name)
+
+    def engine_for(wanted: AgentSpec) -> Engine:
+        engine = build_engine(settings, wanted, contract, None, MemoryLedger(), TokenBudget(0))
+        return replace(engine, checkpoints=profiles / f"shadow-{wanted.digest[:12]}")
+
+    stored = [open_version(lake / name) for name in (spec.tables.transactions, spec.tables.batches)]
+    transactions, batches = (table for table in stored if table is not None)
+    tables = AgentTables(transactions, batches, verdicts)
+    registry = RegistryWatch(registry_path(settings, spec))
+    return Shadow(lake / spec.tables.shadow, tables, registry, engine_for, spec.replay_horizon, _now)
 
 
 def rule_watch(spec: AgentSpec, contract: EventContract) -> RuleWatch:

@@ -112,6 +112,7 @@ class Engine:
             labeller=other.labeller,
             triage=other.triage,
             model=other.model,
+            checkpoints=other.checkpoints,
         )
 
     def pins(self) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Renewal:
         registry: followed once it has an active version.
         engine_for: builds the engine of a version.
         switched: told of every engine that takes over from another version.
+        warm: gives, by digest, the engine of a version that has kept up beside the stream, once.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class Renewal:
         registry: RegistryWatch,
         engine_for: Callable[[AgentSpec], Engine],
         switched: Callable[[Engine], None] = lambda _: None,
+        warm: Callable[[str], Engine | None] = lambda _: None,
     ) -> None:
         self._rules, self._registry, self._engine_for, self._switched = rules, registry, engine_for, switched
+        self._warm = warm
         self._replaced: Engine | None = None
         self._told = ""
 
@@ -81,13 +84,13 @@ class Renewal:
         return engine if changed is None else engine.under(changed)
 
     def _switch(self, engine: Engine, spec: AgentSpec) -> Engine:
-        wanted, kept = self._engine_for(spec), self._replaced
-        if wanted.scores_as(engine):
-            found = engine.going_on_as(wanted)
-        else:
+        wanted = self._engine_for(spec)
+        at_hand = (engine, self._warm(spec.digest), self._replaced)
+        fitting = [each for each in at_hand if each is not None and wanted.scores_as(each)]
+        found = fitting[0].going_on_as(wanted) if fitting else wanted
+        if found.scorer is not engine.scorer:
             engine.close()
             self._replaced = engine
-            found = kept.going_on_as(wanted) if kept is not None and wanted.scores_as(kept) else wanted
         self._switched(found)
         self._tell(f"version {spec.version} takes over from {engine.spec.version}\n")
         return found

@@ -51,6 +51,10 @@ class StoredTable:
         chosen = [_select(part, column, at_least, below) for part in parts]
         return pa.concat_tables([kinds.empty_table(), *chosen]).sort_by(column)
 
+    def refresh(self) -> None:
+        """See what other processes have committed since."""
+        self._table.update_incremental()
+
     def maximum(self, column: str) -> int | None:
         """Return the largest value of a column by the files' statistics, None when the table is empty.
 

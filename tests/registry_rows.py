@@ -9,13 +9,13 @@ from streaming.registry_table import RegistryTable, registry_path
 from streaming.settings import Settings
 from streaming.stages import Entry, Event, Stage
 
-NOW = datetime(2026, 5, 1, tzinfo=UTC)
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
-def entry(spec: AgentSpec, stage: Stage, event: Event = "added") -> Entry:
+def entry(spec: AgentSpec, stage: Stage, event: Event = "added", at: datetime = NOON) -> Entry:
     """Return what puts a version into a stage."""
     text = spec.model_dump_json()
-    return Entry(0, NOW, event, spec.name, spec.version, spec.digest, stage, text, "anna", "a test")
+    return Entry(0, at, event, spec.name, spec.version, spec.digest, stage, text, "anna", "a test")
 
 
 def put(settings: Settings, *entries: Entry) -> None:
