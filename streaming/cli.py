@@ -18,6 +18,7 @@ from schemas.errors import ConfigurationError, FlagstreamError, MachineError
 from streaming.cli_agent import agent_app
 from streaming.cli_audit import audit_app, cost
 from streaming.cli_bench import bench_app
+from streaming.cli_ci import ci
 from streaming.cli_content import labels_app, spec_app
 from streaming.cli_options import (
     DEFAULT_HOME,
@@ -54,6 +55,7 @@ app.add_typer(bench_app, name="bench")
 app.command()(promote)
 app.command()(rollback)
 app.command()(cost)
+app.command()(ci)
 
 
 def main() -> None:
