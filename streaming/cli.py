@@ -365,7 +365,7 @@ def replay(
     other = spec_named(candidate)
     changed = run_what_if(settings, loaded, other, wanted)
     tell_read(settings, loaded, "replay-candidate", read)
-    note_replay(settings, other, changed)
+    note_replay(settings, loaded, other, changed)
     print(json.dumps(changed.facts(), default=str)) if as_json else show_what_if(changed, console)
     if report is not None:
         sys.stderr.write(f"report: {candidate_report(changed, report)}\n")

@@ -51,12 +51,13 @@ def prompt_digest(spec: AgentSpec) -> str:
     return load_prompt(spec.llm.prompt, contract.prompt_notes()).digest
 
 
-def note_replay(settings: Settings, candidate: AgentSpec, found: WhatIf) -> bool:
-    """Keep a candidate's report as evidence; False where the agent has no registry."""
-    registry, whole = SpecRegistry(settings, candidate), complete(candidate)
+def note_replay(settings: Settings, spec: AgentSpec, candidate: AgentSpec, found: WhatIf) -> bool:
+    """Keep a candidate's report as evidence; False where its agent is another one or has no registry."""
+    registry = SpecRegistry(settings, spec)
     active = standing_in("active", registry.standings())
-    if active is None:
+    if active is None or candidate.name != spec.name:
         return False
+    whole = complete(candidate)
     evidence = replay_evidence(found, active)
     return registry.note("replayed", whole.version, whole.digest, default_author(), evidence)
 

@@ -36,11 +36,11 @@ class Running:
         self.settings = settings
         self.built: list[str] = []
         watch = rule_watch(spec, CONTRACT)
-        self.renew = Renewal(watch, RegistryWatch(registry_path(settings, spec)), self._engine_for)
-        self.engine = self._engine_for(watch.load())
+        self.renew = Renewal(watch, RegistryWatch(registry_path(settings, spec)), self.engine_for)
+        self.engine = self.engine_for(watch.load())
         self.rows = _transactions(settings)
 
-    def _engine_for(self, spec: AgentSpec) -> Engine:
+    def engine_for(self, spec: AgentSpec) -> Engine:
         self.built.append(spec.version)
         return build_engine(self.settings, spec, CONTRACT, None, MemoryLedger(), TokenBudget(0))
 
@@ -105,6 +105,27 @@ def test_a_rollback_takes_effect_at_the_next_batch_from_the_state_that_was_kept(
     for first, end in ((0, 200), (200, 300)):
         never_changed.batch(first, end)
     np.testing.assert_array_equal(found, never_changed.batch(300, 400))
+
+
+def test_a_version_that_kept_up_in_shadow_takes_over_with_its_own_state(settings: Settings) -> None:
+    running = Running(settings)
+    beside = running.engine_for(NO_RATE)
+    asked: list[str] = []
+
+    def warm(digest: str) -> Engine | None:
+        asked.append(digest)
+        return beside
+
+    watch, registry = rule_watch(FIRST, CONTRACT), RegistryWatch(registry_path(settings, FIRST))
+    running.renew = Renewal(watch, registry, running.engine_for, warm=warm)
+    activate(settings, FIRST)
+    running.batch(0, 200)
+    brought_up(beside, running.rows, 150)
+    activate(settings, NO_RATE, FIRST)
+    running.batch(200, 300)
+    assert asked == [NO_RATE.digest]
+    assert running.engine.scorer is beside.scorer
+    assert running.engine.spec == NO_RATE
 
 
 def test_state_goes_on_where_scores_are_defined_alike(settings: Settings) -> None:
