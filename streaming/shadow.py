@@ -105,7 +105,10 @@ class Shadow:
         with self._lock:
             found = self._beside.pop(digest, None)
             self._wanted.pop(digest, None)
-        return None if found is None else found.engine
+        if found is None:
+            return None
+        _ended(found.engine)
+        return found.engine
 
     def round(self) -> None:
         """Decide what was closed since the last round, batch by batch."""
@@ -124,23 +127,26 @@ class Shadow:
                 self._beside.pop(digest) for digest in list(self._beside) if digest not in self._wanted
             ]
         for each in leaving:
-            each.engine.close()
-            shutil.rmtree(each.engine.checkpoints, ignore_errors=True)
+            _ended(each.engine)
 
     def _decide_next(self, digest: str) -> bool:
         """Decide one batch under a version; False when there is none, or no such version any more."""
+        standing = self._wanted.get(digest)
+        if standing is None:
+            return False
+        if digest not in self._beside:
+            begun = self._begun(standing)  # may take long: whoever asks for an engine does not wait for it
+            with self._lock:
+                if digest in self._wanted:
+                    self._beside[digest] = begun
+        self._tables.batches.refresh()
         with self._lock:
-            standing = self._wanted.get(digest)
-            if standing is None:
+            beside = self._beside.get(digest)
+            batch = None if beside is None else _next_batch(self._tables.batches, beside.reached)
+            if beside is None or batch is None:
                 return False
-            if digest not in self._beside:
-                self._beside[digest] = self._begun(standing)
-            beside = self._beside[digest]
-            self._tables.batches.refresh()
-            batch = _next_batch(self._tables.batches, beside.reached)
-            if batch is not None:
-                self._decide(beside, batch)
-            return batch is not None
+            self._decide(beside, batch)
+            return True
 
     def _begun(self, standing: Standing) -> _Beside:
         """Bring a version up to where it ended, at first to the batches closed since it came."""
@@ -200,6 +206,12 @@ class Shadow:
                 sys.stderr.write(f"shadow: {fault}; trying again\n")
             return _PAUSE_SECONDS
         return _ROUND_SECONDS
+
+
+def _ended(engine: Engine) -> None:
+    """Remove the checkpoints of a version that is no longer decided under beside the agent."""
+    engine.close()
+    shutil.rmtree(engine.checkpoints, ignore_errors=True)
 
 
 def _closed_before(batches: StoredTable, moment: datetime) -> int:

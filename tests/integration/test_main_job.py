@@ -267,7 +267,7 @@ def test_every_batch_says_what_decided_it_and_what_it_took(done: Done) -> None:
         assert pins["spec_digest"] == done.job.spec.digest
         assert pins["contract_digest"] == CONTRACT.digest
         assert pins["model"] is None
-        shared = {"labels", "labels_quarantine", "audit"}
+        shared = {"labels", "labels_quarantine", "audit", "findings", "findings_sandbox", "specs", "shadow"}
         assert set(versions) == set(done.job.spec.tables.model_dump().values()) - shared
         durations = json.loads(batch["durations"])
         assert {"take", "decode", "store", "score", "publish"} <= durations.keys()
