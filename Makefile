@@ -15,7 +15,7 @@ JAVA := $(or $(if $(JAVA_HOME),$(wildcard $(JAVA_HOME)/bin/java)),java)
 PYTHON_FITS = $(PYTHON) -c 'import sys, venv, ensurepip; print("yes" if sys.version_info >= (3, 11) else "")' 2> /dev/null
 JDK_FITS = "$(JAVA)" -version 2>&1 | grep -oE 'version "(1[7-9]|[2-9][0-9])'
 
-.PHONY: help setup demo test check bench clean machine
+.PHONY: help setup demo test check specs bench clean machine
 
 help: ## Show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -40,6 +40,9 @@ check: setup ## Lint, check formatting, types and the direction of imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/python -m pytest --quiet tests/unit/test_imports.py
+
+specs: $(STAMPS)/project ## Check all specs and try them on simulated transactions; BASE=FOLDER compares
+	@$(BIN)/flagstream ci agent $(if $(BASE),--base $(BASE))
 
 bench: setup ## Measure throughput, latency, recovery, replay and triage; takes a while
 	@for bench in throughput latency recovery replay triage; do $(BIN)/flagstream bench $$bench; done

@@ -29,6 +29,8 @@ _LARGEST_COUNT = 10**12  # card numbers have 13 digits and more
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/+-]{0,79}")
 _IDENTIFIER = re.compile(r"[0-9a-f]{32,64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DIGEST = re.compile(rf"[0-9a-f]{{12}}|{_IDENTIFIER.pattern}")
+_SENTENCE = re.compile(r"(?!.*[^ ]{41})[A-Za-z0-9][A-Za-z0-9 ,.;:()'/%+#-]{0,199}")
+_VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){2}")
 _SOURCE = re.compile(r"[A-Za-z0-9._/-]{1,200}")
 _LIKE_A_NUMBER = re.compile(r"[0-9]([.:/+-]?[0-9]){9}")
 _LIKE_A_SECRET = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20}")
@@ -48,6 +50,25 @@ def _are_words(value: object) -> bool:
     return isinstance(value, (list, tuple)) and all(_is_word(each) for each in value)
 
 
+def is_short_sentence(value: object) -> bool:
+    """What a person gives as a reason: a line of plain words, without long numbers and long runs."""
+    return (
+        isinstance(value, str)
+        and _SENTENCE.fullmatch(value) is not None
+        and _LIKE_A_NUMBER.search(value.replace(" ", "")) is None
+        and _LIKE_A_SECRET.search(value) is None
+    )
+
+
+def is_name(value: object) -> bool:
+    """What a person may be called: a word, such as anna.schmidt or uid:1000."""
+    return _is_word(value)
+
+
+def _is_version(value: object) -> bool:
+    return isinstance(value, str) and _VERSION.fullmatch(value) is not None
+
+
 def _is_digest(value: object) -> bool:
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
@@ -58,9 +79,11 @@ def _is_count(value: object) -> bool:
 
 _SHAPES: Mapping[Callable[[object], bool], str] = {
     _is_word: """
-        action actor agent change command decision level mode model outcome policy prompt reason scope status
-        table tool
+        action actor agent change command decision level mode model outcome policy prompt reason scope stage
+        status table tool who
     """,
+    is_short_sentence: "why",
+    _is_version: "version",
     _are_words: "changed tables withheld",
     _is_digest: """
         alert_id contract_digest plan_digest policy_digest prompt_digest query_id question rules_version

@@ -25,8 +25,11 @@ class _Window:
     """What is spent in the current minute, or the current day, of UTC."""
 
     def __init__(self, seconds: int, most_tokens: int | None, most_usd: float | None) -> None:
-        self._seconds, self._most_tokens, self._most_usd = seconds, most_tokens, most_usd
-        self._number, self.tokens, self._usd = 0, 0, 0.0
+        self._seconds, self._number, self.tokens, self._usd = seconds, 0, 0, 0.0
+        self.limit(most_tokens, most_usd)
+
+    def limit(self, most_tokens: int | None, most_usd: float | None) -> None:
+        self._most_tokens, self._most_usd = most_tokens, most_usd
 
     def move_to(self, moment: datetime) -> None:
         number = self._number_of(moment)
@@ -59,6 +62,13 @@ class SpendingBudget:
         self._limits, self._now, self._lock = limits, now, threading.Lock()
         self._day = _Window(_DAY_SECONDS, limits.tokens_per_day, limits.usd_per_day)
         self._minute = _Window(_MINUTE_SECONDS, limits.tokens_per_minute, limits.usd_per_minute)
+
+    def limit(self, limits: Budget) -> None:
+        """Go over to other limits; what has been spent counts against them."""
+        with self._lock:
+            self._limits = limits
+            self._day.limit(limits.tokens_per_day, limits.usd_per_day)
+            self._minute.limit(limits.tokens_per_minute, limits.usd_per_minute)
 
     @property
     def tokens_left_today(self) -> int:

@@ -28,6 +28,10 @@ _FINDING: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset({"goal
 _NO_REFUSAL = "none"
 
 
+# What the system and the user part of the prompts of an agent run hold, by prompt.
+PLACEHOLDERS = {"plan": _PLAN, "finding": _FINDING}
+
+
 @dataclass(frozen=True)
 class Wordings:
     """The prompts in use."""

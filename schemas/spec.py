@@ -457,6 +457,8 @@ class Tables(Document):
     labels_quarantine: TableName = "labels_quarantine"
     findings: TableName = "findings"
     findings_sandbox: TableName = "findings_sandbox"
+    specs: TableName = "specs"
+    shadow: TableName = "shadow"
 
     @model_validator(mode="after")
     def _distinct(self) -> Tables:
@@ -467,6 +469,20 @@ class Tables(Document):
         if _SNAPSHOTS in names:
             raise ValueError(f"{_SNAPSHOTS!r} is where snapshots are kept")
         return self
+
+
+class Promotion(Document):
+    """What another version of the spec must show before it takes over from this one.
+
+    A verdict counts once its transaction is `maturity` old, so that slow ones are not missed; on either side
+    at least `least_labels` must count. Alerts per day may exceed the budget by `alerts_tolerance` of it.
+    """
+
+    maturity: Duration = Field(default=timedelta(days=7), ge=timedelta(0))
+    least_labels: int = Field(default=50, ge=1, description="alerts with a verdict, on either side")
+    alerts_tolerance: float = Field(
+        default=0.25, ge=0, le=10, description="share of the budget, rules included"
+    )
 
 
 class AlertOutput(Document):
@@ -505,6 +521,7 @@ class AgentSpec(Document):
     tables: Tables = Tables()
     alerts: AlertOutput
     policy: str = "default"
+    promotion: Promotion = Promotion()
     replay_horizon: Duration = Field(default=timedelta(days=30), gt=timedelta(0))
 
     @field_validator("rules")

@@ -123,6 +123,51 @@ FINDINGS = pa.schema(
 )
 
 
+SPECS = pa.schema(
+    [
+        pa.field("action", pa.int64()),
+        pa.field("at", UTC_MICROS),
+        pa.field("event", pa.string()),
+        pa.field("name", pa.string()),
+        pa.field("version", pa.string()),
+        pa.field("digest", pa.string()),
+        pa.field("stage", pa.string()),
+        pa.field("spec", pa.string()),
+        pa.field("who", pa.string()),
+        pa.field("why", pa.string()),
+        pa.field("evidence", pa.string()),
+    ]
+)
+
+SHADOW = pa.schema(
+    [
+        pa.field("version", pa.string()),
+        pa.field("digest", pa.string()),
+        pa.field("at", UTC_MICROS),
+        *BATCH,
+        pa.field("first_sequence", pa.int64()),
+        pa.field("next_sequence", pa.int64()),
+        pa.field("first_event", UTC_MICROS),
+        pa.field("last_event", UTC_MICROS),
+        pa.field("alerts", pa.int64()),
+        pa.field(
+            "alerted",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("sequence", pa.int64()),
+                        pa.field("kind", pa.string()),
+                        pa.field("transaction_id", pa.string()),
+                        pa.field("score", pa.float64()),
+                        pa.field("severity", pa.string()),
+                        pa.field("classification", pa.string()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+
 LATE = pa.schema(
     [
         pa.field("commit", pa.int64()),

@@ -18,6 +18,7 @@ from schemas.errors import ConfigurationError, FlagstreamError, MachineError
 from streaming.cli_agent import agent_app
 from streaming.cli_audit import audit_app, cost
 from streaming.cli_bench import bench_app
+from streaming.cli_ci import ci
 from streaming.cli_content import labels_app, spec_app
 from streaming.cli_history import backfill, snapshot_app
 from streaming.cli_options import (
@@ -34,6 +35,7 @@ from streaming.cli_options import (
     spec_named,
 )
 from streaming.cli_prompts import prompts_app
+from streaming.cli_registry import promote, registry_app, rollback
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,12 +49,16 @@ app.add_typer(broker_app, name="broker")
 app.add_typer(spec_app, name="spec")
 app.add_typer(labels_app, name="labels")
 app.add_typer(prompts_app, name="prompts")
+app.add_typer(registry_app, name="registry")
 app.add_typer(audit_app, name="audit")
 app.add_typer(agent_app, name="agent")
 app.add_typer(snapshot_app, name="snapshot")
 app.add_typer(bench_app, name="bench")
+app.command()(promote)
+app.command()(rollback)
 app.command()(cost)
 app.command()(backfill)
+app.command()(ci)
 
 
 def main() -> None:
@@ -343,6 +349,7 @@ def replay(
     `flagstream replay --spec handbook --snapshot before-easter`
     """
     from streaming.access import tell_read
+    from streaming.registry_command import note_replay
     from streaming.replay_command import (
         Wanted,
         candidate_report,
@@ -371,8 +378,10 @@ def replay(
         tell_read(settings, loaded, "replay", read)
         print(json.dumps(found.facts(), default=str)) if as_json else show_replay(found, console)
         raise typer.Exit(1 if found.differences else 0)
-    changed = run_what_if(settings, loaded, spec_named(candidate), wanted, warmth)
+    other = spec_named(candidate)
+    changed = run_what_if(settings, loaded, other, wanted, warmth)
     tell_read(settings, loaded, "replay-candidate", read)
+    note_replay(settings, loaded, other, changed)
     print(json.dumps(changed.facts(), default=str)) if as_json else show_what_if(changed, console)
     if report is not None:
         sys.stderr.write(f"report: {candidate_report(changed, report)}\n")

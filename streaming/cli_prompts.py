@@ -44,17 +44,21 @@ def prompts_eval(
     """
     from agent.prompt_evaluation import load_cases
     from streaming.prompt_command import judge_prompt
+    from streaming.registry_command import note_evaluation
 
     chosen = spec_named(spec)
     prompt = PromptReference(id=chosen.llm.prompt.id, version=version or chosen.llm.prompt.version)
     chosen = chosen.model_copy(update={"llm": chosen.llm.model_copy(update={"prompt": prompt})})
     material = load_cases(prompt.id, cases)
-    figures = judge_prompt(settings_in(home), chosen, material, llm)
-    _report(figures, material.labeller_accuracy, as_json)
-    raise typer.Exit(1 if figures.accuracy < material.labeller_accuracy else 0)
+    settings = settings_in(home)
+    figures = judge_prompt(settings, chosen, material, llm)
+    passed = figures.accuracy >= material.labeller_accuracy
+    if cases is None:  # other cases than the prompt's own vouch for nothing
+        note_evaluation(settings, chosen, figures, passed=passed)
+    _report(figures, material.labeller_accuracy, passed, as_json)
+    raise typer.Exit(0 if passed else 1)
 
 
-def _report(figures: PromptFigures, recorded: float, as_json: bool) -> None:
-    facts = dataclasses.asdict(figures) | {"labeller_accuracy": recorded}
-    facts["passed"] = figures.accuracy >= recorded
+def _report(figures: PromptFigures, recorded: float, passed: bool, as_json: bool) -> None:
+    facts = dataclasses.asdict(figures) | {"labeller_accuracy": recorded, "passed": passed}
     say(facts, as_json)

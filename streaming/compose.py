@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from agent.budget import SpendingBudget
 from agent.labels import Labeller
-from agent.ledger import Ledger
+from agent.ledger import Ledger, MemoryLedger
 from agent.llm_client import LlmClient
 from agent.local_llm import LocalLlm
 from agent.prompts import check_needs, is_shipped, load_prompt
@@ -36,6 +36,7 @@ from schemas.tables import (
 from streaming.audit_log import AuditPlaces, LakeAudit
 from streaming.backfill_mark import QUERY, unfinished_backfill
 from streaming.batch_audit import BatchAudit
+from streaming.clients import Clients, endpoint_client
 from streaming.engine import Engine, rule_schema
 from streaming.interrupts import ended_on_leaving
 from streaming.label_topic import LabelTopic
@@ -49,15 +50,18 @@ from streaming.outbox import Outbox
 from streaming.pipeline import Pipeline, Step
 from streaming.pseudonym_key import pseudonym_key
 from streaming.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.registry_table import registry_path
+from streaming.renewal import RegistryWatch, Renewal, spec_in_force
 from streaming.rule_file import RuleWatch
 from streaming.rules import RuleSet
 from streaming.runner import StreamSettings, starting_offsets
 from streaming.scoring import Scorer
 from streaming.settings import Settings
+from streaming.shadow import AgentTables, Shadow
 from streaming.store import Decision
+from streaming.stored import open_version
 from streaming.verdicts import Verdicts
 
-DEFAULT_MODEL = "gpt-4o-mini"
 LLM_CHOICES = ("auto", "local", "none")
 
 
@@ -95,11 +99,9 @@ def model_client(settings: Settings, spec: AgentSpec, choice: str) -> Iterator[L
     if choice == "none" or (choice == "auto" and spec.llm.provider == "none"):
         yield None
         return
-    base_url = spec.llm.base_url or settings.llm_base_url
-    key = settings.api_key(spec.llm.api_key_env)
-    if choice == "auto" and (base_url is not None or key is not None):
-        name = spec.llm.model or DEFAULT_MODEL
-        with LlmClient(spec.llm, model=name, base_url=base_url, api_key=key) as client:
+    endpoint = endpoint_client(settings, spec) if choice == "auto" else None
+    if endpoint is not None:
+        with endpoint as client:
             yield client
         return
     with _local_model(settings) as url, LlmClient(spec.llm, base_url=url) as client:
@@ -120,6 +122,7 @@ def open_agent(
         ConfigurationError: spec, contract, policy, prompt or rules cannot be used.
         FencedError: another driver is taking over at the same moment.
     """
+    spec = spec_in_force(settings, spec)
     check_spec(spec)
     contract = load_contract(spec.data_sources.transactions.contract)
     watch = rule_watch(spec, contract)
@@ -134,18 +137,28 @@ def open_agent(
     ledger = LakeLedger(lake.ledger, spec.name, _now)
     budget = _budget(spec, lake)
 
-    def engine_for(wanted: AgentSpec) -> Engine:
-        return build_engine(settings, wanted, contract, client, ledger, budget)
-
     publisher = Publisher(
         PublisherSettings(bootstrap, spec.alerts.topic, spec.name),
         before_commit=hooks.before_commit,
         check_ours=lake.alerts.check_ours,
     )
-    engine, outbox = engine_for(spec), Outbox(spec.name, lake.alerts, publisher)
+    outbox = Outbox(spec.name, lake.alerts, publisher)
     batch_audit = BatchAudit(audit, lake, spec.name, asks_late=spec.llm.mode == "deferred")
-    late = _late_answers(engine, lake, outbox, client, batch_audit, hooks)
     with ExitStack() as stack:
+        clients = Clients(settings, spec, client, stack)
+
+        def engine_for(wanted: AgentSpec) -> Engine:
+            return build_engine(settings, wanted, contract, clients.of(wanted), ledger, budget)
+
+        engine = engine_for(spec)
+
+        def switched(to: Engine) -> None:
+            budget.limit(to.spec.llm.budget)
+            _ask_late_with(late, to)
+
+        late = _late_answers(engine, lake, outbox, clients.abandon, batch_audit, hooks)
+        registry = RegistryWatch(registry_path(settings, spec))
+        shadow = _shadow(settings, spec, contract, verdicts)
         pipeline = Pipeline(
             engine=engine,
             engine_for=engine_for,
@@ -155,13 +168,31 @@ def open_agent(
             verdicts=verdicts,
             labels=_label_topic(stack, settings, spec, bootstrap, book),
             late=late,
-            renew=lambda engine: _renewed(engine, watch),
+            renew=Renewal(watch, registry, engine_for, switched, shadow.release),
             reached=hooks.reached,
         )
         stack.callback(pipeline.close)
         pipeline.start()
+        stack.callback(shadow.close)
+        shadow.start()
         # Only now is every decided batch closed, whose offsets a new query starts from.
         yield Agent(pipeline, stream_settings(settings, spec, bootstrap, lake.batches), late)
+
+
+def _shadow(settings: Settings, spec: AgentSpec, contract: EventContract, verdicts: Verdicts) -> Shadow:
+    lake, profiles = settings.lake(spec.name), settings.profiles(spec.name)
+
+    def engine_for(wanted: AgentSpec) -> Engine:
+        engine = build_engine(
+            settings, wanted, contract, None, MemoryLedger(), SpendingBudget(wanted.llm.budget)
+        )
+        return replace(engine, checkpoints=profiles / f"shadow-{wanted.digest[:12]}")
+
+    stored = [open_version(lake / name) for name in (spec.tables.transactions, spec.tables.batches)]
+    transactions, batches = (table for table in stored if table is not None)
+    tables = AgentTables(transactions, batches, verdicts)
+    registry = RegistryWatch(registry_path(settings, spec))
+    return Shadow(lake / spec.tables.shadow, tables, registry, engine_for, spec.replay_horizon, _now)
 
 
 def rule_watch(spec: AgentSpec, contract: EventContract) -> RuleWatch:
@@ -170,21 +201,22 @@ def rule_watch(spec: AgentSpec, contract: EventContract) -> RuleWatch:
     return RuleWatch(spec, rule_schema(contract, scorer), contract.entity_names)
 
 
-def _renewed(engine: Engine, watch: RuleWatch) -> Engine:
-    changed = watch.changed()
-    return engine if changed is None else engine.under(changed)
+def _ask_late_with(late: LateAnswers | None, engine: Engine) -> None:
+    """Alerts that wait for a model go on waiting for the one before, where a version asks none."""
+    if late is not None and not isinstance(engine.triage, RulesAlone):
+        late.ask_with(engine.triage)
 
 
 def _late_answers(
     engine: Engine,
     lake: Lake,
     outbox: Outbox,
-    client: LlmClient | None,
+    abandon: Callable[[], None],
     audit: BatchAudit,
     hooks: Hooks,
 ) -> LateAnswers | None:
     spec, contract = engine.spec, engine.contract
-    if client is None or isinstance(engine.triage, RulesAlone) or spec.llm.mode == "inline":
+    if isinstance(engine.triage, RulesAlone) or spec.llm.mode == "inline":
         return None
     policy = load_policy(spec.policy, POLICIES)
     texts = tuple(name for name in contract.untrusted_text if policy.allows(f"texts.{name}"))
@@ -193,7 +225,7 @@ def _late_answers(
         lake,
         outbox,
         engine.triage,
-        client.abandon,
+        abandon,
         LateSettings(spec.llm.patience, texts),
         told=audit.asked_late,
         clock=_now,

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from streaming.late_answers import LateTotals
 from streaming.pipeline import ClosedBatch
+from streaming.shadow_status import SideBySide
 from streaming.status import Status
 from streaming.topic import committed_messages, topic_exists
 
@@ -209,7 +210,21 @@ def print_status(status: Status, *, as_json: bool) -> None:
         table.add_row("steps of the last batch", "")
     for step, seconds in status.durations.items():
         table.add_row(f"  {step}", f"{seconds:.3f} s")
+    if status.version:
+        table.add_row("version of the spec", status.version)
     Console().print(table)
+    for each in status.beside:
+        Console().print(_versions_table(each))
+
+
+def _versions_table(found: SideBySide) -> Table:
+    agreement = "-" if found.agreement is None else f"{found.agreement:.0%}"
+    title = f"over {found.transactions:,} transactions in {found.batches:,} batches; agreement {agreement}"
+    table = Table("", "published", found.shadow.stage, title=title, title_justify="left", box=None)
+    for name in ("version", "alerts", "alerts_per_day", "judged", "precision"):
+        pair = (getattr(side, name) for side in (found.published, found.shadow))
+        table.add_row(name.replace("_", " "), *("-" if value is None else str(value) for value in pair))
+    return table
 
 
 def print_alerts(bootstrap: str, topic: str, *, follow: bool, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from streaming.downloads import jar_paths
 from streaming.interrupts import stop_on_interrupt
 from streaming.late_answers import LateAnswers
 from streaming.reasons import duration_text
+from streaming.renewal import spec_in_force
 from streaming.runner import StreamRunner, TopicWatch
 from streaming.session import start_session
 from streaming.settings import Settings
@@ -50,6 +51,7 @@ def drive(
     Raises:
         FlagstreamError: whatever stopped the agent.
     """
+    spec = spec_in_force(settings, spec)
     topic = spec.data_sources.transactions.topic
     if ":" in settings.kafka:
         require_topic(bootstrap, topic)

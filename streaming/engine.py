@@ -99,6 +99,23 @@ class Engine:
         rules = RuleSet.compile(spec.rules, schema, self.contract.entity_names)
         return replace(self, spec=spec, rules=rules, labeller=Labeller(spec.rules))
 
+    def scores_as(self, other: Engine) -> bool:
+        """Whether both score the same rows alike, so that the state of one fits the other."""
+        return self.scorer.definition_hash == other.scorer.definition_hash
+
+    def going_on_as(self, other: Engine) -> Engine:
+        """Return `other`, which scores alike, with the state that this one has reached."""
+        self.scorer.heed(other.spec)
+        return replace(
+            self,
+            spec=other.spec,
+            rules=other.rules,
+            labeller=other.labeller,
+            triage=other.triage,
+            model=other.model,
+            checkpoints=other.checkpoints,
+        )
+
     def pins(self) -> dict[str, Any]:
         """Return everything a later attempt or a replay needs to decide the same way."""
         return {
@@ -149,7 +166,7 @@ class Engine:
         if self.scorer.next_sequence == next_sequence:
             return
         found = checkpoints.newest(self.checkpoints, self.scorer.definition_hash, through=next_sequence)
-        if found.snapshot is not None:
+        if found.snapshot is not None and found.snapshot.next_sequence > self.scorer.next_sequence:
             self.scorer.restore(found.snapshot)
             self.patterns.restore(found.snapshot.patterns)
         elif cold_from:

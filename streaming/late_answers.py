@@ -119,6 +119,10 @@ class LateAnswers:
         """What has come of it so far."""
         return self._totals
 
+    def ask_with(self, triage: Triage) -> None:
+        """Ask another triage from the next window on."""
+        self._triage = triage
+
     def start(self) -> None:
         """Begin where the last driver ended."""
         self._thread.start()

@@ -103,7 +103,7 @@ class Pipeline:
         verdicts: derives what labels say.
         labels: the labels topic, None to know imported labels alone.
         late: asks the model after the alert, None where none is asked or all are asked in the batch.
-        renew: called before each batch; gives the engine that decides it, other rules in force.
+        renew: called before each batch; gives the engine that decides it, which may be of another version.
         clock: current time; a batch's own time is read once and pinned.
         reached: called after each step; crash tests inject a kill here.
 
@@ -179,7 +179,7 @@ class Pipeline:
                 self._check_same(query_id, batch_id, offsets())
                 return None
             opened_at = self._clock()
-            self._engine = self._renew(self._engine)
+            self._renew_engine()
         with watch.step(Step.TAKE):
             records = take()
         with watch.step(Step.DECODE):
@@ -387,6 +387,12 @@ class Pipeline:
     def _stretches(self, first: int, end: int) -> list[Stretch]:
         batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)
         return stretches(pl.DataFrame(batches), first, end)
+
+    def _renew_engine(self) -> None:
+        renewed = self._renew(self._engine)
+        if renewed.scorer is not self._engine.scorer:
+            self._restore(renewed, self._position.next_sequence, self._label_pins())
+        self._engine = renewed
 
     def _follow_labels(self, pins: list[LabelPin]) -> None:
         self._position.labels = pins[-1] if pins else LabelPin(0, 0, 0)

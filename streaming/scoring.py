@@ -179,6 +179,18 @@ class Scorer:
         """Advance all state past rows that need no scores any more, as recovery does; see score()."""
         self.commit(self._score(transactions, verdicts, explain=False))
 
+    def heed(self, spec: AgentSpec) -> None:
+        """Go on under the threshold or budget of another spec, which defines scores alike.
+
+        Raises:
+            DataLossError: it defines them otherwise.
+        """
+        if definition_hash(spec, self._entities, self._model) != self.definition_hash:
+            raise DataLossError("the state belongs to another profile definition")
+        pace, self._spec = self._budget.pace, spec
+        self._budget = AlertBudget(spec.alerts_per_day or 0.0, self._block_rows)
+        self._budget.pace = pace
+
     def profile(self, kind: str, entity: str) -> EntityProfile | None:
         """Return what is remembered about one entity, None if it is unknown."""
         profiles = self._profiles.get(kind)

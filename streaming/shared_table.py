@@ -33,10 +33,6 @@ class SharedTable(LakeTable):
     def __init__(self, path: Path, schema: pa.Schema, retention: timedelta) -> None:
         super().__init__(path, schema, f"{path.name}/shared", retention)
 
-    def refresh(self) -> None:
-        """See what other processes have committed since."""
-        self._table.update_incremental()
-
     def by_turns(self, attempt: Callable[[], Result]) -> Result:
         """Run `attempt`, which reads and then appends at most once, until no other commit came in between.
 

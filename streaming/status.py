@@ -15,6 +15,7 @@ from schemas.spec import AgentSpec
 from streaming.broker import EmbeddedBroker
 from streaming.late_windows import MARKS, REVISION, deferred
 from streaming.settings import Settings
+from streaming.shadow_status import SideBySide, side_by_side
 from streaming.stored import read_stored
 from streaming.topic import connection
 
@@ -49,6 +50,8 @@ class Status:
             count in `totals`, too, those given up as degraded.
         labels: labels that the newest transactions knew.
         durations: seconds per step of the newest batch.
+        version: of the spec that decided the newest batch.
+        beside: versions in shadow or canary beside what was published.
     """
 
     agent: str
@@ -64,6 +67,8 @@ class Status:
     last_closed_at: datetime | None
     durations: dict[str, float]
     pins: dict[str, str]
+    version: str = ""
+    beside: tuple[SideBySide, ...] = ()
 
     def to_json(self) -> str:
         """Return the status as one JSON object, times in ISO 8601."""
@@ -87,6 +92,7 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
     newest = frame.sort("closed_at", "next_sequence").row(-1, named=True)
     late, took = _late(lake, spec)
     totals = {name: int(frame[name].sum()) + int(took.get(name, 0)) for name in _TOTALS}
+    pins = json.loads(newest["pins"])
     balanced = frame["read"] == frame["stored"] + frame["quarantined"] + frame["duplicates"]
     return Status(
         agent=spec.name,
@@ -101,7 +107,9 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         labels=max(frame["labels_through"].to_list()),
         last_closed_at=newest["closed_at"].astimezone(UTC),
         durations=json.loads(newest["durations"]),
-        pins=_short(json.loads(newest["pins"])),
+        pins=_short(pins),
+        version=pins["spec"]["version"],
+        beside=tuple(side_by_side(lake, spec)),
     )
 
 

@@ -59,6 +59,10 @@ class StoredTable:
         parts = [_completed(pq.ParquetFile(self.path / name).read(), self.schema) for name in names]
         return pa.concat_tables([self.schema.empty_table(), *parts])
 
+    def refresh(self) -> None:
+        """See what other processes have committed since."""
+        self._table.update_incremental()
+
     def maximum(self, column: str) -> int | None:
         """Return the largest value of a column by the files' statistics, None when the table is empty.
 

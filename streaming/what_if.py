@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,21 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Matured:
+    """Transactions with alerts whose verdict had time to come: those with one, and the frauds of them."""
+
+    judged: int
+    frauds: int
+
+
+@dataclass(frozen=True)
 class WhatIf:
     """What a candidate spec would have decided, beside what was published.
 
     Attributes:
         days: length of the span in event time.
+        maturity: what the published spec asks of a transaction's age before its verdict counts for promotion.
+        matured: `published` and `candidate`, on transactions of that age.
         known_frauds: transactions of the span with a standing verdict of fraud.
         flips: `severity` and `classification` of the alerts on both sides, published → candidate → alerts.
         entities: primary entities with the most alerts added or removed, id → (added, removed).
@@ -80,6 +91,8 @@ class WhatIf:
     entities: dict[str, tuple[int, int]]
     per_day: dict[str, tuple[int, int]]
     unanswered: int
+    maturity: timedelta
+    matured: dict[str, Matured]
     sandbox: Path
     cold_from: int | None = None
 
@@ -96,6 +109,7 @@ def what_if(
     span: Span,
     sandbox: Path,
     warm_up: timedelta | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> WhatIf:
     """Decide a span under a candidate spec. Nothing is published and no model is asked.
 
@@ -110,6 +124,7 @@ def what_if(
         sandbox: folder for the candidate's alerts table; must not exist.
         warm_up: where no checkpoint fits the candidate's profiles, the span of event time that they are to
             know before their first row; by default all of history.
+        clock: current time, by which verdicts mature.
 
     Raises:
         ConfigurationError: the candidate has another contract, or a version is gone.
@@ -130,7 +145,9 @@ def what_if(
         after.append(_slim(answered, primary))
     rows = tables.transactions.read("sequence", *span, ["transaction_id", "event_time"])
     found = _Found(pl.concat(before), pl.concat(after), _known(history, spec, rows))
-    return replace(_compared(candidate, span, found, sandbox), cold_from=cold_from or None)
+    maturity = spec.promotion.maturity
+    compared = _compared(candidate, span, found, maturity, _matured(found, clock() - maturity), sandbox)
+    return replace(compared, cold_from=cold_from or None)
 
 
 def cold_text(cold_from: int) -> str:
@@ -191,7 +208,25 @@ class _Found:
         return max(float(times.max() - times.min()), 1e6) / _DAY_US
 
 
-def _compared(candidate: AgentSpec, span: Span, found: _Found, sandbox: Path) -> WhatIf:
+def _matured(found: _Found, latest: datetime) -> dict[str, Matured]:
+    ripe = found.known.filter(pl.col("event_time").dt.convert_time_zone("UTC") <= latest)
+    sides = {"published": found.before, "candidate": found.after}
+    return {name: _judged(alerts, ripe) for name, alerts in sides.items()}
+
+
+def _judged(alerts: pl.DataFrame, known: pl.DataFrame) -> Matured:
+    verdicts = alerts.unique("sequence").join(known, on="sequence", how="left")["is_fraud"].drop_nulls()
+    return Matured(verdicts.len(), int(verdicts.sum()))
+
+
+def _compared(
+    candidate: AgentSpec,
+    span: Span,
+    found: _Found,
+    maturity: timedelta,
+    matured: dict[str, Matured],
+    sandbox: Path,
+) -> WhatIf:
     before, after, known, days = found.before, found.after, found.known, found.days
     added = after.join(before, on=_ONE_ALERT, how="anti")
     removed = before.join(after, on=_ONE_ALERT, how="anti")
@@ -211,20 +246,21 @@ def _compared(candidate: AgentSpec, span: Span, found: _Found, sandbox: Path) ->
         entities=_entities(added, removed),
         per_day=_per_day(before, after),
         unanswered=int((after["classification_source"] == "rules").sum()),
+        maturity=maturity,
+        matured=matured,
         sandbox=sandbox,
     )
 
 
 def _side(alerts: pl.DataFrame, known: pl.DataFrame, days: float) -> Side:
-    verdicts = alerts.unique("sequence").join(known, on="sequence", how="left")["is_fraud"].drop_nulls()
-    frauds, known_frauds = int(verdicts.sum()), int(known["is_fraud"].sum())
+    found, known_frauds = _judged(alerts, known), int(known["is_fraud"].sum())
     return Side(
         alerts=alerts.height,
         alerts_per_day=round(alerts.height / days, 2),
-        judged=verdicts.len(),
-        frauds=frauds,
-        precision=round(frauds / verdicts.len(), 4) if verdicts.len() else None,
-        recall=round(frauds / known_frauds, 4) if known_frauds else None,
+        judged=found.judged,
+        frauds=found.frauds,
+        precision=round(found.frauds / found.judged, 4) if found.judged else None,
+        recall=round(found.frauds / known_frauds, 4) if known_frauds else None,
         by_reason=dict(
             Counter(map(_strongest, alerts["kind"], alerts["reasons"], alerts["rules"])).most_common()
         ),

@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -45,6 +46,7 @@ from streaming.explain import explain, plot, show
 from streaming.history import DecidedHistory
 from streaming.lake import LakeTable
 from streaming.reconcile import Reconciliation, reconcile
+from streaming.registry import Author, SpecRegistry
 from streaming.replay import ExactReplay, Replayer
 from streaming.replay_command import Wanted, candidate_report, run_replay, run_what_if, send_again
 from streaming.runner import StreamRunner
@@ -54,6 +56,7 @@ from streaming.status import read_status
 from streaming.stored import read_stored
 from streaming.topic import committed_messages, connection
 from streaming.verdicts import verdicts_schema
+from tests.registry_rows import activate, entry, put
 from tests.scripted_llm import nobody_listening
 from tests.streams import Stream, folded_scores, published, stored, verdicts_by_row, versions, write_spec
 
@@ -267,7 +270,7 @@ def test_every_batch_says_what_decided_it_and_what_it_took(done: Done) -> None:
         assert pins["spec_digest"] == done.job.spec.digest
         assert pins["contract_digest"] == CONTRACT.digest
         assert pins["model"] is None
-        shared = {"labels", "labels_quarantine", "audit", "findings", "findings_sandbox"}
+        shared = {"labels", "labels_quarantine", "audit", "findings", "findings_sandbox", "specs", "shadow"}
         assert set(versions) == set(done.job.spec.tables.model_dump().values()) - shared
         durations = json.loads(batch["durations"])
         assert {"take", "decode", "store", "score", "publish"} <= durations.keys()
@@ -453,6 +456,51 @@ def test_rules_of_a_file_change_between_batches_and_look_at_features(
     assert first["score"].min() < 0.99 < second["score"].min()  # type: ignore[operator]  # a float column
     assert [part["rules_version"].n_unique() for part in (first, second, busy)] == [1, 1, 2]
     assert replayed(job).differences == ()
+
+
+def test_versions_take_over_between_batches_without_a_restart_and_are_rolled_back_in_one_command(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
+) -> None:
+    job = new_job(spark, settings, bootstrap, topic, threshold=0.99)
+    stricter = job.spec.model_copy(update={"version": "1.1.0", "threshold": 0.999})
+    off = {"rate": {"enabled": False}, "novelty": {"enabled": False}}
+    changed = AgentSpec.model_validate(
+        {**job.spec.model_dump(), "version": "1.2.0", "threshold": 0.9, "detectors": off}
+    )
+    stream = Stream(bootstrap, job.source)
+    activate(settings, job.spec)
+
+    def in_shadow() -> None:
+        """What 1.2.0 decides beside the agent is on record before it takes over, as it is afterwards."""
+        deadline = time.monotonic() + 60
+        while (shadowed := read_stored(lake / "shadow")) is None or shadowed.num_rows == 0:
+            assert time.monotonic() < deadline, "nothing was decided in shadow"
+            time.sleep(0.05)
+
+    lake = settings.lake(job.spec.name)
+    steps = [
+        lambda: put(settings, entry(changed, "shadow", "promoted", datetime.now(UTC))),
+        lambda: (in_shadow(), activate(settings, stricter, job.spec)),
+        lambda: activate(settings, changed, stricter),
+        lambda: SpecRegistry(settings, job.spec).rollback(Author("anna", "too many alerts")),
+    ]
+    with open_agent(job.settings, job.spec, bootstrap, None) as agent:
+        for step in steps:
+            step()
+            stream.send(300)
+            StreamRunner(spark, agent.pipeline, agent.stream).run(threading.Event(), until_idle=True)
+    pins = [json.loads(each) for each in job.table("batches", "first_sequence")["pins"].to_pylist()]
+    versions = [each["spec"]["version"] for each in pins]
+    assert list(dict.fromkeys(versions)) == [job.spec.version, "1.1.0", "1.2.0"]
+    assert versions[-1] == "1.1.0"
+    alerts = pl.DataFrame(job.table("alerts", "outbox_seq").drop_columns(["entities"]))
+    by_score = alerts.filter(pl.col("rules").list.len() == 0)
+    lowest = dict(by_score.group_by("spec_version").agg(pl.col("score").min()).iter_rows())
+    assert lowest.pop("1.2.0") < 0.99 <= min(lowest.values(), default=1.0)
+    assert replayed(job).differences == (), "every batch pinned its version"
+    told = [each["detail"]["version"] for each in job.audited("configuration_change")
+            if each["detail"]["change"] == "rolled_back"]  # fmt: skip
+    assert told == ["1.2.0"]
 
 
 def test_sequences_and_absences_are_alerted_once_across_restarts_and_changing_rules(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from streaming.flagging import flag
 from streaming.labels import LabelBook
 from streaming.lake import LakeTable, Stamp
 from streaming.settings import Settings
+from streaming.stored import read_stored
 from streaming.verdicts import verdicts_schema
 
 CONTRACT = load_contract("simulator")
@@ -68,19 +71,33 @@ def build_lake(settings: Settings, spec: AgentSpec, rows: int = 600) -> None:
     )
 
 
-def _transactions(rows: int) -> pa.Table:
+def next_batch(settings: Settings, spec: AgentSpec, rows: int = 600) -> None:
+    """Store one more closed batch of a day's payments, in which nothing was alerted."""
+    lake = settings.lake(spec.name)
+    stored = read_stored(lake / "batches", ["next_sequence", "batch_id"])
+    assert stored is not None
+    first, batch = max(stored["next_sequence"].to_pylist()), max(stored["batch_id"].to_pylist()) + 1
+    later = _transactions(rows, first)
+    versions = {"transactions": _stored(lake / "transactions", later, batch), "alerts": 1}
+    engine = build_engine(settings, spec, CONTRACT, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
+    marks = {"batch_id": batch, "first_sequence": first, "next_sequence": first + rows}
+    _stored(lake / "batches", _batch(engine, rows, 0, versions, marks), batch)
+
+
+def _transactions(rows: int, first: int = 0) -> pa.Table:
     random = np.random.default_rng(5)
     busy = np.zeros(rows, dtype=bool)
     busy[random.choice(np.arange(rows // 2, rows), BUSY_ALERTS, replace=False)] = True
-    times = [DAY + timedelta(seconds=int(second)) for second in np.linspace(0, 86_000, rows)]
+    begin = DAY + timedelta(days=first // rows)
+    times = [begin + timedelta(seconds=int(second)) for second in np.linspace(0, 86_000, rows)]
     amounts = np.round(np.where(busy, 2_000 + np.arange(rows), random.uniform(5, 60, rows)), 2)
     terminals = [
         BUSY if each else f"m{number}"
         for each, number in zip(busy, random.integers(2, 20, rows), strict=True)
     ]
     columns: dict[str, Any] = {
-        "sequence": range(rows),
-        "transaction_id": [f"t{number:05d}" for number in range(rows)],
+        "sequence": range(first, first + rows),
+        "transaction_id": [f"t{number:05d}" for number in range(first, first + rows)],
         "event_time": times,
         "amount": amounts,
         "currency": ["EUR"] * rows,
@@ -91,10 +108,10 @@ def _transactions(rows: int) -> pa.Table:
         "memo": [INJECTED] * rows,
         "topic": ["events"] * rows,
         "partition": [0] * rows,
-        "offset": range(rows),
+        "offset": range(first, first + rows),
         "kafka_timestamp": times,
         "query_id": ["q"] * rows,
-        "batch_id": [0] * rows,
+        "batch_id": [first // rows] * rows,
         "late": [False] * rows,
     }
     schema = transactions_schema(CONTRACT.arrow_schema())
@@ -111,28 +128,36 @@ def _decided(engine: Engine, transactions: pa.Table) -> pa.Table:
     return build_alerts(engine, marks, flagged, result)
 
 
-def _stored(path: Path, rows: pa.Table) -> int:
+def _stored(path: Path, rows: pa.Table, batch: int = 0) -> int:
     schema = ALERTS if path.name == "alerts" else rows.schema
     table = LakeTable(path, schema, "tester/epoch", RETENTION)
-    table.claim(1)
-    table.append(rows, Stamp("tester/q", 0))
+    table.claim(1 + table.epoch)
+    table.append(rows, Stamp("tester/q", batch))
     return table.version
 
 
-def _batch(engine: Engine, rows: int, alerts: int, versions: dict[str, int]) -> pa.Table:
+def _batch(
+    engine: Engine,
+    rows: int,
+    alerts: int,
+    versions: dict[str, int],
+    marks: Mapping[str, int] = MappingProxyType({}),
+) -> pa.Table:
     row = {name: 0 for name in BATCHES.names if pa.types.is_integer(BATCHES.field(name).type)}
     told = {
         "query_id": "q",
         "opened_at": DAY,
-        "closed_at": DAY,
+        "closed_at": DAY + timedelta(days=marks.get("batch_id", 0)),
         "next_sequence": rows,
         "read": rows,
         "stored": rows,
         "alerts": alerts,
         "pins": json.dumps(engine.pins()),
         "versions": json.dumps(versions),
+        "offsets": "{}",
+        "durations": "{}",
     }
-    return pa.Table.from_pylist([{**row, **told}], schema=BATCHES)
+    return pa.Table.from_pylist([{**row, **told, **marks}], schema=BATCHES)
 
 
 def _labels(transactions: list[str]) -> pa.Table:

@@ -30,6 +30,17 @@ def test_what_does_not_fit_is_refused_and_what_is_settled_is_free_again() -> Non
     assert budget.tokens_left_today == 0
 
 
+def test_other_limits_count_what_was_spent_under_those_before() -> None:
+    budget = SpendingBudget(Budget(tokens_per_day=100), Calendar())
+    assert budget.reserve(80) is not None
+    budget.limit(Budget(tokens_per_day=50))
+    assert budget.reserve(1) is None
+    budget.limit(Budget(tokens_per_day=200, tokens_per_minute=90))
+    assert budget.tokens_left_today == 120
+    assert budget.reserve(11) is None
+    assert budget.reserve(10) is not None
+
+
 def test_a_call_may_use_more_than_was_reserved_but_remaining_is_never_negative() -> None:
     budget = SpendingBudget(Budget(tokens_per_day=100), Calendar())
     booking = budget.reserve(90)

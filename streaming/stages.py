@@ -1,0 +1,133 @@
+"""The stages a version of a spec goes through, as a pure fold over what the registry has recorded.
+
+sandbox → shadow → canary → active → retired: `promote` moves a version one stage along, at most one version
+stands in each of shadow, canary and active. `rollback` withdraws the version that was promoted last: it goes
+back to the sandbox, so that it decides nothing more, and the version it had replaced is active again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from schemas.errors import ConfigurationError, nearest
+from schemas.spec import AgentSpec
+
+Stage = Literal["sandbox", "shadow", "canary", "active", "retired"]
+Event = Literal["added", "promoted", "replaced", "rolled_back", "restored", "replayed", "prompt_evaluated"]
+
+NEXT: Mapping[Stage, Stage] = {"sandbox": "shadow", "shadow": "canary", "canary": "active"}
+_MOVES = frozenset({"added", "promoted", "replaced", "rolled_back", "restored"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the registry.
+
+    Attributes:
+        action: number of the command that wrote it, ascending; one may write several rows.
+        version: of the spec that it is about.
+        digest: of that spec; of a prompt evaluation, the prompt's.
+        stage: where the version stands from now on, None for evidence.
+        spec: the whole spec as JSON, None for evidence.
+        evidence: what the decision rests on, or what was found.
+    """
+
+    action: int
+    at: datetime
+    event: Event
+    name: str
+    version: str
+    digest: str
+    stage: Stage | None
+    spec: str | None
+    who: str
+    why: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a version stands, and since when."""
+
+    version: str
+    digest: str
+    stage: Stage
+    spec: AgentSpec
+    since: datetime
+    who: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Move:
+    """A version and the stage it goes to."""
+
+    event: Event
+    standing: Standing
+    stage: Stage
+
+
+def standings(entries: Iterable[Entry]) -> dict[str, Standing]:
+    """Return where each version stands, by version, in the order in which they were added."""
+    found: dict[str, Standing] = {}
+    for each in sorted(entries, key=lambda entry: entry.action):
+        if each.event in _MOVES and each.stage is not None and each.spec is not None:
+            spec = AgentSpec.model_validate(json.loads(each.spec))
+            found[each.version] = Standing(
+                each.version, each.digest, each.stage, spec, each.at, each.who, each.why
+            )
+    return found
+
+
+def standing_in(stage: Stage, found: Mapping[str, Standing]) -> Standing | None:
+    """Return the version in a stage that holds one at most, None when there is none."""
+    return next((each for each in found.values() if each.stage == stage), None)
+
+
+def wanted(version: str, found: Mapping[str, Standing]) -> Standing:
+    """Return a version that can be promoted.
+
+    Raises:
+        ConfigurationError: there is none of this name, or it is active or retired.
+    """
+    if version not in found:
+        raise ConfigurationError(f"no version {version!r} in the registry; {nearest(version, found)}")
+    standing = found[version]
+    if standing.stage not in NEXT:
+        problem = "is active already" if standing.stage == "active" else "is retired: add it as a new version"
+        raise ConfigurationError(f"version {version} {problem}")
+    return standing
+
+
+def promotion(standing: Standing, found: Mapping[str, Standing]) -> list[Move]:
+    """Return the moves by which a version goes one stage along; who becomes active replaces who was."""
+    stage = NEXT[standing.stage]
+    moves = [Move("promoted", standing, stage)]
+    before = standing_in("active", found)
+    if stage == "active" and before is not None:
+        moves.append(Move("replaced", before, "retired"))
+    return moves
+
+
+def withdrawal(entries: Sequence[Entry]) -> list[Move]:
+    """Return the moves by which the version promoted last is withdrawn.
+
+    Raises:
+        ConfigurationError: no promotion stands.
+    """
+    found = standings(entries)
+    for each in sorted(entries, key=lambda entry: -entry.action):
+        if each.event == "promoted" and found[each.version].stage == each.stage:
+            moves = [Move("rolled_back", found[each.version], "sandbox")]
+            replaced = _replaced_by(each, entries)
+            return moves if replaced is None else [*moves, Move("restored", found[replaced], "active")]
+    raise ConfigurationError("no promotion stands that could be rolled back")
+
+
+def _replaced_by(promoted: Entry, entries: Iterable[Entry]) -> str | None:
+    rows = (each for each in entries if each.action == promoted.action and each.event == "replaced")
+    return next((each.version for each in rows), None)
