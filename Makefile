@@ -31,8 +31,7 @@ test: export JDK_JAVA_OPTIONS := -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 test: setup ## Run all tests
 	@failed=0; \
 	$(BIN)/python -m pytest tests/unit -n 2 || failed=1; \
-	$(BIN)/python -m pytest tests/integration || failed=1; \
-	$(BIN)/python -m pytest tests/crash -n 2 --dist worksteal || failed=1; \
+	$(BIN)/python -m pytest tests/integration tests/crash -n 2 --dist loadgroup || failed=1; \
 	exit $$failed
 
 check: setup ## Lint, check formatting, types and the direction of imports
