@@ -14,9 +14,9 @@ from benchmarks.baselines import amlsim_degree_auc
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
-from streaming import protocol
-from streaming.evaluation import read_transactions
-from streaming.scoring import Scorer
+from streaming.detection.scoring import Scorer
+from streaming.learning import protocol
+from streaming.learning.evaluation import read_transactions
 
 Floats = npt.NDArray[np.float64]
 

@@ -26,8 +26,8 @@ from sklearn.ensemble import IsolationForest, RandomForestClassifier
 
 from benchmarks.harness import say
 from schemas.errors import ConfigurationError
-from streaming import protocol
-from streaming.protocol import Figures, JudgedRows
+from streaming.learning import protocol
+from streaming.learning.protocol import Figures, JudgedRows
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

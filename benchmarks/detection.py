@@ -21,9 +21,9 @@ from benchmarks.harness import report, say
 from benchmarks.points import rows_per_second, streamed_figures
 from schemas.contract import load_contract
 from schemas.spec import load_spec
-from streaming import protocol
-from streaming.evaluation import MODES, Evaluation, evaluate, read_labelled
-from streaming.protocol import Figures
+from streaming.learning import protocol
+from streaming.learning.evaluation import MODES, Evaluation, evaluate, read_labelled
+from streaming.learning.protocol import Figures
 
 _DELAY = timedelta(days=7)
 _DELAYED_AUC, _DELAYED_AP = 0.87, 0.58

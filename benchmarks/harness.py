@@ -17,7 +17,7 @@ import psutil
 from agent import SPECS
 from schemas.loading import parse_document
 from schemas.spec import AgentSpec, load_spec
-from streaming.broker import bootstrap_for
+from streaming.kafka.broker import bootstrap_for
 from streaming.settings import Settings
 
 

@@ -20,12 +20,12 @@ from deltalake import DeltaTable
 from benchmarks.harness import Stage, bench_spec, report, say, stage
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
-from streaming.broker import ensure_topic
+from streaming.batch.runner import StreamRunner
 from streaming.compose import open_agent
 from streaming.downloads import jar_paths
-from streaming.runner import StreamRunner
+from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic import committed_messages
 from streaming.session import start_session
-from streaming.topic import committed_messages
 from streaming.warmup import compile_kernels
 
 _DRAIN_SECONDS = 10.0
@@ -98,7 +98,7 @@ def _run(place: Stage, spec: AgentSpec, rate: float, seconds: float) -> None:
 def _feed(place: Stage, spec: AgentSpec, rate: float, seconds: float, stop: threading.Event) -> None:
     """Send from a process of its own, then leave time for the last alerts."""
     say(f"sending {rate:g} events/s for {seconds:g} s")
-    main = "from streaming.cli import main; main()"
+    main = "from streaming.cli.root import main; main()"
     options = [
         "--topic",
         spec.data_sources.transactions.topic,

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from streaming import protocol
-from streaming.forest import Forest
-from streaming.forest_sample import Inputs
+from streaming.detection.forest import Forest
+from streaming.detection.forest_sample import Inputs
+from streaming.learning import protocol
 
 _SEEDS = 5
 _BLOCK_ROWS = 1024

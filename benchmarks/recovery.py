@@ -13,7 +13,7 @@ import pyarrow as pa
 from benchmarks.harness import bench_spec, report, say
 from schemas.contract import load_contract
 from schemas.tables import UTC_MICROS
-from streaming.scoring import Scorer
+from streaming.detection.scoring import Scorer
 
 _BLOCK = 500_000
 _ROWS_SINCE = 500_000

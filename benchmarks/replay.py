@@ -14,7 +14,7 @@ from benchmarks.harness import bench_spec, report, say, stage
 from benchmarks.throughput import fill, run_pipeline
 from schemas.contract import load_contract
 from streaming.downloads import jar_paths
-from streaming.replay_command import Wanted, run_replay
+from streaming.history.replay_command import Wanted, run_replay
 from streaming.session import start_session
 from streaming.warmup import compile_kernels
 

@@ -22,14 +22,14 @@ from agent.llm_client import LlmClient
 from benchmarks.harness import Stage, bench_spec, report, say, stage
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
-from streaming.broker import ensure_topic
+from streaming.batch.runner import StreamRunner
 from streaming.compose import open_agent
 from streaming.downloads import jar_paths
-from streaming.runner import StreamRunner
-from streaming.sending import Pace, Sender
+from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.kafka.broker import ensure_topic
+from streaming.kafka.sending import Pace, Sender
+from streaming.kafka.source import read_stream
 from streaming.session import start_session
-from streaming.simulator import Simulator, SimulatorSettings, json_keys, json_lines
-from streaming.source import read_stream
 from streaming.warmup import compile_kernels
 
 _BLOCK = 100_000

@@ -31,8 +31,8 @@ from schemas.contract import load_contract
 from schemas.policy import load_policy
 from schemas.spec import Llm, Rule
 from schemas.tables import LEDGER
-from streaming.lake import LakeTable
-from streaming.ledger import LakeLedger
+from streaming.delta.lake import LakeTable
+from streaming.delta.ledger import LakeLedger
 
 _SEED = 20240501
 _START = datetime(2024, 5, 1, tzinfo=UTC)

@@ -19,9 +19,9 @@ from agent import SPECS
 from benchmarks.baselines import load_rows
 from benchmarks.harness import report, say
 from schemas.spec import AgentSpec, Profiles, load_spec
-from streaming.compilation import Floats
-from streaming.labelled_run import History, run_history
-from streaming.scoring import Scorer
+from streaming.arrays.compilation import Floats
+from streaming.detection.scoring import Scorer
+from streaming.learning.labelled_run import History, run_history
 
 # Of single precision, in which features are kept.
 TOLERANCE = 1e-6

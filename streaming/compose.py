@@ -33,34 +33,34 @@ from schemas.tables import (
     QUARANTINE,
     transactions_schema,
 )
-from streaming.audit_log import AuditPlaces, LakeAudit
-from streaming.backfill_mark import QUERY, unfinished_backfill
-from streaming.batch_audit import BatchAudit
-from streaming.clients import Clients, endpoint_client
-from streaming.engine import Engine, rule_schema
+from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.batch.backfill_mark import QUERY, unfinished_backfill
+from streaming.batch.batch_audit import BatchAudit
+from streaming.batch.engine import Engine, rule_schema
+from streaming.batch.late_answers import LateAnswers, LateSettings, LateStep
+from streaming.batch.outbox import Outbox
+from streaming.batch.pipeline import Pipeline, Step
+from streaming.batch.runner import StreamSettings, starting_offsets
+from streaming.batch.store import Decision
+from streaming.delta.lake import Lake, LakeTable
+from streaming.delta.ledger import LakeLedger
+from streaming.delta.stored import open_version
+from streaming.detection.model import SupervisedModel
+from streaming.detection.model import load as load_model
+from streaming.detection.scoring import Scorer
 from streaming.interrupts import ended_on_leaving
-from streaming.label_topic import LabelTopic
-from streaming.labels import LabelBook
-from streaming.lake import Lake, LakeTable
-from streaming.late_answers import LateAnswers, LateSettings, LateStep
-from streaming.ledger import LakeLedger
-from streaming.model import SupervisedModel
-from streaming.model import load as load_model
-from streaming.outbox import Outbox
-from streaming.pipeline import Pipeline, Step
+from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.labels.book import LabelBook
+from streaming.labels.label_topic import LabelTopic
+from streaming.labels.verdicts import Verdicts
 from streaming.pseudonym_key import pseudonym_key
-from streaming.publish import OutboxRecord, Publisher, PublisherSettings
-from streaming.registry_table import registry_path
-from streaming.renewal import RegistryWatch, Renewal, spec_in_force
-from streaming.rule_file import RuleWatch
-from streaming.rules import RuleSet
-from streaming.runner import StreamSettings, starting_offsets
-from streaming.scoring import Scorer
+from streaming.rules.rule_file import RuleWatch
+from streaming.rules.rule_set import RuleSet
 from streaming.settings import Settings
-from streaming.shadow import AgentTables, Shadow
-from streaming.store import Decision
-from streaming.stored import open_version
-from streaming.verdicts import Verdicts
+from streaming.versions.clients import Clients, endpoint_client
+from streaming.versions.registry_table import registry_path
+from streaming.versions.renewal import RegistryWatch, Renewal, spec_in_force
+from streaming.versions.shadow import AgentTables, Shadow
 
 LLM_CHOICES = ("auto", "local", "none")
 

@@ -18,13 +18,13 @@ from rich.table import Table
 from agent import SPECS
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
-from streaming.broker import EmbeddedBroker, bootstrap_for, ensure_topic
+from streaming.batch.runner import StreamSettings, TopicWatch
+from streaming.delta.stored import read_stored
 from streaming.driver import drive
-from streaming.feeds import Simulated, simulate_to_topic
-from streaming.runner import StreamSettings, TopicWatch
+from streaming.kafka.broker import EmbeddedBroker, bootstrap_for, ensure_topic
+from streaming.kafka.feeds import Simulated, simulate_to_topic
 from streaming.settings import Settings
 from streaming.status import read_status
-from streaming.stored import read_stored
 
 _DAYS_SHOWN_PER_RUN = 3.0
 _SECONDS_PER_DAY = 86_400.0

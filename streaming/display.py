@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from streaming.late_answers import LateTotals
-from streaming.pipeline import ClosedBatch
-from streaming.shadow_status import SideBySide
+from streaming.batch.late_answers import LateTotals
+from streaming.batch.pipeline import ClosedBatch
+from streaming.kafka.topic import committed_messages, topic_exists
 from streaming.status import Status
-from streaming.topic import committed_messages, topic_exists
+from streaming.versions.shadow_status import SideBySide
 
 _WINDOW_SECONDS = 10.0
 _WAIT_SECONDS = 1.0

@@ -10,17 +10,17 @@ from datetime import timedelta
 from schemas.contract import load_contract
 from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
-from streaming.broker import ensure_topic, require_topic, topic_retention_ms
+from streaming.batch.late_answers import LateAnswers
+from streaming.batch.runner import StreamRunner, TopicWatch
 from streaming.compose import Hooks, model_client, open_agent
+from streaming.detection.reasons import duration_text
 from streaming.display import Progress, progress_display
 from streaming.downloads import jar_paths
 from streaming.interrupts import stop_on_interrupt
-from streaming.late_answers import LateAnswers
-from streaming.reasons import duration_text
-from streaming.renewal import spec_in_force
-from streaming.runner import StreamRunner, TopicWatch
+from streaming.kafka.broker import ensure_topic, require_topic, topic_retention_ms
 from streaming.session import start_session
 from streaming.settings import Settings
+from streaming.versions.renewal import spec_in_force
 from streaming.warmup import compile_kernels
 
 _REPORT_SECONDS = 1.0

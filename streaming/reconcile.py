@@ -12,9 +12,9 @@ from pathlib import Path
 import polars as pl
 
 from schemas.spec import AgentSpec
-from streaming.publish import AGENT_HEADER, REPLAY_HEADER
-from streaming.stored import read_stored
-from streaming.topic import committed_messages, topic_exists
+from streaming.delta.stored import read_stored
+from streaming.kafka.publish import AGENT_HEADER, REPLAY_HEADER
+from streaming.kafka.topic import committed_messages, topic_exists
 
 AlertKey = tuple[str, int]
 

@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.spec import AgentSpec
-from streaming.broker import EmbeddedBroker
-from streaming.late_windows import MARKS, REVISION, deferred
+from streaming.batch.late_windows import MARKS, REVISION, deferred
+from streaming.delta.stored import read_stored
+from streaming.kafka.broker import EmbeddedBroker
+from streaming.kafka.topic import connection
 from streaming.settings import Settings
-from streaming.shadow_status import SideBySide, side_by_side
-from streaming.stored import read_stored
-from streaming.topic import connection
+from streaming.versions.shadow_status import SideBySide, side_by_side
 
 _CALL_SECONDS = 5.0
 _TOTALS = (

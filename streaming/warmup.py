@@ -9,10 +9,10 @@ import pyarrow as pa
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
-from streaming.decode import decode
-from streaming.duplicates import Deduplicator
-from streaming.pattern_kernels import warm_up as warm_up_patterns
-from streaming.scoring import Scorer
+from streaming.detection.scoring import Scorer
+from streaming.events.decode import decode
+from streaming.events.duplicates import Deduplicator
+from streaming.rules.pattern_kernels import warm_up as warm_up_patterns
 
 
 def compile_kernels(spec: AgentSpec, contract: EventContract) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from streaming.broker import bootstrap_for
 from streaming.downloads import jar_paths
+from streaming.kafka.broker import bootstrap_for
 from streaming.session import start_session
 from streaming.settings import Settings
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from schemas.spec import AgentSpec
-from streaming.registry_table import RegistryTable, registry_path
 from streaming.settings import Settings
-from streaming.stages import Entry, Event, Stage
+from streaming.versions.registry_table import RegistryTable, registry_path
+from streaming.versions.stages import Entry, Event, Stage
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

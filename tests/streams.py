@@ -17,12 +17,12 @@ from deltalake import DeltaTable
 
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
-from streaming.labels import LabelBook
-from streaming.patterns import Patterns, Recognised
-from streaming.rules import RuleSet
-from streaming.scoring import Scorer
-from streaming.topic import committed_messages, connection
-from streaming.verdicts import LabelPin, Verdicts
+from streaming.detection.scoring import Scorer
+from streaming.kafka.topic import committed_messages, connection
+from streaming.labels.book import LabelBook
+from streaming.labels.verdicts import LabelPin, Verdicts
+from streaming.rules.patterns import Patterns, Recognised
+from streaming.rules.rule_set import RuleSet
 
 
 @dataclass

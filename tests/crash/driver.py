@@ -13,11 +13,11 @@ from typing import Any
 
 from schemas.errors import FlagstreamError
 from schemas.spec import load_spec
+from streaming.batch.late_answers import LateStep
+from streaming.batch.pipeline import Step
 from streaming.compose import Hooks
 from streaming.driver import drive
-from streaming.late_answers import LateStep
-from streaming.pipeline import Step
-from streaming.publish import OutboxRecord
+from streaming.kafka.publish import OutboxRecord
 from streaming.settings import Settings
 
 MID_PUBLISH = "mid-publish"

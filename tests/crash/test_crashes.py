@@ -20,15 +20,15 @@ import pytest
 
 from schemas.errors import FencedError
 from schemas.spec import AgentSpec, load_spec
-from streaming.audit_check import check_audit, newest_events
-from streaming.audit_log import AuditPlaces
-from streaming.broker import ensure_topic
-from streaming.late_answers import LateStep
-from streaming.pipeline import Step
+from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_log import AuditPlaces
+from streaming.batch.late_answers import LateStep
+from streaming.batch.pipeline import Step
+from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic import committed_messages
 from streaming.reconcile import reconcile
 from streaming.settings import Settings
 from streaming.status import read_status
-from streaming.topic import committed_messages
 from tests import scripted_llm as scripted
 from tests.crash.driver import MID_PUBLISH
 from tests.streams import (

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from schemas.errors import ConfigurationError
-from streaming.broker import EmbeddedBroker, ensure_topic, require_topic, topic_retention_ms
+from streaming.kafka.broker import EmbeddedBroker, ensure_topic, require_topic, topic_retention_ms
 from streaming.settings import Settings
 
 

@@ -25,12 +25,12 @@ from pyspark.sql import SparkSession
 from agent.processes import free_port
 from schemas.errors import DataLossError
 from schemas.spec import load_spec
-from streaming.broker import ensure_topic
-from streaming.cli import main
+from streaming.batch.runner import StreamRunner
+from streaming.cli.root import main
 from streaming.compose import open_agent
-from streaming.runner import StreamRunner
+from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic import committed_messages, connection
 from streaming.settings import Settings
-from streaming.topic import committed_messages, connection
 from tests.streams import Stream, published, write_spec
 
 CHILD_SECONDS = 90.0
@@ -264,7 +264,7 @@ def test_the_embedded_broker_is_started_shown_and_stopped(flagstream: Shell, tmp
 @contextmanager
 def running(spec_file: Path, home: Path, bootstrap: str) -> Iterator[subprocess.Popen[str]]:
     """`flagstream run` as a process of its own, in a process group of its own."""
-    program = ["-c", "from streaming.cli import main; main()"]
+    program = ["-c", "from streaming.cli.root import main; main()"]
     arguments = ["run", "--spec", spec_file, "--home", home, "--llm", "none", "--json"]
     child = subprocess.Popen(
         [sys.executable, *program, *map(str, arguments)],

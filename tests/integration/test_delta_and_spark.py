@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from schemas.contract import load_contract
 from schemas.errors import FencedError
 from schemas.tables import transactions_schema
-from streaming.lake import LakeTable, Stamp
+from streaming.delta.lake import LakeTable, Stamp
 
 SCHEMA = transactions_schema(load_contract("simulator").arrow_schema())
 STREAM = "tester/query"
@@ -73,7 +73,7 @@ def batches(count: int) -> pa.Table:
 def test_spark_reads_every_version_before_and_after_compaction(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streaming.lake._TIDY_EVERY", 5)
+    monkeypatch.setattr("streaming.delta.lake._TIDY_EVERY", 5)
     path = tmp_path / "transactions"
     table = open_table(path)
     claimed = table.version

@@ -15,10 +15,10 @@ from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
 
 from schemas.errors import DataLossError
-from streaming.broker import ensure_topic
-from streaming.label_topic import LabelTopic, PolledLabels
-from streaming.labels import LabelBook, Recorded
-from streaming.topic import connection
+from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic import connection
+from streaming.labels.book import LabelBook, Recorded
+from streaming.labels.label_topic import LabelTopic, PolledLabels
 
 KEEP = timedelta(days=30)
 SECONDS = 30.0

@@ -12,11 +12,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from schemas.errors import RetryableError
+from streaming.batch.late_answers import LateTotals
+from streaming.batch.runner import StreamRunner
 from streaming.compose import Hooks, model_client, open_agent
-from streaming.late_answers import LateTotals
-from streaming.publish import OutboxRecord
-from streaming.replay_command import Wanted, run_what_if, send_again
-from streaming.runner import StreamRunner
+from streaming.history.replay_command import Wanted, run_what_if, send_again
+from streaming.kafka.publish import OutboxRecord
 from streaming.settings import Settings
 from streaming.status import Status, read_status
 from tests import scripted_llm as scripted

@@ -36,26 +36,26 @@ from schemas.alert import ALERT_FIELDS
 from schemas.contract import CONTRACTS, load_contract
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.spec import AgentSpec, load_spec
-from streaming import checkpoints
-from streaming.audit_check import check_audit, newest_events
-from streaming.audit_log import AuditPlaces
-from streaming.backfill_command import run_backfill
-from streaming.broker import ensure_topic
+from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_log import AuditPlaces
+from streaming.batch.runner import StreamRunner
+from streaming.commands.backfill import run_backfill
 from streaming.compose import build_engine, lake_schemas, model_client, open_agent
-from streaming.explain import explain, plot, show
-from streaming.history import DecidedHistory
-from streaming.lake import LakeTable
+from streaming.delta.lake import LakeTable
+from streaming.delta.stored import read_stored
+from streaming.detection import checkpoints
+from streaming.history.decided import DecidedHistory
+from streaming.history.explain import explain, plot, show
+from streaming.history.replay import ExactReplay, Replayer
+from streaming.history.replay_command import Wanted, candidate_report, run_replay, run_what_if, send_again
+from streaming.history.snapshot_copy import create_snapshot
+from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic import committed_messages, connection
+from streaming.labels.verdicts import verdicts_schema
 from streaming.reconcile import Reconciliation, reconcile
-from streaming.registry import Author, SpecRegistry
-from streaming.replay import ExactReplay, Replayer
-from streaming.replay_command import Wanted, candidate_report, run_replay, run_what_if, send_again
-from streaming.runner import StreamRunner
 from streaming.settings import Settings
-from streaming.snapshot_copy import create_snapshot
 from streaming.status import read_status
-from streaming.stored import read_stored
-from streaming.topic import committed_messages, connection
-from streaming.verdicts import verdicts_schema
+from streaming.versions.registry import Author, SpecRegistry
 from tests.registry_rows import activate, entry, put
 from tests.scripted_llm import nobody_listening
 from tests.streams import Stream, folded_scores, published, stored, verdicts_by_row, versions, write_spec

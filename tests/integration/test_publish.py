@@ -11,8 +11,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import DataLossError, FencedError
-from streaming.broker import ensure_topic
-from streaming.publish import (
+from streaming.kafka.broker import ensure_topic
+from streaming.kafka.publish import (
     AGENT_HEADER,
     SEQUENCE_HEADER,
     OutboxRecord,
@@ -20,7 +20,7 @@ from streaming.publish import (
     PublisherSettings,
     sequence_of,
 )
-from streaming.topic import committed_messages, connection
+from streaming.kafka.topic import committed_messages, connection
 
 CALL_SECONDS = 30.0
 

@@ -26,9 +26,9 @@ from agent.triage import POLICIES, FlaggedRow, Triage
 from schemas.alert import CLASSIFICATIONS, Reason, alert_id
 from schemas.policy import load_policy
 from schemas.spec import SEVERITIES, Llm, PromptReference, Rule
-from streaming.broker import EmbeddedBroker, ensure_topic
+from streaming.kafka.broker import EmbeddedBroker, ensure_topic
+from streaming.kafka.topic import committed_messages, connection
 from streaming.settings import Settings
-from streaming.topic import committed_messages, connection
 
 DEADLINE = timedelta(seconds=60)
 LABELLER = Labeller([Rule(name="large", when="amount > 400", severity="high", reason="a large amount")])

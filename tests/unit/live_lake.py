@@ -17,8 +17,8 @@ from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
 from streaming import compose
-from streaming.labels import LabelBook
-from streaming.publish import OutboxRecord
+from streaming.kafka.publish import OutboxRecord
+from streaming.labels.book import LabelBook
 from streaming.settings import Settings
 
 CONTRACT = load_contract("simulator")

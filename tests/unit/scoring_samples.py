@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.spec import AgentSpec
-from streaming.block_clock import BlockClock
-from streaming.frame import Frame
+from streaming.profiles.block_clock import BlockClock
+from streaming.profiles.frame import Frame
 
 START = 1_600_000_000_000_000
 SECOND = 1_000_000

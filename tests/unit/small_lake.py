@@ -19,15 +19,15 @@ from schemas.contract import load_contract
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, transactions_schema
-from streaming.alerting import build_alerts
+from streaming.batch.alerting import build_alerts
+from streaming.batch.engine import Engine
+from streaming.batch.flagging import flag
 from streaming.compose import build_engine
-from streaming.engine import Engine
-from streaming.flagging import flag
-from streaming.labels import LabelBook
-from streaming.lake import LakeTable, Stamp
+from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.stored import read_stored
+from streaming.labels.book import LabelBook
+from streaming.labels.verdicts import verdicts_schema
 from streaming.settings import Settings
-from streaming.stored import read_stored
-from streaming.verdicts import verdicts_schema
 
 CONTRACT = load_contract("simulator")
 DAY = datetime(2026, 5, 1, tzinfo=UTC)

@@ -19,13 +19,13 @@ from agent.llm_client import LlmClient
 from agent.plans import Plan
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.policy import Policy
-from streaming.agent_command import Wish, for_planning, run_agent
-from streaming.agent_report import RunReport
-from streaming.audit_check import check_audit
-from streaming.audit_log import AuditPlaces
-from streaming.cli import app
+from streaming.actions.agent_report import RunReport
+from streaming.audit.audit_check import check_audit
+from streaming.audit.audit_log import AuditPlaces
+from streaming.cli.root import app
+from streaming.commands.agent import Wish, for_planning, run_agent
+from streaming.delta.stored import read_stored
 from streaming.settings import Settings
-from streaming.stored import read_stored
 from tests.scripted_llm import Reply, Request, ScriptedLlm, Step, completion, refused, says, scripted_llm
 from tests.unit.plan_samples import plan, policy, query, step
 from tests.unit.small_lake import BUSY, BUSY_ALERTS, DAY, INJECTED, build_lake, spec_of

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scoring_samples import agent_spec, stream
 
-from streaming.alert_budget import AlertBudget
-from streaming.compilation import Floats, read_only
-from streaming.scoring import Scorer
+from streaming.arrays.compilation import Floats, read_only
+from streaming.detection.alert_budget import AlertBudget
+from streaming.detection.scoring import Scorer
 
 DAY = 86_400_000_000
 ROWS = 60_000

@@ -20,11 +20,11 @@ from agent.audit_chain import NOTHING_YET, Head
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.loading import parse_document
 from schemas.spec import AgentSpec
-from streaming.audit_check import check_audit, newest_events
-from streaming.audit_guard import Anchor, AnchorFile
-from streaming.audit_log import AuditPlaces, LakeAudit
+from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_guard import Anchor, AnchorFile
+from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.delta.stored import read_stored
 from streaming.settings import Settings
-from streaming.stored import read_stored
 
 SPEC = parse_document(
     {

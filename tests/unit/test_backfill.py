@@ -16,16 +16,17 @@ from typer.testing import CliRunner
 
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming import backfill_source, file_events
-from streaming.backfill import Loaded, Passed
-from streaming.backfill_command import load, run_backfill, source_to_load
-from streaming.backfill_source import open_history
-from streaming.cli import app
+from streaming.cli.root import app
+from streaming.commands.backfill import load, run_backfill, source_to_load
 from streaming.compose import open_agent
-from streaming.replay_command import Wanted, run_replay, run_what_if
+from streaming.delta.stored import read_stored
+from streaming.events import file_events
+from streaming.history import backfill_source
+from streaming.history.backfill import Loaded, Passed
+from streaming.history.backfill_source import open_history
+from streaming.history.replay_command import Wanted, run_replay, run_what_if
+from streaming.history.snapshot_copy import create_snapshot
 from streaming.settings import Settings
-from streaming.snapshot_copy import create_snapshot
-from streaming.stored import read_stored
 from tests.unit.live_lake import CONTRACT, agent, events, frame, judge, run_live, without_broker
 
 HISTORY, ROWS, CHUNK = 500, 900, 120

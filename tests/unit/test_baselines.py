@@ -10,7 +10,7 @@ import pytest
 from benchmarks import baselines
 from benchmarks.baselines import CEILING, Week
 from schemas.errors import ConfigurationError
-from streaming.protocol import Figures, figures
+from streaming.learning.protocol import Figures, figures
 
 FIRST = date(2021, 3, 1)
 START = FIRST + timedelta(days=16)

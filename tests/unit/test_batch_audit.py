@@ -12,15 +12,15 @@ from agent.audit import ModelCall, PolicyRuling
 from agent.ledger import Intent, RecordedAnswer
 from schemas.contract import load_contract
 from schemas.tables import BATCHES
-from streaming.alerting import Alerted, Asked
-from streaming.audit_check import check_audit, newest_events
-from streaming.audit_log import AuditPlaces, LakeAudit
-from streaming.batch_audit import BatchAudit
+from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.batch.alerting import Alerted, Asked
+from streaming.batch.batch_audit import BatchAudit
+from streaming.batch.store import Decision
 from streaming.compose import lake_schemas
-from streaming.lake import Lake, Stamp
-from streaming.ledger import LakeLedger
+from streaming.delta.lake import Lake, Stamp
+from streaming.delta.ledger import LakeLedger
 from streaming.settings import Settings
-from streaming.store import Decision
 from tests.unit.test_audit_log import MORNING, RETENTION, SPEC, CrashError, DyingAnchor
 
 QUERY = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"

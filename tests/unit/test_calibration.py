@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming.calibration import LOWEST_SCORE, Calibrated, Calibration, prior_tail
+from streaming.detection.calibration import LOWEST_SCORE, Calibrated, Calibration, prior_tail
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=80)
 

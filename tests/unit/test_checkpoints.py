@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scoring_samples import agent_spec, stream
 
 from schemas.errors import DataLossError
-from streaming import checkpoints
-from streaming.scoring import Scorer
+from streaming.detection import checkpoints
+from streaming.detection.scoring import Scorer
 
 ROWS = 400
 STREAM = stream(ROWS)

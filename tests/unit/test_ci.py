@@ -12,11 +12,11 @@ import yaml
 
 import agent
 from schemas.spec import load_spec
-from streaming.ci_command import CiReport, markdown, run_ci
-from streaming.cli import main
-from streaming.fixture_lake import Fixture, build_fixture
+from streaming.cli.root import main
+from streaming.commands.ci import CiReport, markdown, run_ci
+from streaming.commands.fixture_lake import Fixture, build_fixture
+from streaming.delta.stored import read_stored
 from streaming.settings import Settings
-from streaming.stored import read_stored
 
 SHIPPED = Path(agent.__file__).parent
 SMALL = Fixture(rows=6_000, batches=3)

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from schemas.spec import load_spec
-from streaming.access import tell_done, tell_read
-from streaming.audit_log import AuditPlaces
-from streaming.cli import main
+from streaming.audit.access import tell_done, tell_read
+from streaming.audit.audit_log import AuditPlaces
+from streaming.cli.root import main
 from streaming.settings import Settings
 from tests.unit.test_audit_log import SPEC, batch, filled, log, rewrite
 from tests.unit.test_cost import BATCHES_DONE, lake_with

@@ -11,8 +11,8 @@ from scoring_samples import agent_spec
 
 from agent.llm_client import LlmClient
 from schemas.spec import AgentSpec
-from streaming.clients import Clients, endpoint_client
 from streaming.settings import Settings
+from streaming.versions.clients import Clients, endpoint_client
 
 AT = "http://127.0.0.1:9/v1"  # nothing is asked there
 

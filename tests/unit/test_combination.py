@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from streaming.combination import remembered, strongest
+from streaming.detection.combination import remembered, strongest
 
 
 def evidence(nats: float) -> float:

@@ -14,10 +14,10 @@ from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, LATE
+from streaming.commands.cost import booked, estimated
 from streaming.compose import lake_schemas
-from streaming.cost import by_alert, closed_batches, cost_by
-from streaming.cost_command import booked, estimated
-from streaming.lake import Lake, Stamp
+from streaming.delta.lake import Lake, Stamp
+from streaming.history.cost import by_alert, closed_batches, cost_by
 from tests.unit.test_audit_log import SPEC
 from tests.unit.test_late import stored_alerts
 

@@ -16,10 +16,10 @@ from scoring_samples import SECOND, START, agent_spec, frame_of, table
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from schemas.spec import CounterpartyDetector
-from streaming.arrow_arrays import Saved
-from streaming.counterparties import Counterparties, Encounters
-from streaming.counterparty_kernels import KNOWN, NEW, NO_RELATION, PAID, PAID_BY, RETURNED
-from streaming.scoring import Scorer
+from streaming.arrays.arrow_arrays import Saved
+from streaming.detection.counterparties import Counterparties, Encounters
+from streaming.detection.counterparty_kernels import KNOWN, NEW, NO_RELATION, PAID, PAID_BY, RETURNED
+from streaming.detection.scoring import Scorer
 
 HORIZONS = (3600.0, 86_400.0)
 ROOMY = 4096

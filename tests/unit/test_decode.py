@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from schemas.contract import EventContract, load_contract
 from schemas.loading import parse_document
 from schemas.tables import HEADERS, UTC_MICROS
-from streaming import decode as decoding
-from streaming.decode import Decoded, decode
-from streaming.exact_decode import ExactDecoder, RejectedError, RejectionReason
+from streaming.events import decode as decoding
+from streaming.events.decode import Decoded, decode
+from streaming.events.exact_decode import ExactDecoder, RejectedError, RejectionReason
 
 STAMP = 1_790_000_000_000_000
 NOW = datetime.fromtimestamp(STAMP / 1e6, UTC)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.baselines import CEILING
 from benchmarks.detection import table, targets
-from streaming.protocol import Figures
+from streaming.learning.protocol import Figures
 
 GOOD = {
     "flagstream, unlabelled": Figures(0.68, 0.34, 0.1, {1: 1.0}, 1, 9),

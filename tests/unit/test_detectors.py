@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming.compilation import Floats
-from streaming.detectors import (
+from streaming.arrays.compilation import Floats
+from streaming.detection.detectors import (
     NOVELTY,
     RATE,
     Lookout,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import FlagstreamError
 from schemas.tables import UTC_MICROS
-from streaming.duplicates import Deduplicator
+from streaming.events.duplicates import Deduplicator
 
 HORIZON = timedelta(microseconds=100)
 Sighting = tuple[str, int]

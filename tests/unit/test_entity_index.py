@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming.entity_index import EntityIndex
+from streaming.arrays.entity_index import EntityIndex
 
 IDS = st.lists(st.lists(st.text(max_size=6), max_size=30), max_size=5)
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=60)

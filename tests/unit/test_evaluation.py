@@ -16,9 +16,9 @@ from scoring_samples import agent_spec, stream
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
-from streaming.evaluation import Labelled, evaluate, read_labelled
-from streaming.labelled_run import NEVER, History, run_history
-from streaming.scoring import Scorer
+from streaming.detection.scoring import Scorer
+from streaming.learning.evaluation import Labelled, evaluate, read_labelled
+from streaming.learning.labelled_run import NEVER, History, run_history
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 CONTRACT = parse_document(

@@ -11,12 +11,12 @@ import pytest
 
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
-from streaming.feeds import (
+from streaming.events.file_events import file_events
+from streaming.kafka.feeds import (
     event_time_bounds,
     simulate_to_file,
     simulate_to_topic,
 )
-from streaming.file_events import file_events
 
 NOW = datetime(2025, 3, 1, 15, 45, tzinfo=UTC)
 

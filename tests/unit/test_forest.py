@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming.compilation import Codes, Floats
-from streaming.forest import Forest
-from streaming.forest_sample import RESERVOIR, Inputs
+from streaming.arrays.compilation import Codes, Floats
+from streaming.detection.forest import Forest
+from streaming.detection.forest_sample import RESERVOIR, Inputs
 
 BLOCK = 256
 DECAY = 0.5 ** (BLOCK / 8192)

@@ -15,9 +15,9 @@ from scoring_samples import SECOND, START, agent_spec, table
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from schemas.spec import Profiles
-from streaming.block_clock import BlockClock
-from streaming.profile_kernels import NEVER
-from streaming.scoring import Scorer
+from streaming.detection.scoring import Scorer
+from streaming.profiles.block_clock import BlockClock
+from streaming.profiles.profile_kernels import NEVER
 
 HOUR = 3600
 IDLE_HOURS = 24

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ MAY_IMPORT = {
     "benchmarks": {"benchmarks", "streaming", "agent", "schemas"},
 }
 # The command line offers the benchmarks too, and triage is measured against the server that tests use.
-EXCEPTIONS = {("streaming/cli_bench.py", "benchmarks"), ("benchmarks/triage.py", "tests")}
+EXCEPTIONS = {("streaming/cli/bench.py", "benchmarks"), ("benchmarks/triage.py", "tests")}
 
 
 def imported(source: str) -> set[str]:
@@ -44,6 +45,22 @@ def imports_of(package: str) -> set[tuple[str, str]]:
 def test_imports_go_from_streaming_to_agent_to_schemas_and_never_back(package: str) -> None:
     forbidden = PROJECT - MAY_IMPORT[package]
     assert {found for found in imports_of(package) if found[1] in forbidden} <= EXCEPTIONS
+
+
+def test_packages_of_the_data_path_import_each_other_in_one_direction() -> None:
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "streaming").rglob("*.py")):
+        own = place(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."))
+        tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        known = (name for node in tree for name in names(node) if name.startswith("streaming."))
+        found.setdefault(own, set()).update({place(name) for name in known} - {own})
+    order = list(TopologicalSorter(found).static_order())
+    assert order.index("delta") < order.index("batch") < order.index("compose") < order.index("cli")
+
+
+def place(module: str) -> str:
+    """The package of a module of the data path, or the module itself where it stands alone."""
+    return module.split(".")[1]
 
 
 @pytest.mark.parametrize("package", ["agent", "schemas"])

@@ -15,9 +15,9 @@ from jsonschema import Draft202012Validator
 
 from schemas.errors import RetryableError
 from schemas.label import GIVEN, LABELS, label_json_schema
-from streaming.labels import MAX_AHEAD, LabelBook, LabelStatus, label_status
-from streaming.lake import Stamp
-from streaming.shared_table import SharedTable
+from streaming.delta.lake import Stamp
+from streaming.delta.shared_table import SharedTable
+from streaming.labels.book import MAX_AHEAD, LabelBook, LabelStatus, label_status
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=30)

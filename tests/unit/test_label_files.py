@@ -10,8 +10,8 @@ import pytest
 
 from schemas.errors import ConfigurationError
 from schemas.label import LABELS
-from streaming.label_files import LabelColumns, import_labels
-from streaming.labels import LabelBook, Recorded
+from streaming.labels.book import LabelBook, Recorded
+from streaming.labels.label_files import LabelColumns, import_labels
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 MIDDAY = datetime(2026, 1, 2, 12, tzinfo=UTC)

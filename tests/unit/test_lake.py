@@ -9,9 +9,9 @@ import pytest
 from deltalake import DeltaTable
 
 from schemas.errors import ConfigurationError, DataLossError, FencedError, MachineError
-from streaming import lake
-from streaming.lake import LakeTable, Stamp
-from streaming.stored import open_for_reading, read_stored
+from streaming.delta import lake
+from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.stored import open_for_reading, read_stored
 
 SCHEMA = pa.schema([("sequence", pa.int64()), ("note", pa.string()), ("at", pa.timestamp("us", tz="UTC"))])
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -19,11 +19,11 @@ from agent.finding import Claim, Finding
 from agent.sql_guard import check_query
 from schemas.errors import ConfigurationError, FlagstreamError, MachineError, RetryableError
 from schemas.policy import QueryLimits, ReplayLimits
-from streaming.findings import FindingFacts
-from streaming.lake_actions import LakeActions
-from streaming.query import plain
+from streaming.actions.findings import FindingFacts
+from streaming.actions.lake_actions import LakeActions
+from streaming.actions.query import plain
+from streaming.delta.stored import read_stored
 from streaming.settings import Settings
-from streaming.stored import read_stored
 from tests.unit.small_lake import BUSY, BUSY_ALERTS, CONTRACT, DAY, build_lake, spec_of
 
 VIEWS = curated_views(CONTRACT)

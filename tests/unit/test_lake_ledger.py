@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from agent.ledger import Intent, RecordedAnswer
 from schemas.tables import LEDGER
-from streaming.lake import LakeTable, Stamp
-from streaming.ledger import LakeLedger
+from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.ledger import LakeLedger
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 NEW = RecordedAnswer("b" * 64, "card_testing", "high", "probing", "local", "triage", 2, 50, 10, ("alerts=2",))

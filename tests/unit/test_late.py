@@ -23,9 +23,8 @@ from schemas.alert import ALERTS, Reason, alert_ids, alerts_table, entities_arra
 from schemas.policy import load_policy
 from schemas.spec import Budget, Llm, PromptReference, Rule
 from schemas.tables import LATE
-from streaming import late_windows
-from streaming.lake import LakeTable, Stamp
-from streaming.late_windows import (
+from streaming.batch import late_windows
+from streaming.batch.late_windows import (
     LateJournal,
     Newest,
     Window,
@@ -36,6 +35,7 @@ from streaming.late_windows import (
     revised,
     texts_of,
 )
+from streaming.delta.lake import LakeTable, Stamp
 from tests import scripted_llm as scripted
 
 NOW = datetime(2024, 5, 1, 12, 0, 0, 500_000, tzinfo=UTC)

@@ -11,9 +11,9 @@ import yaml
 from scoring_samples import agent_spec, stream
 
 from schemas.errors import ConfigurationError
-from streaming.labelled_run import NEVER, History, run_history
-from streaming.model import SupervisedModel, load, save, train
-from streaming.scoring import Scorer
+from streaming.detection.model import SupervisedModel, load, save, train
+from streaming.detection.scoring import Scorer
+from streaming.learning.labelled_run import NEVER, History, run_history
 
 ENTITIES = ("customer", "terminal")
 STREAM = stream(6000)

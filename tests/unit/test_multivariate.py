@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
-from streaming.arrow_arrays import Saved
-from streaming.compilation import Ints
-from streaming.feature_phrases import phrase
-from streaming.features import describes_behaviour
-from streaming.multivariate import EVENT
-from streaming.scored import ScoredBatch
-from streaming.scoring import Scorer
+from streaming.arrays.arrow_arrays import Saved
+from streaming.arrays.compilation import Ints
+from streaming.detection.feature_phrases import phrase
+from streaming.detection.features import describes_behaviour
+from streaming.detection.multivariate import EVENT
+from streaming.detection.scored import ScoredBatch
+from streaming.detection.scoring import Scorer
 from tests.unit.scoring_samples import SECOND, START, agent_spec, stream, table
 
 ENTITIES = ("customer",)

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from agent.catalogue import JobParameter
 from schemas.errors import ConfigurationError, RetryableError
 from schemas.policy import LOG, JobLimits
-from streaming.outgoing import notify, run_job
+from streaming.actions.outgoing import notify, run_job
 from tests.scripted_http import Answer, ScriptedHttp, scripted_http
 
 SUBMIT = "/api/2.2/jobs/runs/submit"

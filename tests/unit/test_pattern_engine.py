@@ -24,16 +24,16 @@ from schemas.alert import alert_id, alert_json_schema
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.spec import AgentSpec, Rule
-from streaming.alerting import build_alerts
+from streaming.batch.alerting import build_alerts
+from streaming.batch.engine import Engine
+from streaming.batch.flagging import absence_text, flag, sequence_text
 from streaming.compose import build_engine, rule_watch
-from streaming.engine import Engine
-from streaming.flagging import absence_text, flag, sequence_text
-from streaming.reasons import elapsed_text
-from streaming.replay import _MARKS
-from streaming.rules_in_force import Stretch, stretches
+from streaming.delta.stored import StoredTable, open_version
+from streaming.detection.reasons import elapsed_text
+from streaming.history.replay import _MARKS
+from streaming.labels.verdicts import verdicts_schema
+from streaming.rules.rules_in_force import Stretch, stretches
 from streaming.settings import Settings
-from streaming.stored import StoredTable, open_version
-from streaming.verdicts import verdicts_schema
 
 ROWS, PART = 480, 40
 CONTRACT = load_contract("simulator")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.spec import Rule
-from streaming.patterns import Pattern, Patterns, Recognised
+from streaming.rules.patterns import Pattern, Patterns, Recognised
 
 SECOND = 1_000_000
 START = 1_600_000_000 * SECOND

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming.compilation import read_only
-from streaming.profile_kernels import log_amounts
-from streaming.profiles import Advance, Profiles
+from streaming.arrays.compilation import read_only
+from streaming.profiles.decayed import Advance, Profiles
+from streaming.profiles.profile_kernels import log_amounts
 
 HORIZONS = (3600.0, 86_400.0)
 HOUR = 3_600_000_000

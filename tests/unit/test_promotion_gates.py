@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from scoring_samples import agent_spec
 
-from streaming.promotion_gates import (
+from streaming.versions.promotion_gates import (
     Case,
     alerts_gate,
     closed_gates,
@@ -19,7 +19,7 @@ from streaming.promotion_gates import (
     prompt_gate,
     replay_gate,
 )
-from streaming.stages import Stage, Standing
+from streaming.versions.stages import Stage, Standing
 
 
 def standing(version: str, stage: Stage, **changes: Any) -> Standing:

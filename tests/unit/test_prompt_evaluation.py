@@ -15,7 +15,7 @@ from schemas.alert import CLASSIFICATIONS, Classification
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from schemas.spec import SEVERITIES, Severity
-from streaming.cli import app
+from streaming.cli.root import app
 
 CASES = load_cases("triage")
 

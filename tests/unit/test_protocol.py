@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
-from streaming import protocol
-from streaming.compilation import Flags, Floats, Ints
-from streaming.protocol import Figures, JudgedRows, figures, label_free_ceiling, mean_figures
+from streaming.arrays.compilation import Flags, Floats, Ints
+from streaming.learning import protocol
+from streaming.learning.protocol import Figures, JudgedRows, figures, label_free_ceiling, mean_figures
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=150)
 WEEK = 17_716
@@ -276,7 +276,7 @@ def test_a_missing_entity_is_refused() -> None:
 
 def test_importing_the_judges_loads_neither_scikit_learn_nor_matplotlib() -> None:
     code = (
-        "import sys, streaming.protocol, streaming.evaluation_plots;"
+        "import sys, streaming.learning.protocol, streaming.learning.evaluation_plots;"
         "print(sorted({'sklearn', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

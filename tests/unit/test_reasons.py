@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from streaming.detectors import Evidence
-from streaming.reasons import Payment, duration_text, sentence
+from streaming.detection.detectors import Evidence
+from streaming.detection.reasons import Payment, duration_text, sentence
 
 MONTH = 30 * 86_400.0
 PAYMENT = Payment(412.0, "EUR", MONTH, "Friday 03:12 UTC")

@@ -15,14 +15,14 @@ import yaml
 
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming.audit_check import check_audit, newest_events
-from streaming.audit_log import AuditPlaces, LakeAudit
-from streaming.cli import main
-from streaming.registry import Author, SpecRegistry
-from streaming.registry_command import complete
-from streaming.registry_table import RegistryTable, registry_path
+from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.cli.root import main
+from streaming.commands.registry import complete
 from streaming.settings import Settings
-from streaming.stages import Entry
+from streaming.versions.registry import Author, SpecRegistry
+from streaming.versions.registry_table import RegistryTable, registry_path
+from streaming.versions.stages import Entry
 from tests.unit.small_lake import build_lake, spec_of
 from tests.unit.test_audit_log import CrashError
 

@@ -11,14 +11,14 @@ from agent.budget import SpendingBudget
 from agent.ledger import MemoryLedger
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
-from streaming.compilation import Floats
+from streaming.arrays.compilation import Floats
+from streaming.batch.engine import Engine
 from streaming.compose import build_engine, rule_watch
-from streaming.engine import Engine
-from streaming.registry_table import registry_path
-from streaming.renewal import RegistryWatch, Renewal, spec_in_force
+from streaming.delta.stored import StoredTable, open_version
+from streaming.labels.verdicts import verdicts_schema
 from streaming.settings import Settings
-from streaming.stored import StoredTable, open_version
-from streaming.verdicts import verdicts_schema
+from streaming.versions.registry_table import registry_path
+from streaming.versions.renewal import RegistryWatch, Renewal, spec_in_force
 from tests.registry_rows import activate, entry, put
 from tests.unit.small_lake import CONTRACT, build_lake, spec_of
 

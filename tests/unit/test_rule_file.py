@@ -12,7 +12,7 @@ from scoring_samples import agent_spec
 from schemas.errors import ConfigurationError
 from schemas.loading import line_of
 from schemas.spec import AgentSpec, load_spec
-from streaming.rule_file import RuleWatch
+from streaming.rules.rule_file import RuleWatch
 
 SCHEMA = pa.schema([pa.field("amount", pa.float64()), pa.field("score", pa.float64())])
 INLINE = {"name": "large", "when": "amount > 100", "severity": "high", "reason": "large"}

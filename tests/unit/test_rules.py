@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
 from schemas.spec import Rule
-from streaming.rules import RuleSet
+from streaming.rules.rule_set import RuleSet
 
 SCHEMA = pa.schema(
     [

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scoring_samples import SECOND, START, agent_spec, stream, table
 
 from schemas.errors import ConfigurationError, DataLossError
-from streaming.features import rule_fields
-from streaming.scored import ScoredBatch
-from streaming.scoring import Scorer
+from streaming.detection.features import rule_fields
+from streaming.detection.scored import ScoredBatch
+from streaming.detection.scoring import Scorer
 
 ENTITIES = ("customer", "terminal")
 ROWS = 300

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import RetryableError
-from streaming.sending import (
+from streaming.kafka.sending import (
     Pace,
     Sender,
     produce_records,
@@ -42,7 +42,7 @@ def test_pace_neither_drifts_nor_skips(rate: float, waits: list[float]) -> None:
 
 
 def test_undelivered_records_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streaming.sending._DELIVERY_SECONDS", 0.2)
+    monkeypatch.setattr("streaming.kafka.sending._DELIVERY_SECONDS", 0.2)
     with pytest.raises(RetryableError, match="2 of 2 records"):
         produce_records("127.0.0.1:1", "nowhere", [b"k", None], [b"a", b"b"], Pace())
 

@@ -17,19 +17,19 @@ from agent.ledger import MemoryLedger
 from schemas.alert import ALERTS
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
+from streaming.batch.engine import Engine
 from streaming.compose import build_engine
-from streaming.engine import Engine
-from streaming.history import DecidedHistory
-from streaming.labels import LabelBook
-from streaming.lake import LakeTable, Stamp
-from streaming.registry_table import registry_path
-from streaming.renewal import RegistryWatch
-from streaming.replay import Replayer
+from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.stored import open_version, read_stored
+from streaming.history.decided import DecidedHistory
+from streaming.history.replay import Replayer
+from streaming.labels.book import LabelBook
+from streaming.labels.verdicts import Verdicts
 from streaming.settings import Settings
-from streaming.shadow import AgentTables, Shadow
 from streaming.status import read_status
-from streaming.stored import open_version, read_stored
-from streaming.verdicts import Verdicts
+from streaming.versions.registry_table import registry_path
+from streaming.versions.renewal import RegistryWatch
+from streaming.versions.shadow import AgentTables, Shadow
 from tests.registry_rows import activate, entry, put
 from tests.unit.small_lake import CONTRACT, RETENTION, build_lake, next_batch, spec_of
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
-from streaming.simulator import (
+from streaming.events.simulator import (
     FRAUD_TYPES,
     SimulatedBlock,
     Simulator,

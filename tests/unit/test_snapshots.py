@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.spec import AgentSpec
-from streaming.cli import app
-from streaming.replay import ExactReplay, Replayer
-from streaming.replay_command import Wanted, run_replay, run_what_if
+from streaming.cli.root import app
+from streaming.history.replay import ExactReplay, Replayer
+from streaming.history.replay_command import Wanted, run_replay, run_what_if
+from streaming.history.snapshot_copy import create_snapshot
+from streaming.history.snapshots import Snapshot, drop_snapshot, find_snapshot, new_snapshot, snapshots
 from streaming.settings import Settings
-from streaming.snapshot_copy import create_snapshot
-from streaming.snapshots import Snapshot, drop_snapshot, find_snapshot, new_snapshot, snapshots
 from tests.unit.live_lake import CONTRACT, DAY, LARGE, agent, events, judge, run_live, without_broker
 
 ROWS = 900

@@ -9,7 +9,7 @@ import pytest
 from scoring_samples import agent_spec
 
 from schemas.errors import ConfigurationError
-from streaming.stages import Entry, Move, promotion, standing_in, standings, wanted, withdrawal
+from streaming.versions.stages import Entry, Move, promotion, standing_in, standings, wanted, withdrawal
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 

@@ -24,9 +24,9 @@ from schemas.tables import (
     UTC_MICROS,
     transactions_schema,
 )
-from streaming.lake import Lake, Stamp
-from streaming.store import BatchInHand, Decision, store
-from streaming.verdicts import LabelPin, verdicts_schema
+from streaming.batch.store import BatchInHand, Decision, store
+from streaming.delta.lake import Lake, Stamp
+from streaming.labels.verdicts import LabelPin, verdicts_schema
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DECODED = pa.schema(

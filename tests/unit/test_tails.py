@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming.compilation import Floats
-from streaming.tails import TailFrequencies
+from streaming.arrays.compilation import Floats
+from streaming.detection.tails import TailFrequencies
 
 ROWS = 40_000
 RANDOM = np.random.default_rng(4)

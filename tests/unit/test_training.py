@@ -18,10 +18,10 @@ from scoring_samples import agent_spec, stream
 from schemas.errors import ConfigurationError
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
-from streaming.labels import LabelBook
-from streaming.model import load
-from streaming.scoring import Scorer
-from streaming.training import Trained, TrainingOrder, save_next, train_on_lake
+from streaming.detection.model import load
+from streaming.detection.scoring import Scorer
+from streaming.labels.book import LabelBook
+from streaming.learning.training import Trained, TrainingOrder, save_next, train_on_lake
 
 ENTITIES = ("customer", "terminal")
 ROWS = 3000

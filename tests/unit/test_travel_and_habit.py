@@ -17,9 +17,9 @@ from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from schemas.spec import Profiles, TravelDetector
-from streaming.habit import Habit
-from streaming.scoring import Scorer
-from streaming.travel import Travel
+from streaming.detection.habit import Habit
+from streaming.detection.scoring import Scorer
+from streaming.detection.travel import Travel
 
 HOUR, DAY = 3600, 86_400
 YEAR = 365.0 * DAY

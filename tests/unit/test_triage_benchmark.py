@@ -6,7 +6,7 @@ import json
 
 from typer.testing import CliRunner
 
-from streaming.cli import app
+from streaming.cli.root import app
 
 
 def test_a_burst_costs_few_calls_and_the_same_day_again_none() -> None:

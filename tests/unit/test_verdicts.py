@@ -16,11 +16,11 @@ from deltalake import write_deltalake
 from schemas.errors import DataLossError, MachineError, RetryableError
 from schemas.label import GIVEN, LABEL_REJECTS
 from schemas.tables import UTC_MICROS
-from streaming.combination import blame_of
-from streaming.label_follower import LabelFollower
-from streaming.label_topic import PolledLabels
-from streaming.labels import LabelBook, Recorded
-from streaming.verdicts import LabelPin, Verdicts, at_positions
+from streaming.detection.combination import blame_of
+from streaming.labels.book import LabelBook, Recorded
+from streaming.labels.label_follower import LabelFollower
+from streaming.labels.label_topic import PolledLabels
+from streaming.labels.verdicts import LabelPin, Verdicts, at_positions
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -10,13 +10,13 @@ import pytest
 from rich.console import Console
 
 from schemas.errors import ConfigurationError, DataLossError
-from streaming.history import DecidedHistory
-from streaming.replay import Replayer
-from streaming.replay_command import Wanted, run_what_if, show_what_if, warm_up_of
-from streaming.replay_page import page
-from streaming.scoring import Scorer
+from streaming.delta.stored import read_stored
+from streaming.detection.scoring import Scorer
+from streaming.history.decided import DecidedHistory
+from streaming.history.replay import Replayer
+from streaming.history.replay_command import Wanted, run_what_if, show_what_if, warm_up_of
+from streaming.history.replay_page import page
 from streaming.settings import Settings
-from streaming.stored import read_stored
 from tests.unit.live_lake import CONTRACT, DAY, agent, events, run_live, without_broker
 
 ROWS, FIRST = 900, 600

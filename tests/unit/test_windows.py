@@ -19,10 +19,10 @@ from scoring_samples import stream as transactions
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from schemas.spec import Profiles, WindowedProfile
-from streaming.arrow_arrays import Saved
-from streaming.frame import Frame
-from streaming.scoring import Scorer
-from streaming.windows import WindowAdvance, Windows
+from streaming.arrays.arrow_arrays import Saved
+from streaming.detection.scoring import Scorer
+from streaming.detection.windows import WindowAdvance, Windows
+from streaming.profiles.frame import Frame
 
 HORIZONS = (2.0, 5.0, 11.0)
 DELAY = 4.0

@@ -1,0 +1,173 @@
+"""What the planning agent may ask about entities and alerts, answered from Delta."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agent.actions import ActionResult
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec
+from streaming.actions.query import plain
+from streaming.delta.stored import open_for_reading, read_stored
+from streaming.history.explain import find_alert, normal_of
+from streaming.labels.book import LabelBook
+
+_MOMENT, _HOUR = frozenset({"event_time"}), frozenset({"event_hour"})
+_PAYMENT = ["sequence", "transaction_id", "event_time", "amount", "currency"]
+_REVEALED = {
+    "transaction_id": frozenset({"transaction_id"}),
+    "event_time": _MOMENT,
+    "hour": _HOUR,
+    "first": _MOMENT,
+    "last": _MOMENT,
+    "amount": frozenset({"amount"}),
+    "median_amount": frozenset({"amount"}),
+    "largest_amount": frozenset({"amount"}),
+    "currency": frozenset({"currency"}),
+    "score": frozenset({"score"}),
+    "reason": frozenset({"reasons"}),
+    "rules": frozenset({"rules"}),
+}
+
+
+class EntityActions:
+    """Looks entities and alerts up.
+
+    Args:
+        lake: folder of the agent's tables.
+        spec: names them.
+        entities: kinds of entities.
+    """
+
+    def __init__(self, lake: Path, spec: AgentSpec, entities: Sequence[str]) -> None:
+        self._lake, self._spec, self._entities = lake, spec, tuple(entities)
+
+    def profile(self, entity: str, identifier: str) -> ActionResult:
+        """Say what is usual for an entity, how often it was alerted and how often its payments were fraud."""
+        rows = self._payments(entity, identifier, [])
+        usual = normal_of(entity, identifier, rows)
+        facts = {
+            "id": identifier,
+            "payments": usual.payments,
+            "first": usual.first,
+            "last": rows["event_time"].max(),
+            "median_amount": usual.median_amount,
+            "largest_amount": usual.largest_amount,
+            "median_days_between": usual.median_days_between,
+            "alerts": self._alerted(rows).height,
+            "known_frauds": self._frauds(rows),
+        }
+        told = {name: plain(value) for name, value in facts.items()}
+        return ActionResult(told, reveals=self._reveals(told, entity))
+
+    def history(self, entity: str, identifier: str, limit: int) -> ActionResult:
+        """List an entity's newest payments by order of processing, the newest first."""
+        others = [name for name in self._entities if name != entity]
+        rows = self._payments(entity, identifier, others).sort("sequence", descending=True).head(limit)
+        alerted = set(self._alerted(rows)["transaction_id"])
+        listed = tuple(
+            {
+                "transaction_id": row["transaction_id"],
+                "event_time": plain(row["event_time"]),
+                "hour": plain(row["event_time"].replace(minute=0, second=0, microsecond=0)),
+                "amount": plain(row["amount"]),
+                "currency": row["currency"],
+                **{name: row[name] for name in others},
+                "alerted": row["transaction_id"] in alerted,
+            }
+            for row in rows.iter_rows(named=True)
+        )
+        return ActionResult({"row_count": len(listed)}, listed, self._reveals(_names(listed), entity))
+
+    def similar(self, wanted: str, limit: int) -> ActionResult:
+        """List the alerts most like one: what raised them, in shares, and how large the amounts were.
+
+        The distance is half the sum of absolute differences between the shares that each reason and rule
+        has in what raised the two alerts, from 0 to 1, plus the absolute difference of ln(1 + amount).
+        """
+        path = self._lake / self._spec.tables.alerts
+        one = find_alert(path, wanted)
+        stored = read_stored(path)
+        assert stored is not None, "find_alert has read it"
+        others = stored.filter(
+            pc.and_(pc.equal(stored["revision"], 1), pc.not_equal(stored["alert_id"], one["alert_id"]))
+        )
+        ranked = sorted(others.to_pylist(), key=lambda row: (_distance(one, row), row["sequence"]))[:limit]
+        listed = tuple(_alert(row, _distance(one, row)) for row in ranked)
+        facts = {"alert_id": one["alert_id"], "row_count": len(listed)}
+        return ActionResult(facts, listed, self._reveals(_names(listed), ""))
+
+    def _payments(self, entity: str, identifier: str, more: Sequence[str]) -> pl.DataFrame:
+        path = self._lake / self._spec.tables.transactions
+        rows = read_stored(path, [*_PAYMENT, entity, *more], pc.field(entity) == identifier)
+        if rows is None or rows.num_rows == 0:
+            raise ConfigurationError(f"no payments of this {entity} are stored", where=identifier)
+        return pl.DataFrame(rows).sort("sequence")
+
+    def _alerted(self, rows: pl.DataFrame) -> pl.DataFrame:
+        alerts = read_stored(
+            self._lake / self._spec.tables.alerts,
+            ["transaction_id"],
+            (pc.field("revision") == 1) & pc.field("transaction_id").isin(_ids(rows)),
+        )
+        return rows.head(0) if alerts is None else pl.DataFrame(alerts)
+
+    def _frauds(self, rows: pl.DataFrame) -> int:
+        path = self._lake / self._spec.tables.labels
+        if open_for_reading(path) is None:
+            return 0
+        book = LabelBook(path, retention=self._spec.replay_horizon)
+        standing = pl.DataFrame(book.verdicts()).filter(pl.col("is_fraud"))
+        return standing.join(rows, on="transaction_id", how="semi").height
+
+    def _reveals(self, names: Sequence[str] | dict[str, Any], entity: str) -> dict[str, frozenset[str]]:
+        known = {**_REVEALED, **{name: frozenset({f"entities.{name}"}) for name in self._entities}}
+        if entity:
+            known["id"] = frozenset({f"entities.{entity}"})
+        return {name: known[name] for name in names if name in known}
+
+
+def _ids(rows: pl.DataFrame) -> pa.Array:
+    return pa.array(rows["transaction_id"].to_list(), pa.string())
+
+
+def _names(rows: tuple[dict[str, Any], ...]) -> list[str]:
+    return list(rows[0]) if rows else []
+
+
+def _alert(row: dict[str, Any], distance: float) -> dict[str, Any]:
+    return {
+        "alert_id": row["alert_id"],
+        "transaction_id": row["transaction_id"],
+        "hour": plain(row["event_time"].replace(minute=0, second=0, microsecond=0)),
+        "amount": plain(row["amount"]),
+        "currency": row["currency"],
+        "score": plain(row["score"]),
+        "severity": row["severity"],
+        "classification": row["classification"],
+        "reason": row["reasons"][0]["name"] if row["reasons"] else None,
+        "rules": " ".join(row["rules"]),
+        **dict(row["entities"]),
+        "distance": round(distance, 6),
+    }
+
+
+def _distance(one: dict[str, Any], other: dict[str, Any]) -> float:
+    mine, theirs = _shares(one), _shares(other)
+    apart = sum(abs(mine.get(name, 0.0) - theirs.get(name, 0.0)) for name in mine.keys() | theirs.keys())
+    return apart / 2 + abs(math.log1p(one["amount"]) - math.log1p(other["amount"]))
+
+
+def _shares(alert: dict[str, Any]) -> dict[str, float]:
+    """What raised an alert, in shares that add up to 1: reasons by contribution, a rule like one nat."""
+    weights = {each["name"]: each["contribution"] for each in alert["reasons"] if each["contribution"] > 0}
+    weights |= {f"rule {name}": 1.0 for name in alert["rules"]}
+    whole = math.fsum(weights.values())
+    return {name: weight / whole for name, weight in weights.items()} if whole else {}

@@ -1,0 +1,84 @@
+"""Findings in Delta: every one in the sandbox table, those whose citations hold in the table of findings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agent.actions import ActionResult
+from agent.finding import Finding
+from schemas.errors import DataLossError
+from schemas.spec import AgentSpec
+from schemas.tables import FINDINGS
+from streaming.delta.lake import Stamp
+from streaming.delta.shared_table import SharedTable
+from streaming.delta.stored import read_stored
+
+
+@dataclass(frozen=True)
+class FindingFacts:
+    """What is kept beside a finding: the run, its goal and what it stood under."""
+
+    run_id: str
+    goal: str
+    policy: str
+    plan_digest: str
+
+
+class FindingTables:
+    """Keeps findings, each once per run.
+
+    Args:
+        lake: folder of the agent's tables; the two tables are created when absent.
+        spec: names them.
+        facts: of the run.
+        clock: current time, timezone-aware.
+    """
+
+    def __init__(
+        self, lake: Path, spec: AgentSpec, facts: FindingFacts, clock: Callable[[], datetime]
+    ) -> None:
+        self._lake, self._spec, self._facts, self._clock = lake, spec, facts, clock
+
+    def post(self, finding: Finding) -> ActionResult:
+        """Keep a finding in the sandbox and, if what stands there is valid, promote it."""
+        identifier = hashlib.sha256(f"{self._facts.run_id}\n{finding.title}".encode()).hexdigest()[:32]
+        sandbox, findings = self._spec.tables.findings_sandbox, self._spec.tables.findings
+        self._append(sandbox, identifier, self._row(identifier, finding))
+        kept = self._kept(sandbox, identifier)
+        promoted = bool(kept["valid"][0].as_py())
+        if promoted:
+            self._append(findings, identifier, kept)
+        return ActionResult({"finding_id": identifier, "promoted": promoted, "claims": len(finding.claims)})
+
+    def _append(self, name: str, identifier: str, row: pa.Table) -> None:
+        table = SharedTable(self._lake / name, FINDINGS, self._spec.replay_horizon)
+        table.by_turns(lambda: table.append(row, Stamp(f"findings/{identifier}", 0)))
+
+    def _kept(self, name: str, identifier: str) -> pa.Table:
+        kept = read_stored(self._lake / name, where=pc.field("finding_id") == identifier)
+        if kept is None or kept.num_rows != 1:
+            raise DataLossError(f"{name}: finding {identifier} is not there once: restore what was removed")
+        return kept
+
+    def _row(self, identifier: str, finding: Finding) -> pa.Table:
+        told = finding.plain()
+        row = {
+            "finding_id": identifier,
+            "agent": self._spec.name,
+            "at": self._clock(),
+            "title": finding.title,
+            "claims": json.dumps(told["claims"]),
+            "valid": finding.valid,
+            "problems": list(finding.problems),
+            "written_by": finding.written_by,
+            **vars(self._facts),
+        }
+        return pa.Table.from_pylist([row], schema=FINDINGS)

@@ -1,0 +1,144 @@
+"""Carries the planning agent's actions out over one agent's lake; see agent.actions.Actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.actions import ActionResult
+from agent.catalogue import JobParameter, ReplayPreview
+from agent.curated import Views
+from agent.finding import Finding
+from agent.sql_guard import CheckedQuery
+from schemas.contract import EventContract
+from schemas.errors import ConfigurationError
+from schemas.label import LABELS
+from schemas.policy import JobLimits, QueryLimits, ReplayLimits
+from schemas.spec import AgentSpec, load_spec
+from streaming.actions.entity_actions import EntityActions
+from streaming.actions.findings import FindingFacts, FindingTables
+from streaming.actions.outgoing import notify, run_job
+from streaming.actions.query import QueryEngine
+from streaming.compose import lake_schemas
+from streaming.history.decided import DecidedHistory
+from streaming.history.replay_command import Wanted, run_what_if
+from streaming.history.what_if import Side, WhatIf
+from streaming.settings import Settings
+
+
+class LakeActions:
+    """See agent.actions.Actions.
+
+    Args:
+        settings: folders, and keys by the name of their variable.
+        spec: names the tables.
+        contract: of the events.
+        views: the curated views.
+        facts: of the run, kept beside its finding.
+        clock: current time, timezone-aware.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spec: AgentSpec,
+        contract: EventContract,
+        views: Views,
+        facts: FindingFacts,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        lake, tables = settings.lake(spec.name), spec.tables.model_dump()
+        schemas = {**lake_schemas(contract), "labels": LABELS}
+        self._settings, self._spec = settings, spec
+        self._engine = QueryEngine(views, {name: lake / tables[name] for name in views}, schemas)
+        self._entities = EntityActions(lake, spec, contract.entity_names)
+        self._findings = FindingTables(lake, spec, facts, clock)
+
+    def query_aggregates(
+        self, query: CheckedQuery, values: tuple[str, ...], limits: QueryLimits, seconds: float
+    ) -> ActionResult:
+        """See agent.actions.Actions."""
+        return self._engine.answer(query, values, limits, seconds)
+
+    def entity_profile(self, entity: str, identifier: str) -> ActionResult:
+        """See agent.actions.Actions."""
+        return self._entities.profile(entity, identifier)
+
+    def entity_history(self, entity: str, identifier: str, limit: int) -> ActionResult:
+        """See agent.actions.Actions."""
+        return self._entities.history(entity, identifier, limit)
+
+    def similar_alerts(self, alert: str, limit: int) -> ActionResult:
+        """See agent.actions.Actions."""
+        return self._entities.similar(alert, limit)
+
+    def replay_preview(self, wanted: ReplayPreview, limits: ReplayLimits) -> ActionResult:
+        """See agent.actions.Actions."""
+        span = Wanted(from_time=wanted.from_time, to_time=wanted.to_time)
+        held = span.span(DecidedHistory(self._settings.lake(self._spec.name), self._spec))
+        count = held.end - held.first
+        if count > limits.transactions:
+            raise ConfigurationError(
+                f"the span holds {count} transactions, at most {limits.transactions} may be replayed"
+            )
+        return _preview(run_what_if(self._settings, self._spec, self._candidate(wanted), span))
+
+    def post_finding(self, finding: Finding) -> ActionResult:
+        """See agent.actions.Actions."""
+        return self._findings.post(finding)
+
+    def run_job(
+        self, notebook: str, parameters: tuple[JobParameter, ...], limits: JobLimits, token: str
+    ) -> ActionResult:
+        """See agent.actions.Actions."""
+        return run_job(notebook, parameters, limits, token, self._settings.api_key(limits.token_env))
+
+    def notify(self, address: str, message: str) -> ActionResult:
+        """See agent.actions.Actions."""
+        return notify(address, message, self._settings.home / "notices" / f"{self._spec.name}.jsonl")
+
+    def _candidate(self, wanted: ReplayPreview) -> AgentSpec:
+        if wanted.candidate is None:
+            return self._spec.model_copy(update={"threshold": wanted.threshold, "alerts_per_day": None})
+        path = self._settings.home / wanted.candidate
+        candidate = load_spec(path)
+        _check_files(candidate, self._spec, path.resolve().parent)
+        return candidate
+
+
+def _check_files(candidate: AgentSpec, spec: AgentSpec, folder: Path) -> None:
+    """Check that a candidate names no file but its own and those of the spec in force."""
+    known = _files(spec)
+    for name in _files(candidate) - known:
+        if not Path(name).resolve().is_relative_to(folder):
+            raise ConfigurationError("the candidate names a file that lies outside of its folder", where=name)
+
+
+def _files(spec: AgentSpec) -> set[str]:
+    named = [spec.data_sources.transactions.contract, spec.policy, spec.rules_file]
+    named.append(None if spec.model is None else spec.model.path)
+    return {name for name in named if name is not None and ("/" in name or "." in name)}
+
+
+def _preview(found: WhatIf) -> ActionResult:
+    facts = {
+        "transactions": found.transactions,
+        "days": found.days,
+        "known_frauds": found.known_frauds,
+        "added": found.added,
+        "removed": found.removed,
+        "kept": found.kept,
+        **_side("published", found.published),
+        **_side("candidate", found.replayed),
+    }
+    return ActionResult(facts)
+
+
+def _side(name: str, side: Side) -> dict[str, int | float | None]:
+    return {
+        f"{name}_alerts": side.alerts,
+        f"{name}_alerts_per_day": side.alerts_per_day,
+        f"{name}_precision": side.precision,
+        f"{name}_recall": side.recall,
+    }

@@ -1,0 +1,45 @@
+"""Tells the audit log that a person had a command read, or change, an agent's tables."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deltalake.exceptions import DeltaError
+
+from agent.audit import AuditEvent, EventKind
+from schemas.errors import FlagstreamError
+from schemas.spec import AgentSpec
+from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.settings import Settings
+
+
+def tell_read(settings: Settings, spec: AgentSpec, command: str, tables: Sequence[str]) -> None:
+    """Record that a command has read tables; call it before anything is shown."""
+    _tell(settings, spec, "data_access", command, {"tables": list(tables)})
+
+
+def tell_done(settings: Settings, spec: AgentSpec, command: str, rows: int) -> None:
+    """Record that a command has written so many rows."""
+    _tell(settings, spec, "action", command, {"rows": rows})
+
+
+def _tell(
+    settings: Settings, spec: AgentSpec, kind: EventKind, command: str, detail: Mapping[str, Any]
+) -> None:
+    """Where the log cannot be written, say so and go on: whoever may only read can read all the same.
+
+    An agent that has never run has no log, and gets none from a command.
+    """
+    places = AuditPlaces(settings, spec)
+    who = {"command": command, "actor": f"uid:{os.getuid()}"}
+    source = f"command/{uuid.uuid4()}"
+    try:
+        if places.check_layout():
+            log = LakeAudit(places, spec.replay_horizon)
+            log.record([AuditEvent(kind, command, {**who, **detail}, source, 0)])
+    except (FlagstreamError, DeltaError, OSError) as fault:
+        sys.stderr.write(f"note: not recorded in the audit log: {fault}\n")

@@ -1,0 +1,133 @@
+"""Step 6's output: the alerts that come of flagged rows and what triage said of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from agent.audit import ModelCall, PolicyRuling
+from agent.triage import TriageResult
+from schemas.alert import alerts_table, entities_array, reasons_array
+from streaming.batch.engine import OURS, Engine
+from streaming.batch.flagging import Flagged
+from streaming.batch.store import Decision
+
+_BY_CHOICE = (None, "llm_off", "policy", "deferred")
+_OF_THE_TRANSACTION = ("transaction_id", "amount", "currency", "event_time", "sequence")
+_OF_THE_SCORE = ("score", "log_odds", "base", "own_evidence")
+
+
+@dataclass(frozen=True)
+class Alerted:
+    """What triage made of a batch; kept with the alerts commit and copied to `batches`.
+
+    Attributes:
+        degraded: alerts that fell back to the deterministic label although a model was to be asked.
+    """
+
+    alerts: int
+    llm_calls: int
+    llm_alerts: int
+    degraded: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+
+    @classmethod
+    def of(cls, result: TriageResult) -> Alerted:
+        """Count a triage result."""
+        sources = Counter(verdict.source for verdict in result.verdicts)
+        return cls(
+            alerts=len(result.verdicts),
+            llm_calls=result.calls,
+            llm_alerts=sources["llm"],
+            degraded=sum(verdict.fallback_reason not in _BY_CHOICE for verdict in result.verdicts),
+            input_tokens=result.input_tokens,
+            output_tokens=result.output_tokens,
+            cost_usd=result.cost,
+        )
+
+    @property
+    def status(self) -> str:
+        """`ok` without alerts, `alert` with, `degraded` when one went without the model it was meant for."""
+        if self.alerts == 0:
+            return "ok"
+        return "degraded" if self.degraded else "alert"
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the JSON-serialisable form."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What triage asked and was allowed to ask; kept with the alerts commit, for the audit log."""
+
+    calls: tuple[ModelCall, ...] = ()
+    ruling: PolicyRuling | None = None
+
+    @classmethod
+    def of(cls, result: TriageResult) -> Asked:
+        """Take it from a triage result."""
+        return cls(result.made, result.ruling)
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the JSON-serialisable form."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_metadata(cls, kept: Mapping[str, Any]) -> Asked:
+        """Rebuild it from a commit's metadata."""
+        ruling = kept["ruling"]
+        calls = tuple(ModelCall(**call) for call in kept["calls"])
+        return cls(calls, None if ruling is None else PolicyRuling(**ruling))
+
+
+def build_alerts(
+    engine: Engine,
+    marks: Mapping[str, Any],
+    flagged: Flagged,
+    result: TriageResult,
+) -> pa.Table:
+    """Return the batch's alerts as rows of schema `ALERTS`, numbered from 0; the outbox numbers them on.
+
+    Args:
+        marks: query_id, batch_id and created_at, the same for all.
+    """
+    table = flagged.table
+    columns: dict[str, Any] = {
+        **{name: table[name] for name in _OF_THE_TRANSACTION},
+        **{name: table[f"{OURS}{name}"] for name in _OF_THE_SCORE},
+        **result.columns(),
+        "alert_id": [row.alert_id for row in flagged.rows],
+        "kind": flagged.kinds,
+        "entities": entities_array({name: table[name] for name in engine.contract.entity_names}),
+        "reasons": reasons_array([row.reasons for row in flagged.rows]),
+        "rules": [list(row.rules) for row in flagged.rows],
+        "rule_texts": flagged.texts,
+        "passed_by": flagged.passed_by,
+        "outbox_seq": np.arange(table.num_rows),
+    }
+    constants = {
+        **marks,
+        "agent": engine.spec.name,
+        "spec_version": engine.spec.version,
+        "rules_version": engine.rules.version,
+    }
+    return alerts_table(columns, constants)
+
+
+def marks_of(decision: Decision) -> dict[str, Any]:
+    """Return what marks the alerts of one batch."""
+    return {
+        "query_id": decision.query_id,
+        "batch_id": decision.batch_id,
+        "created_at": datetime.fromtimestamp(decision.opened_at / 1_000_000, UTC),
+    }

@@ -1,0 +1,70 @@
+"""How batches that were loaded from history, not read from the stream, are told from the others.
+
+The mark is part of what a batch pins, so the commit that decides it carries it, and so does its row in
+`batches`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.spec import AgentSpec, Tables
+from streaming.batch.store import Decision
+from streaming.delta.stored import open_version
+
+PIN = "backfill"
+QUERY = "backfill-"  # Spark calls its queries by UUIDs
+
+
+@dataclass(frozen=True)
+class BackfillMark:
+    """Which source a batch was loaded from, and how far.
+
+    Attributes:
+        source: path as it was given.
+        digest: tells the source's content, hex.
+        version: of a Delta table, None for a file.
+        rows: rows of the source up to the batch's end.
+        last: nothing follows.
+    """
+
+    source: str
+    digest: str
+    version: int | None
+    rows: int
+    last: bool
+
+    @classmethod
+    def of(cls, pins: Mapping[str, Any]) -> BackfillMark | None:
+        """Return the mark that a batch pinned, None for a batch of the stream."""
+        return cls(**pins[PIN]) if PIN in pins else None
+
+    def pins(self) -> dict[str, Any]:
+        """Return what a batch pins besides everything else."""
+        return {PIN: asdict(self)}
+
+
+def stamp_of(agent: str, query_id: str) -> str:
+    """Return the application id under which batches of a query are committed."""
+    return f"{agent}/{query_id}"
+
+
+def newest_decision(lake: Path, tables: Tables) -> Decision | None:
+    """Return what decided the newest batch, without taking the lake over; None where nothing is on record."""
+    transactions = open_version(lake / tables.transactions)
+    kept = None if transactions is None else transactions.newest_metadata()
+    return None if kept is None else Decision.from_metadata(kept)
+
+
+def unfinished_backfill(lake: Path, spec: AgentSpec) -> BackfillMark | None:
+    """Return the mark of the newest batch when a backfill was left before its end, None otherwise."""
+    decision = newest_decision(lake, spec.tables)
+    mark = None if decision is None else BackfillMark.of(decision.pins)
+    if decision is None or mark is None:
+        return None
+    batches = open_version(lake / spec.tables.batches)
+    closed = -1 if batches is None else batches.last_batch(stamp_of(spec.name, decision.query_id))
+    return None if mark.last and closed >= decision.batch_id else mark

@@ -1,0 +1,131 @@
+"""What the agent tells the audit log: how it was started, and what decided each batch and whom it asked.
+
+All events are derived from what Delta holds, so that after a crash the same ones are derived again. The calls
+to a model are those of the ledger, which knows of a question before it is asked: a call that a crashed
+attempt made is told by the attempt that finishes the batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from agent.audit import AuditEvent, EventKind, ModelCall
+from agent.triage import TriageResult
+from streaming.audit.audit_log import LakeAudit
+from streaming.batch.alerting import Alerted, Asked
+from streaming.batch.store import Decision
+from streaming.delta.lake import Lake, LakeTable
+from streaming.delta.ledger import ledger_stream
+
+_DIGESTS = ("spec_digest", "contract_digest", "rules_version", "scoring", "prompt_digest", "policy_digest")
+_CONFIGURATION = (*_DIGESTS, "model", "prompt")
+_UNKNOWN = "unknown"
+
+
+class BatchAudit:
+    """Derives an agent's events and records them, those of a batch in one append.
+
+    Args:
+        log: where events are kept.
+        lake: the agent's tables.
+        agent: the agent's name.
+        asks_late: questions are put to the model beside the batches, see asked_late.
+    """
+
+    def __init__(self, log: LakeAudit, lake: Lake, agent: str, *, asks_late: bool = False) -> None:
+        self._log, self._lake, self._agent, self._asks_late = log, lake, agent, asks_late
+        self._pins = _newest_pins(lake.batches)
+
+    def started(self, pins: Mapping[str, Any]) -> None:
+        """Record under which configuration the agent has taken over."""
+        epoch = self._lake.transactions.epoch
+        detail = {"change": "start", "epoch": epoch, **_configuration(pins)}
+        source = f"{self._agent}/start"
+        self._log.record([AuditEvent("configuration_change", self._agent, detail, source, epoch)])
+
+    def decided(self, decision: Decision, alerted: Alerted, asked: Asked) -> None:
+        """Record a batch: what changed since the last, what the policy ruled, who was asked, the outcome."""
+        events = [*self._changes(decision), *self._rulings(decision, alerted, asked)]
+        outcome = {
+            **alerted.to_metadata(),
+            "first_sequence": decision.first_sequence,
+            "stored": decision.stored,
+            "spec_digest": decision.pins["spec_digest"],
+        }
+        if not self._asks_late:
+            events += self._calls(asked)
+        self._log.record([*events, self._event("batch_decided", self._agent, outcome, decision)])
+        self._pins = decision.pins
+
+    def asked_late(self, result: TriageResult) -> None:
+        """Record the questions put to the model beside the batches, those of a round in one append."""
+        self._log.record(list(self._calls(Asked.of(result))))
+
+    def tidy(self) -> None:
+        """Compact the log's files from time to time."""
+        self._log.tidy()
+
+    def _event(
+        self, kind: EventKind, subject: str, detail: Mapping[str, Any], decision: Decision
+    ) -> AuditEvent:
+        batch = {"query_id": decision.query_id, "batch_id": decision.batch_id}
+        source = f"{self._agent}/{decision.query_id}"
+        return AuditEvent(kind, subject, {**batch, **detail}, source, decision.batch_id)
+
+    def _changes(self, decision: Decision) -> Iterator[AuditEvent]:
+        before, now = _configuration(self._pins or decision.pins), _configuration(decision.pins)
+        changed = [name for name in _CONFIGURATION if before[name] != now[name]]
+        if changed:
+            detail = {"change": "batch", "changed": changed, **now}
+            yield self._event("configuration_change", self._agent, detail, decision)
+
+    def _rulings(self, decision: Decision, alerted: Alerted, asked: Asked) -> Iterator[AuditEvent]:
+        ruling = asked.ruling
+        if ruling is not None:
+            detail = {
+                "model": ruling.model,
+                "decision": "allowed" if ruling.allowed else "denied",
+                "withheld": ruling.withheld,
+                "alerts": alerted.alerts,
+            }
+            yield self._event("policy_decision", ruling.policy, detail, decision)
+
+    def _calls(self, asked: Asked) -> Iterator[AuditEvent]:
+        """Questions that the ledger has taken in since it was last asked for them."""
+        source = ledger_stream(self._agent)
+        told, newest = self._log.position(source), self._lake.ledger.last_batch(source)
+        if newest <= told:
+            return
+        rows = self._lake.ledger.read("commit", told + 1).to_pylist()
+        answers = {(row["commit"], row["key"]): row for row in rows if row["kind"] == "answer"}
+        intents = [row for row in rows if row["kind"] == "intent"]
+        made = {call.question: call for call in asked.calls}
+        for row in intents:
+            call = made.get(row["key"]) if row["commit"] == intents[-1]["commit"] else None
+            call = call or _recorded(row["key"], answers.get((row["commit"] + 1, row["key"])))
+            detail = {"prompt": f"{row['prompt_id']}/{row['prompt_version']}", **asdict(call)}
+            yield AuditEvent("model_call", row["model"], detail, source, newest)
+
+
+def _recorded(question: str, answer: Mapping[str, Any] | None) -> ModelCall:
+    """A call of an attempt that crashed: without an answer on record nobody knows whether it went out."""
+    if answer is None:
+        return ModelCall(question, _UNKNOWN, sent=False, input_tokens=0, output_tokens=0)
+    return ModelCall(question, "answered", True, answer["input_tokens"], answer["output_tokens"])
+
+
+def _configuration(pins: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: pins.get(name) for name in _CONFIGURATION}
+
+
+def _newest_pins(batches: LakeTable) -> dict[str, Any] | None:
+    """Return the pins of the batch closed last, None before the first."""
+    highest = batches.maximum("next_sequence")
+    if highest is None:
+        return None
+    rows = batches.read("next_sequence", highest, columns=["closed_at", "pins"])
+    pins: dict[str, Any] = json.loads(rows.sort_by("closed_at")["pins"][-1].as_py())
+    return pins

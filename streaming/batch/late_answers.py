@@ -1,0 +1,229 @@
+"""Asks the model about alerts that have already left, beside the stream; answers follow as revision 2.
+
+Everything is derived from Delta: the windows (`late`), the alerts in them, the answers on record (`ledger`),
+and which of these have become revisions (`alerts`). So a driver goes on where its predecessor ended, however
+that was, and an answer takes the same lane as any alert: numbered, committed and published by the outbox.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agent.late import Asked, Unanswered
+from agent.triage import Triage, TriageResult
+from schemas.errors import FlagstreamError, MachineError
+from streaming.batch.late_windows import (
+    LateJournal,
+    Window,
+    answered_since,
+    deferred,
+    flagged_rows,
+    next_window,
+    revised,
+    texts_of,
+)
+from streaming.batch.outbox import Outbox
+from streaming.delta.lake import Lake, Stamp
+
+_ROUND_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 60.0
+
+
+class LateStep(StrEnum):
+    """How far a late answer has come: on record, in `alerts`, or on Kafka."""
+
+    ANSWERED = "answered"
+    REVISED = "revised"
+    SENT = "sent"
+
+
+@dataclass(frozen=True)
+class LateTotals:
+    """What this driver's late questions brought and took."""
+
+    answered: int = 0
+    given_up: int = 0
+    calls: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class LateSettings:
+    """How late answers are sought.
+
+    Attributes:
+        patience: how long an alert waits before it keeps its label.
+        texts: free-text fields of transactions that the model may see.
+    """
+
+    patience: timedelta
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _InHand:
+    window: Window
+    alerts: pa.Table
+    unanswered: Unanswered
+    until: datetime
+
+
+class LateAnswers:
+    """One thread that works off the alerts that wait for the model, in outbox order.
+
+    Args:
+        agent: the agent's name.
+        lake: the tables, claimed by this driver.
+        outbox: the alerts lane, open before `start`.
+        triage: asks the model; nobody else does meanwhile.
+        abandon: makes a question that is being asked come back at once.
+        settings: how.
+        told: called after each round of questions with what came of them.
+        clock: current time.
+        reached: called after each step; crash tests inject a kill here.
+    """
+
+    def __init__(
+        self,
+        agent: str,
+        lake: Lake,
+        outbox: Outbox,
+        triage: Triage,
+        abandon: Callable[[], None],
+        settings: LateSettings,
+        *,
+        told: Callable[[TriageResult], None] = lambda _: None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        reached: Callable[[LateStep], None] = lambda _: None,
+    ) -> None:
+        self._lake, self._outbox, self._triage, self._abandon = lake, outbox, triage, abandon
+        self._settings, self._told, self._clock, self._reached = settings, told, clock, reached
+        self._app_id = f"{agent}/late"
+        self._journal = LateJournal(lake.late, agent, clock)
+        self._in_hand: _InHand | None = None
+        self._next, self._pause = 0, _ROUND_SECONDS
+        self._totals = LateTotals()
+        self._fault: FlagstreamError | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="late-answers", daemon=True)
+
+    @property
+    def totals(self) -> LateTotals:
+        """What has come of it so far."""
+        return self._totals
+
+    def ask_with(self, triage: Triage) -> None:
+        """Ask another triage from the next window on."""
+        self._triage = triage
+
+    def start(self) -> None:
+        """Begin where the last driver ended."""
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what has ended the work for good.
+
+        Raises:
+            FlagstreamError: it has.
+        """
+        if self._fault is not None:
+            raise self._fault
+
+    def close(self) -> None:
+        """Stop without waiting for an answer; the next driver takes up what is pending."""
+        self._ended.set()
+        self._abandon()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            self._resume()
+            while not self._ended.wait(self._round()):
+                pass
+        except FlagstreamError as fault:
+            self._fault = fault
+        except Exception as fault:
+            self._fault = MachineError(f"late answers cannot go on: {fault!r}")
+            raise
+
+    def _resume(self) -> None:
+        window, closed = self._journal.newest()
+        self._next = window.end if closed else window.first
+        if not closed:
+            self._take(window, answered_since(self._lake.alerts, window.first))
+
+    def _round(self) -> float:
+        """Work for one round; return the seconds to wait before the next."""
+        work = self._in_hand
+        if work is None:
+            return self._look()
+        if self._clock() > work.until:
+            work.unanswered.give_up()
+        answered = work.unanswered.waiting == 0 or self._ask(work)
+        if not self._ended.is_set():
+            self._close_if_settled(work)
+        self._pause = 0.0 if answered else min(max(2 * self._pause, _ROUND_SECONDS), _LONGEST_PAUSE_SECONDS)
+        return self._pause
+
+    def _look(self) -> float:
+        below = self._outbox.next_seq
+        if self._next >= below:
+            return _ROUND_SECONDS
+        window = next_window(self._lake.alerts, self._next, below)
+        self._next = window.first
+        if window.first < window.end:
+            self._journal.opened(window, self._take(window, frozenset()))
+        return 0.0
+
+    def _take(self, window: Window, answered: frozenset[str]) -> int:
+        alerts = deferred(self._lake.alerts.read("outbox_seq", window.first, window.end))
+        texts = texts_of(self._lake.transactions, alerts, self._settings.texts)
+        # A group is answered as a whole: without those that were, the others still make the same questions.
+        rows = [row for row in flagged_rows(alerts, texts) if row.alert_id not in answered]
+        until = pc.max(alerts["created_at"]).as_py() + self._settings.patience
+        self._in_hand = _InHand(window, alerts, Unanswered(rows, self._triage), until)
+        return len(alerts)
+
+    def _ask(self, work: _InHand) -> bool:
+        """Ask once; return whether answers came, which are then on Kafka."""
+        asked = work.unanswered.ask()
+        if asked.result.calls:
+            self._journal.asked(work.window, asked.result)
+            self._told(asked.result)
+        self._count(asked)
+        if asked.answers and not self._ended.is_set():
+            self._reached(LateStep.ANSWERED)
+            self._hand_over(work, asked)
+        return bool(asked.answers)
+
+    def _hand_over(self, work: _InHand, asked: Asked) -> None:
+        number = self._lake.alerts.last_batch(self._app_id) + 1
+        self._outbox.append(revised(work.alerts, asked.answers, self._clock()), Stamp(self._app_id, number))
+        self._reached(LateStep.REVISED)
+        self._outbox.publish()
+        self._reached(LateStep.SENT)
+
+    def _close_if_settled(self, work: _InHand) -> None:
+        if work.unanswered.waiting:
+            return
+        given_up = work.unanswered.given_up
+        self._journal.closed(work.window, given_up)
+        self._totals = replace(self._totals, given_up=self._totals.given_up + given_up)
+        self._next, self._in_hand = work.window.end, None
+
+    def _count(self, asked: Asked) -> None:
+        totals, took = self._totals, asked.result
+        self._totals = replace(
+            totals,
+            answered=totals.answered + len(asked.answers),
+            calls=totals.calls + took.calls,
+            tokens=totals.tokens + took.input_tokens + took.output_tokens,
+        )

@@ -1,0 +1,107 @@
+"""The one lane of alerts: numbered without gaps as they are committed, published in that order.
+
+Batches and late answers share it. Each call is whole: whoever commits next, from whichever thread, continues
+the numbers, and whoever publishes next sends all that was committed before.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.alert import alert_documents
+from schemas.errors import DataLossError, RetryableError
+from streaming.delta.lake import LakeTable, Stamp
+from streaming.kafka.publish import OutboxRecord, Publisher
+
+
+class Outbox:
+    """Alerts on their way from Delta to Kafka.
+
+    Args:
+        agent: the agent's name.
+        alerts: the table, claimed by this driver.
+        publisher: the lane's end on Kafka, opened by `open`.
+
+    After a call that raised, how far it came is not known: every later call is refused, and a new outbox
+    finds out from Delta and Kafka.
+
+    Raises:
+        FencedError: from any call, once a successor has taken over.
+    """
+
+    def __init__(self, agent: str, alerts: LakeTable, publisher: Publisher) -> None:
+        self._agent, self._alerts, self._publisher = agent, alerts, publisher
+        self._lock = threading.RLock()
+        self._next, self._sound = 0, False
+
+    @property
+    def next_seq(self) -> int:
+        """The outbox_seq that the next alert will get; all lower ones are in Delta."""
+        return self._next
+
+    def open(self) -> None:
+        """Fence predecessors on Kafka and find out how far numbers and messages have come.
+
+        Raises:
+            DataLossError: Kafka holds alerts that the lake does not.
+        """
+        highest = self._alerts.maximum("outbox_seq")
+        self._next = 0 if highest is None else highest + 1
+        self._publisher.open(self._next)
+        self._check_marker()
+        self._sound = True
+
+    def append(self, rows: pa.Table, stamp: Stamp, metadata: Mapping[str, Any] | None = None) -> None:
+        """Commit alerts under the next numbers, whatever `outbox_seq` they come with."""
+        with self._whole():
+            numbers = np.arange(self._next, self._next + rows.num_rows)
+            place = rows.schema.get_field_index("outbox_seq")
+            self._alerts.append(
+                rows.set_column(place, rows.schema.field(place), pa.array(numbers)), stamp, metadata
+            )
+            self._next += rows.num_rows
+
+    def publish(self) -> None:
+        """Send everything after the marker, read back from Delta in outbox order."""
+        with self._whole():
+            if self._publisher.marker >= self._next:
+                return
+            pending = self._alerts.read("outbox_seq", self._publisher.marker)
+            numbers, keys = pending["outbox_seq"].to_pylist(), pending["transaction_id"].to_pylist()
+            self._publisher.publish(
+                OutboxRecord(number, key.encode(), document)
+                for number, key, document in zip(numbers, keys, alert_documents(pending), strict=True)
+            )
+            if self._publisher.marker != self._next:
+                raise DataLossError(
+                    f"alerts up to {self._next} were stored, but only those up to "
+                    f"{self._publisher.marker} could be read back to publish"
+                )
+
+    def close(self) -> None:
+        """Let go of the broker."""
+        self._publisher.close()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        with self._lock:
+            if not self._sound:
+                raise RetryableError("the outbox is not open, or a commit to it failed half-way: start anew")
+            self._sound = False
+            yield
+            self._sound = True
+
+    def _check_marker(self) -> None:
+        """New alerts numbered below the marker would never leave: another lake has published here before."""
+        marker, stored = self._publisher.marker, self._next
+        if marker > stored:
+            raise DataLossError(
+                f"{marker} alerts of agent {self._agent!r} are on Kafka, the lake holds {stored}: "
+                "restore the lake that belongs to this agent, or give the agent a new name"
+            )

@@ -1,0 +1,417 @@
+"""The batch protocol: eight numbered steps, each idempotent, so that a crash anywhere repairs itself.
+
+0 open · 1 take · 2 decode · 3 store · 4 score · 5 triage · 6 alert · 7 publish · 8 close
+
+The transactions commit of step 3 decides a batch. From there on a batch is finished from what Delta holds,
+by the same code, whether it was just stored or is found unfinished after a crash.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import DataLossError
+from schemas.spec import AgentSpec
+from streaming.batch.alerting import Alerted, Asked, build_alerts, marks_of
+from streaming.batch.batch_audit import BatchAudit
+from streaming.batch.engine import Engine, Judged
+from streaming.batch.flagging import flag
+from streaming.batch.late_answers import LateAnswers
+from streaming.batch.outbox import Outbox
+from streaming.batch.store import BatchInHand, Decision, Stored, store
+from streaming.delta.lake import Lake, Stamp
+from streaming.detection import checkpoints
+from streaming.events.decode import decode
+from streaming.events.duplicates import Deduplicator
+from streaming.labels.label_follower import LabelFollower, LabelStream
+from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
+from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
+
+Clock = Callable[[], datetime]
+
+
+class Step(StrEnum):
+    """The steps of the protocol, in order."""
+
+    OPEN = "open"
+    TAKE = "take"
+    DECODE = "decode"
+    STORE = "store"
+    SCORE = "score"
+    TRIAGE = "triage"
+    ALERT = "alert"
+    PUBLISH = "publish"
+    CLOSE = "close"
+
+
+@dataclass(frozen=True)
+class ClosedBatch:
+    """What a finished batch amounted to, as its row in `batches` says it."""
+
+    row: dict[str, Any]
+    seconds: float
+
+
+_SEEN = ["transaction_id", "topic", "partition", "offset", "kafka_timestamp"]
+
+
+@dataclass
+class StreamPosition:
+    """Where the stream stands: the next sequence number, the highest event time stored (µs), its labels."""
+
+    next_sequence: int
+    watermark_us: int
+    labels: LabelPin
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent in each step of one batch; tells `reached` when a step is done."""
+
+    reached: Callable[[Step], None]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, step: Step) -> Iterator[None]:
+        """Time one step."""
+        begun = time.perf_counter()
+        yield
+        self.seconds[step] = round(time.perf_counter() - begun, 6)
+        self.reached(step)
+
+
+class Pipeline:
+    """Runs batches through the eight steps and finishes what a crash left open.
+
+    Args:
+        engine: what decides under the spec in force: contract, rules, scorer, triage.
+        engine_for: builds the engine of another spec, for a batch pinned to it.
+        lake: the tables, claimed by this driver.
+        outbox: the alerts lane, opened by `start`.
+        verdicts: derives what labels say.
+        labels: the labels topic, None to know imported labels alone.
+        late: asks the model after the alert, None where none is asked or all are asked in the batch.
+        renew: called before each batch; gives the engine that decides it, which may be of another version.
+        clock: current time; a batch's own time is read once and pinned.
+        reached: called after each step; crash tests inject a kill here.
+
+    A pipeline that raised is not to be used again: build a new one, whose `start` repairs the rest.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        engine_for: Callable[[AgentSpec], Engine],
+        lake: Lake,
+        outbox: Outbox,
+        audit: BatchAudit,
+        verdicts: Verdicts,
+        labels: LabelStream | None = None,
+        late: LateAnswers | None = None,
+        renew: Callable[[Engine], Engine] = lambda engine: engine,
+        clock: Clock = lambda: datetime.now(UTC),
+        reached: Callable[[Step], None] = lambda _: None,
+    ) -> None:
+        self._engine, self._engine_for = engine, engine_for
+        self._lake, self._outbox, self._late, self._audit = lake, outbox, late, audit
+        self._verdicts, self._labels = verdicts, labels
+        self._renew = renew
+        self._follower: LabelFollower | None = None
+        self._clock, self._reached = clock, reached
+        self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
+        self._position = StreamPosition(0, 0, LabelPin(0, 0, 0))
+        self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside-publishing")
+
+    def start(self) -> None:
+        """Fence predecessors, finish the batch a crash left open, restore state, publish what is pending."""
+        self._audit.started(self._engine.pins())
+        newest = self._newest_decision()
+        if newest is not None:
+            self._position.next_sequence = newest.next_sequence
+            self._position.watermark_us = newest.watermark_us
+        else:
+            self._resume_from_rows()
+        checkpoints.drop_after(self._engine.checkpoints, self._position.next_sequence)
+        self._outbox.open()
+        if newest is not None and not self._is_closed(newest):
+            self._finish_from_delta(newest)
+        pins = self._label_pins()
+        self._restore(self._engine, self._position.next_sequence, pins)
+        self._restore_duplicates()
+        self._outbox.publish()
+        self._follow_labels(pins)
+        if self._late is not None:
+            self._late.start()
+
+    def process(
+        self,
+        take: Callable[[], pa.Table],
+        query_id: str,
+        batch_id: int,
+        offsets: Callable[[], dict[str, dict[str, int]]],
+    ) -> ClosedBatch | None:
+        """Run one micro-batch through the protocol; None when it was closed before.
+
+        Args:
+            take: collects the micro-batch: key, value, topic, partition, offset, timestamp.
+            query_id: Spark's id of the query, which names the stream.
+            batch_id: Spark's number of the batch within it.
+            offsets: end offsets planned for the batch.
+        """
+        watch = Stopwatch(self._reached)
+        with watch.step(Step.OPEN):
+            self.check()
+            stamp = Stamp(f"{self._engine.spec.name}/{query_id}", batch_id)
+            if self._lake.batches.last_batch(stamp.app_id) >= batch_id:
+                self._check_same(query_id, batch_id, offsets())
+                return None
+            opened_at = self._clock()
+            self._renew_engine()
+        with watch.step(Step.TAKE):
+            records = take()
+        with watch.step(Step.DECODE):
+            decoded = decode(records, self._engine.contract, opened_at)
+        with watch.step(Step.STORE):
+            batch = BatchInHand(
+                stamp=stamp,
+                read=records.num_rows,
+                query_id=query_id,
+                opened_at=opened_at,
+                first_sequence=self._position.next_sequence,
+                watermark_us=self._position.watermark_us,
+                labels=self._position.labels,
+                offsets=offsets(),
+                pins=self._engine.pins(),
+            )
+            stored = store(
+                self._lake, batch, decoded.valid, decoded.rejected, self._duplicates, self._take_verdicts
+            )
+        closed = self._complete(self._engine, stored, watch)
+        self._duplicates.commit()
+        self._engine.checkpoint_if_due()
+        if not self._lake.tidy():
+            self._audit.tidy()
+        return closed
+
+    def check(self) -> None:
+        """Raise what has gone wrong beside the batches, which an idle topic would hide."""
+        if self._late is not None:
+            self._late.check()
+
+    def close(self) -> None:
+        """Write what is left of checkpoints and let go of the broker and the model."""
+        if self._late is not None:
+            self._late.close()
+        if self._follower is not None:
+            self._follower.close()
+        self._beside.shutdown()
+        self._engine.close()
+        self._outbox.close()
+
+    def _complete(self, engine: Engine, stored: Stored, watch: Stopwatch) -> ClosedBatch:
+        """Steps 4 to 8 over the stored rows of a decided batch."""
+        decision = stored.decision
+        with watch.step(Step.SCORE):
+            judged = engine.judge(stored.rows, stored.verdicts)
+        alerted, asked = self._alert(engine, decision, stored.rows, judged, watch)
+        told = [
+            self._beside.submit(self._monitor, decision, alerted),
+            self._beside.submit(self._audit.decided, decision, alerted, asked),
+        ]
+        with watch.step(Step.PUBLISH):
+            self._outbox.publish()
+        with watch.step(Step.CLOSE):
+            for each in told:
+                each.result()
+            row = self._close(engine, decision, judged, alerted, watch)
+        return ClosedBatch(row, sum(watch.seconds.values()))
+
+    def _alert(
+        self, engine: Engine, decision: Decision, rows: pa.Table, judged: Judged, watch: Stopwatch
+    ) -> tuple[Alerted, Asked]:
+        stamp = self._stamp(decision)
+        if self._lake.alerts.last_batch(stamp.app_id) >= stamp.batch_id:
+            kept = self._lake.alerts.metadata_of(decision.query_id, decision.batch_id)
+            return Alerted(**kept["alerted"]), Asked.from_metadata(kept["asked"])
+        with watch.step(Step.TRIAGE):
+            flagged = flag(engine, rows, judged)
+            result = engine.triage.decide(flagged.rows)
+        with watch.step(Step.ALERT):
+            alerted, asked = Alerted.of(result), Asked.of(result)
+            if flagged.rows:
+                table = build_alerts(engine, marks_of(decision), flagged, result)
+                self._append_alerts(decision, table, alerted, asked)
+        return alerted, asked
+
+    def _append_alerts(self, decision: Decision, table: pa.Table, alerted: Alerted, asked: Asked) -> None:
+        marks = {"query_id": decision.query_id, "batch_id": decision.batch_id}
+        metadata = {**marks, "alerted": alerted.to_metadata(), "asked": asked.to_metadata()}
+        self._outbox.append(table, self._stamp(decision), metadata)
+
+    def _close(
+        self,
+        engine: Engine,
+        decision: Decision,
+        judged: Judged,
+        alerted: Alerted,
+        watch: Stopwatch,
+    ) -> dict[str, Any]:
+        row = self._batch_row(decision, alerted, watch)
+        self._lake.batches.append(_one(row, self._lake.batches.schema), self._stamp(decision))
+        engine.commit(judged)
+        self._position.next_sequence = decision.next_sequence
+        self._position.watermark_us = decision.watermark_us
+        self._position.labels = decision.labels
+        return row
+
+    def _monitor(self, decision: Decision, alerted: Alerted) -> None:
+        row = {
+            "query_id": decision.query_id,
+            "batch_id": decision.batch_id,
+            "at": self._clock(),
+            "alert": alerted.alerts > 0,
+            "count": alerted.alerts,
+            "status": alerted.status,
+        }
+        self._lake.monitoring.append(_one(row, self._lake.monitoring.schema), self._stamp(decision))
+
+    def _batch_row(self, decision: Decision, alerted: Alerted, watch: Stopwatch) -> dict[str, Any]:
+        versions = {table.path.name: table.version for table in self._lake.tables()}
+        return {
+            "query_id": decision.query_id,
+            "batch_id": decision.batch_id,
+            "opened_at": datetime.fromtimestamp(decision.opened_at / 1_000_000, UTC),
+            "closed_at": self._clock(),
+            "first_sequence": decision.first_sequence,
+            "next_sequence": decision.next_sequence,
+            "next_outbox_seq": self._outbox.next_seq,
+            "labels_through": decision.labels_through,
+            "labels_below": decision.labels_below,
+            "read": decision.read,
+            "stored": decision.stored,
+            "quarantined": decision.quarantined,
+            "duplicates": decision.duplicates,
+            "late": decision.late,
+            **alerted.to_metadata(),
+            "offsets": json.dumps(decision.offsets, sort_keys=True),
+            "pins": json.dumps(decision.pins, sort_keys=True),
+            "versions": json.dumps(versions, sort_keys=True),
+            "durations": json.dumps(watch.seconds),
+        }
+
+    def _stamp(self, decision: Decision) -> Stamp:
+        return Stamp(f"{self._engine.spec.name}/{decision.query_id}", decision.batch_id)
+
+    def _resume_from_rows(self) -> None:
+        """Find the position in the rows, when Delta's log clean-up has removed the commits that noted it.
+
+        Raises:
+            DataLossError: the newest rows belong to a batch that was never closed.
+        """
+        highest = self._lake.transactions.maximum("sequence")
+        if highest is None:
+            return
+        if (self._lake.batches.maximum("next_sequence") or 0) != highest + 1:
+            raise DataLossError(
+                "the newest batch was not closed, and how it was decided is no longer on record: restore the "
+                "lake from before its log was cleaned up, or give the agent a new name"
+            )
+        self._position.next_sequence = highest + 1
+        newest = self._lake.transactions.maximum("event_time") or 0
+        times = self._lake.transactions.read("event_time", newest, columns=["event_time"])["event_time"]
+        self._position.watermark_us = int(pc.max(times.cast(pa.int64())).as_py())
+
+    def _check_same(self, query_id: str, batch_id: int, planned: dict[str, dict[str, int]]) -> None:
+        """A checkpoint set back plans a closed batch anew, perhaps with more records, which would be lost."""
+        rows = self._lake.batches.read(
+            "batch_id", batch_id, batch_id + 1, ["query_id", "offsets"]
+        ).to_pylist()
+        closed = [json.loads(row["offsets"]) for row in rows if row["query_id"] == query_id]
+        if closed and closed[0] != planned:
+            raise DataLossError(
+                f"batch {batch_id} was closed at offsets {closed[0]}, Spark's checkpoint now ends it at "
+                f"{planned}: the checkpoint was set back; remove it to resume from the lake's own offsets"
+            )
+
+    def _newest_decision(self) -> Decision | None:
+        kept = self._lake.transactions.newest_metadata()
+        return None if kept is None else Decision.from_metadata(kept)
+
+    def _is_closed(self, decision: Decision) -> bool:
+        stamp = self._stamp(decision)
+        return self._lake.batches.last_batch(stamp.app_id) >= stamp.batch_id
+
+    def _finish_from_delta(self, decision: Decision) -> None:
+        """Finish a decided batch under the pins of its first attempt, whatever is in force now."""
+        pinned = AgentSpec.model_validate(decision.pins["spec"])
+        same = pinned.digest == self._engine.spec.digest
+        engine = self._engine if same else self._engine_for(pinned)
+        if engine.scorer.definition_hash != decision.pins["scoring"]:
+            raise DataLossError(
+                f"batch {decision.batch_id} was decided under another version of the code or another model "
+                f"at the same path: run what decided it once more, so that it is finished as it was begun"
+            )
+        pins = [*self._label_pins(), decision.labels]
+        self._restore(engine, decision.first_sequence, pins)
+        first, end = decision.first_sequence, decision.next_sequence
+        rows = self._lake.transactions.read("sequence", first, end)
+        verdicts = self._verdicts.between(pins, first, end)
+        self._complete(engine, Stored(decision, rows, verdicts), Stopwatch(self._reached))
+        if not same:
+            engine.close()
+
+    def _label_pins(self) -> list[LabelPin]:
+        return pins_of(pl.DataFrame(self._lake.batches.read("first_sequence", 0, columns=PIN_COLUMNS)))
+
+    def _restore(self, engine: Engine, next_sequence: int, pins: Sequence[LabelPin]) -> None:
+        engine.restore(
+            self._lake.transactions,
+            next_sequence,
+            lambda first, end: self._verdicts.between(pins, first, end),
+            self._stretches,
+        )
+
+    def _stretches(self, first: int, end: int) -> list[Stretch]:
+        batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)
+        return stretches(pl.DataFrame(batches), first, end)
+
+    def _renew_engine(self) -> None:
+        renewed = self._renew(self._engine)
+        if renewed.scorer is not self._engine.scorer:
+            self._restore(renewed, self._position.next_sequence, self._label_pins())
+        self._engine = renewed
+
+    def _follow_labels(self, pins: list[LabelPin]) -> None:
+        self._position.labels = pins[-1] if pins else LabelPin(0, 0, 0)
+        self._follower = LabelFollower(
+            self._verdicts, pins, lambda: self._position.next_sequence, self._labels
+        )
+        self._follower.start()
+
+    def _take_verdicts(self, first: int) -> tuple[LabelPin, pa.Table]:
+        assert self._follower is not None, "start() comes first"
+        return self._follower.take(first)
+
+    def _restore_duplicates(self) -> None:
+        """Redeliveries may carry older timestamps, so two horizons back are read."""
+        newest = self._lake.transactions.maximum("kafka_timestamp") or 0
+        horizon = self._engine.contract.duplicates.horizon / timedelta(microseconds=1)
+        since = newest - 2 * int(horizon)
+        self._duplicates.restore(self._lake.transactions.read("kafka_timestamp", since, columns=_SEEN))
+
+
+def _one(row: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist([row], schema=schema)

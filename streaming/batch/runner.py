@@ -1,0 +1,238 @@
+"""Drives the pipeline from a Structured Streaming query: start, watch, stop between batches."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from py4j.protocol import Py4JError
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming import StreamingQuery
+
+from schemas.errors import DataLossError, FlagstreamError, RetryableError
+from streaming.batch.pipeline import ClosedBatch, Pipeline
+from streaming.kafka.source import offsets_of, query_id_of, read_stream, take
+from streaming.kafka.topic import connection
+
+_POLL_SECONDS = 0.1
+_CALL_SECONDS = 10.0
+_IDLE_SECONDS = 1.0
+_RECORDS_LOST = "Some data may have been lost because they are not available in Kafka"
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """What the query reads and where Spark keeps its checkpoint."""
+
+    bootstrap: str
+    topic: str
+    checkpoint: Path
+    max_records: int
+    starting: str
+
+
+class StopRequestedError(Exception):
+    """Refuses a micro-batch that Spark hands over after a stop was asked for."""
+
+
+class StreamRunner:
+    """One streaming query over one pipeline.
+
+    Args:
+        session: the Spark session.
+        pipeline: started by the caller.
+        settings: source and checkpoint.
+        on_batch: told about every batch that closed.
+    """
+
+    def __init__(
+        self,
+        session: SparkSession,
+        pipeline: Pipeline,
+        settings: StreamSettings,
+        on_batch: Callable[[ClosedBatch], None] = lambda _: None,
+    ) -> None:
+        self._session, self._pipeline, self._settings = session, pipeline, settings
+        self._on_batch = on_batch
+        self._in_hand = threading.Lock()
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+
+    def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
+        """Process batches until `stop` is set, or until everything on the topic was processed.
+
+        The batch in hand is always finished first.
+
+        Raises:
+            FlagstreamError: whatever made a batch fail.
+        """
+        query = self._start()
+        watch = TopicWatch(self._settings) if until_idle else None
+        try:
+            while query.isActive and not stop.is_set():
+                if watch is not None and watch.caught_up():
+                    break
+                self._pipeline.check()
+                stop.wait(_POLL_SECONDS)
+        finally:
+            # Asked before stopping: afterwards the refusal of the next batch would pass for a failure.
+            fault = None if query.isActive else query.exception()
+            self._stop(query)
+            if watch is not None:
+                watch.close()
+        self._raise_failure(fault)
+
+    def _start(self) -> StreamingQuery:
+        settings = self._settings
+        frame = read_stream(
+            self._session,
+            settings.bootstrap,
+            settings.topic,
+            max_records=settings.max_records,
+            starting=settings.starting,
+        )
+        writer = frame.writeStream.foreachBatch(self._on_micro_batch)
+        return writer.option("checkpointLocation", str(settings.checkpoint)).start()
+
+    def _on_micro_batch(self, frame: DataFrame, batch_id: int) -> None:
+        checkpoint = self._settings.checkpoint
+        with self._in_hand:
+            if self._stopping.is_set():
+                raise StopRequestedError
+            try:
+                closed = self._pipeline.process(
+                    lambda: take(frame, self._settings.topic),
+                    query_id_of(checkpoint) or "",
+                    batch_id,
+                    lambda: offsets_of(checkpoint, batch_id),
+                )
+            except BaseException as fault:
+                self._failure = fault
+                raise
+        if closed is not None:
+            self._on_batch(closed)
+
+    def _stop(self, query: StreamingQuery) -> None:
+        """Let the batch in hand finish, refuse the next one, then stop.
+
+        Spark 4.2 overflows its stack over the text of the refusal and would log that at length.
+        """
+        self._stopping.set()
+        with self._in_hand:
+            self._session.sparkContext.setLogLevel("OFF")
+        query.stop()
+        self._session.sparkContext.setLogLevel("WARN")
+
+    def _raise_failure(self, fault: BaseException | None) -> None:
+        failure = self._failure or fault
+        if isinstance(failure, Py4JError | StreamingQueryException):
+            raise _told(failure) from failure
+        if failure is not None:
+            raise failure
+
+
+class TopicWatch:
+    """Tells how far the stream is behind the topic.
+
+    Raises:
+        RetryableError: from any call, when the broker does not answer.
+    """
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self._settings = settings
+        self._quiet_since: float | None = None
+        self._consumer = Consumer({**connection(settings.bootstrap), "group.id": "flagstream-watch"})
+        ends = self._bounds()
+        from_end = settings.starting == "latest"
+        self._begin = {partition: high if from_end else low for partition, (low, high) in ends.items()}
+
+    def unread(self) -> int:
+        """Return how many offsets of the topic lie beyond Spark's newest committed batch."""
+        done = committed_offsets(self._settings.checkpoint).get(self._settings.topic, {})
+        return sum(
+            high - max(low, done.get(partition, self._begin.get(partition, low)))
+            for partition, (low, high) in self._bounds().items()
+        )
+
+    def caught_up(self) -> bool:
+        """Return True once nothing was unread for a second."""
+        if self.unread() > 0:
+            self._quiet_since = None
+            return False
+        if self._quiet_since is None:
+            self._quiet_since = time.monotonic()
+        return time.monotonic() - self._quiet_since >= _IDLE_SECONDS
+
+    def close(self) -> None:
+        """Let go of the broker."""
+        self._consumer.close()
+
+    def _bounds(self) -> dict[str, tuple[int, int]]:
+        name = self._settings.topic
+        try:
+            topic = self._consumer.list_topics(name, _CALL_SECONDS).topics[name]
+            if topic.error is not None:
+                raise RetryableError(f"topic {name}: {topic.error}")
+            return {
+                str(partition): self._consumer.get_watermark_offsets(
+                    TopicPartition(name, partition), timeout=_CALL_SECONDS
+                )
+                for partition in topic.partitions
+            }
+        except KafkaException as fault:
+            raise RetryableError(f"asking for the offsets of {name}: {fault}") from fault
+
+
+def committed_offsets(checkpoint: Path) -> dict[str, dict[str, int]]:
+    """Return the end offsets of the newest batch that Spark has committed, empty for none."""
+    newest = last_committed(checkpoint)
+    return {} if newest is None else offsets_of(checkpoint, newest)
+
+
+def last_committed(checkpoint: Path) -> int | None:
+    """Return the number of the newest batch in Spark's commit log."""
+    folder = checkpoint / "commits"
+    numbers = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    return max(numbers, default=None)
+
+
+def starting_offsets(
+    checkpoint: Path, closed: dict[str, int], newest_offsets: str | None, configured: str
+) -> str:
+    """Decide where the source starts, and refuse a checkpoint and a lake that do not belong together.
+
+    Args:
+        checkpoint: Spark's checkpoint folder.
+        closed: query id → highest closed batch id, from the `batches` table.
+        newest_offsets: offsets JSON of the newest closed batch, None when there is none.
+        configured: what the spec says for a fresh start.
+
+    Raises:
+        DataLossError: Spark has committed batches that the lake does not know.
+    """
+    committed, query_id = last_committed(checkpoint), query_id_of(checkpoint)
+    if committed is not None and closed.get(query_id or "", -1) < committed:
+        raise DataLossError(
+            f"{checkpoint}: Spark committed batch {committed}, which the lake has not closed; "
+            "restore the lake that belongs to this checkpoint or, when the lake is whole and the checkpoint "
+            "another's, remove the checkpoint to resume from the lake's own offsets"
+        )
+    if newest_offsets is not None:
+        return json.dumps(json.loads(newest_offsets))
+    return configured
+
+
+def _told(fault: BaseException) -> FlagstreamError:
+    """Say in a line what Spark says in a stack trace."""
+    lines = str(fault).splitlines() or [type(fault).__name__]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    if any(_RECORDS_LOST in line for line in lines):
+        where = next((line for line in lines if line.startswith("Reason: ")), "")
+        return DataLossError(f"records left the topic before they were read. {where}".rstrip())
+    return RetryableError(f"the streaming query failed: {(causes or lines)[0]}")

@@ -1,0 +1,224 @@
+"""Step 3 of the batch protocol: decide, once, which records are transactions and in which order.
+
+Quarantine and duplicates are committed first and the transactions last: that commit decides the batch and
+keeps the decision (counts, offsets, pins) in its metadata. What an earlier attempt already recorded stands.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import DataLossError
+from streaming.delta.lake import Lake, LakeTable, Stamp
+from streaming.labels.verdicts import LabelPin
+
+_PLACE = ["topic", "partition", "offset"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the transactions commit of a batch decided; kept in its metadata.
+
+    `opened_at` and `watermark_us` (the highest event time stored so far) are in microseconds since 1970 UTC,
+    `offsets` topic → partition → next offset, `pins` the complete spec and the versions in force; for the
+    labels see streaming.labels.verdicts.LabelPin.
+    """
+
+    query_id: str
+    batch_id: int
+    opened_at: int
+    first_sequence: int
+    next_sequence: int
+    read: int
+    quarantined: int
+    duplicates: int
+    late: int
+    watermark_us: int
+    labels_through: int
+    labels_below: int
+    offsets: dict[str, dict[str, int]]
+    pins: dict[str, Any]
+
+    @property
+    def labels(self) -> LabelPin:
+        """Which labels its rows know."""
+        return LabelPin(self.first_sequence, self.labels_through, self.labels_below)
+
+    @property
+    def stored(self) -> int:
+        """Number of transactions of the batch."""
+        return self.next_sequence - self.first_sequence
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the JSON-serialisable form."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_metadata(cls, kept: Mapping[str, Any]) -> Decision:
+        """Rebuild a decision from a commit's metadata."""
+        return cls(**kept)
+
+
+@dataclass(frozen=True)
+class BatchInHand:
+    """The batch being stored: its identity, where the stream stands, and what is pinned to it.
+
+    `read` is the number of records taken from Kafka, `watermark_us` the highest event time stored before,
+    `labels` the pin of the batch before.
+    """
+
+    stamp: Stamp
+    read: int
+    query_id: str
+    opened_at: datetime
+    first_sequence: int
+    watermark_us: int
+    labels: LabelPin
+    offsets: dict[str, dict[str, int]]
+    pins: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A decided batch: its transactions in `sequence` order, and the verdicts that come with it."""
+
+    decision: Decision
+    rows: pa.Table
+    verdicts: pa.Table | None
+
+
+TakeVerdicts = Callable[[int], tuple[LabelPin, pa.Table]]
+
+
+class Sightings(Protocol):
+    """De-duplication as the store step needs it."""
+
+    def claim(self, valid: pa.Table) -> npt.NDArray[np.bool_]:
+        """Mark the rows whose transaction id was not seen within the horizon."""
+
+
+def store(
+    lake: Lake,
+    batch: BatchInHand,
+    valid: pa.Table,
+    rejected: pa.Table,
+    sightings: Sightings,
+    take_verdicts: TakeVerdicts,
+) -> Stored:
+    """Commit one decoded batch.
+
+    Args:
+        valid: decoded rows that fit the contract, in any order.
+        rejected: rows for the quarantine, with their reasons.
+        sightings: tells first sightings from redeliveries.
+        take_verdicts: gives the verdicts that rows from a `sequence` on know; without rows nobody asks.
+
+    Raises:
+        DataLossError: the counts do not add up to what was read.
+        FencedError: a successor has taken over.
+    """
+    known_repeats = _recorded(lake.duplicates, batch)
+    quarantined = _settle(lake.quarantine, batch, without(_marked(rejected, batch), known_repeats))
+    candidates = without(valid, quarantined)
+    first = pa.array(sightings.claim(candidates))
+    repeats = _marked(candidates.filter(pc.invert(first)), batch).select(lake.duplicates.schema.names)
+    repeated = _settle(lake.duplicates, batch, repeats)
+    fresh = without(candidates.filter(first), repeated)
+    rows = in_order(fresh, batch).select(lake.transactions.schema.names).cast(lake.transactions.schema)
+    pin, verdicts = take_verdicts(batch.first_sequence) if rows.num_rows else (batch.labels, None)
+    decision = _decide(replace(batch, labels=pin), quarantined.num_rows, repeated.num_rows, rows)
+    lake.transactions.append(rows, batch.stamp, decision.to_metadata())
+    return Stored(decision, rows, verdicts)
+
+
+def in_order(valid: pa.Table, batch: BatchInHand) -> pa.Table:
+    """Sort by event time, topic, partition, offset and number the rows from the batch's first sequence."""
+    keys = pl.from_arrow(valid.select(["event_time", *_PLACE]))
+    assert isinstance(keys, pl.DataFrame)
+    order = keys.select(pl.arg_sort_by("event_time", *_PLACE)).to_series().to_numpy()
+    rows = valid.take(pa.array(order)) if np.any(np.diff(order.astype(np.int64)) != 1) else valid
+    numbers = pa.array(np.arange(batch.first_sequence, batch.first_sequence + rows.num_rows, dtype=np.int64))
+    late = pc.less(rows["event_time"].cast(pa.int64()), batch.watermark_us)
+    return _marked(rows.add_column(0, "sequence", numbers), batch).append_column("late", late)
+
+
+def without(rows: pa.Table, recorded: pa.Table) -> pa.Table:
+    """Return the rows whose Kafka coordinates are not among those of `recorded`."""
+    if recorded.num_rows == 0 or rows.num_rows == 0:
+        return rows
+    numbered = rows.select(_PLACE).append_column("row", pa.array(range(rows.num_rows)))
+    kept = numbered.join(recorded.select(_PLACE), keys=_PLACE, join_type="left anti")
+    return rows.take(kept["row"].combine_chunks().sort())
+
+
+def _decide(batch: BatchInHand, quarantined: int, duplicates: int, rows: pa.Table) -> Decision:
+    stored = rows.num_rows
+    if batch.read != stored + quarantined + duplicates:
+        raise DataLossError(
+            f"batch {batch.stamp.batch_id}: {batch.read} records read, but {stored} stored + {quarantined} "
+            f"quarantined + {duplicates} duplicates"
+        )
+    return Decision(
+        query_id=batch.query_id,
+        batch_id=batch.stamp.batch_id,
+        opened_at=int(batch.opened_at.timestamp() * 1_000_000),
+        first_sequence=batch.first_sequence,
+        next_sequence=batch.first_sequence + stored,
+        read=batch.read,
+        quarantined=quarantined,
+        duplicates=duplicates,
+        late=pc.sum(rows["late"]).as_py() or 0,
+        watermark_us=_watermark(rows, batch.watermark_us),
+        labels_through=batch.labels.through,
+        labels_below=batch.labels.below,
+        offsets=batch.offsets,
+        pins=batch.pins,
+    )
+
+
+def _watermark(rows: pa.Table, before: int) -> int:
+    if rows.num_rows == 0:
+        return before
+    return max(before, int(rows["event_time"][rows.num_rows - 1].cast(pa.int64()).as_py()))
+
+
+def _marked(rows: pa.Table, batch: BatchInHand) -> pa.Table:
+    count = rows.num_rows
+    query = pa.repeat(pa.scalar(batch.query_id), count)
+    number = pa.repeat(pa.scalar(batch.stamp.batch_id, pa.int64()), count)
+    return rows.append_column("query_id", query).append_column("batch_id", number)
+
+
+def _attempt(batch: BatchInHand, number: int) -> Stamp:
+    return Stamp(f"{batch.stamp.app_id}/{number}", batch.stamp.batch_id)
+
+
+def _recorded(table: LakeTable, batch: BatchInHand) -> pa.Table:
+    """Return what an earlier attempt at this batch committed to `table`."""
+    if table.last_batch(_attempt(batch, 0).app_id) < batch.stamp.batch_id:
+        return table.schema.empty_table()
+    number = batch.stamp.batch_id
+    rows = table.read("batch_id", number, number + 1)
+    return rows.filter(pc.equal(rows["query_id"], batch.query_id))
+
+
+def _settle(table: LakeTable, batch: BatchInHand, rows: pa.Table) -> pa.Table:
+    """Commit the rows that no earlier attempt has, and return all that now stand for the batch."""
+    recorded = _recorded(table, batch)
+    rows = rows.select(table.schema.names).cast(table.schema)
+    attempt = 0
+    while (missing := without(rows, recorded)).num_rows:
+        if table.append(missing, _attempt(batch, attempt)):
+            recorded = pa.concat_tables([recorded, missing])
+        attempt += 1
+    return recorded

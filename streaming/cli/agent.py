@@ -1,0 +1,80 @@
+"""Commands of the planning agent."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streaming.cli.options import (
+    DEFAULT_HOME,
+    AsJson,
+    Home,
+    LlmChoice,
+    SpecName,
+    console,
+    settings_in,
+    spec_named,
+)
+
+agent_app = typer.Typer(
+    no_args_is_help=True, help="Give the agent a goal; it plans and acts under its policy."
+)
+
+
+@agent_app.callback()
+def agent() -> None:
+    """Give the agent a goal; it plans and acts under its policy."""
+
+
+@agent_app.command("run")
+def agent_run(
+    goal: Annotated[str, typer.Option(help="What you want to know, in your words.")],
+    spec: SpecName = "card-fraud",
+    home: Home = DEFAULT_HOME,
+    plan: Annotated[
+        Path | None, typer.Option(help="A plan of your own, in JSON, instead of one that the model makes.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the plan, print it, and run nothing.")
+    ] = False,
+    run_name: Annotated[
+        str | None,
+        typer.Option(help="Of a run that may be repeated: it starts no job and posts no finding twice."),
+    ] = None,
+    llm: LlmChoice = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Plan how to reach a goal, check the plan against the spec's policy, carry it out, write a finding.
+
+    Exit 0 when everything was done, 1 when something was refused or failed, with the rule or the reason.
+    Without a model (`--llm none`, or `llm: {provider: none}`) a plan must be given.
+
+    Examples: `flagstream agent run --goal "why did terminal m12 alert so often today?"`,
+    `flagstream agent run --goal "alerts by hour" --plan plan.json --llm none --dry-run`
+    """
+    from streaming.actions.agent_report import show_report
+    from streaming.audit.audit_log import AuditPlaces, LakeAudit
+    from streaming.commands.agent import for_planning, read_wish, run_agent
+    from streaming.compose import model_client
+
+    wish = read_wish(goal, plan, dry_run, run_name)
+    settings, loaded = settings_in(home), spec_named(spec)
+    with model_client(settings, for_planning(loaded), llm) as client:
+        report = run_agent(
+            settings,
+            loaded,
+            wish,
+            client,
+            lambda: LakeAudit(AuditPlaces(settings, loaded), loaded.replay_horizon),
+        )
+    if as_json:
+        print(json.dumps(report.facts()))
+    else:
+        show_report(report, console)
+    for problem in (*report.refusals, *report.problems):
+        sys.stderr.write(f"flagstream: {problem}\n")
+    raise typer.Exit(0 if report.ok else 1)

@@ -1,0 +1,137 @@
+"""`flagstream bench`: the figures the README quotes, one command each."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streaming.cli.options import (
+    AsJson,
+)
+
+bench_app = typer.Typer(no_args_is_help=True, help="Measure the figures the README quotes.")
+
+
+@bench_app.command("throughput")
+def bench_throughput(
+    events: Annotated[
+        int, typer.Option(help="Events to measure over, after warm-up.", min=100_000)
+    ] = 2_000_000,
+    batch: Annotated[int, typer.Option(help="Micro-batch size.", min=1_000)] = 500_000,
+    rounds: Annotated[int, typer.Option(help="How often the two take turns.", min=1)] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """The whole pipeline against bare Spark from Kafka to Delta, in one run on one topic."""
+    from benchmarks.throughput import measure
+
+    measure(events, batch, rounds, as_json=as_json)
+
+
+@bench_app.command("stalled")
+def bench_stalled(
+    events: Annotated[
+        int, typer.Option(help="Events to measure over, after warm-up.", min=100_000)
+    ] = 2_000_000,
+    batch: Annotated[int, typer.Option(help="Micro-batch size.", min=1_000)] = 500_000,
+    pairs: Annotated[int, typer.Option(help="How often the two take turns.", min=1)] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Throughput with an LLM server that never answers, against the LLM off; about five minutes.
+
+    Example: `flagstream bench stalled --pairs 3`
+    """
+    from benchmarks.stalled import measure
+
+    measure(events, batch, pairs, as_json=as_json)
+
+
+@bench_app.command("latency")
+def bench_latency(
+    rate: Annotated[float, typer.Option(help="Events per second, open loop.", min=1)] = 1_000,
+    warm_up: Annotated[float, typer.Option(help="Seconds before counting.", min=0)] = 60,
+    seconds: Annotated[float, typer.Option(help="Seconds that count.", min=5)] = 120,
+    as_json: AsJson = False,
+) -> None:
+    """From an event's Kafka timestamp to a read_committed consumer holding its alert."""
+    from benchmarks.latency import measure
+
+    measure(rate, warm_up, seconds, as_json=as_json)
+
+
+@bench_app.command("detection")
+def bench_detection(
+    transactions: Annotated[Path, typer.Option(help="Folder of the handbook's transactions, Parquet.")],
+    features: Annotated[Path, typer.Option(help="Folder of its features, Parquet; the amount is the 15th.")],
+    week: Annotated[
+        list[datetime], typer.Option(formats=["%Y-%m-%d"], help="First day of a test week; repeatable.")
+    ],
+    adbench: Annotated[Path | None, typer.Option(help="A Parquet file of labelled points.")] = None,
+    amlsim: Annotated[Path | None, typer.Option(help="Folder of AMLSim's transfers and accounts.")] = None,
+    jobs: Annotated[int, typer.Option(help="Threads where a library offers them.", min=1)] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """How well the scores rank frauds, beside what others reach on the same rows; about two minutes.
+
+    Example: `flagstream bench detection --transactions DIR --features DIR --week 2018-07-04`
+    """
+    from benchmarks.detection import measure
+
+    days = [each.date() for each in week]
+    measure(transactions, features, days, adbench=adbench, amlsim=amlsim, jobs=jobs, as_json=as_json)
+
+
+@bench_app.command("windows")
+def bench_windows(
+    transactions: Annotated[Path, typer.Option(help="Folder of the handbook's transactions, Parquet.")],
+    features: Annotated[Path, typer.Option(help="Folder of its 14 features, Parquet.")],
+    as_json: AsJson = False,
+) -> None:
+    """The handbook's 14 features by streaming, against its own; exit 1 where one differs by more than 1e-6.
+
+    Example: `flagstream bench windows --transactions DIR --features DIR`
+    """
+    from benchmarks.windows import measure
+
+    raise typer.Exit(0 if measure(transactions, features, as_json=as_json) else 1)
+
+
+@bench_app.command("triage")
+def bench_triage(
+    rows: Annotated[int, typer.Option(help="Flagged rows of the burst.", min=10)] = 1_000,
+    batches: Annotated[int, typer.Option(help="Micro-batches they arrive in.", min=1)] = 10,
+    local: Annotated[bool, typer.Option("--local", help="Ask the local model; takes minutes.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Calls and tokens that triage of a burst takes, and of the same day run again from the ledger.
+
+    Example: `flagstream bench triage --rows 1000`, or `--rows 40 --batches 1 --local` for the local model
+    """
+    from benchmarks.triage import measure
+
+    measure(rows, batches, local=local, as_json=as_json)
+
+
+@bench_app.command("replay")
+def bench_replay(
+    events: Annotated[int, typer.Option(help="Events to store live, then replay.", min=100_000)] = 2_000_000,
+    batch: Annotated[int, typer.Option(help="Micro-batch size.", min=1_000)] = 500_000,
+    as_json: AsJson = False,
+) -> None:
+    """An exact replay of stored events against the live pipeline that stored them, in one run."""
+    from benchmarks.replay import measure
+
+    measure(events, batch, as_json=as_json)
+
+
+@bench_app.command("recovery")
+def bench_recovery(
+    entities: Annotated[int, typer.Option(help="Entities remembered.", min=1_000)] = 2_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """From a profiles checkpoint and the rows stored since to a scorer that goes on."""
+    from benchmarks.recovery import measure
+
+    measure(entities, as_json=as_json)

@@ -1,0 +1,42 @@
+"""The command that continuous integration runs on specs; people run the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_SUMMARY = "GITHUB_STEP_SUMMARY"
+
+
+def ci(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders that hold specs/, policies/, rules/ and prompts/.")
+    ],
+    base: Annotated[
+        list[Path] | None, typer.Option(help="A folder with the specs as they were; repeatable.")
+    ] = None,
+    rows: Annotated[int, typer.Option(help="Simulated transactions per spec.", min=600)] = 12_000,
+    seed: Annotated[int, typer.Option(help="Of the simulated transactions.")] = 7,
+    summary: Annotated[
+        Path | None, typer.Option(help="Append the report here; standard output if absent.", envvar=_SUMMARY)
+    ] = None,
+) -> None:
+    """Check specs, policies, rules and prompts, and try each spec on simulated transactions.
+
+    A spec is compared with the one of the same name below --base. Exit 2 when a file cannot be used, 1 when
+    a replay does not decide as was decided. Needs neither Kafka nor Java.
+
+    Example: `flagstream ci agent --base ../main/agent`
+    """
+    from streaming.commands.ci import markdown, run_ci, write_report
+    from streaming.commands.fixture_lake import Fixture
+
+    report = run_ci(folders, base or [], Fixture(rows=rows, seed=seed))
+    text = markdown(report)
+    if summary is None:
+        print(text, end="")
+    else:
+        write_report(text, summary)
+    raise typer.Exit(report.exit_code)

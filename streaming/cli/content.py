@@ -1,0 +1,139 @@
+"""Commands on content: specs and the schemas that follow from them, and labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schemas.alert import alert_json_schema
+from schemas.contract import load_contract
+from schemas.label import label_json_schema
+from streaming.cli.options import (
+    DEFAULT_HOME,
+    AsJson,
+    Home,
+    SpecName,
+    say,
+    settings_in,
+    spec_named,
+)
+
+spec_app = typer.Typer(no_args_is_help=True, help="Check agent specs and print schemas.")
+labels_app = typer.Typer(no_args_is_help=True, help="Record verdicts on transactions and count them.")
+
+
+@spec_app.command("validate")
+def spec_validate(
+    file: Annotated[str, typer.Argument(help="A spec file, or the name of a shipped spec.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a spec, its contract, rules, policy and prompt.
+
+    Example: `flagstream spec validate my-agent.yaml`
+    """
+    from streaming.compose import check_spec
+
+    spec = spec_named(file)
+    check_spec(spec, where=file)
+    say({"valid": True, "name": spec.name, "version": spec.version, "digest": spec.digest}, as_json)
+
+
+@spec_app.command("columns")
+def spec_columns(
+    spec: Annotated[str, typer.Argument(help="A spec file, or the name of a shipped spec.")],
+    as_json: AsJson = False,
+) -> None:
+    """List what the rules of a spec can look at: fields of the event, the score, and features.
+
+    Example: `flagstream spec columns handbook`
+    """
+    from streaming.compose import rule_watch
+
+    loaded = spec_named(spec)
+    watch = rule_watch(loaded, load_contract(loaded.data_sources.transactions.contract))
+    say({field.name: str(field.type) for field in watch.schema}, as_json)
+
+
+@spec_app.command("event-schema")
+def spec_event_schema(
+    contract: Annotated[str, typer.Argument(help="Contract file, or the name of a shipped contract.")],
+    ddl: Annotated[bool, typer.Option("--ddl", help="Print the decoded columns as Spark DDL.")] = False,
+) -> None:
+    """Print the JSON Schema of an event under a contract, for whoever sends them.
+
+    Example: `flagstream spec event-schema handbook`
+    """
+    loaded = load_contract(contract)
+    print(loaded.spark_schema_ddl() if ddl else json.dumps(loaded.json_schema(), indent=2))
+
+
+@spec_app.command("alert-schema")
+def spec_alert_schema() -> None:
+    """Print the JSON Schema of an alert on the topic."""
+    print(json.dumps(alert_json_schema(), indent=2))
+
+
+@labels_app.command("import")
+def labels_import(
+    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file.")],
+    spec: SpecName = "card-fraud",
+    home: Home = DEFAULT_HOME,
+    by: Annotated[str, typer.Option(help="Who decided, where no column says.")] = "unknown",
+    id_column: Annotated[str, typer.Option(help="Column of the transaction id.")] = "transaction_id",
+    fraud_column: Annotated[str, typer.Option(help="Column of the verdict: 0/1, yes/no …")] = "is_fraud",
+    time_column: Annotated[
+        str | None, typer.Option(help="Column of when it was decided; `decided_at` if there, else now.")
+    ] = None,
+    kind_column: Annotated[
+        str | None, typer.Option(help="Column of the kind of fraud; `kind` or `fraud_type` if there.")
+    ] = None,
+    by_column: Annotated[
+        str | None, typer.Option(help="Column of who decided; `decided_by` if there.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record a file's verdicts on transactions, each once; works while the agent runs.
+
+    Rows that hold no label are told on stderr; exit 1 when all are such.
+
+    Examples: `flagstream labels import chargebacks.csv --by chargebacks`,
+    `flagstream labels import tx.parquet --spec handbook --id-column TRANSACTION_ID --fraud-column TX_FRAUD`
+    """
+    from streaming.audit.access import tell_done
+    from streaming.labels.book import LabelBook
+    from streaming.labels.label_files import TOLD_REJECTS, LabelColumns, import_with_progress
+
+    settings, loaded = settings_in(home), spec_named(spec)
+    table = settings.lake(loaded.name) / loaded.tables.labels
+    columns = LabelColumns(id_column, fraud_column, time_column, kind_column, by_column)
+    done = import_with_progress(file, LabelBook(table, retention=loaded.replay_horizon), columns, by)
+    tell_done(settings, loaded, "labels-import", done.stored)
+    counts = {"read": done.read, "stored": done.stored, "repeated": done.repeated, "rejected": done.rejected}
+    told = {"rejects": done.rejects.slice(0, TOLD_REJECTS).to_pylist()} if as_json else {}
+    say({**counts, **told}, as_json)
+    raise typer.Exit(1 if done.rejected and done.rejected == done.read else 0)
+
+
+@labels_app.command("status")
+def labels_status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Count labels, labelled transactions and frauds, by the verdicts that stand.
+
+    Example: `flagstream labels status --spec handbook --json`
+    """
+    from streaming.labels.book import label_status
+
+    loaded = spec_named(spec)
+    table = settings_in(home).lake(loaded.name) / loaded.tables.labels
+    say(label_status(table, loaded.replay_horizon).facts(), as_json)
+
+
+@labels_app.command("schema")
+def labels_schema() -> None:
+    """Print the JSON Schema of a label on the topic, for whoever sends them.
+
+    Example: `flagstream labels schema`
+    """
+    print(json.dumps(label_json_schema(), indent=2))

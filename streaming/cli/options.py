@@ -1,0 +1,67 @@
+"""What all commands share: options, and how they find specs, settings and the broker, and print."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from agent import SPECS
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec, load_spec, resolve_named
+from streaming.settings import Settings
+
+Home = Annotated[Path, typer.Option("--home", help="Folder for all state.", envvar="FLAGSTREAM_HOME")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+SpecName = Annotated[str, typer.Option("--spec", help="A spec file, or the name of a shipped spec.")]
+LlmChoice = Annotated[
+    str,
+    typer.Option(
+        "--llm",
+        help="auto: the endpoint of spec or environment, else the local model; local; none: rules alone.",
+    ),
+]
+DEFAULT_HOME = Path("var")
+TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+console = Console()
+
+
+def settings_in(home: Path) -> Settings:
+    """Return the settings of this process, state in `home`."""
+    return Settings.load(home, os.environ)
+
+
+def spec_named(name: str) -> AgentSpec:
+    """Return a spec by its file or the name of a shipped one."""
+    return load_spec(resolve_named(name, SPECS, "spec"))
+
+
+@contextmanager
+def broker_of(settings: Settings) -> Iterator[str]:
+    """Yield the broker's address; an embedded one runs for as long as a command needs it."""
+    from streaming.kafka.broker import bootstrap_for
+
+    if settings.kafka == "docker":
+        raise ConfigurationError(
+            "a container lives as long as one command, so only the demo and the tests can use one; "
+            "give the address of a broker that stays",
+            where="FLAGSTREAM_KAFKA",
+        )
+    with bootstrap_for(settings) as bootstrap:
+        yield bootstrap
+
+
+def say(facts: dict[str, object], as_json: bool) -> None:
+    """Print facts as JSON, or one per line."""
+    if as_json:
+        print(json.dumps(facts))
+        return
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        console.print(f"{name:<{width}}  {value}", highlight=False)

@@ -1,0 +1,100 @@
+"""Commands on the registry of spec versions."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from streaming.cli.options import (
+    DEFAULT_HOME,
+    AsJson,
+    Home,
+    SpecName,
+    console,
+    say,
+    settings_in,
+    spec_named,
+)
+
+registry_app = typer.Typer(no_args_is_help=True, help="Keep the versions of an agent's spec.")
+Who = Annotated[str | None, typer.Option(help="Who decides it; the user of this machine if absent.")]
+Why = Annotated[str, typer.Option(help="Why, in a line of plain words; goes to the audit log.")]
+
+
+@registry_app.command("add")
+def registry_add(
+    file: Annotated[str, typer.Argument(help="A spec file, or the name of a shipped spec.")],
+    home: Home = DEFAULT_HOME,
+    who: Who = None,
+    why: Why = "registered",
+    as_json: AsJson = False,
+) -> None:
+    """Register a version of a spec, with the rules of its file, in the sandbox.
+
+    The first version of an agent is active at once, since nothing decides beside it.
+
+    Example: `flagstream registry add stricter.yaml --why "fewer false alarms at night"`
+    """
+    from streaming.commands.registry import complete, default_author
+    from streaming.versions.registry import Author, SpecRegistry
+
+    settings, spec = settings_in(home), complete(spec_named(file))
+    registry = SpecRegistry(settings, spec)
+    registry.add(spec, Author(who or default_author(), why))
+    standing = registry.standings()[spec.version]
+    say({"version": spec.version, "stage": standing.stage, "digest": spec.digest}, as_json)
+
+
+@registry_app.command("list")
+def registry_list(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """List the versions of an agent's spec and where each stands.
+
+    Example: `flagstream registry list --spec card-fraud`
+    """
+    from streaming.commands.registry import listed, show_registry
+    from streaming.versions.registry import SpecRegistry
+
+    found = SpecRegistry(settings_in(home), spec_named(spec)).standings()
+    print(json.dumps(listed(found))) if as_json else show_registry(found, console)
+
+
+def promote(
+    version: Annotated[str, typer.Argument(help="A registered version, such as 1.1.0.")],
+    why: Why,
+    who: Who = None,
+    spec: SpecName = "card-fraud",
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Move a version one stage along: sandbox, shadow, canary, active; exit 1 with the reasons if it may not.
+
+    Asked for are a replay report, precision on matured verdicts, alerts within the budget, and for another
+    prompt or model an evaluation that passed; how much of each the active spec's `promotion` says.
+
+    Example: `flagstream promote 1.1.0 --why "replay of May looks good"`
+    """
+    from streaming.commands.registry import default_author, moved, prompt_digest
+    from streaming.versions.registry import Author, SpecRegistry
+
+    registry = SpecRegistry(settings_in(home), spec_named(spec))
+    say(moved(registry.promote(version, Author(who or default_author(), why), prompt_digest)), as_json)
+
+
+def rollback(
+    why: Why,
+    who: Who = None,
+    spec: SpecName = "card-fraud",
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Withdraw the version promoted last; the one it replaced is active again from the next batch on.
+
+    Example: `flagstream rollback --why "too many alerts on new terminals"`
+    """
+    from streaming.commands.registry import default_author, moved
+    from streaming.versions.registry import Author, SpecRegistry
+
+    registry = SpecRegistry(settings_in(home), spec_named(spec))
+    say(moved(registry.rollback(Author(who or default_author(), why))), as_json)

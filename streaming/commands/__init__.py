@@ -1,0 +1,1 @@
+"""What single commands do; the command line parses and prints."""

@@ -1,0 +1,223 @@
+"""`flagstream agent run`: from a goal to a plan that is checked and carried out, and a finding in writing."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.audit import AuditLog
+from agent.curated import curated_views
+from agent.executing import Deadline, Executor, Outcome
+from agent.finding import Evidence, Finding, told_plainly
+from agent.llm_client import ModelClient
+from agent.plan_policy import Ground, check_plan
+from agent.planning import Planner
+from agent.plans import Plan, load_plan
+from agent.refusals import Refused, refused
+from agent.run_audit import RunAudit
+from agent.triage import POLICIES
+from schemas.contract import load_contract
+from schemas.errors import ConfigurationError
+from schemas.policy import load_policy
+from schemas.spec import AgentSpec
+from streaming.actions.agent_report import RunReport
+from streaming.actions.findings import FindingFacts
+from streaming.actions.lake_actions import LakeActions
+from streaming.settings import Settings
+
+PLAN_TOKENS = 1024
+_ID_CHARACTERS = 32
+_TITLE_CHARACTERS = 80
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody wants of the agent.
+
+    Attributes:
+        goal: in their words.
+        plan: their own plan, None to have the model make one.
+        dry_run: whether to stop once a plan was checked.
+        name: of the run; one with a name of its own starts no job and posts no finding a second time.
+    """
+
+    goal: str
+    plan: Plan | None = None
+    dry_run: bool = False
+    name: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        """32 hex digits: of the name, else random ones."""
+        return secrets.token_hex(16) if self.name is None else _digest(self.name)
+
+
+def for_planning(spec: AgentSpec) -> AgentSpec:
+    """Return a spec whose model may answer at the length of a plan."""
+    llm = spec.llm.model_copy(update={"max_output_tokens": max(spec.llm.max_output_tokens, PLAN_TOKENS)})
+    return spec.model_copy(update={"llm": llm})
+
+
+def read_wish(goal: str, plan: Path | None, dry_run: bool, name: str | None) -> Wish:
+    """Read what the command line was given.
+
+    Raises:
+        ConfigurationError: there is no goal, or the plan cannot be read.
+    """
+    if not goal.strip():
+        raise ConfigurationError("say what you want to know", where="--goal")
+    return Wish(goal, None if plan is None else load_plan(plan), dry_run, name)
+
+
+def run_agent(
+    settings: Settings,
+    spec: AgentSpec,
+    wish: Wish,
+    client: ModelClient | None,
+    open_log: Callable[[], AuditLog],
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], float] = time.monotonic,
+    on_outcome: Callable[[Outcome], None] = lambda _: None,
+) -> RunReport:
+    """Do what somebody wants, as far as the spec's policy lets it be done.
+
+    Args:
+        settings: folders and keys.
+        spec: names lake, policy and model.
+        wish: what is wanted.
+        client: the model; without one the wish must hold a plan.
+        open_log: opens what is told of every plan, refusal, action and outcome, once the input is known good.
+        now: the current time, timezone-aware.
+        clock: monotonic seconds.
+        on_outcome: called with what became of each step.
+
+    Raises:
+        ConfigurationError: contract or policy cannot be read, or there is neither a model nor a plan.
+    """
+    if client is None and wish.plan is None:
+        raise ConfigurationError(
+            "no model is in use (llm.provider: none), so nobody can plan: hand in a plan", where="--plan"
+        )
+    return _Run(settings, spec, wish, client, open_log, now, clock).carried_out(on_outcome)
+
+
+class _Run:
+    def __init__(
+        self,
+        settings: Settings,
+        spec: AgentSpec,
+        wish: Wish,
+        client: ModelClient | None,
+        open_log: Callable[[], AuditLog],
+        now: Callable[[], datetime],
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings, self._spec, self._wish, self._client, self._now = settings, spec, wish, client, now
+        self._contract = load_contract(spec.data_sources.transactions.contract)
+        self._policy = load_policy(spec.policy, POLICIES)
+        self._run_id = wish.run_id
+        self._audit = RunAudit(open_log(), self._run_id, secrets.token_hex(16), self._policy)
+        self._deadline = Deadline.after(self._policy.budgets.seconds, clock)
+        self._ground = Ground(
+            settings.home,
+            settings.lake(spec.name),
+            self._contract.entity_names,
+            curated_views(self._contract),
+        )
+        self._planner: Planner | None = None
+
+    def carried_out(self, on_outcome: Callable[[Outcome], None]) -> RunReport:
+        try:
+            plan = self._plan()
+        except Refused as fault:
+            return self._report(refusals=tuple(map(str, fault.refusals)))
+        self._audit.tell(
+            "policy_decision", self._run_id, decision="allowed", plan_digest=plan.digest,
+            policy_digest=self._policy.digest, step=len(plan.steps),
+            mode="dry_run" if self._wish.dry_run else "run",
+        )  # fmt: skip
+        return self._report(plan=plan) if self._wish.dry_run else self._executed(plan, on_outcome)
+
+    def _plan(self) -> Plan:
+        if not self._policy.auditLogging:
+            raise self._refused("auditLogging", "actions run only under a policy that has them audited")
+        if self._client is not None:
+            self._planner = self._new_planner(self._client)
+        if self._wish.plan is None:
+            assert self._planner is not None, "run_agent has checked it"
+            return self._planner.plan(self._wish.goal)
+        found = check_plan(self._wish.plan, self._policy, self._ground)
+        self._audit.refused(found, plan_digest=self._wish.plan.digest)
+        if found:
+            raise Refused(*found)
+        return self._wish.plan
+
+    def _new_planner(self, client: ModelClient) -> Planner:
+        tokens = for_planning(self._spec).llm.max_output_tokens
+        try:
+            return Planner(client, self._policy, self._ground, self._audit, self._deadline, tokens, self._now)
+        except Refused as fault:
+            self._audit.refused(fault.refusals, model=client.model)
+            raise
+
+    def _refused(self, rule: str, detail: str) -> Refused:
+        fault = refused(rule, detail)
+        self._audit.refused(fault.refusals)
+        return fault
+
+    def _executed(self, plan: Plan, on_outcome: Callable[[Outcome], None]) -> RunReport:
+        executor = Executor(
+            self._run_id, lambda: load_policy(self._spec.policy, POLICIES), self._ground,
+            self._actions(plan), self._audit, self._deadline, self._write,
+            told=None if self._planner is None else self._policy,
+        )  # fmt: skip
+        outcomes = []
+        for outcome in executor.run(plan):
+            outcomes.append(outcome)
+            on_outcome(outcome)
+        problems = tuple(each.problem for each in outcomes if each.problem is not None)
+        if problems:
+            return self._report(plan=plan, outcomes=tuple(outcomes), problems=problems)
+        finding = executor.conclude(self._wish.goal[:_TITLE_CHARACTERS])
+        told = tuple(f"finding: {problem}" for problem in finding.problems)
+        self._audit.tell(
+            "action", "finding", action="finding", outcome="valid" if finding.valid else "not_valid",
+            actor=finding.written_by,
+        )  # fmt: skip
+        return self._report(plan=plan, outcomes=tuple(outcomes), finding=finding, problems=told)
+
+    def _actions(self, plan: Plan) -> LakeActions:
+        facts = FindingFacts(self._run_id, self._wish.goal, self._policy.policyName, plan.digest)
+        return LakeActions(self._settings, self._spec, self._contract, self._ground.views, facts, self._now)
+
+    def _write(self, title: str, evidence: Evidence) -> Finding:
+        if self._planner is not None:
+            try:
+                return self._planner.finding(self._wish.goal, evidence)
+            except Refused as fault:  # the results stand, whoever puts them into words
+                self._audit.refused(fault.refusals, scope="finding")
+        return told_plainly(title, evidence)
+
+    def _report(
+        self,
+        plan: Plan | None = None,
+        refusals: tuple[str, ...] = (),
+        outcomes: tuple[Outcome, ...] = (),
+        finding: Finding | None = None,
+        problems: tuple[str, ...] = (),
+    ) -> RunReport:
+        model = None if self._client is None else self._client.model
+        return RunReport(
+            self._run_id, self._wish.goal, self._policy.policyName, model, self._wish.dry_run, plan,
+            refusals, outcomes, finding, problems,
+        )  # fmt: skip
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_ID_CHARACTERS]

@@ -1,0 +1,99 @@
+"""`flagstream backfill`: checks that history may still come, puts the parts together, shows progress."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from agent.budget import SpendingBudget
+from agent.ledger import MemoryLedger
+from schemas.contract import EventContract, load_contract
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec
+from streaming.batch.backfill_mark import BackfillMark, newest_decision, unfinished_backfill
+from streaming.compose import build_engine, check_spec, lake_schemas, rule_watch
+from streaming.delta.lake import Lake
+from streaming.delta.stored import open_version, read_stored
+from streaming.history.backfill import Backfill, Loaded, Passed
+from streaming.history.backfill_source import HistorySource, open_history
+from streaming.settings import Settings
+
+
+def run_backfill(settings: Settings, spec: AgentSpec, path: Path) -> dict[str, object]:
+    """Load a file or table into an agent's lake, with a progress bar when stderr is a terminal.
+
+    Raises:
+        ConfigurationError: the source cannot be read, or the agent has stored something else already; nothing
+            was written.
+    """
+    check_spec(spec)
+    contract = load_contract(spec.data_sources.transactions.contract)
+    source = source_to_load(settings, spec, contract, path)
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        reading = progress.add_task(f"checking {path.name}", total=None)
+        task = progress.add_task("loading", total=source.count())
+        progress.remove_task(reading)
+        began = time.monotonic()
+        done = load(settings, spec, contract, source, lambda rows: progress.update(task, completed=rows))
+    seconds = time.monotonic() - began
+    per_s = round(done.read / max(seconds, 1e-9), 1)
+    return {**asdict(done), "seconds": round(seconds, 3), "events_per_s": per_s, "source": source.name}
+
+
+def source_to_load(settings: Settings, spec: AgentSpec, contract: EventContract, path: Path) -> HistorySource:
+    """Open a source that may be loaded: into a lake without transactions, or where it was left off.
+
+    Raises:
+        ConfigurationError: it may not, or cannot be read.
+    """
+    lake = settings.lake(spec.name)
+    left = unfinished_backfill(lake, spec)
+    if left is None:
+        source = open_history(path, contract)
+        _check_nothing_stored(lake, spec, source)
+        return source
+    source = open_history(path, contract, left.version)
+    if source.digest != left.digest:
+        raise ConfigurationError(
+            f"the backfill of {left.source} is not finished, and this is another source", where=str(path)
+        )
+    return source
+
+
+def load(
+    settings: Settings,
+    spec: AgentSpec,
+    contract: EventContract,
+    source: HistorySource,
+    on_progress: Callable[[int], None] = lambda _: None,
+    reached: Callable[[Passed], None] = lambda _: None,
+) -> Loaded:
+    """Take the agent over and load a source; see streaming.history.backfill.Backfill."""
+    spec = rule_watch(spec, contract).load()
+    lake = Lake.open(settings.lake(spec.name), spec, lake_schemas(contract), retention=spec.replay_horizon)
+    engine = build_engine(settings, spec, contract, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
+    return Backfill(engine, lake, source, reached=reached).run(on_progress)
+
+
+def _check_nothing_stored(lake: Path, spec: AgentSpec, source: HistorySource) -> None:
+    """What a first batch had set aside when it was cut off belongs to its source."""
+    decision = newest_decision(lake, spec.tables)
+    mark = None if decision is None else BackfillMark.of(decision.pins)
+    if mark is not None:
+        raise ConfigurationError(f"the backfill of {mark.source} is finished", where=str(lake))
+    tables = spec.tables
+    stored = (open_version(lake / name) for name in (tables.transactions, tables.batches))
+    aside = (read_stored(lake / name, ["query_id"]) for name in (tables.quarantine, tables.duplicates))
+    others = (set(rows["query_id"].to_pylist()) - {source.query_id} for rows in aside if rows is not None)
+    if decision is not None or any(table is not None and table.count() for table in stored) or any(others):
+        raise ConfigurationError(
+            "the agent has stored transactions already, and history can only come before all else: "
+            "give it a new name",
+            where=str(lake),
+        )

@@ -1,0 +1,168 @@
+"""`flagstream ci`: checks all content, tries every spec on a fixture, and writes one report in Markdown."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.contract import load_contract
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec, load_spec
+from streaming.commands.content_check import Checked, check_content, specs_below
+from streaming.commands.fixture_lake import Fixture, build_fixture
+from streaming.compose import rule_watch
+from streaming.history.decided import DecidedHistory
+from streaming.history.replay import ExactReplay, Replayer
+from streaming.history.what_if import WhatIf, what_if
+from streaming.settings import Settings
+
+_FIXTURE_CONTRACT = "simulator"
+_SIDES = ("alerts", "alerts_per_day", "judged", "frauds", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A spec on the fixture.
+
+    Attributes:
+        exact: the fixture's own replay.
+        changed: what the spec decides otherwise than the one before it, None where that says the same.
+    """
+
+    name: str
+    version: str
+    exact: ExactReplay
+    changed: WhatIf | None
+
+
+@dataclass(frozen=True)
+class CiReport:
+    """What came of a run.
+
+    Attributes:
+        left_out: specs that no fixture fits.
+    """
+
+    checked: Sequence[Checked]
+    tried: Sequence[Tried]
+    left_out: Sequence[str]
+
+    @property
+    def exit_code(self) -> int:
+        """2 for a file that cannot be used, 1 for a replay that differs from what was decided, else 0."""
+        if any(each.fault for each in self.checked):
+            return 2
+        return 1 if any(each.exact.differences for each in self.tried) else 0
+
+
+def run_ci(folders: Sequence[Path], base: Sequence[Path], fixture: Fixture) -> CiReport:
+    """Check everything below `folders`; where that is right, try each spec on simulated payments.
+
+    Args:
+        base: folders with the specs as they were, by name; without one of the same name a spec is its own.
+
+    Raises:
+        ConfigurationError: a folder is not there.
+    """
+    checked = check_content(folders)
+    if any(each.fault for each in checked):
+        return CiReport(checked, (), ())
+    before = {spec.name: spec for spec in map(_complete, specs_below(base))}
+    specs = list(map(_complete, specs_below(folders)))
+    contract = load_contract(_FIXTURE_CONTRACT)
+    fitting = [spec for spec in specs if _contract(spec) == contract.digest]
+    tried = [_tried(before.get(spec.name, spec), spec, fixture) for spec in fitting]
+    return CiReport(checked, tried, [spec.name for spec in specs if spec not in fitting])
+
+
+def markdown(report: CiReport) -> str:
+    """Return the report as a page of Markdown."""
+    faults = [each for each in report.checked if each.fault]
+    lines = ["# Specs", "", *_counts(report.checked), ""]
+    lines += [f"- **{each.kind}** {_quoted(str(each.fault))}" for each in faults]
+    for each in report.tried:
+        lines += ["", *_section(each)]
+    if report.left_out:
+        lines += ["", f"Checked, but not tried on simulated payments: {', '.join(report.left_out)}."]
+    return "\n".join(lines) + "\n"
+
+
+def write_report(text: str, path: Path) -> None:
+    """Append the report to a file, as the job summary of GitHub Actions wants it.
+
+    Raises:
+        ConfigurationError: the file cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as fault:
+        raise ConfigurationError(f"cannot be written: {fault.strerror}", where=str(path)) from None
+
+
+def _tried(before: AgentSpec, spec: AgentSpec, fixture: Fixture) -> Tried:
+    with tempfile.TemporaryDirectory(prefix="flagstream-ci-") as folder:
+        settings = Settings.load(Path(folder), {})
+        build_fixture(settings, before, fixture)
+        history = DecidedHistory(settings.lake(before.name), before)
+        contract = load_contract(before.data_sources.transactions.contract)
+        replayer = Replayer(settings, before, contract, history)
+        exact = replayer.exactly(history.whole)
+        changed = None
+        if spec.digest != before.digest:
+            sandbox = settings.sandbox(spec.name) / spec.version
+            changed = what_if(replayer, history, before, spec, history.whole, sandbox)
+        return Tried(spec.name, spec.version, exact, changed)
+
+
+def _complete(path: Path) -> AgentSpec:
+    spec = load_spec(path)
+    return rule_watch(spec, load_contract(spec.data_sources.transactions.contract)).load()
+
+
+def _contract(spec: AgentSpec) -> str:
+    return load_contract(spec.data_sources.transactions.contract).digest
+
+
+def _counts(checked: Iterable[Checked]) -> list[str]:
+    kinds = list(dict.fromkeys(each.kind for each in checked))
+    rows = [[each for each in checked if each.kind == kind] for kind in kinds]
+    table = [["checked", "files", "faults"]]
+    table += [
+        [kind, str(len(of)), str(sum(each.fault is not None for each in of))]
+        for kind, of in zip(kinds, rows, strict=True)
+    ]
+    return _table(table)
+
+
+def _section(tried: Tried) -> list[str]:
+    exact, found = tried.exact, tried.changed
+    lines = [
+        f"## {tried.name} {tried.version}",
+        "",
+        f"Replay of {exact.rows:,} simulated transactions: {exact.alerts} alerts, "
+        f"**{len(exact.differences)} differences**.",
+    ]
+    if found is None:
+        return [*lines, "", "The spec decides as before."]
+    pairs = [(name, getattr(found.published, name), getattr(found.replayed, name)) for name in _SIDES]
+    table = [["", "before", "changed"]]
+    table += [[name.replace("_", " "), *map(_shown, values)] for name, *values in pairs]
+    moved = f"{found.added} alerts added, {found.removed} removed, {found.kept} kept."
+    return [*lines, "", *_table(table), "", moved]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _quoted(text: str) -> str:
+    """Faults quote files: nothing in them may be read as Markdown."""
+    return f"`` {' '.join(text.split())} ``".replace("```", "'''")

@@ -1,0 +1,70 @@
+"""`flagstream evaluate` around the evaluation: reads options, shows progress, draws."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from schemas.contract import EventContract
+from schemas.errors import ConfigurationError, nearest
+from schemas.loading import parse_duration
+from schemas.spec import AgentSpec
+from streaming.learning.evaluation import MODES, evaluate, read_labelled
+from streaming.learning.evaluation_plots import write_plots
+
+
+def run_evaluation(
+    files: Sequence[Path],
+    contract: EventContract,
+    spec: AgentSpec,
+    mode: str,
+    *,
+    label_delay: str,
+    test_starts: Sequence[date],
+    alerts_per_day: int,
+    plots: Path | None,
+) -> dict[str, Any]:
+    """Evaluate with a progress bar when stderr is a terminal; return the summary, with the plots' paths.
+
+    Raises:
+        ConfigurationError: an option or a file cannot be used.
+    """
+    if mode not in MODES:
+        raise ConfigurationError(
+            f"expected one of {', '.join(MODES)}; {nearest(mode, MODES)}", where="--mode"
+        )
+    try:
+        delay = parse_duration(label_delay)
+    except ValueError as fault:
+        raise ConfigurationError(str(fault), where="--label-delay") from None
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        reading = progress.add_task("reading", total=None)
+        labelled = read_labelled(files, contract)
+        progress.remove_task(reading)
+        task = progress.add_task(f"scoring, {mode}", total=len(labelled.frauds))
+        found = evaluate(
+            labelled,
+            spec,
+            contract,
+            mode,
+            label_delay=delay,
+            test_starts=test_starts,
+            alerts_per_day=alerts_per_day,
+            on_progress=lambda rows: progress.update(task, completed=rows),
+        )
+    drawn = (
+        {}
+        if plots is None
+        else {"plots": [str(path) for path in _drawn(found.judged, plots, alerts_per_day)]}
+    )
+    return {**found.summary(), **drawn}
+
+
+def _drawn(judged: Any, plots: Path, alerts_per_day: int) -> list[Path]:
+    return write_plots(judged, plots, alerts_per_day)

@@ -1,0 +1,176 @@
+"""A small lake of simulated payments, decided by the engine without a stream: what specs are tried on."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pyarrow as pa
+
+from agent.budget import SpendingBudget
+from agent.ledger import MemoryLedger
+from schemas.contract import EventContract, load_contract
+from schemas.label import GIVEN
+from schemas.spec import AgentSpec
+from schemas.tables import BATCHES, HEADERS, UTC_MICROS
+from streaming.batch.alerting import Alerted, build_alerts, marks_of
+from streaming.batch.engine import Engine
+from streaming.batch.flagging import flag
+from streaming.batch.store import BatchInHand, Stored, store
+from streaming.compose import build_engine, lake_schemas
+from streaming.delta.lake import Lake, Stamp
+from streaming.events.decode import decode
+from streaming.events.duplicates import Deduplicator
+from streaming.events.simulator import SimulatedBlock, Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.labels.book import LabelBook
+from streaming.labels.verdicts import LabelPin, verdicts_schema
+from streaming.settings import Settings
+
+_START = datetime(2026, 3, 2, tzinfo=UTC)
+_TOPIC = "fixture"
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """How much is simulated; the same settings give the same lake."""
+
+    rows: int = 12_000
+    days: int = 3
+    batches: int = 6
+    seed: int = 7
+
+
+def build_fixture(settings: Settings, spec: AgentSpec, fixture: Fixture) -> None:
+    """Decide simulated payments under a spec and store everything as an agent would; all frauds are labelled.
+
+    Nothing is published and no model is asked. The lake must not exist.
+
+    Args:
+        spec: of an agent of the simulator's contract, complete.
+    """
+    contract = load_contract(spec.data_sources.transactions.contract)
+    folder = settings.lake(spec.name)
+    lake = Lake.open(folder, spec, lake_schemas(contract), retention=spec.replay_horizon)
+    engine = build_engine(settings, spec, contract, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
+    blocks = simulated(fixture)
+    writer = _Writer(lake, engine, contract, Deduplicator(contract.duplicates.horizon))
+    for number, (block, closed_at) in enumerate(blocks):
+        writer.batch(number, block, closed_at)
+    engine.close()
+    book = LabelBook(folder / spec.tables.labels, retention=spec.replay_horizon, clock=lambda: blocks[-1][1])
+    for number, (block, _) in enumerate(blocks):
+        book.record(_labels(block), source=f"fixture/{number}")
+
+
+def simulated(fixture: Fixture) -> list[tuple[SimulatedBlock, datetime]]:
+    """Return the blocks of a fixture, each with the time at which it ends."""
+    simulator = Simulator(
+        SimulatorSettings(
+            seed=fixture.seed, customers=max(fixture.rows // 60, 1), terminals=max(fixture.rows // 120, 1)
+        )
+    )
+    step = timedelta(days=fixture.days) / fixture.batches
+    bounds = [_START + step * number for number in range(fixture.batches + 1)]
+    rows = fixture.rows // fixture.batches
+    return [(simulator.block(rows, start, end), end) for start, end in pairwise(bounds)]
+
+
+class _Writer:
+    def __init__(self, lake: Lake, engine: Engine, contract: EventContract, duplicates: Deduplicator) -> None:
+        self._lake, self._engine, self._contract, self._duplicates = lake, engine, contract, duplicates
+        self._query = str(uuid.UUID(int=0))
+        self._next, self._watermark, self._offset, self._outbox = 0, 0, 0, 0
+
+    def batch(self, number: int, block: SimulatedBlock, closed_at: datetime) -> None:
+        records = _records(block, closed_at, self._offset)
+        self._offset += records.num_rows
+        decoded = decode(records, self._contract, closed_at)
+        stamp = Stamp(f"{self._engine.spec.name}/{self._query}", number)
+        in_hand = BatchInHand(
+            stamp=stamp,
+            read=records.num_rows,
+            query_id=self._query,
+            opened_at=closed_at,
+            first_sequence=self._next,
+            watermark_us=self._watermark,
+            labels=LabelPin(0, 0, 0),
+            offsets={_TOPIC: {"0": self._offset}},
+            pins=self._engine.pins(),
+        )
+        stored = store(
+            self._lake, in_hand, decoded.valid, decoded.rejected, self._duplicates, self._no_verdicts
+        )
+        self._duplicates.commit()
+        self._decide(stored, stamp, closed_at)
+
+    def _decide(self, stored: Stored, stamp: Stamp, closed_at: datetime) -> None:
+        engine, decision = self._engine, stored.decision
+        judged = engine.judge(stored.rows, stored.verdicts)
+        flagged = flag(engine, stored.rows, judged)
+        result = engine.triage.classify(flagged.rows)
+        alerts = build_alerts(engine, marks_of(decision), flagged, result)
+        place = alerts.schema.get_field_index("outbox_seq")
+        numbers = pa.array(range(self._outbox, self._outbox + alerts.num_rows), pa.int64())
+        self._lake.alerts.append(alerts.set_column(place, alerts.schema.field(place), numbers), stamp)
+        self._outbox += alerts.num_rows
+        versions = {table.path.name: table.version for table in self._lake.tables()}
+        row = {
+            "query_id": decision.query_id,
+            "batch_id": decision.batch_id,
+            "opened_at": closed_at,
+            "closed_at": closed_at,
+            "first_sequence": decision.first_sequence,
+            "next_sequence": decision.next_sequence,
+            "next_outbox_seq": self._outbox,
+            "labels_through": 0,
+            "labels_below": 0,
+            "read": decision.read,
+            "stored": decision.stored,
+            "quarantined": decision.quarantined,
+            "duplicates": decision.duplicates,
+            "late": decision.late,
+            **Alerted.of(result).to_metadata(),
+            "offsets": json.dumps(decision.offsets),
+            "pins": json.dumps(decision.pins, sort_keys=True),
+            "versions": json.dumps(versions, sort_keys=True),
+            "durations": "{}",
+        }
+        self._lake.batches.append(pa.Table.from_pylist([row], schema=BATCHES), stamp)
+        engine.commit(judged)
+        self._next, self._watermark = decision.next_sequence, decision.watermark_us
+
+    def _no_verdicts(self, first: int) -> tuple[LabelPin, pa.Table]:
+        return LabelPin(first, 0, 0), verdicts_schema(self._contract.entity_names).empty_table()
+
+
+def _records(block: SimulatedBlock, sent_at: datetime, first: int) -> pa.Table:
+    values, keys = json_lines(block), json_keys(block)
+    count = len(values)
+    return pa.table(
+        {
+            "key": pa.array(keys, pa.binary()),
+            "value": pa.array(values, pa.binary()),
+            "headers": pa.nulls(count, HEADERS),
+            "topic": pa.repeat(pa.scalar(_TOPIC), count),
+            "partition": pa.repeat(pa.scalar(0, pa.int32()), count),
+            "offset": pa.array(range(first, first + count), pa.int64()),
+            "timestamp": pa.repeat(pa.scalar(sent_at, UTC_MICROS), count),
+        }
+    )
+
+
+def _labels(block: SimulatedBlock) -> pa.Table:
+    truth = block.labels
+    columns: dict[str, pa.Array | Sequence[object]] = {
+        "transaction_id": truth["transaction_id"],
+        "is_fraud": truth["is_fraud"],
+        "kind": truth["fraud_type"],
+        "decided_at": block.events["event_time"],
+        "decided_by": pa.repeat(pa.scalar("simulator"), truth.num_rows),
+        "source_position": pa.array(range(truth.num_rows), pa.int64()),
+    }
+    return pa.table({field.name: columns[field.name] for field in GIVEN}).cast(GIVEN)

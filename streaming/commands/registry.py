@@ -1,0 +1,137 @@
+"""What the registry's commands need beside it: complete specs, evidence from other commands, a view of it."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from agent.audit import is_name
+from agent.prompt_evaluation import PromptFigures
+from agent.prompts import load_prompt
+from schemas.contract import load_contract
+from schemas.spec import AgentSpec
+from streaming.compose import check_spec, rule_watch
+from streaming.history.what_if import WhatIf
+from streaming.settings import Settings
+from streaming.versions.registry import SpecRegistry
+from streaming.versions.stages import Entry, Standing, standing_in
+
+_SHOWN_DIGEST = 12
+
+
+def complete(spec: AgentSpec) -> AgentSpec:
+    """Return a spec that no longer depends on where it was read: whole paths, and the rules of its file.
+
+    Raises:
+        ConfigurationError: something that it names cannot be used.
+    """
+    check_spec(spec)
+    source = spec.data_sources.transactions
+    ruled = rule_watch(spec, load_contract(source.contract)).load()
+    source = source.model_copy(update={"contract": _whole(source.contract)})
+    sources = ruled.data_sources.model_copy(update={"transactions": source})
+    model = ruled.model and ruled.model.model_copy(update={"path": str(Path(ruled.model.path).resolve())})
+    changes = {"data_sources": sources, "model": model, "policy": _whole(ruled.policy)}
+    return ruled.model_copy(update=changes)
+
+
+def prompt_digest(spec: AgentSpec) -> str:
+    """Return the digest of a spec's prompt as it is now.
+
+    Raises:
+        ConfigurationError: it cannot be used.
+    """
+    contract = load_contract(spec.data_sources.transactions.contract)
+    return load_prompt(spec.llm.prompt, contract.prompt_notes()).digest
+
+
+def note_replay(settings: Settings, spec: AgentSpec, candidate: AgentSpec, found: WhatIf) -> bool:
+    """Keep a candidate's report as evidence; False where its agent is another one or has no registry."""
+    registry = SpecRegistry(settings, spec)
+    active = standing_in("active", registry.standings())
+    if active is None or candidate.name != spec.name:
+        return False
+    whole = complete(candidate)
+    evidence = replay_evidence(found, active)
+    return registry.note("replayed", whole.version, whole.digest, default_author(), evidence)
+
+
+def replay_evidence(found: WhatIf, active: Standing) -> dict[str, Any]:
+    """Return what the gates look at of a candidate's report."""
+    return {
+        "active_version": active.version,
+        "active_digest": active.digest,
+        "first_sequence": found.span.first,
+        "next_sequence": found.span.end,
+        "transactions": found.transactions,
+        "days": found.days,
+        "maturity_seconds": found.maturity.total_seconds(),
+        "matured": {side: asdict(figures) for side, figures in found.matured.items()},
+        "alerts_per_day": {
+            "published": found.published.alerts_per_day,
+            "candidate": found.replayed.alerts_per_day,
+        },
+        "added": found.added,
+        "removed": found.removed,
+        "kept": found.kept,
+    }
+
+
+def note_evaluation(settings: Settings, spec: AgentSpec, figures: PromptFigures, *, passed: bool) -> bool:
+    """Keep a prompt's evaluation as evidence; False where the agent has no registry."""
+    digest = prompt_digest(spec)
+    evidence = {
+        "prompt": figures.prompt,
+        "prompt_digest": digest,
+        "model": figures.model,
+        "accuracy": figures.accuracy,
+        "cases": figures.cases,
+        "passed": passed,
+    }
+    registry = SpecRegistry(settings, spec)
+    return registry.note("prompt_evaluated", spec.version, digest, default_author(), evidence)
+
+
+def default_author() -> str:
+    """Return who runs this command, as far as that may be written down."""
+    name = getpass.getuser()
+    return name if is_name(name) else "unnamed"
+
+
+def listed(found: Mapping[str, Standing]) -> list[dict[str, object]]:
+    """Return where each version stands, JSON-serialisable."""
+    return [
+        {
+            "version": each.version,
+            "stage": each.stage,
+            "digest": each.digest,
+            "since": each.since.isoformat(),
+            "who": each.who,
+            "why": each.why,
+        }
+        for each in found.values()
+    ]
+
+
+def show_registry(found: Mapping[str, Standing], console: Console) -> None:
+    """Print where each version stands."""
+    table = Table("version", "stage", "digest", "since", "who", "why", box=None)
+    for each in found.values():
+        since = f"{each.since:%Y-%m-%d %H:%M:%S}"
+        table.add_row(each.version, each.stage, each.digest[:_SHOWN_DIGEST], since, each.who, each.why)
+    console.print(table)
+
+
+def moved(entries: list[Entry]) -> dict[str, object]:
+    """Return which version went to which stage, for printing."""
+    return {each.version: str(each.stage) for each in entries}
+
+
+def _whole(name: str) -> str:
+    return str(Path(name).resolve()) if "/" in name or name.endswith((".yaml", ".yml", ".json")) else name

@@ -1,0 +1,50 @@
+"""`flagstream train` around the training: reads options, shows progress, writes the artefact."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from rich.console import Console
+from rich.progress import Progress
+
+from schemas.contract import load_contract
+from schemas.errors import ConfigurationError
+from schemas.loading import parse_duration
+from schemas.spec import AgentSpec
+from streaming.learning.training import Known, TrainingOrder, save_next, train_on_lake
+from streaming.settings import Settings
+
+
+def run_training(
+    settings: Settings,
+    spec: AgentSpec,
+    until: datetime | None,
+    verdicts: str,
+    label_delay: str | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Train with a progress bar when stderr is a terminal; return where the artefact lies and its notes.
+
+    Raises:
+        ConfigurationError: an option cannot be used, or there is nothing to learn from.
+    """
+    try:
+        delay = None if label_delay is None else parse_duration(label_delay)
+    except ValueError as fault:
+        raise ConfigurationError(str(fault), where="--label-delay") from None
+    moment = None if until is None else until.replace(tzinfo=UTC)
+    order = TrainingOrder(moment, cast("Known", verdicts), delay, seed)
+    entities = load_contract(spec.data_sources.transactions.contract).entity_names
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("scoring stored rows", total=None)
+        trained = train_on_lake(
+            settings.lake(spec.name),
+            spec,
+            entities,
+            order,
+            lambda done, rows: progress.update(task, completed=done, total=rows),
+        )
+    folder = save_next(trained, settings.models(spec.name))
+    return {"artefact": str(folder), **trained.training}

@@ -1,0 +1,1 @@
+"""Delta tables: the one writer, the reader, tables written by turns, and the triage ledger."""

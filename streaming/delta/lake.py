@@ -1,0 +1,300 @@
+"""The project's one Delta writer: append-only tables, idempotent and fenced commits, ordered reads.
+
+Every commit carries two application transactions: the stream's `(app_id, batch_id)`, which makes a repeated
+append a no-op, and the agent's epoch, which makes a driver that has been superseded fail instead of writing.
+Both are checked and written through one loaded handle: Delta refuses a commit when another one with the same
+application id came between the handle's version and its own, and the check refuses everything older.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from schemas.alert import LATER_FIELDS
+from schemas.errors import (
+    ConfigurationError,
+    DataLossError,
+    FencedError,
+    FlagstreamError,
+    RetryableError,
+)
+from schemas.spec import AgentSpec
+from streaming.delta.stored import METADATA_KEY, StoredTable
+
+_TIDY_EVERY = 128
+_COMPACTED_BYTES = 16 * 1024 * 1024
+_LATER = {"alerts": LATER_FIELDS, "ledger": ("evidence",)}
+_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Who writes: the stream's application id and the batch within it."""
+
+    app_id: str
+    batch_id: int
+
+
+class LakeTable(StoredTable):
+    """One append-only Delta table, held by one driver under one epoch.
+
+    Args:
+        path: the table's folder; created with `schema` when absent.
+        schema: Arrow schema; an existing table must have the same column names and types.
+        fence_id: application id under which epochs are recorded.
+        retention: how long versions stay readable.
+        later: columns, nullable, that a table from before they came is given.
+
+    Raises:
+        ConfigurationError: the table exists with another schema.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        fence_id: str,
+        retention: timedelta,
+        later: Collection[str] = (),
+    ) -> None:
+        super().__init__(path, _open_or_create(path, schema, retention), schema)
+        self._fence_id, self._epoch, self._commits = fence_id, 0, 0
+        self._add_missing(later)
+        # Late answers are committed beside batches, which tidy the tables meanwhile.
+        self._writing = threading.RLock()
+        self._check_schema()
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch any driver has claimed on this table, as this handle sees it."""
+        return self._table.transaction_version(self._fence_id) or 0
+
+    def claim(self, epoch: int) -> None:
+        """Take the table over: from here on commits under a lower epoch fail.
+
+        Raises:
+            FencedError: another driver claimed this or a later epoch first.
+        """
+        self._reopen()
+        if self.epoch >= epoch:
+            raise FencedError(f"{self.path.name}: epoch {self.epoch} is already claimed")
+        self._epoch = epoch
+        self._commit_empty(self._properties())
+
+    def append(
+        self,
+        rows: pa.Table,
+        stamp: Stamp,
+        metadata: Mapping[str, Any] | None = None,
+        also: Sequence[Stamp] = (),
+    ) -> bool:
+        """Commit `rows` once for this stamp; False when an earlier attempt already has.
+
+        Args:
+            rows: a table with exactly this table's columns; empty is allowed and still decides the stamp.
+            stamp: the stream and batch that the rows belong to.
+            metadata: JSON-serialisable facts to keep in the commit.
+            also: further stamps that the commit settles; the caller has checked them through this handle.
+
+        Raises:
+            FencedError: a later driver has claimed the table.
+        """
+        with self._writing:
+            if self.epoch > self._epoch:
+                raise FencedError(f"{self.path.name}: a driver with epoch {self.epoch} has taken over")
+            if self.last_batch(stamp.app_id) >= stamp.batch_id:
+                return False
+            self._write(rows, self._properties([stamp, *also], metadata))
+            self._commits += 1
+            return True
+
+    def metadata_of(self, query_id: str, batch_id: int) -> dict[str, Any]:
+        """Return the facts committed with a batch.
+
+        Raises:
+            DataLossError: no commit on record belongs to the batch.
+        """
+        for limit in (64, None):
+            for commit in self._table.history(limit):
+                kept = json.loads(commit.get(METADATA_KEY, "{}"))
+                if kept.get("query_id") == query_id and kept.get("batch_id") == batch_id:
+                    return cast("dict[str, Any]", kept)
+        raise DataLossError(f"{self.path.name}: batch {batch_id} of query {query_id} has no commit to read")
+
+    def tidy(self) -> bool:
+        """Compact small files, remove those replaced before the retention, and reopen; True when it did.
+
+        It does so once every few commits.
+
+        A handle kept for long slows down with every commit, and so does a table of many small files.
+        """
+        if self._commits < _TIDY_EVERY:
+            return False
+        with self._writing:
+            self._commits = 0
+            self._compact()
+            self._table.vacuum(dry_run=False)
+            self._reopen()
+        return True
+
+    def _compact(self) -> None:
+        try:
+            self._table.optimize.compact(
+                target_size=_COMPACTED_BYTES,
+                commit_properties=self._properties(),
+                writer_properties=_WRITER,
+            )
+        except CommitFailedError as fault:
+            raise self._refused(fault) from None
+
+    def _properties(
+        self, stamps: Sequence[Stamp] = (), metadata: Mapping[str, Any] | None = None
+    ) -> CommitProperties:
+        transactions = [Transaction(self._fence_id, self._epoch)]
+        transactions += [Transaction(stamp.app_id, stamp.batch_id) for stamp in stamps]
+        custom = None if metadata is None else {METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+        return CommitProperties(custom_metadata=custom, app_transactions=transactions)
+
+    def _write(self, rows: pa.Table, properties: CommitProperties) -> None:
+        if rows.num_rows == 0:
+            self._commit_empty(properties)
+            return
+        try:
+            write_deltalake(
+                self._table, rows, mode="append", commit_properties=properties, writer_properties=_WRITER
+            )
+        except CommitFailedError as fault:
+            raise self._refused(fault) from None
+
+    def _commit_empty(self, properties: CommitProperties) -> None:
+        try:
+            self._table.create_write_transaction(
+                [], "append", self._table.schema(), commit_properties=properties
+            )
+        except CommitFailedError as fault:
+            raise self._refused(fault) from None
+        self._table.update_incremental()
+
+    def check_ours(self) -> None:
+        """Check that no later driver has claimed the table.
+
+        Raises:
+            FencedError: one has.
+        """
+        self._reopen()
+        if self.epoch > self._epoch:
+            raise FencedError(f"{self.path.name}: a driver with epoch {self.epoch} has taken over")
+
+    def _refused(self, fault: CommitFailedError) -> FlagstreamError:
+        try:
+            self.check_ours()
+        except FencedError as fenced:
+            return fenced
+        return RetryableError(f"{self.path.name}: {fault}")
+
+    def _reopen(self) -> None:
+        self._table = DeltaTable(self.path)
+
+    def _add_missing(self, later: Collection[str]) -> None:
+        known = pa.schema(self._table.schema()).names
+        missing = [field for field in self.schema if field.name in later and field.name not in known]
+        if missing:
+            self._table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+            self._reopen()
+
+    def _check_schema(self) -> None:
+        found = pa.schema(self._table.schema().to_arrow())
+        have = {field.name: _plain(field.type) for field in found}
+        want = {field.name: _plain(field.type) for field in self.schema}
+        if have != want:
+            differing = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
+            raise ConfigurationError(
+                f"the table exists with other columns ({', '.join(differing)}); "
+                "give the agent a new name or other table names to start afresh",
+                where=str(self.path),
+            )
+
+
+@dataclass(frozen=True)
+class Lake:
+    """All tables of one agent that one driver opens and claims.
+
+    Labels and the audit log are shared, see streaming.labels.book and streaming.audit.audit_log.
+    """
+
+    transactions: LakeTable
+    quarantine: LakeTable
+    duplicates: LakeTable
+    alerts: LakeTable
+    monitoring: LakeTable
+    ledger: LakeTable
+    late: LakeTable
+    batches: LakeTable
+
+    @classmethod
+    def open(
+        cls, folder: Path, spec: AgentSpec, schemas: Mapping[str, pa.Schema], *, retention: timedelta
+    ) -> Lake:
+        """Open or create every table of `spec` below `folder` and take all of them over.
+
+        Args:
+            schemas: Arrow schema by the field names of this class.
+            retention: how long table versions stay readable.
+
+        Raises:
+            FencedError: another driver is taking over at the same moment.
+        """
+        fence_id = f"{spec.name}/epoch"
+        names = spec.tables.model_dump()
+        tables = {
+            each.name: LakeTable(
+                folder / names[each.name], schemas[each.name], fence_id, retention, _LATER.get(each.name, ())
+            )
+            for each in dataclasses.fields(cls)
+        }
+        lake = cls(**tables)
+        epoch = 1 + max(table.epoch for table in tables.values())
+        for table in tables.values():
+            table.claim(epoch)
+        return lake
+
+    def tables(self) -> list[LakeTable]:
+        """Return every table."""
+        return [getattr(self, field.name) for field in dataclasses.fields(self)]
+
+    def tidy(self) -> bool:
+        """Compact at most one table, so that no batch waits for more than one; True when it did."""
+        return any(table.tidy() for table in self.tables())
+
+
+def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> DeltaTable:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = f"interval {int(retention.total_seconds())} seconds"
+    DeltaTable.create(
+        path,
+        schema=schema,
+        mode="ignore",
+        configuration={
+            "delta.logRetentionDuration": kept,
+            "delta.deletedFileRetentionDuration": kept,
+            "delta.appendOnly": "true",
+            # By default only the first 32 columns have statistics, which reads choose files by.
+            "delta.dataSkippingNumIndexedCols": "-1",
+        },
+    )
+    return DeltaTable(path)
+
+
+def _plain(kind: pa.DataType) -> str:
+    return str(kind).replace("large_", "").replace("_view", "").replace("element", "item")

@@ -1,0 +1,69 @@
+"""The triage ledger kept in Delta: questions before they are asked, answers before they are used."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from agent.ledger import Intent, RecordedAnswer
+from schemas.tables import LEDGER
+from streaming.delta.lake import LakeTable, Stamp
+
+_NEWEST_COMMITS = 20_000
+
+
+def ledger_stream(agent: str) -> str:
+    """Return the application id under which an agent's ledger numbers its commits."""
+    return f"{agent}/ledger"
+
+
+class LakeLedger:
+    """See agent.ledger.Ledger; every call that writes is one commit.
+
+    Args:
+        table: the ledger table, claimed by this driver.
+        agent: the agent's name.
+        clock: current time, written beside each entry.
+
+    The answers of the newest 20,000 commits are held in memory: a retried batch or a repeated pattern finds
+    its answer there. An older answer would be asked for again.
+    """
+
+    def __init__(self, table: LakeTable, agent: str, clock: Callable[[], datetime]) -> None:
+        self._table, self._app_id, self._clock = table, ledger_stream(agent), clock
+        since = table.last_batch(self._app_id) - _NEWEST_COMMITS
+        self._answers: dict[str, RecordedAnswer] = {}
+        for row in table.read("commit", max(since, 0)).to_pylist():
+            if row["kind"] == "answer":
+                self._answers.setdefault(row["key"], _answer(row))
+
+    def recorded(self, keys: Collection[str]) -> Mapping[str, RecordedAnswer]:
+        """Return the answers on record among `keys`; the first recorded under a key holds."""
+        return {key: self._answers[key] for key in keys if key in self._answers}
+
+    def intend(self, entries: Sequence[Intent]) -> None:
+        """Record questions before they are asked."""
+        self._append("intent", [dataclasses.asdict(entry) for entry in entries])
+
+    def record(self, answers: Sequence[RecordedAnswer]) -> None:
+        """Record answers before they are used."""
+        self._append("answer", [dataclasses.asdict(answer) for answer in answers])
+        for answer in answers:
+            self._answers.setdefault(answer.key, answer)
+
+    def _append(self, kind: str, entries: Sequence[dict[str, Any]]) -> None:
+        if not entries:
+            return
+        commit = self._table.last_batch(self._app_id) + 1
+        common = {"kind": kind, "at": self._clock(), "commit": commit}
+        rows = pa.Table.from_pylist([{**entry, **common} for entry in entries], schema=LEDGER)
+        self._table.append(rows, Stamp(self._app_id, commit))
+
+
+def _answer(row: Mapping[str, Any]) -> RecordedAnswer:
+    values = {field.name: row[field.name] for field in dataclasses.fields(RecordedAnswer)}
+    return RecordedAnswer(**values | {"evidence": tuple(row["evidence"] or ())})

@@ -1,0 +1,1 @@
+"""From profiles to one calibrated score and its exact parts: detectors, evidence, calibration, models."""

@@ -1,0 +1,301 @@
+"""Keeps the whole scorer state on disk: written beside, renamed into place, checked before it is believed.
+
+A checkpoint is the folder `<next_sequence, 20 digits>` with one Arrow IPC file per kind of entities, one
+per part of a stateful detector's or a pattern's memory, one for calibration, and a manifest, written last,
+with the size and CRC-32 of each file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streaming.arrays.arrow_arrays import Saved, id_column, ids_of, matrix_column, matrix_of
+from streaming.arrays.compilation import Floats
+from streaming.detection.alert_budget import Pace
+from streaming.detection.calibration import Histogram
+from streaming.detection.tails import DEPTHS, Counts
+from streaming.profiles.decayed import ProfileSnapshot
+from streaming.profiles.profile_kernels import MOMENTS, State
+
+KEPT = 3
+_FORMAT = 3
+_DIGITS = 20
+_MANIFEST = "manifest.json"
+_CALIBRATION = "calibration.arrow"
+_TEMPORARY = ".unfinished-"
+_CHUNK = 1 << 24
+_PER_ENTITY = ("strikes", "struck", "judged_at")
+_PER_ENTITY_WIDE = ("clocks", "frauds", "judged")
+
+
+@dataclass(frozen=True)
+class ScorerSnapshot:
+    """The state as of `next_sequence`; its arrays are never changed, so any thread may write it.
+
+    `patterns` are those in force then, by the digest of their rules; the scorer itself has none.
+    """
+
+    next_sequence: int
+    definition_hash: str
+    profiles: dict[str, ProfileSnapshot]
+    histogram: Histogram
+    tails: dict[str, Counts]
+    pace: Pace
+    detectors: dict[str, Saved]
+    patterns: Mapping[str, Saved] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A checkpoint that was not used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest usable checkpoint, if any, and those passed over on the way to it."""
+
+    snapshot: ScorerSnapshot | None
+    skipped: tuple[Skipped, ...]
+
+
+def write(snapshot: ScorerSnapshot, folder: Path) -> Path:
+    """Write a snapshot below `folder` and drop all but the newest three; returns the checkpoint's path.
+
+    After a crash at any moment either the whole checkpoint is there or none of it counts. Only one
+    writer may work on a folder at a time. The same sequence written again replaces the earlier one.
+
+    Raises:
+        OSError: the disk is full or not writable; earlier checkpoints are still there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(leftover)
+    name = f"{snapshot.next_sequence:0{_DIGITS}d}"
+    unfinished, target = folder / f"{_TEMPORARY}{name}", folder / name
+    unfinished.mkdir()
+    _write_files(snapshot, unfinished)
+    if target.exists():
+        shutil.rmtree(target)
+    unfinished.rename(target)
+    _sync_folder(folder)
+    for outdated in _newest_first(folder)[KEPT:]:
+        shutil.rmtree(outdated)
+    return target
+
+
+def newest(folder: Path, definition_hash: str, *, through: int | None = None) -> Found:
+    """Read the newest checkpoint that is whole and was made under the same profile definition.
+
+    Args:
+        folder: where write() put them; need not exist.
+        definition_hash: checkpoints of another definition are skipped.
+        through: skip those with a later next_sequence than this.
+    """
+    skipped: list[Skipped] = []
+    for path in _newest_first(folder):
+        if through is not None and int(path.name) > through:
+            continue
+        try:
+            return Found(_read(path, definition_hash), tuple(skipped))
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as fault:
+            skipped.append(Skipped(path, f"{fault}" or type(fault).__name__))
+    return Found(None, tuple(skipped))
+
+
+def drop_after(folder: Path, next_sequence: int) -> None:
+    """Remove checkpoints of rows that the lake does not hold: it was set back, and will hold others there."""
+    for path in _newest_first(folder):
+        if int(path.name) > next_sequence:
+            shutil.rmtree(path)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if path.name.isdecimal()), reverse=True)
+
+
+def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
+    files: dict[str, dict[str, Any]] = {}
+    for position, (kind, profiles) in enumerate(snapshot.profiles.items()):
+        name = f"entities-{position}.arrow"
+        _write_arrow(folder / name, _profile_batches(profiles))
+        files[name] = {"kind": kind, **_fingerprint(folder / name)}
+    histograms = {_CALIBRATION: snapshot.histogram, **{_tail_file(k): v for k, v in snapshot.tails.items()}}
+    for name, histogram in histograms.items():
+        _write_arrow(folder / name, [_histogram_batch(histogram)])
+        files[name] = _fingerprint(folder / name)
+    files |= _write_saved(snapshot.detectors, "detector", folder)
+    files |= _write_saved(snapshot.patterns, "pattern", folder)
+    manifest = {
+        "format": _FORMAT,
+        "next_sequence": snapshot.next_sequence,
+        "definition_hash": snapshot.definition_hash,
+        "population": {kind: _population(part) for kind, part in snapshot.profiles.items()},
+        "tails": list(snapshot.tails),
+        "pace": {
+            "seen": _hex(snapshot.pace.seen),
+            "clocks": [str(int(each)) for each in snapshot.pace.clocks],
+        },
+        "files": files,
+    }
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    _sync(folder / _MANIFEST)
+    _sync_folder(folder)
+
+
+def _write_saved(memories: Mapping[str, Saved], kind: str, folder: Path) -> dict[str, dict[str, Any]]:
+    files: dict[str, dict[str, Any]] = {}
+    for owner, saved in memories.items():
+        for part, batch in saved.items():
+            name = f"{kind}-{owner}-{part}.arrow"
+            _write_arrow(folder / name, [batch])
+            files[name] = {kind: owner, "part": part, **_fingerprint(folder / name)}
+    return files
+
+
+def _population(profiles: ProfileSnapshot) -> dict[str, list[str]]:
+    state = profiles.state
+    return {
+        "current": _hex(state.population),
+        "pending": _hex(state.pending),
+        "verdicts": _hex(state.verdicts),
+        "frontier": [str(int(state.frontier[0]))],
+    }
+
+
+def _hex(values: Floats) -> list[str]:
+    return [float(value).hex() for value in values]
+
+
+def _floats(texts: list[str]) -> Floats:
+    return np.array([float.fromhex(text) for text in texts])
+
+
+def _profile_batches(profiles: ProfileSnapshot) -> list[pa.RecordBatch]:
+    state = profiles.state
+    columns = {
+        "id": id_column(profiles.ids),
+        "moments": matrix_column(state.moments),
+        **{name: matrix_column(getattr(state, name)) for name in _PER_ENTITY_WIDE},
+        **{name: pa.array(getattr(state, name)) for name in _PER_ENTITY},
+    }
+    return [pa.RecordBatch.from_pydict(columns)]
+
+
+def _tail_file(name: str) -> str:
+    return f"tail-{name}.arrow"
+
+
+def _histogram_batch(histogram: tuple[Floats, Floats]) -> pa.RecordBatch:
+    counts, pending = (part.reshape(-1) for part in histogram)
+    return pa.RecordBatch.from_pydict({"counts": pa.array(counts), "pending": pa.array(pending)})
+
+
+def _write_arrow(path: Path, batches: list[pa.RecordBatch]) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    _sync(path)
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _fingerprint(path: Path) -> dict[str, int]:
+    crc = 0
+    for chunk in _chunks(path):
+        crc = zlib.crc32(chunk, crc)
+    return {"bytes": path.stat().st_size, "crc32": crc}
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path, definition_hash: str) -> ScorerSnapshot:
+    manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+    if manifest["format"] != _FORMAT:
+        raise ValueError(f"format {manifest['format']} is not {_FORMAT}")
+    if manifest["definition_hash"] != definition_hash:
+        raise ValueError(f"made under another profile definition ({manifest['definition_hash']})")
+    for name, noted in manifest["files"].items():
+        actual = _fingerprint(path / name)
+        if any(noted[key] != actual[key] for key in actual):
+            raise ValueError(f"{name} is torn: size or checksum differs from the manifest")
+    profiles = {
+        noted["kind"]: _read_profiles(path / name, manifest["population"][noted["kind"]])
+        for name, noted in manifest["files"].items()
+        if "kind" in noted
+    }
+    histogram = Histogram(*_read_histogram(path / _CALIBRATION))
+    tails = {
+        name: Counts(*(part.reshape(DEPTHS, -1) for part in _read_histogram(path / _tail_file(name))))
+        for name in manifest["tails"]
+    }
+    noted = manifest["pace"]
+    pace = Pace(_floats(noted["seen"]), np.array(noted["clocks"], np.int64))
+    memories = (_read_saved(path, manifest["files"], kind) for kind in ("detector", "pattern"))
+    return ScorerSnapshot(
+        manifest["next_sequence"], definition_hash, profiles, histogram, tails, pace, *memories
+    )
+
+
+def _read_histogram(path: Path) -> tuple[Floats, Floats]:
+    batch = _read_arrow(path)
+    return batch["counts"].to_numpy(), batch["pending"].to_numpy()
+
+
+def _read_arrow(path: Path) -> pa.RecordBatch:
+    # Memory-mapped: restoring copies once, from the page cache into the scorer's own arrays.
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).get_batch(0)
+
+
+def _read_profiles(path: Path, population: dict[str, list[str]]) -> ProfileSnapshot:
+    batch = _read_arrow(path)
+    moments = matrix_of(batch["moments"])
+    entities = {name: batch[name].to_numpy() for name in _PER_ENTITY}
+    entities["moments"] = moments.reshape(len(moments), moments.shape[1] // MOMENTS, MOMENTS)
+    entities |= {name: matrix_of(batch[name]) for name in _PER_ENTITY_WIDE}
+    state = State(
+        **entities,
+        verdicts=_floats(population["verdicts"]),
+        frontier=np.array([int(population["frontier"][0])]),
+        population=_floats(population["current"]),
+        pending=_floats(population["pending"]),
+    )
+    return ProfileSnapshot(ids_of(batch["id"]), state)
+
+
+def _read_saved(path: Path, files: dict[str, dict[str, Any]], kind: str) -> dict[str, Saved]:
+    found: dict[str, dict[str, pa.RecordBatch]] = {}
+    for name, noted in files.items():
+        if kind in noted:
+            found.setdefault(noted[kind], {})[noted["part"]] = _read_arrow(path / name)
+    return dict(found)

@@ -1,0 +1,119 @@
+"""What of a spec the scores depend on: its entities, its detectors, and a hash of all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+
+from schemas.errors import ConfigurationError, nearest
+from schemas.spec import AgentSpec, Detectors
+from streaming.detection.counterparties import Counterparties
+from streaming.detection.detectors import HABIT, TRAVEL
+from streaming.detection.habit import Habit
+from streaming.detection.model import SupervisedModel
+from streaming.detection.multivariate import Multivariate
+from streaming.detection.stateful import StatefulDetector
+from streaming.detection.travel import Travel
+from streaming.detection.windows import Windows
+
+DETECTORS = tuple(Detectors.model_fields)
+_ALGORITHM = 3
+_HALF_LIFE_ROWS = 65_536
+
+
+def horizons_of(spec: AgentSpec) -> tuple[float, ...]:
+    """Return the horizons of the profiles in seconds."""
+    return tuple(horizon.total_seconds() for horizon in spec.profiles.horizons)
+
+
+def idle_horizon(spec: AgentSpec) -> int | None:
+    """Return the microseconds after which an idle entity is forgotten, None for never."""
+    horizon = spec.profiles.idle_horizon
+    return None if horizon is None else horizon // timedelta(microseconds=1)
+
+
+def block_decay(spec: AgentSpec) -> float:
+    """Return what one block of rows leaves of the statistics before it."""
+    return float(0.5 ** (spec.profiles.block_rows / _HALF_LIFE_ROWS))
+
+
+def chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the kinds of entities, pairs included, that have a profile.
+
+    Args:
+        entities: the contract's.
+
+    Raises:
+        ConfigurationError: the spec names one that is not there.
+    """
+    profiles = spec.profiles
+    for key, names in (("entities", profiles.entities), ("pairs", sum(profiles.pairs, ()))):
+        for name in names:
+            if name not in entities:
+                problem = f"no entity {name!r} in the contract; {nearest(name, entities)}"
+                raise ConfigurationError(problem, key=f"profiles.{key}")
+    chosen = (*(profiles.entities or entities), *profiles.pair_names)
+    looked_at = {f"detectors.{name}.entities": getattr(spec.detectors, name).entities for name in DETECTORS}
+    for key, names in (*looked_at.items(), ("profiles.windows", profiles.windows), *_peers(spec)):
+        for name in names:
+            if name not in chosen:
+                raise ConfigurationError(
+                    f"no entity {name!r} has a profile; {nearest(name, chosen)}", key=key
+                )
+    return chosen
+
+
+def _peers(spec: AgentSpec) -> list[tuple[str, Sequence[str]]]:
+    peers = spec.profiles.peers
+    return [("profiles.peers", (entity, group)) for entity, group in peers.items()]
+
+
+def stateful_detectors(spec: AgentSpec, entities: tuple[str, ...]) -> Sequence[StatefulDetector]:
+    """Build the detectors with a memory of their own that are switched on; `entities` have a profile."""
+    horizons, blocks = horizons_of(spec), (spec.profiles.block_rows, block_decay(spec))
+    found: list[StatefulDetector] = [Windows(*each) for each in spec.profiles.windows.items()]
+    chosen = spec.detectors.counterparties
+    if chosen.enabled:
+        found.append(Counterparties(chosen.entities, horizons, chosen.cells, *blocks))
+    found += [Travel(kind, spec.detectors.travel, *blocks) for kind in _kinds(spec, TRAVEL, entities)]
+    found += [Habit(kind, horizons[-1], *blocks) for kind in _kinds(spec, HABIT, entities)]
+    return found
+
+
+def multivariate_detector(spec: AgentSpec, feature_names: Sequence[str]) -> Multivariate | None:
+    """Build the detector that looks at all features together, if it is switched on."""
+    chosen = spec.detectors.multivariate
+    if not chosen.enabled:
+        return None
+    return Multivariate(
+        feature_names, chosen.entities, chosen.seed, spec.profiles.block_rows, block_decay(spec)
+    )
+
+
+def _kinds(spec: AgentSpec, detector: str, entities: tuple[str, ...]) -> tuple[str, ...]:
+    chosen = getattr(spec.detectors, detector)
+    return (chosen.entities or entities) if chosen.enabled else ()
+
+
+def definition_hash(spec: AgentSpec, entities: tuple[str, ...], model: SupervisedModel | None) -> str:
+    """Return a hash of everything that scores depend on besides the rows; hex.
+
+    Of what is switched off nothing counts, so that a new detector leaves older lakes as they are.
+    """
+    detectors, profiles = spec.detectors.model_dump(mode="json"), spec.profiles.model_dump(mode="json")
+    definition = {
+        "algorithm": _ALGORITHM,
+        "half_life_rows": _HALF_LIFE_ROWS,
+        "entities": entities,
+        "horizons": horizons_of(spec),
+        "idle_horizon": idle_horizon(spec),
+        "block_rows": spec.profiles.block_rows,
+        "detectors": {name: each for name, each in detectors.items() if each["enabled"]},
+        "memories": detectors["risk"]["memories"],
+        **({"peers": profiles["peers"]} if profiles["peers"] else {}),
+        **({"windows": profiles["windows"]} if profiles["windows"] else {}),
+        "model": None if model is None else model.digest,
+    }
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,92 @@
+"""Puts the value of one feature into words with numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from streaming.detection.reasons import duration_text
+
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_HOURS_OF_NIGHT = 6
+_MINUTES = 60
+_TIMES_SIGN = "\N{MULTIPLICATION SIGN}"
+
+
+def phrase(feature: str, value: float) -> str:
+    """Say what a feature, by its name in `features`, shows; `3.2 times this customer's usual amount`.
+
+    Args:
+        value: known, so not NaN.
+    """
+    what, _, rest = feature.partition(".")
+    entity, _, span = rest.partition(".")
+    said = _PHRASES.get(what)
+    return said(value, entity, span.replace("_", " ")) if said else f"{feature} {value:.3g}"
+
+
+def _hour(value: float, _: str, __: str) -> str:
+    hours, minutes = divmod(int(value * _MINUTES), _MINUTES)
+    return f"{hours:02d}:{minutes:02d} UTC{' at night' if hours < _HOURS_OF_NIGHT else ''}"
+
+
+def _weekday(value: float, _: str, __: str) -> str:
+    return f"a {_WEEKDAYS[int(value)]}"
+
+
+def _amount(value: float, _: str, __: str) -> str:
+    return f"an amount of {math.exp(value):.2f}"
+
+
+def _count(value: float, entity: str, span: str) -> str:
+    return f"{value:.1f} payments of this {entity} in {span}"
+
+
+def _gap(value: float, entity: str, _: str) -> str:
+    return f"{duration_text(round(value))} after this {entity}'s last payment"
+
+
+def _ratio(value: float, entity: str, _: str) -> str:
+    return f"{math.exp(value):.2g}{_TIMES_SIGN} this {entity}'s usual amount"
+
+
+def _deviation(value: float, entity: str, _: str) -> str:
+    side = "above" if value > 0.0 else "below"
+    return f"{abs(value):.1f} standard deviations {side} this {entity}'s mean log-amount"
+
+
+def _counterparties(value: float, entity: str, span: str) -> str:
+    return f"about {value:.0f} counterparties of this {entity} in {span}"
+
+
+def _known(value: float, _: str, __: str) -> str:
+    return "the two accounts have met before" if value else "the two accounts never met"
+
+
+def _returned(value: float, _: str, __: str) -> str:
+    return "money goes back" if value else "no money goes back"
+
+
+def _distance(value: float, entity: str, _: str) -> str:
+    return f"{value:.0f} km from where this {entity} was before"
+
+
+def _speed(value: float, entity: str, _: str) -> str:
+    return f"this {entity} on the move at {value:.0f} km/h"
+
+
+_PHRASES: dict[str, Callable[[float, str, str], str]] = {
+    "hour": _hour,
+    "weekday": _weekday,
+    "log_amount": _amount,
+    "count": _count,
+    "window_count": _count,
+    "gap": _gap,
+    "log_ratio": _ratio,
+    "log_deviation": _deviation,
+    "counterparties": _counterparties,
+    "known": _known,
+    "returned": _returned,
+    "distance": _distance,
+    "speed": _speed,
+}

@@ -1,0 +1,200 @@
+"""The features of a row as they stood when it was scored: what a supervised model learns from.
+
+They are the numbers the detectors look at, so that training and scoring cannot differ, and nothing in them is
+known later than the row itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from streaming.arrays.compilation import Floats, Ints
+from streaming.detection.detectors import Lookout
+from streaming.detection.reasons import duration_text
+from streaming.detection.stateful import Finding
+from streaming.detection.tails import Counts
+from streaming.profiles.decayed import Advance
+
+Features = npt.NDArray[np.float32]
+
+_LEAST = 1e-9
+_HOUR_US, _DAY_US = 3_600_000_000, 86_400_000_000
+_PER_ROW = (
+    "log_ratio", "amount_nats", "rate_nats", "log_deviation", "age", "gap", "memory", "risk",
+)  # fmt: skip
+_DETECTOR_OF = {
+    "count": "rate",
+    "rate_nats": "rate",
+    "mean_amount": "amount",
+    "log_ratio": "amount",
+    "amount_nats": "amount",
+    "log_deviation": "amount",
+    "log_amount": "amount",
+    "age": "novelty",
+    "gap": "rate",
+    "memory": "recurrence",
+    "risk": "risk",
+    "frauds": "risk",
+    "judged": "risk",
+    "counterparties": "counterparties",
+    "known": "counterparties",
+    "returned": "counterparties",
+    "distance": "travel",
+    "speed": "travel",
+    "habit_nats": "habit",
+    "window_count": "rate",
+    "window_mean_amount": "amount",
+    "delayed_count": "rate",
+    "fraud_share": "risk",
+    "hour": "habit",
+    "weekday": "habit",
+}
+_WHOLE_OF = {"log_amount": "population", "hour": "week", "weekday": "week"}
+_OF_VERDICTS = ("risk", "frauds", "judged", "delayed_count", "fraud_share")
+EVIDENCE = "evidence"
+_OF_SURPRISES = ("amount_nats", "rate_nats", "habit_nats", "memory", EVIDENCE)
+# Levels that differ from entity to entity, or grow with the stream: their ratios and counts say it better.
+_LEVELS = ("mean_amount", "window_mean_amount", "age", "gap")
+PAIR = "pair"
+CALENDAR = ("hour", "weekday", "log_amount")
+# The days since 1970 began on a Thursday, 3 when Monday is 0.
+_FIRST_WEEKDAY = 3
+
+
+@dataclass(frozen=True)
+class View:
+    """One kind of entities in one batch.
+
+    Attributes:
+        ratios: float64[n], ln(amount / usual).
+        amounts: float64[n], nats of the amount.
+        others: float64[n, 2], nats of rate and novelty.
+        memory: float64[n], see profile_kernels.recall.
+        verdicts: float64[n, 1 + 2 memories], see profile_kernels.judge.
+        counts: what the amounts add to their tails.
+    """
+
+    advance: Advance
+    seen: Lookout
+    ratios: Floats
+    amounts: Floats
+    others: Floats
+    memory: Floats
+    verdicts: Floats
+    counts: Counts
+
+
+def kind_feature_names(entity: str, horizons: Sequence[float], memories: Sequence[float]) -> tuple[str, ...]:
+    """Return the names of what is known of one kind of entities, in the order of kind_features.
+
+    Args:
+        horizons: of the profile, in seconds.
+        memories: of the verdicts, in seconds.
+    """
+    return (
+        *(f"{name}.{entity}.{_span(span)}" for name in ("count", "mean_amount") for span in horizons),
+        *(f"{name}.{entity}" for name in _PER_ROW),
+        *(f"{name}.{entity}.{_span(span)}" for name in ("frauds", "judged") for span in memories),
+    )
+
+
+def encounter_feature_names(entities: Sequence[str], horizons: Sequence[float]) -> tuple[str, ...]:
+    """Return the names of what is known of two accounts, in the order of their features."""
+    fans = (f"counterparties.{entity}.{_span(span)}" for entity in entities for span in horizons)
+    return (*fans, f"known.{PAIR}", f"returned.{PAIR}")
+
+
+def window_feature_names(entity: str, horizons: Sequence[float], *, delayed: bool) -> tuple[str, ...]:
+    """Return the names of what exact windows hold, in the order of their features; horizons in seconds."""
+    whats = ("window_count", "window_mean_amount", *(("delayed_count", "fraud_share") if delayed else ()))
+    return tuple(f"{what}.{entity}.{_span(span)}" for what in whats for span in horizons)
+
+
+def _span(seconds: float) -> str:
+    return duration_text(seconds).replace(" ", "_")
+
+
+def kind_features(view: View) -> list[Floats]:
+    """Return one column, float64[n], per name of kind_feature_names."""
+    features = view.advance.features
+    counts = np.maximum(features.counts, _LEAST)
+    means = np.where(features.counts > _LEAST, features.amounts / counts, np.nan)
+    return [
+        *features.counts.T,
+        *means.T,
+        view.ratios,
+        view.amounts,
+        view.others[:, 0],
+        _log_deviations(view),
+        features.exposures,
+        features.gaps,
+        view.memory,
+        *view.verdicts.T,
+    ]
+
+
+def _log_deviations(view: View) -> Floats:
+    """Standardised distance of the log-amount from the entity's own mean; NaN below two transactions."""
+    features = view.advance.features
+    history = np.maximum(features.counts[:, -1], _LEAST)
+    mean = features.sums / history
+    spread = np.sqrt(np.maximum(features.squares / history - mean**2, _LEAST))
+    return np.where(features.counts[:, -1] > 1.0, (view.seen.log_amounts - mean) / spread, np.nan)
+
+
+def calendar_features(times: Ints, log_amounts: Floats) -> list[Floats]:
+    """Return hour of the day, weekday (0 is Monday) in UTC and the log-amount, float64[n] each."""
+    hours = (times % _DAY_US) / _HOUR_US
+    weekdays = (times // _DAY_US + _FIRST_WEEKDAY) % 7
+    return [hours, weekdays.astype(np.float64), log_amounts]
+
+
+def features_of(views: Sequence[View], evidence: Floats, findings: Sequence[Finding] = ()) -> Features:
+    """Return all features of a batch, float32[n, features]; NaN stays where nothing is known.
+
+    Args:
+        views: at least one.
+        evidence: nats, float64[n, reasons]; their sum is the last feature.
+        findings: of the detectors with a memory of their own.
+    """
+    first = views[0]
+    columns = feature_columns(first.advance.rows.times, first.seen.log_amounts, views, findings)
+    return np.column_stack([*columns, evidence.sum(axis=1)]).astype(np.float32)
+
+
+def feature_columns(
+    times: Ints, log_amounts: Floats, views: Sequence[View], findings: Sequence[Finding]
+) -> list[Floats]:
+    """Return one column, float64[n], per feature but the evidence; see features_of."""
+    columns = calendar_features(times, log_amounts)
+    for view in views:
+        columns += kind_features(view)
+    for finding in findings:
+        columns += finding.features()
+    return columns
+
+
+def describes_behaviour(feature: str, entities: Sequence[str] = ()) -> bool:
+    """Tell whether a feature shows behaviour: it is no mere level, and rests on no verdict and no surprise.
+
+    Args:
+        entities: unless empty, features of other kinds of entities do not count.
+    """
+    what, _, rest = feature.partition(".")
+    meant = not entities or not rest or rest.partition(".")[0] in entities
+    return meant and what not in (*_OF_VERDICTS, *_OF_SURPRISES, *_LEVELS)
+
+
+def rule_fields(feature_names: Sequence[str]) -> dict[str, str]:
+    """Return the name by which rules call each feature → the feature: `count_customer_1_hour`."""
+    return {name.replace(".", "_").replace("+", "_"): name for name in feature_names}
+
+
+def reason_of(feature: str) -> str:
+    """Return the reason, `detector.entity`, that a feature speaks for."""
+    what, _, rest = feature.partition(".")
+    return f"{_DETECTOR_OF[what]}.{rest.partition('.')[0] or _WHOLE_OF[what]}"

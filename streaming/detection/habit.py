@@ -1,0 +1,101 @@
+"""Habit: transactions at hours of the week at which their entity is not used to be active.
+
+An entity takes 232 bytes beside its id: decayed counts of 56 times of three hours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from streaming.arrays.arrow_arrays import Saved
+from streaming.arrays.compilation import Floats, Ints
+from streaming.arrays.entity_index import EncodedColumn
+from streaming.arrays.entity_memory import Arrays, EntityMemory
+from streaming.detection.detectors import HABIT
+from streaming.detection.habit_kernels import BINS, Hours, tell_hours
+from streaming.detection.reasons import habit_sentence
+from streaming.profiles.frame import Frame
+from streaming.profiles.profile_kernels import NEVER, Blocks
+
+
+@dataclass(frozen=True)
+class Hourly:
+    """What one batch shows, float64[n] nats, and the memory it leads to."""
+
+    reason: str
+    kind: str
+    times: Ints
+    found: Floats
+    encoded: EncodedColumn
+    slots: Ints
+    memory: Arrays
+    census: Floats
+    pending: Floats
+
+    @property
+    def nats(self) -> Mapping[str, Floats]:
+        """See stateful.Finding."""
+        return {self.reason: self.found}
+
+    def features(self) -> list[Floats]:
+        """Return the surprise."""
+        return [self.found]
+
+    def sentences(self, rows: Ints) -> Mapping[str, list[str]]:
+        """See stateful.Finding."""
+        told = zip(self.times[rows].tolist(), self.found[rows].tolist(), strict=True)
+        return {self.reason: [habit_sentence(self.kind, time, nats) for time, nats in told]}
+
+
+class Habit:
+    """The hours of one kind of entities, a StatefulDetector.
+
+    Args:
+        kind: the entities.
+        horizon: seconds over which what was counted fades.
+        block_rows, block_decay: see Profiles.
+    """
+
+    def __init__(self, kind: str, horizon: float, block_rows: int, block_decay: float) -> None:
+        self._kind, self._horizon, self._block = kind, horizon, (block_rows, block_decay)
+        self.name = f"{HABIT}-{kind}"
+        self.columns: tuple[str, ...] = ()
+        self.reason_names: tuple[str, ...] = (f"{HABIT}.{kind}",)
+        self.feature_names: tuple[str, ...] = (f"habit_nats.{kind}",)
+        self.rivals: Mapping[str, str] = {}
+        self._memory = EntityMemory({"counts": np.zeros(BINS, np.float32), "seen": np.array(NEVER)})
+        self._census, self._pending = np.zeros(BINS), np.zeros(BINS)
+
+    def advance(self, frame: Frame) -> Hourly:
+        """See stateful.StatefulDetector."""
+        encoded, slots, memory = self._memory.take(frame.ids(self._kind))
+        hours = Hours(memory["counts"], memory["seen"], self._census.copy(), self._pending.copy())
+        found = np.empty(len(frame))
+        blocks = Blocks(frame.first_sequence, *self._block)
+        tell_hours(blocks, encoded.codes, frame.times, hours, frame.forgotten, self._horizon, found)
+        state = (encoded, slots, memory, hours.census, hours.pending)
+        return Hourly(self.reason_names[0], self._kind, frame.times, found, *state)
+
+    def commit(self, hourly: Hourly) -> None:
+        """See stateful.StatefulDetector."""
+        self._memory.put(hourly.encoded, hourly.slots, hourly.memory)
+        self._census, self._pending = hourly.census, hourly.pending
+
+    def forget(self, until: int) -> None:
+        """See stateful.StatefulDetector."""
+        self._memory.keep(self._memory.array("seen") > until)
+
+    def snapshot(self) -> Saved:
+        """See stateful.StatefulDetector."""
+        census = {"census": pa.array(self._census), "pending": pa.array(self._pending)}
+        return {"hours": self._memory.snapshot(), "census": pa.RecordBatch.from_pydict(census)}
+
+    def restore(self, saved: Saved) -> None:
+        """See stateful.StatefulDetector."""
+        self._memory.restore(saved["hours"])
+        census = saved["census"]
+        self._census, self._pending = (census[name].to_numpy().copy() for name in ("census", "pending"))

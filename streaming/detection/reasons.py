@@ -1,0 +1,179 @@
+"""Puts a row's contributions into sentences with numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import NamedTuple
+
+from streaming.detection.counterparty_kernels import KNOWN, NEW, RETURNED
+from streaming.detection.detectors import AMOUNT, HABIT, NOVELTY, RATE, RECURRENCE, RISK, Evidence
+
+_UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
+_SMALLEST_SHOWN = 0.005
+_STRIKING_NATS = 2.0  # of evidence, which an amount reaches that one payment in about a hundred exceeds
+_TIMES_SIGN = "\N{MULTIPLICATION SIGN}"
+
+
+class Payment(NamedTuple):
+    """What a sentence needs of the transaction itself: `longest` horizon in seconds, `moment` in UTC."""
+
+    amount: float
+    currency: str
+    longest: float
+    moment: str
+
+
+class Meeting(NamedTuple):
+    """What a sentence needs of two accounts: their relation, and one in how many transfers has it."""
+
+    payer: str
+    payee: str
+    relation: int
+    one_in: float
+
+
+@cache
+def duration_text(seconds: float) -> str:
+    """Write seconds in the largest unit that divides them: `30 days`, `1 hour`, `90 seconds`."""
+    for size, unit in _UNITS:
+        if seconds % size == 0:
+            return f"{seconds / size:.0f} {unit}{'' if seconds == size else 's'}"
+    return f"{seconds:g} seconds"
+
+
+def elapsed_text(seconds: float) -> str:
+    """Write an elapsed time in its two largest units: `1 hour 5 minutes`, `2 days`, `4.25 seconds`."""
+    parts, rest = [], seconds
+    for size, unit in _UNITS[:-1]:
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count:.0f} {unit}{'' if count == 1 else 's'}")
+    if rest or not parts:
+        parts.append(f"{rest:g} second{'' if rest == 1 else 's'}")
+    return " ".join(parts[:2])
+
+
+def sentence(detector: str, entity: str, payment: Payment, seen: Evidence | None, nats: float) -> str:
+    """Say in one sentence what a detector saw in the profiles.
+
+    Args:
+        seen: the numbers of the entity; None where the whole population is meant.
+        nats: the evidence of this reason.
+    """
+    if detector == HABIT:
+        return f"{payment.moment} is a telling hour or weekday"
+    if seen is None:
+        return _population_sentence(payment, nats)
+    if detector == RECURRENCE:
+        return (
+            f"other payments of this {entity} in the past days were strikingly unusual too, "
+            f"which makes this one {math.exp(nats):.1f} times likelier to be"
+        )
+    if detector == RISK:
+        return _risk_sentence(entity, nats)
+    return _SENTENCES[detector](entity, payment, seen)
+
+
+def _population_sentence(payment: Payment, nats: float) -> str:
+    amount = _money(payment.amount, payment)
+    if nats >= _STRIKING_NATS:
+        return f"{amount} is among the largest of all payments"
+    return f"{amount} is more than most payments, which by itself says little"
+
+
+def _risk_sentence(entity: str, nats: float) -> str:
+    if nats >= 0.0:
+        return f"verdicts on this {entity}'s recent payments make fraud {math.exp(nats):.1f} times likelier"
+    return f"verdicts on this {entity}'s recent payments make fraud {math.exp(-nats):.1f} times less likely"
+
+
+def _money(amount: float, payment: Payment) -> str:
+    return f"{amount:.2f} {payment.currency}".rstrip()
+
+
+def _times(count: float) -> str:
+    return f"{count:.0f} payment{'' if 0.5 <= count < 1.5 else 's'}"  # noqa: PLR2004 - what rounds to one
+
+
+def _amount_sentence(entity: str, payment: Payment, seen: Evidence) -> str:
+    amount, usual = _money(payment.amount, payment), _money(seen.usual, payment)
+    ratio = (
+        f"{payment.amount / seen.usual:.1f}{_TIMES_SIGN}" if seen.usual >= _SMALLEST_SHOWN else "far above"
+    )
+    if seen.events <= 0.0:
+        return f"{amount} is {ratio} the {usual} usual for a new {entity}"
+    return (
+        f"{amount} is {ratio} this {entity}'s usual {usual} "
+        f"({_times(seen.events)} in {duration_text(payment.longest)})"
+    )
+
+
+def _rate_sentence(entity: str, _: Payment, seen: Evidence) -> str:
+    return (
+        f"{_times(seen.recent)} of this {entity} in the last {duration_text(seen.horizon)} "
+        f"before this one where {seen.expected:.2g} would be usual"
+    )
+
+
+def _novelty_sentence(entity: str, _: Payment, seen: Evidence) -> str:
+    return f"first payment of this {entity}; 1 in {seen.one_in:.0f} payments comes from a new one"
+
+
+def travel_sentence(entity: str, kilometres: float, hours: float, nats: float) -> str:
+    """Say how far an entity travelled in how many hours since its last place."""
+    speed = kilometres / max(hours, 1.0 / 3600.0)
+    waited = duration_text(max(round(hours * 60.0), 1) * 60.0) if hours < 48.0 else f"{hours / 24.0:.0f} days"  # noqa: PLR2004 - from two days on, days
+    return (
+        f"{kilometres:,.0f} km from this {entity}'s last place {waited} before, {speed:,.0f} km/h; "
+        f"1 in {math.exp(nats):,.0f} trips is as impossible"
+    )
+
+
+def habit_sentence(entity: str, time: int, nats: float) -> str:
+    """Say at what moment, in microseconds, an entity was active although it rarely is."""
+    moment = datetime.fromtimestamp(time / 1_000_000, UTC)
+    return (
+        f"{moment:%A %H:%M} UTC is an unusual time for this {entity}: "
+        f"1 in {math.exp(nats):,.0f} of its payments comes at such hours of the week"
+    )
+
+
+def counterparties_sentence(entity: str, seen: Evidence) -> str:
+    """Say how many counterparties an account had; the events of `seen` are counterparties."""
+    return (
+        f"about {seen.recent:.0f} different counterparties of this {entity} in the last "
+        f"{duration_text(seen.horizon)} before this one where {seen.expected:.2g} would be usual"
+    )
+
+
+def meeting_sentence(seen: Meeting) -> str:
+    """Say whether two accounts have met before."""
+    if seen.relation not in (KNOWN, RETURNED, NEW):
+        return f"this {seen.payer} or this {seen.payee} was never active before"
+    said = {
+        KNOWN: f"this {seen.payer} has paid this {seen.payee} before",
+        RETURNED: f"money goes back: this {seen.payee} has paid this {seen.payer} before",
+        NEW: f"first transfer between this {seen.payer} and this {seen.payee}",
+    }[seen.relation]
+    return f"{said}; true of 1 in {seen.one_in:.3g} transfers between accounts already active"
+
+
+def joint_sentence(one_in: float, phrases: Sequence[str]) -> str:
+    """Say how rare a combination is, and what is most unusual about it.
+
+    Args:
+        one_in: one payment in so many is as unusual.
+        phrases: what stands out, see streaming.detection.feature_phrases; may be empty.
+    """
+    rarity = f"one payment in {float(f'{one_in:.2g}'):,.0f} is as unusual as this one as a whole"
+    return f"{rarity}: {', '.join(phrases)}" if phrases else rarity
+
+
+_SENTENCES: dict[str, Callable[[str, Payment, Evidence], str]] = {
+    AMOUNT: _amount_sentence,
+    RATE: _rate_sentence,
+    NOVELTY: _novelty_sentence,
+}

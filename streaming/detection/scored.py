@@ -1,0 +1,138 @@
+"""What scoring a batch gives: scores, the reasons behind them, and the state that committing it leads to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.alert import Reason
+from streaming.arrays.compilation import Flags, Floats, Ints
+from streaming.detection.alert_budget import Pace
+from streaming.detection.calibration import Histogram
+from streaming.detection.detectors import RISK, Evidence, evidence
+from streaming.detection.features import Features, View, features_of
+from streaming.detection.model import SupervisedModel
+from streaming.detection.reasons import Payment, sentence
+from streaming.detection.stateful import Finding
+from streaming.detection.tails import Counts
+from streaming.profiles.block_clock import Ticks
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """Scores of one batch, and the state that committing it leads to.
+
+    Attributes:
+        first_sequence: `sequence` of the first row.
+        score: float64[n] in (0, 1); 0.99 means about 1 in 100 transactions score that high.
+        threshold: float64[n], a row at or above it is flagged.
+        log_odds: float64[n], ln(score / (1 - score)) = base + sum of contributions, within 1e-9.
+        base: float64[n], log-odds of a transaction without any evidence.
+        reason_names: `detector.entity` per column of contributions.
+        late: bool[n], one of the row's entities has already had a later transaction.
+    """
+
+    first_sequence: int
+    score: Floats
+    threshold: Floats
+    log_odds: Floats
+    base: Floats
+    reason_names: tuple[str, ...]
+    late: Flags
+    _payment_columns: pa.Table
+    _entities: tuple[str, ...]
+    _views: tuple[View, ...]
+    _findings: tuple[Finding, ...]
+    _evidence: Floats
+    _tails: dict[str, Counts]
+    _histogram: Histogram
+    _pace: Pace
+    _ticks: Ticks
+    _model: SupervisedModel | None
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.score)
+
+    def reasons(self, row: int) -> list[Reason]:
+        """Return the reasons of one row; for many rows reasons_of is faster."""
+        return self.reasons_of(np.array([row], np.int64))[0]
+
+    def reasons_of(self, rows: Ints) -> list[list[Reason]]:
+        """Return each row's reasons, largest contribution first, zero ones left out.
+
+        Args:
+            rows: int64[m], positions within the batch.
+        """
+        numbers = {
+            entity: evidence(view.seen, rows)
+            for entity, view in zip(self._entities, self._views, strict=True)
+        }
+        told = {name: texts for each in self._findings for name, texts in each.sentences(rows).items()}
+        payments, parts = self._payments(rows), self.contributions_of(rows).tolist()
+        nats = self._evidence[rows].tolist()
+        return [
+            self._reasons(
+                payments[place],
+                parts[place],
+                nats[place],
+                {name: texts[place] for name, texts in told.items()},
+                {entity: seen[place] for entity, seen in numbers.items()},
+            )
+            for place in range(len(rows))
+        ]
+
+    @property
+    def evidence(self) -> Floats:
+        """Evidence of each reason, nats, float64[n, reasons]; a row's sum is what its score stands for."""
+        return self._evidence
+
+    @property
+    def contributions(self) -> Floats:
+        """Contributions of all rows, float64[n, reasons]."""
+        return self.contributions_of(np.arange(len(self)))
+
+    def contributions_of(self, rows: Ints) -> Floats:
+        """Return what each reason adds to the log-odds of `rows`, float64[m, reasons]; see `log_odds`."""
+        parts = self._evidence[rows]
+        if self._model is not None:
+            parts = self._model.contributions(self.features()[rows], parts, self.reason_names)
+        wholes, rise = parts.sum(axis=1), (self.log_odds - self.base)[rows]
+        slopes: Floats = np.divide(rise, wholes, out=np.zeros(len(rows)), where=wholes != 0.0)
+        return parts * slopes[:, None]
+
+    def features(self) -> Features:
+        """Return the features of each row as they stood when it was scored, float32[n, features]."""
+        return features_of(self._views, self._evidence, self._findings)
+
+    def own_evidence(self) -> Floats:
+        """Return the nats that each transaction shows by itself, whatever its entities are known for."""
+        own = [not name.startswith(f"{RISK}.") for name in self.reason_names]
+        return np.asarray(self._evidence[:, np.flatnonzero(own)].sum(axis=1))
+
+    def _reasons(
+        self,
+        payment: Payment,
+        parts: list[float],
+        nats: list[float],
+        told: dict[str, str],
+        seen: dict[str, Evidence],
+    ) -> list[Reason]:
+        found = []
+        for column in sorted(range(len(parts)), key=parts.__getitem__, reverse=True):
+            if parts[column] != 0.0:
+                name = self.reason_names[column]
+                detector, entity = name.split(".", 1)
+                text = told.get(name) or sentence(detector, entity, payment, seen.get(entity), nats[column])
+                found.append(Reason(name, parts[column], text))
+        return found
+
+    def _payments(self, rows: Ints) -> list[Payment]:
+        longest = float(self._views[0].seen.horizons[-1]) if self._views else 0.0
+        chosen = self._payment_columns.take(pa.array(rows))
+        return [
+            Payment(row["amount"] or 0.0, row["currency"] or "", longest, f"{row['event_time']:%A %H:%M} UTC")
+            for row in chosen.to_pylist()
+        ]

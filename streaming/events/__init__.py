@@ -1,0 +1,1 @@
+"""Events: decoded, de-duplicated, read from files, simulated."""

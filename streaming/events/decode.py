@@ -1,0 +1,355 @@
+"""Step 2: raw Kafka records to typed columns, without an exception for any bytes.
+
+Rows that the compiled scanner vouches for become columns directly; every other row goes through
+`ExactDecoder.decode_one`, which defines what an event means and why one is rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.contract import NANOSECONDS, Column, EventContract
+from schemas.tables import BATCH, COORDINATES, HEADERS, QUARANTINE, UTC_MICROS
+from streaming.arrays.compilation import Bytes, Flags, Ints, read_only
+from streaming.events import json_scan
+from streaming.events.exact_decode import (
+    ABSURD,
+    AHEAD,
+    EPOCH,
+    MICRO,
+    STAMP_AHEAD,
+    ExactDecoder,
+    RejectedError,
+    time_bounds,
+)
+
+# A block's bytes stay in the processor's cache from one step to the next.
+_BLOCK_ROWS = 16_384
+_FEW_ROWS = 64
+_THREADS = ThreadPoolExecutor(2, thread_name_prefix="decode")
+_POWERS = np.array([10.0**power for power in range(16)])
+_INT32, _INT64 = 2**31 - 1, 2**63
+_REJECTED = pa.schema([field for field in QUARANTINE if field not in BATCH])
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A micro-batch split in two; every record is in exactly one of them.
+
+    Attributes:
+        valid: the contract's decoded columns and the Kafka coordinates.
+        rejected: key, value, coordinates, reason code and a detail that quotes nothing of the record.
+    """
+
+    valid: pa.Table
+    rejected: pa.Table
+
+
+def decode(records: pa.Table, contract: EventContract, now: datetime) -> Decoded:
+    """Decode a micro-batch.
+
+    Args:
+        records: columns key, value, headers, topic, partition, offset and timestamp (the broker's).
+        contract: what the events mean.
+        now: when the batch was opened; a record stamped further ahead than the contract allows an event to be
+            ahead of the broker is rejected, since producers may set the stamp.
+    """
+    ahead = _stamped_ahead(records, contract, now)
+    early = _rejected_ahead(records.filter(ahead))
+    if early.num_rows:
+        records = records.filter(pc.invert(ahead))
+    blocks = records.combine_chunks().to_batches(max_chunksize=_block_rows(contract))
+    parts = list(_THREADS.map(lambda block: _Block(block, contract).decode(), blocks))
+    valid, rejected = contract.arrow_schema().empty_table(), _REJECTED.empty_table()
+    return Decoded(
+        pa.concat_tables([valid, *(part.valid for part in parts)]),
+        pa.concat_tables([rejected, early, *(part.rejected for part in parts)]),
+    )
+
+
+def _stamped_ahead(records: pa.Table, contract: EventContract, now: datetime) -> pa.ChunkedArray:
+    latest = now + timedelta(microseconds=time_bounds(contract)[2])
+    stamps = records["timestamp"].cast(UTC_MICROS)
+    return pc.fill_null(pc.greater(stamps, pa.scalar(latest, UTC_MICROS)), fill_value=False)
+
+
+def _rejected_ahead(records: pa.Table) -> pa.Table:
+    reason, detail = STAMP_AHEAD
+    names = ("key", "value", "headers", "topic", "partition", "offset", "timestamp")
+    columns = [records[name] for name in names]
+    told = [pa.repeat(text, records.num_rows) for text in (reason, detail)]
+    arrays = [each.cast(field.type) for each, field in zip([*columns, *told], _REJECTED, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=_REJECTED)
+
+
+def _block_rows(contract: EventContract) -> int:
+    """Rows per block, so few that the values worth scanning fit 32-bit offsets."""
+    return max(1, min(_BLOCK_ROWS, _INT32 // contract.max_record_bytes))
+
+
+class _Block:
+    """One block of records on its way to columns."""
+
+    def __init__(self, records: pa.RecordBatch, contract: EventContract) -> None:
+        self._contract = contract
+        self._columns = [column for column in contract.columns if column.source is not None]
+        self._rows = records.num_rows
+        self._keys, self._values, self._headers = records["key"], records["value"], records["headers"]
+        places = [records[name] for name in ("topic", "partition", "offset", "timestamp")]
+        self._coordinates = [each.cast(field.type) for each, field in zip(places, COORDINATES, strict=True)]
+        self._rejections: dict[int, tuple[str, str]] = {}
+
+    def decode(self) -> Decoded:
+        arrays, settled = self._scan()
+        exact, exact_rows = self._decode_exactly(np.flatnonzero(~settled))
+        self._check_times(arrays["event_time"], np.flatnonzero(settled))
+        settled[list(self._rejections)] = False
+        valid = self._valid(arrays, settled)
+        if exact_rows:
+            order = np.argsort(np.concatenate([np.flatnonzero(settled), exact_rows]))
+            valid = pa.concat_tables([valid, exact]).take(pa.array(order))
+        return Decoded(valid, self._rejected())
+
+    def _scan(self) -> tuple[dict[str, pa.Array], Flags]:
+        """Return the columns as far as they are read at once, and which rows are right in all of them."""
+        data, offsets = _buffers(self._values)
+        vouched = self._plain_rows(offsets)
+        fields = self._contract.raw_fields
+        kinds = np.zeros((len(fields), self._rows), np.int8)
+        starts, ends = (np.zeros((len(fields), self._rows), np.int64) for _ in range(2))
+        if any("." in field for field in fields):
+            vouched[:] = False
+        json_scan.scan(data, offsets, *_names(fields), vouched, kinds, starts, ends)
+        arrays: dict[str, pa.Array] = {}
+        for column in self._columns:
+            place = fields.index(column.source or "")
+            found = _Found(data, kinds[place], starts[place], ends[place])
+            arrays[column.name] = _Reader(self._contract, column, found, vouched).read()
+        return arrays, vouched
+
+    def _plain_rows(self, offsets: Ints) -> Flags:
+        """Rows worth scanning: present, not oversized, and in valid UTF-8 as a whole block."""
+        lengths = np.diff(offsets)
+        plain = (lengths <= self._contract.max_record_bytes) & (lengths > 0)
+        if self._values.null_count:
+            plain &= self._values.is_valid().to_numpy(zero_copy_only=False)
+        try:
+            self._values.cast(pa.string())
+        except pa.ArrowInvalid:
+            _clear_invalid_utf8(self._values, plain)
+        return plain
+
+    def _decode_exactly(self, rows: Ints) -> tuple[pa.Table, list[int]]:
+        decoder = ExactDecoder(self._contract)
+        decoded: list[dict[str, Any]] = []
+        kept: list[int] = []
+        for row in rows.tolist():
+            stamp = self._coordinates[3][row].value
+            try:
+                decoded.append(decoder.decode_one(self._values[row].as_py(), stamp))
+                kept.append(row)
+            except RejectedError as fault:
+                self._rejections[row] = (fault.reason, fault.detail)
+        columns = self._contract.columns
+        arrays = [pa.array([each[column.name] for each in decoded], column.type) for column in columns]
+        taken = [each.take(pa.array(kept, pa.int64())) for each in self._coordinates]
+        return pa.Table.from_arrays([*arrays, *taken], schema=self._contract.arrow_schema()), kept
+
+    def _check_times(self, times: pa.Array, rows: Ints) -> None:
+        micros = times.cast(pa.int64()).to_numpy(zero_copy_only=False)[rows]
+        stamps = self._coordinates[3].cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)[rows]
+        earliest, latest, ahead = time_bounds(self._contract)
+        absurd = (micros < earliest) | (micros > latest)
+        for row in rows[absurd].tolist():
+            self._rejections[row] = ABSURD
+        for row in rows[~absurd & (micros > stamps + ahead)].tolist():
+            self._rejections[row] = AHEAD
+
+    def _valid(self, arrays: Mapping[str, pa.Array], settled: Flags) -> pa.Table:
+        if self._contract.currency.constant is not None:
+            arrays = {**arrays, "currency": pa.repeat(self._contract.currency.constant, self._rows)}
+        columns = [arrays[column.name] for column in self._contract.columns]
+        table = pa.Table.from_arrays([*columns, *self._coordinates], schema=self._contract.arrow_schema())
+        return table if settled.all() else table.filter(pa.array(settled))
+
+    def _rejected(self) -> pa.Table:
+        rows = pa.array(sorted(self._rejections), pa.int64())
+        found = [self._rejections[row] for row in rows.to_pylist()]
+        columns = [
+            self._keys.take(rows).cast(pa.binary()),
+            self._values.take(rows).cast(pa.binary()),
+            self._headers.take(rows).cast(HEADERS),
+            *(each.take(rows) for each in self._coordinates),
+            pa.array([reason for reason, _ in found], pa.string()),
+            pa.array([detail for _, detail in found], pa.string()),
+        ]
+        return pa.Table.from_arrays(columns, schema=_REJECTED)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the scanner found for one column: one entry per row of the block."""
+
+    data: Bytes
+    kinds: npt.NDArray[np.int8]
+    starts: Ints
+    ends: Ints
+
+
+class _Reader:
+    """Turns what was scanned for one column into an Arrow array, clearing `vouched` where it cannot."""
+
+    def __init__(self, contract: EventContract, column: Column, found: _Found, vouched: Flags) -> None:
+        self._contract, self._column, self._found, self._vouched = contract, column, found, vouched
+
+    def read(self) -> pa.Array:
+        """Return the column; rows that are no longer vouched for hold anything."""
+        role = self._column.role
+        if role in ("transaction id", "entity"):
+            return self._ids()
+        if role == "event time":
+            return self._times()
+        if role == "untrusted text":
+            return self._texts()
+        if pa.types.is_string(self._column.type):
+            return self._strings()
+        return self._booleans() if pa.types.is_boolean(self._column.type) else self._numbers()
+
+    def _keep(self, fit: Flags) -> Flags:
+        """Vouch only for fit rows, or null ones where null is allowed; return the fit ones."""
+        kinds = self._found.kinds
+        if self._column.required:
+            self._vouched &= fit
+        else:
+            self._vouched &= fit | (kinds == json_scan.MISSING) | (kinds == json_scan.NULL)
+        return fit & self._vouched
+
+    def _ids(self) -> pa.Array:
+        found = self._found
+        wanted = found.kinds == json_scan.INTEGER
+        if self._column.json_type == "string":
+            wanted |= found.kinds == json_scan.STRING
+        return self._slices(self._keep(wanted & (found.ends > found.starts)))
+
+    def _strings(self) -> pa.Array:
+        return self._slices(self._keep(self._found.kinds == json_scan.STRING))
+
+    def _texts(self) -> pa.Array:
+        longest = self._contract.untrusted_text[self._column.name].max_length
+        short = self._found.ends - self._found.starts <= longest
+        return self._slices(self._keep((self._found.kinds == json_scan.STRING) & short))
+
+    def _booleans(self) -> pa.Array:
+        kinds = self._found.kinds
+        present = self._keep((kinds == json_scan.TRUE) | (kinds == json_scan.FALSE))
+        return pa.array(kinds == json_scan.TRUE, mask=~present)
+
+    def _numbers(self) -> pa.Array:
+        kinds = self._found.kinds
+        fit = kinds == json_scan.INTEGER
+        if pa.types.is_integer(self._column.type):
+            mantissas, _ = self._digits(fit)
+            return pa.array(mantissas, mask=~self._keep(fit))
+        fit |= kinds == json_scan.DECIMAL
+        values = self._floats(fit)
+        if self._column.role == "amount":
+            fit &= values >= 0
+        return pa.array(values, mask=~self._keep(fit))
+
+    def _digits(self, present: Flags) -> tuple[Ints, npt.NDArray[np.int8]]:
+        mantissas, places = np.empty(len(present), np.int64), np.empty(len(present), np.int8)
+        found = self._found
+        json_scan.read_numbers(found.data, found.starts, found.ends, present, mantissas, places)
+        return mantissas, places
+
+    def _floats(self, present: Flags) -> npt.NDArray[np.float64]:
+        values = np.empty(len(present))
+        json_scan.to_floats(*self._digits(present), _POWERS, values)
+        return values
+
+    def _times(self) -> pa.Array:
+        time = self._contract.event_time
+        if time.format == "epoch":
+            micros, good = self._epoch_times()
+        elif time.format == "iso8601":
+            micros, good = self._iso_times()
+        else:
+            micros, good = np.zeros(len(self._vouched), np.int64), np.zeros(len(self._vouched), np.bool_)
+        self._keep(good)
+        return pa.array(micros).cast(UTC_MICROS)
+
+    def _iso_times(self) -> tuple[Ints, Flags]:
+        found, count = self._found, len(self._vouched)
+        micros, good = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+        present = self._vouched & (found.kinds == json_scan.STRING)
+        naive_is_utc = self._contract.event_time.zone == "UTC"
+        json_scan.iso_times(found.data, found.starts, found.ends, present, naive_is_utc, micros, good)
+        return micros, good
+
+    def _epoch_times(self) -> tuple[Ints, Flags]:
+        """Read numbers just as the exact decoder does, but only where 64 bits suffice."""
+        time, kinds = self._contract.event_time, self._found.kinds
+        unit = NANOSECONDS[time.unit]
+        start = (time.epoch - EPOCH) // MICRO
+        mantissas, _ = self._digits(kinds == json_scan.INTEGER)
+        whole = np.abs(mantissas) < _INT64 // 4 // max(unit, 1_000)
+        floats = self._floats(kinds == json_scan.DECIMAL) * (unit / 1_000)
+        near = np.abs(floats) < _INT64 // 4
+        micros = np.where(whole, mantissas, 0) * unit // 1_000 + start
+        rounded = np.rint(np.where(near, floats, 0)).astype(np.int64) + start
+        good = (whole & (kinds == json_scan.INTEGER)) | (near & (kinds == json_scan.DECIMAL))
+        return np.where(kinds == json_scan.INTEGER, micros, rounded), good
+
+    def _slices(self, present: Flags) -> pa.Array:
+        found = self._found
+        offsets = np.empty(len(present) + 1, np.int64)
+        json_scan.gather_sizes(found.starts, found.ends, present, offsets)
+        out = np.empty(int(offsets[-1]), np.uint8)
+        json_scan.gather_bytes(found.data, found.starts, present, offsets, out)
+        nulls = None if present.all() else pa.array(present).buffers()[1]
+        buffers = [nulls, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(out)]
+        return pa.Array.from_buffers(pa.string(), len(present), buffers)
+
+
+def _names(names: Sequence[str]) -> tuple[Bytes, Ints]:
+    encoded = [name.encode() for name in names]
+    bounds = np.cumsum([0, *(len(name) for name in encoded)]).astype(np.int64)
+    return np.frombuffer(b"".join(encoded), np.uint8), bounds
+
+
+def _buffers(values: pa.Array) -> tuple[Bytes, Ints]:
+    wide = values.cast(pa.large_binary())
+    _, offsets, data = wide.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[wide.offset : wide.offset + len(wide) + 1]
+    content = np.zeros(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    return read_only(content), np.ascontiguousarray(bounds)
+
+
+def _clear_invalid_utf8(values: pa.Array, plain: Flags) -> None:
+    """Find the rows that are to blame by halves, so that a few of them cost little."""
+    if len(values) <= _FEW_ROWS:
+        plain &= [_is_utf8(value) for value in values.to_pylist()]
+        return
+    middle = len(values) // 2
+    for half, flags in ((values[:middle], plain[:middle]), (values[middle:], plain[middle:])):
+        try:
+            half.cast(pa.string())
+        except pa.ArrowInvalid:
+            _clear_invalid_utf8(half, flags)
+
+
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What was decided: replayed, explained, tried under another spec, kept in snapshots, loaded beforehand."""

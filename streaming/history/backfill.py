@@ -1,0 +1,234 @@
+"""Loads history into an agent's lake before its stream begins: stored, remembered, and alerted to nobody.
+
+Batches follow the live protocol as far as it goes: quarantine and duplicates first, one commit in
+`transactions` that decides, profiles past the rows, one row in `batches` that closes. A run that was cut off
+anywhere is continued by the next one from what Delta holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from schemas.errors import DataLossError
+from schemas.tables import BATCHES, HEADERS, UTC_MICROS
+from streaming.batch.alerting import Alerted
+from streaming.batch.backfill_mark import BackfillMark, stamp_of
+from streaming.batch.engine import Engine
+from streaming.batch.store import BatchInHand, Decision, store
+from streaming.delta.lake import Lake, Stamp
+from streaming.detection import checkpoints
+from streaming.events.decode import decode
+from streaming.events.duplicates import Deduplicator
+from streaming.events.file_events import Keyed
+from streaming.history.backfill_source import HistorySource
+from streaming.labels.verdicts import LabelPin, verdicts_schema
+from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
+
+Item = TypeVar("Item")
+_NOTHING = Alerted(0, 0, 0, 0, 0, 0, 0.0)
+_SEEN = ["transaction_id", "topic", "partition", "offset", "kafka_timestamp"]
+
+
+class Passed(StrEnum):
+    """Moments that a crash test can wait for."""
+
+    SET_ASIDE = "set aside"
+    DECIDED = "decided"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What all batches of a backfill came to, those of earlier runs included."""
+
+    read: int
+    stored: int
+    quarantined: int
+    duplicates: int
+
+
+class Backfill:
+    """Loads one source into a lake that holds nothing else.
+
+    Labels count from the first batch of the stream on. A row's broker time is its event time: that is when it
+    would have been on the topic, so a redelivery is told from live rows around the end of history, too.
+
+    Args:
+        engine: what will decide the stream.
+        lake: the tables, claimed by this process.
+        source: what to load.
+        clock: current time.
+        reached: called at the moments of `Passed`; crash tests stop there.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        lake: Lake,
+        source: HistorySource,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        reached: Callable[[Passed], None] = lambda _: None,
+    ) -> None:
+        self._engine, self._lake, self._source = engine, lake, source
+        self._clock, self._reached = clock, reached
+        self._query = source.query_id
+        self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
+        self._next_sequence, self._watermark = 0, 0
+        self._next_batch, self._done_before, self._rows = 0, 0, 0
+
+    def run(self, on_progress: Callable[[int], None] = lambda _: None) -> Loaded:
+        """Load what is not loaded yet.
+
+        Args:
+            on_progress: called with the source's rows that are done.
+
+        Raises:
+            ConfigurationError: the source cannot be read.
+            DataLossError: it reads otherwise than when it was begun.
+            FencedError: another driver has taken over.
+        """
+        self._resume()
+        try:
+            for number, (chunk, last) in enumerate(_with_last(self._source.chunks())):
+                self._pass(number, chunk, last=last)
+                on_progress(self._rows)
+        finally:
+            self._engine.close()
+        self._engine.checkpoint()
+        self._engine.close()
+        return self._loaded()
+
+    def _resume(self) -> None:
+        kept = self._lake.transactions.newest_metadata()
+        if kept is not None:
+            self._continue(Decision.from_metadata(kept))
+        checkpoints.drop_after(self._engine.checkpoints, self._next_sequence)
+        self._engine.restore(self._lake.transactions, self._next_sequence, self._no_verdicts, self._stretches)
+        self._restore_duplicates()
+
+    def _continue(self, decision: Decision) -> None:
+        mark = BackfillMark.of(decision.pins)
+        assert mark is not None, "check_may_load comes first"
+        if self._lake.batches.last_batch(self._stamp(0).app_id) < decision.batch_id:
+            self._close(decision)
+        self._next_sequence, self._watermark = decision.next_sequence, decision.watermark_us
+        self._next_batch, self._done_before = decision.batch_id + 1, mark.rows
+
+    def _pass(self, number: int, chunk: Keyed, *, last: bool) -> None:
+        first, self._rows = self._rows, self._rows + len(chunk[1])
+        if number >= self._next_batch:
+            self._load(number, first, chunk, last=last)
+        elif number == self._next_batch - 1 and self._rows != self._done_before:
+            raise DataLossError(
+                f"{self._source.name}: {self._done_before} rows were loaded from it, but it is now cut at "
+                f"{self._rows}: continue with the version of flagstream that began"
+            )
+
+    def _load(self, number: int, first: int, chunk: Keyed, *, last: bool) -> None:
+        opened_at = self._clock()
+        decoded = decode(self._records(chunk, first, opened_at), self._engine.contract, opened_at)
+        valid = decoded.valid
+        place = valid.schema.get_field_index("kafka_timestamp")
+        valid = valid.set_column(place, valid.schema.field(place), valid["event_time"].cast(UTC_MICROS))
+        batch = self._batch(number, len(chunk[1]), opened_at, last=last)
+        stored = store(self._lake, batch, valid, decoded.rejected, self._duplicates, self._unlabelled)
+        self._reached(Passed.DECIDED)
+        self._engine.absorb(stored.rows)
+        self._close(stored.decision)
+        self._reached(Passed.CLOSED)
+        self._next_sequence, self._watermark = stored.decision.next_sequence, stored.decision.watermark_us
+        self._duplicates.commit()
+        self._engine.checkpoint_if_due()
+        self._lake.tidy()
+
+    def _records(self, chunk: Keyed, first: int, now: datetime) -> pa.Table:
+        keys, values = chunk
+        count = len(values)
+        return pa.table(
+            {
+                "key": pa.array(keys, pa.binary()),
+                "value": pa.array(values, pa.binary()),
+                "headers": pa.nulls(count, HEADERS),
+                "topic": pa.repeat(pa.scalar(self._query), count),
+                "partition": pa.repeat(pa.scalar(0, pa.int32()), count),
+                "offset": pa.array(np.arange(first, first + count)),
+                "timestamp": pa.repeat(pa.scalar(now, UTC_MICROS), count),
+            }
+        )
+
+    def _batch(self, number: int, read: int, opened_at: datetime, *, last: bool) -> BatchInHand:
+        source = self._source
+        mark = BackfillMark(source.name, source.digest, source.version, self._rows, last)
+        return BatchInHand(
+            stamp=self._stamp(number),
+            read=read,
+            query_id=self._query,
+            opened_at=opened_at,
+            first_sequence=self._next_sequence,
+            watermark_us=self._watermark,
+            labels=LabelPin(0, 0, 0),
+            offsets={self._query: {"0": self._rows}},
+            pins={**self._engine.pins(), **mark.pins()},
+        )
+
+    def _close(self, decision: Decision) -> None:
+        versions = {table.path.name: table.version for table in self._lake.tables()}
+        told = {
+            **decision.to_metadata(),
+            **_NOTHING.to_metadata(),
+            "opened_at": datetime.fromtimestamp(decision.opened_at / 1_000_000, UTC),
+            "closed_at": self._clock(),
+            "stored": decision.stored,
+            "next_outbox_seq": 0,
+            "offsets": json.dumps(decision.offsets, sort_keys=True),
+            "pins": json.dumps(decision.pins, sort_keys=True),
+            "versions": json.dumps(versions, sort_keys=True),
+            "durations": "{}",
+        }
+        row = pa.Table.from_pylist([{name: told[name] for name in BATCHES.names}], schema=BATCHES)
+        self._lake.batches.append(row, self._stamp(decision.batch_id))
+
+    def _stamp(self, number: int) -> Stamp:
+        return Stamp(stamp_of(self._engine.spec.name, self._query), number)
+
+    def _unlabelled(self, first: int) -> tuple[LabelPin, pa.Table]:
+        self._reached(Passed.SET_ASIDE)
+        return LabelPin(first, 0, 0), self._no_verdicts(first, first)
+
+    def _no_verdicts(self, _first: int, _end: int) -> pa.Table:
+        return verdicts_schema(self._engine.contract.entity_names).empty_table()
+
+    def _stretches(self, first: int, end: int) -> list[Stretch]:
+        batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)
+        return stretches(pl.DataFrame(batches), first, end)
+
+    def _restore_duplicates(self) -> None:
+        """Two horizons back count, see streaming.events.duplicates."""
+        newest = self._lake.transactions.maximum("kafka_timestamp") or 0
+        since = newest - 2 * int(self._engine.contract.duplicates.horizon / timedelta(microseconds=1))
+        self._duplicates.restore(self._lake.transactions.read("kafka_timestamp", since, columns=_SEEN))
+
+    def _loaded(self) -> Loaded:
+        rows = self._lake.batches.read("batch_id", 0, columns=list(Loaded.__dataclass_fields__))
+        return Loaded(**{name: sum(rows[name].to_pylist()) for name in Loaded.__dataclass_fields__})
+
+
+def _with_last(items: Iterator[Item]) -> Iterator[tuple[Item, bool]]:
+    """Tell of each item whether it is the last one."""
+    held: list[Item] = []
+    for item in items:
+        for before in held:
+            yield before, False
+        held = [item]
+    for final in held:
+        yield final, True

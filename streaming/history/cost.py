@@ -1,0 +1,151 @@
+"""What an agent has cost so far, from its closed batches: tokens as booked, and the machine's busy time.
+
+A batch's tokens, those of its late answers among them, were asked of the model and under the prompt that it
+pins, at the prices then in force.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import polars as pl
+
+from schemas.alert import ALERTS
+from schemas.spec import AgentSpec
+from schemas.tables import BATCHES
+from streaming.arrays.compilation import Floats, Ints
+from streaming.batch.late_windows import deferred
+from streaming.delta.stored import read_stored
+
+Grouping = Literal["alert", "batch", "day", "model", "prompt"]
+GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
+
+NONE_ASKED = "none"
+_SUMMED = ("alerts", "llm_calls", "input_tokens", "output_tokens", "llm_usd", "busy_seconds", "compute_usd")
+_COLUMNS = [
+    "query_id",
+    "batch_id",
+    "closed_at",
+    "stored",
+    "alerts",
+    "llm_calls",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+    "pins",
+    "durations",
+]
+_ALERT_COLUMNS = ["query_id", "batch_id", "alert_id", "outbox_seq", "classification_source"]
+_OF_CALLS = ("llm_calls", "input_tokens", "output_tokens", "cost_usd")
+_WINDOW = ("first_outbox_seq", "next_outbox_seq")
+_LATE_COLUMNS = [*_WINDOW, *_OF_CALLS]
+_SHARED = ("input_tokens", "output_tokens", "llm_usd")
+_BATCH = ["query_id", "batch_id"]
+
+
+def closed_batches(lake: Path, spec: AgentSpec, compute_price: float) -> pl.DataFrame:
+    """Return the closed batches in order with what each took; empty before the first.
+
+    Args:
+        lake: folder of the agent's tables.
+        compute_price: USD per hour of the machine.
+
+    Returns:
+        Counts and tokens as in `batches`, with those of late answers; `llm_usd` as booked; `busy_seconds`
+        from a batch's opening to its close, with the waiting for the model, and `compute_usd` for them;
+        `day` in UTC, `model`, `prompt`.
+    """
+    rows = read_stored(lake / spec.tables.batches, _COLUMNS)
+    frame = pl.DataFrame(rows if rows is not None else BATCHES.empty_table().select(_COLUMNS))
+    pins = [json.loads(each) for each in frame["pins"]]
+    busy = [sum(json.loads(each).values()) for each in frame["durations"]]
+    frame = _with_late_answers(frame, lake, spec)
+    return (
+        frame.with_columns(
+            day=pl.Series([moment.date().isoformat() for moment in frame["closed_at"]], dtype=pl.String),
+            model=pl.Series([each["model"] or NONE_ASKED for each in pins], dtype=pl.String),
+            prompt=pl.Series([each["prompt"] for each in pins], dtype=pl.String),
+            busy_seconds=pl.Series(busy, dtype=pl.Float64),
+        )
+        .with_columns(compute_usd=pl.col("busy_seconds") * compute_price / 3_600)
+        .rename({"cost_usd": "llm_usd"})
+        .sort("closed_at", "batch_id")
+        .drop("pins", "durations")
+    )
+
+
+def _with_late_answers(batches: pl.DataFrame, lake: Path, spec: AgentSpec) -> pl.DataFrame:
+    """Add what was asked after the batch to the batch whose alerts it was asked about."""
+    rounds, alerts = (
+        read_stored(lake / spec.tables.late, _LATE_COLUMNS),
+        read_stored(lake / spec.tables.alerts),
+    )
+    if rounds is None or alerts is None or rounds.num_rows == 0:
+        return batches
+    waiting = pl.DataFrame(deferred(alerts).select([*_BATCH, "outbox_seq"])).sort("outbox_seq")
+    shared = waiting.with_columns(
+        pl.Series(name, _shares(waiting["outbox_seq"].to_numpy(), pl.DataFrame(rounds), name))
+        for name in _OF_CALLS
+    )
+    late = shared.group_by(_BATCH).agg(pl.col(_OF_CALLS).sum())
+    added = batches.join(late, on=_BATCH, how="left", suffix="_late", maintain_order="left")
+    return added.with_columns(
+        (pl.col(name) + pl.col(f"{name}_late").fill_null(0)) for name in _OF_CALLS
+    ).drop(f"{name}_late" for name in _OF_CALLS)
+
+
+def _shares(places: Ints, rounds: pl.DataFrame, name: str) -> Floats:
+    """Share out what each round of questions took among the alerts of its window, float64[alerts]."""
+    starts, ends = (np.searchsorted(places, rounds[edge].to_numpy()) for edge in _WINDOW)
+    each = rounds[name].to_numpy() / np.maximum(ends - starts, 1)
+    steps = np.zeros(len(places) + 1)
+    np.add.at(steps, starts, each)
+    np.add.at(steps, ends, -each)
+    return np.cumsum(steps)[:-1]
+
+
+def cost_by(grouping: Grouping, batches: pl.DataFrame, lake: Path, spec: AgentSpec) -> pl.DataFrame:
+    """Sum up what batches took, one row per alert, batch, day, model or prompt version, in order of time.
+
+    An alert's part is an equal share of its batch's tokens among the alerts that the model answered for, or
+    among all where it answered for none. The machine's time is not shared out among alerts.
+    """
+    if grouping == "alert":
+        return by_alert(batches, read_alerts(lake, spec))
+    keys = _BATCH if grouping == "batch" else [grouping]
+    return batches.group_by(keys, maintain_order=True).agg(pl.col(_SUMMED).sum())
+
+
+def read_alerts(lake: Path, spec: AgentSpec) -> pl.DataFrame:
+    """Return each alert's id, batch, place in publishing order, and who classified it in the end."""
+    rows = read_stored(lake / spec.tables.alerts, _ALERT_COLUMNS)
+    frame = pl.DataFrame(rows if rows is not None else ALERTS.empty_table().select(_ALERT_COLUMNS))
+    return frame.sort("outbox_seq").unique("alert_id", keep="last", maintain_order=True)
+
+
+def by_alert(batches: pl.DataFrame, alerts: pl.DataFrame) -> pl.DataFrame:
+    """Share out the tokens of `closed_batches` among `alerts`, see cost_by."""
+    by_model = pl.col("classification_source") == "llm"
+    pays = by_model | ~by_model.any().over(_BATCH)
+    share = pl.when("pays").then(1 / pl.col("pays").sum().over(_BATCH)).otherwise(0.0)
+    return (
+        alerts.sort("outbox_seq")
+        .with_columns(pays=pays)
+        .with_columns(share=share)
+        .join(batches.select(*_BATCH, *_SHARED), on=_BATCH, how="inner", maintain_order="left")
+        .select("alert_id", *(pl.col(name) * pl.col("share") for name in _SHARED))
+    )
+
+
+def unpriced(batches: pl.DataFrame, spec: AgentSpec) -> list[str]:
+    """Return the models that were asked and have no price in the spec."""
+    asked = batches.filter(pl.col("llm_calls") > 0)["model"].unique().sort().to_list()
+    return [model for model in asked if model not in spec.llm.prices]
+
+
+def totals(batches: pl.DataFrame) -> dict[str, Any]:
+    """Return the sums over all batches."""
+    return batches.select(pl.col(_SUMMED).sum()).row(0, named=True)

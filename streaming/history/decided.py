@@ -1,0 +1,253 @@
+"""What an agent has decided, read back from Delta: batches with their pins, and the tables as they stood."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec
+from streaming.batch.backfill_mark import PIN as BACKFILL
+from streaming.delta.stored import StoredTable, open_version, read_stored
+from streaming.history.explain import find_alert
+from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, pins_of
+from streaming.rules.rules_in_force import Stretch, stretches
+
+_COLUMNS = [*PIN_COLUMNS, "next_sequence", "closed_at", "pins", "versions"]
+_WHAT_DECIDES = ("spec_digest", "contract_digest", "rules_version", "scoring")
+
+
+class Span(NamedTuple):
+    """Transactions with `first` <= sequence < `end`."""
+
+    first: int
+    end: int
+
+    def __str__(self) -> str:
+        """Return it as a person would say it."""
+        return f"sequence {self.first} to {self.end - 1}"
+
+
+@dataclass(frozen=True)
+class PinnedSpan:
+    """A span that was decided under one set of pins."""
+
+    span: Span
+    pins: dict[str, Any]
+
+    @property
+    def spec(self) -> AgentSpec:
+        """The spec in force then."""
+        return AgentSpec.model_validate(self.pins["spec"])
+
+    @property
+    def backfilled(self) -> bool:
+        """Whether it was loaded from history, so that nobody was alerted to it."""
+        return BACKFILL in self.pins
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Transactions and alerts as they stood when a span was decided."""
+
+    transactions: StoredTable
+    alerts: StoredTable
+
+
+class DecidedHistory:
+    """The closed batches of an agent.
+
+    Args:
+        lake: folder of the agent's tables.
+        spec: names the tables.
+
+    Attributes:
+        profiles: folder of profile checkpoints by definition, None where the agent's own are at hand.
+
+    Raises:
+        ConfigurationError: there are no closed batches.
+    """
+
+    profiles: Path | None = None
+
+    def __init__(self, lake: Path, spec: AgentSpec) -> None:
+        self.lake, self._tables = lake, spec.tables
+        rows = read_stored(lake / spec.tables.batches, _COLUMNS)
+        if rows is None or rows.num_rows == 0:
+            raise ConfigurationError("nothing was decided yet", where=str(lake / spec.tables.batches))
+        self._batches = pl.DataFrame(rows).sort("next_sequence", "first_sequence", "closed_at")
+
+    @property
+    def whole(self) -> Span:
+        """All transactions of closed batches."""
+        return Span(0, int(self._batches["next_sequence"][-1]))
+
+    @property
+    def newest_version(self) -> int:
+        """Version of the transactions table that the newest batch pinned."""
+        return int(json.loads(self._batches["versions"][-1])[self._tables.transactions])
+
+    @cached_property
+    def pins(self) -> list[LabelPin]:
+        """Which labels each batch knew, ascending."""
+        return pins_of(self._batches)
+
+    def of_alert(self, wanted: str) -> Span:
+        """Return the batch in which an alert was raised.
+
+        Raises:
+            ConfigurationError: no alert, or several, fit `wanted`; see streaming.history.explain.find_alert.
+        """
+        alert = find_alert(self.lake / self._tables.alerts, wanted)
+        passed_by = alert.get("passed_by")
+        sequence = int(alert["sequence"] if passed_by is None else passed_by)
+        batch = self._batches.filter(pl.col("next_sequence") > sequence).row(0, named=True)
+        return Span(batch["first_sequence"], batch["next_sequence"])
+
+    def of_times(self, since: datetime | None, until: datetime | None) -> Span:
+        """Return the least span that holds all transactions with `since` <= event time < `until`.
+
+        Raises:
+            ConfigurationError: there are none.
+        """
+        times = pc.field("event_time")
+        bounds = [] if since is None else [times >= pa.scalar(since)]
+        bounds += [] if until is None else [times < pa.scalar(until)]
+        where = bounds[0] if len(bounds) == 1 else bounds[0] & bounds[1]
+        rows = read_stored(self.lake / self._tables.transactions, ["sequence"], where)
+        if rows is None or rows.num_rows == 0:
+            raise ConfigurationError(
+                "no transactions in this span of event time", where="--from-time/--to-time"
+            )
+        found = pc.min_max(rows["sequence"]).as_py()
+        return Span(found["min"], min(found["max"] + 1, self.whole.end))
+
+    def of_versions(self, after: int, through: int) -> Span:
+        """Return the batches that brought the transactions table from version `after` to `through`.
+
+        Raises:
+            ConfigurationError: a version in the future, or no batch in between.
+        """
+        name = self._tables.transactions
+        versions = [json.loads(row)[name] for row in self._batches["versions"]]
+        if through > versions[-1]:
+            raise ConfigurationError(
+                f"version {through} of {name} is still to come; the newest closed one is {versions[-1]}",
+                where="--to-version",
+            )
+        inside = self._batches.filter(pl.Series([after < version <= through for version in versions]))
+        inside = inside.filter(pl.col("next_sequence") > pl.col("first_sequence"))
+        if inside.height == 0:
+            raise ConfigurationError(
+                f"no batch brought {name} from version {after} to {through}",
+                where="--from-version/--to-version",
+            )
+        return Span(int(inside["first_sequence"][0]), int(inside["next_sequence"][-1]))
+
+    def pinned(self, span: Span) -> list[PinnedSpan]:
+        """Cut a span where pins change."""
+        return [
+            PinnedSpan(Span(max(part[0].first, span.first), min(part[-1].end, span.end)), json.loads(pins))
+            for pins, part in self._runs(span)
+        ]
+
+    def streamed(self, span: Span) -> Span:
+        """Return a span without what was loaded from history, which comes before all else.
+
+        Raises:
+            ConfigurationError: nothing is left of it.
+        """
+        parts = [part.span for part in self.pinned(span) if not part.backfilled]
+        if not parts:
+            raise ConfigurationError(f"{span} was loaded by a backfill: nothing was decided to compare with")
+        return Span(parts[0].first, parts[-1].end)
+
+    def patterns(self, first: int, end: int) -> list[Stretch]:
+        """Return which rules over two events were in force from row `first` on, below `end`."""
+        return stretches(self._batches, first, end)
+
+    def tables(self, span: Span) -> Tables:
+        """Open transactions and alerts at the versions that the last batch of a span pinned.
+
+        Raises:
+            ConfigurationError: a version cannot be read any more, with the earliest span that can.
+        """
+        last = self._batches.filter(pl.col("next_sequence") >= span.end)["versions"][0]
+        found = self._opened(last)
+        if found is None:
+            raise ConfigurationError(
+                f"{span} needs versions {self._needed(last)}, which were cleaned up or vacuumed; "
+                f"{self._earliest()}",
+                where=str(self.lake),
+            )
+        return found
+
+    def late_answers(self, span: Span) -> pa.Table:
+        """Return the later revisions of a span's alerts, in outbox order, however late they came.
+
+        They are not among those of `tables`: an answer may follow long after the span was decided.
+        """
+        found = read_stored(self.lake / self._tables.alerts, where=pc.field("revision") > 1)
+        assert found is not None
+        return within(found, span).sort_by("outbox_seq")
+
+    def _runs(self, span: Span) -> Iterator[tuple[str, list[Span]]]:
+        rows = self._batches.filter(
+            (pl.col("next_sequence") > span.first)
+            & (pl.col("first_sequence") < span.end)
+            & (pl.col("next_sequence") > pl.col("first_sequence"))
+        ).select("first_sequence", "next_sequence", "pins")
+        for _, run in groupby(rows.iter_rows(), lambda row: _deciding(row[2])):
+            batches = list(run)
+            yield batches[0][2], [Span(first, end) for first, end, _ in batches]
+
+    def _opened(self, versions: str) -> Tables | None:
+        needed = self._needed(versions)
+        opened = [open_version(self.lake / name, version) for name, version in needed.items()]
+        found = [table for table in opened if table is not None]
+        return Tables(*found) if len(found) == len(needed) else None
+
+    def _needed(self, versions: str) -> dict[str, int]:
+        known = json.loads(versions)
+        return {name: known[name] for name in (self._tables.transactions, self._tables.alerts)}
+
+    def _earliest(self) -> str:
+        for row in self._batches.iter_rows(named=True):
+            if row["next_sequence"] > row["first_sequence"] and self._opened(row["versions"]) is not None:
+                return f"the earliest span that can be replayed ends with sequence {row['next_sequence'] - 1}"
+        return "no span can be replayed any more"
+
+
+def raised_in(alerts: StoredTable, span: Span) -> pa.Table:
+    """Return the alerts that the rows of a span raised, as they first went out.
+
+    Rows raise them by themselves, or make the absence of another one certain.
+    """
+    own = alerts.read("sequence", *span)
+    if "passed_by" in alerts.schema.names:
+        others = alerts.read("passed_by", *span).select(own.column_names)
+        own = pa.concat_tables([own.filter(pc.is_null(own["passed_by"])), others])
+    return own.filter(pc.equal(own["revision"], 1))
+
+
+def within(alerts: pa.Table, span: Span) -> pa.Table:
+    """Return those of `alerts` that the rows of a span raised, in whichever revision."""
+    raised = alerts["sequence"]
+    if "passed_by" in alerts.column_names:
+        raised = pc.coalesce(alerts["passed_by"], raised)
+    return alerts.filter(pc.and_(pc.greater_equal(raised, span.first), pc.less(raised, span.end)))
+
+
+def _deciding(pins: str) -> tuple[Any, ...]:
+    known = json.loads(pins)
+    return BACKFILL in known, *(known[name] for name in _WHAT_DECIDES)

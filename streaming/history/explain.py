@@ -1,0 +1,231 @@
+"""`flagstream explain`: why one alert was raised, from Delta alone.
+
+It shows the parts that add up to the score, what is normal for each entity of the transaction, the past
+payments most like it, and the payer's history as a plot.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.table import Table
+
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec
+from streaming.delta.stored import read_stored
+
+_NEAREST = 5
+_SECONDS_PER_DAY = 86_400.0
+_CAUGHT_UP = 1e-9
+_PLOT_COLUMNS, _PLOT_ROWS = 72, 12
+_SHORTEST_ID = 6
+
+
+@dataclass(frozen=True)
+class Normal:
+    """What is normal for one entity: its payments before the alerted one, undecayed."""
+
+    kind: str
+    entity: str
+    payments: int
+    first: datetime | None
+    median_amount: float | None
+    largest_amount: float | None
+    median_days_between: float | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One alert, taken apart.
+
+    Attributes:
+        alert: the row of the alerts table, newest revision.
+        adds_up: whether base and contributions give the log-odds within 1e-9.
+        normal: per entity of the transaction.
+        nearest: the primary entity's past payments closest in log-amount and time of day.
+        history: event_time and amount of that entity's payments up to the alerted one.
+    """
+
+    alert: dict[str, Any]
+    adds_up: bool
+    normal: tuple[Normal, ...]
+    nearest: tuple[dict[str, Any], ...]
+    history: pl.DataFrame
+
+    def plain(self) -> dict[str, Any]:
+        """Return everything but the history, JSON-serialisable with `default=str`."""
+        return {
+            "alert": self.alert,
+            "adds_up": self.adds_up,
+            "normal": [asdict(each) for each in self.normal],
+            "nearest": list(self.nearest),
+        }
+
+
+def explain(lake: Path, spec: AgentSpec, wanted: str, primary: str) -> Explanation:
+    """Take an alert apart.
+
+    Args:
+        lake: folder of the agent's tables.
+        spec: names the tables.
+        wanted: an alert's id, its first characters (six at least), or its transaction's id.
+        primary: the entity whose history is shown.
+
+    Raises:
+        ConfigurationError: no alert, or several, fit `wanted`.
+    """
+    alert = find_alert(lake / spec.tables.alerts, wanted)
+    entities = dict(alert["entities"])
+    past = _past(lake / spec.tables.transactions, entities, alert["sequence"])
+    mine = past.filter(pl.col(primary) == entities[primary])
+    parts = [reason["contribution"] for reason in alert["reasons"]]
+    return Explanation(
+        alert={**alert, "entities": entities},
+        adds_up=abs(alert["base"] + math.fsum(parts) - alert["log_odds"]) <= _CAUGHT_UP,
+        normal=tuple(normal_of(kind, entity, past) for kind, entity in entities.items()),
+        nearest=_nearest(mine, alert),
+        history=mine.select("event_time", "amount"),
+    )
+
+
+def show(found: Explanation, console: Console) -> None:
+    """Print an explanation for people."""
+    alert = found.alert
+    console.print(
+        f"{alert['alert_id']}  {alert['severity']}  {alert['classification']} "
+        f"({alert['classification_source']})\n"
+        f"{alert['amount']:.2f} {alert['currency']} at {alert['event_time']:%Y-%m-%d %H:%M:%S} UTC, "
+        f"transaction {alert['transaction_id']}\n{alert['rationale']}{_rules(alert)}",
+        highlight=False,
+        markup=False,
+    )
+    console.print(_parts(found))
+    console.print(_normals(found))
+    console.print(_payments(found))
+    if found.history.height > 1:
+        console.print(plot(found.history, alert), markup=False, highlight=False)
+
+
+def plot(history: pl.DataFrame, alert: dict[str, Any]) -> str:
+    """Draw amounts over days before the alert, the alerted payment marked, as text."""
+    import plotext  # noqa: PLC0415 -- loaded only to draw
+
+    days = (history["event_time"] - alert["event_time"]).dt.total_seconds() / _SECONDS_PER_DAY
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plot_size(_PLOT_COLUMNS, _PLOT_ROWS)
+    plotext.scatter(days.to_list(), history["amount"].to_list(), marker="•")
+    plotext.scatter([0.0], [alert["amount"]], marker="X")
+    plotext.title("amount by days before the alert (X)")
+    return str(plotext.build())
+
+
+def find_alert(path: Path, wanted: str) -> dict[str, Any]:
+    """Return the newest revision of one alert.
+
+    Args:
+        path: folder of the alerts table.
+        wanted: its id, the first characters of it (six at least), or its transaction's id.
+
+    Raises:
+        ConfigurationError: no alert, or several, fit `wanted`.
+    """
+    alerts = read_stored(path)
+    if alerts is None:
+        raise ConfigurationError("there are no alerts yet", where=str(path))
+    named = pc.equal(alerts["transaction_id"], wanted)
+    if len(wanted) >= _SHORTEST_ID:
+        named = pc.or_(named, pc.starts_with(alerts["alert_id"], wanted))
+    hits = alerts.filter(named).sort_by("revision")
+    found = len(hits["alert_id"].unique())
+    if found != 1:
+        problem = f"{found or 'no'} alert{'s' if found else ''} with this id or transaction"
+        raise ConfigurationError(f"{problem}; `flagstream alerts --json` lists them", where=wanted)
+    return dict(hits.slice(hits.num_rows - 1).to_pylist()[0])
+
+
+def _past(path: Path, entities: dict[str, str], sequence: int) -> pl.DataFrame:
+    columns = ["sequence", "transaction_id", "event_time", "amount", "currency", *entities]
+    ours = reduce(or_, (pc.field(kind) == entity for kind, entity in entities.items()))
+    rows = read_stored(path, columns, ours & (pc.field("sequence") < sequence))
+    if rows is None:
+        raise ConfigurationError("the transactions are gone", where=str(path))
+    frame = pl.from_arrow(rows)
+    assert isinstance(frame, pl.DataFrame)
+    return frame.sort("sequence")
+
+
+def normal_of(kind: str, entity: str, past: pl.DataFrame) -> Normal:
+    """Say what is normal for an entity by payments with event_time, amount and a column named `kind`."""
+    rows = past.filter(pl.col(kind) == entity)
+    gaps = rows["event_time"].sort().diff().dt.total_seconds().drop_nulls() / _SECONDS_PER_DAY
+    return Normal(
+        kind,
+        entity,
+        rows.height,
+        rows["event_time"].min(),  # type: ignore[arg-type]  # a time column
+        _number(rows["amount"].median()),
+        _number(rows["amount"].max()),
+        _number(gaps.median()),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else round(float(value), 4)
+
+
+def _nearest(rows: pl.DataFrame, alert: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    at = alert["event_time"]
+    hour = at.hour + at.minute / 60
+    hours = pl.col("event_time").dt.hour() + pl.col("event_time").dt.minute() / 60
+    apart = (hours - hour).abs()
+    around = pl.min_horizontal(apart, 24 - apart) / 24
+    amounts = (pl.col("amount").log1p() - math.log1p(alert["amount"])).abs()
+    ranked = rows.with_columns(distance=amounts + around).sort("distance", "sequence").head(_NEAREST)
+    return tuple(ranked.select("transaction_id", "event_time", "amount", "currency", "distance").to_dicts())
+
+
+def _rules(alert: dict[str, Any]) -> str:
+    texts = alert.get("rule_texts") or []
+    lines = [f"\nrule {name}: {text}" for name, text in zip(alert["rules"], texts, strict=False)]
+    if alert.get("passed_by") is not None:
+        lines.append(f"\ncertain as of the transaction with sequence {alert['passed_by']}")
+    return "".join(lines)
+
+
+def _parts(found: Explanation) -> Table:
+    table = Table(title=f"score {found.alert['score']:.5f}: log-odds and where they come from")
+    table.add_column("part", no_wrap=True)
+    table.add_column("log-odds", justify="right")
+    table.add_column("why")
+    table.add_row("base", f"{found.alert['base']:+.4f}", "a transaction without any evidence")
+    for reason in found.alert["reasons"]:
+        table.add_row(reason["name"], f"{reason['contribution']:+.4f}", reason["text"])
+    table.add_row("sum", f"{found.alert['log_odds']:+.4f}", "exact" if found.adds_up else "DOES NOT ADD UP")
+    return table
+
+
+def _normals(found: Explanation) -> Table:
+    table = Table("entity", "id", "payments before", "median amount", "largest", "median days between")
+    for each in found.normal:
+        figures = (each.median_amount, each.largest_amount, each.median_days_between)
+        shown = ["-" if figure is None else f"{figure:.2f}" for figure in figures]
+        table.add_row(each.kind, each.entity, str(each.payments), *shown)
+    return table
+
+
+def _payments(found: Explanation) -> Table:
+    table = Table("transaction", "when (UTC)", "amount", title="nearest past payments")
+    for row in found.nearest:
+        when = f"{row['event_time']:%Y-%m-%d %H:%M}"
+        table.add_row(row["transaction_id"], when, f"{row['amount']:.2f} {row['currency']}")
+    return table

@@ -1,0 +1,282 @@
+"""Exact replay: rebuilds decisions from pinned versions and compares them with what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agent.budget import SpendingBudget
+from agent.ledger import MemoryLedger
+from schemas.contract import EventContract
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec
+from streaming.batch.alerting import build_alerts
+from streaming.batch.engine import Engine
+from streaming.batch.flagging import flag
+from streaming.compose import build_engine
+from streaming.delta.stored import StoredTable
+from streaming.detection import checkpoints
+from streaming.history.decided import DecidedHistory, PinnedSpan, Span, raised_in, within
+from streaming.labels.book import LabelBook
+from streaming.labels.verdicts import Verdicts, at_positions
+from streaming.settings import Settings
+
+SLICE_ROWS = 100_000
+_OF_THE_BATCH = frozenset({"query_id", "batch_id", "created_at", "outbox_seq", "revision"})
+_BY_THE_MODEL = frozenset({"classification", "severity", "rationale"})
+_BY_TRIAGE = frozenset(
+    {"classification_source", "fallback_reason", "model", "prompt_id", "prompt_version", "evidence"}
+)
+_MARKS = {"query_id": "replay", "batch_id": 0, "created_at": datetime(1970, 1, 1, tzinfo=UTC)}
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One alert that a replay decides otherwise.
+
+    Attributes:
+        what: `missing` from the replay, `added` by it, or `changed`.
+        fields: what changed, name → (published, replayed).
+    """
+
+    alert_id: str
+    transaction_id: str
+    sequence: int
+    what: str
+    fields: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExactReplay:
+    """What an exact replay found.
+
+    Attributes:
+        rows: transactions decided anew.
+        backfilled: transactions passed over, since nobody was to be alerted to them.
+    """
+
+    span: Span
+    rows: int
+    backfilled: int
+    alerts: int
+    differences: tuple[Difference, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """Return it JSON-serialisable with `default=str`."""
+        return {
+            "first_sequence": self.span.first,
+            "next_sequence": self.span.end,
+            "transactions": self.rows,
+            "backfilled": self.backfilled,
+            "alerts": self.alerts,
+            "differences": len(self.differences),
+            "differing": [asdict(each) for each in self.differences],
+        }
+
+
+class Replayer:
+    """Decides spans of stored transactions anew.
+
+    Args:
+        settings: where state lives.
+        spec: names the tables and the labels.
+        contract: the contract in force; pinned ones must be the same.
+        history: what was decided.
+        on_progress: called with the rows of each slice done.
+        slice_rows: rows decided at a time; the outcome does not depend on it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spec: AgentSpec,
+        contract: EventContract,
+        history: DecidedHistory,
+        on_progress: Progress = lambda _: None,
+        slice_rows: int = SLICE_ROWS,
+    ) -> None:
+        self._slice_rows = slice_rows
+        self._settings, self._contract, self._history = settings, contract, history
+        self._on_progress = on_progress
+        lake, tables = history.lake, spec.tables
+        self._verdicts = Verdicts(
+            LabelBook(lake / tables.labels, retention=spec.replay_horizon),
+            lake / tables.transactions,
+            lake / tables.alerts,
+            contract.entity_names,
+        )
+
+    def decide(
+        self, spec: AgentSpec, transactions: StoredTable, span: Span, cold_from: int = 0
+    ) -> Iterator[tuple[Span, pa.Table]]:
+        """Decide a span under a spec; yields slices with their alerts, of schema `ALERTS`.
+
+        Memory is bounded by the slice. Profiles begin at the newest checkpoint before the span, or blank at
+        the row `cold_from`. No model is asked: alerts carry the deterministic label.
+
+        Raises:
+            ConfigurationError: the spec cannot be used.
+        """
+        engine = self._restored(spec, transactions, span.first, cold_from)
+        known = self._known(*span)
+        for part, rows in self._slices(transactions, span, engine.columns()):
+            yield part, _decided(engine, rows, at_positions(known, *part))
+            self._on_progress(rows.num_rows)
+
+    def exactly(self, span: Span) -> ExactReplay:
+        """Decide a span under its pins and compare the outcome with what was published.
+
+        Raises:
+            ConfigurationError: a version, contract, model or rule that decided it is gone.
+        """
+        tables, late = self._history.tables(span), self._history.late_answers(span)
+        alerts, rows, differences = 0, 0, list[Difference]()
+        for pinned in self._history.pinned(span):
+            if pinned.backfilled:
+                continue
+            self._check(pinned)
+            rows += pinned.span.end - pinned.span.first
+            for part, replayed in self.decide(pinned.spec, tables.transactions, pinned.span):
+                published = raised_in(tables.alerts, part)
+                alerts += published.num_rows
+                differences += _differences(published, replayed)
+                differences += _differences_of_late(within(late, part), published)
+        return ExactReplay(span, rows, span.end - span.first - rows, alerts, tuple(differences))
+
+    def cold_start(
+        self, spec: AgentSpec, transactions: StoredTable, first: int, warm_up: timedelta
+    ) -> int | None:
+        """Return where profiles begin blank when only a span of event time before a row is to warm them up.
+
+        Args:
+            first: `sequence` of that row.
+
+        Returns:
+            The first `sequence` of a block; None when a checkpoint fits, or the span reaches back to the
+            first row, so that profiles know everything.
+        """
+        engine = self._engine(spec)
+        definition = engine.scorer.definition_hash
+        if checkpoints.newest(engine.checkpoints, definition, through=first).snapshot is not None:
+            return None
+        moment = transactions.read("sequence", first, first + 1, ["event_time"])["event_time"][0]
+        until = moment.cast(pa.int64()).as_py()
+        since = until - int(warm_up / timedelta(microseconds=1))
+        rows = transactions.read("event_time", since, until, ["sequence"])["sequence"]
+        earliest = min(pc.min(rows).as_py(), first) if len(rows) else first
+        return earliest // spec.profiles.block_rows * spec.profiles.block_rows or None
+
+    def as_pinned(self, pinned: PinnedSpan, transactions: StoredTable) -> Engine:
+        """Return what decided a span, its state as it was before the span's first row.
+
+        Raises:
+            ConfigurationError: a contract, model or rule that decided it is gone.
+        """
+        self._check(pinned)
+        return self._restored(pinned.spec, transactions, pinned.span.first)
+
+    def _slices(
+        self, transactions: StoredTable, span: Span, columns: list[str]
+    ) -> Iterator[tuple[Span, pa.Table]]:
+        """Read slices in order, each while the one before it is decided."""
+        starts = range(span.first, span.end, self._slice_rows)
+        parts = [Span(first, min(first + self._slice_rows, span.end)) for first in starts]
+        with ThreadPoolExecutor(1) as reader:
+            ahead = [reader.submit(transactions.read, "sequence", *part, columns) for part in parts[:1]]
+            for number, part in enumerate(parts):
+                rows = ahead.pop().result()
+                following = parts[number + 1 : number + 2]
+                ahead += [reader.submit(transactions.read, "sequence", *each, columns) for each in following]
+                yield part, rows
+
+    def _restored(self, spec: AgentSpec, transactions: StoredTable, first: int, cold_from: int = 0) -> Engine:
+        engine = self._engine(spec)
+        if self._history.profiles is not None:
+            engine.checkpoints = self._history.profiles / engine.scorer.definition_hash
+            _check_kept(engine, first)
+        engine.restore(transactions, first, self._known, self._history.patterns, cold_from)
+        return engine
+
+    def _engine(self, spec: AgentSpec) -> Engine:
+        return build_engine(
+            self._settings, spec, self._contract, None, MemoryLedger(), SpendingBudget(spec.llm.budget)
+        )
+
+    def _known(self, first: int, end: int) -> pa.Table:
+        return self._verdicts.between(self._history.pins, first, end)
+
+    def _check(self, pinned: PinnedSpan) -> None:
+        if pinned.pins["contract_digest"] != self._contract.digest:
+            raise ConfigurationError(
+                f"{pinned.span} was decided under another version of contract {self._contract.name!r}: "
+                "restore the contract's file to replay it",
+                key="contract",
+            )
+        if pinned.pins["scoring"] != self._engine(pinned.spec).scorer.definition_hash:
+            raise ConfigurationError(
+                f"{pinned.span} was scored by another version of flagstream, or by a model that has gone "
+                "from its path: replay it with what decided it",
+                key="scoring",
+            )
+
+
+def _check_kept(engine: Engine, first: int) -> None:
+    """A snapshot has no rows before its span, so there is nothing else to begin from."""
+    found = checkpoints.newest(engine.checkpoints, engine.scorer.definition_hash, through=first)
+    if found.snapshot is None:
+        raise ConfigurationError(
+            "the snapshot holds no profiles of this spec's definition: replay the lake itself under it",
+            where="--snapshot",
+        )
+
+
+def _decided(engine: Engine, rows: pa.Table, verdicts: pa.Table) -> pa.Table:
+    judged = engine.judge(rows, verdicts)
+    flagged = flag(engine, rows, judged)
+    result = engine.triage.classify(flagged.rows)
+    engine.commit(judged)
+    return build_alerts(engine, _MARKS, flagged, result)
+
+
+def _differences_of_late(answers: pa.Table, published: pa.Table) -> Iterator[Difference]:
+    """A late answer differs from the first revision in what the model said, and in nothing else."""
+    first = {row["alert_id"]: row for row in published.to_pylist()}
+    for answer in answers.to_pylist():
+        yield from _compared(answer, first.get(answer["alert_id"]))
+
+
+def _differences(published: pa.Table, replayed: pa.Table) -> Iterator[Difference]:
+    before = {_key(row): row for row in published.to_pylist()}
+    after = {_key(row): row for row in replayed.to_pylist()}
+    for key in sorted(before.keys() | after.keys()):
+        yield from _compared(before.get(key), after.get(key))
+
+
+def _key(alert: dict[str, Any]) -> tuple[int, str]:
+    return alert["sequence"], alert["kind"]
+
+
+def _compared(before: dict[str, Any] | None, after: dict[str, Any] | None) -> Iterator[Difference]:
+    if before is None or after is None:
+        row, what = (after, "added") if before is None else (before, "missing")
+        assert row is not None
+        yield Difference(row["alert_id"], row["transaction_id"], row["sequence"], what)
+        return
+    left_out = _OF_THE_BATCH | _BY_TRIAGE
+    if before["classification_source"] == "llm":
+        left_out |= _BY_THE_MODEL
+    changed = {
+        name: (before[name], after[name])
+        for name in before
+        if name not in left_out and before[name] != after[name]
+    }
+    if changed:
+        yield Difference(before["alert_id"], before["transaction_id"], before["sequence"], "changed", changed)

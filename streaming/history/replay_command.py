@@ -1,0 +1,251 @@
+"""`flagstream replay` around replay and what-if: chooses the span, shows progress, prints the report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from schemas.alert import alert_documents
+from schemas.contract import load_contract
+from schemas.errors import ConfigurationError
+from schemas.loading import parse_duration
+from schemas.spec import AgentSpec
+from streaming.compose import rule_watch
+from streaming.history.decided import DecidedHistory, Span, raised_in
+from streaming.history.replay import ExactReplay, Replayer
+from streaming.history.snapshots import SnapshotHistory, find_snapshot
+from streaming.history.what_if import WhatIf, cold_text, what_if
+from streaming.kafka.broker import ensure_topic
+from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.settings import Settings
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which span to replay: one alert's batch, a range of versions or of event time, a snapshot, or all."""
+
+    alert: str | None = None
+    from_version: int | None = None
+    to_version: int | None = None
+    from_time: datetime | None = None
+    to_time: datetime | None = None
+    snapshot: str | None = None
+
+    def history(self, settings: Settings, spec: AgentSpec) -> DecidedHistory:
+        """Return what was decided: the agent's, or that of the snapshot named.
+
+        Raises:
+            ConfigurationError: nothing was decided, or there is no such snapshot.
+            DataLossError: the snapshot is damaged.
+        """
+        if self.snapshot is None:
+            return DecidedHistory(settings.lake(spec.name), spec)
+        found = find_snapshot(settings.snapshots(spec.name), self.snapshot)
+        found.check()
+        return SnapshotHistory(found, spec)
+
+    def span(self, history: DecidedHistory) -> Span:
+        """Return the span.
+
+        Raises:
+            ConfigurationError: more than one way was given, or nothing lies in it.
+        """
+        versions = (self.from_version, self.to_version) != (None, None)
+        times = (self.from_time, self.to_time) != (None, None)
+        if (self.alert is not None) + versions + times + (self.snapshot is not None) > 1:
+            raise ConfigurationError(
+                "choose one of --alert, --from/--to-version, --from/--to-time and --snapshot"
+            )
+        if self.alert is not None:
+            return history.of_alert(self.alert)
+        if versions:
+            return history.of_versions(self.from_version or 0, self._through(history))
+        if times:
+            return history.of_times(
+                *(each and each.replace(tzinfo=UTC) for each in (self.from_time, self.to_time))
+            )
+        return history.whole
+
+    def _through(self, history: DecidedHistory) -> int:
+        return history.newest_version if self.to_version is None else self.to_version
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=UTC)
+
+
+def run_replay(settings: Settings, spec: AgentSpec, wanted: Wanted) -> ExactReplay:
+    """Replay exactly, with a progress bar when stderr is a terminal.
+
+    Raises:
+        ConfigurationError: see streaming.history.replay.Replayer.exactly.
+    """
+    history = wanted.history(settings, spec)
+    span = wanted.span(history)
+    with _replayer(settings, spec, history, span) as replayer:
+        return replayer.exactly(span)
+
+
+def run_what_if(
+    settings: Settings,
+    spec: AgentSpec,
+    candidate: AgentSpec,
+    wanted: Wanted,
+    warm_up: timedelta | None = None,
+) -> WhatIf:
+    """Replay under a candidate, with a progress bar when stderr is a terminal.
+
+    Args:
+        warm_up: see streaming.what_if.what_if.
+
+    Raises:
+        ConfigurationError: see streaming.what_if.what_if.
+    """
+    candidate = rule_watch(candidate, load_contract(candidate.data_sources.transactions.contract)).load()
+    history = wanted.history(settings, spec)
+    span = history.streamed(wanted.span(history))
+    sandbox = settings.sandbox(spec.name) / f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    with _replayer(settings, spec, history, span) as replayer:
+        return what_if(replayer, history, spec, candidate, span, sandbox, warm_up)
+
+
+def warm_up_of(text: str | None, candidate: str | None) -> timedelta | None:
+    """Return how long a candidate's profiles are to be warmed up.
+
+    Raises:
+        ConfigurationError: no duration, or there is no candidate.
+    """
+    if text is None:
+        return None
+    if candidate is None:
+        raise ConfigurationError("only a --candidate is warmed up; a replay is exact", where="--warm-up")
+    try:
+        return parse_duration(text)
+    except ValueError as fault:
+        raise ConfigurationError(str(fault), where="--warm-up") from None
+
+
+def send_again(
+    settings: Settings, spec: AgentSpec, wanted: Wanted, bootstrap: str, topic: str
+) -> dict[str, object]:
+    """Send the alerts of a span to another topic, each once however often this is called; tell how many.
+
+    Raises:
+        ConfigurationError: the topic is one of the agent's own, or the span cannot be had.
+        RetryableError: the broker does not answer.
+    """
+    sources = spec.data_sources
+    if topic in (spec.alerts.topic, sources.transactions.topic, sources.labels.topic):
+        raise ConfigurationError("name a topic that the agent does not use itself", where="--to-topic")
+    history = wanted.history(settings, spec)
+    span = wanted.span(history)
+    first = raised_in(history.tables(span).alerts, span)
+    alerts = pa.concat_tables([first, history.late_answers(span)]).sort_by("outbox_seq")
+    ensure_topic(bootstrap, topic, partitions=1, config={"retention.ms": "-1"})
+    lane = PublisherSettings(bootstrap, topic, spec.name, replay=f"{span.first}-{span.end}")
+    publisher = Publisher(lane)
+    try:
+        publisher.open(alerts.num_rows)
+        keys = alerts["transaction_id"].to_pylist()
+        records = zip(count(), keys, alert_documents(alerts), strict=False)
+        sent = publisher.publish(OutboxRecord(place, key.encode(), value) for place, key, value in records)
+    finally:
+        publisher.close()
+    return {"topic": topic, "replay": lane.replay, "alerts": alerts.num_rows, "sent": sent}
+
+
+def show_replay(found: ExactReplay, console: Console) -> None:
+    """Print what an exact replay found."""
+    console.print(
+        f"{found.span}: {found.rows} transactions decided anew, {found.alerts} published alerts compared, "
+        f"{len(found.differences)} differences"
+        + (f"; {found.backfilled} backfilled ones passed over" if found.backfilled else ""),
+        highlight=False,
+    )
+    if found.differences:
+        table = Table("alert", "transaction", "what", "fields")
+        for each in found.differences[:_SHOWN]:
+            table.add_row(each.alert_id, each.transaction_id, each.what, ", ".join(each.fields))
+        console.print(table)
+        if len(found.differences) > _SHOWN:
+            console.print(f"… and {len(found.differences) - _SHOWN} more; --json lists all")
+
+
+def show_what_if(found: WhatIf, console: Console) -> None:
+    """Print what a candidate would have changed."""
+    console.print(
+        f"{found.candidate} on {found.span}: {found.transactions} transactions over {found.days:.2f} days, "
+        f"{found.known_frauds} known frauds",
+        highlight=False,
+    )
+    if found.cold_from is not None:
+        console.print(cold_text(found.cold_from), highlight=False)
+    console.print(_sides(found))
+    console.print(f"{found.added} alerts added, {found.removed} removed, {found.kept} kept", highlight=False)
+    for name, flips in found.flips.items():
+        console.print(_flips(name, flips))
+    console.print(_entities(found))
+    console.print(f"{found.unanswered} alerts without a model's answer; no model was asked", highlight=False)
+    console.print(f"the candidate's alerts are in {found.sandbox}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _replayer(settings: Settings, spec: AgentSpec, history: DecidedHistory, span: Span) -> Iterator[Replayer]:
+    contract = load_contract(spec.data_sources.transactions.contract)
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("replaying", total=span.end - span.first)
+        yield Replayer(settings, spec, contract, history, lambda rows: progress.update(task, advance=rows))
+
+
+def _sides(found: WhatIf) -> Table:
+    table = Table("", "published", "candidate")
+    for name in ("alerts", "alerts_per_day", "judged", "frauds", "precision", "recall"):
+        pair = (getattr(side, name) for side in (found.published, found.replayed))
+        table.add_row(name.replace("_", " "), *("-" if value is None else str(value) for value in pair))
+    names = list(dict.fromkeys([*found.published.by_reason, *found.replayed.by_reason]))
+    for name in names:
+        pair = (side.by_reason.get(name, 0) for side in (found.published, found.replayed))
+        table.add_row(f"by {name}", *map(str, pair))
+    return table
+
+
+def _flips(name: str, flips: dict[str, dict[str, int]]) -> Table:
+    columns = list(dict.fromkeys(new for row in flips.values() for new in row))
+    table = Table(f"{name}: published ↓ candidate →", *columns)
+    for old, row in flips.items():
+        table.add_row(old, *(str(row.get(new, 0)) for new in columns))
+    return table
+
+
+def _entities(found: WhatIf) -> Table:
+    table = Table("entity", "alerts added", "removed")
+    for name, (added, removed) in found.entities.items():
+        table.add_row(name, str(added), str(removed))
+    return table
+
+
+def candidate_report(found: WhatIf, path: Path) -> Path:
+    """Write the report as one HTML page with its plot inside.
+
+    Raises:
+        ConfigurationError: the file cannot be written.
+    """
+    from streaming.history.replay_page import page  # noqa: PLC0415 -- matplotlib is loaded only to draw
+
+    try:
+        path.write_text(page(found), encoding="utf-8")
+    except OSError as fault:
+        raise ConfigurationError(f"cannot be written: {fault.strerror}", where=str(path)) from None
+    return path

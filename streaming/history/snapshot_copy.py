@@ -1,0 +1,159 @@
+"""Makes a snapshot: copies what a replay of a span reads, and writes profiles as they stood at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.alert import ALERTS
+from schemas.contract import EventContract
+from schemas.errors import ConfigurationError
+from schemas.label import LABELS
+from schemas.spec import AgentSpec
+from schemas.tables import BATCHES, LEDGER
+from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.stored import StoredTable, open_version, read_stored
+from streaming.detection import checkpoints
+from streaming.history.decided import DecidedHistory, Span
+from streaming.history.replay import SLICE_ROWS, Progress, Replayer
+from streaming.history.snapshots import PROFILES, Snapshot, find_snapshot, new_snapshot, seal
+from streaming.settings import Settings
+
+
+def create_snapshot(
+    settings: Settings,
+    spec: AgentSpec,
+    contract: EventContract,
+    name: str,
+    span: Span,
+    on_progress: Progress = lambda _: None,
+) -> Snapshot:
+    """Copy a span of an agent's history below its lake, under a name.
+
+    Besides the span's rows it holds the earlier transactions and alerts that labels known within it are
+    about, all labels, and all batches up to its end, so that verdicts follow from it as they did then.
+
+    Args:
+        on_progress: called with the transactions of each slice copied.
+
+    Raises:
+        ConfigurationError: the name cannot be used, or the span cannot be replayed any more.
+    """
+    history = DecidedHistory(settings.lake(spec.name), spec)
+    folder = settings.snapshots(spec.name)
+    source = history.tables(span)
+    with new_snapshot(folder, name) as unfinished:
+        copy = _Copy(history, spec, span, unfinished)
+        rows = copy.tables(source.transactions, on_progress)
+        _write_profiles(Replayer(settings, spec, contract, history), history, span, unfinished)
+        seal(unfinished, span, rows, copy.versions)
+    return find_snapshot(folder, name)
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """One span on its way into a folder."""
+
+    history: DecidedHistory
+    spec: AgentSpec
+    span: Span
+    folder: Path
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Versions of the tables as they are now, by name."""
+        names = self.spec.tables
+        wanted = (names.transactions, names.alerts, names.batches, names.labels, names.ledger)
+        opened = {name: open_version(self.history.lake / name) for name in wanted}
+        return {name: table.version for name, table in opened.items() if table is not None}
+
+    def tables(self, transactions: StoredTable, on_progress: Progress) -> dict[str, int]:
+        """Copy every table; returns the rows of each."""
+        names, judged = self.spec.tables, self._judged()
+        batches = self._read(names.batches, BATCHES, pc.field("first_sequence") < self.span.end)
+        alerts = self._alerts(judged)
+        slices = self._transactions(transactions, judged, on_progress)
+        return {
+            names.transactions: self._write(names.transactions, transactions.schema, slices),
+            names.alerts: self._write(names.alerts, alerts.schema, [alerts]),
+            names.batches: self._write(names.batches, batches.schema, [batches]),
+            names.labels: self._whole(names.labels, LABELS),
+            names.ledger: self._ledger(batches, alerts),
+        }
+
+    def _judged(self) -> pa.Array:
+        """Return the transactions that the labels first known within the span are about."""
+        known = [pin for pin in self.history.pins if pin.first < self.span.end]
+        since = max((pin.through for pin in known if pin.first < self.span.first), default=0)
+        through = max((pin.through for pin in known), default=0)
+        number = pc.field("label_sequence")
+        labels = self._read(self.spec.tables.labels, LABELS, (number >= since) & (number < through))
+        return labels["transaction_id"].cast(pa.string()).combine_chunks().unique()
+
+    def _alerts(self, judged: pa.Array) -> pa.Table:
+        """Return alerts that the span's rows raised, or are about, and those of judged transactions."""
+        rows = self._read(self.spec.tables.alerts, ALERTS, None)
+        chosen = [self._inside(rows[name]) for name in ("sequence", "passed_by") if name in rows.column_names]
+        wanted = pc.is_in(rows["transaction_id"].cast(pa.string()), judged)
+        for each in chosen:
+            wanted = pc.or_(wanted, each)
+        return rows.filter(wanted).sort_by("outbox_seq")
+
+    def _inside(self, sequences: pa.ChunkedArray) -> pa.ChunkedArray:
+        reached, left = pc.less_equal(self.span.first, sequences), pc.less(sequences, self.span.end)
+        return pc.fill_null(pc.and_(reached, left), fill_value=False)
+
+    def _transactions(
+        self, transactions: StoredTable, judged: pa.Array, on_progress: Progress
+    ) -> Iterable[pa.Table]:
+        before = pc.field("transaction_id").isin(judged) & (pc.field("sequence") < self.span.first)
+        yield self._read(self.spec.tables.transactions, transactions.schema, before)
+        for first in range(self.span.first, self.span.end, SLICE_ROWS):
+            rows = transactions.read("sequence", first, min(first + SLICE_ROWS, self.span.end))
+            yield rows
+            on_progress(rows.num_rows)
+
+    def _ledger(self, batches: pa.Table, alerts: pa.Table) -> int:
+        """Copy questions and answers of the time from the span's first batch to the last answer on it."""
+        name = self.spec.tables.ledger
+        inside = batches.filter(pc.greater(batches["next_sequence"], self.span.first))
+        ends = [pc.max(inside["closed_at"]).as_py(), pc.max(alerts["created_at"]).as_py()]
+        since, until = pc.min(inside["opened_at"]), max(each for each in ends if each is not None)
+        within = (pc.field("at") >= since) & (pc.field("at") <= pa.scalar(until))
+        rows = self._read(name, LEDGER, within)
+        return self._write(name, rows.schema, [rows])
+
+    def _whole(self, name: str, schema: pa.Schema) -> int:
+        return self._write(name, schema, [self._read(name, schema, None).cast(schema)])
+
+    def _read(self, name: str, schema: pa.Schema, where: pc.Expression | None) -> pa.Table:
+        found = read_stored(self.history.lake / name, where=where)
+        return schema.empty_table() if found is None else found
+
+    def _write(self, name: str, schema: pa.Schema, parts: Iterable[pa.Table]) -> int:
+        table = LakeTable(self.folder / name, schema, "snapshot", self.spec.replay_horizon)
+        for number, rows in enumerate(parts):
+            if rows.num_rows:
+                table.append(rows, Stamp("snapshot", number))
+        return table.count()
+
+
+def _write_profiles(replayer: Replayer, history: DecidedHistory, span: Span, folder: Path) -> None:
+    """Write the state before the span, once for every definition of profiles that decided part of it.
+
+    Raises:
+        ConfigurationError: what decided it is gone, or nothing says what did.
+    """
+    transactions, written = history.tables(span).transactions, set[str]()
+    for pinned in history.pinned(span):
+        definition = pinned.pins["scoring"]
+        if definition not in written and not pinned.backfilled:
+            engine = replayer.as_pinned(pinned, transactions)
+            checkpoints.write(engine.snapshot(), folder / PROFILES / definition)
+            written.add(definition)
+    if not written:
+        raise ConfigurationError(f"no batch decided {span}", where=str(history.lake))

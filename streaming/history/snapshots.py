@@ -1,0 +1,215 @@
+"""Named snapshots: deep copies of a span of history that maintenance cannot remove.
+
+A snapshot is the folder `snapshots/NAME` below the lake: Delta tables named as in the spec, profiles as they
+stood where the span begins, and a manifest with the size and SHA-256 of every file. It is written beside and
+renamed into place, so one that is there is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import ConfigurationError, DataLossError, nearest
+from schemas.spec import AgentSpec
+from streaming.delta.stored import open_version
+from streaming.history.decided import DecidedHistory, Span, Tables
+
+MANIFEST = "manifest.json"
+PROFILES = "profiles"
+_FORMAT = 1
+_UNFINISHED = ".unfinished-"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One snapshot that is in place.
+
+    Attributes:
+        span: the transactions that can be replayed from it.
+        rows: rows by table; those before the span are what labels within it are about.
+        versions: of the tables that it was copied from, by table.
+        files: path below the folder → size in bytes and SHA-256.
+    """
+
+    path: Path
+    span: Span
+    rows: Mapping[str, int]
+    versions: Mapping[str, int]
+    files: Mapping[str, tuple[int, str]]
+    created_at: datetime
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.path.name
+
+    def facts(self) -> dict[str, Any]:
+        """Return it JSON-serialisable."""
+        return {
+            "name": self.name,
+            "first_sequence": self.span.first,
+            "next_sequence": self.span.end,
+            "rows": dict(self.rows),
+            "versions": dict(self.versions),
+            "bytes": sum(size for size, _ in self.files.values()),
+            "created_at": self.created_at.isoformat(),
+        }
+
+    def check(self) -> None:
+        """Read every file again.
+
+        Raises:
+            DataLossError: one is missing, or differs from what was written.
+        """
+        for name, noted in self.files.items():
+            file = self.path / name
+            if not file.is_file() or _fingerprint(file) != noted:
+                raise DataLossError(f"snapshot {self.name!r} is damaged: {file} is not what was written")
+
+
+class SnapshotHistory(DecidedHistory):
+    """What was decided over the span of a snapshot, read from its copies alone."""
+
+    def __init__(self, snapshot: Snapshot, spec: AgentSpec) -> None:
+        super().__init__(snapshot.path, spec)
+        self._span = snapshot.span
+        self.profiles = snapshot.path / PROFILES
+
+    @property
+    def whole(self) -> Span:
+        """The snapshot's span."""
+        return self._span
+
+    def tables(self, span: Span) -> Tables:
+        """Open the copies.
+
+        Raises:
+            ConfigurationError: they cannot be read.
+        """
+        names = (self._tables.transactions, self._tables.alerts)
+        found = [table for name in names if (table := open_version(self.lake / name)) is not None]
+        if len(found) != len(names):
+            raise ConfigurationError(f"{span} cannot be read from the snapshot", where=str(self.lake))
+        return Tables(*found)
+
+
+def snapshots(folder: Path) -> list[Snapshot]:
+    """Return the snapshots below a folder, by name."""
+    return [_read(path) for path in sorted(folder.glob(f"[!.]*/{MANIFEST}"))]
+
+
+def find_snapshot(folder: Path, name: str) -> Snapshot:
+    """Return the snapshot of a name.
+
+    Raises:
+        ConfigurationError: there is none, with the nearest name.
+    """
+    return _read(_manifest(folder, name))
+
+
+def drop_snapshot(folder: Path, name: str) -> None:
+    """Remove a snapshot, readable or not; half-way it no longer counts as one.
+
+    Raises:
+        ConfigurationError: there is none of this name.
+    """
+    present = _manifest(folder, name).parent
+    leaving = folder / f"{_UNFINISHED}{name}"
+    _remove(leaving)
+    present.rename(leaving)
+    _remove(leaving)
+
+
+@contextmanager
+def new_snapshot(folder: Path, name: str) -> Iterator[Path]:
+    """Yield a folder to fill; `seal` it inside, and it is renamed into place at the end.
+
+    Raises:
+        ConfigurationError: the name cannot be used, or is taken.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise ConfigurationError(
+            f"expected up to 64 letters, digits, dots, dashes and underscores, got {name!r}", where="NAME"
+        )
+    if (folder / name).exists():
+        raise ConfigurationError(f"there is a snapshot {name!r} already: drop it first", where="NAME")
+    unfinished = folder / f"{_UNFINISHED}{name}"
+    _remove(unfinished)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        unfinished.rename(folder / name)
+        _sync(folder)
+    finally:
+        _remove(unfinished)
+
+
+def seal(folder: Path, span: Span, rows: Mapping[str, int], versions: Mapping[str, int]) -> None:
+    """Write the manifest of a filled folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    manifest = {
+        "format": _FORMAT,
+        "created_at": datetime.now(UTC).isoformat(),
+        "span": list(span),
+        "rows": dict(rows),
+        "versions": dict(versions),
+        "files": {str(path.relative_to(folder)): _fingerprint(path) for path in files},
+    }
+    for path in files:
+        _sync(path)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    _sync(folder / MANIFEST)
+    _sync(folder)
+
+
+def _manifest(folder: Path, name: str) -> Path:
+    known = {path.parent.name: path for path in folder.glob(f"[!.]*/{MANIFEST}")}
+    if name not in known:
+        raise ConfigurationError(f"no snapshot {name!r}; {nearest(name, known) or 'there are none'}")
+    return known[name]
+
+
+def _read(manifest: Path) -> Snapshot:
+    try:
+        noted = json.loads(manifest.read_text(encoding="utf-8"))
+        if noted["format"] != _FORMAT:
+            raise ValueError(f"format {noted['format']} is not {_FORMAT}")
+        return Snapshot(
+            path=manifest.parent,
+            span=Span(*noted["span"]),
+            rows=noted["rows"],
+            versions=noted["versions"],
+            files={name: (size, digest) for name, (size, digest) in noted["files"].items()},
+            created_at=datetime.fromisoformat(noted["created_at"]),
+        )
+    except (ValueError, KeyError, TypeError) as fault:
+        raise ConfigurationError(f"cannot be read: {fault}", where=str(manifest)) from None
+
+
+def _fingerprint(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Kafka: the embedded broker, reading and sending, and the one transactional publisher."""

@@ -1,0 +1,268 @@
+"""Kafka for those who have none: an embedded one-node broker, or a container where Docker answers."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import subprocess
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from agent.processes import Service, free_port
+from schemas.errors import ConfigurationError, MachineError, RetryableError, nearest
+from streaming.interrupts import ended_on_leaving
+from streaming.kafka.topic import connection
+from streaming.settings import Settings, find_java
+
+_CALL_SECONDS = 10.0
+_BROKER_DEFAULT = -1
+# testcontainers starts Kafka through scripts that only this vendor's images have.
+_DOCKER_IMAGE = "confluentinc/cp-kafka:7.6.0"
+# One node cannot hold the three copies that transactions ask for by default.
+_DOCKER_SINGLE_NODE = {
+    "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "1",
+}
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+log.dirs={data}
+num.partitions=4
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+group.initial.rebalance.delay.ms=0
+log.cleaner.dedupe.buffer.size=4194304
+"""
+_LOGGING = """\
+rootLogger.level = warn
+rootLogger.appenderRef.console.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{ISO8601} %p %c{1}: %m%n
+"""
+
+
+@dataclass(frozen=True)
+class EmbeddedBroker:
+    """A real Kafka broker on loopback, its data below `folder`.
+
+    Attributes:
+        folder: configuration, data and log.
+        jars: folder of the broker's jars.
+    """
+
+    folder: Path
+    jars: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> EmbeddedBroker:
+        """Return the broker that belongs to a home folder."""
+        return cls(settings.home / "broker", settings.jars_broker)
+
+    def status(self) -> str | None:
+        """Return the bootstrap address while the broker runs, None otherwise."""
+        facts = self._service.facts()
+        return None if facts is None else facts["bootstrap"]
+
+    def start(self) -> str:
+        """Start the broker unless it runs, and return its bootstrap address; it stays until `stop`.
+
+        Raises:
+            MachineError: no Java, no jars, or the broker did not come up.
+        """
+        with self._service.alone():
+            self._passing.unlink(missing_ok=True)
+            return self.status() or self._start()
+
+    @contextmanager
+    def in_use(self) -> Iterator[str]:
+        """Yield the address of the broker, started if need be; its last user stops it, but for `start`.
+
+        Raises:
+            MachineError: see start().
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "users.lock").open("w") as users:
+            with self._service.alone():
+                bootstrap = self.status()
+                if bootstrap is None:
+                    bootstrap = self._start()
+                    self._passing.touch()
+                fcntl.flock(users, fcntl.LOCK_SH)
+            try:
+                with ended_on_leaving(lambda: self._leave(users)):
+                    yield bootstrap
+            finally:
+                self._leave(users)
+
+    def _leave(self, users: IO[str]) -> None:
+        with self._service.alone(), suppress(BlockingIOError):
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._passing.exists():
+                self._passing.unlink()
+                self.stop()
+
+    @property
+    def _passing(self) -> Path:
+        """There while the broker runs only for as long as a command uses it."""
+        return self.folder / "passing"
+
+    def stop(self) -> bool:
+        """Stop the broker; its data stays. Return whether it was running."""
+        return self._service.stop()
+
+    def _start(self) -> str:
+        if not any(self.jars.glob("kafka_*.jar")):
+            raise MachineError(f"the broker's jars are not in {self.jars}: run `make setup`")
+        port = free_port()
+        bootstrap = f"127.0.0.1:{port}"
+        self._configure(port, free_port())
+        facts = {"bootstrap": bootstrap}
+        self._service.start(self._command("kafka.Kafka"), facts, lambda: _answers(bootstrap))
+        return bootstrap
+
+    @property
+    def _service(self) -> Service:
+        return Service("broker", self.folder)
+
+    def _configure(self, port: int, controller: int) -> None:
+        data = self.folder / "data"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = _PROPERTIES.format(port=port, controller=controller, data=data)
+        self._properties.write_text(text, encoding="utf-8")
+        (self.folder / "log4j2.properties").write_text(_LOGGING, encoding="utf-8")
+        if not (data / "meta.properties").is_file():
+            self._format()
+
+    def _format(self) -> None:
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # "=" because one id in 64 starts with a dash
+        command = self._command("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise MachineError(f"formatting the broker's storage failed: {done.stderr.strip()[-400:]}")
+
+    def _command(self, main: str, *arguments: str) -> list[str]:
+        logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
+        java = [find_java(), "-Xmx512m", "-Xms128m", logging, "-cp", str(self.jars / "*")]
+        return [*java, main, *arguments, str(self._properties)]
+
+    @property
+    def _properties(self) -> Path:
+        return self.folder / "server.properties"
+
+
+@contextmanager
+def bootstrap_for(settings: Settings) -> Iterator[str]:
+    """Yield a bootstrap address: the one given, the running embedded broker, or one started for the moment.
+
+    Raises:
+        MachineError: no broker can be had.
+    """
+    if settings.kafka == "docker":
+        with _container() as bootstrap:
+            yield bootstrap
+        return
+    if settings.kafka != "embedded":
+        yield settings.kafka
+        return
+    with EmbeddedBroker.of(settings).in_use() as bootstrap:
+        yield bootstrap
+
+
+def ensure_topic(
+    bootstrap: str, name: str, partitions: int = 4, config: Mapping[str, str] | None = None
+) -> None:
+    """Create a topic unless it exists.
+
+    Raises:
+        RetryableError: the broker did not answer.
+    """
+    admin = AdminClient({**connection(bootstrap)})
+    topic = NewTopic(
+        name, num_partitions=partitions, replication_factor=_BROKER_DEFAULT, config=dict(config or {})
+    )
+    try:
+        for future in admin.create_topics([topic], operation_timeout=_CALL_SECONDS).values():
+            future.result(_CALL_SECONDS)
+    except KafkaException as fault:
+        if fault.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise RetryableError(f"creating topic {name}: {fault}") from fault
+    except TimeoutError:
+        raise RetryableError(f"{bootstrap} does not answer; is that the broker's address?") from None
+
+
+def require_topic(bootstrap: str, name: str) -> None:
+    """Check that a topic exists on a broker that is not ours to create topics on.
+
+    Raises:
+        ConfigurationError: it does not; the nearest name is suggested.
+        RetryableError: the broker did not answer.
+    """
+    try:
+        topics = AdminClient({**connection(bootstrap)}).list_topics(timeout=_CALL_SECONDS).topics
+    except KafkaException as fault:
+        problem = f"{bootstrap} does not answer ({fault.args[0].str()}); `flagstream doctor` checks it"
+        raise RetryableError(problem) from fault
+    if name not in topics:
+        known = [each for each in topics if not each.startswith("__")]
+        raise ConfigurationError(
+            f"no topic {name!r} on {bootstrap}; {nearest(name, known)}", key="data_sources.transactions.topic"
+        )
+
+
+def topic_retention_ms(bootstrap: str, name: str) -> int:
+    """Return `retention.ms` of a topic; -1 means for ever.
+
+    Raises:
+        RetryableError: the broker did not answer.
+    """
+    admin = AdminClient({**connection(bootstrap)})
+    try:
+        (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
+        return int(future.result(_CALL_SECONDS)["retention.ms"].value)
+    except KafkaException as fault:
+        raise RetryableError(f"asking for the configuration of {name}: {fault}") from fault
+    except TimeoutError:
+        raise RetryableError(f"{bootstrap} does not answer; is that the broker's address?") from None
+
+
+@contextmanager
+def _container() -> Iterator[str]:
+    try:
+        from docker.errors import DockerException  # noqa: PLC0415 -- only where Docker is wanted
+        from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415 -- only where Docker is wanted
+    except ImportError:
+        raise MachineError("testcontainers is not installed: pip install 'flagstream[dev]'") from None
+    try:
+        container = KafkaContainer(_DOCKER_IMAGE).with_kraft().with_envs(**_DOCKER_SINGLE_NODE)
+        container.start()
+    except DockerException as fault:
+        raise MachineError(f"no Docker engine answers ({fault}); use FLAGSTREAM_KAFKA=embedded") from None
+    try:
+        yield container.get_bootstrap_server()
+    finally:
+        container.stop()
+
+
+def _answers(bootstrap: str) -> bool:
+    try:
+        return bool(AdminClient({**connection(bootstrap)}).list_topics(timeout=1).brokers)
+    except KafkaException:
+        return False

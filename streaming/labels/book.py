@@ -1,0 +1,338 @@
+"""The label book: verdicts on transactions, kept in Delta in the order in which they were recorded.
+
+Unlike the tables that one driver takes over, this one is written by several processes side by side: the agent
+that reads the labels topic, and imports from files while it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from schemas.label import GIVEN, LABEL_REJECTS, LABELS
+from streaming.delta.lake import Stamp
+from streaming.delta.shared_table import SharedTable
+from streaming.delta.stored import open_for_reading
+
+MAX_AHEAD = timedelta(minutes=5)
+_IMPORTS = "labels/import"
+_TOPICS = "labels/topic"
+_VERDICT = ["transaction_id", "is_fraud", "kind", "decided_by"]
+_DATED = [*_VERDICT, "decided_at"]
+_DECIDER = ["transaction_id", "decided_by"]
+_ROW = "row"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What became of the labels handed in; each is counted once.
+
+    Attributes:
+        stored: labels that are new.
+        repeated: labels that say what is on record already.
+        rejects: the others, of schema `LABEL_REJECTS`.
+    """
+
+    stored: int
+    repeated: int
+    rejects: pa.Table
+
+    @property
+    def rejected(self) -> int:
+        """Number of rejects."""
+        return int(self.rejects.num_rows)
+
+    @property
+    def read(self) -> int:
+        """Number of labels handed in."""
+        return self.stored + self.repeated + self.rejected
+
+    def with_rejects(self, more: pa.Table) -> Recorded:
+        """Return the same with more rejects, all in order of their position."""
+        return replace(self, rejects=pa.concat_tables([self.rejects, more]).sort_by("source_position"))
+
+
+@dataclass(frozen=True)
+class LabelStatus:
+    """Counts over the labels table; `transactions`, `frauds` and `fraud_share` are by last verdict.
+
+    Times are those of the newest verdict and of the newest recording, None without labels.
+    """
+
+    labels: int = 0
+    transactions: int = 0
+    frauds: int = 0
+    fraud_share: float | None = None
+    newest_decided_at: datetime | None = None
+    newest_recorded_at: datetime | None = None
+
+    def facts(self) -> dict[str, object]:
+        """Return the counts by name, times in ISO 8601."""
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in asdict(self).items()
+        }
+
+
+@dataclass(frozen=True)
+class _Sifted:
+    fresh: pl.DataFrame
+    repeated: int
+    rejects: pa.Table
+
+
+class LabelBook:
+    """Records labels once each and answers which verdict stands.
+
+    Args:
+        path: folder of the labels table; created when absent.
+        retention: how long versions of the table stay readable.
+        clock: current time in UTC; undated labels are decided then.
+
+    Raises:
+        ConfigurationError: the table exists with another schema.
+    """
+
+    def __init__(
+        self, path: Path, *, retention: timedelta, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._table, self._clock = SharedTable(path, LABELS, retention), clock
+
+    @property
+    def path(self) -> Path:
+        """Folder of the table."""
+        return self._table.path
+
+    @property
+    def version(self) -> int:
+        """The table version last seen."""
+        return self._table.version
+
+    @property
+    def next_sequence(self) -> int:
+        """The label_sequence that follows the last label seen; pin it to select the same labels again."""
+        highest = self._table.maximum("label_sequence")
+        return 0 if highest is None else highest + 1
+
+    def refreshed(self) -> int:
+        """Return next_sequence as it is after all recordings so far, other processes' included."""
+        self._table.refresh()
+        return self.next_sequence
+
+    def now(self) -> datetime:
+        """Return the book's current time."""
+        return self._clock()
+
+    def position(self, source: str) -> int:
+        """Return the offset after the last one recorded of a topic's partition, 0 for none.
+
+        Args:
+            source: topic/partition.
+        """
+        return self._table.last_batch(f"{_TOPICS}/{source}") + 1
+
+    def record(self, labels: pa.Table, *, source: str, through: int | None = None) -> Recorded:
+        """Store the labels that are not on record yet, in one commit, in the order given.
+
+        A dated label repeats when one of the same transaction, verdict, kind, decider and time is on record.
+        An undated one (null `decided_at`) is decided now, and repeats when it is what the same decider said
+        last about the transaction. Of several undated ones by one decider on one transaction the last counts.
+
+        Args:
+            labels: a table of schema `GIVEN`.
+            source: the file's name, or topic/partition.
+            through: for a topic, the last offset that `labels` accounts for, its rejects included; it is kept
+                in the same commit, and rows up to an offset kept earlier count as repeated.
+        """
+        return self._table.by_turns(lambda: self._record(labels, source, through))
+
+    def verdicts(self, as_of: datetime | None = None, through: int | None = None) -> pa.Table:
+        """Return the verdict that stands on each transaction: the latest decided, of those the last recorded.
+
+        Args:
+            as_of: count only labels decided at or before this time.
+            through: count only labels with a lower `label_sequence`.
+
+        Returns:
+            A table of schema `LABELS`, one row per transaction, in `label_sequence` order.
+        """
+        self._table.refresh()
+        return _as_labels(_standing(self._chosen(as_of, through)).sort("label_sequence").collect())
+
+    def since(self, label_sequence: int, through: int | None = None) -> pa.Table:
+        """Return the labels from a `label_sequence` on, below `through` if given, in that order."""
+        self._table.refresh()
+        return self._table.read("label_sequence", label_sequence, through)
+
+    def history(self, label_sequence: int, through: int) -> pl.DataFrame:
+        """Return every label below `through` on the transactions judged from a `label_sequence` on.
+
+        Returns:
+            label_sequence, transaction_id, is_fraud, decided_at and recorded_at, in no useful order.
+        """
+        self._table.refresh()
+        columns = ["label_sequence", "transaction_id", "is_fraud", "decided_at", "recorded_at"]
+        below = self._scan(columns).filter(pl.col("label_sequence") < through)
+        judged = below.filter(pl.col("label_sequence") >= label_sequence).select("transaction_id")
+        return below.join(judged, on="transaction_id", how="semi").collect()
+
+    def status(self) -> LabelStatus:
+        """Count labels and standing verdicts."""
+        self._table.refresh()
+        standing = (
+            _standing(self._scan(LABELS.names)).select("is_fraud", "decided_at", "recorded_at").collect()
+        )
+        if standing.height == 0:
+            return LabelStatus()
+        decided, recorded = standing.select(pl.max("decided_at", "recorded_at")).row(0)
+        frauds, count = int(standing["is_fraud"].sum()), standing.height
+        return LabelStatus(self._table.count(), count, frauds, frauds / count, decided, recorded)
+
+    def _record(self, labels: pa.Table, source: str, through: int | None) -> Recorded:
+        self._table.refresh()
+        now = self._clock()
+        sound, unsound = sound_labels(labels, now)
+        ahead, known = self._unread(_frame(sound), source, through)
+        sifted = self._sifted(ahead)
+        rows = self._numbered(sifted.fresh, now, source)
+        if rows.num_rows or through is not None:
+            self._table.append(rows, self._stamp(source, through))
+            self._table.tidy()
+        rejects = pa.concat_tables([unsound, sifted.rejects]).sort_by("source_position")
+        return Recorded(rows.num_rows, sifted.repeated + known, rejects)
+
+    def _stamp(self, source: str, through: int | None) -> Stamp:
+        if through is not None:
+            return Stamp(f"{_TOPICS}/{source}", through)
+        return Stamp(_IMPORTS, self._table.last_batch(_IMPORTS) + 1)
+
+    def _unread(self, labels: pl.DataFrame, source: str, through: int | None) -> tuple[pl.DataFrame, int]:
+        if through is None:
+            return labels, 0
+        unread = labels.filter(pl.col("source_position") >= self.position(source))
+        return unread, labels.height - unread.height
+
+    def _sifted(self, labels: pl.DataFrame) -> _Sifted:
+        dated = labels.filter(pl.col("decided_at").is_not_null())
+        undated = labels.filter(pl.col("decided_at").is_null())
+        last, rejects = _last_undated(undated)
+        new_dated, new_undated = self._new_dated(dated), self._new_undated(last)
+        fresh = pl.concat([new_dated, new_undated]).sort(_ROW)
+        return _Sifted(fresh, labels.height - fresh.height - rejects.num_rows, rejects)
+
+    def _new_dated(self, labels: pl.DataFrame) -> pl.DataFrame:
+        if labels.height == 0:
+            return labels
+        first, last = labels.select(low=pl.min("decided_at"), high=pl.max("decided_at")).row(0)
+        known = self._scan(_DATED, first, last).collect()
+        new = labels.unique(_DATED, keep="first", maintain_order=True)
+        return new.join(known, on=_DATED, how="anti", nulls_equal=True)
+
+    def _new_undated(self, labels: pl.DataFrame) -> pl.DataFrame:
+        if labels.height == 0:
+            return labels
+        known = self._scan([*_DATED, "label_sequence"]).join(labels.lazy(), on=_DECIDER, how="semi")
+        said = _standing(known, _DECIDER).select(_VERDICT).collect()
+        return labels.join(said, on=_VERDICT, how="anti", nulls_equal=True)
+
+    def _numbered(self, fresh: pl.DataFrame, now: datetime, source: str) -> pa.Table:
+        first = self.next_sequence
+        return _as_labels(
+            fresh.sort(_ROW).with_columns(
+                pl.int_range(first, first + fresh.height, dtype=pl.Int64, eager=True).alias("label_sequence"),
+                pl.col("decided_at").fill_null(pl.lit(now, _MOMENT)),
+                pl.lit(now, _MOMENT).alias("recorded_at"),
+                pl.lit(source).alias("source"),
+            )
+        )
+
+    def _chosen(self, as_of: datetime | None, through: int | None) -> pl.LazyFrame:
+        rows = self._scan(LABELS.names, None, as_of)
+        return rows if through is None else rows.filter(pl.col("label_sequence") < through)
+
+    def _scan(
+        self, columns: list[str], first: datetime | None = None, last: datetime | None = None
+    ) -> pl.LazyFrame:
+        """Read columns of the labels decided from `first` to `last`, both included, in no useful order."""
+        low = _micros(first or _BEGINNING)
+        files = self._table.files("decided_at", low, None if last is None else _micros(last) + 1)
+        if not files:
+            return _EMPTY.lazy().select(columns)
+        rows = pl.scan_parquet(files).filter(pl.col("decided_at") >= pl.lit(first or _BEGINNING, _MOMENT))
+        if last is not None:
+            rows = rows.filter(pl.col("decided_at") <= pl.lit(last, _MOMENT))
+        return rows.select(columns)
+
+
+def label_status(path: Path, retention: timedelta) -> LabelStatus:
+    """Return the status of the labels table in a folder; all zero when there is none, and none is made."""
+    if open_for_reading(path) is None:
+        return LabelStatus()
+    return LabelBook(path, retention=retention).status()
+
+
+def sound_labels(labels: pa.Table, now: datetime) -> tuple[pa.Table, pa.Table]:
+    """Part labels that can be stored from those that cannot.
+
+    Args:
+        labels: a table of schema `GIVEN`.
+        now: verdicts decided more than five minutes later are refused: nothing could overrule them.
+
+    Returns:
+        Sound labels of schema `GIVEN` and rejects of schema `LABEL_REJECTS`, both in the order given.
+    """
+    problem = (
+        pl.when(pl.col("transaction_id").fill_null("") == "").then(pl.lit("no transaction id"))
+        .when(pl.col("is_fraud").is_null()).then(pl.lit("no verdict"))
+        .when(pl.col("decided_by").fill_null("") == "").then(pl.lit("nobody decided it"))
+        .when(pl.col("decided_at") > pl.lit(now + MAX_AHEAD, _MOMENT))
+        .then(pl.format("decided at {}, which is still to come", pl.col("decided_at").cast(pl.String)))
+    )  # fmt: skip
+    problems = _frame(labels).select("source_position", problem.alias("reason"))
+    bad = problems["reason"].is_not_null()
+    if not bad.any():
+        return labels, LABEL_REJECTS.empty_table()
+    return labels.filter((~bad).to_arrow()), rejects_table(problems.filter(bad))
+
+
+def rejects_table(rejects: pl.DataFrame) -> pa.Table:
+    """Return a frame of positions and reasons as a table of schema `LABEL_REJECTS`."""
+    return rejects.select(LABEL_REJECTS.names).to_arrow().cast(LABEL_REJECTS)
+
+
+_BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+_EMPTY = pl.DataFrame(LABELS.empty_table())
+_MOMENT = pl.Datetime("us", "UTC")
+
+
+def _frame(labels: pa.Table) -> pl.DataFrame:
+    return pl.DataFrame(labels.select(GIVEN.names).cast(GIVEN)).with_row_index(_ROW)
+
+
+def _as_labels(rows: pl.DataFrame) -> pa.Table:
+    return rows.select(LABELS.names).to_arrow().cast(LABELS)
+
+
+def _standing(labels: pl.LazyFrame, per: list[str] | None = None) -> pl.LazyFrame:
+    """Keep the last verdict per transaction, or per whatever else is named."""
+    ordered = labels.sort("decided_at", "label_sequence")
+    return ordered.unique(per or ["transaction_id"], keep="last", maintain_order=True)
+
+
+def _last_undated(labels: pl.DataFrame) -> tuple[pl.DataFrame, pa.Table]:
+    """Keep the last label per transaction and decider, and reject earlier ones that say something else."""
+    last = labels.unique(_DECIDER, keep="last", maintain_order=True)
+    earlier = labels.join(last, on=_VERDICT, how="anti", nulls_equal=True)
+    reason = pl.lit("undated, and the same decider says otherwise further down").alias("reason")
+    return last, rejects_table(earlier.sort(_ROW).select("source_position", reason))
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICRO

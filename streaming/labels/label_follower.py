@@ -1,0 +1,136 @@
+"""Follows labels beside the stream: records those of the topic and has verdicts ready for the next batch."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+import polars as pl
+import pyarrow as pa
+from deltalake.exceptions import DeltaError
+
+from schemas.errors import FlagstreamError, MachineError, RetryableError
+from streaming.labels.book import Recorded
+from streaming.labels.label_topic import PolledLabels
+from streaming.labels.verdicts import Derived, LabelPin, Verdicts
+
+_ROUND_SECONDS = 0.3
+_POLL_SECONDS = 0.2
+_PATIENCE = timedelta(minutes=1)
+
+
+class LabelStream(Protocol):
+    """Where labels arrive: streaming.labels.label_topic.LabelTopic."""
+
+    def poll(self, limit: int = 10_000, wait: float = 0.0) -> PolledLabels:
+        """Return what has arrived."""
+
+    def record(self, polled: PolledLabels) -> Recorded:
+        """Keep it."""
+
+
+class LabelFollower:
+    """Offers each batch the verdicts that have become known, so that no batch has to look for them.
+
+    A label that comes before its transaction is waited for, for a minute; those after it wait, too.
+
+    Args:
+        verdicts: derives verdicts.
+        pins: those of all batches so far, ascending.
+        settled: the `sequence` below which every batch is closed.
+        source: the labels topic, None to follow imports alone.
+    """
+
+    def __init__(
+        self,
+        verdicts: Verdicts,
+        pins: Sequence[LabelPin],
+        settled: Callable[[], int],
+        source: LabelStream | None = None,
+    ) -> None:
+        self._verdicts, self._pins, self._settled, self._source = verdicts, list(pins), settled, source
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._offer, self._ready = self._taken, verdicts.schema.empty_table()
+        self._looked: tuple[int, int] | None = None
+        self._fault: FlagstreamError | None = None
+        self._told = ""
+        self._thread = threading.Thread(target=self._follow, name="labels", daemon=True)
+
+    @property
+    def _taken(self) -> LabelPin:
+        return self._pins[-1] if self._pins else LabelPin(0, 0, 0)
+
+    def start(self) -> None:
+        """Look once, so that what is known now counts from the first batch on, then go on by itself."""
+        self._try()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop following; what is offered and not taken is found again by the next driver."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def take(self, first: int) -> tuple[LabelPin, pa.Table]:
+        """Return the pin for a batch that begins at `sequence` `first`, and the verdicts new with it.
+
+        Raises:
+            FlagstreamError: following labels has failed for good.
+        """
+        with self._lock:
+            if self._fault is not None:
+                raise self._fault
+            pin, ready = self._offer._replace(first=first), self._ready
+            if pin.through > self._taken.through:
+                self._pins.append(pin)
+            self._ready = ready.slice(0, 0)
+        place = ready.schema.get_field_index("position")
+        return pin, ready.set_column(place, ready.schema.field(place), pa.repeat(first, ready.num_rows))
+
+    def round(self) -> None:
+        """Record what has arrived, and look up the labels that no batch has counted yet."""
+        if self._source is not None:
+            self._source.record(self._source.poll(wait=_POLL_SECONDS))
+        book = self._verdicts.book
+        through, below = book.refreshed(), self._settled()
+        with self._lock:
+            pins, since = list(self._pins), self._taken.through
+        if through == since or self._looked == (through, below):
+            return
+        pin = LabelPin(below, through, below)
+        found = self._verdicts.derive(since, [*pins, pin])
+        awaited = self._awaited(found)
+        if awaited is None:
+            self._looked = (through, below)
+        else:
+            pin = pin._replace(through=awaited)
+            found = self._verdicts.derive(since, [*pins, pin])
+        with self._lock:
+            if self._taken.through == since:
+                self._offer, self._ready = pin, found.table
+
+    def _awaited(self, found: Derived) -> int | None:
+        """Return the first label whose transaction may still come."""
+        recent = pl.lit(self._verdicts.book.now() - _PATIENCE, pl.Datetime("us", "UTC"))
+        awaited = found.unmatched.filter(pl.col("recorded_at") > recent)["label_sequence"].to_list()
+        return min(awaited, default=None)
+
+    def _follow(self) -> None:
+        while self._fault is None and not self._ended.wait(_ROUND_SECONDS):
+            self._try()
+
+    def _try(self) -> None:
+        try:
+            self.round()
+        except (RetryableError, OSError, DeltaError) as fault:
+            if str(fault) != self._told:
+                self._told = str(fault)
+                sys.stderr.write(f"labels: {fault}; trying again\n")
+        except FlagstreamError as fault:
+            self._fault = fault
+        except Exception as fault:
+            self._fault = MachineError(f"labels cannot be followed: {fault!r}")
+            raise

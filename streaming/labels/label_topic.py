@@ -1,0 +1,306 @@
+"""Labels from a Kafka topic, each recorded exactly once: the offset reached is kept in Delta beside them.
+
+What cannot be read as a label goes to a table of its own, in the layout of the quarantine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from schemas.errors import DataLossError, FlagstreamError, RetryableError
+from schemas.label import GIVEN, LABEL_REJECTS
+from schemas.tables import COORDINATES, QUARANTINE
+from streaming.delta.lake import Stamp
+from streaming.delta.shared_table import SharedTable
+from streaming.kafka.topic import PASSING, connection, partitions_of
+from streaming.labels.book import LabelBook, Recorded, rejects_table, sound_labels
+from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_labels
+
+_CALL_SECONDS = 10.0
+_ORIGIN = "labels"
+_BAD_LABEL = "bad_label"
+_FIELDS = {name: name for name in GIVEN.names if name != "source_position"}
+
+
+@dataclass(frozen=True)
+class PartitionOfLabels:
+    """What one partition gave.
+
+    Attributes:
+        source: topic/partition.
+        first: the offset reading began at; all before it must be on record already.
+        through: the last offset that `labels` and `rejected` account for.
+        labels: of schema `GIVEN`, in offset order.
+        rejected: of schema `QUARANTINE`, in offset order.
+    """
+
+    source: str
+    first: int
+    through: int
+    labels: pa.Table
+    rejected: pa.Table
+
+
+@dataclass(frozen=True)
+class PolledLabels:
+    """What one poll gave, partition by partition."""
+
+    partitions: tuple[PartitionOfLabels, ...]
+
+    @property
+    def labels(self) -> pa.Table:
+        """All labels, of schema `GIVEN`."""
+        return pa.concat_tables([GIVEN.empty_table(), *(each.labels for each in self.partitions)])
+
+    @property
+    def rejected(self) -> pa.Table:
+        """All records that hold no label, of schema `QUARANTINE`."""
+        return pa.concat_tables([QUARANTINE.empty_table(), *(each.rejected for each in self.partitions)])
+
+
+class LabelTopic:
+    """Reads labels from a topic and records them, going on where the label book says it stopped.
+
+    Records are JSON objects under `schemas.label.label_json_schema`; a verdict may also be 0, 1 or a word. A
+    label without `decided_at` was decided when Kafka was given it. Partitions added later are read after a
+    restart.
+
+    Args:
+        bootstrap: address of the broker.
+        topic: must exist.
+        book: where the labels go, and which offsets are on record.
+        rejects: folder of the table for records that hold no label; created when absent.
+        retention: how long versions of that table stay readable.
+        by: who decided where a record does not say.
+
+    Raises:
+        DataLossError: the topic lost records that were not read yet, or is another one of the same name.
+        RetryableError: the broker does not answer, or the topic does not exist.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        book: LabelBook,
+        *,
+        rejects: Path,
+        retention: timedelta,
+        by: str = UNKNOWN_DECIDER,
+    ) -> None:
+        self._book, self._by = book, by
+        self._rejects = SharedTable(rejects, QUARANTINE, retention)
+        self._consumer = _consumer(bootstrap)
+        self._topic = topic
+        self._next: dict[int, int] = {}
+        self._fault: FlagstreamError | None = None
+        try:
+            self._assign()
+        except BaseException:
+            self._consumer.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return self."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the topic."""
+        self.close()
+
+    def poll(self, limit: int = 10_000, wait: float = 0.0) -> PolledLabels:
+        """Return what has arrived, at most `limit` records, waiting for some at most `wait` seconds.
+
+        Raises:
+            DataLossError: the topic dropped records before they were read.
+            RetryableError: the broker reports a fault that does not pass by itself.
+        """
+        if self._fault is not None:
+            raise self._fault
+        records, reached = self._sorted(self._consumer.consume(limit, wait))
+        before, self._next = self._next, reached
+        return PolledLabels(
+            tuple(
+                self._parsed(partition, before[partition], after, records.get(partition, ()))
+                for partition, after in sorted(reached.items())
+                if after > before[partition]
+            )
+        )
+
+    def record(self, polled: PolledLabels) -> Recorded:
+        """Store rejects, then labels, each partition in one commit with the offset it reaches.
+
+        Repeating it after a crash, or polling the same records again, stores nothing twice.
+
+        Raises:
+            DataLossError: an earlier poll was not recorded.
+        """
+        stored = repeated = 0
+        for each in polled.partitions:
+            if each.first > self._recorded[each.source]:
+                raise DataLossError(
+                    f"{each.source}: offsets before {each.first} were polled but not recorded"
+                )
+            self._keep_rejected(each)
+            recorded = self._book.record(each.labels, source=each.source, through=each.through)
+            self._recorded[each.source] = max(self._recorded[each.source], each.through + 1)
+            stored, repeated = stored + recorded.stored, repeated + recorded.repeated
+        return Recorded(stored, repeated, _as_rejects(polled.rejected))
+
+    def close(self) -> None:
+        """Leave the topic."""
+        self._consumer.close()
+
+    def _assign(self) -> None:
+        try:
+            partitions = sorted(place.partition for place in partitions_of(self._consumer, self._topic))
+            self._next = {partition: self._start(partition) for partition in partitions}
+            self._consumer.assign([TopicPartition(self._topic, *start) for start in self._next.items()])
+        except KafkaException as fault:
+            raise RetryableError(f"reading {self._topic}: {fault}") from fault
+        self._recorded = {self._source(partition): start for partition, start in self._next.items()}
+
+    def _source(self, partition: int) -> str:
+        return f"{self._topic}/{partition}"
+
+    def _start(self, partition: int) -> int:
+        source = self._source(partition)
+        kept = self._book.position(source)
+        low, high = self._consumer.get_watermark_offsets(
+            TopicPartition(self._topic, partition), timeout=_CALL_SECONDS
+        )
+        if kept == 0:
+            return low
+        if not low <= kept <= high:
+            raise DataLossError(
+                f"{source} holds offsets {low} to {high}, but {kept} is the next to be read: labels were "
+                "dropped unread, or the topic was made anew; import what is missing from a file and give the "
+                "labels topic another name"
+            )
+        return kept
+
+    def _sorted(self, messages: Sequence[Message]) -> tuple[dict[int, list[Message]], dict[int, int]]:
+        """Return the records by partition, and the next offset of each partition.
+
+        A fault that lasts is kept for the next poll: what came along with it has left the consumer for good.
+        """
+        records: dict[int, list[Message]] = {}
+        reached = dict(self._next)
+        for message in messages:
+            fault, partition, offset = message.error(), message.partition(), message.offset()
+            if fault is not None and fault.code() != KafkaError._PARTITION_EOF:
+                self._fault = self._fault or self._lasting(fault)
+            elif partition is not None and offset is not None:
+                reached[partition] = max(reached[partition], offset + (fault is None))
+                if fault is None:
+                    records.setdefault(partition, []).append(message)
+        return records, reached
+
+    def _lasting(self, fault: KafkaError) -> FlagstreamError | None:
+        if fault.code() == KafkaError._AUTO_OFFSET_RESET:
+            return DataLossError(f"{self._topic}: labels were dropped before they were read ({fault})")
+        if fault.fatal() or fault.code() not in PASSING:
+            return RetryableError(f"reading {self._topic}: {fault}")
+        return None
+
+    def _parsed(
+        self, partition: int, first: int, after: int, messages: Sequence[Message]
+    ) -> PartitionOfLabels:
+        offsets = [message.offset() or 0 for message in messages]
+        said, unreadable = json_columns([message.value() for message in messages], offsets, _FIELDS)
+        labels, unparsed = parse_labels(said, self._by)
+        records = _records(messages)
+        labels, unsound = sound_labels(_dated(labels, records), self._book.now())
+        rejects = pa.concat_tables([rejects_table(unreadable), unparsed, unsound])
+        return PartitionOfLabels(
+            source=self._source(partition),
+            first=first,
+            through=after - 1,
+            labels=labels,
+            rejected=_quarantined(records, rejects, after - 1),
+        )
+
+    def _keep_rejected(self, each: PartitionOfLabels) -> None:
+        if each.rejected.num_rows:
+            self._rejects.by_turns(lambda: self._append_rejected(each))
+
+    def _append_rejected(self, each: PartitionOfLabels) -> None:
+        self._rejects.refresh()
+        app_id = f"{_ORIGIN}/{each.source}"
+        unkept = pc.greater(each.rejected["offset"], self._rejects.last_batch(app_id))
+        self._rejects.append(each.rejected.filter(unkept), Stamp(app_id, each.through))
+        self._rejects.tidy()
+
+
+def _consumer(bootstrap: str) -> Consumer:
+    return Consumer(
+        {
+            **connection(bootstrap),
+            "group.id": "flagstream-labels",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+            # The end of a partition may lie beyond its last record: transactions leave marks behind.
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 20,
+        }
+    )
+
+
+def _records(messages: Sequence[Message]) -> pl.DataFrame:
+    """Return the records as they came, in the quarantine's columns."""
+    schema = pa.schema([*(QUARANTINE.field(name) for name in ("key", "value", "headers")), *COORDINATES])
+    rows = [(m.key(), m.value(), _headers(m), *_place(m)) for m in messages]
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
+    return pl.DataFrame(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def _headers(message: Message) -> list[dict[str, Any]] | None:
+    # Typed as if it could be a mapping; read from a topic it is a list, since names may repeat.
+    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
+    return None if headers is None else [{"key": name, "value": value} for name, value in headers]
+
+
+def _place(message: Message) -> tuple[Any, ...]:
+    stamp = max(message.timestamp()[1], 0) * 1_000
+    return message.topic(), message.partition(), message.offset(), stamp
+
+
+def _dated(labels: pa.Table, records: pl.DataFrame) -> pa.Table:
+    """Date the undated ones by Kafka's timestamp, which is the same whenever they are read."""
+    stamps = records.select(pl.col("offset").alias("source_position"), "kafka_timestamp")
+    rows = pl.DataFrame(labels).join(stamps, on="source_position", how="left", maintain_order="left")
+    dated = rows.with_columns(pl.col("decided_at").fill_null(pl.col("kafka_timestamp")))
+    return dated.select(GIVEN.names).to_arrow().cast(GIVEN)
+
+
+def _quarantined(records: pl.DataFrame, rejects: pa.Table, through: int) -> pa.Table:
+    reasons = pl.DataFrame(rejects).rename({"source_position": "offset", "reason": "detail"})
+    rows = records.join(reasons, on="offset", how="inner").sort("offset")
+    marks: Mapping[str, pl.Expr] = {
+        "reason": pl.lit(_BAD_LABEL),
+        "query_id": pl.lit(_ORIGIN),
+        "batch_id": pl.lit(through, pl.Int64),
+    }
+    ordered = rows.with_columns(**marks).select(QUARANTINE.names).to_arrow()
+    columns = [ordered[field.name].cast(field.type) for field in QUARANTINE]
+    return pa.Table.from_arrays(columns, schema=QUARANTINE)
+
+
+def _as_rejects(rejected: pa.Table) -> pa.Table:
+    renamed = rejected.select(["offset", "detail"]).rename_columns(LABEL_REJECTS.names)
+    return renamed.cast(LABEL_REJECTS)

@@ -1,0 +1,182 @@
+"""What labels say about entities: the second fold beside the transactions, pinned batch by batch.
+
+Every batch pins which labels count from its first row on (`through`) and among which transactions theirs are
+looked for (`below`). From the pins, the labels, the transactions and the alerts, which only ever grow, the
+same verdicts follow at any time: live, in a recovery and in a replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.alert import ALERT_KIND
+from schemas.tables import UTC_MICROS
+from streaming.delta.stored import read_stored
+from streaming.detection.combination import blame_of
+from streaming.labels.book import LabelBook
+
+PIN_COLUMNS = ["first_sequence", "labels_through", "labels_below"]
+_TRANSACTION = "transaction_id"
+
+
+class LabelPin(NamedTuple):
+    """Which labels count from a row on.
+
+    Attributes:
+        first: `sequence` of that row.
+        through: labels with a lower `label_sequence` count.
+        below: their transactions have a lower `sequence`; a label on any other counts for nothing.
+    """
+
+    first: int
+    through: int
+    below: int
+
+
+@dataclass(frozen=True)
+class Derived:
+    """Verdicts that follow from labels.
+
+    Attributes:
+        table: of schema verdicts_schema(), in `label_sequence` order.
+        unmatched: `label_sequence` and `recorded_at` of the labels whose transaction was not found.
+    """
+
+    table: pa.Table
+    unmatched: pl.DataFrame
+
+
+def verdicts_schema(entities: Sequence[str]) -> pa.Schema:
+    """Return the columns of verdicts, as Scorer.score takes them.
+
+    `position` is the `sequence` of the first row that knows the verdict, `event_time` its transaction's;
+    `blame` is 0 for genuine, up to 1 for a fraud that nothing but the entity explains. Of a changed verdict
+    `first` is false and `blame` is by how much the last one changes.
+    """
+    return pa.schema(
+        [
+            pa.field("position", pa.int64()),
+            pa.field("event_time", UTC_MICROS),
+            pa.field("blame", pa.float64()),
+            pa.field("first", pa.bool_()),
+            *(pa.field(name, pa.string()) for name in entities),
+        ]
+    )
+
+
+class Verdicts:
+    """Derives verdicts from what the lake holds.
+
+    Args:
+        book: the labels.
+        transactions: folder of the transactions table.
+        alerts: folder of the alerts table.
+        entities: entity columns of the transactions.
+    """
+
+    def __init__(self, book: LabelBook, transactions: Path, alerts: Path, entities: Sequence[str]) -> None:
+        self._book, self._transactions, self._alerts = book, transactions, alerts
+        self._entities = tuple(entities)
+        self.schema = verdicts_schema(entities)
+
+    @property
+    def book(self) -> LabelBook:
+        """The labels."""
+        return self._book
+
+    def derive(self, since: int, pins: Sequence[LabelPin]) -> Derived:
+        """Return what the labels from `label_sequence` `since` on say, under all pins up to the last one.
+
+        Args:
+            since: the `through` of the pin before the first one of interest.
+            pins: ascending, from the very first batch on.
+        """
+        through = pins[-1].through if pins else 0
+        labels = self._book.history(since, through) if since < through else None
+        if labels is None or labels.height == 0:
+            return Derived(self.schema.empty_table(), _NOBODY)
+        rows = _pinned(self._with_transactions(labels), pins)
+        matched = (pl.col("sequence") < pl.col("below")).fill_null(value=False)
+        unmatched = rows.filter(~matched & (pl.col("label_sequence") >= since))
+        changes = _changes(rows.filter(matched)).filter(pl.col("label_sequence") >= since)
+        return Derived(
+            changes.select(self.schema.names).to_arrow().cast(self.schema),
+            unmatched.select("label_sequence", "recorded_at"),
+        )
+
+    def between(self, pins: Sequence[LabelPin], first: int, end: int) -> pa.Table:
+        """Return the verdicts that rows from `first` on, below `end`, are the first to know, by position."""
+        since = max((pin.through for pin in pins if pin.first < first), default=0)
+        return self.derive(since, [pin for pin in pins if pin.first < end]).table
+
+    def _with_transactions(self, labels: pl.DataFrame) -> pl.DataFrame:
+        ids = labels[_TRANSACTION].unique().to_arrow().cast(pa.string())
+        columns = [_TRANSACTION, "sequence", "event_time", *self._entities]
+        # An id that came again after the duplicates' horizon is another row; its label means the first.
+        known = _rows(self._transactions, columns, ids, "sequence")
+        # An absence is alerted some time after its transaction: it must not change what a label says by then.
+        at_once = pc.field("kind") == ALERT_KIND
+        evidence = _rows(self._alerts, [_TRANSACTION, "own_evidence", "revision"], ids, "revision", at_once)
+        evidence = evidence.with_columns(blame=blame_of(evidence["own_evidence"].to_numpy()))
+        found = labels.join(known, on=_TRANSACTION, how="left").join(
+            evidence.select(_TRANSACTION, "blame"), on=_TRANSACTION, how="left"
+        )
+        return found.with_columns(pl.col("blame").fill_null(1.0)).sort("label_sequence")
+
+
+def pins_of(batches: pl.DataFrame) -> list[LabelPin]:
+    """Return the pins of closed batches, ascending, without those that repeat the one before.
+
+    Args:
+        batches: rows of the batches table, PIN_COLUMNS at least.
+    """
+    rows = batches.select(PIN_COLUMNS).sort(PIN_COLUMNS)
+    changed = rows.filter(pl.col("labels_through") > pl.col("labels_through").shift(1).fill_null(0))
+    return [LabelPin(*row) for row in changed.iter_rows()]
+
+
+def at_positions(verdicts: pa.Table, first: int, end: int) -> pa.Table:
+    """Return the verdicts with `first` <= position < `end`."""
+    positions = verdicts["position"]
+    return verdicts.filter(pc.and_(pc.greater_equal(positions, first), pc.less(positions, end)))
+
+
+_NOBODY = pl.DataFrame(schema={"label_sequence": pl.Int64, "recorded_at": pl.Datetime("us", "UTC")})
+
+
+def _rows(
+    path: Path, columns: list[str], ids: pa.Array, order: str, where: pc.Expression | None = None
+) -> pl.DataFrame:
+    named = pc.field(_TRANSACTION).isin(ids)
+    found = read_stored(path, columns, named if where is None else named & where)
+    assert found is not None
+    rows = pl.DataFrame(found).sort(order)
+    return rows.unique(_TRANSACTION, keep="first", maintain_order=True)
+
+
+def _pinned(rows: pl.DataFrame, pins: Sequence[LabelPin]) -> pl.DataFrame:
+    """Add the row each label counts from on, and the bound its transaction has to lie below."""
+    throughs = np.array([pin.through for pin in pins])
+    place = np.searchsorted(throughs, rows["label_sequence"].to_numpy(), side="right")
+    firsts, belows = np.array([pin.first for pin in pins]), np.array([pin.below for pin in pins])
+    return rows.with_columns(position=firsts[place], below=belows[place])
+
+
+def _changes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Turn labels in `label_sequence` order into changes of what stands: the last decided verdict."""
+    stands = pl.col("decided_at") == pl.col("decided_at").cum_max().over(_TRANSACTION)
+    said = pl.when(pl.col("is_fraud")).then(pl.col("blame")).otherwise(0.0)
+    standing = pl.when(stands).then(said).forward_fill().over(_TRANSACTION)
+    first = pl.int_range(pl.len()).over(_TRANSACTION) == 0
+    before = pl.col("standing").shift(1).over(_TRANSACTION).fill_null(0.0)
+    changes = rows.with_columns(standing=standing, first=first)
+    changes = changes.with_columns(blame=pl.col("standing") - before)
+    return changes.filter(pl.col("first") | (pl.col("blame") != 0.0))

@@ -1,0 +1,1 @@
+"""Training and evaluation on labelled history, each label known only from its own moment."""

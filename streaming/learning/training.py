@@ -1,0 +1,265 @@
+"""`flagstream train`: fits the supervised model on stored transactions, and never puts it in force.
+
+Features are those of each row as it was scored: with the verdicts that it knew then (`recorded`), or, for
+labels that were imported after the fact, with those decided by its own time (`decided`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from schemas.errors import ConfigurationError, nearest
+from schemas.spec import AgentSpec
+from streaming.arrays.compilation import Flags, Floats, Ints
+from streaming.delta.stored import open_for_reading, read_stored
+from streaming.detection.model import SupervisedModel, save, train
+from streaming.detection.scoring import Scorer
+from streaming.labels.book import LabelBook
+from streaming.labels.verdicts import PIN_COLUMNS, Verdicts, at_positions, pins_of
+from streaming.learning.labelled_run import NEVER, History, Run, run_history, run_recorded
+from streaming.learning.protocol import average_precision, roc_auc
+
+Known = Literal["recorded", "decided"]
+KNOWN: tuple[Known, ...] = ("recorded", "decided")
+
+_HELD_OUT = 0.2
+_US = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """What to train on.
+
+    Attributes:
+        until: events from here on, and labels decided later, are left out; None for all.
+        known: see the module.
+        label_delay: rows this much older than `until` that nobody labelled count as genuine; None to go by
+            labels alone.
+        seed: of the sampling of rows and features.
+    """
+
+    until: datetime | None = None
+    known: Known = "recorded"
+    label_delay: timedelta | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check `known`.
+
+        Raises:
+            ConfigurationError: it is no such word.
+        """
+        if self.known not in KNOWN:
+            raise ConfigurationError(nearest(self.known, KNOWN), where="--verdicts")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted model and what it was trained on, as its artefact notes it."""
+
+    model: SupervisedModel
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Material:
+    """Stored rows before `until`, and what is known of them by then.
+
+    Attributes:
+        frauds: bool[n].
+        judged: bool[n], the row may be learned from.
+        decided_at: int64[n], microseconds since 1970, NEVER without a verdict.
+    """
+
+    transactions: pa.Table
+    frauds: Flags
+    judged: Flags
+    decided_at: Ints
+
+
+def train_on_lake(
+    lake: Path,
+    spec: AgentSpec,
+    entities: tuple[str, ...],
+    order: TrainingOrder,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> Trained:
+    """Fit a model to the stored rows with a verdict, from the longest horizon after the first row on.
+
+    The metrics are of a model fitted to the first four fifths of them, on the last fifth, beside those of the
+    scores without a model; the model returned is fitted to all.
+
+    Args:
+        lake: the agent's tables.
+        spec: profiles and detectors are used.
+        entities: the contract's entity columns.
+        order: what to train on.
+        on_progress: called with the rows done and the rows there are.
+
+    Raises:
+        ConfigurationError: no transactions, no labels, or not both kinds of rows to learn from.
+    """
+    source = _Source(lake, spec, entities, _book(lake, spec))
+    material = source.material(order)
+    kept = material.judged & _settled(material.transactions, spec)
+    if not kept.any():
+        labelled, settling = int(material.judged.sum()), spec.profiles.horizons[-1]
+        raise ConfigurationError(
+            f"none of {labelled} labelled rows comes later than {settling} (profiles.horizons) after the "
+            "first transaction, when profiles have settled"
+        )
+    scorer = Scorer(spec, entities)
+    run = source.run(scorer, material, kept, order.known, on_progress)
+    frauds, names = material.frauds[kept], scorer.feature_names
+    model = train(run.features, frauds, names, seed=order.seed)
+    training = {
+        "agent": spec.name,
+        "spec_version": spec.version,
+        "scoring": scorer.definition_hash,
+        "until": None if order.until is None else order.until.isoformat(),
+        "verdicts": order.known,
+        "label_delay_seconds": None if order.label_delay is None else order.label_delay.total_seconds(),
+        "seed": order.seed,
+        "transactions_version": _version(lake / spec.tables.transactions),
+        "labels_version": _version(lake / spec.tables.labels),
+        "sequences": [0, material.transactions.num_rows],
+        "rows": len(frauds),
+        "frauds": int(frauds.sum()),
+        "held_out": _held_out(run.features, frauds, run.scores[kept], names, order.seed),
+        "sha256": model.digest,
+    }
+    return Trained(model, training)
+
+
+def save_next(trained: Trained, folder: Path) -> Path:
+    """Write the artefact as the next version below `folder` and return where it lies."""
+    versions = [int(each.name) for each in folder.glob("*") if each.name.isdecimal()]
+    return save(trained.model, folder / str(max(versions, default=0) + 1), trained.training)
+
+
+def _book(lake: Path, spec: AgentSpec) -> LabelBook:
+    path = lake / spec.tables.labels
+    if open_for_reading(path) is None:
+        raise ConfigurationError(
+            "there are no labels to learn from; `flagstream labels import` adds them", where=str(path)
+        )
+    return LabelBook(path, retention=spec.replay_horizon)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The tables that training reads."""
+
+    lake: Path
+    spec: AgentSpec
+    entities: tuple[str, ...]
+    book: LabelBook
+
+    def material(self, order: TrainingOrder) -> _Material:
+        """Read the stream and the verdicts as they stood at `order.until`."""
+        path = self.lake / self.spec.tables.transactions
+        columns = ["sequence", "transaction_id", "event_time", "amount", "currency", *self.entities]
+        columns += Scorer(self.spec, self.entities).columns
+        rows = read_stored(path, columns)
+        if rows is None or rows.num_rows == 0:
+            raise ConfigurationError("there are no transactions yet", where=str(path))
+        rows = _before(rows.sort_by("sequence"), order.until)
+        said = self._verdicts(rows, order.until)
+        return _Material(
+            rows,
+            said["is_fraud"].fill_null(value=False).to_numpy(),
+            said["is_fraud"].is_not_null().to_numpy() | _taken_for_genuine(rows, order),
+            said["decided_at"].dt.epoch("us").fill_null(NEVER).to_numpy(),
+        )
+
+    def run(
+        self,
+        scorer: Scorer,
+        material: _Material,
+        kept: Flags,
+        known: Known,
+        on_progress: Callable[[int, int], None],
+    ) -> Run:
+        """Score the rows anew, keeping the features of some."""
+        rows = material.transactions
+
+        def progress(done: int) -> None:
+            on_progress(done, rows.num_rows)
+
+        if known == "decided":
+            history = History(rows, material.frauds, material.decided_at)
+            return run_history(scorer, history, keep=kept, on_progress=progress)
+        tables = self.spec.tables
+        batches = read_stored(self.lake / tables.batches, PIN_COLUMNS)
+        pins = [] if batches is None else pins_of(pl.DataFrame(batches))
+        folders = self.lake / tables.transactions, self.lake / tables.alerts
+        recorded = Verdicts(self.book, *folders, self.entities).derive(0, pins).table
+        verdicts = at_positions(recorded, 0, rows.num_rows)
+        return run_recorded(scorer, rows, verdicts, keep=kept, on_progress=progress)
+
+    def _verdicts(self, rows: pa.Table, until: datetime | None) -> pl.DataFrame:
+        """Return one row per transaction, its columns null without a verdict."""
+        standing = pl.DataFrame(self.book.verdicts(as_of=until))
+        ids = pl.DataFrame(rows.select(["transaction_id"]))
+        wanted = standing.select("transaction_id", "is_fraud", "decided_at")
+        return ids.join(wanted, on="transaction_id", how="left", maintain_order="left")
+
+
+def _before(rows: pa.Table, until: datetime | None) -> pa.Table:
+    """Return the rows up to the first one from `until` on: the stream as it stood then."""
+    if until is None:
+        return rows
+    reached = np.flatnonzero(_times(rows) >= _micros(until))
+    return rows.slice(0, int(reached[0])) if len(reached) else rows
+
+
+def _taken_for_genuine(rows: pa.Table, order: TrainingOrder) -> Flags:
+    times = _times(rows)
+    if order.label_delay is None or not len(times):
+        return np.zeros(len(times), np.bool_)
+    until = int(times.max()) if order.until is None else _micros(order.until)
+    return np.asarray(times < until - order.label_delay // _US)
+
+
+def _settled(rows: pa.Table, spec: AgentSpec) -> Flags:
+    times = _times(rows)
+    first = int(times.min()) if len(times) else 0
+    return np.asarray(times >= first + spec.profiles.horizons[-1] // _US)
+
+
+def _held_out(
+    features: Any, frauds: Flags, scores: Floats, names: tuple[str, ...], seed: int
+) -> dict[str, Any] | None:
+    """Return how a model of the earlier rows ranks the later ones; None where one side lacks a kind."""
+    cut = int(len(frauds) * (1.0 - _HELD_OUT))
+    earlier, later = frauds[:cut], frauds[cut:]
+    if not (earlier.any() and later.any()) or earlier.all() or later.all():
+        return None
+    margins = train(features[:cut], earlier, names, seed=seed).margins(features[cut:])
+    return {
+        "rows": len(later),
+        "frauds": int(later.sum()),
+        "model": {"auc": roc_auc(later, margins), "ap": average_precision(later, margins)},
+        "no_model": {"auc": roc_auc(later, scores[cut:]), "ap": average_precision(later, scores[cut:])},
+    }
+
+
+def _version(path: Path) -> int:
+    table = open_for_reading(path)
+    return -1 if table is None else table.version()
+
+
+def _times(rows: pa.Table) -> Ints:
+    return np.asarray(rows["event_time"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy())
+
+
+def _micros(moment: datetime) -> int:
+    return round(moment.timestamp() * 1_000_000)

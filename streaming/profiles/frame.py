@@ -1,0 +1,107 @@
+"""One batch as profiles and detectors see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streaming.arrays.compilation import Floats, Ints, read_only
+from streaming.profiles.block_clock import BlockClock, Ticks
+from streaming.profiles.decayed import KnownVerdicts
+from streaming.profiles.profile_kernels import log_amounts
+
+_BETWEEN = "\x1f"  # between the ids of a pair; a control character that ids do not hold
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Rows in `sequence` order, without a gap.
+
+    Attributes:
+        transactions: with amount, currency, event_time and the columns of the entities.
+        verdicts: what became known of earlier transactions; None for nothing.
+        first_sequence: `sequence` of the first row.
+        pairs: what each pair of entities is called → its entities.
+        times: int64[n], event time in microseconds since 1970, read-only.
+        amounts: float64[n], read-only.
+        log_amounts: float64[n].
+        forgotten: int64[blocks], microseconds; in each block that the rows touch, an entity not seen after
+            it is as if never seen.
+        block_rows: rows per block.
+    """
+
+    transactions: pa.Table
+    verdicts: pa.Table | None
+    first_sequence: int
+    pairs: Mapping[str, tuple[str, str]]
+    times: Ints
+    amounts: Floats
+    log_amounts: Floats
+    forgotten: Ints
+    block_rows: int
+
+    @classmethod
+    def of(
+        cls,
+        transactions: pa.Table,
+        verdicts: pa.Table | None,
+        first_sequence: int,
+        pairs: Mapping[str, tuple[str, str]],
+        clock: BlockClock,
+    ) -> tuple[Frame, Ticks]:
+        """Take the numbers out of the tables; returns the clock's next state as well."""
+        amounts = read_only(numbers(transactions["amount"], pa.float64()))
+        times = read_only(numbers(microseconds(transactions["event_time"]), pa.int64()))
+        forgotten, ticks = clock.advance(times, first_sequence)
+        columns = (times, amounts, log_amounts(amounts), forgotten)
+        return cls(transactions, verdicts, first_sequence, pairs, *columns, clock.block_rows), ticks
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.times)
+
+    def forgotten_by_row(self) -> Ints:
+        """Return `forgotten` for each row, int64[n]."""
+        blocks = np.arange(self.first_sequence, self.first_sequence + len(self)) // self.block_rows
+        return self.forgotten[blocks - self.first_sequence // self.block_rows]
+
+    def ids(self, kind: str) -> pa.ChunkedArray:
+        """Return each row's entity of one kind; null where it has none."""
+        return self._ids(self.transactions, kind)
+
+    def known(self, kind: str) -> KnownVerdicts | None:
+        """Return the verdicts with the entities of one kind that they concern."""
+        if self.verdicts is None:
+            return None
+        return KnownVerdicts(
+            self._ids(self.verdicts, kind),
+            read_only(numbers(microseconds(self.verdicts["event_time"]), pa.int64())),
+            read_only(numbers(self.verdicts["blame"], pa.float64())),
+            read_only(numbers(self.verdicts["first"], pa.bool_())),
+            read_only(numbers(self.verdicts["position"], pa.int64())),
+        )
+
+    def _ids(self, rows: pa.Table, kind: str) -> pa.ChunkedArray:
+        return entity_ids(rows, self.pairs.get(kind, (kind,)))
+
+
+def entity_ids(rows: pa.Table, entities: Sequence[str]) -> pa.ChunkedArray:
+    """Return each row's entity, of a pair both ids as one; null where it has none, or not both."""
+    if len(entities) == 1:
+        return rows[entities[0]]
+    return pc.binary_join_element_wise(*(rows[name] for name in entities), _BETWEEN)
+
+
+def numbers(column: pa.ChunkedArray, kind: pa.DataType) -> Any:
+    """Return a column as a NumPy array of an Arrow type."""
+    return column.cast(kind).to_numpy()
+
+
+def microseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of timestamps in microseconds."""
+    return column.cast(pa.timestamp("us", tz=column.type.tz))

@@ -1,0 +1,1 @@
+"""Rules: conditions on single events, sequences and absences, and files of them."""

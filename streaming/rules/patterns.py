@@ -1,0 +1,291 @@
+"""Sequences and absences: what rules over two events of one entity remember, and when they hold.
+
+Each such rule is a fold over the rows in `sequence` order, from the batch on in which it came into force.
+Event time has come, as of a row, as far as the newest event time up to that row less the rule's lateness: its
+watermark. So what holds depends on the recorded rows alone, never on how they were cut into batches nor on a
+clock.
+
+- A sequence holds for a row where `then` holds and an earlier row of the same entity, at most `within` before
+  it in event time, had `first`; of several the latest counts. One `first` serves any number of `then`. It is
+  forgotten once the watermark has left its `within` behind.
+- An absence holds for a row where `after` holds when the watermark passes its event time plus `within`, and
+  no other row of the same entity with `expected` and an event time in between had come, before or after it.
+  A row that is older than the watermark when it comes is not waited for.
+
+advance() leaves all state as it is; commit() makes what it worked out the current state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.spec import Rule
+from streaming.arrays.arrow_arrays import Saved
+from streaming.arrays.compilation import Flags, Ints
+from streaming.arrays.entity_index import EncodedColumn, EntityIndex
+from streaming.profiles.frame import entity_ids, microseconds, numbers
+from streaming.rules.pattern_kernels import Events, answered, in_time_order, latest_before
+from streaming.rules.pattern_state import PatternState, rows_with, slimmed
+
+_EARLIER = -1
+
+Describe = Callable[[Ints], pa.Table]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A rule over two events, ready to run.
+
+    Attributes:
+        number: its column among the conditions of patterns.
+        rule: as it stands in the spec.
+        digest: of the whole rule; under it the state is kept.
+        within: microseconds.
+        lateness: microseconds.
+    """
+
+    number: int
+    rule: Rule
+    digest: str
+    entities: tuple[str, ...]
+    within: int
+    lateness: int
+
+    @classmethod
+    def of(cls, number: int, rule: Rule) -> Pattern:
+        """Take the numbers out of a rule that has a pattern."""
+        form = rule.pattern
+        assert form is not None, "only rules with a pattern"
+        micros = [each // timedelta(microseconds=1) for each in (form.within, form.lateness)]
+        return cls(number, rule, rule.digest, form.entities, *micros)
+
+
+@dataclass(frozen=True)
+class Completed:
+    """The rows of a batch that complete a sequence.
+
+    Attributes:
+        positions: int64[n], row numbers within the batch, ascending.
+        since: int64[n], event time of each one's first event, in microseconds.
+    """
+
+    pattern: Pattern
+    positions: Ints
+    since: Ints
+
+
+@dataclass(frozen=True)
+class Missed:
+    """The events that went without what was expected, in the order in which that became certain.
+
+    Attributes:
+        rows: their transactions, as `describe` gave them.
+        passed_by: int64[n], `sequence` of the row whose event time made it certain.
+        passed_at: int64[n], event time of that row, in microseconds.
+    """
+
+    pattern: Pattern
+    rows: pa.Table
+    passed_by: Ints
+    passed_at: Ints
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The state a batch leads to, and the entities it is the first to name."""
+
+    state: PatternState
+    encoded: EncodedColumn
+    new: Ints
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What the patterns in force found in one batch, and the state it leads to."""
+
+    completed: tuple[Completed, ...]
+    missed: tuple[Missed, ...]
+    _steps: Mapping[str, _Step] | None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A batch as one pattern sees it; all int64[n].
+
+    Attributes:
+        newest: newest event time up to each row.
+        watermark: newest less lateness.
+        codes: entity, -1 for none and where neither condition holds.
+    """
+
+    sequences: Ints
+    times: Ints
+    newest: Ints
+    watermark: Ints
+    codes: Ints
+    starts: Ints
+    ends: Ints
+
+
+class Patterns:
+    """The state of all patterns in force, by the digest of their rules."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, PatternState] = {}
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """Which patterns are remembered."""
+        return frozenset(self._states)
+
+    def advance(
+        self, patterns: Sequence[Pattern], rows: pa.Table, starts: Flags, ends: Flags, describe: Describe
+    ) -> Recognised:
+        """Work out what holds in a batch. Patterns that are no longer given are forgotten, others begin.
+
+        Args:
+            patterns: those in force.
+            rows: in `sequence` order, with sequence, event_time and the entities' columns.
+            starts: bool[n, patterns], where `first` or `after` holds, by Pattern.number.
+            ends: bool[n, patterns], where `then` or `expected` holds.
+            describe: gives the rows, int64[m] positions, that missed events are to be told with; must have
+                a column `sequence`.
+        """
+        if rows.num_rows == 0:
+            return Recognised((), (), None)
+        completed, missed, steps = [], [], {}
+        for pattern in patterns:
+            state = self._states.get(pattern.digest) or PatternState.blank()
+            seen, encoded, new = _seen(pattern, state, rows, starts, ends)
+            if pattern.rule.sequence is not None:
+                found, after = _complete(pattern, state, seen)
+                completed.append(found)
+            else:
+                absent, after = _miss(pattern, state, seen, describe)
+                missed.append(absent)
+            steps[pattern.digest] = _Step(after, encoded, new)
+        return Recognised(tuple(completed), tuple(missed), steps)
+
+    def commit(self, recognised: Recognised) -> None:
+        """Make the state that advance() worked out the current one; a batch without rows changes nothing."""
+        if recognised._steps is None:
+            return
+        for step in recognised._steps.values():
+            step.state.index.insert(step.encoded, step.new)
+        self._states = {digest: step.state for digest, step in recognised._steps.items()}
+
+    def snapshot(self) -> Mapping[str, Saved]:
+        """Return a copy of the state, by digest, that later commits leave alone."""
+        return {digest: state.saved() for digest, state in self._states.items()}
+
+    def restore(self, saved: Mapping[str, Saved]) -> None:
+        """Continue from a snapshot; the snapshot itself stays as it is."""
+        self._states = {digest: PatternState.restored(parts) for digest, parts in saved.items()}
+
+
+def _seen(
+    pattern: Pattern, state: PatternState, rows: pa.Table, starts: Flags, ends: Flags
+) -> tuple[_Rows, EncodedColumn, Ints]:
+    started, ended = starts[:, pattern.number], ends[:, pattern.number]
+    concerned = np.flatnonzero(started | ended)
+    codes = np.full(rows.num_rows, -1, np.int64)
+    chosen = rows.select(list(pattern.entities)).take(pa.array(concerned))
+    codes[concerned], encoded, new = _codes(state.index, entity_ids(chosen, pattern.entities))
+    times = numbers(microseconds(rows["event_time"]), pa.int64())
+    newest = np.maximum.accumulate(np.maximum(times, state.newest))
+    known = codes >= 0
+    seen = _Rows(
+        sequences=numbers(rows["sequence"], pa.int64()),
+        times=times,
+        newest=newest,
+        watermark=newest - pattern.lateness,
+        codes=codes,
+        starts=np.flatnonzero(started & known),
+        ends=np.flatnonzero(ended & known),
+    )
+    return seen, encoded, new
+
+
+def _codes(index: EntityIndex, ids: pa.ChunkedArray) -> tuple[Ints, EncodedColumn, Ints]:
+    """Number entities as the index does; those it lacks as it will once they are inserted."""
+    encoded = index.encode(ids)
+    slots = index.find(encoded)
+    new = np.flatnonzero(slots < 0)
+    slots[new] = len(index) + np.arange(len(new))
+    codes = np.append(slots, _EARLIER)[encoded.codes]
+    return codes, encoded, new
+
+
+def _events(codes: Ints, times: Ints, seen: _Rows, positions: Ints) -> Events:
+    """Put events of earlier batches and rows of this one together."""
+    return Events(
+        np.concatenate([codes, seen.codes[positions]]),
+        np.concatenate([times, seen.times[positions]]),
+        np.concatenate([np.full(len(codes), _EARLIER), positions]),
+    )
+
+
+def _complete(pattern: Pattern, state: PatternState, seen: _Rows) -> tuple[Completed, PatternState]:
+    opened = _events(state.codes, state.times, seen, seen.starts)
+    ordered = in_time_order(opened)
+    ends = Events(seen.codes[seen.ends], seen.times[seen.ends], seen.ends)
+    oldest = np.maximum(ends.times, seen.watermark[seen.ends]) - pattern.within
+    places = latest_before(ends, oldest, ordered)
+    found = places >= 0
+    completed = Completed(pattern, seen.ends[found], ordered.times[places[found]])
+    sequences = np.concatenate([state.sequences, seen.sequences[seen.starts]])
+    remembered = opened.times >= seen.watermark[-1] - pattern.within
+    nobody = np.empty(0, np.int64)
+    after = PatternState(
+        index=state.index,
+        newest=int(seen.newest[-1]),
+        codes=opened.codes[remembered],
+        times=opened.times[remembered],
+        sequences=sequences[remembered],
+        answer_codes=nobody,
+        answer_times=nobody,
+        kept=None,
+    )
+    return completed, after
+
+
+def _miss(
+    pattern: Pattern, state: PatternState, seen: _Rows, describe: Describe
+) -> tuple[Missed, PatternState]:
+    starts = seen.starts[seen.times[seen.starts] >= seen.watermark[seen.starts]]
+    waiting = _events(state.codes, state.times, seen, starts)
+    sequences = np.concatenate([state.sequences, seen.sequences[starts]])
+    answers = _events(state.answer_codes, state.answer_times, seen, seen.ends)
+    # The first row, of this batch, whose watermark is beyond the time that is up.
+    passed = np.searchsorted(seen.watermark, waiting.times + pattern.within, side="right")
+    settled = answered(waiting, pattern.within, passed, in_time_order(answers))
+    fallen = np.flatnonzero(~settled & (passed < len(seen.times)))
+    fallen = fallen[np.lexsort((sequences[fallen], passed[fallen]))]
+    kept = _kept_with(state.kept, describe, waiting.positions[~settled & (waiting.positions >= 0)])
+    rows = rows_with(kept, sequences[fallen])
+    missed = Missed(pattern, rows, seen.sequences[passed[fallen]], seen.times[passed[fallen]])
+    still = ~settled & (passed == len(seen.times))
+    fresh = answers.times >= seen.watermark[-1]
+    after = PatternState(
+        index=state.index,
+        newest=int(seen.newest[-1]),
+        codes=waiting.codes[still],
+        times=waiting.times[still],
+        sequences=sequences[still],
+        answer_codes=answers.codes[fresh],
+        answer_times=answers.times[fresh],
+        kept=slimmed(kept, sequences[still]),
+    )
+    return missed, after
+
+
+def _kept_with(kept: pa.Table | None, describe: Describe, positions: Ints) -> pa.Table:
+    if kept is not None and not len(positions):
+        return kept
+    added = describe(positions)
+    return added if kept is None else pa.concat_tables([kept, added], promote_options="default")

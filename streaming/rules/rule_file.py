@@ -1,0 +1,80 @@
+"""Rules in a file of their own: read again whenever the file changes, the last good ones staying in force."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from schemas.errors import ConfigurationError
+from schemas.loading import line_of, load_document, parse_document
+from schemas.spec import AgentSpec, Rule, RuleFile
+from streaming.rules.rule_set import RuleSet
+
+_Mark = tuple[int, int] | None
+
+
+class RuleWatch:
+    """Knows the rules in force under a spec: its own, then those of its file.
+
+    Args:
+        spec: names the file, if any.
+        schema: what rules can look at.
+        entities: what rules over two events can be about.
+    """
+
+    def __init__(self, spec: AgentSpec, schema: pa.Schema, entities: Sequence[str] = ()) -> None:
+        self._spec, self.schema, self._entities = spec, schema, entities
+        self._path = None if spec.rules_file is None else Path(spec.rules_file)
+        self._seen: _Mark = None
+
+    def load(self) -> AgentSpec:
+        """Return the spec with all rules in it, and no file any more: complete, as batches pin it.
+
+        Raises:
+            ConfigurationError: a rule that cannot be used, with the file's line.
+        """
+        if self._path is None:
+            RuleSet.compile(self._spec.rules, self.schema, self._entities)
+            return self._spec
+        self._seen = _mark(self._path)
+        try:
+            more = load_document(self._path, RuleFile).rules
+            RuleSet.compile(more, self.schema, self._entities)
+        except ConfigurationError as fault:
+            raise self._placed(fault, self._path) from None
+        return self._with(more, self._path)
+
+    def changed(self) -> AgentSpec | None:
+        """Return the spec with the rules as they now are, None when the file is as it was, or broken.
+
+        A broken one is told once on standard error.
+        """
+        if self._path is None or _mark(self._path) == self._seen:
+            return None
+        try:
+            return self.load()
+        except ConfigurationError as fault:
+            sys.stderr.write(f"{fault}; the rules in force stay\n")
+            return None
+
+    def _with(self, more: tuple[Rule, ...], path: Path) -> AgentSpec:
+        whole = {**self._spec.model_dump(), "rules": (*self._spec.rules, *more), "rules_file": None}
+        return parse_document(whole, AgentSpec, where=str(path))
+
+    @staticmethod
+    def _placed(fault: ConfigurationError, path: Path) -> ConfigurationError:
+        line = line_of(path, fault.key) if fault.key else None
+        place = str(path) if line is None else f"{path}:{line}"
+        return ConfigurationError(fault.problem, where=place, key=fault.key)
+
+
+def _mark(path: Path) -> _Mark:
+    """What tells one state of a file from another; None when it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

@@ -1,0 +1,129 @@
+"""The rules of a spec, compiled: which hold for single events, and which conditions patterns of two go by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from schemas.errors import ConfigurationError, nearest
+from schemas.spec import Rule
+from streaming.arrays.compilation import Flags
+from streaming.rules.conditions import compile_condition, plain_frame
+from streaming.rules.patterns import Pattern
+
+
+@dataclass(frozen=True)
+class Held:
+    """Where the conditions of all rules hold.
+
+    Attributes:
+        hits: bool[rows, rules]; of a rule with a pattern no row is a hit by itself.
+        starts: bool[rows, patterns], `first` or `after`.
+        ends: bool[rows, patterns], `then` or `expected`.
+    """
+
+    hits: Flags
+    starts: Flags
+    ends: Flags
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """Rules ready to run on tables of one schema.
+
+    Attributes:
+        rules: as they stand in the spec; columns of Held.hits are in this order.
+        patterns: of those that have one, in the same order.
+        version: first 12 hex digits of the SHA-256 of all rules.
+    """
+
+    rules: tuple[Rule, ...]
+    patterns: tuple[Pattern, ...]
+    version: str
+    _conditions: tuple[tuple[pl.Expr, ...], ...]
+    _columns: tuple[str, ...]
+
+    @classmethod
+    def compile(cls, rules: Sequence[Rule], schema: pa.Schema, entities: Sequence[str] = ()) -> RuleSet:
+        """Check and compile rules against the columns of the transactions table.
+
+        Args:
+            rules: as they stand in a spec.
+            schema: what conditions can look at.
+            entities: what patterns can be about.
+
+        Raises:
+            ConfigurationError: naming the rule's key; a condition that does not parse, names an unknown
+                column or function, is not true or false, looks beyond its own row, or can fail on data;
+                a pattern of an unknown entity.
+        """
+        conditions = tuple(
+            tuple(
+                compile_condition(rule.name, text, f"rules.{place}.{key}", schema)
+                for key, text in rule.conditions.items()
+            )
+            for place, rule in enumerate(rules)
+        )
+        for place, rule in enumerate(rules):
+            _check_entities(rule, f"rules.{place}", entities)
+        columns = {name for each in conditions for condition in each for name in condition.meta.root_names()}
+        content = json.dumps([rule.model_dump() for rule in rules], sort_keys=True)
+        version = hashlib.sha256(content.encode()).hexdigest()[:12]
+        found = enumerate(rule for rule in rules if rule.pattern is not None)
+        patterns = tuple(Pattern.of(number, rule) for number, rule in found)
+        return cls(tuple(rules), patterns, version, conditions, tuple(sorted(columns)))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the rules look at."""
+        return self._columns
+
+    def hits(self, table: pa.Table) -> Flags:
+        """Return which rule holds for which row by itself; see Held."""
+        return self.held(table).hits
+
+    def held(self, table: pa.Table) -> Held:
+        """Return where which condition holds; unknown (null) counts as false."""
+        rows = table.num_rows
+        if not self.rules:
+            return Held(*np.zeros((3, rows, 0), np.bool_))
+        held = self._evaluated(table)
+        hits = [each[0] if len(each) == 1 else np.zeros(rows, np.bool_) for each in held]
+        pairs = [each for each in held if len(each) > 1]
+        starts, ends = ([each[side] for each in pairs] for side in (0, 1))
+        return Held(*(_side_by_side(columns, rows) for columns in (hits, starts, ends)))
+
+    def _evaluated(self, table: pa.Table) -> list[list[Flags]]:
+        frame = plain_frame(table.select(list(self._columns)))
+        flat = [condition for each in self._conditions for condition in each]
+        named = [each.fill_null(value=False).alias(str(place)) for place, each in enumerate(flat)]
+        columns = iter(frame.select(named).get_columns())
+        return [[next(columns).to_numpy() for _ in each] for each in self._conditions]
+
+
+def _side_by_side(columns: Sequence[Flags], rows: int) -> Flags:
+    if not columns:
+        return np.zeros((rows, 0), np.bool_)
+    return np.column_stack(columns)
+
+
+def _check_entities(rule: Rule, key: str, entities: Sequence[str]) -> None:
+    if rule.pattern is None:
+        return
+    kind = "sequence" if rule.sequence is not None else "absence"
+    named = rule.pattern.entities
+    for name in named:
+        if name not in entities:
+            problem = f"rule {rule.name!r}: no entity {name!r} in the contract; {nearest(name, entities)}"
+            raise ConfigurationError(problem, key=f"{key}.{kind}.entity")
+    if len(named) > len(set(named)) or len(named) > len(("one", "other")):
+        raise ConfigurationError(
+            f"rule {rule.name!r}: expected an entity, or two different ones such as customer+terminal",
+            key=f"{key}.{kind}.entity",
+        )

@@ -1,0 +1,118 @@
+"""The gates of a promotion: each looks at the evidence and says why it is closed, None when it is open.
+
+What they ask for is the active spec's `promotion`: a candidate does not choose what it is measured by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.spec import AgentSpec, Promotion
+from streaming.versions.stages import NEXT, Standing
+
+
+@dataclass(frozen=True)
+class Case:
+    """A version that asks to be promoted.
+
+    Attributes:
+        beside: the version that stands where it wants to go, None when the place is free.
+        replay: the newest report of a replay under it, None without one; see replay_evidence.
+        evaluations: `prompts eval` runs, newest last.
+        prompt_digest: of the candidate's prompt as it is now.
+    """
+
+    candidate: Standing
+    active: Standing
+    beside: Standing | None
+    replay: Mapping[str, Any] | None
+    evaluations: Sequence[Mapping[str, Any]]
+    prompt_digest: str
+
+    @property
+    def asked(self) -> Promotion:
+        """What the active spec asks for."""
+        return self.active.spec.promotion
+
+
+def closed_gates(case: Case) -> list[str]:
+    """Return why the version may not be promoted, nothing when all gates are open."""
+    found = [gate(case) for gate in (place_gate, replay_gate, precision_gate, alerts_gate, prompt_gate)]
+    return [reason for reason in found if reason is not None]
+
+
+def place_gate(case: Case) -> str | None:
+    """One version at a time stands in shadow and in canary."""
+    if case.beside is None or NEXT[case.candidate.stage] == "active":
+        return None
+    return f"place: version {case.beside.version} is in {case.beside.stage}; promote it or roll it back first"
+
+
+def replay_gate(case: Case) -> str | None:
+    """A replay under the candidate is on record, compared since the active version became active."""
+    if case.replay is None:
+        return f"replay: no report of version {case.candidate.version} is on record; {_REPLAY_HINT}"
+    if case.replay["active_digest"] != case.active.digest:
+        return f"replay: the newest report is from before {case.active.version} became active; {_REPLAY_HINT}"
+    return None
+
+
+def precision_gate(case: Case) -> str | None:
+    """On enough matured verdicts, the candidate's alerts are right as often as those published."""
+    if case.replay is None:
+        return "precision: unknown without a replay"
+    sides = [case.replay["matured"][side] for side in ("published", "candidate")]
+    fewest, asked = min(side["judged"] for side in sides), case.asked.least_labels
+    if fewest < asked:
+        return f"precision: {fewest} alerts of one side have a matured verdict, {asked} are needed"
+    before, after = (side["frauds"] / side["judged"] for side in sides)
+    if after < before:
+        return f"precision: {after:.4f} on matured verdicts, that of published alerts is {before:.4f}"
+    return None
+
+
+def alerts_gate(case: Case) -> str | None:
+    """Alerts per day, those by rules included, are within the candidate's budget and the tolerance.
+
+    Without a budget in the candidate, what was published is the budget.
+    """
+    if case.replay is None:
+        return "alerts: unknown without a replay"
+    rates = case.replay["alerts_per_day"]
+    budget = case.candidate.spec.alerts_per_day or rates["published"]
+    limit = budget * (1 + case.asked.alerts_tolerance)
+    if rates["candidate"] <= limit:
+        return None
+    return (
+        f"alerts: {rates['candidate']:g} a day, at most {limit:g} ({budget:g} and the tolerance) are allowed"
+    )
+
+
+def prompt_gate(case: Case) -> str | None:
+    """Where prompt or model differ from the active version's, the newest evaluation of them has passed."""
+    llm, before = case.candidate.spec.llm, case.active.spec.llm
+    if llm.provider == "none" or _asked_model(case.candidate.spec) == _asked_model(case.active.spec):
+        return None
+    name = f"{llm.prompt.id}/{llm.prompt.version}"
+    runs = [run for run in case.evaluations if _is_about(run, name, llm.model, case.prompt_digest)]
+    if not runs:
+        kept = f"prompt {name}" if llm.prompt != before.prompt else f"model {llm.model or 'by default'}"
+        return f"prompt: {kept} differs from the active version's and has no evaluation; run `prompts eval`"
+    return None if runs[-1]["passed"] else f"prompt: the newest evaluation of {name} has not passed"
+
+
+_REPLAY_HINT = "run `flagstream replay --candidate`"
+
+
+def _asked_model(spec: AgentSpec) -> tuple[object, ...]:
+    llm = spec.llm
+    return (llm.provider, llm.prompt, llm.model, llm.base_url)
+
+
+def _is_about(run: Mapping[str, Any], prompt: str, model: str | None, digest: str) -> bool:
+    """Rules alone evaluate no prompt; a spec that names no model leaves the choice to the environment."""
+    if run["prompt"] != prompt or run["prompt_digest"] != digest or run["model"] == "none":
+        return False
+    return model is None or run["model"] == model

@@ -1,0 +1,238 @@
+"""What is done to the registry of spec versions: add, promote, roll back, keep evidence; all of it audited.
+
+The audit log keeps how far the registry has told it, so what a crash kept from it the next command tells.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.audit import AuditEvent, is_name, is_short_sentence
+from schemas.errors import ConfigurationError, FlagstreamError
+from schemas.spec import AgentSpec
+from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.settings import Settings
+from streaming.versions.promotion_gates import Case, closed_gates
+from streaming.versions.registry_table import RegistryTable, read_entries, registry_path
+from streaming.versions.stages import (
+    NEXT,
+    Entry,
+    Event,
+    Move,
+    Standing,
+    promotion,
+    standing_in,
+    standings,
+    wanted,
+    withdrawal,
+)
+
+Clock = Callable[[], datetime]
+_FIXED = ("name", "data_sources", "tables", "alerts", "replay_horizon")
+_FIXED_LLM = ("mode", "patience", "max_concurrency", "max_output_tokens")
+
+
+class ClosedGateError(FlagstreamError):
+    """A version may not be promoted; `reasons` says why."""
+
+    def __init__(self, version: str, reasons: Sequence[str]) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__(f"version {version} is not promoted: {'; '.join(reasons)}")
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who changes the registry, and why, both in words that the audit log may hold.
+
+    Raises:
+        ConfigurationError: they are not.
+    """
+
+    who: str
+    why: str
+
+    def __post_init__(self) -> None:
+        """Check the words."""
+        if not is_name(self.who):
+            raise ConfigurationError("expected a name such as anna.schmidt", where="--who")
+        if not is_short_sentence(self.why):
+            raise ConfigurationError(
+                "expected a line of at most 200 plain characters, without long numbers or keys", where="--why"
+            )
+
+
+class SpecRegistry:
+    """The versions of an agent's spec, the stage of each, and the evidence for promotions.
+
+    Args:
+        settings: where the lake and the audit log lie.
+        spec: names agent and tables.
+        clock: current time, timezone-aware.
+    """
+
+    def __init__(self, settings: Settings, spec: AgentSpec, clock: Clock = lambda: datetime.now(UTC)) -> None:
+        self._path, self._clock = registry_path(settings, spec), clock
+        self._settings, self._spec = settings, spec
+
+    def entries(self) -> list[Entry]:
+        """Return all that is on record, oldest first; nothing where there is no registry."""
+        return read_entries(self._path)
+
+    def standings(self) -> dict[str, Standing]:
+        """Return where each version stands, by version."""
+        return standings(self.entries())
+
+    def add(self, spec: AgentSpec, author: Author) -> list[Entry]:
+        """Register a complete spec in the sandbox; an agent's first one is active, as nothing is before it.
+
+        The same spec once more changes nothing.
+
+        Raises:
+            ConfigurationError: the version is taken by another spec, or differs in what cannot be replaced.
+        """
+        return self._write(lambda before: self._added(spec, author, before))
+
+    def promote(self, version: str, author: Author, prompt_digest: Callable[[AgentSpec], str]) -> list[Entry]:
+        """Move a version one stage along and return what changed.
+
+        Args:
+            prompt_digest: tells the digest of a spec's prompt as it is now.
+
+        Raises:
+            ClosedGateError: the evidence does not suffice.
+            ConfigurationError: no such version, or it cannot go further.
+        """
+        self._check_begun()
+
+        def decide(before: Sequence[Entry]) -> list[Entry]:
+            found = standings(before)
+            candidate = wanted(version, found)
+            case = case_of(candidate, found, before, prompt_digest(candidate.spec))
+            reasons = closed_gates(case)
+            if reasons:
+                raise ClosedGateError(version, reasons)
+            moves = promotion(candidate, found)
+            return [self._moved(each, author, {"replay": case.replay}) for each in moves]
+
+        return self._write(decide)
+
+    def rollback(self, author: Author) -> list[Entry]:
+        """Withdraw the version promoted last and return what changed.
+
+        Raises:
+            ConfigurationError: no promotion stands.
+        """
+        self._check_begun()
+        return self._write(lambda before: [self._moved(each, author, {}) for each in withdrawal(before)])
+
+    def note(self, event: Event, version: str, digest: str, who: str, evidence: Mapping[str, Any]) -> bool:
+        """Keep what a command has found, for the gates; False where there is no registry to keep it in."""
+        if not self.entries():
+            return False
+        author = Author(who, "evidence")
+        self._write(lambda _: [self._entry(event, version, digest, author, evidence)])
+        return True
+
+    def _added(self, spec: AgentSpec, author: Author, before: Sequence[Entry]) -> list[Entry]:
+        found = standings(before)
+        known, active = found.get(spec.version), standing_in("active", found)
+        if known is not None and known.digest == spec.digest:
+            return []
+        if known is not None:
+            raise ConfigurationError(
+                f"version {spec.version} is registered with other contents; give it a new version",
+                key="version",
+            )
+        if active is not None:
+            check_replaceable(active.spec, spec)
+        entry = self._entry("added", spec.version, spec.digest, author, {})
+        return [replace(entry, stage="sandbox" if active else "active", spec=spec.model_dump_json())]
+
+    def _moved(self, move: Move, author: Author, evidence: Mapping[str, Any]) -> Entry:
+        standing = move.standing
+        entry = self._entry(move.event, standing.version, standing.digest, author, evidence)
+        return replace(entry, stage=move.stage, spec=standing.spec.model_dump_json())
+
+    def _entry(
+        self, event: Event, version: str, digest: str, author: Author, evidence: Mapping[str, Any]
+    ) -> Entry:
+        now, name = self._clock(), self._spec.name
+        return Entry(0, now, event, name, version, digest, None, None, author.who, author.why, evidence)
+
+    def _check_begun(self) -> None:
+        if not self.entries():
+            raise ConfigurationError(
+                "no spec is registered yet; begin with `flagstream registry add`", where=str(self._path)
+            )
+
+    def _write(self, decide: Callable[[Sequence[Entry]], list[Entry]]) -> list[Entry]:
+        # The log is opened first: what it could not be told is not done.
+        log = LakeAudit(AuditPlaces(self._settings, self._spec), self._spec.replay_horizon, self._clock)
+        table = RegistryTable(self._path, self._spec.replay_horizon)
+        written = table.write(decide)
+        told = log.position(_source(self._spec.name))
+        log.record([_event(each) for each in self.entries() if each.action > told])
+        return written
+
+
+def case_of(
+    candidate: Standing, found: Mapping[str, Standing], entries: Sequence[Entry], prompt_digest: str
+) -> Case:
+    """Return what the gates look at.
+
+    Args:
+        found: where all versions stand.
+        entries: all of the registry.
+        prompt_digest: of the candidate's prompt as it is now.
+    """
+    active = standing_in("active", found)
+    assert active is not None, "the first version is active, and every move keeps one"
+    replays = [each for each in entries if each.event == "replayed" and each.digest == candidate.digest]
+    return Case(
+        candidate=candidate,
+        active=active,
+        beside=standing_in(NEXT[candidate.stage], found),
+        replay=replays[-1].evidence if replays else None,
+        evaluations=[each.evidence for each in entries if each.event == "prompt_evaluated"],
+        prompt_digest=prompt_digest,
+    )
+
+
+def check_replaceable(before: AgentSpec, after: AgentSpec) -> None:
+    """Check that a running agent can go over from one spec to the other.
+
+    Raises:
+        ConfigurationError: they differ in what is fixed when an agent starts.
+    """
+    differing = [name for name in _FIXED if getattr(before, name) != getattr(after, name)]
+    differing += [
+        f"llm.{name}" for name in _FIXED_LLM if getattr(before.llm, name) != getattr(after.llm, name)
+    ]
+    if differing:
+        raise ConfigurationError(
+            f"differs from the active version {before.version} in what a running agent cannot change; "
+            "an agent of another name can",
+            key=differing[0],
+        )
+
+
+def _source(agent: str) -> str:
+    return f"{agent}/registry"
+
+
+def _event(entry: Entry) -> AuditEvent:
+    detail = {
+        "change": entry.event,
+        "version": entry.version,
+        "stage": entry.stage,
+        "who": entry.who,
+        "why": entry.why,
+        "actor": f"uid:{os.getuid()}",
+    }
+    if entry.event != "prompt_evaluated":
+        detail["spec_digest"] = entry.digest
+    return AuditEvent("configuration_change", entry.name, detail, _source(entry.name), entry.action)

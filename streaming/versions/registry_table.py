@@ -1,0 +1,68 @@
+"""The table of spec versions: append-only, written by commands side by side, read by whoever follows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from schemas.spec import AgentSpec
+from schemas.tables import SPECS
+from streaming.delta.lake import Stamp
+from streaming.delta.shared_table import SharedTable
+from streaming.delta.stored import read_stored
+from streaming.settings import Settings
+from streaming.versions.stages import Entry
+
+_STREAM = "registry"
+_NAMES = [each.name for each in fields(Entry)]
+
+
+def registry_path(settings: Settings, spec: AgentSpec) -> Path:
+    """Return the folder of an agent's registry."""
+    return settings.lake(spec.name) / spec.tables.specs
+
+
+def read_entries(path: Path) -> list[Entry]:
+    """Return all that a registry holds, oldest first; nothing where there is none."""
+    table = read_stored(path, _NAMES)
+    if table is None:
+        return []
+    rows = table.sort_by([("action", "ascending"), ("version", "ascending")]).to_pylist()
+    return [Entry(**{**row, "evidence": json.loads(row["evidence"])}) for row in rows]
+
+
+class RegistryTable:
+    """The registry as a command writes it; the table is created when absent.
+
+    Args:
+        path: its folder.
+        retention: how long versions of the table stay readable.
+    """
+
+    def __init__(self, path: Path, retention: timedelta) -> None:
+        self._path, self._table = path, SharedTable(path, SPECS, retention)
+
+    def write(self, decide: Callable[[Sequence[Entry]], Sequence[Entry]]) -> list[Entry]:
+        """Append what `decide` makes of all entries so far, as one action; it sees every earlier one.
+
+        Where another command writes meanwhile, it is asked again.
+        """
+        return self._table.by_turns(lambda: self._append(decide))
+
+    def _append(self, decide: Callable[[Sequence[Entry]], Sequence[Entry]]) -> list[Entry]:
+        before = read_entries(self._path)
+        action = max((each.action for each in before), default=-1) + 1
+        entries = [replace(each, action=action) for each in decide(before)]
+        if entries:
+            rows = [{**asdict(each), "evidence": _plain(each)} for each in entries]
+            self._table.append(pa.Table.from_pylist(rows, schema=SPECS), Stamp(_STREAM, action))
+        return entries
+
+
+def _plain(entry: Entry) -> str:
+    return json.dumps(entry.evidence, sort_keys=True, default=str)

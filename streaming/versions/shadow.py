@@ -1,0 +1,249 @@
+"""The shadow: versions that decide every closed batch beside the agent, and publish nothing.
+
+A thread reads what the agent has stored, decides it under the versions that stand in shadow or canary, and
+appends one row per batch to `shadow`. The stream never waits for it; where it falls behind, it catches up.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake.exceptions import DeltaError
+
+from schemas.errors import FlagstreamError
+from schemas.spec import AgentSpec
+from schemas.tables import SHADOW
+from streaming.batch.alerting import build_alerts
+from streaming.batch.engine import Engine
+from streaming.batch.flagging import flag
+from streaming.delta.lake import Stamp
+from streaming.delta.shared_table import SharedTable
+from streaming.delta.stored import StoredTable
+from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
+from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
+from streaming.versions.renewal import RegistryWatch
+from streaming.versions.stages import Stage, Standing
+
+BESIDE: tuple[Stage, ...] = ("shadow", "canary")
+_ROUND_SECONDS, _PAUSE_SECONDS = 0.3, 5.0
+_LOW_PRIORITY = 10
+_BATCH_COLUMNS = [*dict.fromkeys(["query_id", "batch_id", *COLUMNS, *PIN_COLUMNS])]
+_ALERT_COLUMNS = [field.name for field in SHADOW.field("alerted").type.value_type]
+
+
+@dataclass(frozen=True)
+class AgentTables:
+    """What an agent has stored, opened to be read beside it."""
+
+    transactions: StoredTable
+    batches: StoredTable
+    verdicts: Verdicts
+
+
+@dataclass
+class _Beside:
+    """A version, its engine, and the `sequence` up to which it has decided."""
+
+    standing: Standing
+    engine: Engine
+    reached: int
+
+
+class Shadow:
+    """Decides closed batches under versions that publish nothing.
+
+    Args:
+        path: folder of the table `shadow`, made when a version first stands in shadow.
+        tables: what the agent has stored, in handles of their own.
+        registry: says which versions; nobody else looks through it.
+        engine_for: builds the engine of a version, which asks no model.
+        retention: how long versions of the table stay readable.
+        clock: current time, timezone-aware.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tables: AgentTables,
+        registry: RegistryWatch,
+        engine_for: Callable[[AgentSpec], Engine],
+        retention: timedelta,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._path, self._retention, self._tables = path, retention, tables
+        self._registry, self._engine_for, self._clock = registry, engine_for, clock
+        self._beside: dict[str, _Beside] = {}
+        self._wanted: dict[str, Standing] = {}
+        self._lock, self._ended, self._told = threading.Lock(), threading.Event(), ""
+        self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
+
+    def start(self) -> None:
+        """Begin, each version where it ended."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End after the batch in hand."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        for digest in list(self._beside):
+            self._beside.pop(digest).engine.close()
+
+    def release(self, digest: str) -> Engine | None:
+        """Give away the engine of a version, which is no longer decided under here; None without one."""
+        with self._lock:
+            found = self._beside.pop(digest, None)
+            self._wanted.pop(digest, None)
+        if found is None:
+            return None
+        _ended(found.engine)
+        return found.engine
+
+    def round(self) -> None:
+        """Decide what was closed since the last round, batch by batch."""
+        self._choose()
+        for digest in list(self._wanted):
+            while not self._ended.is_set() and self._decide_next(digest):
+                pass
+
+    def _choose(self) -> None:
+        found = self._registry.look()
+        if found is None:
+            return
+        with self._lock:
+            self._wanted = {each.digest: each for each in found.values() if each.stage in BESIDE}
+            leaving = [
+                self._beside.pop(digest) for digest in list(self._beside) if digest not in self._wanted
+            ]
+        for each in leaving:
+            _ended(each.engine)
+
+    def _decide_next(self, digest: str) -> bool:
+        """Decide one batch under a version; False when there is none, or no such version any more."""
+        standing = self._wanted.get(digest)
+        if standing is None:
+            return False
+        if digest not in self._beside:
+            begun = self._begun(standing)  # may take long: whoever asks for an engine does not wait for it
+            with self._lock:
+                if digest in self._wanted:
+                    self._beside[digest] = begun
+        self._tables.batches.refresh()
+        with self._lock:
+            beside = self._beside.get(digest)
+            batch = None if beside is None else _next_batch(self._tables.batches, beside.reached)
+            if beside is None or batch is None:
+                return False
+            self._decide(beside, batch)
+            return True
+
+    def _begun(self, standing: Standing) -> _Beside:
+        """Bring a version up to where it ended, at first to the batches closed since it came."""
+        self._tables.batches.refresh()
+        recorded = self._table().last_batch(_stream(standing.digest))
+        reached = _closed_before(self._tables.batches, standing.since) if recorded < 0 else recorded
+        engine = self._engine_for(standing.spec)
+        self._tables.transactions.refresh()
+        engine.restore(self._tables.transactions, reached, self._known, self._stretches)
+        return _Beside(standing, engine, reached)
+
+    def _decide(self, beside: _Beside, batch: dict[str, Any]) -> None:
+        first, end, engine = batch["first_sequence"], batch["next_sequence"], beside.engine
+        self._tables.transactions.refresh()
+        rows = self._tables.transactions.read("sequence", first, end, engine.columns())
+        judged = engine.judge(rows, self._new_verdicts(first, end))
+        flagged = flag(engine, rows, judged)
+        marks = {"query_id": batch["query_id"], "batch_id": batch["batch_id"], "created_at": self._clock()}
+        alerts = build_alerts(engine, marks, flagged, engine.triage.classify(flagged.rows))
+        row = pa.Table.from_pylist([_row(beside.standing, batch, rows, alerts, marks)], schema=SHADOW)
+        table, stamp = self._table(), Stamp(_stream(beside.standing.digest), end)
+        table.by_turns(lambda: table.append(row, stamp))
+        engine.commit(judged)
+        beside.reached = end
+        engine.checkpoint_if_due()
+
+    def _table(self) -> SharedTable:
+        return SharedTable(self._path, SHADOW, self._retention)
+
+    def _known(self, first: int, end: int) -> pa.Table:
+        return self._tables.verdicts.between(self._pins(0), first, end)
+
+    def _new_verdicts(self, first: int, end: int) -> pa.Table:
+        """What a batch is the first to know; the pin of the batch before it says what was known."""
+        return self._tables.verdicts.between(self._pins(first), first, end)
+
+    def _pins(self, since: int) -> list[LabelPin]:
+        return pins_of(pl.DataFrame(self._tables.batches.read("next_sequence", since, columns=PIN_COLUMNS)))
+
+    def _stretches(self, first: int, end: int) -> list[Stretch]:
+        batches = self._tables.batches.read("next_sequence", first + 1, columns=COLUMNS)
+        return stretches(pl.DataFrame(batches), first, end)
+
+    def _work(self) -> None:
+        if sys.platform == "linux":  # elsewhere this would slow the whole process down
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
+        pause = _ROUND_SECONDS
+        while not self._ended.wait(pause):
+            pause = self._try()
+
+    def _try(self) -> float:
+        try:
+            self.round()
+        except (FlagstreamError, OSError, DeltaError) as fault:
+            if str(fault) != self._told:
+                self._told = str(fault)
+                sys.stderr.write(f"shadow: {fault}; trying again\n")
+            return _PAUSE_SECONDS
+        return _ROUND_SECONDS
+
+
+def _ended(engine: Engine) -> None:
+    """Remove the checkpoints of a version that is no longer decided under beside the agent."""
+    engine.close()
+    shutil.rmtree(engine.checkpoints, ignore_errors=True)
+
+
+def _closed_before(batches: StoredTable, moment: datetime) -> int:
+    rows = batches.read("next_sequence", 0, columns=["closed_at"])
+    before = rows.filter(pc.less(rows["closed_at"], pa.scalar(moment)))
+    return int(pc.max(before["next_sequence"]).as_py() or 0)
+
+
+def _next_batch(batches: StoredTable, reached: int) -> dict[str, Any] | None:
+    """Return the first closed batch with rows from `reached` on, None when there is none yet."""
+    rows = batches.read("next_sequence", reached + 1, columns=_BATCH_COLUMNS)
+    return rows.slice(0, 1).to_pylist()[0] if rows.num_rows else None
+
+
+def _row(
+    standing: Standing, batch: dict[str, Any], rows: pa.Table, alerts: pa.Table, marks: dict[str, Any]
+) -> dict[str, Any]:
+    times = pc.min_max(rows["event_time"]).as_py()
+    return {
+        "version": standing.version,
+        "digest": standing.digest,
+        "at": marks["created_at"],
+        "query_id": batch["query_id"],
+        "batch_id": batch["batch_id"],
+        "first_sequence": batch["first_sequence"],
+        "next_sequence": batch["next_sequence"],
+        "first_event": times["min"],
+        "last_event": times["max"],
+        "alerts": alerts.num_rows,
+        "alerted": alerts.select(_ALERT_COLUMNS).to_pylist(),
+    }
+
+
+def _stream(digest: str) -> str:
+    return f"shadow/{digest}"
