@@ -28,7 +28,7 @@ from streaming.profiles.decayed import ProfileSnapshot
 from streaming.profiles.profile_kernels import MOMENTS, State
 
 KEPT = 3
-_FORMAT = 3
+_FORMAT = 4
 _DIGITS = 20
 _MANIFEST = "manifest.json"
 _CALIBRATION = "calibration.arrow"

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streaming.arrays.compilation import Floats, Ints, compiled
+from streaming.detection.nats import tempered
 from streaming.profiles.decayed import Population
 from streaming.profiles.profile_kernels import Features
 
@@ -32,7 +33,6 @@ COUNTERPARTIES, TRAVEL, HABIT = "counterparties", "travel", "habit"
 MULTIVARIATE = "multivariate"
 OF_PROFILES: tuple[str, ...] = (AMOUNT, RATE, NOVELTY, RECURRENCE, RISK)
 
-_LINEAR_NATS = 16.0
 _PRIOR_EVENTS = 2.0
 _LEAST_EXPOSURE = 60.0
 _LEAST_COUNT = 1e-9
@@ -83,13 +83,6 @@ class Burst(NamedTuple):
     horizon: float
     events: float
     expected: float
-
-
-@compiled
-def _tempered(nats: float) -> float:
-    if nats <= _LINEAR_NATS:
-        return max(nats, 0.0)
-    return _LINEAR_NATS * (1.0 + math.log(nats / _LINEAR_NATS))
 
 
 @compiled
@@ -162,7 +155,7 @@ def _excess(count: float, expected: float, behind: float) -> float:
 def _novelty(exposure: float, weight: float, first_seen: float) -> float:
     if exposure >= 0.0 or weight <= 0.0:
         return 0.0
-    return _tempered(-math.log(first_seen))
+    return tempered(-math.log(first_seen))
 
 
 @compiled
@@ -194,7 +187,7 @@ def _surprises(seen: Lookout) -> Floats:
         block = (first_sequence + row) // block_rows - first_sequence // block_rows
         if exposure >= 0.0 and rates[block] > 0.0:
             burst = _busiest(row, rates[block], exposure, counts, horizons)
-            found[row, 0] = _tempered(burst.nats - penalty)
+            found[row, 0] = tempered(burst.nats - penalty)
         found[row, 1] = _novelty(exposure, weights[block], first_seen[block])
     return found
 

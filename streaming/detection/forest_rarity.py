@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from streaming.arrays.compilation import Floats, compiled
+from streaming.detection.nats import exceeded_by, tempered
 
 _BINS_PER_NAT = 16
 _LOWEST = -32.0
 _BINS = 64 * _BINS_PER_NAT
 _PRIOR_ROWS = 64.0
 _EXTREME = 0.005
-_LINEAR_NATS = 16.0
 
 
 class Histogram(NamedTuple):
@@ -45,37 +45,18 @@ def _shares(settled: Floats, shares: Floats) -> None:
 
 
 @compiled
-def _reached_by(shares: Floats, share: float) -> float:
-    place = len(shares) - 1
-    while place > 0 and shares[place] < share:
-        place -= 1
-    if place == len(shares) - 1:
-        return _LOWEST + place / _BINS_PER_NAT
-    step = shares[place] - shares[place + 1]
-    within = (shares[place] - share) / step if step > 0.0 else 0.0
-    return _LOWEST + (place + within) / _BINS_PER_NAT
-
-
-@compiled
-def _tempered(nats: float) -> float:
-    if nats <= _LINEAR_NATS:
-        return nats
-    return _LINEAR_NATS * (1.0 + math.log(nats / _LINEAR_NATS))
-
-
-@compiled
 def rarity(raw: Floats, histogram: Histogram, nats: Floats) -> None:
     """Put the surprise of each score into `nats`, float64[n] from 0 up, and count the scores as pending."""
     settled, pending = histogram
     shares = np.empty(len(settled), dtype=np.float64)
     _shares(settled, shares)
-    start = _reached_by(shares, _EXTREME)
-    excess = max(_reached_by(shares, _EXTREME / 2.0) - start, 1.0 / _BINS_PER_NAT)
+    start = exceeded_by(shares, _EXTREME, _LOWEST, _BINS_PER_NAT)
+    excess = max(exceeded_by(shares, _EXTREME / 2.0, _LOWEST, _BINS_PER_NAT) - start, 1.0 / _BINS_PER_NAT)
     for row in range(len(raw)):
         position = min(max((raw[row] - _LOWEST) * _BINS_PER_NAT, 0.0), float(_BINS))
         pending[int(position)] += 1.0
         if raw[row] > start:
-            nats[row] = _tempered((raw[row] - start) / excess * math.log(2.0) - math.log(_EXTREME))
+            nats[row] = tempered((raw[row] - start) / excess * math.log(2.0) - math.log(_EXTREME))
         else:
             place = min(int(position), len(shares) - 2)
             share = shares[place] + (shares[place + 1] - shares[place]) * (position - place)

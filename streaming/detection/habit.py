@@ -9,17 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from streaming.arrays.arrow_arrays import Saved
 from streaming.arrays.compilation import Floats, Ints
-from streaming.arrays.entity_index import EncodedColumn
-from streaming.arrays.entity_memory import Arrays, EntityMemory
+from streaming.detection.census import CensusMemory, InHand
 from streaming.detection.detectors import HABIT
 from streaming.detection.habit_kernels import BINS, Hours, tell_hours
 from streaming.detection.reasons import habit_sentence
 from streaming.profiles.frame import Frame
-from streaming.profiles.profile_kernels import NEVER, Blocks
+from streaming.profiles.profile_kernels import Blocks
 
 
 @dataclass(frozen=True)
@@ -30,11 +28,7 @@ class Hourly:
     kind: str
     times: Ints
     found: Floats
-    encoded: EncodedColumn
-    slots: Ints
-    memory: Arrays
-    census: Floats
-    pending: Floats
+    memory: InHand
 
     @property
     def nats(self) -> Mapping[str, Floats]:
@@ -67,35 +61,29 @@ class Habit:
         self.reason_names: tuple[str, ...] = (f"{HABIT}.{kind}",)
         self.feature_names: tuple[str, ...] = (f"habit_nats.{kind}",)
         self.rivals: Mapping[str, str] = {}
-        self._memory = EntityMemory({"counts": np.zeros(BINS, np.float32), "seen": np.array(NEVER)})
-        self._census, self._pending = np.zeros(BINS), np.zeros(BINS)
+        self._memory = CensusMemory("hours", np.zeros(BINS, np.float32), BINS)
 
     def advance(self, frame: Frame) -> Hourly:
         """See stateful.StatefulDetector."""
-        encoded, slots, memory = self._memory.take(frame.ids(self._kind))
-        hours = Hours(memory["counts"], memory["seen"], self._census.copy(), self._pending.copy())
+        taken = self._memory.take(frame.ids(self._kind))
+        hours = Hours(taken.arrays["hours"], taken.arrays["seen"], taken.census, taken.pending)
         found = np.empty(len(frame))
         blocks = Blocks(frame.first_sequence, *self._block)
-        tell_hours(blocks, encoded.codes, frame.times, hours, frame.forgotten, self._horizon, found)
-        state = (encoded, slots, memory, hours.census, hours.pending)
-        return Hourly(self.reason_names[0], self._kind, frame.times, found, *state)
+        tell_hours(blocks, taken.encoded.codes, frame.times, hours, frame.forgotten, self._horizon, found)
+        return Hourly(self.reason_names[0], self._kind, frame.times, found, taken)
 
     def commit(self, hourly: Hourly) -> None:
         """See stateful.StatefulDetector."""
-        self._memory.put(hourly.encoded, hourly.slots, hourly.memory)
-        self._census, self._pending = hourly.census, hourly.pending
+        self._memory.put(hourly.memory)
 
     def forget(self, until: int) -> None:
         """See stateful.StatefulDetector."""
-        self._memory.keep(self._memory.array("seen") > until)
+        self._memory.forget(until)
 
     def snapshot(self) -> Saved:
         """See stateful.StatefulDetector."""
-        census = {"census": pa.array(self._census), "pending": pa.array(self._pending)}
-        return {"hours": self._memory.snapshot(), "census": pa.RecordBatch.from_pydict(census)}
+        return self._memory.snapshot()
 
     def restore(self, saved: Saved) -> None:
         """See stateful.StatefulDetector."""
-        self._memory.restore(saved["hours"])
-        census = saved["census"]
-        self._census, self._pending = (census[name].to_numpy().copy() for name in ("census", "pending"))
+        self._memory.restore(saved)

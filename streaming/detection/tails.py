@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streaming.arrays.compilation import Floats, compiled
+from streaming.detection.nats import exceeded_by, tempered
 
 DEPTHS = 4
 _LEAST_HISTORY = (1.0, 4.0, 16.0)
@@ -26,7 +27,6 @@ _BINS = 16 * _BINS_PER_NAT
 _PRIOR_ROWS = 64.0
 _EXTREME = 0.005
 _LEAST_SCALE = 1e-3
-_LINEAR_NATS = 16.0
 _FAR = 600.0
 
 
@@ -65,31 +65,11 @@ def _shares(counts: Floats, pooled: Floats, prior: Floats, shares: Floats) -> No
 
 
 @compiled
-def _log_at(shares: Floats, share: float) -> float:
-    # The log-ratio that this share of rows exceeds.
-    place = len(shares) - 1
-    while place > 0 and shares[place] < share:
-        place -= 1
-    if place == len(shares) - 1:
-        return _LOWEST_LOG + place / _BINS_PER_NAT
-    step = shares[place] - shares[place + 1]
-    within = (shares[place] - share) / step if step > 0.0 else 0.0
-    return _LOWEST_LOG + (place + within) / _BINS_PER_NAT
-
-
-@compiled
 def _fit(shares: Floats) -> _Tail:
-    start = _log_at(shares, _EXTREME)
+    start = exceeded_by(shares, _EXTREME, _LOWEST_LOG, _BINS_PER_NAT)
     ratio = math.exp(start)
-    excess = math.exp(_log_at(shares, _EXTREME / 2.0)) - ratio
+    excess = math.exp(exceeded_by(shares, _EXTREME / 2.0, _LOWEST_LOG, _BINS_PER_NAT)) - ratio
     return _Tail(start, ratio, max(excess, _LEAST_SCALE * ratio) / math.log(2.0))
-
-
-@compiled
-def _tempered(nats: float) -> float:
-    if nats <= _LINEAR_NATS:
-        return nats
-    return _LINEAR_NATS * (1.0 + math.log(nats / _LINEAR_NATS))
 
 
 @compiled
@@ -103,7 +83,7 @@ def _depth(history: float) -> int:
 @compiled
 def _nats(log_ratio: float, shares: Floats, start: float, ratio: float, scale: float) -> float:
     if log_ratio > start:
-        return _tempered(-math.log(_EXTREME) + (math.exp(min(log_ratio, _FAR)) - ratio) / scale)
+        return tempered(-math.log(_EXTREME) + (math.exp(min(log_ratio, _FAR)) - ratio) / scale)
     position = (log_ratio - _LOWEST_LOG) * _BINS_PER_NAT
     if position <= 0.0:
         return 0.0

@@ -18,13 +18,12 @@ import pyarrow as pa
 from schemas.spec import TravelDetector
 from streaming.arrays.arrow_arrays import Saved
 from streaming.arrays.compilation import Floats, Ints, read_only
-from streaming.arrays.entity_index import EncodedColumn
-from streaming.arrays.entity_memory import Arrays, EntityMemory
+from streaming.detection.census import CensusMemory, InHand
 from streaming.detection.detectors import TRAVEL
 from streaming.detection.reasons import travel_sentence
 from streaming.detection.travel_kernels import Places, Trips, follow
 from streaming.profiles.frame import Frame, numbers
-from streaming.profiles.profile_kernels import NEVER, Blocks
+from streaming.profiles.profile_kernels import Blocks
 
 _KILOMETRES, _HOURS, _NATS = 0, 1, 2
 
@@ -36,11 +35,7 @@ class Journeys:
     reason: str
     kind: str
     found: Floats
-    encoded: EncodedColumn
-    slots: Ints
-    memory: Arrays
-    census: Floats
-    pending: Floats
+    memory: InHand
 
     @property
     def nats(self) -> Mapping[str, Floats]:
@@ -74,40 +69,34 @@ class Travel:
         self.reason_names: tuple[str, ...] = (f"{TRAVEL}.{kind}",)
         self.feature_names: tuple[str, ...] = (f"distance.{kind}", f"speed.{kind}")
         self.rivals: Mapping[str, str] = {}
-        self._memory = EntityMemory({"places": np.zeros(2), "seen": np.array(NEVER)})
-        self._census, self._pending = np.zeros(2), np.zeros(2)
+        self._memory = CensusMemory("places", np.zeros(2), 2)
 
     def advance(self, frame: Frame) -> Journeys:
         """See stateful.StatefulDetector."""
-        encoded, slots, memory = self._memory.take(frame.ids(self._kind))
-        places = Places(memory["places"], memory["seen"], self._census.copy(), self._pending.copy())
+        taken = self._memory.take(frame.ids(self._kind))
+        places = Places(taken.arrays["places"], taken.arrays["seen"], taken.census, taken.pending)
         degrees = (_degrees(frame.transactions[name]) for name in self.columns)
         found = np.empty((len(frame), 3))
         blocks = Blocks(frame.first_sequence, *self._block)
-        trips = Trips(encoded.codes, frame.times, *degrees)
+        trips = Trips(taken.encoded.codes, frame.times, *degrees)
         follow(blocks, trips, places, frame.forgotten, self._limits, found)
-        state = (encoded, slots, memory, places.census, places.pending)
-        return Journeys(self.reason_names[0], self._kind, found, *state)
+        return Journeys(self.reason_names[0], self._kind, found, taken)
 
     def commit(self, journeys: Journeys) -> None:
         """See stateful.StatefulDetector."""
-        self._memory.put(journeys.encoded, journeys.slots, journeys.memory)
-        self._census, self._pending = journeys.census, journeys.pending
+        self._memory.put(journeys.memory)
 
     def forget(self, until: int) -> None:
         """See stateful.StatefulDetector."""
-        self._memory.keep(self._memory.array("seen") > until)
+        self._memory.forget(until)
 
     def snapshot(self) -> Saved:
         """See stateful.StatefulDetector."""
-        census = {"census": pa.array(self._census), "pending": pa.array(self._pending)}
-        return {"places": self._memory.snapshot(), "census": pa.RecordBatch.from_pydict(census)}
+        return self._memory.snapshot()
 
     def restore(self, saved: Saved) -> None:
         """See stateful.StatefulDetector."""
-        self._memory.restore(saved["places"])
-        census = saved["census"]
-        self._census, self._pending = (census[name].to_numpy().copy() for name in ("census", "pending"))
+        self._memory.restore(saved)
 
 
 def _degrees(column: pa.ChunkedArray) -> Floats:
