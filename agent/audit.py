@@ -86,8 +86,8 @@ _SHAPES: Mapping[Callable[[object], bool], str] = {
     _is_version: "version",
     _are_words: "changed tables withheld",
     _is_digest: """
-        alert_id contract_digest plan_digest policy_digest prompt_digest query_id question rules_version
-        run_id scoring spec_digest
+        alert_id canary_digest contract_digest plan_digest policy_digest prompt_digest query_id question
+        rules_version run_id scoring spec_digest
     """,
     _is_count: """
         alerts batch_id cost_usd degraded epoch first_sequence input_tokens llm_alerts llm_calls next_sequence

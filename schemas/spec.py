@@ -475,13 +475,17 @@ class Promotion(Document):
     """What another version of the spec must show before it takes over from this one.
 
     A verdict counts once its transaction is `maturity` old, so that slow ones are not missed; on either side
-    at least `least_labels` must count. Alerts per day may exceed the budget by `alerts_tolerance` of it.
+    at least `least_labels` must count. Alerts per day may exceed the budget by `alerts_tolerance` of it. In
+    canary it decides for `canary_percent` of the contract's primary entities.
     """
 
     maturity: Duration = Field(default=timedelta(days=7), ge=timedelta(0))
     least_labels: int = Field(default=50, ge=1, description="alerts with a verdict, on either side")
     alerts_tolerance: float = Field(
         default=0.25, ge=0, le=10, description="share of the budget, rules included"
+    )
+    canary_percent: float = Field(
+        default=10, gt=0, le=100, description="percent of primary entities that a canary decides"
     )
 
 

@@ -36,6 +36,7 @@ from schemas.tables import (
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.batch.backfill_mark import QUERY, unfinished_backfill
 from streaming.batch.batch_audit import BatchAudit
+from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine, rule_schema
 from streaming.batch.late_answers import LateAnswers, LateSettings, LateStep
 from streaming.batch.outbox import Outbox
@@ -61,6 +62,7 @@ from streaming.versions.clients import Clients, endpoint_client
 from streaming.versions.registry_table import registry_path
 from streaming.versions.renewal import RegistryWatch, Renewal, spec_in_force
 from streaming.versions.shadow import AgentTables, Shadow
+from streaming.versions.stages import Stage
 
 LLM_CHOICES = ("auto", "local", "none")
 
@@ -152,12 +154,15 @@ def open_agent(
 
         engine = engine_for(spec)
 
-        def switched(to: Engine) -> None:
-            budget.limit(to.spec.llm.budget)
+        def switched(to: Deciders) -> None:
+            budget.limit(to.engine.spec.llm.budget)
             _ask_late_with(late, to)
 
         late = _late_answers(engine, lake, outbox, clients.abandon, batch_audit, hooks)
         registry = RegistryWatch(registry_path(settings, spec))
+        registry.look()
+        if registry.canary is not None:
+            _ask_late_with(late, Deciders(engine, Canary(engine_for(registry.canary), 100)))
         shadow = _shadow(settings, spec, contract, verdicts)
         pipeline = Pipeline(
             engine=engine,
@@ -168,7 +173,9 @@ def open_agent(
             verdicts=verdicts,
             labels=_label_topic(stack, settings, spec, bootstrap, book),
             late=late,
-            renew=Renewal(watch, registry, engine_for, switched, shadow.release),
+            renew=Renewal(
+                watch, registry, engine_for, beside("canary", engine_for), switched, shadow.release
+            ),
             reached=hooks.reached,
         )
         stack.callback(pipeline.close)
@@ -180,19 +187,29 @@ def open_agent(
 
 
 def _shadow(settings: Settings, spec: AgentSpec, contract: EventContract, verdicts: Verdicts) -> Shadow:
-    lake, profiles = settings.lake(spec.name), settings.profiles(spec.name)
+    lake = settings.lake(spec.name)
 
     def engine_for(wanted: AgentSpec) -> Engine:
-        engine = build_engine(
+        return build_engine(
             settings, wanted, contract, None, MemoryLedger(), SpendingBudget(wanted.llm.budget)
         )
-        return replace(engine, checkpoints=profiles / f"shadow-{wanted.digest[:12]}")
 
     stored = [open_version(lake / name) for name in (spec.tables.transactions, spec.tables.batches)]
     transactions, batches = (table for table in stored if table is not None)
     tables = AgentTables(transactions, batches, verdicts)
     registry = RegistryWatch(registry_path(settings, spec))
-    return Shadow(lake / spec.tables.shadow, tables, registry, engine_for, spec.replay_horizon, _now)
+    apart = beside("shadow", engine_for)
+    return Shadow(lake / spec.tables.shadow, tables, registry, apart, spec.replay_horizon, _now)
+
+
+def beside(stage: Stage, engine_for: Callable[[AgentSpec], Engine]) -> Callable[[AgentSpec], Engine]:
+    """Have the engines of versions in a stage keep their checkpoints in folders of their own."""
+
+    def build(wanted: AgentSpec) -> Engine:
+        engine = engine_for(wanted)
+        return replace(engine, checkpoints=engine.checkpoints / f"{stage}-{wanted.digest[:12]}")
+
+    return build
 
 
 def rule_watch(spec: AgentSpec, contract: EventContract) -> RuleWatch:
@@ -201,10 +218,12 @@ def rule_watch(spec: AgentSpec, contract: EventContract) -> RuleWatch:
     return RuleWatch(spec, rule_schema(contract, scorer), contract.entity_names)
 
 
-def _ask_late_with(late: LateAnswers | None, engine: Engine) -> None:
+def _ask_late_with(late: LateAnswers | None, deciders: Deciders) -> None:
     """Alerts that wait for a model go on waiting for the one before, where a version asks none."""
-    if late is not None and not isinstance(engine.triage, RulesAlone):
-        late.ask_with(engine.triage)
+    asking = {each.spec.version: each.triage for each in deciders.engines if isinstance(each.triage, Triage)}
+    active = asking.pop(deciders.engine.spec.version, None)
+    if late is not None:
+        late.ask_with(active, asking)
 
 
 def _late_answers(

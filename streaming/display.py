@@ -219,10 +219,12 @@ def print_status(status: Status, *, as_json: bool) -> None:
 
 def _versions_table(found: SideBySide) -> Table:
     agreement = "-" if found.agreement is None else f"{found.agreement:.0%}"
-    title = f"over {found.transactions:,} transactions in {found.batches:,} batches; agreement {agreement}"
-    table = Table("", "published", found.shadow.stage, title=title, title_justify="left", box=None)
+    title = f"over {found.transactions:,} transactions in {found.batches:,} batches; "
+    title += f"agreement {agreement}" if found.percent is None else f"{found.percent:g} % of the entities"
+    heads = ("published" if found.percent is None else found.published.stage, found.beside.stage)
+    table = Table("", *heads, title=title, title_justify="left", box=None)
     for name in ("version", "alerts", "alerts_per_day", "judged", "precision"):
-        pair = (getattr(side, name) for side in (found.published, found.shadow))
+        pair = (getattr(side, name) for side in (found.published, found.beside))
         table.add_row(name.replace("_", " "), *("-" if value is None else str(value) for value in pair))
     return table
 

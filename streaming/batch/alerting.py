@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -41,17 +40,17 @@ class Alerted:
     cost_usd: float
 
     @classmethod
-    def of(cls, result: TriageResult) -> Alerted:
-        """Count a triage result."""
-        sources = Counter(verdict.source for verdict in result.verdicts)
+    def of(cls, results: Sequence[TriageResult]) -> Alerted:
+        """Count what the triage of each engine gave."""
+        verdicts = [verdict for result in results for verdict in result.verdicts]
         return cls(
-            alerts=len(result.verdicts),
-            llm_calls=result.calls,
-            llm_alerts=sources["llm"],
-            degraded=sum(verdict.fallback_reason not in _BY_CHOICE for verdict in result.verdicts),
-            input_tokens=result.input_tokens,
-            output_tokens=result.output_tokens,
-            cost_usd=result.cost,
+            alerts=len(verdicts),
+            llm_calls=sum(result.calls for result in results),
+            llm_alerts=sum(verdict.source == "llm" for verdict in verdicts),
+            degraded=sum(verdict.fallback_reason not in _BY_CHOICE for verdict in verdicts),
+            input_tokens=sum(result.input_tokens for result in results),
+            output_tokens=sum(result.output_tokens for result in results),
+            cost_usd=sum(result.cost for result in results),
         )
 
     @property
@@ -71,12 +70,13 @@ class Asked:
     """What triage asked and was allowed to ask; kept with the alerts commit, for the audit log."""
 
     calls: tuple[ModelCall, ...] = ()
-    ruling: PolicyRuling | None = None
+    rulings: tuple[PolicyRuling, ...] = ()
 
     @classmethod
-    def of(cls, result: TriageResult) -> Asked:
-        """Take it from a triage result."""
-        return cls(result.made, result.ruling)
+    def of(cls, results: Sequence[TriageResult]) -> Asked:
+        """Take it from what the triage of each engine gave."""
+        calls = tuple(call for result in results for call in result.made)
+        return cls(calls, tuple(result.ruling for result in results if result.ruling is not None))
 
     def to_metadata(self) -> dict[str, Any]:
         """Return the JSON-serialisable form."""
@@ -85,9 +85,8 @@ class Asked:
     @classmethod
     def from_metadata(cls, kept: Mapping[str, Any]) -> Asked:
         """Rebuild it from a commit's metadata."""
-        ruling = kept["ruling"]
         calls = tuple(ModelCall(**call) for call in kept["calls"])
-        return cls(calls, None if ruling is None else PolicyRuling(**ruling))
+        return cls(calls, tuple(PolicyRuling(**ruling) for ruling in kept["rulings"]))
 
 
 def build_alerts(

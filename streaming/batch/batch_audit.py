@@ -19,9 +19,11 @@ from streaming.batch.alerting import Alerted, Asked
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, LakeTable
 from streaming.delta.ledger import ledger_stream
+from streaming.delta.pins import CANARY
 
 _DIGESTS = ("spec_digest", "contract_digest", "rules_version", "scoring", "prompt_digest", "policy_digest")
 _CONFIGURATION = (*_DIGESTS, "model", "prompt")
+_CANARY_DIGEST = "canary_digest"
 _UNKNOWN = "unknown"
 
 
@@ -62,7 +64,7 @@ class BatchAudit:
 
     def asked_late(self, result: TriageResult) -> None:
         """Record the questions put to the model beside the batches, those of a round in one append."""
-        self._log.record(list(self._calls(Asked.of(result))))
+        self._log.record(list(self._calls(Asked.of([result]))))
 
     def tidy(self) -> None:
         """Compact the log's files from time to time."""
@@ -77,14 +79,13 @@ class BatchAudit:
 
     def _changes(self, decision: Decision) -> Iterator[AuditEvent]:
         before, now = _configuration(self._pins or decision.pins), _configuration(decision.pins)
-        changed = [name for name in _CONFIGURATION if before[name] != now[name]]
+        changed = [name for name in now if before[name] != now[name]]
         if changed:
             detail = {"change": "batch", "changed": changed, **now}
             yield self._event("configuration_change", self._agent, detail, decision)
 
     def _rulings(self, decision: Decision, alerted: Alerted, asked: Asked) -> Iterator[AuditEvent]:
-        ruling = asked.ruling
-        if ruling is not None:
+        for ruling in asked.rulings:
             detail = {
                 "model": ruling.model,
                 "decision": "allowed" if ruling.allowed else "denied",
@@ -118,7 +119,8 @@ def _recorded(question: str, answer: Mapping[str, Any] | None) -> ModelCall:
 
 
 def _configuration(pins: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: pins.get(name) for name in _CONFIGURATION}
+    canary = pins.get(CANARY, {}).get("spec_digest")
+    return {**{name: pins.get(name) for name in _CONFIGURATION}, _CANARY_DIGEST: canary}
 
 
 def _newest_pins(batches: LakeTable) -> dict[str, Any] | None:

@@ -58,7 +58,7 @@ class Judged:
     recognised: Recognised
 
 
-@dataclass
+@dataclass(eq=False)
 class Engine:
     """All that turns stored transactions into alerts under one spec.
 
@@ -103,6 +103,12 @@ class Engine:
         """Whether both score the same rows alike, so that the state of one fits the other."""
         return self.scorer.definition_hash == other.scorer.definition_hash
 
+    def start_from(self, other: Engine) -> None:
+        """Take a copy of the state that another engine, which scores alike, has reached."""
+        state = other.snapshot()
+        self.scorer.restore(state)
+        self.patterns.restore(state.patterns)
+
     def going_on_as(self, other: Engine) -> Engine:
         """Return `other`, which scores alike, with the state that this one has reached."""
         self.scorer.heed(other.spec)
@@ -114,6 +120,7 @@ class Engine:
             triage=other.triage,
             model=other.model,
             checkpoints=other.checkpoints,
+            _checkpointed=self._checkpointed if other.checkpoints == self.checkpoints else 0,
         )
 
     def pins(self) -> dict[str, Any]:
@@ -166,9 +173,10 @@ class Engine:
         if self.scorer.next_sequence == next_sequence:
             return
         found = checkpoints.newest(self.checkpoints, self.scorer.definition_hash, through=next_sequence)
-        if found.snapshot is not None and found.snapshot.next_sequence > self.scorer.next_sequence:
-            self.scorer.restore(found.snapshot)
-            self.patterns.restore(found.snapshot.patterns)
+        saved = found.snapshot
+        if saved is not None and self._is_ahead_by(saved, stretches_of):
+            self.scorer.restore(saved)
+            self.patterns.restore(saved.patterns)
         elif cold_from:
             self.scorer.begin(cold_from)
         self._checkpointed, self._committed_rows = self.scorer.next_sequence, False
@@ -176,6 +184,15 @@ class Engine:
         verdicts, stretches = verdicts_of(*missing), [Stretch(*missing, frozenset())]
         for stretch in stretches_of(*missing) if self.rules.patterns else stretches:
             self._fold(transactions, stretch, verdicts)
+
+    def _is_ahead_by(
+        self, saved: ScorerSnapshot, stretches_of: Callable[[int, int], Sequence[Stretch]]
+    ) -> bool:
+        """Whether a checkpoint is newer, and none of our rules that were in force then is missing from it."""
+        reached, ours = saved.next_sequence, {each.digest for each in self.rules.patterns}
+        if reached <= self.scorer.next_sequence or not ours:
+            return reached > self.scorer.next_sequence
+        return stretches_of(reached - 1, reached)[-1].patterns & ours <= saved.patterns.keys()
 
     def _fold(self, transactions: StoredTable, stretch: Stretch, verdicts: pa.Table) -> None:
         patterns = [each for each in self.rules.patterns if each.digest in stretch.patterns]

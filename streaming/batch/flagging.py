@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,16 @@ class Flagged:
     texts: list[list[str]]
     kinds: list[str]
     passed_by: list[int | None]
+
+    def only(self, chosen: Sequence[bool]) -> Flagged:
+        """Return those that are chosen, in the same order."""
+        return Flagged(
+            self.table.filter(pa.array(chosen, pa.bool_())),
+            list(compress(self.rows, chosen)),
+            list(compress(self.texts, chosen)),
+            list(compress(self.kinds, chosen)),
+            list(compress(self.passed_by, chosen)),
+        )
 
 
 def flag(engine: Engine, transactions: pa.Table, judged: Judged) -> Flagged:

@@ -8,7 +8,7 @@ that was, and an answer takes the same lane as any alert: numbered, committed an
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -110,6 +110,7 @@ class LateAnswers:
         self._in_hand: _InHand | None = None
         self._next, self._pause = 0, _ROUND_SECONDS
         self._totals = LateTotals()
+        self._others: Mapping[str, Triage] = {}
         self._fault: FlagstreamError | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="late-answers", daemon=True)
@@ -119,9 +120,14 @@ class LateAnswers:
         """What has come of it so far."""
         return self._totals
 
-    def ask_with(self, triage: Triage) -> None:
-        """Ask another triage from the next window on."""
-        self._triage = triage
+    def ask_with(self, triage: Triage | None, beside: Mapping[str, Triage]) -> None:
+        """Ask others from the next window on.
+
+        Args:
+            triage: None to go on with the one before.
+            beside: who is asked instead about the alerts of single versions of the spec.
+        """
+        self._triage, self._others = triage or self._triage, beside
 
     def start(self) -> None:
         """Begin where the last driver ended."""
@@ -177,7 +183,7 @@ class LateAnswers:
         below = self._outbox.next_seq
         if self._next >= below:
             return _ROUND_SECONDS
-        window = next_window(self._lake.alerts, self._next, below)
+        window = next_window(self._lake.alerts, self._next, below, frozenset(self._others))
         self._next = window.first
         if window.first < window.end:
             self._journal.opened(window, self._take(window, frozenset()))
@@ -189,8 +195,12 @@ class LateAnswers:
         # A group is answered as a whole: without those that were, the others still make the same questions.
         rows = [row for row in flagged_rows(alerts, texts) if row.alert_id not in answered]
         until = pc.max(alerts["created_at"]).as_py() + self._settings.patience
-        self._in_hand = _InHand(window, alerts, Unanswered(rows, self._triage), until)
+        self._in_hand = _InHand(window, alerts, Unanswered(rows, self._asked_about(alerts)), until)
         return len(alerts)
+
+    def _asked_about(self, alerts: pa.Table) -> Triage:
+        """A window holds alerts of one version of these, or of none."""
+        return self._others.get(alerts["spec_version"][0].as_py(), self._triage)
 
     def _ask(self, work: _InHand) -> bool:
         """Ask once; return whether answers came, which are then on Kafka."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ from streaming.delta.stored import StoredTable
 REVISION = 2
 _MOST_ALERTS = 5_000
 _LOOK_AHEAD = 100_000
-MARKS = ("revision", "fallback_reason")
+MARKS = ("revision", "fallback_reason", "spec_version")
 
 Texts = Mapping[int, Mapping[str, str]]
 
@@ -95,13 +96,23 @@ class LateJournal:
         self._table.append(pa.Table.from_pylist([row], schema=LATE), Stamp(self._app_id, commit))
 
 
-def next_window(alerts: StoredTable, first: int, below: int) -> Window:
-    """Return the next window with deferred alerts, 5,000 of them at most; it is empty when none is near."""
+def next_window(alerts: StoredTable, first: int, below: int, apart: frozenset[str] = frozenset()) -> Window:
+    """Return the next window with deferred alerts, 5,000 of them at most; it is empty when none is near.
+
+    Args:
+        alerts: the table.
+        first: outbox_seq to begin at.
+        below: where to end at the latest.
+        apart: versions of the spec whose alerts are to be in windows of their own.
+    """
     end = min(first + _LOOK_AHEAD, below)
-    found = deferred(alerts.read("outbox_seq", first, end, MARKS))["outbox_seq"]
-    if len(found) == 0:
+    found = deferred(alerts.read("outbox_seq", first, end, MARKS)).slice(0, _MOST_ALERTS)
+    if found.num_rows == 0:
         return Window(end, end)
-    return Window(found[0].as_py(), found[min(len(found), _MOST_ALERTS) - 1].as_py() + 1)
+    owners = [version if version in apart else None for version in found["spec_version"].to_pylist()]
+    alike = sum(1 for _ in takewhile(lambda owner: owner == owners[0], owners))
+    numbers = found["outbox_seq"]
+    return Window(numbers[0].as_py(), numbers[alike - 1].as_py() + 1)
 
 
 def deferred(alerts: pa.Table) -> pa.Table:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,14 +24,15 @@ import pyarrow.compute as pc
 
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
-from streaming.batch.alerting import Alerted, Asked, build_alerts, marks_of
+from streaming.batch.alerting import Alerted, Asked, marks_of
 from streaming.batch.batch_audit import BatchAudit
+from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine, Judged
-from streaming.batch.flagging import flag
 from streaming.batch.late_answers import LateAnswers
 from streaming.batch.outbox import Outbox
 from streaming.batch.store import BatchInHand, Decision, Stored, store
 from streaming.delta.lake import Lake, Stamp
+from streaming.delta.pins import CANARY, pins_by_engine
 from streaming.detection import checkpoints
 from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator
@@ -96,14 +97,14 @@ class Pipeline:
     """Runs batches through the eight steps and finishes what a crash left open.
 
     Args:
-        engine: what decides under the spec in force: contract, rules, scorer, triage.
+        engine: what decides under the spec in force when the agent starts: contract, rules, scorer, triage.
         engine_for: builds the engine of another spec, for a batch pinned to it.
         lake: the tables, claimed by this driver.
         outbox: the alerts lane, opened by `start`.
         verdicts: derives what labels say.
         labels: the labels topic, None to know imported labels alone.
         late: asks the model after the alert, None where none is asked or all are asked in the batch.
-        renew: called before each batch; gives the engine that decides it, which may be of another version.
+        renew: called before each batch; gives what decides it, which may be other versions than before.
         clock: current time; a batch's own time is read once and pinned.
         reached: called after each step; crash tests inject a kill here.
 
@@ -121,11 +122,12 @@ class Pipeline:
         verdicts: Verdicts,
         labels: LabelStream | None = None,
         late: LateAnswers | None = None,
-        renew: Callable[[Engine], Engine] = lambda engine: engine,
+        renew: Callable[[Deciders], Deciders] = lambda deciders: deciders,
         clock: Clock = lambda: datetime.now(UTC),
         reached: Callable[[Step], None] = lambda _: None,
     ) -> None:
-        self._engine, self._engine_for = engine, engine_for
+        self._deciders, self._engine_for = Deciders(engine), engine_for
+        self._agent, self._contract = engine.spec.name, engine.contract
         self._lake, self._outbox, self._late, self._audit = lake, outbox, late, audit
         self._verdicts, self._labels = verdicts, labels
         self._renew = renew
@@ -137,19 +139,20 @@ class Pipeline:
 
     def start(self) -> None:
         """Fence predecessors, finish the batch a crash left open, restore state, publish what is pending."""
-        self._audit.started(self._engine.pins())
+        self._audit.started(self._deciders.pins())
         newest = self._newest_decision()
         if newest is not None:
             self._position.next_sequence = newest.next_sequence
             self._position.watermark_us = newest.watermark_us
         else:
             self._resume_from_rows()
-        checkpoints.drop_after(self._engine.checkpoints, self._position.next_sequence)
+        engine = self._deciders.engine
+        checkpoints.drop_after(engine.checkpoints, self._position.next_sequence)
         self._outbox.open()
         if newest is not None and not self._is_closed(newest):
             self._finish_from_delta(newest)
         pins = self._label_pins()
-        self._restore(self._engine, self._position.next_sequence, pins)
+        self._restore(engine, self._position.next_sequence, pins)
         self._restore_duplicates()
         self._outbox.publish()
         self._follow_labels(pins)
@@ -174,16 +177,16 @@ class Pipeline:
         watch = Stopwatch(self._reached)
         with watch.step(Step.OPEN):
             self.check()
-            stamp = Stamp(f"{self._engine.spec.name}/{query_id}", batch_id)
+            stamp = Stamp(f"{self._agent}/{query_id}", batch_id)
             if self._lake.batches.last_batch(stamp.app_id) >= batch_id:
                 self._check_same(query_id, batch_id, offsets())
                 return None
             opened_at = self._clock()
-            self._renew_engine()
+            self._renew_deciders()
         with watch.step(Step.TAKE):
             records = take()
         with watch.step(Step.DECODE):
-            decoded = decode(records, self._engine.contract, opened_at)
+            decoded = decode(records, self._contract, opened_at)
         with watch.step(Step.STORE):
             batch = BatchInHand(
                 stamp=stamp,
@@ -194,14 +197,15 @@ class Pipeline:
                 watermark_us=self._position.watermark_us,
                 labels=self._position.labels,
                 offsets=offsets(),
-                pins=self._engine.pins(),
+                pins=self._deciders.pins(),
             )
             stored = store(
                 self._lake, batch, decoded.valid, decoded.rejected, self._duplicates, self._take_verdicts
             )
-        closed = self._complete(self._engine, stored, watch)
+        closed = self._complete(self._deciders, stored, watch)
         self._duplicates.commit()
-        self._engine.checkpoint_if_due()
+        for engine in self._deciders.engines:
+            engine.checkpoint_if_due()
         if not self._lake.tidy():
             self._audit.tidy()
         return closed
@@ -218,15 +222,15 @@ class Pipeline:
         if self._follower is not None:
             self._follower.close()
         self._beside.shutdown()
-        self._engine.close()
+        self._deciders.close()
         self._outbox.close()
 
-    def _complete(self, engine: Engine, stored: Stored, watch: Stopwatch) -> ClosedBatch:
+    def _complete(self, deciders: Deciders, stored: Stored, watch: Stopwatch) -> ClosedBatch:
         """Steps 4 to 8 over the stored rows of a decided batch."""
         decision = stored.decision
         with watch.step(Step.SCORE):
-            judged = engine.judge(stored.rows, stored.verdicts)
-        alerted, asked = self._alert(engine, decision, stored.rows, judged, watch)
+            judged = deciders.judge(stored.rows, stored.verdicts)
+        alerted, asked = self._alert(deciders, decision, stored.rows, judged, watch)
         told = [
             self._beside.submit(self._monitor, decision, alerted),
             self._beside.submit(self._audit.decided, decision, alerted, asked),
@@ -236,23 +240,29 @@ class Pipeline:
         with watch.step(Step.CLOSE):
             for each in told:
                 each.result()
-            row = self._close(engine, decision, judged, alerted, watch)
+            row = self._close(deciders, decision, judged, alerted, watch)
         return ClosedBatch(row, sum(watch.seconds.values()))
 
     def _alert(
-        self, engine: Engine, decision: Decision, rows: pa.Table, judged: Judged, watch: Stopwatch
+        self,
+        deciders: Deciders,
+        decision: Decision,
+        rows: pa.Table,
+        judged: Sequence[Judged],
+        watch: Stopwatch,
     ) -> tuple[Alerted, Asked]:
         stamp = self._stamp(decision)
         if self._lake.alerts.last_batch(stamp.app_id) >= stamp.batch_id:
             kept = self._lake.alerts.metadata_of(decision.query_id, decision.batch_id)
             return Alerted(**kept["alerted"]), Asked.from_metadata(kept["asked"])
         with watch.step(Step.TRIAGE):
-            flagged = flag(engine, rows, judged)
-            result = engine.triage.decide(flagged.rows)
+            flagged = deciders.flag(rows, judged)
+            chosen = zip(deciders.engines, flagged, strict=True)
+            results = [engine.triage.decide(each.rows) for engine, each in chosen]
         with watch.step(Step.ALERT):
-            alerted, asked = Alerted.of(result), Asked.of(result)
-            if flagged.rows:
-                table = build_alerts(engine, marks_of(decision), flagged, result)
+            alerted, asked = Alerted.of(results), Asked.of(results)
+            if alerted.alerts:
+                table = deciders.alerts(marks_of(decision), flagged, results)
                 self._append_alerts(decision, table, alerted, asked)
         return alerted, asked
 
@@ -263,15 +273,15 @@ class Pipeline:
 
     def _close(
         self,
-        engine: Engine,
+        deciders: Deciders,
         decision: Decision,
-        judged: Judged,
+        judged: Sequence[Judged],
         alerted: Alerted,
         watch: Stopwatch,
     ) -> dict[str, Any]:
         row = self._batch_row(decision, alerted, watch)
         self._lake.batches.append(_one(row, self._lake.batches.schema), self._stamp(decision))
-        engine.commit(judged)
+        deciders.commit(judged)
         self._position.next_sequence = decision.next_sequence
         self._position.watermark_us = decision.watermark_us
         self._position.labels = decision.labels
@@ -313,7 +323,7 @@ class Pipeline:
         }
 
     def _stamp(self, decision: Decision) -> Stamp:
-        return Stamp(f"{self._engine.spec.name}/{decision.query_id}", decision.batch_id)
+        return Stamp(f"{self._agent}/{decision.query_id}", decision.batch_id)
 
     def _resume_from_rows(self) -> None:
         """Find the position in the rows, when Delta's log clean-up has removed the commits that noted it.
@@ -356,22 +366,33 @@ class Pipeline:
 
     def _finish_from_delta(self, decision: Decision) -> None:
         """Finish a decided batch under the pins of its first attempt, whatever is in force now."""
-        pinned = AgentSpec.model_validate(decision.pins["spec"])
-        same = pinned.digest == self._engine.spec.digest
-        engine = self._engine if same else self._engine_for(pinned)
-        if engine.scorer.definition_hash != decision.pins["scoring"]:
-            raise DataLossError(
-                f"batch {decision.batch_id} was decided under another version of the code or another model "
-                f"at the same path: run what decided it once more, so that it is finished as it was begun"
-            )
+        deciders = self._as_pinned(decision)
         pins = [*self._label_pins(), decision.labels]
-        self._restore(engine, decision.first_sequence, pins)
+        for engine in deciders.engines:
+            self._restore(engine, decision.first_sequence, pins)
         first, end = decision.first_sequence, decision.next_sequence
         rows = self._lake.transactions.read("sequence", first, end)
         verdicts = self._verdicts.between(pins, first, end)
-        self._complete(engine, Stored(decision, rows, verdicts), Stopwatch(self._reached))
-        if not same:
-            engine.close()
+        self._complete(deciders, Stored(decision, rows, verdicts), Stopwatch(self._reached))
+        for engine in deciders.engines:
+            if engine is not self._deciders.engine:
+                engine.close()
+
+    def _as_pinned(self, decision: Decision) -> Deciders:
+        engines = [self._engine_as_pinned(pins, decision.batch_id) for pins in pins_by_engine(decision.pins)]
+        if len(engines) == 1:
+            return Deciders(engines[0])
+        return Deciders(engines[0], Canary(engines[1], decision.pins[CANARY]["percent"]))
+
+    def _engine_as_pinned(self, pins: Mapping[str, Any], batch: int) -> Engine:
+        pinned, ours = AgentSpec.model_validate(pins["spec"]), self._deciders.engine
+        engine = ours if pinned.digest == ours.spec.digest else self._engine_for(pinned)
+        if engine.scorer.definition_hash != pins["scoring"]:
+            raise DataLossError(
+                f"batch {batch} was decided under another version of the code or another model "
+                f"at the same path: run what decided it once more, so that it is finished as it was begun"
+            )
+        return engine
 
     def _label_pins(self) -> list[LabelPin]:
         return pins_of(pl.DataFrame(self._lake.batches.read("first_sequence", 0, columns=PIN_COLUMNS)))
@@ -388,11 +409,19 @@ class Pipeline:
         batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)
         return stretches(pl.DataFrame(batches), first, end)
 
-    def _renew_engine(self) -> None:
-        renewed = self._renew(self._engine)
-        if renewed.scorer is not self._engine.scorer:
-            self._restore(renewed, self._position.next_sequence, self._label_pins())
-        self._engine = renewed
+    def _renew_deciders(self) -> None:
+        renewed, known = self._renew(self._deciders), [engine.scorer for engine in self._deciders.engines]
+        for engine in renewed.engines:
+            if not any(engine.scorer is scorer for scorer in known):
+                checkpoints.drop_after(engine.checkpoints, self._position.next_sequence)
+                self._restore(engine, self._position.next_sequence, self._label_pins())
+                engine.patterns.keep(self._patterns_in_force())
+        self._deciders = renewed
+
+    def _patterns_in_force(self) -> frozenset[str]:
+        """Rules over two events begin with the batch that pins them, whatever a shadow has seen before."""
+        reached = self._position.next_sequence
+        return self._stretches(reached - 1, reached)[-1].patterns if reached else frozenset()
 
     def _follow_labels(self, pins: list[LabelPin]) -> None:
         self._position.labels = pins[-1] if pins else LabelPin(0, 0, 0)
@@ -408,7 +437,7 @@ class Pipeline:
     def _restore_duplicates(self) -> None:
         """Redeliveries may carry older timestamps, so two horizons back are read."""
         newest = self._lake.transactions.maximum("kafka_timestamp") or 0
-        horizon = self._engine.contract.duplicates.horizon / timedelta(microseconds=1)
+        horizon = self._contract.duplicates.horizon / timedelta(microseconds=1)
         since = newest - 2 * int(horizon)
         self._duplicates.restore(self._lake.transactions.read("kafka_timestamp", since, columns=_SEEN))
 

@@ -133,7 +133,7 @@ class _Writer:
             "quarantined": decision.quarantined,
             "duplicates": decision.duplicates,
             "late": decision.late,
-            **Alerted.of(result).to_metadata(),
+            **Alerted.of([result]).to_metadata(),
             "offsets": json.dumps(decision.offsets),
             "pins": json.dumps(decision.pins, sort_keys=True),
             "versions": json.dumps(versions, sort_keys=True),

@@ -18,13 +18,14 @@ import pyarrow.compute as pc
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.batch.backfill_mark import PIN as BACKFILL
+from streaming.delta.pins import pins_by_engine
 from streaming.delta.stored import StoredTable, open_version, read_stored
 from streaming.history.explain import find_alert
 from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, pins_of
 from streaming.rules.rules_in_force import Stretch, stretches
 
 _COLUMNS = [*PIN_COLUMNS, "next_sequence", "closed_at", "pins", "versions"]
-_WHAT_DECIDES = ("spec_digest", "contract_digest", "rules_version", "scoring")
+_WHAT_DECIDES = ("spec_digest", "contract_digest", "rules_version", "scoring", "percent")
 
 
 class Span(NamedTuple):
@@ -44,11 +45,6 @@ class PinnedSpan:
 
     span: Span
     pins: dict[str, Any]
-
-    @property
-    def spec(self) -> AgentSpec:
-        """The spec in force then."""
-        return AgentSpec.model_validate(self.pins["spec"])
 
     @property
     def backfilled(self) -> bool:
@@ -250,4 +246,4 @@ def within(alerts: pa.Table, span: Span) -> pa.Table:
 
 def _deciding(pins: str) -> tuple[Any, ...]:
     known = json.loads(pins)
-    return BACKFILL in known, *(known[name] for name in _WHAT_DECIDES)
+    return BACKFILL in known, *(each.get(name) for each in pins_by_engine(known) for name in _WHAT_DECIDES)

@@ -16,10 +16,10 @@ from agent.ledger import MemoryLedger
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming.batch.alerting import build_alerts
+from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
-from streaming.batch.flagging import flag
 from streaming.compose import build_engine
+from streaming.delta.pins import CANARY, pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
 from streaming.history.decided import DecidedHistory, PinnedSpan, Span, raised_in, within
@@ -125,10 +125,16 @@ class Replayer:
         Raises:
             ConfigurationError: the spec cannot be used.
         """
-        engine = self._restored(spec, transactions, span.first, cold_from)
+        yield from self._decide(
+            Deciders(self._restored(spec, transactions, span.first, cold_from)), transactions, span
+        )
+
+    def _decide(
+        self, deciders: Deciders, transactions: StoredTable, span: Span
+    ) -> Iterator[tuple[Span, pa.Table]]:
         known = self._known(*span)
-        for part, rows in self._slices(transactions, span, engine.columns()):
-            yield part, _decided(engine, rows, at_positions(known, *part))
+        for part, rows in self._slices(transactions, span, deciders.columns()):
+            yield part, _decided(deciders, rows, at_positions(known, *part))
             self._on_progress(rows.num_rows)
 
     def exactly(self, span: Span) -> ExactReplay:
@@ -142,9 +148,9 @@ class Replayer:
         for pinned in self._history.pinned(span):
             if pinned.backfilled:
                 continue
-            self._check(pinned)
             rows += pinned.span.end - pinned.span.first
-            for part, replayed in self.decide(pinned.spec, tables.transactions, pinned.span):
+            deciders = self.as_pinned(pinned, tables.transactions)
+            for part, replayed in self._decide(deciders, tables.transactions, pinned.span):
                 published = raised_in(tables.alerts, part)
                 alerts += published.num_rows
                 differences += _differences(published, replayed)
@@ -174,14 +180,18 @@ class Replayer:
         earliest = min(pc.min(rows).as_py(), first) if len(rows) else first
         return earliest // spec.profiles.block_rows * spec.profiles.block_rows or None
 
-    def as_pinned(self, pinned: PinnedSpan, transactions: StoredTable) -> Engine:
+    def as_pinned(self, pinned: PinnedSpan, transactions: StoredTable) -> Deciders:
         """Return what decided a span, its state as it was before the span's first row.
 
         Raises:
             ConfigurationError: a contract, model or rule that decided it is gone.
         """
         self._check(pinned)
-        return self._restored(pinned.spec, transactions, pinned.span.first)
+        specs = pinned_specs(pinned.pins)
+        engines = [self._restored(spec, transactions, pinned.span.first) for spec in specs]
+        if len(engines) == 1:
+            return Deciders(engines[0])
+        return Deciders(engines[0], Canary(engines[1], pinned.pins[CANARY]["percent"]))
 
     def _slices(
         self, transactions: StoredTable, span: Span, columns: list[str]
@@ -220,7 +230,8 @@ class Replayer:
                 "restore the contract's file to replay it",
                 key="contract",
             )
-        if pinned.pins["scoring"] != self._engine(pinned.spec).scorer.definition_hash:
+        scoring = [self._engine(spec).scorer.definition_hash for spec in pinned_specs(pinned.pins)]
+        if scoring != [each["scoring"] for each in pins_by_engine(pinned.pins)]:
             raise ConfigurationError(
                 f"{pinned.span} was scored by another version of flagstream, or by a model that has gone "
                 "from its path: replay it with what decided it",
@@ -238,12 +249,13 @@ def _check_kept(engine: Engine, first: int) -> None:
         )
 
 
-def _decided(engine: Engine, rows: pa.Table, verdicts: pa.Table) -> pa.Table:
-    judged = engine.judge(rows, verdicts)
-    flagged = flag(engine, rows, judged)
-    result = engine.triage.classify(flagged.rows)
-    engine.commit(judged)
-    return build_alerts(engine, _MARKS, flagged, result)
+def _decided(deciders: Deciders, rows: pa.Table, verdicts: pa.Table) -> pa.Table:
+    judged = deciders.judge(rows, verdicts)
+    flagged = deciders.flag(rows, judged)
+    chosen = zip(deciders.engines, flagged, strict=True)
+    results = [engine.triage.classify(each.rows) for engine, each in chosen]
+    deciders.commit(judged)
+    return deciders.alerts(_MARKS, flagged, results)
 
 
 def _differences_of_late(answers: pa.Table, published: pa.Table) -> Iterator[Difference]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,9 +15,12 @@ from schemas.errors import ConfigurationError
 from schemas.label import LABELS
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, LEDGER
+from streaming.batch.deciders import Deciders
 from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.pins import pins_by_engine
 from streaming.delta.stored import StoredTable, open_version, read_stored
 from streaming.detection import checkpoints
+from streaming.detection.checkpoints import ScorerSnapshot
 from streaming.history.decided import DecidedHistory, Span
 from streaming.history.replay import SLICE_ROWS, Progress, Replayer
 from streaming.history.snapshots import PROFILES, Snapshot, find_snapshot, new_snapshot, seal
@@ -150,10 +153,22 @@ def _write_profiles(replayer: Replayer, history: DecidedHistory, span: Span, fol
     """
     transactions, written = history.tables(span).transactions, set[str]()
     for pinned in history.pinned(span):
-        definition = pinned.pins["scoring"]
-        if definition not in written and not pinned.backfilled:
-            engine = replayer.as_pinned(pinned, transactions)
-            checkpoints.write(engine.snapshot(), folder / PROFILES / definition)
-            written.add(definition)
+        definitions = [each["scoring"] for each in pins_by_engine(pinned.pins)]
+        if pinned.backfilled or written.issuperset(definitions):
+            continue
+        for definition, state in _states(replayer.as_pinned(pinned, transactions)).items():
+            if definition not in written:
+                checkpoints.write(state, folder / PROFILES / definition)
+        written.update(definitions)
     if not written:
         raise ConfigurationError(f"no batch decided {span}", where=str(history.lake))
+
+
+def _states(deciders: Deciders) -> dict[str, ScorerSnapshot]:
+    """Return what each definition of profiles has come to, with all that is remembered beside it."""
+    found: dict[str, ScorerSnapshot] = {}
+    for engine in deciders.engines:
+        state, definition = engine.snapshot(), engine.scorer.definition_hash
+        before = found[definition].patterns if definition in found else {}
+        found[definition] = replace(state, patterns={**before, **state.patterns})
+    return found

@@ -179,6 +179,10 @@ class Patterns:
             step.state.index.insert(step.encoded, step.new)
         self._states = {digest: step.state for digest, step in recognised._steps.items()}
 
+    def keep(self, digests: frozenset[str]) -> None:
+        """Forget what other patterns remember."""
+        self._states = {digest: state for digest, state in self._states.items() if digest in digests}
+
     def snapshot(self) -> Mapping[str, Saved]:
         """Return a copy of the state, by digest, that later commits leave alone."""
         return {digest: state.saved() for digest, state in self._states.items()}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import polars as pl
 
 from schemas.errors import DataLossError
-from schemas.spec import AgentSpec
+from streaming.delta.pins import pinned_specs
 
 COLUMNS = ["first_sequence", "next_sequence", "pins"]
 
@@ -63,5 +63,5 @@ def stretches(batches: pl.DataFrame, first: int, end: int) -> list[Stretch]:
 
 @lru_cache(maxsize=64)
 def _patterns(pins: str) -> frozenset[str]:
-    spec = AgentSpec.model_validate(json.loads(pins)["spec"])
-    return frozenset(rule.digest for rule in spec.rules if rule.pattern is not None)
+    rules = (rule for spec in pinned_specs(json.loads(pins)) for rule in spec.rules)
+    return frozenset(rule.digest for rule in rules if rule.pattern is not None)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from schemas.errors import ConfigurationError, MachineError
 from schemas.spec import AgentSpec
+from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
 from streaming.rules.rule_file import RuleWatch
 from streaming.settings import Settings
 from streaming.versions.registry_table import read_entries, registry_path
-from streaming.versions.stages import Standing, standing_in, standings
+from streaming.versions.stages import Stage, Standing, standing_in, standings
 
 _Mark = tuple[int, int]
 
@@ -31,8 +34,12 @@ class RegistryWatch:
     @property
     def active(self) -> AgentSpec | None:
         """The active version as last seen, None where the agent has no registry."""
-        standing = standing_in("active", self._found)
-        return None if standing is None else standing.spec
+        return self._spec_in("active")
+
+    @property
+    def canary(self) -> AgentSpec | None:
+        """The version in canary as last seen, None where there is none."""
+        return self._spec_in("canary")
 
     def look(self) -> dict[str, Standing] | None:
         """Return where all versions stand if that may have changed since the last look, None if not."""
@@ -42,18 +49,24 @@ class RegistryWatch:
         self._seen, self._found = mark, standings(read_entries(self._path))
         return self._found
 
+    def _spec_in(self, stage: Stage) -> AgentSpec | None:
+        standing = standing_in(stage, self._found)
+        return None if standing is None else standing.spec
+
 
 class Renewal:
-    """Gives the engine that decides the next batch.
+    """Gives what decides the next batch: the version in force, and the one that stands in canary.
 
     A version that scores as the one before goes on from its state. Another one begins anew and has to be
     brought up to the next row; the engine it replaces is kept, so that a rollback has little to catch up on.
+    A canary always has a state of its own.
 
     Args:
         rules: the spec's own rules, watched as long as the agent has no registry.
         registry: followed once it has an active version.
         engine_for: builds the engine of a version.
-        switched: told of every engine that takes over from another version.
+        canary_for: builds that of a version in canary, which keeps its checkpoints apart.
+        switched: told of what decides from now on, whenever that has changed.
         warm: gives, by digest, the engine of a version that has kept up beside the stream, once.
     """
 
@@ -62,38 +75,69 @@ class Renewal:
         rules: RuleWatch,
         registry: RegistryWatch,
         engine_for: Callable[[AgentSpec], Engine],
-        switched: Callable[[Engine], None] = lambda _: None,
+        canary_for: Callable[[AgentSpec], Engine],
+        switched: Callable[[Deciders], None] = lambda _: None,
         warm: Callable[[str], Engine | None] = lambda _: None,
     ) -> None:
-        self._rules, self._registry, self._engine_for, self._switched = rules, registry, engine_for, switched
-        self._warm = warm
+        self._rules, self._registry, self._engine_for = rules, registry, engine_for
+        self._canary_for, self._switched, self._warm = canary_for, switched, warm
         self._replaced: Engine | None = None
         self._told = ""
 
-    def __call__(self, engine: Engine) -> Engine:
-        """Return the engine for the next batch, the one given when nothing has changed."""
+    def __call__(self, deciders: Deciders) -> Deciders:
+        """Return what decides the next batch, the same where nothing has changed."""
         try:
             self._registry.look()
-            active = self._registry.active
-            if active is not None:
-                return engine if active.digest == engine.spec.digest else self._switch(engine, active)
+            if self._registry.active is not None:
+                return self._as_registered(deciders, self._registry.active)
         except (ConfigurationError, MachineError) as fault:
-            self._tell(f"{fault}; version {engine.spec.version} stays in force\n")
-            return engine
+            self._tell(f"{fault}; version {deciders.engine.spec.version} stays in force\n")
+            return deciders
         changed = self._rules.changed()
-        return engine if changed is None else engine.under(changed)
+        return deciders if changed is None else replace(deciders, engine=deciders.engine.under(changed))
 
-    def _switch(self, engine: Engine, spec: AgentSpec) -> Engine:
+    def _as_registered(self, deciders: Deciders, active: AgentSpec) -> Deciders:
+        wanted, percent = self._registry.canary, active.promotion.canary_percent
+        found, before = deciders.engine, deciders.canary
+        if active.digest != found.spec.digest:
+            found = self._switch(deciders, active)
+        canary = None if wanted is None else Canary(self._beside(found, before, wanted), percent)
+        renewed = Deciders(found, canary)
+        if renewed != deciders:
+            self._let_go(before, renewed)
+            self._switched(renewed)
+        return renewed
+
+    def _switch(self, deciders: Deciders, spec: AgentSpec) -> Engine:
+        engine, canary = deciders.engine, deciders.canary
         wanted = self._engine_for(spec)
-        at_hand = (engine, self._warm(spec.digest), self._replaced)
+        own = canary.engine if canary is not None and canary.engine.spec.digest == spec.digest else None
+        at_hand = (own, engine, self._warm(spec.digest), self._replaced)
         fitting = [each for each in at_hand if each is not None and wanted.scores_as(each)]
         found = fitting[0].going_on_as(wanted) if fitting else wanted
         if found.scorer is not engine.scorer:
             engine.close()
             self._replaced = engine
-        self._switched(found)
         self._tell(f"version {spec.version} takes over from {engine.spec.version}\n")
         return found
+
+    def _beside(self, engine: Engine, before: Canary | None, spec: AgentSpec) -> Engine:
+        if before is not None and before.engine.spec.digest == spec.digest:
+            return before.engine
+        wanted, warm = self._canary_for(spec), self._warm(spec.digest)
+        self._tell(f"version {spec.version} decides a share beside {engine.spec.version}\n")
+        if warm is not None and wanted.scores_as(warm):
+            return warm.going_on_as(wanted)
+        if wanted.scores_as(engine):
+            wanted.start_from(engine)
+        return wanted
+
+    def _let_go(self, before: Canary | None, renewed: Deciders) -> None:
+        """Remove the checkpoints of a version that is in canary no more."""
+        if before is None or (renewed.canary is not None and renewed.canary.engine is before.engine):
+            return
+        before.engine.close()
+        shutil.rmtree(before.engine.checkpoints, ignore_errors=True)
 
     def _tell(self, text: str) -> None:
         """Say it on standard error, not once more with every batch."""

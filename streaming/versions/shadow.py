@@ -1,6 +1,6 @@
 """The shadow: versions that decide every closed batch beside the agent, and publish nothing.
 
-A thread reads what the agent has stored, decides it under the versions that stand in shadow or canary, and
+A thread reads what the agent has stored, decides it under the versions that stand in shadow, and
 appends one row per batch to `shadow`. The stream never waits for it; where it falls behind, it catches up.
 """
 
@@ -35,7 +35,7 @@ from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
 from streaming.versions.renewal import RegistryWatch
 from streaming.versions.stages import Stage, Standing
 
-BESIDE: tuple[Stage, ...] = ("shadow", "canary")
+_MOVING_UP: tuple[Stage, ...] = ("canary", "active")
 _ROUND_SECONDS, _PAUSE_SECONDS = 0.3, 5.0
 _LOW_PRIORITY = 10
 _BATCH_COLUMNS = [*dict.fromkeys(["query_id", "batch_id", *COLUMNS, *PIN_COLUMNS])]
@@ -122,10 +122,10 @@ class Shadow:
         if found is None:
             return
         with self._lock:
-            self._wanted = {each.digest: each for each in found.values() if each.stage in BESIDE}
-            leaving = [
-                self._beside.pop(digest) for digest in list(self._beside) if digest not in self._wanted
-            ]
+            self._wanted = {each.digest: each for each in found.values() if each.stage == "shadow"}
+            # Who has been promoted is about to be asked for.
+            staying = {each.digest for each in found.values() if each.stage in _MOVING_UP} | {*self._wanted}
+            leaving = [self._beside.pop(digest) for digest in list(self._beside) if digest not in staying]
         for each in leaving:
             _ended(each.engine)
 

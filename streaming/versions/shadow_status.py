@@ -1,21 +1,23 @@
-"""What versions in shadow would have alerted, side by side with what was published over the same batches."""
+"""Versions in shadow and canary, side by side with the active one over the same batches."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 
-from schemas.spec import AgentSpec
-from streaming.delta.stored import read_stored
+from schemas.spec import AgentSpec, Tables
+from streaming.delta.pins import CANARY
+from streaming.delta.stored import open_version, read_stored
 from streaming.labels.book import LabelBook
 from streaming.versions.registry_table import read_entries
-from streaming.versions.shadow import BESIDE
 from streaming.versions.stages import Standing, standing_in, standings
 
 _DAY_US = 86_400e6
-_KEY = ["sequence", "kind"]
+_KEY, _BOUNDS = ["sequence", "kind"], ["first_sequence", "next_sequence"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class VersionSide:
     """One version's alerts.
 
     Attributes:
-        alerts_per_day: in event time.
+        alerts_per_day: in event time; of a share of the entities, what it comes to for all of them.
         judged: transactions with alerts and a verdict.
         precision: share of frauds among them, None without verdicts.
     """
@@ -38,18 +40,20 @@ class VersionSide:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """A version in shadow beside what was published.
+    """A version in shadow beside what was published, or one in canary beside the active one.
 
     Attributes:
         batches: that the version has decided, and both sides are counted over.
-        agreement: share of the alerts of either side that both have, None without alerts.
+        agreement: share of the alerts of either side that both have, None without alerts and in canary.
+        percent: of the entities that a canary decides, None in shadow.
     """
 
     batches: int
     transactions: int
     published: VersionSide
-    shadow: VersionSide
+    beside: VersionSide
     agreement: float | None
+    percent: float | None = None
 
 
 def side_by_side(lake: Path, spec: AgentSpec) -> list[SideBySide]:
@@ -60,56 +64,118 @@ def side_by_side(lake: Path, spec: AgentSpec) -> list[SideBySide]:
         spec: names them.
     """
     found = standings(read_entries(lake / spec.tables.specs))
-    active, beside = standing_in("active", found), [each for each in found.values() if each.stage in BESIDE]
-    rows = read_stored(lake / spec.tables.shadow) if beside else None
-    if active is None or rows is None:
+    active = standing_in("active", found)
+    if active is None:
         return []
-    verdicts = pl.DataFrame(LabelBook(lake / spec.tables.labels, retention=spec.replay_horizon).verdicts())
-    shadowed, published = pl.DataFrame(rows), _published(lake / spec.tables.alerts)
-    decided = [(each, shadowed.filter(pl.col("digest") == each.digest)) for each in beside]
-    return [
-        _compared(active, each, mine, published, verdicts.select("transaction_id", "is_fraud"))
-        for each, mine in decided
-        if mine.height
+    evidence = _Evidence.read(lake, spec)
+    shadow, canary = (standing_in(stage, found) for stage in ("shadow", "canary"))
+    pairs = [
+        None if shadow is None else _in_shadow(active, shadow, evidence),
+        None if canary is None else _in_canary(active, canary, evidence),
     ]
+    return [each for each in pairs if each is not None]
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """Folder and names of the tables, first revisions published, and verdicts."""
+
+    lake: Path
+    names: Tables
+    published: pl.DataFrame
+    verdicts: pl.DataFrame
+
+    @classmethod
+    def read(cls, lake: Path, spec: AgentSpec) -> _Evidence:
+        names = spec.tables
+        verdicts = pl.DataFrame(LabelBook(lake / names.labels, retention=spec.replay_horizon).verdicts())
+        known = verdicts.select("transaction_id", "is_fraud")
+        return cls(lake, names, _published(lake / names.alerts), known)
+
+    def raised_in(self, spans: pl.DataFrame) -> pl.DataFrame:
+        """Return the published alerts that the rows of some batches raised."""
+        return (
+            self.published.sort("raised")
+            .join_asof(
+                spans.sort("first_sequence"),
+                left_on="raised",
+                right_on="first_sequence",
+                strategy="backward",
+            )
+            .filter(pl.col("raised") < pl.col("next_sequence"))
+        )
 
 
 def _published(path: Path) -> pl.DataFrame:
-    columns = [*_KEY, "transaction_id", "revision", "passed_by"]
+    columns = [*_KEY, "transaction_id", "revision", "passed_by", "spec_version"]
     rows = read_stored(path, columns)
     if rows is None:
-        return pl.DataFrame(schema=dict.fromkeys(columns, pl.Int64))
+        return pl.DataFrame(schema={**dict.fromkeys(columns, pl.Int64), "spec_version": pl.String})
     first = pl.DataFrame(rows).filter(pl.col("revision") == 1)
     return first.with_columns(raised=pl.coalesce("passed_by", "sequence"))
 
 
-def _compared(
-    active: Standing, standing: Standing, mine: pl.DataFrame, published: pl.DataFrame, verdicts: pl.DataFrame
-) -> SideBySide:
-    spans = mine.select("first_sequence", "next_sequence").sort("first_sequence")
-    theirs = (
-        published.sort("raised")
-        .join_asof(spans, left_on="raised", right_on="first_sequence", strategy="backward")
-        .filter(pl.col("raised") < pl.col("next_sequence"))
-    )
-    ours = (
-        mine.select("alerted")
-        .explode("alerted")
-        .drop_nulls()
-        .unnest("alerted")
-        .select(*_KEY, "transaction_id")
-    )
+def _in_shadow(active: Standing, standing: Standing, evidence: _Evidence) -> SideBySide | None:
+    rows = read_stored(evidence.lake / evidence.names.shadow)
+    mine = None if rows is None else pl.DataFrame(rows).filter(pl.col("digest") == standing.digest)
+    if mine is None or mine.height == 0:
+        return None
+    theirs = evidence.raised_in(mine.select(_BOUNDS))
+    ours = mine.select("alerted").explode("alerted").drop_nulls().unnest("alerted")
     both = ours.join(theirs, on=_KEY, how="semi").height
     either = ours.height + theirs.height - both
     last, first = (mine[name].dt.epoch("us").to_numpy() for name in ("last_event", "first_event"))
-    days = max(float(last.max() - first.min()), 1e6) / _DAY_US
+    days = _days(int(first.min()), int(last.max()))
     return SideBySide(
         batches=mine.height,
-        transactions=int((mine["next_sequence"] - mine["first_sequence"]).sum()),
-        published=_side(active, theirs, days, verdicts),
-        shadow=_side(standing, ours, days, verdicts),
+        transactions=_rows(mine),
+        published=_side(active, theirs, days, evidence.verdicts),
+        beside=_side(standing, ours, days, evidence.verdicts),
         agreement=round(both / either, 4) if either else None,
     )
+
+
+def _in_canary(active: Standing, standing: Standing, evidence: _Evidence) -> SideBySide | None:
+    batches = read_stored(evidence.lake / evidence.names.batches, [*_BOUNDS, "pins"])
+    assert batches is not None, "a canary follows a shadow, which follows batches"
+    naming = pl.DataFrame(batches).filter(pl.col("pins").str.contains(standing.digest, literal=True))
+    canaries = [json.loads(each).get(CANARY, {}).get("spec_digest") for each in naming["pins"]]
+    decided = naming.filter(pl.Series(canaries, dtype=pl.String) == standing.digest).filter(
+        pl.col("next_sequence") > pl.col("first_sequence")
+    )
+    decided = decided.sort("first_sequence")
+    if decided.height == 0:
+        return None
+    percent = json.loads(decided["pins"][-1])[CANARY]["percent"]
+    alerts = evidence.raised_in(decided.select(_BOUNDS))
+    ours = pl.col("spec_version") == standing.version
+    days = _days_between(evidence.lake / evidence.names.transactions, decided)
+    share = percent / 100
+    return SideBySide(
+        batches=decided.height,
+        transactions=_rows(decided),
+        published=_side(active, alerts.filter(~ours), days * (1 - share), evidence.verdicts),
+        beside=_side(standing, alerts.filter(ours), days * share, evidence.verdicts),
+        agreement=None,
+        percent=percent,
+    )
+
+
+def _rows(batches: pl.DataFrame) -> int:
+    return int((batches["next_sequence"] - batches["first_sequence"]).sum())
+
+
+def _days(first: int, last: int) -> float:
+    return max(float(last - first), 1e6) / _DAY_US
+
+
+def _days_between(path: Path, batches: pl.DataFrame) -> float:
+    """Return the days of event time from the first row of some batches to their last."""
+    table = open_version(path)
+    assert table is not None, "closed batches have rows"
+    places = (int(batches["first_sequence"][0]), int(batches["next_sequence"][-1]) - 1)
+    rows = [table.read("sequence", place, place + 1, ["event_time"])["event_time"] for place in places]
+    return _days(*(int(each[0].cast(pa.int64()).as_py()) for each in rows))
 
 
 def _side(standing: Standing, alerts: pl.DataFrame, days: float, verdicts: pl.DataFrame) -> VersionSide:
@@ -118,7 +184,7 @@ def _side(standing: Standing, alerts: pl.DataFrame, days: float, verdicts: pl.Da
         version=standing.version,
         stage=standing.stage,
         alerts=alerts.height,
-        alerts_per_day=round(alerts.height / days, 2),
+        alerts_per_day=round(alerts.height / days, 2) if days else 0.0,
         judged=judged.len(),
         precision=round(int(judged.sum()) / judged.len(), 4) if judged.len() else None,
     )

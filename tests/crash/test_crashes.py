@@ -22,6 +22,7 @@ from schemas.errors import FencedError
 from schemas.spec import AgentSpec, load_spec
 from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
+from streaming.batch.deciders import in_share
 from streaming.batch.late_answers import LateStep
 from streaming.batch.pipeline import Step
 from streaming.kafka.broker import ensure_topic
@@ -31,6 +32,7 @@ from streaming.settings import Settings
 from streaming.status import read_status
 from tests import scripted_llm as scripted
 from tests.crash.driver import MID_PUBLISH
+from tests.registry_rows import activate, entry, put
 from tests.streams import (
     Stream,
     folded_patterns,
@@ -175,9 +177,19 @@ def assert_audited_once(settings: Settings, spec: AgentSpec) -> None:
     ) == sorted((batch["query_id"], batch["batch_id"], batch["alerts"]) for batch in batches)
 
 
-@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+def with_canary(settings: Settings, spec: AgentSpec, percent: float) -> AgentSpec:
+    """Register a spec as active, and one of another threshold in canary; returns the latter."""
+    promotion = {"promotion": spec.promotion.model_copy(update={"canary_percent": percent})}
+    canary = spec.model_copy(update={"version": "1.1.0", "threshold": 0.95})
+    activate(settings, spec.model_copy(update=promotion))
+    put(settings, entry(canary, "canary", "promoted"))
+    return canary
+
+
+@pytest.mark.parametrize(("chain", "percent"), [*zip(CHAINS.values(), (0, 40), strict=True)], ids=CHAINS)
 def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
     chain: list[tuple[str, bool]],
+    percent: float,
     drivers: Drivers,
     settings: Settings,
     bootstrap: str,
@@ -186,6 +198,7 @@ def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
 ) -> None:
     spec_file = write_spec(tmp_path, topic, labels=topic("labels"), rules=RULES)
     spec = load_spec(spec_file)
+    canary = with_canary(settings, spec, percent) if percent else spec
     events, alerts = spec.data_sources.transactions.topic, spec.alerts.topic
     ensure_topic(bootstrap, events, 2)
     ensure_topic(bootstrap, alerts, 1)
@@ -215,13 +228,24 @@ def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
     verdicts = verdicts_by_row(settings.lake(AGENT), spec)
     assert verdicts.num_rows >= 50, "verdicts took part"
     folded = folded_scores(spec, transactions, settings.lake(AGENT))
+    inside = {row["transaction_id"] for row in transactions.select(["transaction_id", "customer"]).to_pylist()
+              if in_share(row["customer"], percent)}  # fmt: skip
+    by_canary = folded_scores(canary, transactions, settings.lake(AGENT)).items()
+    folded = {name: score for name, score in folded.items() if name not in inside}
+    folded |= {name: score for name, score in by_canary if name in inside}
     at_once = table.filter(pc.is_null(table["passed_by"]))
     scores = zip(at_once["score"].to_pylist(), at_once["log_odds"].to_pylist(), strict=True)
     assert dict(zip(at_once["transaction_id"].to_pylist(), scores, strict=True)) == folded
     (missed,) = folded_patterns(spec, transactions).missed
     absences = table.filter(pc.is_valid(table["passed_by"]))
-    assert absences["transaction_id"].to_pylist() == missed.rows["transaction_id"].to_pylist()
-    assert absences["passed_by"].to_pylist() == missed.passed_by.tolist()
+    found_absences = zip(
+        absences["transaction_id"].to_pylist(), absences["passed_by"].to_pylist(), strict=True
+    )
+    wanted = zip(missed.rows["transaction_id"].to_pylist(), missed.passed_by.tolist(), strict=True)
+    assert sorted(found_absences) == sorted(wanted)
+    owners = zip(table["transaction_id"].to_pylist(), table["spec_version"].to_pylist(), strict=True)
+    assert all(version == (canary if name in inside else spec).version for name, version in owners)
+    assert (inside & set(table["transaction_id"].to_pylist()) != set()) is bool(percent)
     assert absences.num_rows > 10, "absences took part"
     found = reconcile(settings.lake(AGENT), spec, bootstrap, HOUR)
     assert found.differences == 0, found

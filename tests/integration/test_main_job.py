@@ -38,6 +38,7 @@ from schemas.errors import ConfigurationError, DataLossError
 from schemas.spec import AgentSpec, load_spec
 from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
+from streaming.batch.deciders import in_share
 from streaming.batch.runner import StreamRunner
 from streaming.commands.backfill import run_backfill
 from streaming.compose import build_engine, lake_schemas, model_client, open_agent
@@ -56,6 +57,7 @@ from streaming.reconcile import Reconciliation, reconcile
 from streaming.settings import Settings
 from streaming.status import read_status
 from streaming.versions.registry import Author, SpecRegistry
+from streaming.versions.shadow_status import SideBySide
 from tests.registry_rows import activate, entry, put
 from tests.scripted_llm import nobody_listening
 from tests.streams import Stream, folded_scores, published, stored, verdicts_by_row, versions, write_spec
@@ -462,10 +464,14 @@ def test_versions_take_over_between_batches_without_a_restart_and_are_rolled_bac
     spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
 ) -> None:
     job = new_job(spark, settings, bootstrap, topic, threshold=0.99)
-    stricter = job.spec.model_copy(update={"version": "1.1.0", "threshold": 0.999})
+    stricter = AgentSpec.model_validate(
+        {**job.spec.model_dump(), "version": "1.1.0", "threshold": 0.999, "promotion": {"canary_percent": 40}}
+    )
     off = {"rate": {"enabled": False}, "novelty": {"enabled": False}}
+    pair = {"entity": "customer", "first": "amount > 20", "then": "amount > 25", "within": "1h"}
+    rule = {"name": "twice", "sequence": pair, "severity": "low", "reason": "twice"}
     changed = AgentSpec.model_validate(
-        {**job.spec.model_dump(), "version": "1.2.0", "threshold": 0.9, "detectors": off}
+        {**job.spec.model_dump(), "version": "1.2.0", "threshold": 0.9, "detectors": off, "rules": [rule]}
     )
     stream = Stream(bootstrap, job.source)
     activate(settings, job.spec)
@@ -477,11 +483,15 @@ def test_versions_take_over_between_batches_without_a_restart_and_are_rolled_bac
             assert time.monotonic() < deadline, "nothing was decided in shadow"
             time.sleep(0.05)
 
-    lake = settings.lake(job.spec.name)
+    lake, beside = settings.lake(job.spec.name), list[SideBySide]()
     steps = [
         lambda: put(settings, entry(changed, "shadow", "promoted", datetime.now(UTC))),
         lambda: (in_shadow(), activate(settings, stricter, job.spec)),
-        lambda: activate(settings, changed, stricter),
+        lambda: put(settings, entry(changed, "canary", "promoted")),
+        lambda: (
+            beside.extend(read_status(lake, job.spec, None).beside),
+            activate(settings, changed, stricter),
+        ),
         lambda: SpecRegistry(settings, job.spec).rollback(Author("anna", "too many alerts")),
     ]
     with open_agent(job.settings, job.spec, bootstrap, None) as agent:
@@ -489,15 +499,33 @@ def test_versions_take_over_between_batches_without_a_restart_and_are_rolled_bac
             step()
             stream.send(300)
             StreamRunner(spark, agent.pipeline, agent.stream).run(threading.Event(), until_idle=True)
-    pins = [json.loads(each) for each in job.table("batches", "first_sequence")["pins"].to_pylist()]
+    batches = job.table("batches", "first_sequence").to_pylist()
+    pins = [json.loads(each["pins"]) for each in batches]
+    shared_batches = {
+        (each["query_id"], each["batch_id"]) for each in batches if "canary" in json.loads(each["pins"])
+    }
     versions = [each["spec"]["version"] for each in pins]
     assert list(dict.fromkeys(versions)) == [job.spec.version, "1.1.0", "1.2.0"]
     assert versions[-1] == "1.1.0"
-    alerts = pl.DataFrame(job.table("alerts", "outbox_seq").drop_columns(["entities"]))
+    found = job.table("alerts", "outbox_seq")
+    alerts = pl.DataFrame(found.drop_columns(["entities"]))
     by_score = alerts.filter(pl.col("rules").list.len() == 0)
     lowest = dict(by_score.group_by("spec_version").agg(pl.col("score").min()).iter_rows())
     assert lowest.pop("1.2.0") < 0.99 <= min(lowest.values(), default=1.0)
-    assert replayed(job).differences == (), "every batch pinned its version"
+    assert replayed(job).differences == (), "every batch pinned its versions"
+
+    shared = {each["canary"]["percent"]: each["spec"]["version"] for each in pins if "canary" in each}
+    assert shared == {40.0: "1.1.0"}
+    owners = Counter(
+        (row["spec_version"], in_share(dict(row["entities"])[CONTRACT.primary_entity], 40))
+        for row in found.to_pylist()
+        if (row["query_id"], row["batch_id"]) in shared_batches
+    )
+    assert owners["1.2.0", True] > 0 == owners["1.2.0", False] + owners["1.1.0", True]
+    (side,) = beside
+    assert (side.percent, side.published.version, side.beside.version) == (40, "1.1.0", "1.2.0")
+    assert side.beside.alerts == owners["1.2.0", True]
+    assert side.published.alerts == owners["1.1.0", False]
     told = [each["detail"]["version"] for each in job.audited("configuration_change")
             if each["detail"]["change"] == "rolled_back"]  # fmt: skip
     assert told == ["1.2.0"]

@@ -144,7 +144,7 @@ def test_what_differs_from_the_batch_before_is_told_once(name: str, tmp_path: Pa
 @pytest.mark.parametrize(("allowed", "said"), [(True, "allowed"), (False, "denied")])
 def test_what_the_policy_ruled_is_told(allowed: bool, said: str, tmp_path: Path) -> None:
     ruling = PolicyRuling("default", "local", allowed, ("event_time", "entities.customer"))
-    Driver(tmp_path).audit.decided(decision(0), ALERTED, Asked((), ruling))
+    Driver(tmp_path).audit.decided(decision(0), ALERTED, Asked((), (ruling,)))
     (row,) = events(tmp_path, "policy_decision")
     assert (row["subject"], row["detail"]["decision"]) == ("default", said)
     assert row["detail"]["withheld"] == ["event_time", "entities.customer"]
@@ -199,7 +199,7 @@ def test_a_crash_before_the_anchor_moves_neither_loses_nor_doubles_an_event(tmp_
     dying = Driver(tmp_path, anchor=DyingAnchor)
     dying.ledger.intend([question(FIRST)])
     dying.ledger.record([answer(FIRST)])
-    asked = Asked((call(FIRST),), PolicyRuling("default", "local", True, ()))
+    asked = Asked((call(FIRST),), (PolicyRuling("default", "local", True, ()),))
     changed = {**PINS, "model": "other"}
     dying.close(0)
     with pytest.raises(CrashError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from agent.ledger import MemoryLedger
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Floats
+from streaming.batch.deciders import Canary, Deciders, in_share
 from streaming.batch.engine import Engine
 from streaming.compose import build_engine, rule_watch
 from streaming.delta.stored import StoredTable, open_version
@@ -36,8 +38,9 @@ class Running:
         self.settings = settings
         self.built: list[str] = []
         watch = rule_watch(spec, CONTRACT)
-        self.renew = Renewal(watch, RegistryWatch(registry_path(settings, spec)), self.engine_for)
-        self.engine = self.engine_for(watch.load())
+        registry = RegistryWatch(registry_path(settings, spec))
+        self.renew = Renewal(watch, registry, self.engine_for, self.canary_for)
+        self.deciders = Deciders(self.engine_for(watch.load()))
         self.rows = _transactions(settings)
 
     def engine_for(self, spec: AgentSpec) -> Engine:
@@ -46,13 +49,26 @@ class Running:
             self.settings, spec, CONTRACT, None, MemoryLedger(), SpendingBudget(spec.llm.budget)
         )
 
+    def canary_for(self, spec: AgentSpec) -> Engine:
+        return replace(self.engine_for(spec), checkpoints=self.settings.home / "canary")
+
+    @property
+    def engine(self) -> Engine:
+        return self.deciders.engine
+
+    @property
+    def canary(self) -> Engine:
+        assert self.deciders.canary is not None
+        return self.deciders.canary.engine
+
     def batch(self, first: int, end: int) -> Floats:
         """Renew, bring up, decide rows: their scores less their thresholds."""
-        self.engine = self.renew(self.engine)
-        brought_up(self.engine, self.rows, first)
-        judged = self.engine.judge(self.rows.read("sequence", first, end), NO_VERDICTS)
-        self.engine.commit(judged)
-        scored = judged.scored
+        self.deciders = self.renew(self.deciders)
+        for engine in self.deciders.engines:
+            brought_up(engine, self.rows, first)
+        judged = self.deciders.judge(self.rows.read("sequence", first, end), NO_VERDICTS)
+        self.deciders.commit(judged)
+        scored = judged[0].scored
         return np.asarray(scored.score - scored.threshold)
 
 
@@ -61,9 +77,9 @@ def brought_up(engine: Engine, rows: StoredTable, next_sequence: int) -> None:
 
 
 def _transactions(settings: Settings) -> StoredTable:
-    path = settings.lake("tester") / "transactions"
-    table = open_version(path, 1)
+    table = open_version(settings.lake("tester") / "transactions")
     assert table is not None
+    assert table.read("sequence", 0).num_rows == 600
     return table
 
 
@@ -121,7 +137,7 @@ def test_a_version_that_kept_up_in_shadow_takes_over_with_its_own_state(settings
         return beside
 
     watch, registry = rule_watch(FIRST, CONTRACT), RegistryWatch(registry_path(settings, FIRST))
-    running.renew = Renewal(watch, registry, running.engine_for, warm=warm)
+    running.renew = Renewal(watch, registry, running.engine_for, running.canary_for, warm=warm)
     activate(settings, FIRST)
     running.batch(0, 200)
     brought_up(beside, running.rows, 150)
@@ -175,3 +191,74 @@ def test_a_state_of_other_scores_is_refused(settings: Settings) -> None:
     running = Running(settings)
     with pytest.raises(DataLossError, match="another profile definition"):
         running.engine.scorer.heed(NO_RATE)
+
+
+def test_a_canary_decides_beside_the_active_version_until_it_is_rolled_back(settings: Settings) -> None:
+    running = Running(settings)
+    activate(settings, FIRST)
+    active = running.batch(0, 200)
+    put(settings, entry(NO_RATE, "canary", "promoted"))
+    np.testing.assert_array_equal(running.batch(200, 300), Running(settings).batch(0, 300)[200:])
+    assert (running.canary.spec, running.engine.spec) == (NO_RATE, FIRST)
+    assert running.canary.scorer.next_sequence == running.engine.scorer.next_sequence == 300
+    assert running.deciders.canary == Canary(running.canary, 10)
+    put(settings, entry(NO_RATE, "sandbox", "rolled_back"))
+    running.batch(300, 400)
+    assert running.deciders == Deciders(running.engine)
+    assert len(active) == 200
+
+
+@pytest.mark.parametrize("version", [NO_RATE, STRICTER])
+def test_a_canary_becomes_active_with_the_state_it_has(settings: Settings, version: AgentSpec) -> None:
+    running = Running(settings)
+    activate(settings, FIRST)
+    running.batch(0, 200)
+    put(settings, entry(version, "canary", "promoted"))
+    running.batch(200, 300)
+    state, before = running.canary.scorer, running.engine.scorer
+    assert state is not before, "each has a state of its own, also where scores are defined alike"
+    activate(settings, version, FIRST)
+    found = running.batch(300, 400)
+    assert (running.engine.scorer, running.deciders.canary) == (state, None)
+    assert running.engine.checkpoints == settings.profiles("tester")
+    fresh = build_engine(
+        settings, version, CONTRACT, None, MemoryLedger(), SpendingBudget(version.llm.budget)
+    )
+    brought_up(fresh, running.rows, 300)
+    scored = fresh.judge(running.rows.read("sequence", 300, 400), NO_VERDICTS).scored
+    np.testing.assert_array_equal(found, scored.score - scored.threshold)
+
+
+def test_whoever_decides_is_told_of_once(settings: Settings) -> None:
+    running, told = Running(settings), list[Deciders]()
+    watch, registry = rule_watch(FIRST, CONTRACT), RegistryWatch(registry_path(settings, FIRST))
+    running.renew = Renewal(watch, registry, running.engine_for, running.canary_for, told.append)
+    activate(settings, FIRST)
+    put(settings, entry(NO_RATE, "canary", "promoted"))
+    for first in range(0, 300, 100):
+        running.batch(first, first + 100)
+    assert told == [running.deciders]
+    wider = spec_of(version="1.0.1", promotion={"canary_percent": 50})
+    activate(settings, wider, FIRST)
+    running.batch(300, 400)
+    assert told[1:] == [running.deciders]
+    assert running.deciders.canary == Canary(running.canary, 50)
+
+
+@pytest.mark.parametrize("percent", [0.5, 10, 90])
+def test_a_share_holds_as_many_entities_as_it_says_and_every_smaller_share(percent: float) -> None:
+    names = [f"c{number}" for number in range(20_000)]
+    inside = [name for name in names if in_share(name, percent)]
+    spread = 4 * (len(names) * percent / 100 * (1 - percent / 100)) ** 0.5
+    assert abs(len(inside) - len(names) * percent / 100) < spread
+    assert all(in_share(name, percent + 5) for name in inside)
+
+
+def test_a_share_is_the_same_wherever_it_is_asked_for() -> None:
+    assert [number for number in range(60) if in_share(number, 10)] == SHARE
+    assert [number for number in range(60) if in_share(str(number), 10)] == SHARE
+    assert not in_share(None, 100)
+    assert in_share("anybody", 100)
+
+
+SHARE = [18, 29, 47, 55]

@@ -167,9 +167,9 @@ def test_status_shows_both_sides_over_the_same_batches(settings: Settings) -> No
     (found,) = read_status(lake, FIRST, None).beside
     assert (found.batches, found.transactions) == (1, 600)
     assert (found.published.version, found.published.alerts) == ("1.0.0", 0), "only these batches count"
-    assert (found.shadow.version, found.shadow.alerts) == ("1.1.0", len(rows))
-    assert found.shadow.alerts_per_day == pytest.approx(len(rows) * 86_400 / 86_000, abs=0.01)
-    assert (found.shadow.judged, found.shadow.precision) == (4, 0.5)
+    assert (found.beside.version, found.beside.alerts) == ("1.1.0", len(rows))
+    assert found.beside.alerts_per_day == pytest.approx(len(rows) * 86_400 / 86_000, abs=0.01)
+    assert (found.beside.judged, found.beside.precision) == (4, 0.5)
     assert found.agreement == 0.0
 
 
@@ -185,5 +185,5 @@ def test_a_version_that_decides_alike_agrees_wholly(settings: Settings) -> None:
     alerts.claim(1 + alerts.epoch)
     alerts.append(again.filter(pc.greater_equal(again["sequence"], 600)), Stamp("tester/q", 1))
     (found,) = read_status(lake, FIRST, None).beside
-    assert (found.agreement, found.published.alerts) == (1.0, found.shadow.alerts)
-    assert found.shadow.alerts > 0
+    assert (found.agreement, found.published.alerts) == (1.0, found.beside.alerts)
+    assert found.beside.alerts > 0

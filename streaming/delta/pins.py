@@ -1,0 +1,20 @@
+"""What a batch pinned, engine by engine: the version in force and, where there was one, a canary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.spec import AgentSpec
+
+CANARY = "canary"
+
+
+def pins_by_engine(pins: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a batch's pins for each engine that decided it, the version in force first."""
+    return [pins, pins[CANARY]] if CANARY in pins else [pins]
+
+
+def pinned_specs(pins: Mapping[str, Any]) -> list[AgentSpec]:
+    """Return the specs that decided a batch, that of the version in force first."""
+    return [AgentSpec.model_validate(each["spec"]) for each in pins_by_engine(pins)]
