@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from agent.disclosure import cites
+from agent.disclosure import cited
 from agent.untrusted_text import cleaned
 from schemas.alert import CLASSIFICATIONS, Classification, FallbackReason
 from schemas.spec import SEVERITIES, Severity
@@ -106,13 +106,14 @@ def _accepted(content: object, citable: Sequence[str]) -> Answer | FallbackReaso
         return "invalid_json"
     if content["classification"] not in CLASSIFICATIONS or content["severity"] not in SEVERITIES:
         return "wrong_enum"
-    if not evidence or not all(cites(citable, each) for each in evidence):
+    told = [cited(citable, each) for each in evidence]
+    if not told or None in told:
         return "evidence_mismatch"
     return Answer(
         classification=cast("Classification", content["classification"]),
         severity=cast("Severity", content["severity"]),
         rationale=cleaned(content["rationale"], RATIONALE_CHARACTERS),
-        evidence=tuple(dict.fromkeys(evidence)),
+        evidence=tuple(dict.fromkeys(each for each in told if each is not None)),
     )
 
 

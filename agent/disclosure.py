@@ -124,11 +124,17 @@ def _citations(facts: Mapping[str, Any]) -> Iterable[str]:
         yield from (f"{name}={value}" for name, value in (plain | example.get("entities", {})).items())
 
 
-def cites(citable: Sequence[str], citation: str) -> bool:
-    """Tell whether `citation`, a `feature=value`, was told; numbers may be written otherwise."""
+def cited(citable: Sequence[str], citation: str) -> str | None:
+    """Return what `citation`, a `feature=value`, cites as it was told, None when it was not.
+
+    Numbers may be written otherwise, at any length, which is why what was told is kept and not what was said.
+    """
     feature, _, value = citation.partition("=")
-    known = (each.partition("=") for each in citable)
-    return any(name == feature.strip() and _same(shown, value.strip()) for name, _, shown in known)
+    for told in citable:
+        name, _, shown = told.partition("=")
+        if name == feature.strip() and _same(shown, value.strip()):
+            return told
+    return None
 
 
 def _same(shown: str, said: str) -> bool:

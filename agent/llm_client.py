@@ -301,9 +301,10 @@ def _is_loopback(url: str) -> bool:
 
 def _retry_after(fault: openai.APIStatusError) -> float:
     try:
-        return max(float(fault.response.headers.get("retry-after", "0")), 0.0)
+        seconds = float(fault.response.headers.get("retry-after", "0"))
     except ValueError:
         return 0.0
+    return seconds if seconds > 0 else 0.0  # not a number is no number of seconds
 
 
 def _read(completion: ChatCompletion) -> Completion | Failure:

@@ -133,6 +133,9 @@ def _data_access(step: Step, policy: Policy, ground: Ground) -> Faults:
 
 def _path(path: Path, policy: Policy, ground: Ground) -> Faults:
     """Links and `..` are followed first, so that no path leads out of where it seems to lie."""
+    if "\0" in str(path):
+        yield "dataAccess.readOnlyPaths", "no path holds a null character"
+        return
     real = (ground.home / path).resolve()
     folders = [(ground.home / each).resolve() for each in policy.dataAccess.readOnlyPaths]
     if not any(real.is_relative_to(folder) for folder in folders):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from agent.catalogue import CATALOGUE, ActionKind, Parameters, notes, parameters_schema
 from agent.refusals import refused
@@ -23,6 +23,7 @@ from schemas.policy import ActionLimits, JobLimits, NotifyLimits, Policy, RowLim
 
 _REFERENCE = re.compile(r"\$([a-z][a-z0-9_]*)((?:\.[A-Za-z0-9_]+)+)")
 _MOST_STEPS_WRITTEN = 100
+_DEEPEST_PARAMETERS = 4
 _STEP_ID = r"^[a-z][a-z0-9_]{0,19}$"
 
 
@@ -32,6 +33,13 @@ class Step(Document):
     id: str = Field(pattern=_STEP_ID)
     action: str = Field(max_length=40)
     parameters: Mapping[str, Any] = {}
+
+    @field_validator("parameters")
+    @classmethod
+    def _readable(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not _within(_DEEPEST_PARAMETERS, value):
+            raise ValueError("nested too deeply")
+        return value
 
 
 class Plan(Document):
@@ -52,6 +60,14 @@ class Reference:
 
     step: str
     path: tuple[str, ...]
+
+
+def _within(levels: int, value: Any) -> bool:
+    """Tell whether lists and objects stand in one another at most `levels` deep."""
+    inner = list(value.values()) if isinstance(value, Mapping) else value
+    return not isinstance(inner, list | tuple) or (
+        levels > 0 and all(_within(levels - 1, each) for each in inner)
+    )
 
 
 def load_plan(path: Path) -> Plan:

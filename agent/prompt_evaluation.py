@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agent.grouping import FlaggedRow
 from agent.labels import Labeller
 from agent.prompts import PROMPTS
 from agent.triage import TriageResult
 from schemas.alert import Classification, Reason
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, load_document
 from schemas.spec import SEVERITIES, Rule, Severity
 
@@ -29,7 +29,7 @@ class CaseReason(Document):
     """One reason of a case, as an alert has it."""
 
     name: str
-    contribution: float
+    contribution: float = Field(allow_inf_nan=False)
     text: str
 
 
@@ -37,7 +37,7 @@ class TriageCase(Document):
     """One labelled case; `why` says what the label rests on."""
 
     name: str
-    amount: float
+    amount: float = Field(allow_inf_nan=False)
     score: float = Field(gt=0, lt=1)
     reasons: tuple[CaseReason, ...] = ()
     rules: tuple[str, ...] = ()
@@ -53,6 +53,17 @@ class TriageCases(Document):
     rules: tuple[Rule, ...] = ()
     labeller_accuracy: float = Field(ge=0, le=1)
     cases: tuple[TriageCase, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_its_rules(self) -> TriageCases:
+        known = [rule.name for rule in self.rules]
+        for case in self.cases:
+            for name in case.rules:
+                if name not in known:
+                    raise ValueError(
+                        f"case {case.name!r} names no rule of the file: {name!r}; {nearest(name, known)}"
+                    )
+        return self
 
 
 @dataclass(frozen=True)

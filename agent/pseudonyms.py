@@ -21,7 +21,7 @@ _CARD_DIGITS = range(13, 20)
 _TOKEN = re.compile(rf"[A-Za-z_][A-Za-z0-9_]*_[0-9a-f]{{{_HEX_DIGITS}}}(?![A-Za-z0-9_])")
 _EMAIL = r"(?P<email>[^\s@<>(),;:\"]+@[^\s@<>(),;:\"]+)"
 _IBAN = r"(?P<iban>(?-i:(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)))"
-_NUMBER = r"(?P<number>\d(?:[ .-]?\d){8,})"
+_NUMBER = r"(?P<number>\d(?:[\W_]{0,3}\d){8,})"
 _IDENTIFYING = re.compile(
     r"(?:^|_)(?:name|holder|cardholder|owner|payer|payee|sender|recipient|beneficiary|"
     r"email|mail|card|pan|iban|account|phone|address)(?:$|_)",

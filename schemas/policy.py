@@ -43,7 +43,7 @@ class AllowedModel(Document):
 class DataAccess(Document):
     """What actions may read: folders, relative to the state's folder or absolute, and tables."""
 
-    readOnlyPaths: tuple[Text, ...] = ()
+    readOnlyPaths: tuple[Annotated[Text, Field(pattern=r"^[^\x00]*$")], ...] = ()
     tables: tuple[CuratedTable, ...] = ()
 
 

@@ -31,7 +31,7 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 def checked_base_url(value: str) -> str:
-    """Return an endpoint's address when it is one, and holds no user or password.
+    """Return an endpoint's address when it is one, and has no place for a key.
 
     Raises:
         ValueError: it is not; the message does not quote it.
@@ -41,6 +41,10 @@ def checked_base_url(value: str) -> str:
         raise ValueError("expected an address such as https://host/v1")
     if parts.username is not None or parts.password is not None:
         raise ValueError("no user or password in the address: name the key's variable in llm.api_key_env")
+    if parts.query or parts.fragment:
+        raise ValueError(
+            "nothing after the path, where keys are put: name the key's variable in llm.api_key_env"
+        )
     return value
 
 

@@ -30,6 +30,7 @@ _SHUT_IN: Mapping[str, str] = {
     "temp_directory": "",
     "threads": "1",  # sums of floats depend on how many add them up
 }
+_NEXT_INTERRUPT_SECONDS = 0.05
 
 
 class QueryEngine:
@@ -82,13 +83,22 @@ class QueryEngine:
 
 @contextmanager
 def _ended_after(seconds: float, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    timer = threading.Timer(max(seconds, 0.0), connection.interrupt)
-    timer.start()
+    """An interrupt that comes before the query has begun is lost, so they go on until it has ended."""
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        wait = max(seconds, 0.0)
+        while not ended.wait(wait):
+            connection.interrupt()
+            wait = _NEXT_INTERRUPT_SECONDS
+
+    thread = threading.Thread(target=interrupt, name="query-limit", daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        timer.cancel()
-        timer.join()  # an interrupt after the connection's end would meet whatever comes next
+        ended.set()
+        thread.join()  # an interrupt after the connection's end would meet whatever comes next
 
 
 def _row(names: list[str], values: tuple[Any, ...]) -> dict[str, Scalar]:

@@ -80,10 +80,14 @@ def cost(
     home: Home = DEFAULT_HOME,
     by: Annotated[str, typer.Option(help="alert, batch, day, model or prompt.")] = "day",
     forecast: Annotated[
-        float | None, typer.Option(help="Events per second: estimate what they would cost.", min=0.001)
+        float | None,
+        typer.Option(help="Events per second: estimate what they would cost.", min=0.001, max=1e9),
     ] = None,
     compute_price: Annotated[
-        float | None, typer.Option(help="USD per hour of the machine; compute_price of the spec if absent.")
+        float | None,
+        typer.Option(
+            help="USD per hour of the machine; compute_price of the spec if absent.", min=0, max=1e6
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

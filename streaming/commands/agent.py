@@ -71,6 +71,8 @@ def read_wish(goal: str, plan: Path | None, dry_run: bool, name: str | None) -> 
     """
     if not goal.strip():
         raise ConfigurationError("say what you want to know", where="--goal")
+    if any("\ud800" <= each <= "\udfff" for each in goal):
+        raise ConfigurationError("not valid UTF-8", where="--goal")
     return Wish(goal, None if plan is None else load_plan(plan), dry_run, name)
 
 

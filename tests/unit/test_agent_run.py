@@ -413,6 +413,7 @@ def test_the_command_tells_what_was_found_and_leaves_a_chain_that_holds(bench: B
         ("{", ["--goal", GOAL], "not valid JSON"),
         ('{"steps": [{"id": "s1", "acton": "x"}]}', ["--goal", GOAL], "did you mean 'action'"),
         (BY_HAND.model_dump_json(), ["--goal", " "], "say what you want to know"),
+        (BY_HAND.model_dump_json(), ["--goal", "caf\udce9"], "not valid UTF-8"),
     ],
 )
 def test_bad_input_is_named_and_nothing_is_written(

@@ -8,12 +8,14 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
 from schemas.alert import ALERTS
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, LATE
+from streaming.cli.root import app
 from streaming.commands.cost import booked, estimated
 from streaming.compose import lake_schemas
 from streaming.delta.lake import Lake, Stamp
@@ -212,3 +214,12 @@ def test_batches_are_in_order_of_time_whatever_the_files_say(tmp_path: Path) -> 
     lake = lake_with(tmp_path, BATCHES_DONE[::-1])
     batches = closed_batches(lake, spec(), 0.0)
     assert cost_by("batch", batches, lake, spec())["batch_id"].to_list() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--forecast", "inf"), ("--forecast", "nan"), ("--compute-price", "nan"), ("--compute-price", "-1")],
+)
+def test_a_rate_or_a_price_that_is_none_is_bad_input(tmp_path: Path, arguments: tuple[str, str]) -> None:
+    result = CliRunner().invoke(app, ["cost", "--home", str(tmp_path), *arguments])
+    assert result.exit_code == 2, result.exception

@@ -110,6 +110,15 @@ def test_a_passing_fault_is_tried_again(step: scripted.Step) -> None:
         assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("wait", ["nan", "-1", "soon"])
+def test_a_retry_after_that_says_no_time_is_none(wait: str) -> None:
+    with (
+        scripted.scripted_llm(scripted.fails(429, retry_after=wait)) as server,
+        client(server.base_url) as asking,
+    ):
+        assert reason_of(asking.ask([question()], 5)[0]) == "answered"
+
+
 def test_retry_after_is_honoured_and_beyond_the_deadline_not_waited_for() -> None:
     with (
         scripted.scripted_llm(scripted.fails(429, retry_after="0.4")) as server,

@@ -92,6 +92,17 @@ def test_a_policy_that_names_nothing_refuses_everything(tmp_path: Path) -> None:
             "dataAccess.readOnlyPaths",
             "lies in none",
         ),
+        (
+            step(
+                1,
+                "replay_preview",
+                from_time="2024-05-01T00:00:00Z",
+                to_time="2024-05-02T00:00:00Z",
+                candidate="candidates/a\0b",
+            ),
+            "dataAccess.readOnlyPaths",
+            "null character",
+        ),
         (step(1, "run_job", notebook="/Users/x"), "actions.run_job.notebooks", "'/Users/x' may not run"),
         (
             step(1, "notify", target="boss", message="x"),
@@ -244,7 +255,16 @@ def test_a_plan_file_is_read_or_its_fault_named(tmp_path: Path) -> None:
         load_plan(tmp_path / "absent.json")
 
 
-@pytest.mark.parametrize("text", ["no json", "[]", '{"steps": [{"id": "S!", "action": "x"}]}', '{"plan": 1}'])
+def nested(levels: int) -> str:
+    return (
+        f'{{"steps": [{{"id": "s1", "action": "x", "parameters": {{"a": {"[" * levels}{"]" * levels}}}}}]}}'
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no json", "[]", '{"steps": [{"id": "S!", "action": "x"}]}', '{"plan": 1}', nested(5), nested(900)],
+)
 def test_what_is_no_plan_is_a_refusal_when_a_model_wrote_it(text: str) -> None:
     with pytest.raises(Refused) as caught:
         parsed_plan(text)

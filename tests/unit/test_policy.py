@@ -11,7 +11,7 @@ import pytest
 from agent.catalogue import CATALOGUE
 from agent.triage import POLICIES
 from schemas.errors import ConfigurationError
-from schemas.policy import SENDABLE, AllowedActions, Policy, load_policy
+from schemas.policy import SENDABLE, AllowedActions, DataAccess, Policy, load_policy
 
 MODEL = {"name": "m", "provenance": "made for tests", "region": "here"}
 
@@ -108,3 +108,8 @@ def test_an_address_that_is_refused_is_not_shown(tmp_path: Path, secret: str) ->
         with pytest.raises(ConfigurationError) as caught:
             load_policy(str(written(tmp_path, actions=actions)), POLICIES)
         assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_folder_that_no_path_can_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="readOnlyPaths"):
+        DataAccess.model_validate({"readOnlyPaths": ["lake\0"]})

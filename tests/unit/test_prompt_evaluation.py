@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -80,4 +81,23 @@ def test_broken_cases_are_refused_with_their_place(tmp_path: Path) -> None:
     content = CASES.model_dump(mode="json")
     content["cases"][0]["clasification"] = "unusual_spend"
     with pytest.raises(ConfigurationError, match="did you mean 'classification'"):
+        parse_document(content, TriageCases, where="cases.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"amount": float("nan")}, "amount"),
+        ({"amount": float("-inf")}, "amount"),
+        (
+            {"reasons": [{"name": "amount.customer", "contribution": float("inf"), "text": "x"}]},
+            "contribution",
+        ),
+        ({"rules": ["larg"]}, "names no rule of the file: 'larg'"),
+    ],
+)
+def test_a_case_that_means_nothing_is_refused(changes: dict[str, Any], said: str) -> None:
+    content = CASES.model_dump(mode="json")
+    content["cases"][0] |= changes
+    with pytest.raises(ConfigurationError, match=said):
         parse_document(content, TriageCases, where="cases.yaml")

@@ -31,6 +31,10 @@ def told(text: str, field: str = "memo", **identifiers: str) -> tuple[str, dict[
     [
         (f"paid with {CARD} today", "card", "1111"),
         (f"card {OTHER_CARD}.", "card", "4444"),
+        ("card 5555/5555/5555/4444", "card", "4444"),
+        ("card 5555_5555_5555_4444", "card", "4444"),
+        ("card 5555\u20115555\u20135555 - 4444", "card", "4444"),
+        ("card 5555, 5555, 5555, 4444", "card", "4444"),
         ("card \uff14111\u200b1111\u200b1111\u200b1111", "card", "1111"),
         ("order 123 456 789 0", "number", "456"),
         (f"call {PHONE}", "number", "1234567"),

@@ -95,6 +95,8 @@ def test_names_stand_for_shipped_files_and_paths_for_themselves(tmp_path: Path) 
     [
         {"api_key_env": "sk-secret"},
         {"base_url": "https://user:sk-secret@host/v1"},
+        {"base_url": "https://host/v1?key=sk-secret"},
+        {"base_url": "https://host/v1#sk-secret"},
         {"base_url": "sk-secret"},
     ],
 )

@@ -448,10 +448,11 @@ def test_each_verdict_of_a_request_stands_or_falls_by_itself(
     assert {verdict.source for verdict in again.verdicts} == {"llm"}
 
 
-def test_the_evidence_stands_in_the_verdict_and_numbers_may_be_written_otherwise() -> None:
-    cited = ["alerts=10", "currency=EUR", "amount=1e2"]
+def test_the_evidence_stands_in_the_verdict_as_it_was_told_however_a_number_is_written() -> None:
+    said = [f"alerts={'0' * 500}10", "currency=EUR", " amount = 1e2"]
+    cited = ["alerts=10", "currency=EUR", "amount=100.0"]
     with (
-        scripted.scripted_llm(default=scripted.answer(evidence=cited)) as server,
+        scripted.scripted_llm(default=scripted.answer(evidence=said)) as server,
         connected(server.base_url) as client,
     ):
         result = a_triage(client).classify(ROWS)
