@@ -87,6 +87,29 @@ class ModelClient(Protocol):
         """Make what another thread is asking, and whatever is asked from now on, come back at once."""
 
 
+class Unasked:
+    """Stands for a model that nobody is to ask: it has a name, and no question leaves.
+
+    Args:
+        model: the name.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+
+    @property
+    def model(self) -> str:
+        """See ModelClient."""
+        return self._model
+
+    def ask(self, questions: Sequence[Question], seconds: float) -> list[Completion | Failure]:  # noqa: ARG002 -- the protocol's
+        """See ModelClient: each question comes back unsent."""
+        return [Failure("llm_off", sent=False) for _ in questions]
+
+    def abandon(self) -> None:
+        """See ModelClient: there is nothing to abandon."""
+
+
 class LlmClient:
     """Asks a server that speaks `/v1/chat/completions`: llama.cpp, OpenAI and the like.
 

@@ -9,28 +9,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from agent.answers import Answer, answers_of
 from agent.audit import ModelCall, PolicyRuling
 from agent.budget import Booking, SpendingBudget
 from agent.disclosure import Disclosure
 from agent.grouping import FlaggedRow, group_rows
-from agent.labels import clip, highest
 from agent.ledger import Intent, Ledger, RecordedAnswer
 from agent.llm_client import Completion, Failure, ModelClient
 from agent.packing import Case, Packer, case_of
 from agent.prompts import Prompt
-from agent.pseudonyms import Pseudonyms, resolved
+from agent.pseudonyms import Pseudonyms
 from agent.scheduling import Familiarity, by_priority
-from schemas.alert import Classification, ClassificationSource, FallbackReason
+from agent.verdicts import TriageResult, Verdict, all_by_rules, spread
+from schemas.alert import FallbackReason
 from schemas.policy import SENDABLE, Policy
-from schemas.spec import Llm, Severity
+from schemas.spec import Llm
 
-__all__ = ["POLICIES", "FlaggedRow", "Triage", "TriageResult", "Verdict"]
+__all__ = ["POLICIES", "FlaggedRow", "Quote", "Triage", "TriageResult", "Verdict"]
 
 POLICIES = Path(__file__).parent / "policies"
 _NO_WORK_DONE: frozenset[FallbackReason] = frozenset(
@@ -38,64 +37,19 @@ _NO_WORK_DONE: frozenset[FallbackReason] = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What an alert is called, by whom, and if by rules why not by the model.
-
-    Tokens are what the call that answered took for the row's whole group. `evidence` is what the model relied
-    on, each as feature=value.
-    """
-
-    classification: Classification
-    severity: Severity
-    rationale: str
-    source: ClassificationSource
-    fallback_reason: FallbackReason | None
-    model: str | None
-    prompt_id: str | None
-    prompt_version: int | None
-    input_tokens: int = 0
-    output_tokens: int = 0
-    evidence: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True)
-class TriageResult:
-    """Verdicts in the order of the rows, and what they took.
+class Quote:
+    """What asking would take at most: tokens rather too many than too few, `usd` by the spec's prices."""
 
-    Attributes:
-        calls: questions sent now; answers found on record cost none.
-        reused: groups answered from the ledger.
-        cost: USD.
-        seconds: wall time, the ledger's writes included.
-        made: what became of each question put to the model.
-        ruling: what the policy decided, None when nothing was to be asked.
-    """
-
-    verdicts: tuple[Verdict, ...]
+    groups: int = 0
     calls: int = 0
-    reused: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    cost: float = 0.0
-    groups: int = 0
-    seconds: float = 0.0
-    made: tuple[ModelCall, ...] = ()
-    ruling: PolicyRuling | None = None
+    usd: float = 0.0
 
-    def columns(self) -> dict[str, list[Any]]:
-        """Return the alert fields the verdicts fill, by name, one value per row."""
-        return {
-            "classification": [verdict.classification for verdict in self.verdicts],
-            "severity": [verdict.severity for verdict in self.verdicts],
-            "rationale": [verdict.rationale for verdict in self.verdicts],
-            "classification_source": [verdict.source for verdict in self.verdicts],
-            "fallback_reason": [verdict.fallback_reason for verdict in self.verdicts],
-            "model": [verdict.model for verdict in self.verdicts],
-            "prompt_id": [verdict.prompt_id for verdict in self.verdicts],
-            "prompt_version": [verdict.prompt_version for verdict in self.verdicts],
-            "evidence": [list(verdict.evidence) for verdict in self.verdicts],
-        }
+    def __add__(self, other: Quote) -> Quote:
+        """Return what both would take."""
+        return Quote(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -142,7 +96,7 @@ class RulesAlone:
 
     def classify(self, rows: Sequence[FlaggedRow]) -> TriageResult:
         """Give every row the deterministic label."""
-        return _all_by_rules(rows, "llm_off")
+        return all_by_rules(rows, "llm_off")
 
 
 class Triage:
@@ -186,7 +140,7 @@ class Triage:
         if self._llm.mode == "inline":
             return self.classify(rows)
         ruling = self._ruling(rows)
-        return replace(_all_by_rules(rows, "deferred" if ruling.allowed else "policy"), ruling=ruling)
+        return replace(all_by_rules(rows, "deferred" if ruling.allowed else "policy"), ruling=ruling)
 
     def classify(self, rows: Sequence[FlaggedRow]) -> TriageResult:
         """Give every row a verdict within the deadline, whatever the model does.
@@ -199,8 +153,30 @@ class Triage:
             return TriageResult(())
         ruling = self._ruling(rows)
         if not ruling.allowed:
-            return replace(_all_by_rules(rows, "policy"), ruling=ruling)
+            return replace(all_by_rules(rows, "policy"), ruling=ruling)
         return replace(self._answered(rows, start), ruling=ruling)
+
+    def recall(self, rows: Sequence[FlaggedRow]) -> TriageResult:
+        """Give rows the answers on record to the very questions they make, or the deterministic label.
+
+        Nobody is asked; the reason given then is `llm_off`.
+        """
+        ruling = self._ruling(rows)
+        if not ruling.allowed:
+            return replace(all_by_rules(rows, "policy"), ruling=ruling)
+        cases = self._cases(rows)
+        known = self._ledger.recorded([case.key for case in cases])
+        verdicts = spread(rows, cases, known, "llm_off")
+        return TriageResult(verdicts, reused=len(known), groups=len(cases), ruling=ruling)
+
+    def quote(self, rows: Sequence[FlaggedRow]) -> Quote:
+        """Say what one round of questions about rows would take at most; nobody is asked."""
+        if not self._ruling(rows).allowed:
+            return Quote()
+        requests = self._packer.pack(self._cases(rows))
+        read = sum(map(self._packer.most_input_tokens, requests))
+        written = sum(map(self._packer.most_output_tokens, requests))
+        return Quote(sum(map(len, requests)), len(requests), read, written, self._usd(read, written))
 
     def _ruling(self, rows: Sequence[FlaggedRow]) -> PolicyRuling:
         model = self._client.model
@@ -222,7 +198,7 @@ class Triage:
         input_tokens = sum(outcome.reply.input_tokens for outcome in outcomes)
         output_tokens = sum(outcome.reply.output_tokens for outcome in outcomes)
         return TriageResult(
-            verdicts=_spread(rows, cases, answers),
+            verdicts=spread(rows, cases, answers, "over_budget"),
             calls=sum(outcome.sent for outcome in outcomes),
             reused=len(known),
             input_tokens=input_tokens,
@@ -323,48 +299,5 @@ def _did_no_work(reply: Completion | Failure) -> bool:
     return isinstance(reply, Failure) and (not reply.sent or reply.reason in _NO_WORK_DONE)
 
 
-def _spread(
-    rows: Sequence[FlaggedRow],
-    cases: Sequence[Case],
-    answers: Mapping[str, RecordedAnswer | FallbackReason],
-) -> tuple[Verdict, ...]:
-    verdicts: dict[int, Verdict] = {}
-    for case in cases:
-        answer = answers.get(case.key, "over_budget")
-        for position in case.group.members:
-            verdicts[position] = _verdict(rows[position], answer, case)
-    return tuple(verdicts[position] for position in range(len(rows)))
-
-
-def _verdict(row: FlaggedRow, answer: RecordedAnswer | FallbackReason, case: Case) -> Verdict:
-    return _by_model(row, answer, case) if isinstance(answer, RecordedAnswer) else _by_rules(row, answer)
-
-
 def _outcome_of(answer: RecordedAnswer | FallbackReason) -> str:
     return "answered" if isinstance(answer, RecordedAnswer) else answer
-
-
-def _all_by_rules(rows: Sequence[FlaggedRow], reason: FallbackReason) -> TriageResult:
-    return TriageResult(tuple(_by_rules(row, reason) for row in rows))
-
-
-def _by_rules(row: FlaggedRow, reason: FallbackReason) -> Verdict:
-    label = row.label
-    return Verdict(label.classification, label.severity, label.rationale, "rules", reason, None, None, None)
-
-
-def _by_model(row: FlaggedRow, answer: RecordedAnswer, case: Case) -> Verdict:
-    originals = case.told.originals
-    return Verdict(
-        classification=answer.classification,
-        severity=highest((answer.severity, row.label.severity)),
-        rationale=clip(resolved(answer.rationale, originals)),
-        source="llm",
-        fallback_reason=None,
-        model=answer.model,
-        prompt_id=answer.prompt_id,
-        prompt_version=answer.prompt_version,
-        input_tokens=answer.input_tokens,
-        output_tokens=answer.output_tokens,
-        evidence=tuple(resolved(each, originals) for each in answer.evidence),
-    )

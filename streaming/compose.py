@@ -14,7 +14,7 @@ import pyarrow as pa
 from agent.budget import SpendingBudget
 from agent.labels import Labeller
 from agent.ledger import Ledger, MemoryLedger
-from agent.llm_client import LlmClient
+from agent.llm_client import LlmClient, ModelClient
 from agent.local_llm import LocalLlm
 from agent.prompts import check_needs, is_shipped, load_prompt
 from agent.pseudonyms import Pseudonyms
@@ -311,17 +311,17 @@ def build_engine(
         rules=RuleSet.compile(spec.rules, rule_schema(contract, scorer), contract.entity_names),
         labeller=Labeller(spec.rules),
         scorer=scorer,
-        triage=_triage(settings, spec, contract, client, ledger, budget),
+        triage=build_triage(settings, spec, contract, client, ledger, budget),
         checkpoints=settings.profiles(spec.name),
         model=None if client is None else client.model,
     )
 
 
-def _triage(
+def build_triage(
     settings: Settings,
     spec: AgentSpec,
     contract: EventContract,
-    client: LlmClient | None,
+    client: ModelClient | None,
     ledger: Ledger,
     budget: SpendingBudget,
 ) -> Triage | RulesAlone:

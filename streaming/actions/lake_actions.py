@@ -23,7 +23,7 @@ from streaming.actions.query import QueryEngine
 from streaming.compose import lake_schemas
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay_command import Wanted, run_what_if
-from streaming.history.what_if import Side, WhatIf
+from streaming.history.what_if_report import Side, WhatIf
 from streaming.settings import Settings
 
 

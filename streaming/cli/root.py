@@ -333,6 +333,19 @@ def replay(
             "where no checkpoint fits them; all of history unless given."
         ),
     ] = None,
+    llm: Annotated[
+        str,
+        typer.Option(
+            help="With --candidate: recorded asks nobody, and answers on record count where the candidate's "
+            "model and prompt gave them; auto asks the candidate's endpoint, else the local model; local."
+        ),
+    ] = "recorded",
+    max_usd: Annotated[
+        float | None, typer.Option(min=0, help="Cap on all new calls, by the candidate's prices.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=0, help="Cap on all new calls, input and output together.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="HTML file for the candidate's report.")] = None,
     to_topic: Annotated[
         str | None, typer.Option(help="Send the published alerts of the span to this topic once more.")
@@ -345,22 +358,29 @@ def replay(
 
     Examples: `flagstream replay --spec handbook --alert 3f2a9c`,
     `flagstream replay --spec handbook --from-time 2018-04-07 --to-time 2018-04-08 --candidate stricter.yaml`,
+    `flagstream replay --spec handbook --candidate other-prompt.yaml --llm auto --max-usd 0.50`,
     `flagstream replay --spec handbook --from-time 2018-04-07 --to-topic alerts-again`,
     `flagstream replay --spec handbook --snapshot before-easter`
     """
     from streaming.audit.access import tell_read
     from streaming.commands.registry import note_replay
+    from streaming.history.asking import Asking
     from streaming.history.replay_command import (
         Wanted,
         candidate_report,
+        check_report,
         run_replay,
         run_what_if,
         send_again,
         show_replay,
-        show_what_if,
         warm_up_of,
     )  # fmt: skip
+    from streaming.history.what_if_view import show_what_if
 
+    asking = Asking(llm, max_usd, max_tokens)
+    if candidate is None and (asking != Asking() or report is not None):
+        raise ConfigurationError("--llm, --max-usd, --max-tokens and --report go with --candidate")
+    check_report(report)
     warmth = warm_up_of(warm_up, candidate)
     wanted = Wanted(alert, from_version, to_version, from_time, to_time, snapshot)
     settings, loaded = settings_in(home), spec_named(spec)
@@ -379,7 +399,7 @@ def replay(
         print(json.dumps(found.facts(), default=str)) if as_json else show_replay(found, console)
         raise typer.Exit(1 if found.differences else 0)
     other = spec_named(candidate)
-    changed = run_what_if(settings, loaded, other, wanted, warmth)
+    changed = run_what_if(settings, loaded, other, wanted, warmth, asking)
     tell_read(settings, loaded, "replay-candidate", read)
     note_replay(settings, loaded, other, changed)
     print(json.dumps(changed.facts(), default=str)) if as_json else show_what_if(changed, console)

@@ -15,7 +15,8 @@ from streaming.commands.fixture_lake import Fixture, build_fixture
 from streaming.compose import rule_watch
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay import ExactReplay, Replayer
-from streaming.history.what_if import WhatIf, what_if
+from streaming.history.what_if import what_if
+from streaming.history.what_if_report import WhatIf
 from streaming.settings import Settings
 
 _FIXTURE_CONTRACT = "simulator"

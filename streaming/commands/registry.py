@@ -17,7 +17,7 @@ from agent.prompts import load_prompt
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from streaming.compose import check_spec, rule_watch
-from streaming.history.what_if import WhatIf
+from streaming.history.what_if_report import WhatIf
 from streaming.settings import Settings
 from streaming.versions.registry import SpecRegistry
 from streaming.versions.stages import Entry, Standing, standing_in

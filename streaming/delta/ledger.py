@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from agent.ledger import Intent, RecordedAnswer
+from schemas.spec import PromptReference
 from schemas.tables import LEDGER
 from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.shared_table import SharedTable
+from streaming.delta.stored import read_stored
 
 _NEWEST_COMMITS = 20_000
 
@@ -64,6 +69,39 @@ class LakeLedger:
         self._table.append(rows, Stamp(self._app_id, commit))
 
 
+class SharedLedger(LakeLedger):
+    """A ledger that several processes write side by side; what others record meanwhile is not seen.
+
+    Args:
+        table: the ledger table, which nobody claims.
+        writer: what numbers the commits.
+        clock: current time, written beside each entry.
+    """
+
+    def __init__(self, table: SharedTable, writer: str, clock: Callable[[], datetime]) -> None:
+        super().__init__(table, writer, clock)
+        self._by_turns = table.by_turns
+
+    def _append(self, kind: str, entries: Sequence[dict[str, Any]]) -> None:
+        append = super()._append
+        self._by_turns(lambda: append(kind, entries))
+
+
+def answers_on_record(path: Path, prompt: PromptReference, model: str) -> dict[str, RecordedAnswer]:
+    """Read the answers of one model to one prompt from a ledger's folder, by key; none when there is none."""
+    where = (
+        (pc.field("kind") == "answer")
+        & (pc.field("prompt_id") == prompt.id)
+        & (pc.field("prompt_version") == prompt.version)
+        & (pc.field("model") == model)
+    )
+    rows = read_stored(path, where=where)
+    answers: dict[str, RecordedAnswer] = {}
+    for row in [] if rows is None else rows.sort_by("commit").to_pylist():
+        answers.setdefault(row["key"], _answer(row))
+    return answers
+
+
 def _answer(row: Mapping[str, Any]) -> RecordedAnswer:
-    values = {field.name: row[field.name] for field in dataclasses.fields(RecordedAnswer)}
+    values = {field.name: row.get(field.name) for field in dataclasses.fields(RecordedAnswer)}
     return RecordedAnswer(**values | {"evidence": tuple(row["evidence"] or ())})

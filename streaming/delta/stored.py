@@ -145,6 +145,23 @@ def open_version(path: Path, version: int | None = None) -> StoredTable | None:
     return StoredTable(path, table, pa.schema(table.schema()))
 
 
+def why_unreadable(path: Path, version: int) -> str | None:
+    """Say why a version cannot be read any more, and what decides how long it is kept; None when it can."""
+    try:
+        kept = DeltaTable(path).metadata().configuration
+    except DeltaError:
+        return "the log of the table is gone, or entries of it are missing"
+    try:
+        files = pa.table(DeltaTable(path, version=version).get_add_actions())["path"].to_pylist()
+    except DeltaError:
+        name = "delta.logRetentionDuration"
+        return f"its log was cleaned up ({name}: {kept.get(name, 'not set')})"
+    gone = sum(not (path / name).is_file() for name in files)
+    name = "delta.deletedFileRetentionDuration"
+    reason = f"{gone} of its {len(files)} files were vacuumed ({name}: {kept.get(name, 'not set')})"
+    return reason if gone else None
+
+
 def read_stored(
     path: Path, columns: Sequence[str] | None = None, where: pc.Expression | None = None
 ) -> pa.Table | None:

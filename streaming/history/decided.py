@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,9 +18,10 @@ import pyarrow.compute as pc
 
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
+from streaming.arrays.compilation import Ints
 from streaming.batch.backfill_mark import PIN as BACKFILL
 from streaming.delta.pins import pins_by_engine
-from streaming.delta.stored import StoredTable, open_version, read_stored
+from streaming.delta.stored import StoredTable, open_version, read_stored, why_unreadable
 from streaming.history.explain import find_alert
 from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, pins_of
 from streaming.rules.rules_in_force import Stretch, stretches
@@ -45,6 +47,11 @@ class PinnedSpan:
 
     span: Span
     pins: dict[str, Any]
+
+    @property
+    def spec(self) -> AgentSpec:
+        """The spec in force then."""
+        return AgentSpec.model_validate(self.pins["spec"])
 
     @property
     def backfilled(self) -> bool:
@@ -157,6 +164,13 @@ class DecidedHistory:
             for pins, part in self._runs(span)
         ]
 
+    def batch_ends(self, span: Span) -> Ints:
+        """Return where the batches of a span end, int64[batches], ascending."""
+        inside = self._batches.filter(
+            (pl.col("next_sequence") > span.first) & (pl.col("first_sequence") < span.end)
+        )
+        return inside["next_sequence"].unique().sort().to_numpy()
+
     def streamed(self, span: Span) -> Span:
         """Return a span without what was loaded from history, which comes before all else.
 
@@ -182,8 +196,7 @@ class DecidedHistory:
         found = self._opened(last)
         if found is None:
             raise ConfigurationError(
-                f"{span} needs versions {self._needed(last)}, which were cleaned up or vacuumed; "
-                f"{self._earliest()}",
+                f"{span} needs {'; '.join(self._gone(last))}. {self._earliest()}",
                 where=str(self.lake),
             )
         return found
@@ -217,11 +230,24 @@ class DecidedHistory:
         known = json.loads(versions)
         return {name: known[name] for name in (self._tables.transactions, self._tables.alerts)}
 
+    def _gone(self, versions: str) -> Iterator[str]:
+        for name, version in self._needed(versions).items():
+            reason = why_unreadable(self.lake / name, version)
+            if reason is not None:
+                yield f"version {version} of {name}, and {reason}"
+
     def _earliest(self) -> str:
-        for row in self._batches.iter_rows(named=True):
-            if row["next_sequence"] > row["first_sequence"] and self._opened(row["versions"]) is not None:
-                return f"the earliest span that can be replayed ends with sequence {row['next_sequence'] - 1}"
-        return "no span can be replayed any more"
+        """Say from where on spans can be replayed: once a version is readable, so are those after it."""
+        filled = self._batches.filter(pl.col("next_sequence") > pl.col("first_sequence"))
+        place = bisect_left(filled["versions"], 1, key=lambda each: int(self._opened(each) is not None))
+        if place == filled.height:
+            return "No span can be replayed any more"
+        version = json.loads(filled["versions"][place])[self._tables.transactions]
+        end = filled["next_sequence"][place] - 1
+        return (
+            f"The earliest that can be replayed is what ends with sequence {end} or later, from any start: "
+            f"--to-version {version} or above"
+        )
 
 
 def raised_in(alerts: StoredTable, span: Span) -> pa.Table:

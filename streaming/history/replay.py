@@ -13,11 +13,13 @@ import pyarrow.compute as pc
 
 from agent.budget import SpendingBudget
 from agent.ledger import MemoryLedger
+from agent.triage import TriageResult
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
+from streaming.batch.flagging import Flagged
 from streaming.compose import build_engine
 from streaming.delta.pins import CANARY, pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable
@@ -82,6 +84,20 @@ class ExactReplay:
         }
 
 
+@dataclass(frozen=True)
+class Slice:
+    """A part of a span with the rows that become alerts; `rows` holds Engine.columns."""
+
+    span: Span
+    rows: pa.Table
+    engine: Engine
+    flagged: Flagged
+
+    def alerts(self, result: TriageResult) -> pa.Table:
+        """Return the alerts under their verdicts, of schema `ALERTS`."""
+        return Deciders(self.engine).alerts(_MARKS, [self.flagged], [result])
+
+
 class Replayer:
     """Decides spans of stored transactions anew.
 
@@ -125,16 +141,31 @@ class Replayer:
         Raises:
             ConfigurationError: the spec cannot be used.
         """
-        yield from self._decide(
-            Deciders(self._restored(spec, transactions, span.first, cold_from)), transactions, span
-        )
+        for each in self.slices(spec, transactions, span, cold_from):
+            result = each.engine.triage.classify(each.flagged.rows)
+            yield each.span, each.alerts(result)
 
-    def _decide(
+    def slices(
+        self, spec: AgentSpec, transactions: StoredTable, span: Span, cold_from: int = 0
+    ) -> Iterator[Slice]:
+        """See decide, for who gives verdicts otherwise; the spec is checked at once.
+
+        Raises:
+            ConfigurationError: the spec cannot be used.
+        """
+        engine = self._restored(spec, transactions, span.first, cold_from)
+        found = self._flagged(Deciders(engine), transactions, span)
+        return (Slice(part, rows, engine, flagged) for part, rows, (flagged,) in found)
+
+    def _flagged(
         self, deciders: Deciders, transactions: StoredTable, span: Span
-    ) -> Iterator[tuple[Span, pa.Table]]:
+    ) -> Iterator[tuple[Span, pa.Table, list[Flagged]]]:
         known = self._known(*span)
         for part, rows in self._slices(transactions, span, deciders.columns()):
-            yield part, _decided(deciders, rows, at_positions(known, *part))
+            judged = deciders.judge(rows, at_positions(known, *part))
+            flagged = deciders.flag(rows, judged)
+            deciders.commit(judged)
+            yield part, rows, flagged
             self._on_progress(rows.num_rows)
 
     def exactly(self, span: Span) -> ExactReplay:
@@ -150,7 +181,8 @@ class Replayer:
                 continue
             rows += pinned.span.end - pinned.span.first
             deciders = self.as_pinned(pinned, tables.transactions)
-            for part, replayed in self._decide(deciders, tables.transactions, pinned.span):
+            for part, _, flagged in self._flagged(deciders, tables.transactions, pinned.span):
+                replayed = _by_rules(deciders, flagged)
                 published = raised_in(tables.alerts, part)
                 alerts += published.num_rows
                 differences += _differences(published, replayed)
@@ -249,12 +281,9 @@ def _check_kept(engine: Engine, first: int) -> None:
         )
 
 
-def _decided(deciders: Deciders, rows: pa.Table, verdicts: pa.Table) -> pa.Table:
-    judged = deciders.judge(rows, verdicts)
-    flagged = deciders.flag(rows, judged)
+def _by_rules(deciders: Deciders, flagged: list[Flagged]) -> pa.Table:
     chosen = zip(deciders.engines, flagged, strict=True)
     results = [engine.triage.classify(each.rows) for engine, each in chosen]
-    deciders.commit(judged)
     return deciders.alerts(_MARKS, flagged, results)
 
 

@@ -20,11 +20,13 @@ from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
-from streaming.compose import rule_watch
+from streaming.compose import check_spec, rule_watch
+from streaming.history.asking import RECORDED, Asking, candidate_answers
 from streaming.history.decided import DecidedHistory, Span, raised_in
 from streaming.history.replay import ExactReplay, Replayer
 from streaming.history.snapshots import SnapshotHistory, find_snapshot
-from streaming.history.what_if import WhatIf, cold_text, what_if
+from streaming.history.what_if import what_if
+from streaming.history.what_if_report import WhatIf
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.settings import Settings
@@ -104,21 +106,28 @@ def run_what_if(
     candidate: AgentSpec,
     wanted: Wanted,
     warm_up: timedelta | None = None,
+    asking: Asking = RECORDED,
 ) -> WhatIf:
     """Replay under a candidate, with a progress bar when stderr is a terminal.
 
     Args:
         warm_up: see streaming.what_if.what_if.
+        asking: whether the candidate's model may be asked, and up to which cap; nobody is unless given.
 
     Raises:
-        ConfigurationError: see streaming.what_if.what_if.
+        ConfigurationError: see streaming.what_if.what_if and streaming.asking.candidate_answers.
     """
+    check_spec(candidate, "--candidate")
     candidate = rule_watch(candidate, load_contract(candidate.data_sources.transactions.contract)).load()
     history = wanted.history(settings, spec)
     span = history.streamed(wanted.span(history))
-    sandbox = settings.sandbox(spec.name) / f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-    with _replayer(settings, spec, history, span) as replayer:
-        return what_if(replayer, history, spec, candidate, span, sandbox, warm_up)
+    run = f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    sandbox = settings.sandbox(spec.name) / run
+    with (
+        candidate_answers(settings, spec, candidate, history, span, asking, run) as answers,
+        _replayer(settings, spec, history, span) as replayer,
+    ):
+        return what_if(replayer, history, spec, candidate, span, sandbox, warm_up, answers=answers)
 
 
 def warm_up_of(text: str | None, candidate: str | None) -> timedelta | None:
@@ -183,24 +192,6 @@ def show_replay(found: ExactReplay, console: Console) -> None:
             console.print(f"… and {len(found.differences) - _SHOWN} more; --json lists all")
 
 
-def show_what_if(found: WhatIf, console: Console) -> None:
-    """Print what a candidate would have changed."""
-    console.print(
-        f"{found.candidate} on {found.span}: {found.transactions} transactions over {found.days:.2f} days, "
-        f"{found.known_frauds} known frauds",
-        highlight=False,
-    )
-    if found.cold_from is not None:
-        console.print(cold_text(found.cold_from), highlight=False)
-    console.print(_sides(found))
-    console.print(f"{found.added} alerts added, {found.removed} removed, {found.kept} kept", highlight=False)
-    for name, flips in found.flips.items():
-        console.print(_flips(name, flips))
-    console.print(_entities(found))
-    console.print(f"{found.unanswered} alerts without a model's answer; no model was asked", highlight=False)
-    console.print(f"the candidate's alerts are in {found.sandbox}", highlight=False, soft_wrap=True)
-
-
 @contextmanager
 def _replayer(settings: Settings, spec: AgentSpec, history: DecidedHistory, span: Span) -> Iterator[Replayer]:
     contract = load_contract(spec.data_sources.transactions.contract)
@@ -209,31 +200,14 @@ def _replayer(settings: Settings, spec: AgentSpec, history: DecidedHistory, span
         yield Replayer(settings, spec, contract, history, lambda rows: progress.update(task, advance=rows))
 
 
-def _sides(found: WhatIf) -> Table:
-    table = Table("", "published", "candidate")
-    for name in ("alerts", "alerts_per_day", "judged", "frauds", "precision", "recall"):
-        pair = (getattr(side, name) for side in (found.published, found.replayed))
-        table.add_row(name.replace("_", " "), *("-" if value is None else str(value) for value in pair))
-    names = list(dict.fromkeys([*found.published.by_reason, *found.replayed.by_reason]))
-    for name in names:
-        pair = (side.by_reason.get(name, 0) for side in (found.published, found.replayed))
-        table.add_row(f"by {name}", *map(str, pair))
-    return table
+def check_report(path: Path | None) -> None:
+    """Check that a report can be written, before anything else is.
 
-
-def _flips(name: str, flips: dict[str, dict[str, int]]) -> Table:
-    columns = list(dict.fromkeys(new for row in flips.values() for new in row))
-    table = Table(f"{name}: published ↓ candidate →", *columns)
-    for old, row in flips.items():
-        table.add_row(old, *(str(row.get(new, 0)) for new in columns))
-    return table
-
-
-def _entities(found: WhatIf) -> Table:
-    table = Table("entity", "alerts added", "removed")
-    for name, (added, removed) in found.entities.items():
-        table.add_row(name, str(added), str(removed))
-    return table
+    Raises:
+        ConfigurationError: its folder is not there, or it is a folder itself.
+    """
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise ConfigurationError("expected a file in a folder that is there", where="--report")
 
 
 def candidate_report(found: WhatIf, path: Path) -> Path:

@@ -166,6 +166,21 @@ class LabelBook:
         self._table.refresh()
         return _as_labels(_standing(self._chosen(as_of, through)).sort("label_sequence").collect())
 
+    def verdicts_on(self, transactions: pl.Series, through: int) -> pl.DataFrame:
+        """Return transaction_id and the standing is_fraud of those transactions that have a verdict.
+
+        Memory is bounded by the transactions asked about, and not by the labels on record.
+
+        Args:
+            transactions: ids.
+            through: count only labels with a lower `label_sequence`.
+        """
+        wanted = pl.LazyFrame({"transaction_id": transactions.unique()})
+        columns = ["transaction_id", "is_fraud", "decided_at", "label_sequence"]
+        rows = self._scan(columns).filter(pl.col("label_sequence") < through)
+        told = rows.join(wanted, on="transaction_id", how="semi")
+        return _standing(told).select("transaction_id", "is_fraud").collect()
+
     def since(self, label_sequence: int, through: int | None = None) -> pa.Table:
         """Return the labels from a `label_sequence` on, below `through` if given, in that order."""
         self._table.refresh()

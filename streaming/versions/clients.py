@@ -17,7 +17,15 @@ def endpoint_client(settings: Settings, spec: AgentSpec) -> LlmClient | None:
     key = settings.api_key(spec.llm.api_key_env)
     if base_url is None and key is None:
         return None
-    return LlmClient(spec.llm, model=spec.llm.model or DEFAULT_MODEL, base_url=base_url, api_key=key)
+    return LlmClient(spec.llm, model=model_asked(settings, spec), base_url=base_url, api_key=key)
+
+
+def model_asked(settings: Settings, spec: AgentSpec) -> str:
+    """Return the name of the model that a spec asks where nothing else is said."""
+    base_url = spec.llm.base_url or settings.llm_base_url
+    if base_url is None and settings.api_key(spec.llm.api_key_env) is None:
+        return LOCAL_MODEL
+    return spec.llm.model or DEFAULT_MODEL
 
 
 class Clients:

@@ -108,11 +108,19 @@ def records(told: Sequence[dict[str, Any]], first_offset: int = 0) -> pa.Table:
 
 
 def run_live(
-    settings: Settings, spec: AgentSpec, told: Sequence[dict[str, Any]], first_batch: int = 0, rows: int = 90
+    settings: Settings,
+    spec: AgentSpec,
+    told: Sequence[dict[str, Any]],
+    first_batch: int = 0,
+    rows: int = 90,
+    llm: str = "none",
 ) -> None:
     """Run an agent over payments in batches; its stream goes on from `first_batch`."""
     stream = records(told)
-    with compose.open_agent(settings, spec, "127.0.0.1:1", None) as started:
+    with (
+        compose.model_client(settings, spec, llm) as client,
+        compose.open_agent(settings, spec, "127.0.0.1:1", client) as started,
+    ):
         for number, first in enumerate(range(0, stream.num_rows, rows), first_batch):
             part, end = stream.slice(first, rows), {TOPIC: {"0": min(first + rows, stream.num_rows)}}
             started.pipeline.process(lambda part=part: part, "live", number, lambda end=end: end)

@@ -14,8 +14,9 @@ from streaming.delta.stored import read_stored
 from streaming.detection.scoring import Scorer
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay import Replayer
-from streaming.history.replay_command import Wanted, run_what_if, show_what_if, warm_up_of
+from streaming.history.replay_command import Wanted, run_what_if, warm_up_of
 from streaming.history.replay_page import page
+from streaming.history.what_if_view import show_what_if
 from streaming.settings import Settings
 from tests.unit.live_lake import CONTRACT, DAY, agent, events, run_live, without_broker
 

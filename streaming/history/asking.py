@@ -1,0 +1,208 @@
+"""Whether a what-if may ask the candidate's model, up to which cap, and where its answers are kept.
+
+Answers are kept beside the sandboxes of an agent, so that a second what-if pays for none of them again; what
+the agent itself has on record is read and never written. Each call is told to the agent's audit log.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from agent.audit import AuditEvent
+from agent.budget import SpendingBudget
+from agent.ledger import Ledger, MemoryLedger, RecordedAnswer
+from agent.llm_client import LOCAL_MODEL, ModelClient, Unasked
+from agent.triage import Triage, TriageResult
+from schemas.contract import load_contract
+from schemas.errors import ConfigurationError, nearest
+from schemas.spec import AgentSpec, Budget
+from schemas.tables import LEDGER
+from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.compose import build_triage, model_client
+from streaming.delta.ledger import SharedLedger, answers_on_record
+from streaming.delta.shared_table import SharedTable
+from streaming.history.candidate_answers import Answering, AnswerSources, CandidateAnswers
+from streaming.history.decided import DecidedHistory, PinnedSpan, Span
+from streaming.settings import Settings
+from streaming.versions.clients import model_asked
+
+ASKING = ("recorded", "auto", "local")
+_OWN_LEDGER = "ledger"
+_WRITER = "replay"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Who may be asked for a what-if, and what that may take.
+
+    Attributes:
+        choice: `recorded` asks nobody, `auto` the candidate's endpoint or else the local model, `local` only
+            that one.
+        max_usd: cap on all new calls together, by the candidate's prices.
+        max_tokens: cap on all new calls together, input and output.
+    """
+
+    choice: str = "recorded"
+    max_usd: float | None = None
+    max_tokens: int | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether new calls are wanted."""
+        return self.choice != "recorded"
+
+    def model(self, settings: Settings, candidate: AgentSpec, pinned: PinnedSpan) -> str | None:
+        """Return the model that answers for a candidate, None when it asks none.
+
+        On record, that is the one the agent was started with, where the candidate leaves that as it was.
+
+        Args:
+            pinned: what decided the end of the span.
+        """
+        if self.choice == "local":
+            return LOCAL_MODEL
+        if candidate.llm.provider == "none":
+            return None
+        started = pinned.pins.get("model")
+        if not self.asks and started is not None and _whom(pinned.spec) == _whom(candidate):
+            return str(started)
+        return model_asked(settings, candidate)
+
+    def check(self, candidate: AgentSpec, model: str | None) -> None:
+        """Check that what is wanted has a cap that holds.
+
+        Raises:
+            ConfigurationError: it has not, or the caps are for nothing.
+        """
+        if self.choice not in ASKING:
+            raise ConfigurationError(nearest(self.choice, ASKING), where="--llm")
+        caps = (self.max_usd, self.max_tokens)
+        if not self.asks:
+            if caps != (None, None):
+                raise ConfigurationError(
+                    "nobody is asked: caps go with --llm auto or local", where="--max-usd/--max-tokens"
+                )
+            return
+        if model is None:
+            raise ConfigurationError("the candidate asks no model: its llm.provider is none", where="--llm")
+        if caps == (None, None):
+            raise ConfigurationError("new calls need a cap: add --max-usd or --max-tokens", where="--llm")
+        if self.max_tokens is None and model not in candidate.llm.prices:
+            raise ConfigurationError(
+                f"the candidate's llm.prices have none for {model!r}, so no sum of money caps it: "
+                "add its price, or --max-tokens",
+                where="--max-usd",
+            )
+
+
+RECORDED = Asking()
+
+
+@contextmanager
+def candidate_answers(
+    settings: Settings,
+    spec: AgentSpec,
+    candidate: AgentSpec,
+    history: DecidedHistory,
+    span: Span,
+    asking: Asking,
+    run: str,
+) -> Iterator[CandidateAnswers]:
+    """Yield what answers for a candidate's alerts; a model's client is open meanwhile.
+
+    Args:
+        spec: the agent's, whose ledger is read.
+        run: name of the what-if, for the audit log.
+
+    Raises:
+        ConfigurationError: the model cannot be had, or there is no cap; nothing is written then.
+    """
+    model = asking.model(settings, candidate, history.pinned(span)[-1])
+    asking.check(candidate, model)
+    if model is None:
+        yield CandidateAnswers()
+        return
+    prompt = candidate.llm.prompt
+    about = Answering(
+        asks=asking.choice,
+        model=model,
+        prompt=f"{prompt.id}/{prompt.version}",
+        priced=model in candidate.llm.prices,
+        most_usd=asking.max_usd,
+        most_tokens=asking.max_tokens,
+    )
+    own = settings.sandbox(spec.name) / _OWN_LEDGER
+    known = {
+        **answers_on_record(own, prompt, model),
+        **answers_on_record(history.lake / spec.tables.ledger, prompt, model),
+    }
+    record = _triage(settings, candidate, Unasked(model), _OnRecord(known, MemoryLedger()), Budget())
+    if not asking.asks:
+        yield CandidateAnswers(about, AnswerSources(record))
+        return
+    with model_client(settings, candidate, asking.choice) as client:
+        assert client is not None, "the check has seen to it"
+        table = SharedTable(own, LEDGER, spec.replay_horizon)
+        kept = _OnRecord(known, SharedLedger(table, _WRITER, lambda: datetime.now(UTC)))
+        asker = _triage(settings, candidate, client, kept, _capped(asking))
+        yield CandidateAnswers(about, AnswerSources(record, asker, _teller(settings, spec, about, run)))
+
+
+class _OnRecord:
+    """A ledger on top of answers that are on record elsewhere; see agent.ledger.Ledger."""
+
+    def __init__(self, known: Mapping[str, RecordedAnswer], own: Ledger) -> None:
+        self._known, self._own = known, own
+        self.intend, self.record = own.intend, own.record
+
+    def recorded(self, keys: Collection[str]) -> Mapping[str, RecordedAnswer]:
+        elsewhere = {key: self._known[key] for key in keys if key in self._known}
+        return {**self._own.recorded(keys), **elsewhere}
+
+
+def _triage(
+    settings: Settings, candidate: AgentSpec, client: ModelClient, ledger: Ledger, limits: Budget
+) -> Triage:
+    """Build triage under a cap of its own: no minute or day of the agent's budget counts in a replay."""
+    contract = load_contract(candidate.data_sources.transactions.contract)
+    started = datetime.now(UTC)
+    budget = SpendingBudget(limits, lambda: started)
+    if isinstance(client, Unasked):
+        rounds = candidate.llm.budget.model_copy(update={"calls_per_batch": sys.maxsize})
+        llm = candidate.llm.model_copy(update={"budget": rounds})
+        candidate = candidate.model_copy(update={"llm": llm})
+    triage = build_triage(settings, candidate, contract, client, ledger, budget)
+    assert isinstance(triage, Triage), "the candidate's prompt was checked"
+    return triage
+
+
+def _capped(asking: Asking) -> Budget:
+    most = sys.maxsize if asking.max_tokens is None else asking.max_tokens
+    return Budget(tokens_per_day=most, usd_per_day=asking.max_usd)
+
+
+def _teller(
+    settings: Settings, spec: AgentSpec, about: Answering, run: str
+) -> Callable[[TriageResult], None]:
+    log, source = LakeAudit(AuditPlaces(settings, spec), spec.replay_horizon), f"replay/{run}"
+
+    def tell(result: TriageResult) -> None:
+        first = log.position(source) + 1
+        log.record(
+            [
+                AuditEvent(
+                    "model_call", str(about.model), {"prompt": about.prompt, **asdict(call)}, source, first
+                )
+                for call in result.made
+            ]
+        )
+
+    return tell
+
+
+def _whom(spec: AgentSpec) -> tuple[str, str | None, str | None]:
+    return spec.llm.provider, spec.llm.model, spec.llm.base_url

@@ -1,0 +1,252 @@
+"""Who answers for a candidate's alerts: answers on record first, new ones only under a cap, else the rules.
+
+An answer stands for a candidate's alert when the candidate's own prompt and model gave it: to the very
+question that the candidate makes, or else to the same alert. What another prompt or model said does not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from agent.grouping import FlaggedRow
+from agent.labels import highest
+from agent.triage import Quote, Triage, TriageResult, Verdict
+from agent.verdicts import all_by_rules
+from schemas.alert import ALERTS, FallbackReason
+from schemas.spec import Severity
+from streaming.arrays.compilation import Ints
+from streaming.batch.flagging import Flagged
+
+_WORTH_ANOTHER_ROUND: frozenset[FallbackReason | None] = frozenset({"over_budget", "timeout", "rate_limited"})
+
+AlertKey = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Where the verdicts of a candidate's alerts come from, and what new ones took.
+
+    Attributes:
+        asks: `recorded` when nobody was to be asked, else whom: `auto` or `local`.
+        model: that the candidate asks, None when it asks none.
+        prompt: of the candidate.
+        same_question: alerts answered by what is on record for the very question they make.
+        same_alert: alerts answered by what the same model said to the same prompt about the published alert,
+            in other company.
+        asked_now: alerts answered by new calls.
+        passed_over: alerts that only another prompt or model has answered; those answers do not count.
+        by_rules: alerts with the deterministic label: why → how many.
+        calls: requests sent in this run; with their tokens and USD.
+        priced: whether the candidate has a price for its model; without one all money is 0.
+        most_usd: the cap on new calls, in USD.
+        most_tokens: the cap on new calls, input and output together.
+        left: what asking about the alerts that no answer covers would take at most.
+    """
+
+    asks: str = "recorded"
+    model: str | None = None
+    prompt: str = ""
+    same_question: int = 0
+    same_alert: int = 0
+    asked_now: int = 0
+    passed_over: int = 0
+    by_rules: Mapping[str, int] = field(default_factory=dict)
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    priced: bool = False
+    most_usd: float | None = None
+    most_tokens: int | None = None
+    left: Quote = field(default_factory=Quote)
+
+
+@dataclass(frozen=True)
+class Published:
+    """Published alerts of a span: as they first went out, and as they stand now.
+
+    Attributes:
+        first: (sequence, kind) → row of schema `ALERTS`.
+        newest: the same, of the newest revision.
+    """
+
+    first: Mapping[AlertKey, Mapping[str, Any]]
+    newest: Mapping[AlertKey, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, first: pa.Table, later: pa.Table) -> Published:
+        """Take them from alerts and their later revisions, in outbox order."""
+        began = {(row["sequence"], row["kind"]): row for row in first.to_pylist()}
+        revised = {(row["sequence"], row["kind"]): row for row in later.to_pylist()}
+        return cls(began, {key: revised.get(key, row) for key, row in began.items()})
+
+    @property
+    def table(self) -> pa.Table:
+        """The newest revisions, of schema `ALERTS`."""
+        return pa.Table.from_pylist(list(self.newest.values()), schema=ALERTS)
+
+
+@dataclass(frozen=True)
+class AnswerSources:
+    """What can answer.
+
+    Attributes:
+        record: knows the answers on record, and what asking would take; asks nobody.
+        asker: asks the candidate's model until its budget is spent; None when nobody is to be asked.
+        told: called after each round of questions with what came of them.
+    """
+
+    record: Triage
+    asker: Triage | None = None
+    told: Callable[[TriageResult], None] = lambda _: None
+
+
+class CandidateAnswers:
+    """Gives a candidate's alerts their verdicts, batch by batch as the agent's batches were cut.
+
+    Args:
+        about: what is known beforehand: whom to ask, the model, the prompt and the caps.
+        sources: None for a candidate that asks no model.
+    """
+
+    def __init__(self, about: Answering = Answering(), sources: AnswerSources | None = None) -> None:
+        self._about, self._sources = about, sources
+        self._counts: Counter[str] = Counter()
+        self._by_rules: Counter[str] = Counter()
+        self._usd, self._left = 0.0, Quote()
+
+    @property
+    def report(self) -> Answering:
+        """What came of it so far."""
+        told = {**vars(self._about), **self._counts, "usd": round(self._usd, 6), "left": self._left}
+        return Answering(**{**told, "by_rules": dict(self._by_rules.most_common())})
+
+    def answer(self, flagged: Flagged, published: Published, batch_ends: Ints) -> TriageResult:
+        """Give every row a verdict.
+
+        Args:
+            flagged: what becomes alerts.
+            published: alerts of the same span.
+            batch_ends: int64, ascending, where the agent's batches ended.
+
+        Raises:
+            FlagstreamError: what the ledger or the audit log raises for its own store.
+        """
+        sequences = flagged.table["sequence"].to_numpy()
+        raised = [own if by is None else by for own, by in zip(sequences, flagged.passed_by, strict=True)]
+        batches = np.searchsorted(batch_ends, np.array(raised, dtype=np.int64), side="right")
+        verdicts: dict[str, Verdict] = {}
+        for batch in np.unique(batches):
+            chosen = np.flatnonzero(batches == batch).tolist()
+            rows = [flagged.rows[place] for place in chosen]
+            keys = [(int(sequences[place]), flagged.kinds[place]) for place in chosen]
+            verdicts |= self._answered(
+                rows, dict(zip((row.alert_id for row in rows), keys, strict=True)), published
+            )
+        return TriageResult(tuple(verdicts[row.alert_id] for row in flagged.rows))
+
+    def _answered(
+        self, rows: Sequence[FlaggedRow], keys: Mapping[str, AlertKey], published: Published
+    ) -> dict[str, Verdict]:
+        verdicts = _by_id(rows, all_by_rules(rows, "llm_off"))
+        if self._sources is not None:
+            verdicts |= self._recalled(rows)
+            verdicts |= dict(self._of_same_alerts(_open(rows, verdicts), keys, published))
+            # What is left was asked about without the others, if it was asked about in an earlier what-if.
+            verdicts |= self._recalled(_open(rows, verdicts))
+            verdicts |= dict(self._asked(_open(rows, verdicts)))
+            self._left += self._sources.record.quote(_open(rows, verdicts))
+        self._by_rules.update(
+            str(verdict.fallback_reason) for verdict in verdicts.values() if not _by_model(verdict)
+        )
+        return verdicts
+
+    def _recalled(self, rows: Sequence[FlaggedRow]) -> dict[str, Verdict]:
+        assert self._sources is not None
+        result = self._sources.record.recall(rows)
+        self._counts["same_question"] += sum(map(_by_model, result.verdicts))
+        return _by_id(rows, result)
+
+    def _of_same_alerts(
+        self, rows: Sequence[FlaggedRow], keys: Mapping[str, AlertKey], published: Published
+    ) -> Iterator[tuple[str, Verdict]]:
+        for row in rows:
+            newest = published.newest.get(keys[row.alert_id])
+            if newest is None or newest["classification_source"] != "llm":
+                continue
+            if self._is_the_candidates(newest):
+                self._counts["same_alert"] += 1
+                yield row.alert_id, _said(row, newest, published.first[keys[row.alert_id]])
+            else:
+                self._counts["passed_over"] += 1
+
+    def _is_the_candidates(self, alert: Mapping[str, Any]) -> bool:
+        prompt = f"{alert['prompt_id']}/{alert['prompt_version']}"
+        return (prompt, alert["model"]) == (self._about.prompt, self._about.model)
+
+    def _asked(self, rows: Sequence[FlaggedRow]) -> Iterator[tuple[str, Verdict]]:
+        """Ask in rounds, for as long as one brings an answer."""
+        assert self._sources is not None
+        waiting = list(rows)
+        while waiting and self._sources.asker is not None:
+            result = self._sources.asker.classify(waiting)
+            self._count(result)
+            verdicts = _by_id(waiting, result)
+            yield from verdicts.items()
+            answered = any(map(_by_model, verdicts.values()))
+            again = [row for row in waiting if verdicts[row.alert_id].fallback_reason in _WORTH_ANOTHER_ROUND]
+            waiting = again if answered else []
+
+    def _count(self, result: TriageResult) -> None:
+        assert self._sources is not None
+        self._usd += result.cost
+        self._counts.update(
+            asked_now=sum(map(_by_model, result.verdicts)),
+            calls=result.calls,
+            input_tokens=result.input_tokens,
+            output_tokens=result.output_tokens,
+        )
+        if result.made:
+            self._sources.told(result)
+
+
+def _by_model(verdict: Verdict) -> bool:
+    return verdict.source == "llm"
+
+
+def _by_id(rows: Sequence[FlaggedRow], result: TriageResult) -> dict[str, Verdict]:
+    return {row.alert_id: verdict for row, verdict in zip(rows, result.verdicts, strict=True)}
+
+
+def _open(rows: Sequence[FlaggedRow], verdicts: Mapping[str, Verdict]) -> list[FlaggedRow]:
+    return [row for row in rows if not _by_model(verdicts[row.alert_id])]
+
+
+def _said(row: FlaggedRow, newest: Mapping[str, Any], first: Mapping[str, Any]) -> Verdict:
+    return Verdict(
+        classification=newest["classification"],
+        severity=_severity(row, newest, first),
+        rationale=newest["rationale"],
+        source="llm",
+        fallback_reason=None,
+        model=newest["model"],
+        prompt_id=newest["prompt_id"],
+        prompt_version=newest["prompt_version"],
+        evidence=tuple(newest["evidence"] or ()),
+    )
+
+
+def _severity(row: FlaggedRow, newest: Mapping[str, Any], first: Mapping[str, Any]) -> Severity:
+    """Return the candidate's own severity, raised to the model's where that is known to have counted."""
+    alike = list(row.rules) == list(first["rules"]) and row.score == first["score"]
+    before: str | None = row.label.severity if alike else None
+    if first["classification_source"] == "rules":
+        before = first["severity"]
+    raised = before is not None and newest["severity"] != before
+    return highest((newest["severity"], row.label.severity)) if raised else row.label.severity

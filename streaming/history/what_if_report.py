@@ -1,0 +1,302 @@
+"""What a what-if says: both sides, what changed, for whom and why, and what the model's answers took."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from streaming.history.candidate_answers import Answering
+from streaming.history.decided import Span
+from streaming.learning.protocol import CARDS_PER_DAY, JudgedRows, card_precision_at_k
+
+NO_ALERT = "no alert"
+ONE_ALERT = ["sequence", "kind"]
+_FLIPS = ("severity", "classification", "classification_source")
+_MOST_ENTITIES = 10
+_DAY_US = 86_400e6
+
+Flips = dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """The alerts of one side over the span.
+
+    Attributes:
+        budget: alerts per day that its spec asks for, None where that states a threshold.
+        days_over_budget: days of event time with more alerts than that.
+        judged: transactions with alerts and a verdict.
+        frauds: those confirmed as fraud.
+        precision: `frauds / judged`, None without verdicts.
+        recall: share of the known frauds that were alerted, None without known frauds.
+        cp100: Card Precision@100, see `protocol.card_precision_at_k`, None without known frauds. What is
+            ranked are the primary entities of the side's alerts, by the highest score of each day of event
+            time; an alert without a verdict counts as no fraud, a day without alerts as one without hits.
+        answered: alerts with a model's answer.
+        by_reason: alerts per strongest reason, or rule for alerts by rule alone.
+    """
+
+    alerts: int
+    alerts_per_day: float
+    budget: float | None
+    days_over_budget: int
+    judged: int
+    frauds: int
+    precision: float | None
+    recall: float | None
+    cp100: float | None
+    answered: int
+    by_reason: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Matured:
+    """Transactions with alerts whose verdict had time to come: those with one, and the frauds of them."""
+
+    judged: int
+    frauds: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Alerts that differ: there on one side alone, or on both with another classification or severity."""
+
+    added: int = 0
+    removed: int = 0
+    reclassified: int = 0
+    regraded: int = 0
+
+    @property
+    def total(self) -> int:
+        """Their sum; an alert that changed in both ways counts twice."""
+        return self.added + self.removed + self.reclassified + self.regraded
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """What a candidate spec would have decided, beside what was published.
+
+    Attributes:
+        days: length of the span in event time.
+        labels_through: labels with a lower `label_sequence` were known and count.
+        maturity: what the published spec asks of a transaction's age before its verdict counts for promotion.
+        matured: `published` and `candidate`, on transactions of that age.
+        known_frauds: transactions of the span with a standing verdict of fraud.
+        changes: over all alerts.
+        flips: `severity`, `classification` and `classification_source`, published → candidate → alerts; an
+            alert of one side alone stands under `no alert` of the other.
+        entities: primary entities with the most changes.
+        reasons: changes per strongest reason or rule, of the candidate's alert where there is one.
+        per_day: date → (published, candidate).
+        unanswered: alerts of the candidate with the deterministic label.
+        answering: where the verdicts of the candidate's alerts come from, and what new ones took.
+        sandbox: folder of the candidate's alerts table.
+        cold_from: `sequence` at which the candidate's profiles began blank, None when they know everything.
+    """
+
+    span: Span
+    candidate: str
+    transactions: int
+    days: float
+    known_frauds: int
+    labels_through: int
+    published: Side
+    replayed: Side
+    added: int
+    removed: int
+    kept: int
+    changes: Changes
+    flips: dict[str, Flips]
+    entities: dict[str, Changes]
+    reasons: dict[str, Changes]
+    per_day: dict[str, tuple[int, int]]
+    unanswered: int
+    answering: Answering
+    maturity: timedelta
+    matured: dict[str, Matured]
+    sandbox: Path
+    cold_from: int | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return it JSON-serialisable with `default=str`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What is kept of the transactions of a span, whatever its length.
+
+    Attributes:
+        frauds: those with a standing verdict of fraud.
+        earliest: event time in microseconds since 1970, as `latest`.
+        days: days since 1970 with transactions.
+    """
+
+    rows: int = 0
+    frauds: int = 0
+    earliest: int = 2**62
+    latest: int = -(2**62)
+    days: frozenset[int] = frozenset()
+
+    def __add__(self, other: Tally) -> Tally:
+        """Return what is kept of both parts."""
+        return Tally(
+            self.rows + other.rows,
+            self.frauds + other.frauds,
+            min(self.earliest, other.earliest),
+            max(self.latest, other.latest),
+            self.days | other.days,
+        )
+
+    @property
+    def length(self) -> float:
+        """Length in days of event time, at least a second."""
+        return max(float(self.latest - self.earliest), 1e6) / _DAY_US
+
+
+@dataclass(frozen=True)
+class Found:
+    """What both sides decided.
+
+    Attributes:
+        before: published alerts; columns as `what_if` keeps them, with `entity`, and `is_fraud`, null without a
+            verdict.
+        after: the candidate's alerts.
+        tally: of the transactions.
+        budgets: alerts per day that the published spec and the candidate ask for.
+    """
+
+    before: pl.DataFrame
+    after: pl.DataFrame
+    tally: Tally
+    budgets: tuple[float | None, float | None]
+
+    def matured(self, latest: datetime) -> dict[str, Matured]:
+        """Return what verdicts say of the alerts to transactions up to a time."""
+        ripe = pl.col("event_time").dt.convert_time_zone("UTC") <= latest
+        sides = {"published": self.before, "candidate": self.after}
+        return {name: _judged(alerts.filter(ripe)) for name, alerts in sides.items()}
+
+
+def compared(found: Found) -> dict[str, Any]:
+    """Return the fields of WhatIf that follow from the alerts and transactions."""
+    before, after, tally = found.before, found.after, found.tally
+    per_day = _per_day(before, after)
+    added = after.join(before, on=ONE_ALERT, how="anti")
+    removed = before.join(after, on=ONE_ALERT, how="anti")
+    both = before.join(after, on=ONE_ALERT, how="inner", suffix="_after")
+    changed = _changed(added, removed, both)
+    return {
+        "transactions": tally.rows,
+        "days": round(tally.length, 4),
+        "known_frauds": tally.frauds,
+        "published": _side(found, before, 0, per_day),
+        "replayed": _side(found, after, 1, per_day),
+        "added": added.height,
+        "removed": removed.height,
+        "kept": both.height,
+        "changes": Changes(**changed.select(_KINDS).sum().row(0, named=True)),
+        "flips": {name: _flips(added, removed, both, name) for name in _FLIPS},
+        "entities": _by("entity", changed, _MOST_ENTITIES),
+        "reasons": _by("reason", changed, None),
+        "per_day": per_day,
+        "unanswered": int((after["classification_source"] == "rules").sum()),
+    }
+
+
+def cold_text(cold_from: int) -> str:
+    """Say that a report's candidate did not know all of history."""
+    return f"the candidate's profiles started cold at sequence {cold_from} and know nothing before it"
+
+
+_KINDS = ["added", "removed", "reclassified", "regraded"]
+
+
+def _changed(added: pl.DataFrame, removed: pl.DataFrame, both: pl.DataFrame) -> pl.DataFrame:
+    """Return entity, reason and, as 0 or 1, each kind of change, a row per alert of either side."""
+    same = pl.lit(0, pl.Int64)
+    kept = both.select(
+        entity="entity",
+        reason="reason_after",
+        added=same,
+        removed=same,
+        reclassified=(pl.col("classification") != pl.col("classification_after")).cast(pl.Int64),
+        regraded=(pl.col("severity") != pl.col("severity_after")).cast(pl.Int64),
+    )
+    alone = [
+        each.select("entity", "reason", **{kind: pl.lit(int(kind == name), pl.Int64) for kind in _KINDS})
+        for name, each in (("added", added), ("removed", removed))
+    ]
+    return pl.concat([kept, *alone])
+
+
+def _by(column: str, changed: pl.DataFrame, most: int | None) -> dict[str, Changes]:
+    total = pl.sum_horizontal(_KINDS)
+    sums = changed.group_by(column).agg(pl.col(_KINDS).sum()).filter(total > 0)
+    ranked = sums.sort(total, pl.col(column), descending=[True, False]).head(most or sums.height)
+    return {row.pop(column): Changes(**row) for row in ranked.to_dicts()}
+
+
+def _side(found: Found, alerts: pl.DataFrame, place: int, per_day: Mapping[str, tuple[int, int]]) -> Side:
+    judged, tally, budget = _judged(alerts), found.tally, found.budgets[place]
+    over = 0 if budget is None else sum(counts[place] > budget for counts in per_day.values())
+    return Side(
+        alerts=alerts.height,
+        alerts_per_day=round(alerts.height / tally.length, 2),
+        budget=budget,
+        days_over_budget=over,
+        judged=judged.judged,
+        frauds=judged.frauds,
+        precision=round(judged.frauds / judged.judged, 4) if judged.judged else None,
+        recall=round(judged.frauds / tally.frauds, 4) if tally.frauds else None,
+        cp100=_card_precision(alerts, tally),
+        answered=int((alerts["classification_source"] == "llm").sum()),
+        by_reason=dict(Counter(alerts["reason"].to_list()).most_common()),
+    )
+
+
+def _judged(alerts: pl.DataFrame) -> Matured:
+    verdicts = alerts.unique("sequence")["is_fraud"].drop_nulls()
+    return Matured(verdicts.len(), int(verdicts.sum()))
+
+
+def _card_precision(alerts: pl.DataFrame, tally: Tally) -> float | None:
+    if not tally.frauds:
+        return None
+    rows = alerts.sort(ONE_ALERT)
+    frauds = rows["is_fraud"].fill_null(value=False).to_numpy()
+    if not frauds.any():
+        return 0.0
+    days = rows["event_time"].dt.epoch("d").cast(pl.Int64).to_numpy()
+    judged = JudgedRows(rows["score"].to_numpy(), frauds, days, rows["entity"].to_numpy().astype(str))
+    with_alerts = len(np.unique(days))
+    # The measure averages over the days it sees; a day without alerts is one without hits.
+    among = len(tally.days | set(days.tolist()))
+    return round(card_precision_at_k(judged, CARDS_PER_DAY) * with_alerts / among, 4)
+
+
+def _flips(added: pl.DataFrame, removed: pl.DataFrame, both: pl.DataFrame, name: str) -> Flips:
+    none = pl.lit(NO_ALERT)
+    pairs = pl.concat(
+        [
+            both.select(old=name, new=f"{name}_after"),
+            removed.select(old=name, new=none),
+            added.select(old=none, new=name),
+        ]
+    )
+    counts: Flips = {}
+    for old, new, count in pairs.group_by("old", "new").len().sort("old", "new").iter_rows():
+        counts.setdefault(old, {})[new] = count
+    return counts
+
+
+def _per_day(before: pl.DataFrame, after: pl.DataFrame) -> dict[str, tuple[int, int]]:
+    counts = [Counter(each["event_time"].dt.date().cast(pl.String).to_list()) for each in (before, after)]
+    return {day: (counts[0][day], counts[1][day]) for day in sorted(counts[0].keys() | counts[1].keys())}
