@@ -166,8 +166,8 @@ class Found:
     """What both sides decided.
 
     Attributes:
-        before: published alerts; columns as `what_if` keeps them, with `entity`, and `is_fraud`, null without a
-            verdict.
+        before: published alerts; columns as `what_if` keeps them, with `entity`, and `is_fraud`, null without
+            a verdict.
         after: the candidate's alerts.
         tally: of the transactions.
         budgets: alerts per day that the published spec and the candidate ask for.

@@ -160,7 +160,8 @@ def test_one_deadline_holds_for_all_questions_together(step: scripted.Step) -> N
         elapsed = time.monotonic() - started
     assert elapsed < 0.3 + GRACE_SECONDS
     assert len(outcomes) == 40
-    assert {reason_of(outcome) for outcome in outcomes} <= {"timeout", "server_error"}
+    # Whether the last answer of a busy server still leaves time to come back is a matter of milliseconds.
+    assert {reason_of(outcome) for outcome in outcomes} <= {"timeout", "server_error", "rate_limited"}
 
 
 def test_what_never_went_out_is_told_apart_from_what_was_abandoned() -> None:
