@@ -1,0 +1,103 @@
+"""Commands on Kafka: the embedded broker, and events to send."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schemas.contract import load_contract
+from streaming.cli.options import (
+    DEFAULT_HOME,
+    AsJson,
+    Home,
+    broker_of,
+    say,
+    settings_in,
+)
+
+broker_app = typer.Typer(no_args_is_help=True, help="Start, stop and inspect the embedded Kafka broker.")
+
+
+def simulate(
+    home: Home = DEFAULT_HOME,
+    to: Annotated[Path | None, typer.Option(help="Write a .parquet or .csv file instead of Kafka.")] = None,
+    topic: Annotated[str, typer.Option(help="Topic to send to.")] = "transactions",
+    rate: Annotated[float, typer.Option(help="Transactions per second.", min=0.1)] = 200,
+    seconds: Annotated[float, typer.Option(help="For how long.", min=0.1)] = 60,
+    seed: Annotated[int, typer.Option(help="Seed of the stream.")] = 7,
+    days: Annotated[
+        float, typer.Option(help="Days of event time that pass meanwhile, up to now; on Kafka only.", min=0)
+    ] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Send a stream of simulated transactions to Kafka and its labels to a file, or write both to a file.
+
+    Examples: `flagstream simulate --rate 1000 --seconds 30`,
+    `flagstream simulate --to stream.parquet --seconds 600`
+    """
+    from streaming.kafka.feeds import simulate_to_file, simulate_to_topic
+
+    settings = settings_in(home)
+    if to is not None:
+        sent = simulate_to_file(to, rate=rate, seconds=seconds, seed=seed)
+    else:
+        labels = settings.home / "labels" / f"{topic}-{datetime.now(UTC):%Y%m%dT%H%M%S}.parquet"
+        with broker_of(settings) as bootstrap:
+            compress = max(days * 86_400 / seconds, 1.0)
+            sent = simulate_to_topic(
+                bootstrap, topic, rate=rate, seconds=seconds, seed=seed, compress=compress, labels=labels
+            )
+    say({"sent": sent.events, "frauds": sent.frauds, "labels": str(sent.labels), "seed": seed}, as_json)
+
+
+def produce(
+    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file.")],
+    contract: Annotated[str, typer.Option(help="Contract file, or the name of a shipped contract.")],
+    home: Home = DEFAULT_HOME,
+    topic: Annotated[str | None, typer.Option(help="Topic; the contract's name unless given.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Events per second; as fast as it goes if absent.")
+    ] = None,
+    partitions: Annotated[int, typer.Option(help="Partitions, when the topic is created.", min=1)] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Send a file's rows to Kafka as JSON events under a contract.
+
+    Example: `flagstream produce payments.parquet --contract handbook --rate 1000`
+    """
+    from streaming.kafka.feeds import produce_with_progress
+
+    with broker_of(settings_in(home)) as bootstrap:
+        counts = produce_with_progress(
+            bootstrap, file, load_contract(contract), topic=topic, rate=rate, partitions=partitions
+        )
+    say(counts, as_json)
+
+
+@broker_app.command("start")
+def broker_start(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Start the embedded broker and leave it running."""
+    from streaming.kafka.broker import EmbeddedBroker
+
+    say({"bootstrap": EmbeddedBroker.of(settings_in(home)).start()}, as_json)
+
+
+@broker_app.command("stop")
+def broker_stop(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Stop the embedded broker; its data stays."""
+    from streaming.kafka.broker import EmbeddedBroker
+
+    say({"stopped": EmbeddedBroker.of(settings_in(home)).stop()}, as_json)
+
+
+@broker_app.command("status")
+def broker_status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Say whether the embedded broker runs, and where; exit 1 when it does not."""
+    from streaming.kafka.broker import EmbeddedBroker
+
+    found = EmbeddedBroker.of(settings_in(home)).status()
+    say({"running": found is not None, "bootstrap": found}, as_json)
+    raise typer.Exit(0 if found is not None else 1)

@@ -1,0 +1,87 @@
+"""Commands that learn from labelled history, and judge by it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schemas.contract import load_contract
+from streaming.cli.options import (
+    DEFAULT_HOME,
+    TIMES,
+    AsJson,
+    Home,
+    SpecName,
+    say,
+    settings_in,
+    spec_named,
+)
+
+
+def evaluate(
+    files: Annotated[list[Path], typer.Argument(help="Labelled .parquet, .csv or .jsonl files.")],
+    contract: Annotated[str, typer.Option(help="Contract file, or the name of a shipped contract.")],
+    test_start: Annotated[
+        list[datetime], typer.Option(formats=["%Y-%m-%d"], help="First day of a test week; repeatable.")
+    ],
+    spec: Annotated[
+        str | None, typer.Option(help="Spec; by default the shipped one named as the contract.")
+    ] = None,
+    mode: Annotated[str, typer.Option(help="unlabelled, delayed or trained.")] = "unlabelled",
+    label_delay: Annotated[str, typer.Option(help="From a transaction to its verdict.")] = "7d",
+    alerts_per_day: Annotated[int, typer.Option(help="Budget for precision and recall.", min=1)] = 100,
+    plots: Annotated[Path | None, typer.Option(help="Folder for the plots.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stream labelled files through the live scorer and judge its scores by the handbook's protocol.
+
+    Example: `flagstream evaluate tx*.parquet --contract handbook --mode delayed --test-start 2018-07-04`,
+    where tx*.parquet are your own labelled files.
+    """
+    from streaming.commands.evaluate import run_evaluation
+
+    found = run_evaluation(
+        files, load_contract(contract), spec_named(spec or contract), mode,
+        label_delay=label_delay, test_starts=[each.date() for each in test_start],
+        alerts_per_day=alerts_per_day, plots=plots,
+    )  # fmt: skip
+    say(found, as_json)
+
+
+def train(
+    spec: SpecName = "card-fraud",
+    home: Home = DEFAULT_HOME,
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=TIMES, help="UTC; later events and labels are left out."),
+    ] = None,
+    verdicts: Annotated[
+        str,
+        typer.Option(
+            help="recorded: rows know the verdicts that they knew when scored; decided: those decided by "
+            "their own time, for labels imported after the fact."
+        ),
+    ] = "recorded",
+    label_delay: Annotated[
+        str | None,
+        typer.Option(help="Rows this much older than --until that nobody labelled count as genuine."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the sampling of rows and features.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit the supervised model to stored transactions and labels; the artefact is not put in force.
+
+    To use it, name its folder in the spec: `model: {path: FOLDER, sha256: HASH}`.
+
+    Example: `flagstream train --spec handbook --until 2018-07-01 --verdicts decided --label-delay 7d`
+    """
+    from streaming.audit.access import tell_read
+    from streaming.commands.train import run_training
+
+    settings, loaded = settings_in(home), spec_named(spec)
+    trained = run_training(settings, loaded, until, verdicts, label_delay, seed)
+    tell_read(settings, loaded, "train", [loaded.tables.transactions, loaded.tables.labels])
+    say(trained, as_json)
