@@ -228,6 +228,17 @@ def test_windows_hold_the_deferred_alerts_and_no_others(
     assert deferred(alerts.read("outbox_seq", 0))["outbox_seq"].to_pylist() == list(range(9, 15))
 
 
+def test_alerts_of_a_version_with_a_model_of_its_own_make_windows_of_their_own(tmp_path: Path) -> None:
+    versions = ["1.0.0"] * 3 + ["1.1.0"] * 2 + ["1.0.0"] * 4
+    rows = stored_alerts(len(versions))
+    place = rows.schema.get_field_index("spec_version")
+    rows = rows.set_column(place, rows.schema.field(place), pa.array(versions))
+    alerts = a_table(tmp_path, "alerts", ALERTS, rows)
+    canary = frozenset({"1.1.0"})
+    assert next_window(alerts, 0, 9) == (0, 9)
+    assert [next_window(alerts, first, 9, canary) for first in (0, 3, 5)] == [(0, 3), (3, 5), (5, 9)]
+
+
 def test_a_revision_changes_what_the_model_says_and_nothing_else(tmp_path: Path) -> None:
     alerts = stored_alerts(30)
     with scripted.scripted_llm() as server, triage(server, calls=1) as asking:

@@ -140,6 +140,21 @@ def test_an_engine_is_given_away_as_far_as_it_has_come(settings: Settings) -> No
     assert shadowed(settings)["next_sequence"].to_list() == [1_200]
 
 
+def test_the_engine_of_a_promoted_version_waits_for_who_asks_and_decides_nothing_more(
+    settings: Settings,
+) -> None:
+    shadow = begun(settings)
+    next_batch(settings, FIRST)
+    shadow.round()
+    put(settings, entry(LAXER, "canary", "promoted"))
+    next_batch(settings, FIRST)
+    shadow.round()
+    assert shadowed(settings)["next_sequence"].to_list() == [1_200]
+    engine = shadow.release(LAXER.digest)
+    assert engine is not None
+    assert engine.scorer.next_sequence == 1_200
+
+
 def test_a_lost_table_is_made_anew(settings: Settings) -> None:
     begun(settings)
     next_batch(settings, FIRST)
