@@ -176,9 +176,10 @@ class Replayer:
         """
         tables, late = self._history.tables(span), self._history.late_answers(span)
         alerts, rows, differences = 0, 0, list[Difference]()
-        for pinned in self._history.pinned(span):
-            if pinned.backfilled:
-                continue
+        decided = [pinned for pinned in self._history.pinned(span) if not pinned.backfilled]
+        for pinned in decided:
+            self._check(pinned)
+        for pinned in decided:
             rows += pinned.span.end - pinned.span.first
             deciders = self.as_pinned(pinned, tables.transactions)
             for part, _, flagged in self._flagged(deciders, tables.transactions, pinned.span):
