@@ -21,11 +21,12 @@ from benchmarks.harness import Stage, bench_spec, report, say, stage
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from streaming.batch.runner import StreamRunner
-from streaming.compose import open_agent
 from streaming.downloads import jar_paths
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
+from streaming.opening import open_agent
 from streaming.session import start_session
+from streaming.versions.clients import Clients
 from streaming.warmup import compile_kernels
 
 _DRAIN_SECONDS = 10.0
@@ -86,7 +87,7 @@ def _run(place: Stage, spec: AgentSpec, rate: float, seconds: float) -> None:
     settings, stop = place.settings, threading.Event()
     session = start_session(jar_paths(settings.jars_spark), work_dir=settings.spark)
     try:
-        with open_agent(settings, spec, place.bootstrap, None) as agent:
+        with open_agent(settings, spec, place.bootstrap, Clients(settings, "none")) as agent:
             feeding = threading.Thread(target=_feed, args=(place, spec, rate, seconds, stop))
             feeding.start()
             StreamRunner(session, agent.pipeline, agent.stream).run(stop)

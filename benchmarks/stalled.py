@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 
 from pyspark.sql import SparkSession
 
-from agent.llm_client import LlmClient
 from benchmarks.harness import Stage, bench_spec, report, say, stage
 from benchmarks.throughput import fill, run_pipeline
 from schemas.contract import load_contract
@@ -62,20 +61,10 @@ def _pair(
     stalled = spec.model_copy(update={"name": f"stalled-{number}", "llm": Llm(base_url=address)})
     rates: dict[str, float] = {}
     for each in (off, stalled) if number % 2 == 0 else (stalled, off):
-        with _client(each) as client:
-            rates[each.name] = run_pipeline(session, place, each, client)
+        rates[each.name] = run_pipeline(session, place, each, "auto")
         say(f"{each.name}: {rates[each.name]:,.0f} events/s")
     _check_asked(place, stalled)
     return rates[off.name], rates[stalled.name]
-
-
-@contextmanager
-def _client(spec: AgentSpec) -> Iterator[LlmClient | None]:
-    if spec.llm.provider == "none":
-        yield None
-        return
-    with LlmClient(spec.llm) as client:
-        yield client
 
 
 def _check_asked(place: Stage, spec: AgentSpec) -> None:

@@ -18,18 +18,18 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sql
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-from agent.llm_client import LlmClient
 from benchmarks.harness import Stage, bench_spec, report, say, stage
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from streaming.batch.runner import StreamRunner
-from streaming.compose import open_agent
 from streaming.downloads import jar_paths
 from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.sending import Pace, Sender
 from streaming.kafka.source import read_stream
+from streaming.opening import open_agent
 from streaming.session import start_session
+from streaming.versions.clients import Clients
 from streaming.warmup import compile_kernels
 
 _BLOCK = 100_000
@@ -138,13 +138,14 @@ def _ddl(name: str) -> str:
     return {"event_time": "TIMESTAMP", "amount": "DOUBLE"}.get(name, "STRING")
 
 
-def run_pipeline(
-    session: SparkSession, place: Stage, spec: AgentSpec, client: LlmClient | None = None
-) -> float:
+def run_pipeline(session: SparkSession, place: Stage, spec: AgentSpec, llm: str = "none") -> float:
     """Run an agent over all that its topic holds; returns events/s after the first micro-batch."""
     ensure_topic(place.bootstrap, spec.alerts.topic, 1)
     meter = _Meter()
-    with open_agent(place.settings, spec, place.bootstrap, client) as agent:
+    with (
+        Clients(place.settings, llm) as clients,
+        open_agent(place.settings, spec, place.bootstrap, clients) as agent,
+    ):
         runner = StreamRunner(
             session, agent.pipeline, agent.stream, lambda closed: meter.note(closed.row["read"])
         )

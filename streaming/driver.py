@@ -12,14 +12,15 @@ from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
 from streaming.batch.late_answers import LateAnswers
 from streaming.batch.runner import StreamRunner, TopicWatch
-from streaming.compose import Hooks, model_client, open_agent
 from streaming.detection.reasons import duration_text
 from streaming.display import Progress, progress_display
 from streaming.downloads import jar_paths
 from streaming.interrupts import stop_on_interrupt
 from streaming.kafka.broker import ensure_topic, require_topic, topic_retention_ms
+from streaming.opening import Hooks, open_agent
 from streaming.session import start_session
 from streaming.settings import Settings
+from streaming.versions.clients import Clients
 from streaming.versions.renewal import spec_in_force
 from streaming.warmup import compile_kernels
 
@@ -41,7 +42,7 @@ def drive(
     """Run an agent until `stop` is set or, with `until_idle`, nothing is left to read.
 
     Args:
-        llm: see compose.model_client.
+        llm: see streaming.versions.clients.
         hooks: seams for crash tests.
         started: called once the agent is repaired and about to read.
 
@@ -63,14 +64,15 @@ def drive(
         ensure_topic(bootstrap, spec.data_sources.labels.topic)
     say_horizon(spec, bootstrap)
     display = progress_display(as_json=as_json)
-    with stop_on_interrupt(stop), model_client(settings, spec, llm) as client:
+    with stop_on_interrupt(stop), Clients(settings, llm) as clients:
+        clients.of(spec)  # what cannot be used is said before Spark has started
         contract = load_contract(spec.data_sources.transactions.contract)
         compiling = threading.Thread(target=compile_kernels, args=(spec, contract))
         compiling.start()
         session = start_session(jar_paths(settings.jars_spark), work_dir=settings.spark)
         compiling.join()
         try:
-            with open_agent(settings, spec, bootstrap, client, hooks) as agent, display:
+            with open_agent(settings, spec, bootstrap, clients, hooks) as agent, display:
                 runner = StreamRunner(session, agent.pipeline, agent.stream, display.batch)
                 with _Reporter(TopicWatch(agent.stream), agent.late, display):
                     started()

@@ -82,7 +82,6 @@ class LateAnswers:
         agent: the agent's name.
         lake: the tables, claimed by this driver.
         outbox: the alerts lane, open before `start`.
-        triage: asks the model; nobody else does meanwhile.
         abandon: makes a question that is being asked come back at once.
         settings: how.
         told: called after each round of questions with what came of them.
@@ -95,7 +94,6 @@ class LateAnswers:
         agent: str,
         lake: Lake,
         outbox: Outbox,
-        triage: Triage,
         abandon: Callable[[], None],
         settings: LateSettings,
         *,
@@ -103,13 +101,14 @@ class LateAnswers:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         reached: Callable[[LateStep], None] = lambda _: None,
     ) -> None:
-        self._lake, self._outbox, self._triage, self._abandon = lake, outbox, triage, abandon
+        self._lake, self._outbox, self._abandon = lake, outbox, abandon
         self._settings, self._told, self._clock, self._reached = settings, told, clock, reached
         self._app_id = f"{agent}/late"
         self._journal = LateJournal(lake.late, agent, clock)
         self._in_hand: _InHand | None = None
         self._next, self._pause = 0, _ROUND_SECONDS
         self._totals = LateTotals()
+        self._triage: Triage | None = None
         self._others: Mapping[str, Triage] = {}
         self._fault: FlagstreamError | None = None
         self._ended = threading.Event()
@@ -121,7 +120,7 @@ class LateAnswers:
         return self._totals
 
     def ask_with(self, triage: Triage | None, beside: Mapping[str, Triage]) -> None:
-        """Ask others from the next window on.
+        """Say who is asked from the next window on; until somebody is, alerts wait.
 
         Args:
             triage: None to go on with the one before.
@@ -151,6 +150,9 @@ class LateAnswers:
 
     def _work(self) -> None:
         try:
+            while self._anybody() is None:
+                if self._ended.wait(_ROUND_SECONDS):
+                    return
             self._resume()
             while not self._ended.wait(self._round()):
                 pass
@@ -200,7 +202,12 @@ class LateAnswers:
 
     def _asked_about(self, alerts: pa.Table) -> Triage:
         """A window holds alerts of one version of these, or of none."""
-        return self._others.get(alerts["spec_version"][0].as_py(), self._triage)
+        anybody = self._anybody()
+        assert anybody is not None, "nothing is taken in hand before"
+        return self._others.get(alerts["spec_version"][0].as_py(), anybody)
+
+    def _anybody(self) -> Triage | None:
+        return self._triage or next(iter(self._others.values()), None)
 
     def _ask(self, work: _InHand) -> bool:
         """Ask once; return whether answers came, which are then on Kafka."""

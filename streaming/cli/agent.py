@@ -59,7 +59,7 @@ def agent_run(
     from streaming.actions.agent_report import show_report
     from streaming.audit.audit_log import AuditPlaces, LakeAudit
     from streaming.commands.agent import for_planning, read_wish, run_agent
-    from streaming.compose import model_client
+    from streaming.versions.clients import model_client
 
     wish = read_wish(goal, plan, dry_run, run_name)
     settings, loaded = settings_in(home), spec_named(spec)

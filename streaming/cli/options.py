@@ -24,7 +24,8 @@ LlmChoice = Annotated[
     str,
     typer.Option(
         "--llm",
-        help="auto: the endpoint of spec or environment, else the local model; local; none: rules alone.",
+        help="auto: the endpoint of spec or environment, else the local model; local; none: rules alone. "
+        "A spec with `llm: {provider: none}` asks nobody in any case.",
     ),
 ]
 DEFAULT_HOME = Path("var")

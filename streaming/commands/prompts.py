@@ -14,8 +14,8 @@ from agent.triage import POLICIES, RulesAlone, Triage
 from schemas.contract import load_contract
 from schemas.policy import load_policy
 from schemas.spec import AgentSpec, Budget
-from streaming.compose import model_client
 from streaming.settings import Settings
+from streaming.versions.clients import model_client
 
 _SECONDS_PER_CASE = 20
 
@@ -24,7 +24,7 @@ def judge_prompt(settings: Settings, spec: AgentSpec, cases: TriageCases, llm: s
     """Have the spec's prompt and model label the cases, however long a small model takes.
 
     Args:
-        llm: see compose.model_client.
+        llm: see streaming.versions.clients.
 
     Raises:
         ConfigurationError: a contract, prompt, policy or endpoint that cannot be used.

@@ -22,13 +22,13 @@ from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec, Budget
 from schemas.tables import LEDGER
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
-from streaming.compose import build_triage, model_client
+from streaming.compose import build_triage
 from streaming.delta.ledger import SharedLedger, answers_on_record
 from streaming.delta.shared_table import SharedTable
 from streaming.history.candidate_answers import Answering, AnswerSources, CandidateAnswers
 from streaming.history.decided import DecidedHistory, PinnedSpan, Span
 from streaming.settings import Settings
-from streaming.versions.clients import model_asked
+from streaming.versions.clients import model_asked, model_client
 
 ASKING = ("recorded", "auto", "local")
 _OWN_LEDGER = "ledger"
@@ -63,10 +63,10 @@ class Asking:
         Args:
             pinned: what decided the end of the span.
         """
-        if self.choice == "local":
-            return LOCAL_MODEL
         if candidate.llm.provider == "none":
             return None
+        if self.choice == "local":
+            return LOCAL_MODEL
         started = pinned.pins.get("model")
         if not self.asks and started is not None and _whom(pinned.spec) == _whom(candidate):
             return str(started)

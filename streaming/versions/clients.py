@@ -1,14 +1,90 @@
-"""The model clients of a running agent, as versions of its spec come and go."""
+"""The model clients of a process, as versions of its spec come and go."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Self
 
 from agent.llm_client import LOCAL_MODEL, LlmClient
+from agent.local_llm import LocalLlm
+from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec
+from streaming.interrupts import ended_on_leaving
 from streaming.settings import Settings
 
+LLM_CHOICES = ("auto", "local", "none")
 DEFAULT_MODEL = "gpt-4o-mini"
+
+
+class Clients:
+    """Knows whom each version of a spec asks; opens clients when first needed, closes them all on leaving.
+
+    A version whose `llm.provider` is `none` asks nobody, whatever the choice.
+
+    Args:
+        settings: where endpoints and keys are found.
+        choice: `auto` (the endpoint when the version or the environment names one, else the local model),
+            `local` or `none`.
+
+    Raises:
+        ConfigurationError: `choice` is none of these.
+    """
+
+    def __init__(self, settings: Settings, choice: str) -> None:
+        if choice not in LLM_CHOICES:
+            raise ConfigurationError(nearest(choice, LLM_CHOICES), where="--llm")
+        self._settings, self._choice = settings, choice
+        self._stack = ExitStack()
+        self._opened: dict[tuple[object, ...], LlmClient] = {}
+        self._local_url: str | None = None
+
+    def __enter__(self) -> Self:
+        """Open nothing yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close every client, and end the local model if this process has started it."""
+        self._stack.close()
+
+    def of(self, spec: AgentSpec) -> LlmClient | None:
+        """Return whom a version asks, None for nobody.
+
+        Raises:
+            ConfigurationError: an endpoint that cannot be used.
+            MachineError: the local model cannot be started.
+        """
+        if self._choice == "none" or spec.llm.provider == "none":
+            return None
+        asked = _asked(spec)
+        if asked not in self._opened:
+            self._opened[asked] = self._stack.enter_context(self._new(spec))
+        return self._opened[asked]
+
+    def abandon(self) -> None:
+        """Make questions that are being asked come back at once."""
+        for client in list(self._opened.values()):
+            client.abandon()
+
+    def _new(self, spec: AgentSpec) -> LlmClient:
+        endpoint = endpoint_client(self._settings, spec) if self._choice == "auto" else None
+        if endpoint is not None:
+            return endpoint
+        if self._local_url is None:
+            self._local_url = self._stack.enter_context(_local_model(self._settings))
+        return LlmClient(spec.llm, base_url=self._local_url)
+
+
+@contextmanager
+def model_client(settings: Settings, spec: AgentSpec, choice: str) -> Iterator[LlmClient | None]:
+    """Yield whom one spec asks; see Clients.
+
+    Raises:
+        ConfigurationError: `choice` is unknown, or the endpoint cannot be used.
+        MachineError: the local model cannot be started.
+    """
+    with Clients(settings, choice) as clients:
+        yield clients.of(spec)
 
 
 def endpoint_client(settings: Settings, spec: AgentSpec) -> LlmClient | None:
@@ -28,42 +104,20 @@ def model_asked(settings: Settings, spec: AgentSpec) -> str:
     return spec.llm.model or DEFAULT_MODEL
 
 
-class Clients:
-    """Knows whom each version asks, within what the agent was started with.
-
-    An agent started without a model stays without one, one started with the local model asks no other.
-
-    Args:
-        settings: where endpoints and keys are found.
-        started: the spec the agent was started under.
-        first: its client.
-        stack: closes the clients that later versions need.
-    """
-
-    def __init__(
-        self, settings: Settings, started: AgentSpec, first: LlmClient | None, stack: ExitStack
-    ) -> None:
-        self._settings, self._started, self._first, self._stack = settings, started, first, stack
-        self._opened: dict[tuple[object, ...], LlmClient | None] = {_asked(started): first}
-
-    def of(self, spec: AgentSpec) -> LlmClient | None:
-        """Return whom a version asks, None for nobody."""
-        first = self._first
-        if first is None or (spec.llm.provider == "none" and self._started.llm.provider != "none"):
-            return None
-        if first.model == LOCAL_MODEL:
-            return first
-        if _asked(spec) not in self._opened:
-            client = endpoint_client(self._settings, spec)
-            self._opened[_asked(spec)] = None if client is None else self._stack.enter_context(client)
-        return self._opened[_asked(spec)]
-
-    def abandon(self) -> None:
-        """Make questions that are being asked come back at once."""
-        for client in self._opened.values():
-            if client is not None:
-                client.abandon()
-
-
 def _asked(spec: AgentSpec) -> tuple[object, ...]:
-    return spec.llm.model, spec.llm.base_url, spec.llm.api_key_env, spec.llm.rate.model_dump_json()
+    llm = spec.llm
+    return llm.model, llm.base_url, llm.api_key_env, llm.max_concurrency, llm.rate.model_dump_json()
+
+
+@contextmanager
+def _local_model(settings: Settings) -> Iterator[str]:
+    server = LocalLlm(settings.home / "llm")
+    running = server.status()
+    if running is not None:
+        yield running
+        return
+    try:
+        with ended_on_leaving(server.stop):
+            yield server.start()
+    finally:
+        server.stop()

@@ -15,9 +15,9 @@ from schemas.errors import FlagstreamError
 from schemas.spec import load_spec
 from streaming.batch.late_answers import LateStep
 from streaming.batch.pipeline import Step
-from streaming.compose import Hooks
 from streaming.driver import drive
 from streaming.kafka.publish import OutboxRecord
+from streaming.opening import Hooks
 from streaming.settings import Settings
 
 MID_PUBLISH = "mid-publish"

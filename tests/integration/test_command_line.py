@@ -27,10 +27,11 @@ from schemas.errors import DataLossError
 from schemas.spec import load_spec
 from streaming.batch.runner import StreamRunner
 from streaming.cli.root import main
-from streaming.compose import open_agent
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages, connection
+from streaming.opening import open_agent
 from streaming.settings import Settings
+from streaming.versions.clients import Clients
 from tests.streams import Stream, published, write_spec
 
 CHILD_SECONDS = 90.0
@@ -67,7 +68,7 @@ def flagstream(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 
 def run_until_idle(spark: SparkSession, settings: Settings, spec_file: Path, bootstrap: str) -> None:
-    with open_agent(settings, load_spec(spec_file), bootstrap, None) as agent:
+    with open_agent(settings, load_spec(spec_file), bootstrap, Clients(settings, "none")) as agent:
         StreamRunner(spark, agent.pipeline, agent.stream).run(Event(), until_idle=True)
 
 

@@ -12,15 +12,18 @@ import pytest
 from pyspark.sql import SparkSession
 
 from schemas.errors import RetryableError
+from schemas.spec import AgentSpec
 from streaming.batch.late_answers import LateTotals
 from streaming.batch.runner import StreamRunner
-from streaming.compose import Hooks, model_client, open_agent
 from streaming.history.replay_command import Wanted, run_what_if, send_again
 from streaming.kafka.publish import OutboxRecord
+from streaming.opening import Hooks, open_agent
 from streaming.settings import Settings
 from streaming.status import Status, read_status
+from streaming.versions.clients import Clients
 from tests import scripted_llm as scripted
 from tests.integration.test_main_job import Job, Topic, new_job, replayed
+from tests.registry_rows import activate
 from tests.streams import Stream, folded_scores, published
 
 SECONDS = 90.0
@@ -41,8 +44,8 @@ def run_until(job: Job, enough: Callable[[Status], bool]) -> LateTotals:
         stop.set()
 
     with (
-        model_client(job.settings, job.spec, "auto") as client,
-        open_agent(job.settings, job.spec, job.bootstrap, client) as agent,
+        Clients(job.settings, "auto") as clients,
+        open_agent(job.settings, job.spec, job.bootstrap, clients) as agent,
     ):
         watching = threading.Thread(target=watch)
         watching.start()
@@ -58,6 +61,13 @@ def run_until(job: Job, enough: Callable[[Status], bool]) -> LateTotals:
 
 def settled(status: Status) -> bool:
     return status.late["pending"] == 0
+
+
+def await_settled(job: Job) -> None:
+    latest = time.monotonic() + SECONDS
+    while not settled(status_of(job)):
+        assert time.monotonic() < latest, "alerts still wait for an answer"
+        time.sleep(0.1)
 
 
 def test_answers_follow_as_revision_2_after_a_restart_and_on_an_idle_topic(
@@ -151,8 +161,8 @@ def test_a_fault_in_the_lane_stops_an_idle_agent_and_the_next_one_goes_on(
         job = new_job(spark, settings, bootstrap, topic, llm={"base_url": server.base_url}, limit=40)
         Stream(bootstrap, job.source).send(100)
         with (
-            model_client(settings, job.spec, "auto") as client,
-            open_agent(settings, job.spec, bootstrap, client, Hooks(before_commit=refuse)) as agent,
+            Clients(settings, "auto") as clients,
+            open_agent(settings, job.spec, bootstrap, clients, Hooks(before_commit=refuse)) as agent,
             pytest.raises(RetryableError, match="no room for answers"),
         ):
             StreamRunner(spark, agent.pipeline, agent.stream).run(threading.Event())
@@ -160,4 +170,37 @@ def test_a_fault_in_the_lane_stops_an_idle_agent_and_the_next_one_goes_on(
         run_until(job, settled)
     revisions = Counter(each["revision"] for each in published(bootstrap, job.spec.alerts.topic))
     assert revisions[1] == revisions[2] > 0
+    assert job.reconciled().differences == 0
+
+
+def test_versions_switch_the_model_on_and_off_without_a_restart(
+    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
+) -> None:
+    with scripted.scripted_llm() as server:
+        job = new_job(spark, settings, bootstrap, topic, llm={"provider": "none"}, limit=40)
+        asking, silent = (
+            AgentSpec.model_validate({**job.spec.model_dump(), "version": version, "llm": llm})
+            for version, llm in (("1.1.0", {"base_url": server.base_url}), ("1.2.0", {"provider": "none"}))
+        )
+        stream, asked = Stream(bootstrap, job.source), []
+        steps = [
+            lambda: activate(settings, job.spec),
+            lambda: activate(settings, asking, job.spec),
+            lambda: activate(settings, silent, asking),
+        ]
+        with (
+            Clients(job.settings, "auto") as clients,
+            open_agent(job.settings, job.spec, job.bootstrap, clients) as agent,
+        ):
+            for step in steps:
+                step()
+                stream.send(100)
+                StreamRunner(spark, agent.pipeline, agent.stream).run(threading.Event(), until_idle=True)
+                await_settled(job)
+                asked.append(len(server.requests))
+    assert asked[0] == 0 < asked[1] == asked[2]
+    alerts = job.table("alerts", "outbox_seq").to_pylist()
+    revisions = {(each["spec_version"], each["revision"]) for each in alerts}
+    assert revisions == {(job.spec.version, 1), ("1.1.0", 1), ("1.1.0", 2), ("1.2.0", 1)}
+    assert replayed(job).differences == ()
     assert job.reconciled().differences == 0

@@ -41,7 +41,7 @@ from streaming.audit.audit_log import AuditPlaces
 from streaming.batch.deciders import in_share
 from streaming.batch.runner import StreamRunner
 from streaming.commands.backfill import run_backfill
-from streaming.compose import build_engine, lake_schemas, model_client, open_agent
+from streaming.compose import build_engine, lake_schemas
 from streaming.delta.lake import LakeTable
 from streaming.delta.stored import read_stored
 from streaming.detection import checkpoints
@@ -53,9 +53,11 @@ from streaming.history.snapshot_copy import create_snapshot
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages, connection
 from streaming.labels.verdicts import verdicts_schema
+from streaming.opening import open_agent
 from streaming.reconcile import Reconciliation, reconcile
 from streaming.settings import Settings
 from streaming.status import read_status
+from streaming.versions.clients import Clients
 from streaming.versions.registry import Author, SpecRegistry
 from streaming.versions.shadow_status import SideBySide
 from tests.registry_rows import activate, entry, put
@@ -116,8 +118,8 @@ class Job:
 
     def run(self, llm: str = "none") -> None:
         with (
-            model_client(self.settings, self.spec, llm) as client,
-            open_agent(self.settings, self.spec, self.bootstrap, client) as agent,
+            Clients(self.settings, llm) as clients,
+            open_agent(self.settings, self.spec, self.bootstrap, clients) as agent,
         ):
             StreamRunner(self.spark, agent.pipeline, agent.stream).run(threading.Event(), until_idle=True)
 
@@ -447,7 +449,7 @@ def test_rules_of_a_file_change_between_batches_and_look_at_features(
     path.write_text(yaml.safe_dump({"rules": [rule]}), encoding="utf-8")
     job = new_job(spark, settings, bootstrap, topic, threshold=0.9999, rules_file=str(path))
     stream = Stream(bootstrap, job.source)
-    with open_agent(job.settings, job.spec, bootstrap, None) as agent:
+    with open_agent(job.settings, job.spec, bootstrap, Clients(job.settings, "none")) as agent:
         for when in (rule["when"], "score > 0.99 and amount > 1"):
             path.write_text(yaml.safe_dump({"rules": [{**rule, "when": when}]}), encoding="utf-8")
             stream.send(300)
@@ -494,7 +496,7 @@ def test_versions_take_over_between_batches_without_a_restart_and_are_rolled_bac
         ),
         lambda: SpecRegistry(settings, job.spec).rollback(Author("anna", "too many alerts")),
     ]
-    with open_agent(job.settings, job.spec, bootstrap, None) as agent:
+    with open_agent(job.settings, job.spec, bootstrap, Clients(job.settings, "none")) as agent:
         for step in steps:
             step()
             stream.send(300)
@@ -555,7 +557,7 @@ def test_sequences_and_absences_are_alerted_once_across_restarts_and_changing_ru
     stream = Stream(bootstrap, job.source)
     stream.send(300)
     job.run()
-    with open_agent(job.settings, job.spec, bootstrap, None) as agent:
+    with open_agent(job.settings, job.spec, bootstrap, Clients(job.settings, "none")) as agent:
         for names in (("silent", "left"), ("silent", "twice")):
             put_in_force(*names)
             stream.send(300)
@@ -823,7 +825,7 @@ def test_a_checkpoint_that_was_set_back_is_refused(done: Done, tmp_path: Path) -
     closed = job.table("batches", "batch_id").to_pylist()[0]
     offsets = json.loads(closed["offsets"])
     later = {name: {place: end + 5 for place, end in ends.items()} for name, ends in offsets.items()}
-    with open_agent(job.settings, job.spec, job.bootstrap, None) as agent:
+    with open_agent(job.settings, job.spec, job.bootstrap, Clients(job.settings, "none")) as agent:
         batch = (closed["query_id"], closed["batch_id"])
         assert agent.pipeline.process(lambda: pa.table({}), *batch, lambda: offsets) is None
         with pytest.raises(DataLossError, match="checkpoint was set back"):

@@ -16,10 +16,11 @@ from schemas.contract import load_contract
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
-from streaming import compose
+from streaming import opening
 from streaming.kafka.publish import OutboxRecord
 from streaming.labels.book import LabelBook
 from streaming.settings import Settings
+from streaming.versions.clients import Clients
 
 CONTRACT = load_contract("simulator")
 DAY = datetime(2026, 5, 1, tzinfo=UTC)
@@ -53,7 +54,7 @@ class QuietLane:
 
 def without_broker(patch: pytest.MonkeyPatch) -> None:
     """Have agents publish to nowhere."""
-    patch.setattr(compose, "Publisher", QuietLane)
+    patch.setattr(opening, "Publisher", QuietLane)
 
 
 def agent(**changes: Any) -> AgentSpec:
@@ -118,8 +119,8 @@ def run_live(
     """Run an agent over payments in batches; its stream goes on from `first_batch`."""
     stream = records(told)
     with (
-        compose.model_client(settings, spec, llm) as client,
-        compose.open_agent(settings, spec, "127.0.0.1:1", client) as started,
+        Clients(settings, llm) as clients,
+        opening.open_agent(settings, spec, "127.0.0.1:1", clients) as started,
     ):
         for number, first in enumerate(range(0, stream.num_rows, rows), first_batch):
             part, end = stream.slice(first, rows), {TOPIC: {"0": min(first + rows, stream.num_rows)}}

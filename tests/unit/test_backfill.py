@@ -18,7 +18,6 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.cli.root import app
 from streaming.commands.backfill import load, run_backfill, source_to_load
-from streaming.compose import open_agent
 from streaming.delta.stored import read_stored
 from streaming.events import file_events
 from streaming.history import backfill_source
@@ -26,7 +25,9 @@ from streaming.history.backfill import Loaded, Passed
 from streaming.history.backfill_source import open_history
 from streaming.history.replay_command import Wanted, run_replay, run_what_if
 from streaming.history.snapshot_copy import create_snapshot
+from streaming.opening import open_agent
 from streaming.settings import Settings
+from streaming.versions.clients import Clients
 from tests.unit.live_lake import CONTRACT, agent, events, frame, judge, run_live, without_broker
 
 HISTORY, ROWS, CHUNK = 500, 900, 120
@@ -134,7 +135,7 @@ def test_a_backfill_cut_off_anywhere_goes_on(
             run_backfill(settings, spec, other)
         with (
             pytest.raises(ConfigurationError, match="finish it with `flagstream backfill`"),
-            open_agent(settings, spec, "127.0.0.1:1", None),
+            open_agent(settings, spec, "127.0.0.1:1", Clients(settings, "none")),
         ):
             raise AssertionError
         assert run_backfill(settings, spec, history)["stored"] == HISTORY

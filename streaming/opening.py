@@ -1,0 +1,314 @@
+"""The composition root: takes an agent over and runs its parts together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from agent.budget import SpendingBudget
+from agent.ledger import MemoryLedger
+from agent.triage import POLICIES, Triage
+from schemas.contract import EventContract, load_contract
+from schemas.errors import ConfigurationError, DataLossError
+from schemas.policy import load_policy
+from schemas.spec import AgentSpec
+from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.batch.backfill_mark import QUERY, unfinished_backfill
+from streaming.batch.batch_audit import BatchAudit
+from streaming.batch.deciders import Canary, Deciders
+from streaming.batch.engine import Engine
+from streaming.batch.late_answers import LateAnswers, LateSettings, LateStep
+from streaming.batch.outbox import Outbox
+from streaming.batch.pipeline import Pipeline, Step
+from streaming.batch.runner import StreamSettings, starting_offsets
+from streaming.batch.store import Decision
+from streaming.compose import build_engine, check_spec, lake_schemas, rule_watch
+from streaming.delta.lake import Lake, LakeTable
+from streaming.delta.ledger import LakeLedger
+from streaming.delta.stored import open_version
+from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.labels.book import LabelBook
+from streaming.labels.label_topic import LabelTopic
+from streaming.labels.verdicts import Verdicts
+from streaming.rules.rule_file import RuleWatch
+from streaming.settings import Settings
+from streaming.versions.clients import Clients
+from streaming.versions.registry_table import registry_path
+from streaming.versions.renewal import RegistryWatch, Renewal, spec_in_force
+from streaming.versions.shadow import AgentTables, Shadow
+from streaming.versions.stages import Stage
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Seams for crash tests: called after each step, and before a publishing transaction commits."""
+
+    reached: Callable[[Step], None] = lambda _: None
+    before_commit: Callable[[Sequence[OutboxRecord]], None] = lambda _: None
+    late_reached: Callable[[LateStep], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A started pipeline, what its query has to read, and late answers, None where none are sought."""
+
+    pipeline: Pipeline
+    stream: StreamSettings
+    late: LateAnswers | None
+
+
+@contextmanager
+def open_agent(
+    settings: Settings,
+    spec: AgentSpec,
+    bootstrap: str,
+    clients: Clients,
+    hooks: Hooks = Hooks(),
+) -> Iterator[Agent]:
+    """Take an agent over: claim its tables, fence its predecessor, repair what is open, yield it started.
+
+    Args:
+        clients: know whom its versions ask.
+        hooks: seams for crash tests.
+
+    Raises:
+        ConfigurationError: spec, contract, policy, prompt or rules cannot be used.
+        FencedError: another driver is taking over at the same moment.
+    """
+    opening = _Opening.of(settings, spec_in_force(settings, spec), bootstrap, clients, hooks)
+    opening.stream()  # what does not belong together is said before anything is repaired
+    with ExitStack() as stack:
+        shadow = opening.shadow()
+        pipeline, late = opening.pipeline(stack, shadow)
+        stack.callback(pipeline.close)
+        pipeline.start()
+        stack.callback(shadow.close)
+        shadow.start()
+        # Only now is every decided batch closed, whose offsets a new query starts from.
+        yield Agent(pipeline, opening.stream(), late)
+
+
+def beside(stage: Stage, engine_for: Callable[[AgentSpec], Engine]) -> Callable[[AgentSpec], Engine]:
+    """Have the engines of versions in a stage keep their checkpoints in folders of their own."""
+
+    def build(wanted: AgentSpec) -> Engine:
+        engine = engine_for(wanted)
+        return replace(engine, checkpoints=engine.checkpoints / f"{stage}-{wanted.digest[:12]}")
+
+    return build
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """An agent on its way up: its tables are claimed, its parts are made one from the other."""
+
+    settings: Settings
+    spec: AgentSpec
+    contract: EventContract
+    rules: RuleWatch
+    bootstrap: str
+    clients: Clients
+    hooks: Hooks
+    lake: Lake
+    ledger: LakeLedger
+    budget: SpendingBudget
+    verdicts: Verdicts
+
+    @classmethod
+    def of(
+        cls, settings: Settings, spec: AgentSpec, bootstrap: str, clients: Clients, hooks: Hooks
+    ) -> _Opening:
+        """Claim the tables of a spec that has been checked."""
+        check_spec(spec)
+        contract = load_contract(spec.data_sources.transactions.contract)
+        rules = rule_watch(spec, contract)
+        spec, folder = rules.load(), settings.lake(spec.name)
+        _check_loaded(folder, spec)
+        lake = Lake.open(folder, spec, lake_schemas(contract), retention=spec.replay_horizon)
+        _check_closed(lake)
+        book = LabelBook(folder / spec.tables.labels, retention=spec.replay_horizon)
+        return cls(
+            settings=settings,
+            spec=spec,
+            contract=contract,
+            rules=rules,
+            bootstrap=bootstrap,
+            clients=clients,
+            hooks=hooks,
+            lake=lake,
+            ledger=LakeLedger(lake.ledger, spec.name, _now),
+            budget=_budget(spec, lake),
+            verdicts=Verdicts(book, lake.transactions.path, lake.alerts.path, contract.entity_names),
+        )
+
+    def pipeline(self, stack: ExitStack, shadow: Shadow) -> tuple[Pipeline, LateAnswers | None]:
+        engine, outbox, audit = self.engine(self.spec), self._outbox(), self._audit()
+        late = self._late_answers(outbox, audit)
+        registry = RegistryWatch(registry_path(self.settings, self.spec))
+        registry.look()
+        asking = None if registry.canary is None else Canary(self.engine(registry.canary), 100)
+        _ask_late_with(late, Deciders(engine, asking))
+        pipeline = Pipeline(
+            engine=engine,
+            engine_for=self.engine,
+            lake=self.lake,
+            outbox=outbox,
+            audit=audit,
+            verdicts=self.verdicts,
+            labels=self._label_topic(stack),
+            late=late,
+            renew=self._renewal(registry, late, shadow),
+            reached=self.hooks.reached,
+        )
+        return pipeline, late
+
+    def engine(self, wanted: AgentSpec) -> Engine:
+        client = self.clients.of(wanted)
+        return build_engine(self.settings, wanted, self.contract, client, self.ledger, self.budget)
+
+    def shadow(self) -> Shadow:
+        lake, names = self.lake, self.spec.tables
+        stored = [open_version(table.path) for table in (lake.transactions, lake.batches)]
+        transactions, batches = (table for table in stored if table is not None)
+        return Shadow(
+            lake.transactions.path.parent / names.shadow,
+            AgentTables(transactions, batches, self.verdicts),
+            RegistryWatch(registry_path(self.settings, self.spec)),
+            beside("shadow", self._engine_apart),
+            self.spec.replay_horizon,
+            _now,
+        )
+
+    def stream(self) -> StreamSettings:
+        return stream_settings(self.settings, self.spec, self.bootstrap, self.lake.batches)
+
+    def _engine_apart(self, wanted: AgentSpec) -> Engine:
+        budget = SpendingBudget(wanted.llm.budget)
+        return build_engine(self.settings, wanted, self.contract, None, MemoryLedger(), budget)
+
+    def _renewal(self, registry: RegistryWatch, late: LateAnswers | None, shadow: Shadow) -> Renewal:
+        def switched(to: Deciders) -> None:
+            self.budget.limit(to.engine.spec.llm.budget)
+            _ask_late_with(late, to)
+
+        canary_for = beside("canary", self.engine)
+        return Renewal(self.rules, registry, self.engine, canary_for, switched, shadow.release)
+
+    def _outbox(self) -> Outbox:
+        publisher = Publisher(
+            PublisherSettings(self.bootstrap, self.spec.alerts.topic, self.spec.name),
+            before_commit=self.hooks.before_commit,
+            check_ours=self.lake.alerts.check_ours,
+        )
+        return Outbox(self.spec.name, self.lake.alerts, publisher)
+
+    def _audit(self) -> BatchAudit:
+        audit = LakeAudit(AuditPlaces(self.settings, self.spec), self.spec.replay_horizon, _now)
+        asks_late = self.spec.llm.mode == "deferred"
+        return BatchAudit(audit, self.lake, self.spec.name, asks_late=asks_late)
+
+    def _late_answers(self, outbox: Outbox, audit: BatchAudit) -> LateAnswers | None:
+        if self.spec.llm.mode == "inline":
+            return None
+        policy = load_policy(self.spec.policy, POLICIES)
+        texts = tuple(name for name in self.contract.untrusted_text if policy.allows(f"texts.{name}"))
+        return LateAnswers(
+            self.spec.name,
+            self.lake,
+            outbox,
+            self.clients.abandon,
+            LateSettings(self.spec.llm.patience, texts),
+            told=audit.asked_late,
+            clock=_now,
+            reached=self.hooks.late_reached,
+        )
+
+    def _label_topic(self, stack: ExitStack) -> LabelTopic | None:
+        topic = self.spec.data_sources.labels.topic
+        if topic is None:
+            return None
+        rejects = self.settings.lake(self.spec.name) / self.spec.tables.labels_quarantine
+        retention, book = self.spec.replay_horizon, self.verdicts.book
+        return stack.enter_context(
+            LabelTopic(self.bootstrap, topic, book, rejects=rejects, retention=retention)
+        )
+
+
+def _ask_late_with(late: LateAnswers | None, deciders: Deciders) -> None:
+    """Alerts that wait for a model go on waiting for the one before, where a version asks none."""
+    asking = {each.spec.version: each.triage for each in deciders.engines if isinstance(each.triage, Triage)}
+    active = asking.pop(deciders.engine.spec.version, None)
+    if late is not None:
+        late.ask_with(active, asking)
+
+
+def stream_settings(
+    settings: Settings, spec: AgentSpec, bootstrap: str, batches: LakeTable
+) -> StreamSettings:
+    """Decide what the query reads and from where.
+
+    Raises:
+        DataLossError: the checkpoint and the lake do not belong together.
+    """
+    source = spec.data_sources.transactions
+    checkpoint = settings.checkpoint(spec.name)
+    columns = ["query_id", "batch_id", "next_sequence", "closed_at", "offsets"]
+    frame = pl.from_arrow(batches.read("batch_id", 0, columns=columns))
+    assert isinstance(frame, pl.DataFrame)
+    frame = frame.filter(~pl.col("query_id").str.starts_with(QUERY))
+    closed = dict(frame.group_by("query_id").agg(pl.col("batch_id").max()).iter_rows())
+    newest = None if frame.height == 0 else frame.sort("next_sequence", "closed_at")["offsets"][-1]
+    return StreamSettings(
+        bootstrap=bootstrap,
+        topic=source.topic,
+        checkpoint=checkpoint,
+        max_records=source.max_records_per_batch,
+        starting=starting_offsets(checkpoint, closed, newest, source.starting_offsets),
+    )
+
+
+def _check_loaded(lake: Path, spec: AgentSpec) -> None:
+    left = unfinished_backfill(lake, spec)
+    if left is not None:
+        raise ConfigurationError(
+            f"the backfill of {left.source} was left after {left.rows} rows: "
+            "finish it with `flagstream backfill`",
+            where=str(lake),
+        )
+
+
+def _check_closed(lake: Lake) -> None:
+    """Check that at most the newest decided batch is not closed.
+
+    Raises:
+        DataLossError: `batches` does not belong to `transactions`: one of them was removed or replaced.
+    """
+    newest = lake.transactions.newest_metadata()
+    if newest is None:
+        return
+    decision, closed = Decision.from_metadata(newest), lake.batches.maximum("next_sequence") or 0
+    if closed not in (decision.first_sequence, decision.next_sequence):
+        raise DataLossError(
+            f"{lake.batches.path} closes transactions up to sequence {closed}, but the newest batch stored "
+            f"holds {decision.first_sequence} to {decision.next_sequence}: restore what was removed"
+        )
+
+
+def _budget(spec: AgentSpec, lake: Lake) -> SpendingBudget:
+    """Count what was used since midnight UTC, by the batches closed since and the late answers."""
+    budget = SpendingBudget(spec.llm.budget)
+    today = int(_now().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()) * 1_000_000
+    for table, moment in ((lake.batches, "closed_at"), (lake.late, "at")):
+        columns = [moment, "input_tokens", "output_tokens", "cost_usd"]
+        for row in table.read(moment, today, columns=columns).to_pylist():
+            budget.restore(row[moment], row["input_tokens"] + row["output_tokens"], row["cost_usd"])
+    return budget
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
