@@ -22,23 +22,35 @@ def tell_read(settings: Settings, spec: AgentSpec, command: str, tables: Sequenc
     _tell(settings, spec, "data_access", command, {"tables": list(tables)})
 
 
-def tell_done(settings: Settings, spec: AgentSpec, command: str, rows: int) -> None:
-    """Record that a command has written so many rows."""
-    _tell(settings, spec, "action", command, {"rows": rows})
+def tell_done(
+    settings: Settings, spec: AgentSpec, command: str, rows: int, *, begins_log: bool = False
+) -> None:
+    """Record that a command has written so many rows.
+
+    Args:
+        begins_log: the command may be an agent's first, and then begins its log.
+    """
+    _tell(settings, spec, "action", command, {"rows": rows}, begins_log=begins_log)
 
 
 def _tell(
-    settings: Settings, spec: AgentSpec, kind: EventKind, command: str, detail: Mapping[str, Any]
+    settings: Settings,
+    spec: AgentSpec,
+    kind: EventKind,
+    command: str,
+    detail: Mapping[str, Any],
+    *,
+    begins_log: bool = False,
 ) -> None:
     """Where the log cannot be written, say so and go on: whoever may only read can read all the same.
 
-    An agent that has never run has no log, and gets none from a command.
+    An agent that has never run has no log, and gets none from a command that only looks.
     """
     places = AuditPlaces(settings, spec)
     who = {"command": command, "actor": f"uid:{os.getuid()}"}
     source = f"command/{uuid.uuid4()}"
     try:
-        if places.check_layout():
+        if places.check_layout() or begins_log:
             log = LakeAudit(places, spec.replay_horizon)
             log.record([AuditEvent(kind, command, {**who, **detail}, source, 0)])
     except (FlagstreamError, DeltaError, OSError) as fault:

@@ -50,7 +50,7 @@ def backfill(
 
     settings, loaded = settings_in(home), spec_named(spec)
     done = run_backfill(settings, loaded, source)
-    tell_done(settings, loaded, "backfill", cast("int", done["stored"]))
+    tell_done(settings, loaded, "backfill", cast("int", done["stored"]), begins_log=True)
     say(done, as_json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+import yaml
 from deltalake import write_deltalake
 from typer.testing import CliRunner
 
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming.cli.root import app
+from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_log import AuditPlaces
+from streaming.cli.root import app, main
 from streaming.commands.backfill import load, run_backfill, source_to_load
 from streaming.delta.stored import read_stored
 from streaming.events import file_events
@@ -275,3 +279,21 @@ def test_the_command(settings: Settings, history: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert json.loads(done.output)["read"] == 502
+
+
+def test_the_command_begins_the_audit_log_that_the_agent_goes_on_with(
+    settings: Settings, history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, file = agent(), tmp_path / "tester.yaml"
+    file.write_text(yaml.safe_dump(spec.model_dump(mode="json")), encoding="utf-8")
+    given = ["backfill", history, "--spec", file, "--home", settings.home]
+    monkeypatch.setattr(sys, "argv", ["flagstream", *map(str, given)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    run_live(settings, spec, EVENTS[HISTORY:])
+    places = AuditPlaces(settings, spec)
+    assert check_audit(places).findings == ()
+    (told,) = newest_events(places, "action", 10)
+    assert (told["subject"], told["detail"]["rows"]) == ("backfill", HISTORY)
+    assert newest_events(places, "configuration_change", 10)
