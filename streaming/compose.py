@@ -19,7 +19,7 @@ from schemas.alert import ALERTS
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError, nearest
 from schemas.policy import Policy, load_policy
-from schemas.spec import AgentSpec
+from schemas.spec import AgentSpec, ModelReference
 from schemas.tables import (
     BATCHES,
     DUPLICATES,
@@ -31,6 +31,7 @@ from schemas.tables import (
 )
 from streaming.batch.engine import Engine, rule_schema
 from streaming.detection.model import SupervisedModel
+from streaming.detection.model import keep as keep_artefact
 from streaming.detection.model import load as load_model
 from streaming.detection.scoring import Scorer
 from streaming.pseudonym_key import pseudonym_key
@@ -40,8 +41,12 @@ from streaming.settings import Settings
 
 
 def rule_watch(spec: AgentSpec, contract: EventContract) -> RuleWatch:
-    """Return what knows the rules in force under a spec, those of its file included."""
-    scorer = Scorer.under(spec, contract, supervised_model(spec))
+    """Return what makes a spec complete: with the rules of its file, and with its model's hash."""
+    model = supervised_model(spec)
+    scorer = Scorer.under(spec, contract, model)
+    if spec.model is not None and model is not None:
+        named = spec.model.model_copy(update={"sha256": model.digest})
+        spec = spec.model_copy(update={"model": named})
     return RuleWatch(spec, rule_schema(contract, scorer), contract.entity_names)
 
 
@@ -52,13 +57,18 @@ def build_engine(
     client: ModelClient | None,
     ledger: Ledger,
     budget: SpendingBudget,
+    artefacts: Path | None = None,
 ) -> Engine:
     """Build what decides under `spec`.
+
+    Args:
+        artefacts: where a trained model is that has gone from its path; the agent's own unless given.
 
     Raises:
         ConfigurationError: a rule, prompt, policy or entity that cannot be used.
     """
-    scorer = Scorer.under(spec, contract, supervised_model(spec))
+    kept = settings.artefacts(spec.name) if artefacts is None else artefacts
+    scorer = Scorer.under(spec, contract, supervised_model(spec, kept))
     return Engine(
         spec=spec,
         contract=contract,
@@ -142,8 +152,11 @@ def _check_fit(spec: AgentSpec, contract: EventContract, policy: Policy) -> None
         )
 
 
-def supervised_model(spec: AgentSpec) -> SupervisedModel | None:
+def supervised_model(spec: AgentSpec, kept: Path | None = None) -> SupervisedModel | None:
     """Load the model that a spec puts in force, None when it names none.
+
+    Args:
+        kept: folder of artefacts by hash, looked into first.
 
     Raises:
         ConfigurationError: it cannot be read, or is not the one named.
@@ -151,4 +164,17 @@ def supervised_model(spec: AgentSpec) -> SupervisedModel | None:
     if spec.model is None:
         return None
     with _placed("", "model"):
-        return load_model(Path(spec.model.path), spec.model.sha256)
+        return load_model(artefact_of(spec.model, kept), spec.model.sha256)
+
+
+def keep_model(settings: Settings, spec: AgentSpec) -> None:
+    """Keep a copy of the trained model of a spec that is complete, so that a replay finds it."""
+    if spec.model is not None and spec.model.sha256 is not None:
+        kept = settings.artefacts(spec.name)
+        keep_artefact(artefact_of(spec.model, kept), spec.model.sha256, kept)
+
+
+def artefact_of(model: ModelReference, kept: Path | None) -> Path:
+    """Return the folder of a model: its copy where there is one, else where the spec says."""
+    copy = None if kept is None or model.sha256 is None else kept / model.sha256
+    return copy if copy is not None and copy.is_dir() else Path(model.path)

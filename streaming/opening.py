@@ -27,7 +27,7 @@ from streaming.batch.outbox import Outbox
 from streaming.batch.pipeline import Pipeline, Step
 from streaming.batch.runner import StreamSettings, starting_offsets
 from streaming.batch.store import Decision
-from streaming.compose import build_engine, check_spec, lake_schemas, rule_watch
+from streaming.compose import build_engine, check_spec, keep_model, lake_schemas, rule_watch
 from streaming.delta.lake import Lake, LakeTable
 from streaming.delta.ledger import LakeLedger
 from streaming.delta.stored import open_version
@@ -169,7 +169,9 @@ class _Opening:
 
     def engine(self, wanted: AgentSpec) -> Engine:
         client = self.clients.of(wanted)
-        return build_engine(self.settings, wanted, self.contract, client, self.ledger, self.budget)
+        engine = build_engine(self.settings, wanted, self.contract, client, self.ledger, self.budget)
+        keep_model(self.settings, wanted)
+        return engine
 
     def shadow(self) -> Shadow:
         lake, names = self.lake, self.spec.tables

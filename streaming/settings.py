@@ -25,6 +25,9 @@ _VARIABLES = {
 }
 
 
+ARTEFACTS = "artefacts"
+
+
 @dataclass(frozen=True)
 class Settings:
     """Where state lives and which services are used.
@@ -89,6 +92,10 @@ class Settings:
     def snapshots(self, agent: str) -> Path:
         """Return the folder of an agent's snapshots."""
         return self.lake(agent) / "snapshots"
+
+    def artefacts(self, agent: str) -> Path:
+        """Return the folder of the trained models that have decided, by their SHA-256."""
+        return self.lake(agent) / ARTEFACTS
 
     def checkpoint(self, agent: str) -> Path:
         """Return the folder of Spark's checkpoint for an agent."""

@@ -128,6 +128,7 @@ class Engine:
         return {
             "spec": self.spec.model_dump(mode="json"),
             "spec_digest": self.spec.digest,
+            "contract": self.contract.model_dump(mode="json"),
             "contract_digest": self.contract.digest,
             "rules_version": self.rules.version,
             "model": self.model,

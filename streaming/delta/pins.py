@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 
 CANARY = "canary"
@@ -18,3 +19,8 @@ def pins_by_engine(pins: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def pinned_specs(pins: Mapping[str, Any]) -> list[AgentSpec]:
     """Return the specs that decided a batch, that of the version in force first."""
     return [AgentSpec.model_validate(each["spec"]) for each in pins_by_engine(pins)]
+
+
+def pinned_contract(pins: Mapping[str, Any]) -> EventContract | None:
+    """Return the contract that a batch was decided under, None in lakes that keep its digest alone."""
+    return EventContract.model_validate(pins["contract"]) if "contract" in pins else None

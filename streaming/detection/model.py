@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,8 @@ class SupervisedModel:
         """
         from xgboost import DMatrix  # noqa: PLC0415 -- loaded only where a model is in force
 
+        if len(features) == 0:
+            return np.zeros((0, len(reasons)))
         parts = self.booster.predict(DMatrix(features), pred_contribs=True)[:, :-1].astype(np.float64)
         whole = evidence.sum(axis=1, keepdims=True)
         even = np.full_like(evidence, 1.0 / max(len(reasons), 1))
@@ -159,6 +162,21 @@ def load(folder: Path, sha256: str | None = None) -> SupervisedModel:
     except XGBoostError as fault:
         raise ConfigurationError(f"not a model: {str(fault)[:200]}", where=str(folder)) from None
     return SupervisedModel(booster, names, noted)
+
+
+def keep(source: Path, digest: str, folder: Path) -> None:
+    """Copy an artefact to `folder/digest`, once, so that it stays whatever becomes of where it was.
+
+    Args:
+        source: its folder.
+        digest: SHA-256 of its trees.
+    """
+    if (folder / digest).exists():
+        return
+    unfinished = folder / f".{digest}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(source, unfinished)
+    unfinished.rename(folder / digest)
 
 
 def _adding_up(parts: Floats, wholes: Floats) -> Floats:

@@ -16,11 +16,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Ints
 from streaming.batch.backfill_mark import PIN as BACKFILL
-from streaming.delta.pins import pins_by_engine
+from streaming.delta.pins import pinned_contract, pins_by_engine
 from streaming.delta.stored import StoredTable, open_version, read_stored, why_unreadable
 from streaming.history.explain import find_alert
 from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, pins_of
@@ -163,6 +164,10 @@ class DecidedHistory:
             PinnedSpan(Span(max(part[0].first, span.first), min(part[-1].end, span.end)), json.loads(pins))
             for pins, part in self._runs(span)
         ]
+
+    def contract(self, span: Span) -> EventContract | None:
+        """Return the contract under which a span ended, None where only its digest is known."""
+        return pinned_contract(self.pinned(span)[-1].pins)
 
     def batch_ends(self, span: Span) -> Ints:
         """Return where the batches of a span end, int64[batches], ascending."""

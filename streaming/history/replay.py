@@ -21,13 +21,13 @@ from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import Flagged
 from streaming.compose import build_engine
-from streaming.delta.pins import CANARY, pinned_specs, pins_by_engine
+from streaming.delta.pins import CANARY, pinned_contract, pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
 from streaming.history.decided import DecidedHistory, PinnedSpan, Span, raised_in, within
 from streaming.labels.book import LabelBook
 from streaming.labels.verdicts import Verdicts, at_positions
-from streaming.settings import Settings
+from streaming.settings import ARTEFACTS, Settings
 
 SLICE_ROWS = 100_000
 _SLICES_TOLD_AT_ONCE = 10
@@ -105,7 +105,7 @@ class Replayer:
     Args:
         settings: where state lives.
         spec: names the tables and the labels.
-        contract: the contract in force; pinned ones must be the same.
+        contract: of candidates, and of batches that have pinned none but its digest.
         history: what was decided.
         on_progress: called with the rows of each slice done.
         slice_rows: rows decided at a time; the outcome does not depend on it.
@@ -221,7 +221,8 @@ class Replayer:
         """
         self._check(pinned)
         specs = pinned_specs(pinned.pins)
-        engines = [self._restored(spec, transactions, pinned.span.first) for spec in specs]
+        contract = pinned_contract(pinned.pins)
+        engines = [self._restored(spec, transactions, pinned.span.first, contract=contract) for spec in specs]
         if len(engines) == 1:
             return Deciders(engines[0])
         return Deciders(engines[0], Canary(engines[1], pinned.pins[CANARY]["percent"]))
@@ -251,34 +252,41 @@ class Replayer:
                 ahead += [reader.submit(transactions.read, "sequence", *each, columns) for each in following]
                 yield part, rows
 
-    def _restored(self, spec: AgentSpec, transactions: StoredTable, first: int, cold_from: int = 0) -> Engine:
-        engine = self._engine(spec)
+    def _restored(
+        self,
+        spec: AgentSpec,
+        transactions: StoredTable,
+        first: int,
+        cold_from: int = 0,
+        contract: EventContract | None = None,
+    ) -> Engine:
+        engine = self._engine(spec, contract)
         if self._history.profiles is not None:
             engine.checkpoints = self._history.profiles / engine.scorer.definition_hash
             _check_kept(engine, first)
         engine.restore(transactions, first, self._known, self._history.patterns, cold_from)
         return engine
 
-    def _engine(self, spec: AgentSpec) -> Engine:
-        return build_engine(
-            self._settings, spec, self._contract, None, MemoryLedger(), SpendingBudget(spec.llm.budget)
-        )
+    def _engine(self, spec: AgentSpec, contract: EventContract | None = None) -> Engine:
+        contract, budget = contract or self._contract, SpendingBudget(spec.llm.budget)
+        artefacts = self._history.lake / ARTEFACTS
+        return build_engine(self._settings, spec, contract, None, MemoryLedger(), budget, artefacts)
 
     def _known(self, first: int, end: int) -> pa.Table:
         return self._verdicts.between(self._history.pins, first, end)
 
     def _check(self, pinned: PinnedSpan) -> None:
-        if pinned.pins["contract_digest"] != self._contract.digest:
+        contract = pinned_contract(pinned.pins)
+        if contract is None and pinned.pins["contract_digest"] != self._contract.digest:
             raise ConfigurationError(
                 f"{pinned.span} was decided under another version of contract {self._contract.name!r}: "
                 "restore the contract's file to replay it",
                 key="contract",
             )
-        scoring = [self._engine(spec).scorer.definition_hash for spec in pinned_specs(pinned.pins)]
+        scoring = [self._engine(spec, contract).scorer.definition_hash for spec in pinned_specs(pinned.pins)]
         if scoring != [each["scoring"] for each in pins_by_engine(pinned.pins)]:
             raise ConfigurationError(
-                f"{pinned.span} was scored by another version of flagstream, or by a model that has gone "
-                "from its path: replay it with what decided it",
+                f"{pinned.span} was scored by another version of flagstream: replay it with that one",
                 key="scoring",
             )
 

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from schemas.alert import alert_documents
-from schemas.contract import load_contract
+from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
@@ -96,7 +96,8 @@ def run_replay(settings: Settings, spec: AgentSpec, wanted: Wanted) -> ExactRepl
     """
     history = wanted.history(settings, spec)
     span = wanted.span(history)
-    with _replayer(settings, spec, history, span) as replayer:
+    contract = history.contract(span) or load_contract(spec.data_sources.transactions.contract)
+    with _replayer(settings, spec, contract, history, span) as replayer:
         return replayer.exactly(span)
 
 
@@ -118,14 +119,15 @@ def run_what_if(
         ConfigurationError: see streaming.what_if.what_if and streaming.asking.candidate_answers.
     """
     check_spec(candidate, "--candidate")
-    candidate = rule_watch(candidate, load_contract(candidate.data_sources.transactions.contract)).load()
+    contract = load_contract(candidate.data_sources.transactions.contract)
+    candidate = rule_watch(candidate, contract).load()
     history = wanted.history(settings, spec)
     span = history.streamed(wanted.span(history))
     run = f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     sandbox = settings.sandbox(spec.name) / run
     with (
         candidate_answers(settings, spec, candidate, history, span, asking, run) as answers,
-        _replayer(settings, spec, history, span) as replayer,
+        _replayer(settings, spec, contract, history, span) as replayer,
     ):
         return what_if(replayer, history, spec, candidate, span, sandbox, warm_up, answers=answers)
 
@@ -193,8 +195,9 @@ def show_replay(found: ExactReplay, console: Console) -> None:
 
 
 @contextmanager
-def _replayer(settings: Settings, spec: AgentSpec, history: DecidedHistory, span: Span) -> Iterator[Replayer]:
-    contract = load_contract(spec.data_sources.transactions.contract)
+def _replayer(
+    settings: Settings, spec: AgentSpec, contract: EventContract, history: DecidedHistory, span: Span
+) -> Iterator[Replayer]:
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("replaying", total=span.end - span.first)
         yield Replayer(settings, spec, contract, history, lambda rows: progress.update(task, advance=rows))

@@ -16,15 +16,17 @@ from schemas.label import LABELS
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, LEDGER
 from streaming.batch.deciders import Deciders
+from streaming.compose import artefact_of
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.delta.pins import pins_by_engine
+from streaming.delta.pins import pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable, open_version, read_stored
 from streaming.detection import checkpoints
 from streaming.detection.checkpoints import ScorerSnapshot
+from streaming.detection.model import keep
 from streaming.history.decided import DecidedHistory, Span
 from streaming.history.replay import SLICE_ROWS, Progress, Replayer
 from streaming.history.snapshots import PROFILES, Snapshot, find_snapshot, new_snapshot, seal
-from streaming.settings import Settings
+from streaming.settings import ARTEFACTS, Settings
 
 
 def create_snapshot(
@@ -53,6 +55,7 @@ def create_snapshot(
         copy = _Copy(history, spec, span, unfinished)
         rows = copy.tables(source.transactions, on_progress)
         _write_profiles(Replayer(settings, spec, contract, history), history, span, unfinished)
+        _copy_models(history, span, unfinished)
         seal(unfinished, span, rows, copy.versions)
     return find_snapshot(folder, name)
 
@@ -162,6 +165,14 @@ def _write_profiles(replayer: Replayer, history: DecidedHistory, span: Span, fol
         written.update(definitions)
     if not written:
         raise ConfigurationError(f"no batch decided {span}", where=str(history.lake))
+
+
+def _copy_models(history: DecidedHistory, span: Span, folder: Path) -> None:
+    kept = history.lake / ARTEFACTS
+    for pinned in history.pinned(span):
+        for model in (spec.model for spec in pinned_specs(pinned.pins)):
+            if model is not None and model.sha256 is not None:
+                keep(artefact_of(model, kept), model.sha256, folder / ARTEFACTS)
 
 
 def _states(deciders: Deciders) -> dict[str, ScorerSnapshot]:

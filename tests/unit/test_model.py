@@ -41,6 +41,11 @@ def test_contributions_of_a_trained_score_add_up_and_name_what_the_features_are_
     assert len(set(texts)) == len(texts)
 
 
+def test_a_batch_without_a_flagged_row_has_no_contributions(model: SupervisedModel) -> None:
+    features = np.zeros((0, len(model.feature_names)), np.float32)
+    assert model.contributions(features, np.zeros((0, 2)), ("a", "b")).shape == (0, 2)
+
+
 def test_an_artefact_survives_its_folder_and_is_never_overwritten(
     model: SupervisedModel, tmp_path: Path
 ) -> None:
