@@ -16,6 +16,11 @@ from streaming.session import start_session
 from streaming.settings import Settings
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a test take real payments instead of simulated ones."""
+    parser.addoption("--transactions", help="Parquet file of the Fraud Detection Handbook's payments")
+
+
 @pytest.fixture(scope="session")
 def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The broker of the run: embedded, or whatever FLAGSTREAM_KAFKA names."""
