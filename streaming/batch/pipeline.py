@@ -10,35 +10,32 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from streaming.batch.alerting import Alerted, Asked, marks_of
 from streaming.batch.batch_audit import BatchAudit
-from streaming.batch.deciders import Canary, Deciders
+from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine, Judged
 from streaming.batch.late_answers import LateAnswers
 from streaming.batch.outbox import Outbox
+from streaming.batch.recovery import Recovery, StreamPosition, as_pinned
 from streaming.batch.store import BatchInHand, Decision, Stored, store
 from streaming.delta.lake import Lake, Stamp
-from streaming.delta.pins import CANARY, pins_by_engine
 from streaming.detection import checkpoints
 from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator
 from streaming.labels.label_follower import LabelFollower, LabelStream
-from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
-from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
+from streaming.labels.verdicts import LabelPin, Verdicts
 
 Clock = Callable[[], datetime]
 
@@ -63,18 +60,6 @@ class ClosedBatch:
 
     row: dict[str, Any]
     seconds: float
-
-
-_SEEN = ["transaction_id", "topic", "partition", "offset", "kafka_timestamp"]
-
-
-@dataclass
-class StreamPosition:
-    """Where the stream stands: the next sequence number, the highest event time stored (µs), its labels."""
-
-    next_sequence: int
-    watermark_us: int
-    labels: LabelPin
 
 
 @dataclass
@@ -134,26 +119,21 @@ class Pipeline:
         self._follower: LabelFollower | None = None
         self._clock, self._reached = clock, reached
         self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
-        self._position = StreamPosition(0, 0, LabelPin(0, 0, 0))
+        self._position, self._recovery = StreamPosition(0, 0, LabelPin(0, 0, 0)), Recovery(lake, verdicts)
         self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside-publishing")
 
     def start(self) -> None:
         """Fence predecessors, finish the batch a crash left open, restore state, publish what is pending."""
         self._audit.started(self._deciders.pins())
-        newest = self._newest_decision()
-        if newest is not None:
-            self._position.next_sequence = newest.next_sequence
-            self._position.watermark_us = newest.watermark_us
-        else:
-            self._resume_from_rows()
-        engine = self._deciders.engine
+        newest, engine = self._recovery.newest_decision(), self._deciders.engine
+        self._position = self._recovery.position(newest)
         checkpoints.drop_after(engine.checkpoints, self._position.next_sequence)
         self._outbox.open()
         if newest is not None and not self._is_closed(newest):
             self._finish_from_delta(newest)
-        pins = self._label_pins()
-        self._restore(engine, self._position.next_sequence, pins)
-        self._restore_duplicates()
+        pins = self._recovery.label_pins()
+        self._recovery.restore(engine, self._position.next_sequence, pins)
+        self._duplicates.restore(self._recovery.recently_read(self._contract.duplicates.horizon))
         self._outbox.publish()
         self._follow_labels(pins)
         if self._late is not None:
@@ -325,25 +305,6 @@ class Pipeline:
     def _stamp(self, decision: Decision) -> Stamp:
         return Stamp(f"{self._agent}/{decision.query_id}", decision.batch_id)
 
-    def _resume_from_rows(self) -> None:
-        """Find the position in the rows, when Delta's log clean-up has removed the commits that noted it.
-
-        Raises:
-            DataLossError: the newest rows belong to a batch that was never closed.
-        """
-        highest = self._lake.transactions.maximum("sequence")
-        if highest is None:
-            return
-        if (self._lake.batches.maximum("next_sequence") or 0) != highest + 1:
-            raise DataLossError(
-                "the newest batch was not closed, and how it was decided is no longer on record: restore the "
-                "lake from before its log was cleaned up, or give the agent a new name"
-            )
-        self._position.next_sequence = highest + 1
-        newest = self._lake.transactions.maximum("event_time") or 0
-        times = self._lake.transactions.read("event_time", newest, columns=["event_time"])["event_time"]
-        self._position.watermark_us = int(pc.max(times.cast(pa.int64())).as_py())
-
     def _check_same(self, query_id: str, batch_id: int, planned: dict[str, dict[str, int]]) -> None:
         """A checkpoint set back plans a closed batch anew, perhaps with more records, which would be lost."""
         rows = self._lake.batches.read(
@@ -356,75 +317,35 @@ class Pipeline:
                 f"{planned}: the checkpoint was set back; remove it to resume from the lake's own offsets"
             )
 
-    def _newest_decision(self) -> Decision | None:
-        kept = self._lake.transactions.newest_metadata()
-        return None if kept is None else Decision.from_metadata(kept)
-
     def _is_closed(self, decision: Decision) -> bool:
         stamp = self._stamp(decision)
         return self._lake.batches.last_batch(stamp.app_id) >= stamp.batch_id
 
     def _finish_from_delta(self, decision: Decision) -> None:
         """Finish a decided batch under the pins of its first attempt, whatever is in force now."""
-        deciders = self._as_pinned(decision)
-        pins = [*self._label_pins(), decision.labels]
+        deciders = as_pinned(decision, self._deciders.engine, self._engine_for)
+        pins = [*self._recovery.label_pins(), decision.labels]
         for engine in deciders.engines:
-            self._restore(engine, decision.first_sequence, pins)
-        first, end = decision.first_sequence, decision.next_sequence
-        rows = self._lake.transactions.read("sequence", first, end)
-        verdicts = self._verdicts.between(pins, first, end)
+            self._recovery.restore(engine, decision.first_sequence, pins)
+        rows = self._lake.transactions.read("sequence", decision.first_sequence, decision.next_sequence)
+        verdicts = self._recovery.verdicts_of(decision)
         self._complete(deciders, Stored(decision, rows, verdicts), Stopwatch(self._reached))
         for engine in deciders.engines:
             if engine is not self._deciders.engine:
                 engine.close()
 
-    def _as_pinned(self, decision: Decision) -> Deciders:
-        engines = [self._engine_as_pinned(pins, decision.batch_id) for pins in pins_by_engine(decision.pins)]
-        if len(engines) == 1:
-            return Deciders(engines[0])
-        return Deciders(engines[0], Canary(engines[1], decision.pins[CANARY]["percent"]))
-
-    def _engine_as_pinned(self, pins: Mapping[str, Any], batch: int) -> Engine:
-        pinned, ours = AgentSpec.model_validate(pins["spec"]), self._deciders.engine
-        engine = ours if pinned.digest == ours.spec.digest else self._engine_for(pinned)
-        if engine.scorer.definition_hash != pins["scoring"]:
-            raise DataLossError(
-                f"batch {batch} was decided under another version of the code or another model "
-                f"at the same path: run what decided it once more, so that it is finished as it was begun"
-            )
-        return engine
-
-    def _label_pins(self) -> list[LabelPin]:
-        return pins_of(pl.DataFrame(self._lake.batches.read("first_sequence", 0, columns=PIN_COLUMNS)))
-
-    def _restore(self, engine: Engine, next_sequence: int, pins: Sequence[LabelPin]) -> None:
-        engine.restore(
-            self._lake.transactions,
-            next_sequence,
-            lambda first, end: self._verdicts.between(pins, first, end),
-            self._stretches,
-        )
-
-    def _stretches(self, first: int, end: int) -> list[Stretch]:
-        batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)
-        return stretches(pl.DataFrame(batches), first, end)
-
     def _renew_deciders(self) -> None:
         renewed, known = self._renew(self._deciders), [engine.scorer for engine in self._deciders.engines]
+        reached = self._position.next_sequence
         for engine in renewed.engines:
             if not any(engine.scorer is scorer for scorer in known):
-                checkpoints.drop_after(engine.checkpoints, self._position.next_sequence)
-                self._restore(engine, self._position.next_sequence, self._label_pins())
-                engine.patterns.keep(self._patterns_in_force())
+                checkpoints.drop_after(engine.checkpoints, reached)
+                self._recovery.restore(engine, reached, self._recovery.label_pins())
+                # They begin with the batch that pins them, whatever a shadow has seen before.
+                engine.patterns.keep(self._recovery.patterns_in_force(reached))
         self._deciders = renewed
 
-    def _patterns_in_force(self) -> frozenset[str]:
-        """Rules over two events begin with the batch that pins them, whatever a shadow has seen before."""
-        reached = self._position.next_sequence
-        return self._stretches(reached - 1, reached)[-1].patterns if reached else frozenset()
-
     def _follow_labels(self, pins: list[LabelPin]) -> None:
-        self._position.labels = pins[-1] if pins else LabelPin(0, 0, 0)
         self._follower = LabelFollower(
             self._verdicts, pins, lambda: self._position.next_sequence, self._labels
         )
@@ -433,13 +354,6 @@ class Pipeline:
     def _take_verdicts(self, first: int) -> tuple[LabelPin, pa.Table]:
         assert self._follower is not None, "start() comes first"
         return self._follower.take(first)
-
-    def _restore_duplicates(self) -> None:
-        """Redeliveries may carry older timestamps, so two horizons back are read."""
-        newest = self._lake.transactions.maximum("kafka_timestamp") or 0
-        horizon = self._contract.duplicates.horizon / timedelta(microseconds=1)
-        since = newest - 2 * int(horizon)
-        self._duplicates.restore(self._lake.transactions.read("kafka_timestamp", since, columns=_SEEN))
 
 
 def _one(row: dict[str, Any], schema: pa.Schema) -> pa.Table:

@@ -169,6 +169,12 @@ class DecidedHistory:
         """Return the contract under which a span ended, None where only its digest is known."""
         return pinned_contract(self.pinned(span)[-1].pins)
 
+    def recorded_labels(self) -> frozenset[tuple[Any, ...]]:
+        """Return what models have said, each label once; see streaming.history.comparison."""
+        columns = ["model", "prompt_id", "prompt_version", "classification", "severity"]
+        rows = read_stored(self.lake / self._tables.ledger, columns, pc.field("kind") == "answer")
+        return frozenset() if rows is None else frozenset(pl.DataFrame(rows).unique().iter_rows())
+
     def batch_ends(self, span: Span) -> Ints:
         """Return where the batches of a span end, int64[batches], ascending."""
         inside = self._batches.filter(

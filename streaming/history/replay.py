@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ from streaming.compose import build_engine
 from streaming.delta.pins import CANARY, pinned_contract, pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
+from streaming.history.comparison import Difference, differences_between, differences_of_late
 from streaming.history.decided import DecidedHistory, PinnedSpan, Span, raised_in, within
 from streaming.labels.book import LabelBook
 from streaming.labels.verdicts import Verdicts, at_positions
@@ -31,30 +32,9 @@ from streaming.settings import ARTEFACTS, Settings
 
 SLICE_ROWS = 100_000
 _SLICES_TOLD_AT_ONCE = 10
-_OF_THE_BATCH = frozenset({"query_id", "batch_id", "created_at", "outbox_seq", "revision"})
-_BY_THE_MODEL = frozenset({"classification", "severity", "rationale"})
-_BY_TRIAGE = frozenset(
-    {"classification_source", "fallback_reason", "model", "prompt_id", "prompt_version", "evidence"}
-)
 _MARKS = {"query_id": "replay", "batch_id": 0, "created_at": datetime(1970, 1, 1, tzinfo=UTC)}
 
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One alert that a replay decides otherwise.
-
-    Attributes:
-        what: `missing` from the replay, `added` by it, or `changed`.
-        fields: what changed, name → (published, replayed).
-    """
-
-    alert_id: str
-    transaction_id: str
-    sequence: int
-    what: str
-    fields: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -175,6 +155,7 @@ class Replayer:
             ConfigurationError: a version, contract, model or rule that decided it is gone.
         """
         tables, late = self._history.tables(span), self._history.late_answers(span)
+        recorded = self._history.recorded_labels()
         alerts, rows, differences = 0, 0, list[Difference]()
         decided = [pinned for pinned in self._history.pinned(span) if not pinned.backfilled]
         for pinned in decided:
@@ -186,8 +167,8 @@ class Replayer:
                 replayed = _by_rules(deciders, flagged)
                 published = raised_in(tables.alerts, part)
                 alerts += published.num_rows
-                differences += _differences(published, replayed)
-                differences += _differences_of_late(within(late, part), published)
+                differences += differences_between(published, replayed, recorded)
+                differences += differences_of_late(within(late, part), published, recorded)
         return ExactReplay(span, rows, span.end - span.first - rows, alerts, tuple(differences))
 
     def cold_start(
@@ -231,12 +212,12 @@ class Replayer:
         self, transactions: StoredTable, span: Span, columns: list[str]
     ) -> Iterator[tuple[Span, pa.Table, pa.Table]]:
         """Read slices in order, with the verdicts that their rows are the first to know."""
-        step = _SLICES_TOLD_AT_ONCE * self._slice_rows
-        for first in range(span.first, span.end, step):
-            stretch = Span(first, min(first + step, span.end))
-            known = self._known(*stretch)
-            for part, rows in self._slices(transactions, stretch, columns):
-                yield part, rows, at_positions(known, *part)
+        told_through, known = span.first, self._known(span.first, span.first)
+        for part, rows in self._slices(transactions, span, columns):
+            if part.first == told_through:
+                told_through = min(part.first + _SLICES_TOLD_AT_ONCE * self._slice_rows, span.end)
+                known = self._known(part.first, told_through)
+            yield part, rows, at_positions(known, *part)
 
     def _slices(
         self, transactions: StoredTable, span: Span, columns: list[str]
@@ -305,39 +286,3 @@ def _by_rules(deciders: Deciders, flagged: list[Flagged]) -> pa.Table:
     chosen = zip(deciders.engines, flagged, strict=True)
     results = [engine.triage.classify(each.rows) for engine, each in chosen]
     return deciders.alerts(_MARKS, flagged, results)
-
-
-def _differences_of_late(answers: pa.Table, published: pa.Table) -> Iterator[Difference]:
-    """A late answer differs from the first revision in what the model said, and in nothing else."""
-    first = {row["alert_id"]: row for row in published.to_pylist()}
-    for answer in answers.to_pylist():
-        yield from _compared(answer, first.get(answer["alert_id"]))
-
-
-def _differences(published: pa.Table, replayed: pa.Table) -> Iterator[Difference]:
-    before = {_key(row): row for row in published.to_pylist()}
-    after = {_key(row): row for row in replayed.to_pylist()}
-    for key in sorted(before.keys() | after.keys()):
-        yield from _compared(before.get(key), after.get(key))
-
-
-def _key(alert: dict[str, Any]) -> tuple[int, str]:
-    return alert["sequence"], alert["kind"]
-
-
-def _compared(before: dict[str, Any] | None, after: dict[str, Any] | None) -> Iterator[Difference]:
-    if before is None or after is None:
-        row, what = (after, "added") if before is None else (before, "missing")
-        assert row is not None
-        yield Difference(row["alert_id"], row["transaction_id"], row["sequence"], what)
-        return
-    left_out = _OF_THE_BATCH | _BY_TRIAGE
-    if before["classification_source"] == "llm":
-        left_out |= _BY_THE_MODEL
-    changed = {
-        name: (before[name], after[name])
-        for name in before
-        if name not in left_out and before[name] != after[name]
-    }
-    if changed:
-        yield Difference(before["alert_id"], before["transaction_id"], before["sequence"], "changed", changed)

@@ -124,12 +124,16 @@ class _Copy:
             on_progress(rows.num_rows)
 
     def _ledger(self, batches: pa.Table, alerts: pa.Table) -> int:
-        """Copy questions and answers of the time from the span's first batch to the last answer on it."""
+        """Copy what was asked from the span's first batch on, and every answer up to the last one on it.
+
+        Earlier answers stand for alerts of the span that make the same question again.
+        """
         name = self.spec.tables.ledger
         inside = batches.filter(pc.greater(batches["next_sequence"], self.span.first))
         ends = [pc.max(inside["closed_at"]).as_py(), pc.max(alerts["created_at"]).as_py()]
         since, until = pc.min(inside["opened_at"]), max(each for each in ends if each is not None)
-        within = (pc.field("at") >= since) & (pc.field("at") <= pa.scalar(until))
+        within = (pc.field("at") >= since) | (pc.field("kind") == "answer")
+        within &= pc.field("at") <= pa.scalar(until)
         rows = self._read(name, LEDGER, within)
         return self._write(name, rows.schema, [rows])
 

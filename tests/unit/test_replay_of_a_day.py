@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -203,3 +204,18 @@ def test_recorded_outcomes_and_fallbacks_are_those_of_the_same_alert_and_revisio
     replayed = pl.DataFrame(read_stored(found.sandbox / "alerts")).sort("alert_id")
     for name in ("classification", "severity", "classification_source", "model", "evidence"):
         assert replayed[name].to_list() == last.sort("alert_id")[name].to_list(), name
+
+
+def test_labels_of_a_model_that_are_not_on_record_are_told(day: Day, tmp_path: Path) -> None:
+    shutil.copytree(day.settings.home, tmp_path / "home")
+    settings = Settings.load(tmp_path / "home", {})
+    shutil.rmtree(settings.lake(day.spec.name) / "ledger")
+    alerts, contract = day.table("alerts"), load_contract(day.spec.data_sources.transactions.contract)
+    history = Wanted().history(settings, day.spec)
+    found = Replayer(settings, day.spec, contract, history).exactly(history.whole)
+    by_model = alerts.filter(pl.col("classification_source") == "llm")["alert_id"]
+    assert {each.alert_id for each in found.differences} == set(by_model) != set()
+    assert all(
+        each.fields["severity"][1] is None and set(each.fields) == {"classification", "severity"}
+        for each in found.differences
+    )

@@ -1,0 +1,137 @@
+"""What the lake says of an agent's state: where its stream stands, and what decided its newest batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import DataLossError
+from schemas.spec import AgentSpec
+from streaming.batch.deciders import Canary, Deciders
+from streaming.batch.engine import Engine
+from streaming.batch.store import Decision
+from streaming.delta.lake import Lake
+from streaming.delta.pins import CANARY, pins_by_engine
+from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
+from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
+
+_SEEN = ["transaction_id", "topic", "partition", "offset", "kafka_timestamp"]
+
+
+@dataclass
+class StreamPosition:
+    """Where the stream stands: the next sequence number, the highest event time stored (µs), its labels."""
+
+    next_sequence: int
+    watermark_us: int
+    labels: LabelPin
+
+
+class Recovery:
+    """Derives state from the lake alone.
+
+    Args:
+        lake: the tables, claimed by this driver.
+        verdicts: derives what labels say.
+    """
+
+    def __init__(self, lake: Lake, verdicts: Verdicts) -> None:
+        self._lake, self._verdicts = lake, verdicts
+
+    def newest_decision(self) -> Decision | None:
+        """Return what decided the newest batch, None where none is on record."""
+        kept = self._lake.transactions.newest_metadata()
+        return None if kept is None else Decision.from_metadata(kept)
+
+    def position(self, newest: Decision | None) -> StreamPosition:
+        """Return where the stream stands after the newest decided batch.
+
+        Raises:
+            DataLossError: how it was decided is no longer on record, and it was not closed.
+        """
+        pins = self.label_pins()
+        labels = pins[-1] if pins else LabelPin(0, 0, 0)
+        if newest is None:
+            return StreamPosition(*self._reached_by_rows(), labels)
+        return StreamPosition(newest.next_sequence, newest.watermark_us, labels)
+
+    def label_pins(self) -> list[LabelPin]:
+        """Return which labels each closed batch knew, ascending."""
+        return pins_of(pl.DataFrame(self._lake.batches.read("first_sequence", 0, columns=PIN_COLUMNS)))
+
+    def verdicts_of(self, decision: Decision) -> pa.Table:
+        """Return the verdicts that the rows of a decided batch are the first to know."""
+        pins = [*self.label_pins(), decision.labels]
+        return self._verdicts.between(pins, decision.first_sequence, decision.next_sequence)
+
+    def restore(self, engine: Engine, next_sequence: int, pins: Sequence[LabelPin]) -> None:
+        """Bring an engine's state to a row; see Engine.restore."""
+        engine.restore(
+            self._lake.transactions,
+            next_sequence,
+            lambda first, end: self._verdicts.between(pins, first, end),
+            self._stretches,
+        )
+
+    def patterns_in_force(self, reached: int) -> frozenset[str]:
+        """Return the rules over two events that were in force for the row before `reached`."""
+        return self._stretches(reached - 1, reached)[-1].patterns if reached else frozenset()
+
+    def recently_read(self, horizon: timedelta) -> pa.Table:
+        """Return ids and coordinates of what a redelivery may repeat.
+
+        Redeliveries may carry older timestamps, so two horizons back are read.
+        """
+        newest = self._lake.transactions.maximum("kafka_timestamp") or 0
+        since = newest - 2 * int(horizon / timedelta(microseconds=1))
+        return self._lake.transactions.read("kafka_timestamp", since, columns=_SEEN)
+
+    def _reached_by_rows(self) -> tuple[int, int]:
+        """Find the position in the rows, when Delta's log clean-up has removed the commits that noted it."""
+        highest = self._lake.transactions.maximum("sequence")
+        if highest is None:
+            return 0, 0
+        if (self._lake.batches.maximum("next_sequence") or 0) != highest + 1:
+            raise DataLossError(
+                "the newest batch was not closed, and how it was decided is no longer on record: restore the "
+                "lake from before its log was cleaned up, or give the agent a new name"
+            )
+        newest = self._lake.transactions.maximum("event_time") or 0
+        times = self._lake.transactions.read("event_time", newest, columns=["event_time"])["event_time"]
+        return highest + 1, int(pc.max(times.cast(pa.int64())).as_py())
+
+    def _stretches(self, first: int, end: int) -> list[Stretch]:
+        batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)
+        return stretches(pl.DataFrame(batches), first, end)
+
+
+def as_pinned(decision: Decision, ours: Engine, engine_for: Callable[[AgentSpec], Engine]) -> Deciders:
+    """Return what decided a batch, built anew unless it is what is in force.
+
+    Raises:
+        DataLossError: the code, or a model at the same path, would decide it otherwise now.
+    """
+    parts = pins_by_engine(decision.pins)
+    engines = [_engine_as_pinned(pins, decision.batch_id, ours, engine_for) for pins in parts]
+    if len(engines) == 1:
+        return Deciders(engines[0])
+    return Deciders(engines[0], Canary(engines[1], decision.pins[CANARY]["percent"]))
+
+
+def _engine_as_pinned(
+    pins: Mapping[str, Any], batch: int, ours: Engine, engine_for: Callable[[AgentSpec], Engine]
+) -> Engine:
+    pinned = AgentSpec.model_validate(pins["spec"])
+    engine = ours if pinned.digest == ours.spec.digest else engine_for(pinned)
+    if engine.scorer.definition_hash != pins["scoring"]:
+        raise DataLossError(
+            f"batch {batch} was decided under another version of the code or another model "
+            "at the same path: run what decided it once more, so that it is finished as it was begun"
+        )
+    return engine

@@ -1,0 +1,100 @@
+"""How alerts that were decided twice differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from agent.labels import highest
+from schemas.spec import Severity
+
+_OF_THE_BATCH = frozenset({"query_id", "batch_id", "created_at", "outbox_seq", "revision"})
+_BY_THE_MODEL = frozenset({"classification", "severity", "rationale"})
+_BY_TRIAGE = frozenset(
+    {"classification_source", "fallback_reason", "model", "prompt_id", "prompt_version", "evidence"}
+)
+_ON_RECORD = ("model", "prompt_id", "prompt_version", "classification")
+
+RecordedLabels = frozenset[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One alert that a replay decides otherwise.
+
+    Attributes:
+        what: `missing` from the replay, `added` by it, or `changed`.
+        fields: what changed, name → (published, replayed); an LLM's label that no answer on record gave is
+            replayed as None.
+    """
+
+    alert_id: str
+    transaction_id: str
+    sequence: int
+    what: str
+    fields: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+def differences_of_late(
+    answers: pa.Table, published: pa.Table, recorded: RecordedLabels
+) -> Iterator[Difference]:
+    """Compare second revisions with first ones, both of schema `ALERTS`.
+
+    A late answer differs from the first revision in what the model said, which is on record, and in nothing
+    else.
+    """
+    first = {row["alert_id"]: row for row in published.to_pylist()}
+    for answer in answers.to_pylist():
+        yield from _compared(answer, first.get(answer["alert_id"]), recorded)
+
+
+def differences_between(
+    published: pa.Table, replayed: pa.Table, recorded: RecordedLabels
+) -> Iterator[Difference]:
+    """Compare first revisions with what a replay decides, both of schema `ALERTS`, by sequence and kind.
+
+    What the batch alone determines is left out. A label of a model is compared with what it said on record:
+    its severity is the higher one of the answer's and the rules'.
+
+    Args:
+        recorded: model, prompt's id and version, classification and severity of the answers on record.
+    """
+    before = {_key(row): row for row in published.to_pylist()}
+    after = {_key(row): row for row in replayed.to_pylist()}
+    for key in sorted(before.keys() | after.keys()):
+        yield from _compared(before.get(key), after.get(key), recorded)
+
+
+def _key(alert: dict[str, Any]) -> tuple[int, str]:
+    return alert["sequence"], alert["kind"]
+
+
+def _compared(
+    before: dict[str, Any] | None, after: dict[str, Any] | None, recorded: RecordedLabels
+) -> Iterator[Difference]:
+    if before is None or after is None:
+        row, what = (after, "added") if before is None else (before, "missing")
+        assert row is not None
+        yield Difference(row["alert_id"], row["transaction_id"], row["sequence"], what)
+        return
+    left_out = _OF_THE_BATCH | _BY_TRIAGE
+    if before["classification_source"] == "llm":
+        left_out |= _BY_THE_MODEL
+    changed = {
+        name: (before[name], after[name])
+        for name in before
+        if name not in left_out and before[name] != after[name]
+    }
+    if before["classification_source"] == "llm" and not _is_on_record(before, after["severity"], recorded):
+        changed |= {name: (before[name], None) for name in ("classification", "severity")}
+    if changed:
+        yield Difference(before["alert_id"], before["transaction_id"], before["sequence"], "changed", changed)
+
+
+def _is_on_record(alert: dict[str, Any], by_rules: Severity, recorded: RecordedLabels) -> bool:
+    said = tuple(alert[name] for name in _ON_RECORD)
+    answers = (each[-1] for each in recorded if each[:-1] == said)
+    return any(highest((severity, by_rules)) == alert["severity"] for severity in answers)
