@@ -86,6 +86,7 @@ def replay(
         Wanted,
         candidate_report,
         check_report,
+        check_topic,
         run_replay,
         run_what_if,
         send_again,
@@ -105,6 +106,7 @@ def replay(
     if to_topic is not None:
         if candidate is not None:
             raise ConfigurationError("choose one of --candidate and --to-topic")
+        check_topic(loaded, to_topic)
         with broker_of(settings) as bootstrap:
             sent = send_again(settings, loaded, wanted, bootstrap, to_topic)
         tell_read(settings, loaded, "replay-to-topic", [loaded.tables.alerts])

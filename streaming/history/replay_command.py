@@ -157,9 +157,7 @@ def send_again(
         ConfigurationError: the topic is one of the agent's own, or the span cannot be had.
         RetryableError: the broker does not answer.
     """
-    sources = spec.data_sources
-    if topic in (spec.alerts.topic, sources.transactions.topic, sources.labels.topic):
-        raise ConfigurationError("name a topic that the agent does not use itself", where="--to-topic")
+    check_topic(spec, topic)
     history = wanted.history(settings, spec)
     span = wanted.span(history)
     first = raised_in(history.tables(span).alerts, span)
@@ -175,6 +173,17 @@ def send_again(
     finally:
         publisher.close()
     return {"topic": topic, "replay": lane.replay, "alerts": alerts.num_rows, "sent": sent}
+
+
+def check_topic(spec: AgentSpec, topic: str) -> None:
+    """Check that alerts may be sent to a topic again.
+
+    Raises:
+        ConfigurationError: it is one of the agent's own.
+    """
+    sources = spec.data_sources
+    if topic in (spec.alerts.topic, sources.transactions.topic, sources.labels.topic):
+        raise ConfigurationError("name a topic that the agent does not use itself", where="--to-topic")
 
 
 def show_replay(found: ExactReplay, console: Console) -> None:
