@@ -9,10 +9,18 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, cast, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 from pydantic_core import ErrorDetails
 
 from schemas.errors import ConfigurationError, nearest
@@ -55,9 +63,25 @@ _NEVER_SHOWN = (("api_key_env",), ("base_url",), ("workspace",))
 
 
 class Document(BaseModel):
-    """Base of all configuration models: frozen, unknown keys refused."""
+    """Base of all configuration models: frozen, unknown keys refused.
+
+    `LATER` names keys that came after batches had pinned digests: while one stands at its default it is left
+    out of what is dumped, so that documents which do not use it keep their digest.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    LATER: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        unused = {
+            name
+            for name in self.LATER
+            if getattr(self, name) == fields[name].get_default(call_default_factory=True)
+        }
+        return {name: value for name, value in dump(self).items() if name not in unused}
 
 
 Model = TypeVar("Model", bound=Document)

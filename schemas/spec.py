@@ -7,16 +7,10 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    Field,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, Duration, load_document
@@ -294,6 +288,8 @@ class Rule(Document):
     `amount > 10000`; or `sequence` or `absence` of two events, whose expressions are of the same kind.
     """
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"when", "sequence", "absence"})
+
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     when: str | None = None
     sequence: SequencePattern | None = None
@@ -308,11 +304,6 @@ class Rule(Document):
         if len(given) != 1:
             raise ValueError(f"expected one of {', '.join(forms)}; found {' and '.join(given) or 'none'}")
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Without the forms it has not: the digest of a plain rule is the same as before there were others.
-        return {name: value for name, value in dump(self).items() if value is not None}
 
     @property
     def pattern(self) -> SequencePattern | AbsencePattern | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,14 @@ from schemas.loading import Document, Duration, format_duration, load_document, 
 class Inner(Document):
     retries: int = 3
     pause: Duration = timedelta(seconds=1)
+
+
+class Grown(Document):
+    LATER: ClassVar[frozenset[str]] = frozenset({"bound"})
+
+    name: str
+    bound: float = 1.5
+    inner: Inner = Inner()
 
 
 class Outer(Document):
@@ -124,3 +132,13 @@ def test_a_document_too_deep_to_read_is_refused(tmp_path: Path) -> None:
     path.write_text("[" * 5000, encoding="utf-8")
     with pytest.raises(ConfigurationError, match="not valid YAML"):
         load_document(path, Document)
+
+
+def test_a_later_key_is_dumped_only_where_it_is_used() -> None:
+    assert Grown(name="a").model_dump_json() == '{"name":"a","inner":{"retries":3,"pause":"1s"}}'
+    assert Grown(name="a", bound=2.0).model_dump() == {
+        "name": "a",
+        "bound": 2.0,
+        "inner": {"retries": 3, "pause": "1s"},
+    }
+    assert Grown.model_validate(Grown(name="a", bound=2.0).model_dump(mode="json")).bound == 2.0

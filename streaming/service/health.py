@@ -1,0 +1,104 @@
+"""What a running agent waits for or suffers from: named conditions, each with its cause and since when.
+
+The pipeline's parts say what holds and what is over; whoever watches (a line on the terminal, `status`, JSON)
+reads it here or in the small file that is kept beside the agent's state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+
+class Condition(StrEnum):
+    """Everything that can be wrong with an agent that goes on running; docs/operations.md explains each."""
+
+    BROKER_AWAY = "broker_away"
+    DISK_UNUSABLE = "disk_unusable"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One condition that holds: the cause in a sentence, and since when."""
+
+    condition: Condition
+    cause: str
+    since: datetime
+
+
+class Health:
+    """The conditions of one agent; any thread may call.
+
+    Args:
+        file: where other processes read it, None to keep it in memory alone.
+        changed: told when a condition begins (with it), changes its cause, or ends (with None).
+        clock: current time.
+    """
+
+    def __init__(
+        self,
+        file: Path | None = None,
+        changed: Callable[[Condition, Standing | None], None] = lambda _, __: None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._file, self._changed, self._clock = file, changed, clock
+        self._lock = threading.Lock()
+        self._standing: dict[Condition, Standing] = {}
+        self._write()
+
+    @property
+    def standing(self) -> tuple[Standing, ...]:
+        """What holds now, the longest first."""
+        with self._lock:
+            return tuple(sorted(self._standing.values(), key=lambda each: each.since))
+
+    def begins(self, condition: Condition, cause: str) -> None:
+        """Say that a condition holds; said again it keeps its beginning."""
+        with self._lock:
+            before = self._standing.get(condition)
+            if before is not None and before.cause == cause:
+                return
+            now = Standing(condition, cause, before.since if before else self._clock())
+            self._standing[condition] = now
+            self._write()
+        self._changed(condition, now)
+
+    def ends(self, condition: Condition) -> None:
+        """Say that a condition is over; said of one that does not hold, nothing happens."""
+        with self._lock:
+            if self._standing.pop(condition, None) is None:
+                return
+            self._write()
+        self._changed(condition, None)
+
+    def _write(self) -> None:
+        """Keep the file up to date; a disk that takes nothing is a condition itself and cannot be told here."""
+        if self._file is None:
+            return
+        rows = [
+            {"condition": each.condition, "cause": each.cause, "since": each.since.isoformat()}
+            for each in self._standing.values()
+        ]
+        beside = self._file.with_suffix(".new")
+        with contextlib.suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(json.dumps(rows), encoding="utf-8")
+            beside.replace(self._file)
+
+
+def read_health(file: Path) -> tuple[Standing, ...]:
+    """Return the conditions that an agent has written down, none where there is no such file."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ()
+    return tuple(
+        Standing(Condition(row["condition"]), row["cause"], datetime.fromisoformat(row["since"]))
+        for row in rows
+    )

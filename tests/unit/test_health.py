@@ -1,0 +1,38 @@
+"""Conditions are told once, keep their beginning, are read by other processes, and are all documented."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from streaming.service.health import Condition, Health, Standing, read_health
+
+BEGUN = datetime(2026, 5, 7, tzinfo=UTC)
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+
+
+def test_a_condition_keeps_its_beginning_and_is_told_when_it_changes(tmp_path: Path) -> None:
+    told: list[tuple[Condition, Standing | None]] = []
+    times = iter(BEGUN + timedelta(minutes=minute) for minute in range(10))
+    health = Health(tmp_path / "agent.json", lambda *change: told.append(change), lambda: next(times))
+    for cause in ("refused", "refused", "timed out"):
+        health.begins(Condition.BROKER_AWAY, cause)
+    expected = Standing(Condition.BROKER_AWAY, "timed out", BEGUN)
+    assert health.standing == read_health(tmp_path / "agent.json") == (expected,)
+    health.ends(Condition.BROKER_AWAY)
+    health.ends(Condition.BROKER_AWAY)
+    assert health.standing == read_health(tmp_path / "agent.json") == ()
+    assert [change and change.cause for _, change in told] == ["refused", "timed out", None]
+
+
+def test_a_disk_that_takes_nothing_does_not_keep_a_condition_from_being_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    health = Health(tmp_path / "file" / "agent.json")
+    health.begins(Condition.DISK_UNUSABLE, "read-only")
+    assert [each.cause for each in health.standing] == ["read-only"]
+
+
+def test_every_condition_is_explained_to_operators() -> None:
+    rows = [line for line in OPERATIONS.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    explained = {line.split("`")[1] for line in rows}
+    assert {each.value for each in Condition} <= explained
