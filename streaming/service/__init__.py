@@ -1,1 +1,1 @@
-"""What makes an agent a service: conditions it stands under, what it waits for, and workers that are watched."""
+"""What makes an agent a service: conditions it stands under, and workers that are watched."""

@@ -78,7 +78,7 @@ class Health:
         self._changed(condition, None)
 
     def _write(self) -> None:
-        """Keep the file up to date; a disk that takes nothing is a condition itself and cannot be told here."""
+        """Keep the file up to date; a disk that takes nothing is a condition of its own, not told here."""
         if self._file is None:
             return
         rows = [
