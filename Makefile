@@ -15,10 +15,10 @@ JAVA := $(or $(if $(JAVA_HOME),$(wildcard $(JAVA_HOME)/bin/java)),java)
 PYTHON_FITS = $(PYTHON) -c 'import sys, venv, ensurepip; print("yes" if sys.version_info >= (3, 11) else "")' 2> /dev/null
 JDK_FITS = "$(JAVA)" -version 2>&1 | grep -oE 'version "(1[7-9]|[2-9][0-9])'
 
-.PHONY: help setup demo test check specs bench clean machine
+.PHONY: help setup demo test test-services check specs bench clean machine
 
 help: ## Show this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 setup: machine $(STAMPS)/jars ## Install everything into this folder
 	@:
@@ -27,12 +27,15 @@ demo: setup ## Run the whole system for about a minute on simulated transactions
 	@$(BIN)/flagstream demo
 
 # Most JVMs of the tests live for seconds: the optimising compiler and a parallel collector never pay off.
-test: export JDK_JAVA_OPTIONS := -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
-test: setup ## Run all tests
+test test-services: export JDK_JAVA_OPTIONS := -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
+test: setup ## Run the tests: units, and one end-to-end run of each kind
 	@failed=0; \
 	$(BIN)/python -m pytest tests/unit -n 2 || failed=1; \
-	$(BIN)/python -m pytest tests/integration tests/crash -n 2 --dist loadgroup || failed=1; \
+	$(BIN)/python -m pytest tests/integration -n 2 --dist loadgroup || failed=1; \
 	exit $$failed
+
+test-services: setup ## Run the tests that take longer: outages, crash chains, hostile servers
+	@$(BIN)/python -m pytest tests/services tests/crash -n 2 --dist loadgroup
 
 check: setup ## Lint, check formatting, types and the direction of imports
 	@$(BIN)/ruff check .
