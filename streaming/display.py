@@ -20,6 +20,7 @@ from rich.table import Table
 from streaming.batch.late_answers import LateTotals
 from streaming.batch.pipeline import ClosedBatch
 from streaming.kafka.topic import committed_messages, topic_exists
+from streaming.service.health import Condition, Standing
 from streaming.status import Status
 from streaming.versions.shadow_status import SideBySide
 
@@ -68,6 +69,9 @@ class Progress(Protocol):
     def late(self, late: LateTotals) -> None:
         """Take in what late answers have come to."""
 
+    def condition(self, condition: Condition, standing: Standing | None) -> None:
+        """Say that a condition has begun, has another cause, or, with None, is over."""
+
 
 class _Counting(ABC):
     def __init__(self) -> None:
@@ -102,6 +106,10 @@ class _Counting(ABC):
             self.totals.llm_calls += late.calls - before.calls
             self.totals.tokens += late.tokens - before.tokens
 
+    def condition(self, condition: Condition, standing: Standing | None) -> None:
+        sys.stderr.write(f"{condition_line(condition, standing)}\n")
+        sys.stderr.flush()
+
     @abstractmethod
     def show(self) -> None: ...
 
@@ -133,6 +141,13 @@ class JsonProgress(_Counting):
         """Write a line when the last one is a second old."""
         if time.monotonic() - self._last >= _JSON_EVERY_SECONDS:
             self._write()
+
+    def condition(self, condition: Condition, standing: Standing | None) -> None:
+        """Write a line of its own, at once."""
+        super().condition(condition, standing)
+        since = None if standing is None else standing.since.isoformat()
+        cause = None if standing is None else standing.cause
+        print(json.dumps({"condition": {"name": condition, "cause": cause, "since": since}}), flush=True)
 
     def _write(self) -> None:
         self._last = time.monotonic()
@@ -186,12 +201,20 @@ def progress_display(*, as_json: bool) -> Progress:
     return TerminalProgress(Console())
 
 
+def condition_line(condition: Condition, standing: Standing | None) -> str:
+    """Return what an operator reads when a condition begins, changes or ends."""
+    if standing is None:
+        return f"{condition}: over"
+    return _printable(f"{condition} since {standing.since:%Y-%m-%d %H:%M:%S}Z: {standing.cause}")
+
+
 def print_status(status: Status, *, as_json: bool) -> None:
     """Print an agent's totals."""
     if as_json:
         print(status.to_json())
         return
     table = Table(box=None, show_header=False)
+    table.add_row("running", "yes" if status.running else "no")
     for name, value in status.totals.items():
         table.add_row(name, f"{value:,}")
     for reason, count in status.quarantine_reasons.items():
@@ -213,6 +236,8 @@ def print_status(status: Status, *, as_json: bool) -> None:
     if status.version:
         table.add_row("version of the spec", status.version)
     Console().print(table)
+    for standing in status.conditions:
+        Console().print(condition_line(standing.condition, standing), markup=False, soft_wrap=True)
     for each in status.beside:
         Console().print(_versions_table(each))
 

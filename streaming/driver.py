@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 
 from schemas.contract import load_contract
@@ -18,6 +19,7 @@ from streaming.downloads import jar_paths
 from streaming.interrupts import stop_on_interrupt
 from streaming.kafka.broker import ensure_topic, require_topic, topic_retention_ms
 from streaming.opening import Hooks, open_agent
+from streaming.service.health import Health
 from streaming.session import start_session
 from streaming.settings import Settings
 from streaming.versions.clients import Clients
@@ -64,7 +66,8 @@ def drive(
         ensure_topic(bootstrap, spec.data_sources.labels.topic)
     say_horizon(spec, bootstrap)
     display = progress_display(as_json=as_json)
-    with stop_on_interrupt(stop), Clients(settings, llm) as clients:
+    health = Health(settings.health(spec.name), display.condition)
+    with closing(health), stop_on_interrupt(stop), Clients(settings, llm) as clients:
         clients.of(spec)  # what cannot be used is said before Spark has started
         contract = load_contract(spec.data_sources.transactions.contract)
         compiling = threading.Thread(target=compile_kernels, args=(spec, contract))
@@ -72,7 +75,7 @@ def drive(
         session = start_session(jar_paths(settings.jars_spark), work_dir=settings.spark)
         compiling.join()
         try:
-            with open_agent(settings, spec, bootstrap, clients, hooks) as agent, display:
+            with open_agent(settings, spec, bootstrap, clients, hooks, health) as agent, display:
                 runner = StreamRunner(session, agent.pipeline, agent.stream, display.batch)
                 with _Reporter(TopicWatch(agent.stream), agent.late, display):
                     started()

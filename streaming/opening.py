@@ -36,6 +36,7 @@ from streaming.labels.book import LabelBook
 from streaming.labels.label_topic import LabelTopic
 from streaming.labels.verdicts import Verdicts
 from streaming.rules.rule_file import RuleWatch
+from streaming.service.health import Health
 from streaming.settings import Settings
 from streaming.versions.clients import Clients
 from streaming.versions.registry_table import registry_path
@@ -69,18 +70,21 @@ def open_agent(
     bootstrap: str,
     clients: Clients,
     hooks: Hooks = Hooks(),
+    health: Health | None = None,
 ) -> Iterator[Agent]:
     """Take an agent over: claim its tables, fence its predecessor, repair what is open, yield it started.
 
     Args:
         clients: know whom its versions ask.
         hooks: seams for crash tests.
+        health: what the agent's parts say they suffer from.
 
     Raises:
         ConfigurationError: spec, contract, policy, prompt or rules cannot be used.
         FencedError: another driver is taking over at the same moment.
     """
-    opening = _Opening.of(settings, spec_in_force(settings, spec), bootstrap, clients, hooks)
+    in_force = spec_in_force(settings, spec)
+    opening = _Opening.of(settings, in_force, bootstrap, clients, hooks, health or Health())
     opening.stream()  # what does not belong together is said before anything is repaired
     with ExitStack() as stack:
         shadow = opening.shadow()
@@ -114,6 +118,7 @@ class _Opening:
     bootstrap: str
     clients: Clients
     hooks: Hooks
+    health: Health
     lake: Lake
     ledger: LakeLedger
     budget: SpendingBudget
@@ -121,7 +126,13 @@ class _Opening:
 
     @classmethod
     def of(
-        cls, settings: Settings, spec: AgentSpec, bootstrap: str, clients: Clients, hooks: Hooks
+        cls,
+        settings: Settings,
+        spec: AgentSpec,
+        bootstrap: str,
+        clients: Clients,
+        hooks: Hooks,
+        health: Health,
     ) -> _Opening:
         """Claim the tables of a spec that has been checked."""
         check_spec(spec)
@@ -140,6 +151,7 @@ class _Opening:
             bootstrap=bootstrap,
             clients=clients,
             hooks=hooks,
+            health=health,
             lake=lake,
             ledger=LakeLedger(lake.ledger, spec.name, _now),
             budget=_budget(spec, lake),
@@ -163,6 +175,7 @@ class _Opening:
             labels=self._label_topic(stack),
             late=late,
             renew=self._renewal(registry, late, shadow),
+            health=self.health,
             reached=self.hooks.reached,
         )
         return pipeline, late

@@ -117,6 +117,10 @@ class Settings:
         """Return the folder of what guards an agent's audit table: its anchor and, unless given, its key."""
         return self.home / "audit" / agent
 
+    def health(self, agent: str) -> Path:
+        """Return the file of the conditions that a running agent stands under."""
+        return self.home / "health" / f"{agent}.json"
+
     @property
     def spark(self) -> Path:
         """Spark's scratch folder."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from streaming.batch.late_windows import MARKS, REVISION, deferred
 from streaming.delta.stored import read_stored
 from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.topic import connection
+from streaming.service.health import Standing, is_running, read_health
 from streaming.settings import Settings
 from streaming.versions.shadow_status import SideBySide, side_by_side
 
@@ -52,6 +53,8 @@ class Status:
         durations: seconds per step of the newest batch.
         version: of the spec that decided the newest batch.
         beside: versions in shadow or canary beside what was published.
+        running: a process runs the agent just now.
+        conditions: what that process waits for or suffers from, the longest first.
     """
 
     agent: str
@@ -69,6 +72,12 @@ class Status:
     pins: dict[str, str]
     version: str = ""
     beside: tuple[SideBySide, ...] = ()
+    running: bool = False
+    conditions: tuple[Standing, ...] = ()
+
+    def with_health(self, file: Path) -> Status:
+        """Return the same with what the running agent says of itself in `file`, see Settings.health."""
+        return replace(self, running=is_running(file), conditions=read_health(file))
 
     def to_json(self) -> str:
         """Return the status as one JSON object, times in ISO 8601."""

@@ -36,6 +36,7 @@ from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator
 from streaming.labels.label_follower import LabelFollower, LabelStream
 from streaming.labels.verdicts import LabelPin, Verdicts
+from streaming.service.health import Health
 
 Clock = Callable[[], datetime]
 
@@ -90,6 +91,7 @@ class Pipeline:
         labels: the labels topic, None to know imported labels alone.
         late: asks the model after the alert, None where none is asked or all are asked in the batch.
         renew: called before each batch; gives what decides it, which may be other versions than before.
+        health: what the pipeline's parts say they suffer from.
         clock: current time; a batch's own time is read once and pinned.
         reached: called after each step; crash tests inject a kill here.
 
@@ -108,6 +110,7 @@ class Pipeline:
         labels: LabelStream | None = None,
         late: LateAnswers | None = None,
         renew: Callable[[Deciders], Deciders] = lambda deciders: deciders,
+        health: Health | None = None,
         clock: Clock = lambda: datetime.now(UTC),
         reached: Callable[[Step], None] = lambda _: None,
     ) -> None:
@@ -115,7 +118,7 @@ class Pipeline:
         self._agent, self._contract = engine.spec.name, engine.contract
         self._lake, self._outbox, self._late, self._audit = lake, outbox, late, audit
         self._verdicts, self._labels = verdicts, labels
-        self._renew = renew
+        self._renew, self._health = renew, health or Health()
         self._follower: LabelFollower | None = None
         self._clock, self._reached = clock, reached
         self._duplicates = Deduplicator(engine.contract.duplicates.horizon)

@@ -191,7 +191,8 @@ def status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: As
 
     settings, loaded = settings_in(home), spec_named(spec)
     ends = topic_ends(settings, loaded.data_sources.transactions.topic)
-    print_status(read_status(settings.lake(loaded.name), loaded, ends), as_json=as_json)
+    found = read_status(settings.lake(loaded.name), loaded, ends).with_health(settings.health(loaded.name))
+    print_status(found, as_json=as_json)
 
 
 @app.command()

@@ -7,6 +7,7 @@ reads it here or in the small file that is kept beside the agent's state.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import IO
 
 
 class Condition(StrEnum):
@@ -33,10 +35,10 @@ class Standing:
 
 
 class Health:
-    """The conditions of one agent; any thread may call.
+    """The conditions of one agent, from here to `close`; any thread may call.
 
     Args:
-        file: where other processes read it, None to keep it in memory alone.
+        file: where other processes read it while this one runs, None to keep it in memory alone.
         changed: told when a condition begins (with it), changes its cause, or ends (with None).
         clock: current time.
     """
@@ -50,7 +52,13 @@ class Health:
         self._file, self._changed, self._clock = file, changed, clock
         self._lock = threading.Lock()
         self._standing: dict[Condition, Standing] = {}
+        self._running = None if file is None else _mark_running(file)
         self._write()
+
+    def close(self) -> None:
+        """Leave the file to the next driver; from here on it tells nothing."""
+        if self._running is not None:
+            self._running.close()
 
     @property
     def standing(self) -> tuple[Standing, ...]:
@@ -93,12 +101,40 @@ class Health:
 
 
 def read_health(file: Path) -> tuple[Standing, ...]:
-    """Return the conditions that an agent has written down, none where there is no such file."""
+    """Return the conditions of an agent that is running, none where no process runs it."""
+    if not is_running(file):
+        return ()
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
+        return tuple(
+            Standing(Condition(row["condition"]), row["cause"], datetime.fromisoformat(row["since"]))
+            for row in rows
+        )
     except (OSError, ValueError):
         return ()
-    return tuple(
-        Standing(Condition(row["condition"]), row["cause"], datetime.fromisoformat(row["since"]))
-        for row in rows
-    )
+
+
+def is_running(file: Path) -> bool:
+    """Say whether a process keeps this file: the lock falls with the process, however it ends."""
+    try:
+        with _lock_of(file).open("rb") as beside:
+            fcntl.flock(beside, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _mark_running(file: Path) -> IO[bytes] | None:
+    """Hold a lock beside the file, shared with a driver that is being fenced."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        held = _lock_of(file).open("ab")
+        fcntl.flock(held, fcntl.LOCK_SH)
+        return held
+    return None
+
+
+def _lock_of(file: Path) -> Path:
+    return file.with_suffix(".lock")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from streaming.service.health import Condition, Health, Standing, read_health
+from streaming.service.health import Condition, Health, Standing, is_running, read_health
 
 BEGUN = datetime(2026, 5, 7, tzinfo=UTC)
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
@@ -14,14 +15,14 @@ OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 def test_a_condition_keeps_its_beginning_and_is_told_when_it_changes(tmp_path: Path) -> None:
     told: list[tuple[Condition, Standing | None]] = []
     times = iter(BEGUN + timedelta(minutes=minute) for minute in range(10))
-    health = Health(tmp_path / "agent.json", lambda *change: told.append(change), lambda: next(times))
-    for cause in ("refused", "refused", "timed out"):
-        health.begins(Condition.BROKER_AWAY, cause)
-    expected = Standing(Condition.BROKER_AWAY, "timed out", BEGUN)
-    assert health.standing == read_health(tmp_path / "agent.json") == (expected,)
-    health.ends(Condition.BROKER_AWAY)
-    health.ends(Condition.BROKER_AWAY)
-    assert health.standing == read_health(tmp_path / "agent.json") == ()
+    file, expected = tmp_path / "agent.json", Standing(Condition.BROKER_AWAY, "timed out", BEGUN)
+    with closing(Health(file, lambda *change: told.append(change), lambda: next(times))) as health:
+        for cause in ("refused", "refused", "timed out"):
+            health.begins(Condition.BROKER_AWAY, cause)
+        assert health.standing == read_health(file) == (expected,)
+        health.ends(Condition.BROKER_AWAY)
+        health.ends(Condition.BROKER_AWAY)
+        assert health.standing == read_health(file) == ()
     assert [change and change.cause for _, change in told] == ["refused", "timed out", None]
 
 
@@ -36,3 +37,13 @@ def test_every_condition_is_explained_to_operators() -> None:
     rows = [line for line in OPERATIONS.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     explained = {line.split("`")[1] for line in rows}
     assert {each.value for each in Condition} <= explained
+
+
+def test_an_agent_that_no_process_runs_tells_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "agent.json"
+    assert read_health(file) == ()
+    with closing(Health(file)):
+        with closing(Health(file)) as fenced:
+            fenced.begins(Condition.BROKER_AWAY, "refused")
+        assert is_running(file) and len(read_health(file)) == 1, "the driver that took over keeps it"
+    assert file.exists() and not is_running(file) and read_health(file) == ()
