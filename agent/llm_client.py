@@ -8,27 +8,27 @@ server's own words and nothing of the key goes into a failure, since both may en
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
-from urllib.parse import urlsplit
 
 import openai
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
 from pydantic import SecretStr
 
 from agent.circuit_breaker import CircuitBreaker
+from agent.guarded_http import Reach, guarded_client
 from agent.pacing import Pace
 from agent.prompts import Messages
 from schemas.alert import FallbackReason
 from schemas.spec import Llm
 
 LOCAL_MODEL = "local"
+OPENAI_URL = "https://api.openai.com/v1"
 _CONCURRENCY_OF_ENDPOINTS = 8
 _MOST_ATTEMPTS = 3
 _FIRST_BACKOFF_SECONDS = 0.1
@@ -118,6 +118,7 @@ class LlmClient:
         model: what to ask for by name; a local server serves whatever it has loaded.
         base_url: the server's API root; `llm.base_url` unless given; OpenAI's own when both are None.
         api_key: sent as a bearer token; servers without keys get a placeholder.
+        reach: whether the endpoint's name may lead to a private network.
         breaker: shared by all batches.
         clock: monotonic seconds, for deadlines.
     """
@@ -129,6 +130,7 @@ class LlmClient:
         model: str = LOCAL_MODEL,
         base_url: str | None = None,
         api_key: SecretStr | None = None,
+        reach: Reach = "public",
         breaker: CircuitBreaker | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -138,7 +140,7 @@ class LlmClient:
         self._pace = Pace(llm.rate, clock)
         self._sampling: dict[str, Any] = {"temperature": 0, "seed": 0}
         self._output_limit = "max_completion_tokens"
-        self._client = _openai_client(base_url or llm.base_url, api_key)
+        self._client = _openai_client(base_url or llm.base_url, api_key, reach)
         self._asking: Future[None] = Future()
         self._abandoned, self._lock = False, threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -308,18 +310,11 @@ class LlmClient:
             self._output_limit = "max_tokens"
 
 
-def _openai_client(base_url: str | None, api_key: SecretStr | None) -> AsyncOpenAI:
+def _openai_client(base_url: str | None, api_key: SecretStr | None, reach: Reach) -> AsyncOpenAI:
     key = api_key.get_secret_value() if api_key is not None else ""
-    http = DefaultAsyncHttpxClient(trust_env=not (base_url and _is_loopback(base_url)))
-    return AsyncOpenAI(base_url=base_url, api_key=key or "none", max_retries=0, http_client=http)
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    url = base_url or OPENAI_URL  # else the library would look into the environment for another one
+    http = guarded_client(url, reach)
+    return AsyncOpenAI(base_url=url, api_key=key or "none", max_retries=0, http_client=http)
 
 
 def _retry_after(fault: openai.APIStatusError) -> float:

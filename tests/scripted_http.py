@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
@@ -95,3 +95,30 @@ def scripted_http(**answers: Answer) -> Iterator[ScriptedHttp]:
         yield server
     finally:
         server.close()
+
+
+Handled = Callable[[BaseHTTPRequestHandler], None]
+
+
+@contextmanager
+def handled_http(handled: Handled) -> Iterator[str]:
+    """Run a server that lets `handled` answer every POST as it likes; yields its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", "0")))
+            with suppress(OSError):  # whoever asked may hang up
+                handled(self)
+
+        def log_message(self, *_: Any) -> None:
+            """Keep the test output clean."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import ipaddress
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from pydantic import SecretStr
 
 from agent.actions import ActionResult, Scalar
 from agent.catalogue import JobParameter
-from schemas.errors import ConfigurationError, MachineError, RetryableError
+from schemas.addresses import is_loopback
+from schemas.errors import ConfigurationError, RetryableError
 from schemas.policy import LOG, JobLimits
 
+_SUBMIT = "/api/2.2/jobs/runs/submit"
 _TASK = "notebook"
 _SECONDS = 10
+_MOST_ANSWER_BYTES = 1 << 20
 _RUN_NAME = "flagstream agent run"
 
 
@@ -42,7 +45,6 @@ def run_job(
 
     Raises:
         ConfigurationError: the key is missing.
-        MachineError: the SDK is not installed.
         RetryableError: the workspace does not answer, or refuses.
     """
     facts: dict[str, Scalar] = {
@@ -54,38 +56,30 @@ def run_job(
         return ActionResult({**facts, "submitted": False}, dry_run=True)
     if key is None:
         raise ConfigurationError("no access token for the workspace", where=limits.token_env)
-    if importlib.util.find_spec("databricks") is None:
-        raise MachineError("the Databricks SDK is not installed: pip install 'flagstream[databricks]'")
-    run = _submitted(notebook, {each.name: each.value for each in parameters}, limits, token, key)
+    run = _submitted(_job(notebook, parameters, limits, token), limits, key)
     return ActionResult({**facts, "submitted": True, "job_run_id": run})
 
 
-def _submitted(
-    notebook: str, parameters: dict[str, str], limits: JobLimits, token: str, key: SecretStr
-) -> int:
-    # The SDK is an optional extra, and takes a second to load.
-    from databricks.sdk import WorkspaceClient  # noqa: PLC0415
-    from databricks.sdk.core import Config  # noqa: PLC0415
-    from databricks.sdk.service.jobs import NotebookTask, SubmitTask  # noqa: PLC0415
+def _job(
+    notebook: str, parameters: tuple[JobParameter, ...], limits: JobLimits, token: str
+) -> dict[str, object]:
+    base = {each.name: each.value for each in parameters}
+    task: dict[str, object] = {
+        "task_key": _TASK,
+        "notebook_task": {"notebook_path": notebook, "base_parameters": base},
+    }
+    if limits.cluster is not None:
+        task["existing_cluster_id"] = limits.cluster
+    return {"run_name": _RUN_NAME, "tasks": [task], "idempotency_token": token}
 
-    task = SubmitTask(
-        task_key=_TASK,
-        notebook_task=NotebookTask(notebook_path=notebook, base_parameters=parameters),
-        existing_cluster_id=limits.cluster,
-    )
+
+def _submitted(job: Mapping[str, object], limits: JobLimits, key: SecretStr) -> int:
+    address = f"{(limits.workspace or '').rstrip('/')}{_SUBMIT}"
+    answer = _posted("the workspace", address, job, {"authorization": f"Bearer {key.get_secret_value()}"})
     try:
-        config = Config(
-            host=limits.workspace,
-            token=key.get_secret_value(),
-            auth_type="pat",
-            http_timeout_seconds=_SECONDS,
-            retry_timeout_seconds=_SECONDS,
-        )
-        workspace = WorkspaceClient(config=config)
-        run = workspace.jobs.submit(run_name=_RUN_NAME, tasks=[task], idempotency_token=token)
-    except (OSError, ValueError, TimeoutError) as fault:  # what the SDK and its HTTP client raise
-        raise RetryableError(f"the workspace has not taken the job: {type(fault).__name__}") from None
-    return int(run.run_id)
+        return int(json.loads(answer.body)["run_id"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise RetryableError("the workspace has not said which run it has started") from None
 
 
 def notify(address: str, message: str, log: Path) -> ActionResult:
@@ -104,19 +98,36 @@ def notify(address: str, message: str, log: Path) -> ActionResult:
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"text": message}) + "\n")
         return ActionResult({"delivered": True})
+    answer = _posted("the webhook", address, {"text": message}, {})
+    return ActionResult({"delivered": True, "status": answer.status})
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    body: bytes
+
+
+def _posted(who: str, address: str, content: Mapping[str, object], headers: Mapping[str, str]) -> _Answer:
+    """Post JSON once.
+
+    Raises:
+        RetryableError: no success, or a longer answer than anybody needs. It names `who`, and neither the
+            address nor what was answered, since both may hold secrets.
+    """
+    body, plain = json.dumps(content).encode(), {"content-type": "application/json"}
+    request = urllib.request.Request(address, body, {**plain, **headers}, method="POST")
     try:
-        with _opener(address).open(_request(address, message), timeout=_SECONDS) as answer:
-            return ActionResult({"delivered": True, "status": int(answer.status)})
+        with _opener(address).open(request, timeout=_SECONDS) as answer:
+            read, status = answer.read(_MOST_ANSWER_BYTES + 1), int(answer.status)
     except urllib.error.HTTPError as refusal:
         refusal.close()
-        raise RetryableError(f"the webhook answered {refusal.code}") from None
-    except (OSError, HTTPException) as fault:  # the address is a secret and stays out of the message
-        raise RetryableError(f"the webhook does not answer: {type(fault).__name__}") from None
-
-
-def _request(address: str, message: str) -> urllib.request.Request:
-    body = json.dumps({"text": message}).encode()
-    return urllib.request.Request(address, body, {"content-type": "application/json"}, method="POST")
+        raise RetryableError(f"{who} answered {refusal.code}") from None
+    except (OSError, HTTPException) as fault:
+        raise RetryableError(f"{who} does not answer: {type(fault).__name__}") from None
+    if len(read) > _MOST_ANSWER_BYTES:
+        raise RetryableError(f"{who} answered with more than {_MOST_ANSWER_BYTES >> 20} MiB")
+    return _Answer(status, read)
 
 
 class _StayThere(urllib.request.HTTPRedirectHandler):
@@ -128,13 +139,6 @@ class _StayThere(urllib.request.HTTPRedirectHandler):
 
 def _opener(address: str) -> urllib.request.OpenerDirector:
     handlers: list[urllib.request.BaseHandler] = [_StayThere()]
-    if _is_loopback(urlsplit(address).hostname or ""):
+    if is_loopback(urlsplit(address).hostname or ""):
         handlers.append(urllib.request.ProxyHandler({}))
     return urllib.request.build_opener(*handlers)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from agent.catalogue import JobParameter
 from schemas.errors import ConfigurationError, RetryableError
 from schemas.policy import LOG, JobLimits
 from streaming.actions.outgoing import notify, run_job
-from tests.scripted_http import Answer, ScriptedHttp, scripted_http
+from tests.scripted_http import Answer, ScriptedHttp, handled_http, scripted_http
 
 SUBMIT = "/api/2.2/jobs/runs/submit"
 KEY = SecretStr("dapi-s3cr3t")
@@ -65,11 +66,42 @@ def test_without_leave_to_submit_nothing_is_sent() -> None:
 def test_a_workspace_that_refuses_or_a_missing_key_is_an_error_without_the_key() -> None:
     with scripted_http() as server:
         server.answers[SUBMIT] = Answer(403, {"error_code": "PERMISSION_DENIED", "message": "dapi-s3cr3t"})
-        with pytest.raises(RetryableError, match="PermissionDenied") as caught:
+        with pytest.raises(RetryableError, match="answered 403") as caught:
             run_job("/Shared/refit", DAY, limits(server), TOKEN, KEY)
         assert "s3cr3t" not in str(caught.value)
         with pytest.raises(ConfigurationError, match="DATABRICKS_TOKEN"):
             run_job("/Shared/refit", DAY, limits(server), TOKEN, None)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_job_is_not_sent_where_a_workspace_redirects_to(status: int) -> None:
+    with scripted_http(elsewhere=Answer(body={"run_id": 1})) as server:
+        server.answers[SUBMIT] = Answer(status, headers={"location": f"{server.url}/elsewhere"})
+        with pytest.raises(RetryableError, match=f"answered {status}"):
+            run_job("/Shared/refit", DAY, limits(server), TOKEN, KEY)
+        assert server.to("/elsewhere") == []
+
+
+def test_answers_are_read_up_to_a_limit(tmp_path: Path) -> None:
+    def endless(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        while True:
+            handler.wfile.write(b" " * 65_536)
+
+    with handled_http(endless) as url:
+        with pytest.raises(RetryableError, match="the webhook answered with more than 1 MiB"):
+            notify(url, "x", tmp_path / "log")
+        with pytest.raises(RetryableError, match="the workspace answered with more than 1 MiB"):
+            run_job("/Shared/refit", DAY, JobLimits(submit=True, workspace=url), TOKEN, KEY)
+
+
+@pytest.mark.parametrize("body", [{}, {"run_id": None}, {"run_id": "x"}])
+def test_a_workspace_that_names_no_run_is_an_error(body: dict[str, object]) -> None:
+    with scripted_http() as server:
+        server.answers[SUBMIT] = Answer(body=body)
+        with pytest.raises(RetryableError, match="which run"):
+            run_job("/Shared/refit", DAY, limits(server), TOKEN, KEY)
 
 
 def test_a_notice_goes_to_its_address_as_json(tmp_path: Path) -> None:

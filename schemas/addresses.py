@@ -1,0 +1,46 @@
+"""Which machines an address leads to: this one, one of a private network, or a public one."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def literal_address(host: str) -> IpAddress | None:
+    """Return the IP address that a host is, None for a name.
+
+    Every spelling counts that a resolver takes for an address: `2130706433` and `0x7f.1` are 127.0.0.1.
+    """
+    bare = host.strip("[]").partition("%")[0].rstrip(".")
+    try:
+        return _unwrapped(ipaddress.ip_address(bare))
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(bare)) if bare and bare.isascii() else None
+    except OSError:
+        return None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine."""
+    address = literal_address(host)
+    return host.lower().rstrip(".") == "localhost" if address is None else address.is_loopback
+
+
+def is_public(address: IpAddress) -> bool:
+    """Tell whether an address belongs to no private, link-local, shared or reserved network."""
+    found = _unwrapped(address)
+    return found.is_global and not found.is_multicast
+
+
+def _unwrapped(address: IpAddress) -> IpAddress:
+    """Return the IPv4 address that an IPv6 address stands for, if it stands for one."""
+    if not isinstance(address, ipaddress.IPv6Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
