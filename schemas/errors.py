@@ -4,6 +4,7 @@ FlagstreamError
 ├── ConfigurationError    a file or option is wrong: fix it and start again (exit 2)
 ├── MachineError          the machine lacks something: install or free it (exit 3)
 ├── RetryableError        the same call may succeed later: try again under a deadline
+│   └── DiskError         the disk is full, read-only, failing or gone: wait until it takes something again
 ├── FencedError           a successor has taken over: stop and write nothing more (exit 4)
 └── DataLossError         going on could lose or double a record: stop and ask (exit 5)
 """
@@ -49,6 +50,10 @@ class MachineError(FlagstreamError):
 
 class RetryableError(FlagstreamError):
     """A passing fault: the same call may succeed when repeated."""
+
+
+class DiskError(RetryableError):
+    """The disk takes nothing, or cannot be read: space must be freed, or it must be mounted again."""
 
 
 class FencedError(FlagstreamError):

@@ -30,6 +30,7 @@ from schemas.errors import (
     RetryableError,
 )
 from schemas.spec import AgentSpec
+from streaming.delta.faults import disk_faults
 from streaming.delta.stored import METADATA_KEY, StoredTable
 
 _TIDY_EVERY = 128
@@ -58,6 +59,7 @@ class LakeTable(StoredTable):
 
     Raises:
         ConfigurationError: the table exists with another schema.
+        DiskError: from any call, when the disk takes nothing.
     """
 
     def __init__(
@@ -68,7 +70,8 @@ class LakeTable(StoredTable):
         retention: timedelta,
         later: Collection[str] = (),
     ) -> None:
-        super().__init__(path, _open_or_create(path, schema, retention), schema)
+        with disk_faults(path):
+            super().__init__(path, _open_or_create(path, schema, retention), schema)
         self._fence_id, self._epoch, self._commits = fence_id, 0, 0
         self._add_missing(later)
         # Late answers are committed beside batches, which tidy the tables meanwhile.
@@ -150,11 +153,12 @@ class LakeTable(StoredTable):
 
     def _compact(self) -> None:
         try:
-            self._table.optimize.compact(
-                target_size=_COMPACTED_BYTES,
-                commit_properties=self._properties(),
-                writer_properties=_WRITER,
-            )
+            with disk_faults(self.path):
+                self._table.optimize.compact(
+                    target_size=_COMPACTED_BYTES,
+                    commit_properties=self._properties(),
+                    writer_properties=_WRITER,
+                )
         except CommitFailedError as fault:
             raise self._refused(fault) from None
 
@@ -171,17 +175,19 @@ class LakeTable(StoredTable):
             self._commit_empty(properties)
             return
         try:
-            write_deltalake(
-                self._table, rows, mode="append", commit_properties=properties, writer_properties=_WRITER
-            )
+            with disk_faults(self.path):
+                write_deltalake(
+                    self._table, rows, mode="append", commit_properties=properties, writer_properties=_WRITER
+                )
         except CommitFailedError as fault:
             raise self._refused(fault) from None
 
     def _commit_empty(self, properties: CommitProperties) -> None:
         try:
-            self._table.create_write_transaction(
-                [], "append", self._table.schema(), commit_properties=properties
-            )
+            with disk_faults(self.path):
+                self._table.create_write_transaction(
+                    [], "append", self._table.schema(), commit_properties=properties
+                )
         except CommitFailedError as fault:
             raise self._refused(fault) from None
         self._table.update_incremental()

@@ -1,0 +1,49 @@
+"""Tells a disk that takes nothing from all else that can go wrong with a table."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deltalake.exceptions import DeltaError
+
+from schemas.errors import DiskError
+
+_NUMBERS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.ESTALE,
+    errno.ENOTCONN,
+)
+# Delta's library raises its own errors, which have the number in their text alone.
+_MARKS = tuple(mark for number in _NUMBERS for mark in (f"(os error {number})", f"code: {number}, kind:"))
+
+
+@contextmanager
+def disk_faults(place: Path) -> Iterator[None]:
+    """Raise what the disk below `place` has caused as DiskError, and leave all else as it is."""
+    try:
+        yield
+    except (OSError, DeltaError) as fault:
+        if not is_of_the_disk(fault):
+            raise
+        raise DiskError(f"{place}: {_last_words(fault)}") from fault
+
+
+def is_of_the_disk(fault: BaseException) -> bool:
+    """Say whether a fault is one of a disk that is full, read-only, failing or gone."""
+    if isinstance(fault, OSError) and fault.errno is not None:
+        return fault.errno in _NUMBERS
+    return any(mark in str(fault) for mark in _MARKS)
+
+
+def _last_words(fault: BaseException) -> str:
+    """Return the cause alone: Delta's library draws the way to it as a tree, in colours."""
+    lines = [line.replace("\N{ESCAPE}[31m↳\N{ESCAPE}[0m", "").strip() for line in str(fault).splitlines()]
+    return [line for line in lines if line][-1]
