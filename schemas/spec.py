@@ -439,6 +439,8 @@ class Llm(Document):
 class Tables(Document):
     """Names of the Delta tables, below the lake folder."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"requeues"})
+
     transactions: TableName = "transactions"
     quarantine: TableName = "quarantine"
     duplicates: TableName = "duplicates"
@@ -454,10 +456,11 @@ class Tables(Document):
     findings_sandbox: TableName = "findings_sandbox"
     specs: TableName = "specs"
     shadow: TableName = "shadow"
+    requeues: TableName = "requeues"
 
     @model_validator(mode="after")
     def _distinct(self) -> Tables:
-        names = list(self.model_dump().values())
+        names = [getattr(self, name) for name in type(self).model_fields]
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
             raise ValueError(f"two tables share the name {sorted(repeated)[0]!r}")

@@ -39,8 +39,11 @@ MONITORING = pa.schema(
         pa.field("alert", pa.bool_()),
         pa.field("count", pa.int64()),
         pa.field("status", pa.string()),
+        pa.field("rejected_share", pa.float64()),
+        pa.field("rejected_by_reason", pa.string()),
     ]
 )
+LATER_MONITORING = ("rejected_share", "rejected_by_reason")
 
 AUDIT = pa.schema(
     [
@@ -82,9 +85,35 @@ BATCHES = pa.schema(
         pa.field("pins", pa.string()),
         pa.field("versions", pa.string()),
         pa.field("durations", pa.string()),
+        pa.field("rejected", pa.string()),
     ]
 )
+LATER_BATCHES = ("rejected",)
 
+PLACES = pa.list_(
+    pa.struct(
+        [
+            pa.field("topic", pa.string()),
+            pa.field("partition", pa.int32()),
+            pa.field("first_offset", pa.int64()),
+            pa.field("next_offset", pa.int64()),
+        ]
+    )
+)
+REQUEUES = pa.schema(
+    [
+        pa.field("number", pa.int64()),
+        pa.field("at", UTC_MICROS),
+        pa.field("event", pa.string()),
+        pa.field("request", pa.string()),
+        pa.field("slice", pa.int64()),
+        pa.field("records", pa.int64()),
+        pa.field("places", PLACES),
+        pa.field("contract", pa.string()),
+        pa.field("who", pa.string()),
+        pa.field("why", pa.string()),
+    ]
+)
 
 LEDGER = pa.schema(
     [

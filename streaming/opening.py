@@ -18,13 +18,14 @@ from schemas.errors import ConfigurationError, DataLossError
 from schemas.policy import load_policy
 from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
-from streaming.batch.backfill_mark import QUERY, unfinished_backfill
+from streaming.batch.backfill_mark import unfinished_backfill
 from streaming.batch.batch_audit import BatchAudit
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.late_answers import LateAnswers, LateSettings, LateStep
 from streaming.batch.outbox import Outbox
 from streaming.batch.pipeline import Pipeline, Step
+from streaming.batch.queries import of_the_stream
 from streaming.batch.runner import StreamSettings, starting_offsets
 from streaming.batch.store import Decision
 from streaming.compose import build_engine, check_spec, keep_model, lake_schemas, rule_watch
@@ -275,7 +276,7 @@ def stream_settings(
     columns = ["query_id", "batch_id", "next_sequence", "closed_at", "offsets"]
     frame = pl.from_arrow(batches.read("batch_id", 0, columns=columns))
     assert isinstance(frame, pl.DataFrame)
-    frame = frame.filter(~pl.col("query_id").str.starts_with(QUERY))
+    frame = frame.filter(of_the_stream(pl.col("query_id")))
     closed = dict(frame.group_by("query_id").agg(pl.col("batch_id").max()).iter_rows())
     newest = None if frame.height == 0 else frame.sort("next_sequence", "closed_at")["offsets"][-1]
     return StreamSettings(

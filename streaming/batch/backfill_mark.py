@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from schemas.spec import AgentSpec, Tables
+from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
 from streaming.delta.stored import open_version
 
 PIN = "backfill"
-QUERY = "backfill-"  # Spark calls its queries by UUIDs
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,6 @@ class BackfillMark:
     def pins(self) -> dict[str, Any]:
         """Return what a batch pins besides everything else."""
         return {PIN: asdict(self)}
-
-
-def stamp_of(agent: str, query_id: str) -> str:
-    """Return the application id under which batches of a query are committed."""
-    return f"{agent}/{query_id}"
 
 
 def newest_decision(lake: Path, tables: Tables) -> Decision | None:

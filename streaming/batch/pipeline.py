@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from schemas.contract import EventContract
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from streaming.batch.alerting import Alerted, Asked, marks_of
@@ -29,16 +30,19 @@ from streaming.batch.engine import Engine, Judged
 from streaming.batch.late_answers import LateAnswers
 from streaming.batch.outbox import Outbox
 from streaming.batch.recovery import Recovery, StreamPosition, as_pinned
+from streaming.batch.rejections import rejected_counts, rejected_shares
 from streaming.batch.store import BatchInHand, Decision, Stored, store
 from streaming.delta.lake import Lake, Stamp
+from streaming.delta.pins import under_contract
 from streaming.detection import checkpoints
-from streaming.events.decode import decode
+from streaming.events.decode import decode, median_stamp
 from streaming.events.duplicates import Deduplicator
 from streaming.labels.label_follower import LabelFollower, LabelStream
 from streaming.labels.verdicts import LabelPin, Verdicts
 from streaming.service.health import Health
 
 Clock = Callable[[], datetime]
+NO_MARK: Mapping[str, Any] = {}
 
 
 class Step(StrEnum):
@@ -96,7 +100,12 @@ class Pipeline:
         reached: called after each step; crash tests inject a kill here.
 
     A pipeline that raised is not to be used again: build a new one, whose `start` repairs the rest.
+
+    Attributes:
+        stream_time: the broker's time of the newest batch of the stream, None before the first.
     """
+
+    stream_time: datetime | None = None
 
     def __init__(
         self,
@@ -148,6 +157,9 @@ class Pipeline:
         query_id: str,
         batch_id: int,
         offsets: Callable[[], dict[str, dict[str, int]]],
+        *,
+        contract: EventContract | None = None,
+        mark: Mapping[str, Any] = NO_MARK,
     ) -> ClosedBatch | None:
         """Run one micro-batch through the protocol; None when it was closed before.
 
@@ -156,6 +168,8 @@ class Pipeline:
             query_id: Spark's id of the query, which names the stream.
             batch_id: Spark's number of the batch within it.
             offsets: end offsets planned for the batch.
+            contract: what the records mean where that is not the agent's contract; it has the same columns.
+            mark: what the batch pins besides everything else.
         """
         watch = Stopwatch(self._reached)
         with watch.step(Step.OPEN):
@@ -168,8 +182,9 @@ class Pipeline:
             self._renew_deciders()
         with watch.step(Step.TAKE):
             records = take()
+            self.stream_time = self.stream_time if mark else median_stamp(records) or self.stream_time
         with watch.step(Step.DECODE):
-            decoded = decode(records, self._contract, opened_at)
+            decoded = decode(records, contract or self._contract, opened_at)
         with watch.step(Step.STORE):
             batch = BatchInHand(
                 stamp=stamp,
@@ -180,7 +195,7 @@ class Pipeline:
                 watermark_us=self._position.watermark_us,
                 labels=self._position.labels,
                 offsets=offsets(),
-                pins=self._deciders.pins(),
+                pins=self._pins(contract, mark),
             )
             stored = store(
                 self._lake, batch, decoded.valid, decoded.rejected, self._duplicates, self._take_verdicts
@@ -278,6 +293,7 @@ class Pipeline:
             "alert": alerted.alerts > 0,
             "count": alerted.alerts,
             "status": alerted.status,
+            **rejected_shares(decision),
         }
         self._lake.monitoring.append(_one(row, self._lake.monitoring.schema), self._stamp(decision))
 
@@ -303,6 +319,7 @@ class Pipeline:
             "pins": json.dumps(decision.pins, sort_keys=True),
             "versions": json.dumps(versions, sort_keys=True),
             "durations": json.dumps(watch.seconds),
+            "rejected": rejected_counts(decision),
         }
 
     def _stamp(self, decision: Decision) -> Stamp:
@@ -336,6 +353,10 @@ class Pipeline:
         for engine in deciders.engines:
             if engine is not self._deciders.engine:
                 engine.close()
+
+    def _pins(self, contract: EventContract | None, mark: Mapping[str, Any]) -> dict[str, Any]:
+        pins = self._deciders.pins()
+        return {**(pins if contract is None else under_contract(pins, contract)), **mark}
 
     def _renew_deciders(self) -> None:
         renewed, known = self._renew(self._deciders), [engine.scorer for engine in self._deciders.engines]

@@ -31,7 +31,8 @@ class Decision:
 
     `opened_at` and `watermark_us` (the highest event time stored so far) are in microseconds since 1970 UTC,
     `offsets` topic → partition → next offset, `pins` the complete spec and the versions in force; for the
-    labels see streaming.labels.verdicts.LabelPin.
+    labels see streaming.labels.verdicts.LabelPin. `rejected` counts the quarantined by reason, None
+    where that was not noted.
     """
 
     query_id: str
@@ -48,6 +49,7 @@ class Decision:
     labels_below: int
     offsets: dict[str, dict[str, int]]
     pins: dict[str, Any]
+    rejected: dict[str, int] | None = None
 
     @property
     def labels(self) -> LabelPin:
@@ -136,7 +138,7 @@ def store(
     fresh = without(candidates.filter(first), repeated)
     rows = in_order(fresh, batch).select(lake.transactions.schema.names).cast(lake.transactions.schema)
     pin, verdicts = take_verdicts(batch.first_sequence) if rows.num_rows else (batch.labels, None)
-    decision = _decide(replace(batch, labels=pin), quarantined.num_rows, repeated.num_rows, rows)
+    decision = _decide(replace(batch, labels=pin), quarantined, repeated.num_rows, rows)
     lake.transactions.append(rows, batch.stamp, decision.to_metadata())
     return Stored(decision, rows, verdicts)
 
@@ -161,8 +163,8 @@ def without(rows: pa.Table, recorded: pa.Table) -> pa.Table:
     return rows.take(kept["row"].combine_chunks().sort())
 
 
-def _decide(batch: BatchInHand, quarantined: int, duplicates: int, rows: pa.Table) -> Decision:
-    stored = rows.num_rows
+def _decide(batch: BatchInHand, rejected: pa.Table, duplicates: int, rows: pa.Table) -> Decision:
+    stored, quarantined = rows.num_rows, rejected.num_rows
     if batch.read != stored + quarantined + duplicates:
         raise DataLossError(
             f"batch {batch.stamp.batch_id}: {batch.read} records read, but {stored} stored + {quarantined} "
@@ -183,7 +185,13 @@ def _decide(batch: BatchInHand, quarantined: int, duplicates: int, rows: pa.Tabl
         labels_below=batch.labels.below,
         offsets=batch.offsets,
         pins=batch.pins,
+        rejected=_by_reason(rejected),
     )
+
+
+def _by_reason(rejected: pa.Table) -> dict[str, int]:
+    counts = pc.value_counts(rejected["reason"].cast(pa.string())).to_pylist()
+    return {each["values"]: each["counts"] for each in sorted(counts, key=lambda each: str(each["values"]))}
 
 
 def _watermark(rows: pa.Table, before: int) -> int:

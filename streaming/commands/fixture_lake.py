@@ -20,6 +20,7 @@ from schemas.tables import BATCHES, HEADERS, UTC_MICROS
 from streaming.batch.alerting import Alerted, build_alerts, marks_of
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import flag
+from streaming.batch.rejections import rejected_counts
 from streaming.batch.store import BatchInHand, Stored, store
 from streaming.compose import build_engine, lake_schemas
 from streaming.delta.lake import Lake, Stamp
@@ -138,6 +139,7 @@ class _Writer:
             "pins": json.dumps(decision.pins, sort_keys=True),
             "versions": json.dumps(versions, sort_keys=True),
             "durations": "{}",
+            "rejected": rejected_counts(decision),
         }
         self._lake.batches.append(pa.Table.from_pylist([row], schema=BATCHES), stamp)
         engine.commit(judged)

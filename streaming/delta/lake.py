@@ -30,12 +30,18 @@ from schemas.errors import (
     RetryableError,
 )
 from schemas.spec import AgentSpec
+from schemas.tables import LATER_BATCHES, LATER_MONITORING
 from streaming.delta.faults import disk_faults
 from streaming.delta.stored import METADATA_KEY, StoredTable
 
 _TIDY_EVERY = 128
 _COMPACTED_BYTES = 16 * 1024 * 1024
-_LATER = {"alerts": LATER_FIELDS, "ledger": ("evidence",)}
+_LATER = {
+    "alerts": LATER_FIELDS,
+    "ledger": ("evidence",),
+    "monitoring": LATER_MONITORING,
+    "batches": LATER_BATCHES,
+}
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
 

@@ -24,3 +24,10 @@ def pinned_specs(pins: Mapping[str, Any]) -> list[AgentSpec]:
 def pinned_contract(pins: Mapping[str, Any]) -> EventContract | None:
     """Return the contract that a batch was decided under, None in lakes that keep its digest alone."""
     return EventContract.model_validate(pins["contract"]) if "contract" in pins else None
+
+
+def under_contract(pins: Mapping[str, Any], contract: EventContract) -> dict[str, Any]:
+    """Return pins as they are where a batch is decoded under another contract, which has the same columns."""
+    read_by = {"contract": contract.model_dump(mode="json"), "contract_digest": contract.digest}
+    canary = {CANARY: {**pins[CANARY], **read_by}} if CANARY in pins else {}
+    return {**pins, **read_by, **canary}

@@ -35,6 +35,7 @@ from streaming.events.exact_decode import (
 # A block's bytes stay in the processor's cache from one step to the next.
 _BLOCK_ROWS = 16_384
 _FEW_ROWS = 64
+_LAST_STAMPS = 64
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="decode")
 _POWERS = np.array([10.0**power for power in range(16)])
 _INT32, _INT64 = 2**31 - 1, 2**63
@@ -74,6 +75,16 @@ def decode(records: pa.Table, contract: EventContract, now: datetime) -> Decoded
         pa.concat_tables([valid, *(part.valid for part in parts)]),
         pa.concat_tables([rejected, early, *(part.rejected for part in parts)]),
     )
+
+
+def median_stamp(records: pa.Table) -> datetime | None:
+    """Return the median of the broker's stamps on the last 64 records, which one wrong stamp does not move.
+
+    None where no record has a stamp.
+    """
+    stamps = records["timestamp"].cast(UTC_MICROS).cast(pa.int64()).drop_null()
+    last = np.sort(stamps.slice(max(len(stamps) - _LAST_STAMPS, 0)).to_numpy())
+    return EPOCH + int(last[len(last) // 2]) * MICRO if len(last) else None
 
 
 def _stamped_ahead(records: pa.Table, contract: EventContract, now: datetime) -> pa.ChunkedArray:

@@ -21,8 +21,10 @@ import pyarrow as pa
 from schemas.errors import DataLossError
 from schemas.tables import BATCHES, HEADERS, UTC_MICROS
 from streaming.batch.alerting import Alerted
-from streaming.batch.backfill_mark import BackfillMark, stamp_of
+from streaming.batch.backfill_mark import BackfillMark
 from streaming.batch.engine import Engine
+from streaming.batch.queries import stamp_of
+from streaming.batch.rejections import rejected_counts
 from streaming.batch.store import BatchInHand, Decision, store
 from streaming.delta.lake import Lake, Stamp
 from streaming.detection import checkpoints
@@ -194,6 +196,7 @@ class Backfill:
             "pins": json.dumps(decision.pins, sort_keys=True),
             "versions": json.dumps(versions, sort_keys=True),
             "durations": "{}",
+            "rejected": rejected_counts(decision),
         }
         row = pa.Table.from_pylist([{name: told[name] for name in BATCHES.names}], schema=BATCHES)
         self._lake.batches.append(row, self._stamp(decision.batch_id))

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
-from streaming.batch.backfill_mark import QUERY
+from streaming.batch.queries import BACKFILL
 from streaming.delta.stored import StoredTable, open_for_reading, open_version
 from streaming.events.file_events import Keyed, file_events, table_events
 
@@ -39,7 +39,7 @@ class HistorySource:
     def query_id(self) -> str:
         """Under which its batches are stored: another one for another source, or another version."""
         version = "" if self.version is None else f"-{self.version}"
-        return f"{QUERY}{self.digest[:16]}{version}"
+        return f"{BACKFILL}{self.digest[:16]}{version}"
 
     def count(self) -> int:
         """Read it once and count the rows.

@@ -12,12 +12,11 @@ from schemas.errors import ConfigurationError, MachineError
 from schemas.spec import AgentSpec
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
+from streaming.delta.stored import change_mark
 from streaming.rules.rule_file import RuleWatch
 from streaming.settings import Settings
 from streaming.versions.registry_table import read_entries, registry_path
 from streaming.versions.stages import Stage, Standing, standing_in, standings
-
-_Mark = tuple[int, int]
 
 
 class RegistryWatch:
@@ -43,7 +42,7 @@ class RegistryWatch:
 
     def look(self) -> dict[str, Standing] | None:
         """Return where all versions stand if that may have changed since the last look, None if not."""
-        mark = _mark(self._path / "_delta_log")
+        mark = change_mark(self._path)
         if mark == self._seen:
             return None
         self._seen, self._found = mark, standings(read_entries(self._path))
@@ -151,11 +150,3 @@ def spec_in_force(settings: Settings, spec: AgentSpec) -> AgentSpec:
     watch = RegistryWatch(registry_path(settings, spec))
     watch.look()
     return watch.active or spec
-
-
-def _mark(folder: Path) -> _Mark:
-    """What tells one state of a folder from another: clocks of file systems may stand still for a while."""
-    try:
-        return folder.stat().st_mtime_ns, sum(1 for _ in folder.iterdir())
-    except OSError:
-        return 0, 0

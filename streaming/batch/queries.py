@@ -1,0 +1,19 @@
+"""Which batches the streaming query decided, and which came beside it: of history, or of the quarantine."""
+
+from __future__ import annotations
+
+import polars as pl
+
+BACKFILL = "backfill-"
+REQUEUE = "requeue-"
+_BESIDE = (BACKFILL, REQUEUE)  # Spark calls its queries by UUIDs
+
+
+def of_the_stream(query_id: pl.Expr) -> pl.Expr:
+    """Return whether batches were decided by the streaming query, so that their offsets are the topic's."""
+    return ~pl.any_horizontal(*(query_id.str.starts_with(prefix) for prefix in _BESIDE))
+
+
+def stamp_of(agent: str, query_id: str) -> str:
+    """Return the application id under which batches of a query are committed."""
+    return f"{agent}/{query_id}"
