@@ -88,7 +88,7 @@ _SHAPES: Mapping[Callable[[object], bool], str] = {
         action actor agent change command decision level mode model outcome policy prompt reason scope stage
         status table tool who
     """,
-    is_short_sentence: "why",
+    is_short_sentence: "why consent",
     _is_version: "version",
     _are_words: "changed tables withheld",
     _is_digest: """

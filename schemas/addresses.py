@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from urllib.parse import urlsplit
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+_PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -44,3 +46,18 @@ def _unwrapped(address: IpAddress) -> IpAddress:
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or address
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of a web address, the port left out where it is the scheme's own.
+
+    Raises:
+        ValueError: the address has no host, or a port that is none.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if not host:
+        raise ValueError("expected an address such as https://host")
+    shown = f"[{host}]" if ":" in host else host.rstrip(".")
+    port = parts.port if parts.port != _PORTS.get(parts.scheme) else None
+    return f"{parts.scheme}://{shown}" + ("" if port is None else f":{port}")

@@ -6,11 +6,12 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from schemas.addresses import is_loopback, origin_of
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, load_document
 
@@ -25,7 +26,6 @@ SENDABLE = (
 )
 SHOWN_BY_ACTIONS = ("event_hour", "transaction_id")
 _NAMED = re.compile(r"(entities|extra|texts)\.[A-Za-z_][A-Za-z0-9_]*")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 CuratedTable = Literal["transactions", "alerts", "labels", "batches", "quarantine"]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
@@ -33,11 +33,34 @@ LOG = "log"
 
 
 class AllowedModel(Document):
-    """A model that may be asked: its name, who made it and how it comes here, and where it runs."""
+    """A model that may be asked: its name, who made it and how it comes here, and where it runs.
+
+    `origin` (scheme, host and port) binds it to one endpoint, `api_key_env` names the variable whose value
+    is sent there; without one no key is. `http` admits an origin that is not encrypted.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"origin", "api_key_env", "http"})
 
     name: Text
     provenance: Text
     region: Text
+    origin: str | None = None
+    api_key_env: str | None = Field(default=None, pattern=r"^[A-Z_][A-Z0-9_]*$")
+    http: bool = False
+
+    @field_validator("origin")
+    @classmethod
+    def _an_origin(cls, value: str | None) -> str | None:
+        return None if value is None else checked_origin(value)
+
+    @model_validator(mode="after")
+    def _bound(self) -> AllowedModel:
+        if self.origin is None and (self.api_key_env is not None or self.http):
+            raise ValueError("'api_key_env' and 'http' need the 'origin' that they are for")
+        parts = urlsplit(self.origin or "https://")
+        if parts.scheme == "http" and not self.http and not is_loopback(parts.hostname or ""):
+            raise ValueError("an origin that is not encrypted needs `http: true`")
+        return self
 
 
 class DataAccess(Document):
@@ -213,10 +236,23 @@ def checked_address(value: str) -> str:
         ValueError: it is none; the message does not quote it, since webhooks hold secrets.
     """
     parts = urlsplit(value)
-    encrypted = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    encrypted = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     if not encrypted or not parts.hostname or parts.username is not None or parts.password is not None:
         raise ValueError("expected an https address without user or password")
     return value
+
+
+def checked_origin(value: str) -> str:
+    """Return an origin as it is compared: scheme, host and port in lower case.
+
+    Raises:
+        ValueError: it is none; the message does not quote it.
+    """
+    parts = urlsplit(value)
+    more = parts.path.rstrip("/") or parts.query or parts.fragment or parts.username is not None
+    if parts.scheme not in ("http", "https") or more:
+        raise ValueError("expected scheme, host and port, such as https://llm.example.org:8443")
+    return origin_of(value)
 
 
 def load_policy(name: str, folder: Path) -> Policy:

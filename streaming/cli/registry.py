@@ -64,6 +64,10 @@ def promote(
     version: Annotated[str, typer.Argument(help="A registered version, such as 1.1.0.")],
     why: Why,
     who: Who = None,
+    allow_endpoint_change: Annotated[
+        str | None,
+        typer.Option(help="Why another policy, model, endpoint or key variable is meant, in plain words."),
+    ] = None,
     spec: SpecName = "card-fraud",
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
@@ -71,7 +75,8 @@ def promote(
     """Move a version one stage along: sandbox, shadow, canary, active; exit 1 with the reasons if it may not.
 
     Asked for are a replay report, precision on matured verdicts, alerts within the budget, and for another
-    prompt or model an evaluation that passed; how much of each the active spec's `promotion` says.
+    prompt or model an evaluation that passed; how much of each the active spec's `promotion` says. A version
+    with another policy, model, endpoint or key needs `--allow-endpoint-change` at each stage.
 
     Example: `flagstream promote 1.1.0 --why "replay of May looks good"`
     """
@@ -79,7 +84,8 @@ def promote(
     from streaming.versions.registry import Author, SpecRegistry
 
     registry = SpecRegistry(settings_in(home), spec_named(spec))
-    say(moved(registry.promote(version, Author(who or default_author(), why), prompt_digest)), as_json)
+    author = Author(who or default_author(), why)
+    say(moved(registry.promote(version, author, prompt_digest, allow_endpoint_change)), as_json)
 
 
 def rollback(

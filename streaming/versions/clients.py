@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
+from agent.endpoints import endpoint_of
 from agent.llm_client import LOCAL_MODEL, LlmClient
 from agent.local_llm import LocalLlm
+from agent.triage import POLICIES
 from schemas.errors import ConfigurationError, nearest
+from schemas.policy import load_policy
 from schemas.spec import AgentSpec
 from streaming.interrupts import ended_on_leaving
 from streaming.settings import Settings
@@ -88,25 +91,34 @@ def model_client(settings: Settings, spec: AgentSpec, choice: str) -> Iterator[L
 
 
 def endpoint_client(settings: Settings, spec: AgentSpec) -> LlmClient | None:
-    """Return a client of the endpoint that the spec or the environment names, None when neither does."""
-    base_url = spec.llm.base_url or settings.llm_base_url
-    key = settings.api_key(spec.llm.api_key_env)
-    if base_url is None and key is None:
+    """Return a client of the endpoint that the spec or the environment names, None when neither does.
+
+    Raises:
+        ConfigurationError: the policy does not bind the model to the endpoint and the key.
+    """
+    if not _names_an_endpoint(settings, spec):
         return None
-    return LlmClient(spec.llm, model=model_asked(settings, spec), base_url=base_url, api_key=key)
+    model = model_asked(settings, spec)
+    policy = load_policy(spec.policy, POLICIES)
+    endpoint = endpoint_of(policy, spec.llm, model, settings.llm_base_url)
+    key = None if endpoint.key_variable is None else settings.api_key(endpoint.key_variable)
+    return LlmClient(spec.llm, model=model, base_url=endpoint.url, api_key=key, reach=endpoint.reach)
 
 
 def model_asked(settings: Settings, spec: AgentSpec) -> str:
     """Return the name of the model that a spec asks where nothing else is said."""
-    base_url = spec.llm.base_url or settings.llm_base_url
-    if base_url is None and settings.api_key(spec.llm.api_key_env) is None:
-        return LOCAL_MODEL
-    return spec.llm.model or DEFAULT_MODEL
+    return (spec.llm.model or DEFAULT_MODEL) if _names_an_endpoint(settings, spec) else LOCAL_MODEL
+
+
+def _names_an_endpoint(settings: Settings, spec: AgentSpec) -> bool:
+    named = spec.llm.base_url or settings.llm_base_url
+    return named is not None or settings.api_key(spec.llm.api_key_env) is not None
 
 
 def _asked(spec: AgentSpec) -> tuple[object, ...]:
     llm = spec.llm
-    return llm.model, llm.base_url, llm.api_key_env, llm.max_concurrency, llm.rate.model_dump_json()
+    limits = llm.max_concurrency, llm.rate.model_dump_json()
+    return spec.policy, llm.model, llm.base_url, llm.api_key_env, *limits
 
 
 @contextmanager

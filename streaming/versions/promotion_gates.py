@@ -22,6 +22,7 @@ class Case:
         replay: the newest report of a replay under it, None without one; see replay_evidence.
         evaluations: `prompts eval` runs, newest last.
         prompt_digest: of the candidate's prompt as it is now.
+        endpoint_change: why another policy, model, endpoint or key is meant, None where nobody has said so.
     """
 
     candidate: Standing
@@ -30,6 +31,7 @@ class Case:
     replay: Mapping[str, Any] | None
     evaluations: Sequence[Mapping[str, Any]]
     prompt_digest: str
+    endpoint_change: str | None = None
 
     @property
     def asked(self) -> Promotion:
@@ -39,7 +41,7 @@ class Case:
 
 def closed_gates(case: Case) -> list[str]:
     """Return why the version may not be promoted, nothing when all gates are open."""
-    found = [gate(case) for gate in (place_gate, replay_gate, precision_gate, alerts_gate, prompt_gate)]
+    found = [gate(case) for gate in _GATES]
     return [reason for reason in found if reason is not None]
 
 
@@ -103,12 +105,38 @@ def prompt_gate(case: Case) -> str | None:
     return None if runs[-1]["passed"] else f"prompt: the newest evaluation of {name} has not passed"
 
 
+def endpoint_gate(case: Case) -> str | None:
+    """Where what leaves, to whom or with which key differs, somebody has said that it is meant."""
+    before, after = _reaches(case.active.spec), _reaches(case.candidate.spec)
+    changed = [name for name, value in after.items() if value != before.get(name)]
+    if not changed or case.endpoint_change is not None:
+        return None
+    return (
+        f"endpoint: {', '.join(changed)} differ from the active version's; check who is sent what, "
+        "and promote with --allow-endpoint-change WHY"
+    )
+
+
+_GATES = (place_gate, replay_gate, precision_gate, alerts_gate, prompt_gate, endpoint_gate)
 _REPLAY_HINT = "run `flagstream replay --candidate`"
 
 
 def _asked_model(spec: AgentSpec) -> tuple[object, ...]:
     llm = spec.llm
     return (llm.provider, llm.prompt, llm.model, llm.base_url)
+
+
+def _reaches(spec: AgentSpec) -> dict[str, str | None]:
+    llm = spec.llm
+    if llm.provider == "none":
+        return {"policy": spec.policy}
+    return {
+        "policy": spec.policy,
+        "llm.provider": llm.provider,
+        "llm.model": llm.model,
+        "llm.base_url": llm.base_url,
+        "llm.api_key_env": llm.api_key_env,
+    }
 
 
 def _is_about(run: Mapping[str, Any], prompt: str, model: str | None, digest: str) -> bool:

@@ -33,6 +33,7 @@ from streaming.versions.stages import (
 
 Clock = Callable[[], datetime]
 _FIXED = ("name", "data_sources", "tables", "alerts", "replay_horizon")
+_CONSENT = "endpoint_change"
 _FIXED_LLM = ("mode", "patience", "max_concurrency", "max_output_tokens")
 
 
@@ -59,10 +60,19 @@ class Author:
         """Check the words."""
         if not is_name(self.who):
             raise ConfigurationError("expected a name such as anna.schmidt", where="--who")
-        if not is_short_sentence(self.why):
-            raise ConfigurationError(
-                "expected a line of at most 200 plain characters, without long numbers or keys", where="--why"
-            )
+        check_reason(self.why, "--why")
+
+
+def check_reason(text: str, option: str) -> None:
+    """Check that a reason is in words that the audit log may hold.
+
+    Raises:
+        ConfigurationError: it is not; names the option.
+    """
+    if not is_short_sentence(text):
+        raise ConfigurationError(
+            "expected a line of at most 200 plain characters, without long numbers or keys", where=option
+        )
 
 
 class SpecRegistry:
@@ -96,27 +106,37 @@ class SpecRegistry:
         """
         return self._write(lambda before: self._added(spec, author, before))
 
-    def promote(self, version: str, author: Author, prompt_digest: Callable[[AgentSpec], str]) -> list[Entry]:
+    def promote(
+        self,
+        version: str,
+        author: Author,
+        prompt_digest: Callable[[AgentSpec], str],
+        endpoint_change: str | None = None,
+    ) -> list[Entry]:
         """Move a version one stage along and return what changed.
 
         Args:
             prompt_digest: tells the digest of a spec's prompt as it is now.
+            endpoint_change: why another policy, model, endpoint or key is meant, None if it is not.
 
         Raises:
             ClosedGateError: the evidence does not suffice.
             ConfigurationError: no such version, or it cannot go further.
         """
         self._check_begun()
+        if endpoint_change is not None:
+            check_reason(endpoint_change, "--allow-endpoint-change")
 
         def decide(before: Sequence[Entry]) -> list[Entry]:
             found = standings(before)
             candidate = wanted(version, found)
-            case = case_of(candidate, found, before, prompt_digest(candidate.spec))
+            case = case_of(candidate, found, before, prompt_digest(candidate.spec), endpoint_change)
             reasons = closed_gates(case)
             if reasons:
                 raise ClosedGateError(version, reasons)
             moves = promotion(candidate, found)
-            return [self._moved(each, author, {"replay": case.replay}) for each in moves]
+            consent = {} if endpoint_change is None else {_CONSENT: endpoint_change}
+            return [self._moved(each, author, {"replay": case.replay, **consent}) for each in moves]
 
         return self._write(decide)
 
@@ -180,7 +200,11 @@ class SpecRegistry:
 
 
 def case_of(
-    candidate: Standing, found: Mapping[str, Standing], entries: Sequence[Entry], prompt_digest: str
+    candidate: Standing,
+    found: Mapping[str, Standing],
+    entries: Sequence[Entry],
+    prompt_digest: str,
+    endpoint_change: str | None = None,
 ) -> Case:
     """Return what the gates look at.
 
@@ -188,6 +212,7 @@ def case_of(
         found: where all versions stand.
         entries: all of the registry.
         prompt_digest: of the candidate's prompt as it is now.
+        endpoint_change: why another endpoint is meant.
     """
     active = standing_in("active", found)
     assert active is not None, "the first version is active, and every move keeps one"
@@ -199,6 +224,7 @@ def case_of(
         replay=replays[-1].evidence if replays else None,
         evaluations=[each.evidence for each in entries if each.event == "prompt_evaluated"],
         prompt_digest=prompt_digest,
+        endpoint_change=endpoint_change,
     )
 
 
@@ -233,6 +259,8 @@ def _event(entry: Entry) -> AuditEvent:
         "why": entry.why,
         "actor": f"uid:{os.getuid()}",
     }
+    if _CONSENT in entry.evidence:
+        detail["consent"] = entry.evidence[_CONSENT]
     if entry.event != "prompt_evaluated":
         detail["spec_digest"] = entry.digest
     return AuditEvent("configuration_change", entry.name, detail, _source(entry.name), entry.action)

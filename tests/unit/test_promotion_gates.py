@@ -14,6 +14,7 @@ from streaming.versions.promotion_gates import (
     Case,
     alerts_gate,
     closed_gates,
+    endpoint_gate,
     place_gate,
     precision_gate,
     prompt_gate,
@@ -111,6 +112,32 @@ def test_an_evaluation_of_something_else_does_not_count(other: dict[str, Any]) -
 def test_another_model_needs_an_evaluation_and_no_model_needs_none() -> None:
     assert "model large-one differs" in str(prompt_gate(with_llm(model="large-one")))
     assert prompt_gate(with_llm(provider="none")) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"policy": "other.json"}, "policy"),
+        ({"llm": {"api_key_env": "AWS_SECRET_ACCESS_KEY"}}, "llm.api_key_env"),
+        ({"llm": {"base_url": "https://elsewhere.example.org/v1"}}, "llm.base_url"),
+        ({"llm": {"model": "another"}}, "llm.model"),
+        ({"policy": "other.json", "llm": {"provider": "none"}}, "policy"),
+    ],
+)
+def test_what_leaves_to_whom_and_with_which_key_changes_by_consent_alone(
+    changes: dict[str, Any], named: str
+) -> None:
+    case = replace(GOOD, candidate=standing("1.1.0", "sandbox", **changes))
+    assert f"endpoint: {named} differ" in str(endpoint_gate(case))
+    assert any("--allow-endpoint-change" in reason for reason in closed_gates(case))
+    assert endpoint_gate(replace(case, endpoint_change="agreed with the desk")) is None
+
+
+def test_switching_the_model_off_needs_no_consent_and_switching_it_on_does() -> None:
+    off = standing("1.1.0", "sandbox", llm={"provider": "none"})
+    assert endpoint_gate(replace(GOOD, candidate=off)) is None
+    active = replace(off, stage="active")
+    assert "llm.provider" in str(endpoint_gate(replace(GOOD, active=active)))
 
 
 def test_one_version_at_a_time_stands_in_shadow() -> None:

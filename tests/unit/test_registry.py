@@ -23,6 +23,7 @@ from streaming.settings import Settings
 from streaming.versions.registry import Author, SpecRegistry
 from streaming.versions.registry_table import RegistryTable, registry_path
 from streaming.versions.stages import Entry
+from tests.unit.plan_samples import policy
 from tests.unit.small_lake import build_lake, spec_of
 from tests.unit.test_audit_log import CrashError
 
@@ -143,6 +144,26 @@ def test_bad_input_changes_nothing(flagstream: Shell, arguments: list[str], told
     assert flagstream(*arguments, "--spec", first) == (2, "")
     assert told in flagstream.errors
     assert flagstream.stages() == {"1.0.0": "active"}
+
+
+def test_another_endpoint_is_promoted_by_consent_which_is_kept_and_audited(flagstream: Shell) -> None:
+    build_lake(flagstream.settings, spec_of())
+    first = flagstream.file("1.0.0")
+    laxer = flagstream.settings.home / "laxer.json"
+    laxer.write_text(policy(allowedFields=["entities.customer"]).model_dump_json(), encoding="utf-8")
+    second = flagstream.file("1.1.0", policy=str(laxer))
+    for file in (first, second):
+        flagstream("registry", "add", file)
+    flagstream("replay", "--spec", first, "--candidate", second)
+    promote = ("promote", "1.1.0", "--spec", first, "--why", "good")
+    assert flagstream(*promote)[0] == 1
+    assert "endpoint: policy differ" in flagstream.errors
+    assert flagstream(*promote, "--allow-endpoint-change", "card 4111 1111 1111 1111") == (2, "")
+    assert flagstream(*promote, "--allow-endpoint-change", "agreed with the desk")[0] == 0
+    (told,) = [each for each in changes_told(flagstream) if each["change"] == "promoted"]
+    assert told["consent"] == "agreed with the desk"
+    entries = SpecRegistry(flagstream.settings, spec_of()).entries()
+    assert entries[-1].evidence["endpoint_change"] == "agreed with the desk"
 
 
 def test_without_a_registry_there_is_nothing_to_promote(flagstream: Shell) -> None:
