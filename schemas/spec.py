@@ -43,11 +43,19 @@ def checked_base_url(value: str) -> str:
 
 
 class TransactionSource(Document):
-    """Where transaction events come from."""
+    """Where transaction events come from.
+
+    Of a batch planned larger than `max_bytes_per_batch` (keys, values and headers), the large records are
+    taken in slices of that size; it remains one batch. Spark's JVM holds what is in hand up to three times,
+    and has 3 GB.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"max_bytes_per_batch"})
 
     contract: str = Field(description="name of a shipped contract, or path of a contract file")
     topic: TopicName
     max_records_per_batch: int = Field(default=500_000, ge=1)
+    max_bytes_per_batch: int = Field(default=512 * 1024 * 1024, ge=1024 * 1024)
     starting_offsets: Literal["earliest", "latest"] = "earliest"
 
 

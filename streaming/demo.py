@@ -101,7 +101,7 @@ class _Feed:
             self.stop.set()
 
     def _wait_until_read(self) -> None:
-        watch = TopicWatch(StreamSettings(self._bootstrap, self._topic, self._checkpoint, 1, "earliest"))
+        watch = TopicWatch(StreamSettings(self._bootstrap, self._topic, self._checkpoint, 1, 1, "earliest"))
         while not self.stop.wait(_POLL_SECONDS) and watch.unread() > 0:
             pass
         watch.close()

@@ -284,6 +284,7 @@ def stream_settings(
         topic=source.topic,
         checkpoint=checkpoint,
         max_records=source.max_records_per_batch,
+        max_bytes=source.max_bytes_per_batch,
         starting=starting_offsets(checkpoint, closed, newest, source.starting_offsets),
     )
 

@@ -31,12 +31,13 @@ from streaming.batch.late_answers import LateAnswers
 from streaming.batch.outbox import Outbox
 from streaming.batch.recovery import Recovery, StreamPosition, as_pinned
 from streaming.batch.rejections import rejected_counts, rejected_shares
-from streaming.batch.store import BatchInHand, Decision, Stored, store
+from streaming.batch.store import BatchInHand, Decision, Stored, settle_rejected, store
 from streaming.delta.lake import Lake, Stamp
 from streaming.delta.pins import under_contract
 from streaming.detection import checkpoints
-from streaming.events.decode import decode, median_stamp
+from streaming.events.decode import Decoded, decode, median_stamp
 from streaming.events.duplicates import Deduplicator
+from streaming.kafka.intake import Taken
 from streaming.labels.label_follower import LabelFollower, LabelStream
 from streaming.labels.verdicts import LabelPin, Verdicts
 from streaming.service.health import Health
@@ -153,7 +154,7 @@ class Pipeline:
 
     def process(
         self,
-        take: Callable[[], pa.Table],
+        take: Callable[[], Taken | pa.Table],
         query_id: str,
         batch_id: int,
         offsets: Callable[[], dict[str, dict[str, int]]],
@@ -164,7 +165,8 @@ class Pipeline:
         """Run one micro-batch through the protocol; None when it was closed before.
 
         Args:
-            take: collects the micro-batch: key, value, topic, partition, offset, timestamp.
+            take: collects the micro-batch: key, value, topic, partition, offset, timestamp; a table where
+                all of it could be taken at once.
             query_id: Spark's id of the query, which names the stream.
             batch_id: Spark's number of the batch within it.
             offsets: end offsets planned for the batch.
@@ -181,14 +183,11 @@ class Pipeline:
             opened_at = self._clock()
             self._renew_deciders()
         with watch.step(Step.TAKE):
-            records = take()
-            self.stream_time = self.stream_time if mark else median_stamp(records) or self.stream_time
-        with watch.step(Step.DECODE):
-            decoded = decode(records, contract or self._contract, opened_at)
-        with watch.step(Step.STORE):
+            taken = Taken.of(take())
+            self.stream_time = self.stream_time if mark else median_stamp(taken.places) or self.stream_time
             batch = BatchInHand(
                 stamp=stamp,
-                read=records.num_rows,
+                read=taken.places.num_rows,
                 query_id=query_id,
                 opened_at=opened_at,
                 first_sequence=self._position.next_sequence,
@@ -197,6 +196,9 @@ class Pipeline:
                 offsets=offsets(),
                 pins=self._pins(contract, mark),
             )
+        with watch.step(Step.DECODE):
+            decoded = self._decode(taken, contract or self._contract, batch)
+        with watch.step(Step.STORE):
             stored = store(
                 self._lake, batch, decoded.valid, decoded.rejected, self._duplicates, self._take_verdicts
             )
@@ -222,6 +224,15 @@ class Pipeline:
         self._beside.shutdown()
         self._deciders.close()
         self._outbox.close()
+
+    def _decode(self, taken: Taken, contract: EventContract, batch: BatchInHand) -> Decoded:
+        """Decode what was taken; of further slices, and of what came before them, no rejects are held."""
+        parts = [decode(taken.rows, contract, batch.opened_at)]
+        for rows in taken.more:
+            settle_rejected(self._lake, batch, parts[-1].rejected)
+            parts.append(decode(rows, contract, batch.opened_at))
+            parts[-2] = parts[-2].accepted()
+        return Decoded.together(parts)
 
     def _complete(self, deciders: Deciders, stored: Stored, watch: Stopwatch) -> ClosedBatch:
         """Steps 4 to 8 over the stored rows of a decided batch."""

@@ -17,7 +17,8 @@ from pyspark.sql.streaming import StreamingQuery
 
 from schemas.errors import DataLossError, FlagstreamError, RetryableError
 from streaming.batch.pipeline import ClosedBatch, Pipeline
-from streaming.kafka.source import offsets_of, query_id_of, read_stream, take
+from streaming.kafka.intake import Intake, planned_records
+from streaming.kafka.source import offsets_of, query_id_of, read_stream
 from streaming.kafka.topic import connection
 
 _POLL_SECONDS = 0.1
@@ -34,6 +35,7 @@ class StreamSettings:
     topic: str
     checkpoint: Path
     max_records: int
+    max_bytes: int
     starting: str
 
 
@@ -60,6 +62,7 @@ class StreamRunner:
     ) -> None:
         self._session, self._pipeline, self._settings = session, pipeline, settings
         self._on_batch = on_batch
+        self._intake = Intake(settings.bootstrap, settings.topic, settings.max_bytes)
         self._in_hand = threading.Lock()
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
@@ -101,13 +104,13 @@ class StreamRunner:
         return writer.option("checkpointLocation", str(settings.checkpoint)).start()
 
     def _on_micro_batch(self, frame: DataFrame, batch_id: int) -> None:
-        checkpoint = self._settings.checkpoint
+        checkpoint, topic = self._settings.checkpoint, self._settings.topic
         with self._in_hand:
             if self._stopping.is_set():
                 raise StopRequestedError
             try:
                 closed = self._pipeline.process(
-                    lambda: take(frame, self._settings.topic),
+                    lambda: self._intake.take(frame, planned_records(checkpoint, batch_id, topic)),
                     query_id_of(checkpoint) or "",
                     batch_id,
                     lambda: offsets_of(checkpoint, batch_id),

@@ -143,6 +143,16 @@ def store(
     return Stored(decision, rows, verdicts)
 
 
+def settle_rejected(lake: Lake, batch: BatchInHand, rejected: pa.Table) -> None:
+    """Commit some of a batch's rejected records before `store`, so that they need not be held till then.
+
+    Raises:
+        FencedError: a successor has taken over.
+    """
+    known_repeats = _recorded(lake.duplicates, batch)
+    _settle(lake.quarantine, batch, without(_marked(rejected, batch), known_repeats))
+
+
 def in_order(valid: pa.Table, batch: BatchInHand) -> pa.Table:
     """Sort by event time, topic, partition, offset and number the rows from the batch's first sequence."""
     keys = pl.from_arrow(valid.select(["event_time", *_PLACE]))
@@ -212,21 +222,30 @@ def _attempt(batch: BatchInHand, number: int) -> Stamp:
 
 
 def _recorded(table: LakeTable, batch: BatchInHand) -> pa.Table:
-    """Return what an earlier attempt at this batch committed to `table`."""
-    if table.last_batch(_attempt(batch, 0).app_id) < batch.stamp.batch_id:
-        return table.schema.empty_table()
+    """Return what was committed to `table` for this batch before, without the records themselves."""
     number = batch.stamp.batch_id
-    rows = table.read("batch_id", number, number + 1)
-    return rows.filter(pc.equal(rows["query_id"], batch.query_id))
+    if table.last_batch(_attempt(batch, 0).app_id) < number:
+        return _named(table.schema.empty_table())
+    rows = table.read("batch_id", number, number + 1, [*_names(table.schema), "query_id"])
+    return _named(rows.filter(pc.equal(rows["query_id"], batch.query_id)))
 
 
 def _settle(table: LakeTable, batch: BatchInHand, rows: pa.Table) -> pa.Table:
-    """Commit the rows that no earlier attempt has, and return all that now stand for the batch."""
+    """Commit the rows that were not committed before, and name all that now stand for the batch."""
     recorded = _recorded(table, batch)
     rows = rows.select(table.schema.names).cast(table.schema)
     attempt = 0
     while (missing := without(rows, recorded)).num_rows:
         if table.append(missing, _attempt(batch, attempt)):
-            recorded = pa.concat_tables([recorded, missing])
+            recorded = pa.concat_tables([recorded, _named(missing)])
         attempt += 1
     return recorded
+
+
+def _named(rows: pa.Table) -> pa.Table:
+    return rows.select(_names(rows.schema))
+
+
+def _names(schema: pa.Schema) -> list[str]:
+    """What counts of a record once it is committed: where it came from and why it was rejected."""
+    return [name for name in (*_PLACE, "reason") if name in schema.names]

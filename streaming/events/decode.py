@@ -54,6 +54,16 @@ class Decoded:
     valid: pa.Table
     rejected: pa.Table
 
+    def accepted(self) -> Decoded:
+        """Return the same without what was rejected."""
+        return Decoded(self.valid, self.rejected.schema.empty_table())
+
+    @classmethod
+    def together(cls, parts: Sequence[Decoded]) -> Decoded:
+        """Return several as one."""
+        tables = zip(*((part.valid, part.rejected) for part in parts), strict=True)
+        return cls(*(pa.concat_tables(each) for each in tables))
+
 
 def decode(records: pa.Table, contract: EventContract, now: datetime) -> Decoded:
     """Decode a micro-batch.

@@ -1,4 +1,4 @@
-"""The Kafka source of the stream: reader options, the micro-batch as Arrow, Spark's recorded offsets."""
+"""The Kafka source of the stream: reader options and Spark's recorded offsets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from schemas.errors import DataLossError
@@ -18,35 +17,33 @@ Offsets = Mapping[str, Mapping[str, int]]
 def read_stream(
     session: SparkSession, bootstrap: str, topic: str, *, max_records: int, starting: str
 ) -> DataFrame:
-    """Return the streaming frame of a topic: key, value, headers, partition, offset, timestamp.
+    """Return the streaming frame of a topic: key, value, headers, partition, offset, timestamp and its type.
 
-    `starting` is `earliest`, `latest` or Spark's JSON of offsets; a checkpoint overrides it. The broker is
-    told to answer a fetch after 20 ms: with its default of 500 ms every trigger waits that long.
+    `starting` is `earliest`, `latest` or Spark's JSON of offsets; a checkpoint overrides it.
     """
     return (
         session.readStream.format("kafka")
-        .option("kafka.bootstrap.servers", bootstrap)
+        .options(**reader_options(bootstrap))
         .option("subscribe", topic)
         .option("startingOffsets", starting)
         .option("maxOffsetsPerTrigger", max_records)
-        .option("kafka.isolation.level", "read_committed")
-        .option("kafka.fetch.max.wait.ms", "20")
-        .option("failOnDataLoss", "true")
-        .option("includeHeaders", "true")
         .load()
-        .select("key", "value", "headers", "partition", "offset", "timestamp")
+        .select("key", "value", "headers", "partition", "offset", "timestamp", "timestampType")
     )
 
 
-def take(frame: DataFrame, topic: str) -> pa.Table:
-    """Collect one micro-batch: columns key, value, headers, topic, partition, offset, timestamp.
+def reader_options(bootstrap: str) -> dict[str, str]:
+    """Return what every reading of the topic by Spark has in common.
 
-    The topic is one constant for the whole stream, so it is added here and not moved once per row.
+    The broker answers a fetch after 20 ms: with its default of 500 ms every trigger waits that long.
     """
-    rows = frame.toArrow()
-    names = pa.array([topic], pa.string()).dictionary_encode().dictionary
-    indices = pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows)
-    return rows.append_column("topic", pa.DictionaryArray.from_arrays(indices, names).cast(pa.string()))
+    return {
+        "kafka.bootstrap.servers": bootstrap,
+        "kafka.isolation.level": "read_committed",
+        "kafka.fetch.max.wait.ms": "20",
+        "failOnDataLoss": "true",
+        "includeHeaders": "true",
+    }
 
 
 def query_id_of(checkpoint: Path) -> str | None:

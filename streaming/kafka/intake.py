@@ -1,0 +1,177 @@
+"""Takes a micro-batch in pieces that fit in memory, whatever the size of its records.
+
+Spark plans a batch by records and learns how large they are only while it reads them. So the first piece
+brings the contents of those records alone that are not larger than their share of the limit, and of all
+others the place and the size. These are then read again by ranges of offsets, in slices of known size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as sql
+
+from schemas.errors import DataLossError
+from streaming.kafka.source import offsets_of, reader_options
+
+_CONTENTS = ("key", "value", "headers")
+_PLACES = ("partition", "offset", "timestamp", "timestampType")
+_LEFT_OUT = "left_out"
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The records of a batch: key, value, headers, topic, partition, offset, timestamp.
+
+    Attributes:
+        rows: what fits in memory at once.
+        more: the other records, a slice at a time, each read when it is asked for.
+        stamps: timestamp and place of all records, None where `rows` are all.
+    """
+
+    rows: pa.Table
+    more: Iterable[pa.Table] = ()
+    stamps: pa.Table | None = None
+
+    @classmethod
+    def of(cls, taken: Taken | pa.Table) -> Taken:
+        """Return a table as what was taken at once."""
+        return taken if isinstance(taken, Taken) else cls(taken)
+
+    @property
+    def places(self) -> pa.Table:
+        """Timestamp and place of all records."""
+        return self.rows if self.stamps is None else self.stamps
+
+
+@dataclass(frozen=True)
+class Intake:
+    """How the batches of one topic are taken.
+
+    Attributes:
+        bootstrap: address of the broker.
+        topic: what is read.
+        max_bytes: keys, values and headers that are taken at once, together; a record larger than that comes
+            by itself.
+    """
+
+    bootstrap: str
+    topic: str
+    max_bytes: int
+
+    def take(self, frame: DataFrame, planned: int) -> Taken:
+        """Collect a micro-batch.
+
+        Args:
+            frame: as it was handed over by the query.
+            planned: how many records it holds at most.
+
+        Raises:
+            DataLossError: records left the topic between the first and the second reading.
+        """
+        share = self.max_bytes // max(planned, 1)
+        large = _size() > share
+        contents = [sql.when(~large, sql.col(name)).alias(name) for name in _CONTENTS]
+        found = frame.select(*contents, *_PLACES, sql.when(large, _size()).alias(_LEFT_OUT)).toArrow()
+        left_out = found[_LEFT_OUT].is_valid()
+        rows = self._named(found.drop_columns([_LEFT_OUT]))
+        if not pc.any(left_out).as_py():
+            return Taken(rows)
+        left = found.filter(left_out).select(["partition", "offset", _LEFT_OUT])
+        more = self._slices(frame, left, share)
+        return Taken(rows.filter(pc.invert(left_out)), more, rows.select(_PLACES))
+
+    def _slices(self, frame: DataFrame, left: pa.Table, share: int) -> Iterator[pa.Table]:
+        for count, ranges in slices(left, self.max_bytes):
+            rows = self._read_again(frame, ranges).where(_size() > share)
+            found = rows.select(*_CONTENTS, *_PLACES).toArrow()
+            if found.num_rows != count:
+                raise DataLossError(
+                    f"{self.topic}: of {count} records in {ranges} (partition: offsets) {found.num_rows} "
+                    "are left: the topic removed them while they were read; keep records for longer "
+                    "(retention.ms)"
+                )
+            yield self._named(found)
+
+    def _read_again(self, frame: DataFrame, ranges: Mapping[int, Range]) -> DataFrame:
+        reader = frame.sparkSession.read.format("kafka").options(**reader_options(self.bootstrap))
+        bounds = {name: _offsets(self.topic, ranges, end) for end, name in enumerate(("starting", "ending"))}
+        return (
+            reader.option("assign", json.dumps({self.topic: sorted(ranges)}))
+            .option("startingOffsets", bounds["starting"])
+            .option("endingOffsets", bounds["ending"])
+            .load()
+        )
+
+    def _named(self, rows: pa.Table) -> pa.Table:
+        """Add the topic, one constant for the whole stream, which is not moved once per row."""
+        names = pa.array([self.topic], pa.string()).dictionary_encode().dictionary
+        indices = pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows)
+        return rows.append_column("topic", pa.DictionaryArray.from_arrays(indices, names).cast(pa.string()))
+
+
+def slices(left: pa.Table, max_bytes: int) -> Iterator[tuple[int, dict[int, Range]]]:
+    """Cut records into runs of at most `max_bytes`, or of one record.
+
+    Args:
+        left: columns partition, offset and size in bytes, in any order.
+
+    Returns:
+        For each run the number of records and, by partition, the first offset and the one after the last.
+    """
+    rows = left.sort_by([("partition", "ascending"), ("offset", "ascending")])
+    partitions, offsets, sizes = (column.to_numpy() for column in rows.columns)
+    first = 0
+    for end in [*_cuts(sizes, max_bytes), len(sizes)]:
+        ranges: dict[int, Range] = {}
+        for partition in np.unique(partitions[first:end]).tolist():
+            within = offsets[first:end][partitions[first:end] == partition]
+            ranges[partition] = (int(within[0]), int(within[-1]) + 1)
+        yield end - first, ranges
+        first = end
+
+
+def _cuts(sizes: np.ndarray[Any, Any], max_bytes: int) -> Iterator[int]:
+    held = 0
+    for row, size in enumerate(sizes.tolist()):
+        if held and held + size > max_bytes:
+            yield row
+            held = 0
+        held += size
+
+
+def planned_records(checkpoint: Path, batch_id: int, topic: str) -> int:
+    """Return how many offsets a batch spans at most, by what Spark has planned.
+
+    Raises:
+        DataLossError: the checkpoint holds no such batch.
+    """
+    ends = offsets_of(checkpoint, batch_id)[topic]
+    begins = offsets_of(checkpoint, batch_id - 1)[topic] if batch_id else _initial(checkpoint, topic)
+    return sum(end - begins.get(partition, 0) for partition, end in ends.items())
+
+
+def _initial(checkpoint: Path, topic: str) -> Mapping[str, int]:
+    text = (checkpoint / "sources" / "0" / "0").read_text(encoding="utf-8")
+    begins: dict[str, dict[str, int]] = json.loads(text[text.index("{") :])
+    return begins[topic]
+
+
+def _offsets(topic: str, ranges: Mapping[int, Range], end: int) -> str:
+    return json.dumps({topic: {str(partition): bounds[end] for partition, bounds in ranges.items()}})
+
+
+def _size() -> Column:
+    """Bytes of a record, those of its headers by and large."""
+    sizes = [sql.octet_length(column) for column in ("key", "value")]
+    sizes.append(sql.octet_length(sql.col("headers").cast("string")))
+    return sum((sql.coalesce(size, sql.lit(0)) for size in sizes), start=sql.lit(0))

@@ -1,0 +1,87 @@
+"""Large records through Spark: never more in hand than the limit, and all of them taken."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+from confluent_kafka import Producer
+from pyspark.sql import SparkSession
+
+from streaming.batch import pipeline
+from streaming.events.decode import decode
+from streaming.kafka.broker import ensure_topic
+from streaming.kafka.intake import Intake
+from streaming.kafka.source import reader_options
+from streaming.kafka.topic import connection
+from streaming.settings import Settings
+from tests.integration.test_main_job import new_job
+
+LIMIT = 4 * 1024 * 1024
+LARGE = 700_000
+
+
+def send(bootstrap: str, topic: str, count: int) -> int:
+    """Send small records with large ones among them: by value, key or headers; return their bytes."""
+    rng, producer = random.Random(3), Producer({**connection(bootstrap), "enable.idempotence": True})
+    total = 0
+    for number in range(count):
+        large = rng.random() < 0.2
+        value = f'{{"number": {number}'.encode() + b"x" * (LARGE if large and number % 3 == 0 else 20)
+        key = b"k" * (LARGE if large and number % 3 == 1 else 3)
+        header = b"h" * (LARGE if large and number % 3 == 2 else 3)
+        producer.produce(topic, value, key, headers=[("trace", header)], partition=number % 2)
+        producer.poll(0)
+        total += len(value) + len(key) + len(header)
+    assert producer.flush(60) == 0
+    return total
+
+
+def test_pieces_are_bounded_and_hold_every_record(
+    spark: SparkSession, bootstrap: str, topic: Callable[[str], str]
+) -> None:
+    name, count = topic("large"), 300
+    ensure_topic(bootstrap, name, 2)
+    total = send(bootstrap, name, count)
+    assert total > 8 * LIMIT
+    reader = spark.read.format("kafka").options(**reader_options(bootstrap)).option("subscribe", name)
+    frame = reader.load()
+    taken = Intake(bootstrap, name, LIMIT).take(frame, count)
+    pieces = [taken.rows, *taken.more]
+    assert len(pieces) > 8
+    assert max(piece.nbytes for piece in pieces) < LIMIT + count * 200
+    kept = ["key", "value", "headers", "partition", "offset", "timestamp", "topic"]
+    order = [("partition", "ascending"), ("offset", "ascending")]
+    whole = frame.select(*kept).toArrow().cast(taken.rows.select(kept).schema).sort_by(order)
+    assert pa.concat_tables(pieces).select(kept).sort_by(order).equals(whole)
+    places = ["partition", "offset", "timestamp"]
+    assert taken.places.select(places).sort_by(order).equals(whole.select(places))
+
+
+def test_a_batch_of_large_records_is_one_batch(
+    spark: SparkSession,
+    bootstrap: str,
+    topic: Callable[[str], str],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held: list[int] = []
+
+    def weighed(records: pa.Table, *arguments: object) -> object:
+        held.append(records.nbytes)
+        return decode(records, *arguments)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(pipeline, "decode", weighed)
+    job = new_job(spark, settings, bootstrap, topic, partitions=2)
+    source = job.spec.data_sources.transactions.model_copy(update={"max_bytes_per_batch": LIMIT})
+    sources = job.spec.data_sources.model_copy(update={"transactions": source})
+    object.__setattr__(job, "spec", job.spec.model_copy(update={"data_sources": sources}))
+    total = send(bootstrap, job.source, 200)
+    job.run()
+    (batch,) = job.table("batches", "batch_id").to_pylist()
+    assert (batch["read"], batch["quarantined"]) == (200, 200)
+    assert total > 4 * LIMIT
+    assert max(held) < LIMIT + 200 * 200
+    assert job.reconciled().differences == 0
