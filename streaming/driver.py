@@ -19,7 +19,8 @@ from streaming.downloads import jar_paths
 from streaming.interrupts import stop_on_interrupt
 from streaming.kafka.broker import ensure_topic, require_topic, topic_retention_ms
 from streaming.opening import Hooks, open_agent
-from streaming.service.health import Health
+from streaming.service.health import Condition, Health
+from streaming.service.worker import Worker, cause_of
 from streaming.session import start_session
 from streaming.settings import Settings
 from streaming.versions.clients import Clients
@@ -77,7 +78,7 @@ def drive(
         try:
             with open_agent(settings, spec, bootstrap, clients, hooks, health) as agent, display:
                 runner = StreamRunner(session, agent.pipeline, agent.stream, display.batch)
-                with _Reporter(TopicWatch(agent.stream), agent.late, display):
+                with _Reporter(TopicWatch(agent.stream), agent.late, display, health):
                     started()
                     runner.run(stop, until_idle=until_idle)
         finally:
@@ -102,18 +103,18 @@ def say_horizon(spec: AgentSpec, bootstrap: str) -> None:
 class _Reporter:
     """Tells the display once a second how far behind the stream is, and what late answers have come."""
 
-    def __init__(self, watch: TopicWatch, late: LateAnswers | None, display: Progress) -> None:
-        self._watch, self._late, self._display = watch, late, display
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._report, daemon=True)
+    def __init__(
+        self, watch: TopicWatch, late: LateAnswers | None, display: Progress, health: Health
+    ) -> None:
+        self._watch, self._late, self._display, self._health = watch, late, display, health
+        self._worker = Worker("progress", self._report, Condition.PROGRESS_FAILING, health, fatal=())
 
     def __enter__(self) -> _Reporter:
-        self._thread.start()
+        self._worker.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
+        self._worker.close()
         self._watch.close()
         self._tell_late()
 
@@ -121,10 +122,13 @@ class _Reporter:
         if self._late is not None:
             self._display.late(self._late.totals)
 
-    def _report(self) -> None:
-        while not self._ended.wait(_REPORT_SECONDS):
-            self._tell_late()
-            try:
-                self._display.lag(self._watch.unread())
-            except RetryableError:
-                continue
+    def _report(self) -> float:
+        self._tell_late()
+        try:
+            unread = self._watch.unread()
+        except RetryableError as fault:
+            self._health.begins(Condition.BROKER_AWAY, cause_of(fault))
+        else:
+            self._health.ends(Condition.BROKER_AWAY)
+            self._display.lag(unread)
+        return _REPORT_SECONDS

@@ -185,7 +185,7 @@ class _Opening:
         client = self.clients.of(wanted)
         engine = build_engine(self.settings, wanted, self.contract, client, self.ledger, self.budget)
         keep_model(self.settings, wanted)
-        return engine
+        return replace(engine, health=self.health)
 
     def shadow(self) -> Shadow:
         lake, names = self.lake, self.spec.tables
@@ -198,6 +198,7 @@ class _Opening:
             beside("shadow", self._engine_apart),
             self.spec.replay_horizon,
             _now,
+            self.health,
         )
 
     def stream(self) -> StreamSettings:
@@ -205,7 +206,8 @@ class _Opening:
 
     def _engine_apart(self, wanted: AgentSpec) -> Engine:
         budget = SpendingBudget(wanted.llm.budget)
-        return build_engine(self.settings, wanted, self.contract, None, MemoryLedger(), budget)
+        engine = build_engine(self.settings, wanted, self.contract, None, MemoryLedger(), budget)
+        return replace(engine, health=self.health)
 
     def _renewal(self, registry: RegistryWatch, late: LateAnswers | None, shadow: Shadow) -> Renewal:
         def switched(to: Deciders) -> None:
@@ -242,6 +244,7 @@ class _Opening:
             told=audit.asked_late,
             clock=_now,
             reached=self.hooks.late_reached,
+            health=self.health,
         )
 
     def _label_topic(self, stack: ExitStack) -> LabelTopic | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,8 @@ from streaming.labels.verdicts import at_positions
 from streaming.rules.patterns import Pattern, Patterns, Recognised
 from streaming.rules.rule_set import RuleSet
 from streaming.rules.rules_in_force import Stretch
+from streaming.service.health import Condition, Health
+from streaming.service.worker import Worker
 
 _FOLD_ROWS = 250_000
 SCORE = "score"
@@ -66,6 +67,7 @@ class Engine:
         checkpoints: folder of profile checkpoints.
         model: name of the model that triage asks, None on rules alone.
         patterns: what rules over two events remember; like the scorer it outlives a change of rules.
+        health: told when checkpoints cannot be written.
     """
 
     spec: AgentSpec
@@ -77,9 +79,10 @@ class Engine:
     checkpoints: Path
     model: str | None
     patterns: Patterns = field(default_factory=Patterns)
+    health: Health = field(default_factory=Health, repr=False)
     _checkpointed: int = 0
     _committed_rows: bool = False
-    _writing: threading.Thread | None = field(default=None, repr=False)
+    _writing: Worker | None = field(default=None, repr=False)
 
     def columns(self) -> list[str]:
         """Return the columns of the transactions table that decisions look at."""
@@ -261,10 +264,15 @@ class Engine:
 
     def checkpoint(self) -> None:
         """Start writing a checkpoint of the profiles as they stand, unless one is being written."""
-        if self._writing is not None and self._writing.is_alive():
+        if self._writing is not None and self._writing.is_working:
             return
         self._checkpointed = self.scorer.next_sequence
-        self._writing = threading.Thread(target=checkpoints.write, args=(self.snapshot(), self.checkpoints))
+        snapshot = self.snapshot()
+
+        def write() -> None:
+            checkpoints.write(snapshot, self.checkpoints)
+
+        self._writing = Worker("checkpoint", write, Condition.CHECKPOINT_FAILING, self.health, fatal=())
         self._writing.start()
 
     def snapshot(self) -> ScorerSnapshot:
@@ -274,4 +282,4 @@ class Engine:
     def close(self) -> None:
         """Wait for a checkpoint that is being written."""
         if self._writing is not None:
-            self._writing.join()
+            self._writing.close()

@@ -7,7 +7,6 @@ that was, and an answer takes the same lane as any alert: numbered, committed an
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,6 @@ import pyarrow.compute as pc
 
 from agent.late import Asked, Unanswered
 from agent.triage import Triage, TriageResult
-from schemas.errors import FlagstreamError, MachineError
 from streaming.batch.late_windows import (
     LateJournal,
     Window,
@@ -31,6 +29,8 @@ from streaming.batch.late_windows import (
 )
 from streaming.batch.outbox import Outbox
 from streaming.delta.lake import Lake, Stamp
+from streaming.service.health import Condition, Health
+from streaming.service.worker import Worker
 
 _ROUND_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -87,6 +87,7 @@ class LateAnswers:
         told: called after each round of questions with what came of them.
         clock: current time.
         reached: called after each step; crash tests inject a kill here.
+        health: told when the work cannot go on.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class LateAnswers:
         told: Callable[[TriageResult], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         reached: Callable[[LateStep], None] = lambda _: None,
+        health: Health | None = None,
     ) -> None:
         self._lake, self._outbox, self._abandon = lake, outbox, abandon
         self._settings, self._told, self._clock, self._reached = settings, told, clock, reached
@@ -110,9 +112,14 @@ class LateAnswers:
         self._totals = LateTotals()
         self._triage: Triage | None = None
         self._others: Mapping[str, Triage] = {}
-        self._fault: FlagstreamError | None = None
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="late-answers", daemon=True)
+        self._resumed = False
+        self._worker = Worker(
+            "late-answers",
+            self._work,
+            Condition.LATE_ANSWERS_FAILING,
+            health or Health(),
+            begin=self._forget,
+        )
 
     @property
     def totals(self) -> LateTotals:
@@ -130,7 +137,7 @@ class LateAnswers:
 
     def start(self) -> None:
         """Begin where the last driver ended."""
-        self._thread.start()
+        self._worker.start()
 
     def check(self) -> None:
         """Raise what has ended the work for good.
@@ -138,29 +145,25 @@ class LateAnswers:
         Raises:
             FlagstreamError: it has.
         """
-        if self._fault is not None:
-            raise self._fault
+        self._worker.check()
 
     def close(self) -> None:
         """Stop without waiting for an answer; the next driver takes up what is pending."""
-        self._ended.set()
+        self._worker.ask_to_end()
         self._abandon()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._worker.close()
 
-    def _work(self) -> None:
-        try:
-            while self._anybody() is None:
-                if self._ended.wait(_ROUND_SECONDS):
-                    return
+    def _forget(self) -> None:
+        """What a round that failed has left half-done is found again in Delta."""
+        self._resumed, self._in_hand = False, None
+
+    def _work(self) -> float:
+        if self._anybody() is None:
+            return _ROUND_SECONDS
+        if not self._resumed:
             self._resume()
-            while not self._ended.wait(self._round()):
-                pass
-        except FlagstreamError as fault:
-            self._fault = fault
-        except Exception as fault:
-            self._fault = MachineError(f"late answers cannot go on: {fault!r}")
-            raise
+            self._resumed = True
+        return self._round()
 
     def _resume(self) -> None:
         window, closed = self._journal.newest()
@@ -176,7 +179,7 @@ class LateAnswers:
         if self._clock() > work.until:
             work.unanswered.give_up()
         answered = work.unanswered.waiting == 0 or self._ask(work)
-        if not self._ended.is_set():
+        if not self._worker.is_closing:
             self._close_if_settled(work)
         self._pause = 0.0 if answered else min(max(2 * self._pause, _ROUND_SECONDS), _LONGEST_PAUSE_SECONDS)
         return self._pause
@@ -216,7 +219,7 @@ class LateAnswers:
             self._journal.asked(work.window, asked.result)
             self._told(asked.result)
         self._count(asked)
-        if asked.answers and not self._ended.is_set():
+        if asked.answers and not self._worker.is_closing:
             self._reached(LateStep.ANSWERED)
             self._hand_over(work, asked)
         return bool(asked.answers)

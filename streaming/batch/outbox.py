@@ -84,6 +84,18 @@ class Outbox:
                     f"{self._publisher.marker} could be read back to publish"
                 )
 
+    def check(self) -> None:
+        """Say when an earlier call has failed half-way; one that is under way is not waited for.
+
+        Raises:
+            RetryableError: no later call can succeed.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                self._check_sound()
+            finally:
+                self._lock.release()
+
     def close(self) -> None:
         """Let go of the broker."""
         self._publisher.close()
@@ -91,11 +103,14 @@ class Outbox:
     @contextmanager
     def _whole(self) -> Iterator[None]:
         with self._lock:
-            if not self._sound:
-                raise RetryableError("the outbox is not open, or a commit to it failed half-way: start anew")
+            self._check_sound()
             self._sound = False
             yield
             self._sound = True
+
+    def _check_sound(self) -> None:
+        if not self._sound:
+            raise RetryableError("the outbox is not open, or a commit to it failed half-way: start anew")
 
     def _check_marker(self) -> None:
         """New alerts numbered below the marker would never leave: another lake has published here before."""

@@ -212,6 +212,9 @@ class Pipeline:
 
     def check(self) -> None:
         """Raise what has gone wrong beside the batches, which an idle topic would hide."""
+        self._outbox.check()
+        if self._follower is not None:
+            self._follower.check()
         if self._late is not None:
             self._late.check()
 
@@ -382,7 +385,7 @@ class Pipeline:
 
     def _follow_labels(self, pins: list[LabelPin]) -> None:
         self._follower = LabelFollower(
-            self._verdicts, pins, lambda: self._position.next_sequence, self._labels
+            self._verdicts, pins, lambda: self._position.next_sequence, self._labels, self._health
         )
         self._follower.start()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -10,12 +9,12 @@ from typing import Protocol
 
 import polars as pl
 import pyarrow as pa
-from deltalake.exceptions import DeltaError
 
-from schemas.errors import FlagstreamError, MachineError, RetryableError
 from streaming.labels.book import Recorded
 from streaming.labels.label_topic import PolledLabels
 from streaming.labels.verdicts import Derived, LabelPin, Verdicts
+from streaming.service.health import Condition, Health
+from streaming.service.worker import Worker
 
 _ROUND_SECONDS = 0.3
 _POLL_SECONDS = 0.2
@@ -42,6 +41,7 @@ class LabelFollower:
         pins: those of all batches so far, ascending.
         settled: the `sequence` below which every batch is closed.
         source: the labels topic, None to follow imports alone.
+        health: told when labels cannot be followed.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class LabelFollower:
         pins: Sequence[LabelPin],
         settled: Callable[[], int],
         source: LabelStream | None = None,
+        health: Health | None = None,
     ) -> None:
         self._verdicts, self._pins, self._settled, self._source = verdicts, list(pins), settled, source
-        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._lock = threading.Lock()
+        self._polled: PolledLabels | None = None
         self._offer, self._ready = self._taken, verdicts.schema.empty_table()
         self._looked: tuple[int, int] | None = None
-        self._fault: FlagstreamError | None = None
-        self._told = ""
-        self._thread = threading.Thread(target=self._follow, name="labels", daemon=True)
+        self._worker = Worker("labels", self._follow, Condition.LABELS_FAILING, health or Health())
 
     @property
     def _taken(self) -> LabelPin:
@@ -65,14 +65,20 @@ class LabelFollower:
 
     def start(self) -> None:
         """Look once, so that what is known now counts from the first batch on, then go on by itself."""
-        self._try()
-        self._thread.start()
+        self._worker.attempt()
+        self._worker.start()
 
     def close(self) -> None:
         """Stop following; what is offered and not taken is found again by the next driver."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._worker.close()
+
+    def check(self) -> None:
+        """Raise what has ended the following of labels for good.
+
+        Raises:
+            FlagstreamError: it has.
+        """
+        self._worker.check()
 
     def take(self, first: int) -> tuple[LabelPin, pa.Table]:
         """Return the pin for a batch that begins at `sequence` `first`, and the verdicts new with it.
@@ -80,9 +86,8 @@ class LabelFollower:
         Raises:
             FlagstreamError: following labels has failed for good.
         """
+        self.check()
         with self._lock:
-            if self._fault is not None:
-                raise self._fault
             pin, ready = self._offer._replace(first=first), self._ready
             if pin.through > self._taken.through:
                 self._pins.append(pin)
@@ -93,7 +98,7 @@ class LabelFollower:
     def round(self) -> None:
         """Record what has arrived, and look up the labels that no batch has counted yet."""
         if self._source is not None:
-            self._source.record(self._source.poll(wait=_POLL_SECONDS))
+            self._record_from(self._source)
         book = self._verdicts.book
         through, below = book.refreshed(), self._settled()
         with self._lock:
@@ -112,25 +117,19 @@ class LabelFollower:
             if self._taken.through == since:
                 self._offer, self._ready = pin, found.table
 
+    def _record_from(self, source: LabelStream) -> None:
+        """What was polled stays in hand until it is on record: the topic gives it only once."""
+        if self._polled is None:
+            self._polled = source.poll(wait=_POLL_SECONDS)
+        source.record(self._polled)
+        self._polled = None
+
     def _awaited(self, found: Derived) -> int | None:
         """Return the first label whose transaction may still come."""
         recent = pl.lit(self._verdicts.book.now() - _PATIENCE, pl.Datetime("us", "UTC"))
         awaited = found.unmatched.filter(pl.col("recorded_at") > recent)["label_sequence"].to_list()
         return min(awaited, default=None)
 
-    def _follow(self) -> None:
-        while self._fault is None and not self._ended.wait(_ROUND_SECONDS):
-            self._try()
-
-    def _try(self) -> None:
-        try:
-            self.round()
-        except (RetryableError, OSError, DeltaError) as fault:
-            if str(fault) != self._told:
-                self._told = str(fault)
-                sys.stderr.write(f"labels: {fault}; trying again\n")
-        except FlagstreamError as fault:
-            self._fault = fault
-        except Exception as fault:
-            self._fault = MachineError(f"labels cannot be followed: {fault!r}")
-            raise
+    def _follow(self) -> float:
+        self.round()
+        return _ROUND_SECONDS

@@ -100,8 +100,8 @@ class LabelTopic:
     ) -> None:
         self._book, self._by = book, by
         self._rejects = SharedTable(rejects, QUARANTINE, retention)
+        self._bootstrap, self._topic = bootstrap, topic
         self._consumer = _consumer(bootstrap)
-        self._topic = topic
         self._next: dict[int, int] = {}
         self._fault: FlagstreamError | None = None
         try:
@@ -124,11 +124,10 @@ class LabelTopic:
         """Return what has arrived, at most `limit` records, waiting for some at most `wait` seconds.
 
         Raises:
-            DataLossError: the topic dropped records before they were read.
-            RetryableError: the broker reports a fault that does not pass by itself.
+            DataLossError: the topic dropped records before they were read; every later call raises it, too.
+            RetryableError: the broker reported a fault; the next call goes on after the last record given.
         """
-        if self._fault is not None:
-            raise self._fault
+        self._raise_fault()
         records, reached = self._sorted(self._consumer.consume(limit, wait))
         before, self._next = self._next, reached
         return PolledLabels(
@@ -162,6 +161,21 @@ class LabelTopic:
     def close(self) -> None:
         """Leave the topic."""
         self._consumer.close()
+
+    def _raise_fault(self) -> None:
+        fault = self._fault
+        if fault is None:
+            return
+        if isinstance(fault, RetryableError):
+            self._fault = None
+            self._begin_again()
+        raise fault
+
+    def _begin_again(self) -> None:
+        """Read on with a consumer that knows nothing of what has befallen the one before."""
+        self._consumer.close()
+        self._consumer = _consumer(self._bootstrap)
+        self._consumer.assign([TopicPartition(self._topic, *place) for place in self._next.items()])
 
     def _assign(self) -> None:
         try:

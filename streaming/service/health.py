@@ -23,6 +23,11 @@ class Condition(StrEnum):
 
     BROKER_AWAY = "broker_away"
     DISK_UNUSABLE = "disk_unusable"
+    CHECKPOINT_FAILING = "checkpoint_failing"
+    LABELS_FAILING = "labels_failing"
+    LATE_ANSWERS_FAILING = "late_answers_failing"
+    SHADOW_FAILING = "shadow_failing"
+    PROGRESS_FAILING = "progress_failing"
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Health:
             now = Standing(condition, cause, before.since if before else self._clock())
             self._standing[condition] = now
             self._write()
-        self._changed(condition, now)
+        self._tell(condition, now)
 
     def ends(self, condition: Condition) -> None:
         """Say that a condition is over; said of one that does not hold, nothing happens."""
@@ -83,7 +88,12 @@ class Health:
             if self._standing.pop(condition, None) is None:
                 return
             self._write()
-        self._changed(condition, None)
+        self._tell(condition, None)
+
+    def _tell(self, condition: Condition, standing: Standing | None) -> None:
+        """A terminal that is gone must not end whoever has something to tell."""
+        with contextlib.suppress(OSError, ValueError):
+            self._changed(condition, standing)
 
     def _write(self) -> None:
         """Keep the file up to date; a disk that takes nothing is a condition of its own, not told here."""

@@ -19,9 +19,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake.exceptions import DeltaError
 
-from schemas.errors import FlagstreamError
 from schemas.spec import AgentSpec
 from schemas.tables import SHADOW
 from streaming.batch.alerting import build_alerts
@@ -32,11 +30,13 @@ from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import StoredTable
 from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
 from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
+from streaming.service.health import Condition, Health
+from streaming.service.worker import Worker
 from streaming.versions.renewal import RegistryWatch
 from streaming.versions.stages import Stage, Standing
 
 _MOVING_UP: tuple[Stage, ...] = ("canary", "active")
-_ROUND_SECONDS, _PAUSE_SECONDS = 0.3, 5.0
+_ROUND_SECONDS = 0.3
 _LOW_PRIORITY = 10
 _BATCH_COLUMNS = [*dict.fromkeys(["query_id", "batch_id", *COLUMNS, *PIN_COLUMNS])]
 _ALERT_COLUMNS = [field.name for field in SHADOW.field("alerted").type.value_type]
@@ -70,6 +70,7 @@ class Shadow:
         engine_for: builds the engine of a version, which asks no model.
         retention: how long versions of the table stay readable.
         clock: current time, timezone-aware.
+        health: told when it cannot go on; the agent can.
     """
 
     def __init__(
@@ -80,23 +81,29 @@ class Shadow:
         engine_for: Callable[[AgentSpec], Engine],
         retention: timedelta,
         clock: Callable[[], datetime],
+        health: Health | None = None,
     ) -> None:
         self._path, self._retention, self._tables = path, retention, tables
         self._registry, self._engine_for, self._clock = registry, engine_for, clock
         self._beside: dict[str, _Beside] = {}
         self._wanted: dict[str, Standing] = {}
-        self._lock, self._ended, self._told = threading.Lock(), threading.Event(), ""
-        self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
+        self._lock = threading.Lock()
+        self._worker = Worker(
+            "shadow",
+            self._work,
+            Condition.SHADOW_FAILING,
+            health or Health(),
+            begin=_at_low_priority,
+            fatal=(),
+        )
 
     def start(self) -> None:
         """Begin, each version where it ended."""
-        self._thread.start()
+        self._worker.start()
 
     def close(self) -> None:
         """End after the batch in hand."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._worker.close()
         for digest in list(self._beside):
             self._beside.pop(digest).engine.close()
 
@@ -114,7 +121,7 @@ class Shadow:
         """Decide what was closed since the last round, batch by batch."""
         self._choose()
         for digest in list(self._wanted):
-            while not self._ended.is_set() and self._decide_next(digest):
+            while not self._worker.is_closing and self._decide_next(digest):
                 pass
 
     def _choose(self) -> None:
@@ -145,7 +152,7 @@ class Shadow:
             batch = None if beside is None else _next_batch(self._tables.batches, beside.reached)
             if beside is None or batch is None:
                 return False
-            self._decide(beside, batch)
+            self._decide_or_forget(beside, batch)
             return True
 
     def _begun(self, standing: Standing) -> _Beside:
@@ -157,6 +164,14 @@ class Shadow:
         self._tables.transactions.refresh()
         engine.restore(self._tables.transactions, reached, self._known, self._stretches)
         return _Beside(standing, engine, reached)
+
+    def _decide_or_forget(self, beside: _Beside, batch: dict[str, Any]) -> None:
+        """What an attempt that failed has left of an engine's state is not known: it is built anew."""
+        try:
+            self._decide(beside, batch)
+        except BaseException:
+            self._beside.pop(beside.standing.digest).engine.close()
+            raise
 
     def _decide(self, beside: _Beside, batch: dict[str, Any]) -> None:
         first, end, engine = batch["first_sequence"], batch["next_sequence"], beside.engine
@@ -190,22 +205,14 @@ class Shadow:
         batches = self._tables.batches.read("next_sequence", first + 1, columns=COLUMNS)
         return stretches(pl.DataFrame(batches), first, end)
 
-    def _work(self) -> None:
-        if sys.platform == "linux":  # elsewhere this would slow the whole process down
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
-        pause = _ROUND_SECONDS
-        while not self._ended.wait(pause):
-            pause = self._try()
-
-    def _try(self) -> float:
-        try:
-            self.round()
-        except (FlagstreamError, OSError, DeltaError) as fault:
-            if str(fault) != self._told:
-                self._told = str(fault)
-                sys.stderr.write(f"shadow: {fault}; trying again\n")
-            return _PAUSE_SECONDS
+    def _work(self) -> float:
+        self.round()
         return _ROUND_SECONDS
+
+
+def _at_low_priority() -> None:
+    if sys.platform == "linux":  # elsewhere this would slow the whole process down
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
 
 
 def _ended(engine: Engine) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,11 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from schemas.errors import DataLossError, MachineError, RetryableError
-from schemas.label import GIVEN, LABEL_REJECTS
+from schemas.label import GIVEN
 from schemas.tables import UTC_MICROS
 from streaming.detection.combination import blame_of
-from streaming.labels.book import LabelBook, Recorded
+from streaming.labels.book import LabelBook
 from streaming.labels.label_follower import LabelFollower
-from streaming.labels.label_topic import PolledLabels
 from streaming.labels.verdicts import LabelPin, Verdicts, at_positions
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -204,44 +201,3 @@ def test_the_thread_follows_until_it_is_closed(lake: LakeOfTen) -> None:
         found = following.take(10)[1].num_rows
     following.close()
     assert found == 1
-
-
-class FaultySource:
-    """A labels topic that raises what it is told to, and is empty otherwise."""
-
-    def __init__(self, *faults: Exception) -> None:
-        self.faults = list(faults)
-
-    def poll(self, limit: int = 10_000, wait: float = 0.0) -> PolledLabels:  # noqa: ARG002 -- the signature
-        if self.faults:
-            raise self.faults.pop(0)
-        return PolledLabels(())
-
-    def record(self, polled: PolledLabels) -> Recorded:
-        assert polled.partitions == ()
-        return Recorded(0, 0, LABEL_REJECTS.empty_table())
-
-
-def test_a_passing_fault_of_the_topic_is_told_once_and_following_goes_on(
-    lake: LakeOfTen, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source = FaultySource(RetryableError("away"), RetryableError("away"), OSError("no disk"))
-    following = LabelFollower(lake.verdicts, (), lambda: 10, source)
-    lake.say(("t1", True))
-    following.start()
-    deadline = datetime.now(UTC) + timedelta(seconds=20)
-    while not following.take(10)[1].num_rows:
-        assert datetime.now(UTC) < deadline
-    following.close()
-    told = capsys.readouterr().err
-    assert told.count("labels: away; trying again") == told.count("no disk") == 1
-
-
-@pytest.mark.parametrize("fault", [DataLossError("labels were dropped"), ValueError("a surprise")])
-def test_a_lasting_fault_of_the_topic_stops_the_next_batch(lake: LakeOfTen, fault: Exception) -> None:
-    following = LabelFollower(lake.verdicts, (), lambda: 10, FaultySource(fault))
-    with nullcontext() if isinstance(fault, DataLossError) else pytest.raises(ValueError, match="surprise"):
-        following.start()
-    following.close()
-    with pytest.raises((DataLossError, MachineError), match=str(fault)):
-        following.take(10)
