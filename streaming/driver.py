@@ -77,7 +77,7 @@ def drive(
         compiling.join()
         try:
             with open_agent(settings, spec, bootstrap, clients, hooks, health) as agent, display:
-                runner = StreamRunner(session, agent.pipeline, agent.stream, display.batch)
+                runner = StreamRunner(session, agent.pipeline, agent.stream, display.batch, agent.requested)
                 with _Reporter(TopicWatch(agent.stream), agent.late, display, health):
                     started()
                     runner.run(stop, until_idle=until_idle)

@@ -36,6 +36,8 @@ from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.labels.book import LabelBook
 from streaming.labels.label_topic import LabelTopic
 from streaming.labels.verdicts import Verdicts
+from streaming.quarantine.lane import RequeueLane
+from streaming.quarantine.requests import requeues_path
 from streaming.rules.rule_file import RuleWatch
 from streaming.service.health import Health
 from streaming.settings import Settings
@@ -57,10 +59,14 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Agent:
-    """A started pipeline, what its query has to read, and late answers, None where none are sought."""
+    """A started pipeline, what its query has to read, what people ask for beside it, and late answers.
+
+    `late` is None where none are sought.
+    """
 
     pipeline: Pipeline
     stream: StreamSettings
+    requested: RequeueLane
     late: LateAnswers | None
 
 
@@ -95,7 +101,7 @@ def open_agent(
         stack.callback(shadow.close)
         shadow.start()
         # Only now is every decided batch closed, whose offsets a new query starts from.
-        yield Agent(pipeline, opening.stream(), late)
+        yield Agent(pipeline, opening.stream(), opening.requested(pipeline), late)
 
 
 def beside(stage: Stage, engine_for: Callable[[AgentSpec], Engine]) -> Callable[[AgentSpec], Engine]:
@@ -203,6 +209,10 @@ class _Opening:
 
     def stream(self) -> StreamSettings:
         return stream_settings(self.settings, self.spec, self.bootstrap, self.lake.batches)
+
+    def requested(self, pipeline: Pipeline) -> RequeueLane:
+        path = requeues_path(self.settings, self.spec)
+        return RequeueLane(path, self.spec.replay_horizon, self.spec.name, self.contract, self.lake, pipeline)
 
     def _engine_apart(self, wanted: AgentSpec) -> Engine:
         budget = SpendingBudget(wanted.llm.budget)

@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from py4j.protocol import Py4JError
@@ -43,6 +45,16 @@ class StopRequestedError(Exception):
     """Refuses a micro-batch that Spark hands over after a stop was asked for."""
 
 
+class Requested(Protocol):
+    """Batches that people ask for beside the stream, one of which is decided between two of its own."""
+
+    def waits(self) -> bool:
+        """Whether there is one."""
+
+    def take(self, moment: datetime) -> ClosedBatch | None:
+        """Decide the next one, its records stamped with a moment."""
+
+
 class StreamRunner:
     """One streaming query over one pipeline.
 
@@ -51,6 +63,7 @@ class StreamRunner:
         pipeline: started by the caller.
         settings: source and checkpoint.
         on_batch: told about every batch that closed.
+        requested: what is decided between two batches of the stream, None for nothing.
     """
 
     def __init__(
@@ -59,9 +72,11 @@ class StreamRunner:
         pipeline: Pipeline,
         settings: StreamSettings,
         on_batch: Callable[[ClosedBatch], None] = lambda _: None,
+        requested: Requested | None = None,
     ) -> None:
         self._session, self._pipeline, self._settings = session, pipeline, settings
-        self._on_batch = on_batch
+        self._requested, self._on_batch = requested, on_batch
+        self._watch: TopicWatch | None = None
         self._intake = Intake(settings.bootstrap, settings.topic, settings.max_bytes)
         self._in_hand = threading.Lock()
         self._stopping = threading.Event()
@@ -76,10 +91,11 @@ class StreamRunner:
             FlagstreamError: whatever made a batch fail.
         """
         query = self._start()
-        watch = TopicWatch(self._settings) if until_idle else None
         try:
             while query.isActive and not stop.is_set():
-                if watch is not None and watch.caught_up():
+                if self._requested is not None and self._requested.waits():
+                    self._take(self._requested)
+                elif until_idle and self._topic().caught_up():
                     break
                 self._pipeline.check()
                 stop.wait(_POLL_SECONDS)
@@ -87,8 +103,8 @@ class StreamRunner:
             # Asked before stopping: afterwards the refusal of the next batch would pass for a failure.
             fault = None if query.isActive else query.exception()
             self._stop(query)
-            if watch is not None:
-                watch.close()
+            if self._watch is not None:
+                self._watch.close()
         self._raise_failure(fault)
 
     def _start(self) -> StreamingQuery:
@@ -120,6 +136,38 @@ class StreamRunner:
                 raise
         if closed is not None:
             self._on_batch(closed)
+
+    def _take(self, requested: Requested) -> None:
+        """Decide one requested batch, unless it cannot be told yet at which time of the broker it comes."""
+        moment = self._arrival()
+        if moment is None:
+            return
+        with self._in_hand:
+            try:
+                closed = requested.take(moment)
+            except BaseException:
+                self._stopping.set()  # the pipeline is not to be used again
+                raise
+        if closed is not None:
+            self._on_batch(closed)
+
+    def _arrival(self) -> datetime | None:
+        """Return the broker's time of what arrives now.
+
+        While the stream is behind, that is the time of its newest batch: what is still to be read, and is
+        compared with what arrives, is older than now.
+        """
+        now, read = datetime.now(UTC), self._pipeline.stream_time
+        try:
+            behind = self._topic().unread() > 0
+        except RetryableError:
+            return None
+        return now if not behind else None if read is None else min(read, now)
+
+    def _topic(self) -> TopicWatch:
+        if self._watch is None:
+            self._watch = TopicWatch(self._settings)
+        return self._watch
 
     def _stop(self, query: StreamingQuery) -> None:
         """Let the batch in hand finish, refuse the next one, then stop.

@@ -1,0 +1,164 @@
+"""Takes requested records in, slice by slice, between two batches of the stream.
+
+A slice goes through the protocol as any batch does, under the query of its request and numbered within it. So
+whatever crashes, it is decided once, and a slice that was decided is finished by recovery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from schemas.contract import EventContract
+from schemas.errors import ConfigurationError
+from schemas.tables import UTC_MICROS
+from streaming.batch.pipeline import ClosedBatch, Pipeline
+from streaming.batch.queries import stamp_of
+from streaming.delta.lake import Lake
+from streaming.delta.stored import change_mark
+from streaming.quarantine.requests import Request, RequestTable, read_requests
+from streaming.quarantine.waiting import records_waiting, stamped
+
+PIN = "requeue"
+
+
+@dataclass(frozen=True)
+class RequeueMark:
+    """What a batch of requested records pins.
+
+    Attributes:
+        request: its id.
+        slice: which part of it, from 0 on.
+        slices: how many parts it has.
+        records: how many records of the slice were asked for; those that no longer waited were not read.
+        moment: the broker time that its rows carry, in microseconds since 1970 UTC.
+    """
+
+    request: str
+    slice: int
+    slices: int
+    records: int
+    moment: int
+
+    @classmethod
+    def of(cls, pins: Mapping[str, Any]) -> RequeueMark | None:
+        """Return the mark that a batch pinned, None for a batch of the stream."""
+        return cls(**pins[PIN]) if PIN in pins else None
+
+    def pins(self) -> dict[str, Any]:
+        """Return what a batch pins besides everything else."""
+        return {PIN: asdict(self)}
+
+
+class RequeueLane:
+    """Requests on their way into the pipeline.
+
+    Args:
+        path: folder of the requests, which may not be there yet.
+        retention: how long versions of that table stay readable.
+        agent: the agent's name.
+        contract: the agent's own.
+        lake: the tables, claimed by this driver.
+        pipeline: started; nobody else hands it a batch meanwhile.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        retention: timedelta,
+        agent: str,
+        contract: EventContract,
+        lake: Lake,
+        pipeline: Pipeline,
+    ) -> None:
+        self._path, self._retention, self._agent = path, retention, agent
+        self._contract, self._lake, self._pipeline = contract, lake, pipeline
+        self._seen, self._requests = (0, 0), list[Request]()
+
+    def waits(self) -> bool:
+        """Whether a request waits to be taken; costs microseconds where nothing has changed."""
+        mark = change_mark(self._path)
+        if mark != self._seen:
+            self._requests, self._seen = read_requests(self._path), mark
+        return any(each.state == "waiting" for each in self._requests)
+
+    def take(self, moment: datetime) -> ClosedBatch | None:
+        """Decide the next slice; None when there is none, or nothing was left of its request.
+
+        Args:
+            moment: the broker's time at which the records count as having arrived.
+        """
+        if not self.waits():
+            return None
+        request = next(each for each in self._requests if each.state == "waiting")
+        number = 1 + self._lake.batches.last_batch(stamp_of(self._agent, request.query_id))
+        try:
+            contract = None if request.contract is None else self._checked(request.contract)
+        except ConfigurationError as fault:
+            self._table().settle(request, "refused", str(fault))
+            return None
+        closed = self._decide(request, number, contract, moment) if number < len(request.slices) else None
+        if number + 1 >= len(request.slices):
+            self._table().settle(request, "done")
+        return closed
+
+    def _decide(
+        self, request: Request, number: int, contract: EventContract | None, moment: datetime
+    ) -> ClosedBatch | None:
+        earlier = [each for each in self._requests if each.number < request.number]
+        at = pa.scalar(moment, UTC_MICROS)
+        mark = RequeueMark(
+            request.request, number, len(request.slices), request.slices[number], at.cast(pa.int64()).as_py()
+        )
+
+        def take() -> pa.Table:
+            records = records_waiting(self._lake.quarantine, self._path, request, number, earlier)
+            return stamped(records, at)
+
+        end = {request.query_id: {"0": sum(request.slices[: number + 1])}}
+        return self._pipeline.process(
+            take, request.query_id, number, lambda: end, contract=contract, mark=mark.pins()
+        )
+
+    def _checked(self, contract: str) -> EventContract:
+        try:
+            corrected = EventContract.model_validate_json(contract)
+        except ValidationError as fault:
+            raise ConfigurationError(f"the contract cannot be read: {fault.errors()[0]['msg']}") from None
+        check_same_columns(self._contract, corrected)
+        return corrected
+
+    def _table(self) -> RequestTable:
+        return RequestTable(self._path, self._retention, _now)
+
+
+def check_same_columns(own: EventContract, corrected: EventContract) -> None:
+    """Check that what is decoded under another contract fits the agent's tables, and what decides under it.
+
+    Raises:
+        ConfigurationError: naming what differs.
+    """
+    ours, theirs = _columns(own), _columns(corrected)
+    differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    if differing:
+        raise ConfigurationError(
+            f"contract {corrected.name!r} has other columns than the agent's ({', '.join(differing)}): a "
+            "corrected contract may read columns from other fields or in another form, and has the same ones",
+            key="contract",
+        )
+    if (own.entity_names, own.primary_entity) != (corrected.entity_names, corrected.primary_entity):
+        raise ConfigurationError("has the entities in another order, or another primary one", key="entities")
+
+
+def _columns(contract: EventContract) -> dict[str, tuple[str, pa.DataType]]:
+    return {each.name: (each.role, each.type) for each in contract.columns}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
