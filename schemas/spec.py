@@ -495,6 +495,16 @@ class Promotion(Document):
     )
 
 
+class Monitoring(Document):
+    """When the agent calls itself degraded.
+
+    It does where more than `rejected_share` of the records of a batch were rejected; of batches smaller than
+    a hundred records the newest are taken together.
+    """
+
+    rejected_share: float = Field(default=0.2, gt=0, le=1)
+
+
 class AlertOutput(Document):
     """Where alerts go besides the table."""
 
@@ -503,6 +513,8 @@ class AlertOutput(Document):
 
 class AgentSpec(Document):
     """One agent, complete. Unknown keys are errors."""
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"monitoring"})
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
@@ -530,6 +542,7 @@ class AgentSpec(Document):
     compute_price: float = Field(default=0.0, ge=0, description="USD per hour of the agent's machine")
     tables: Tables = Tables()
     alerts: AlertOutput
+    monitoring: Monitoring = Monitoring()
     policy: str = "default"
     promotion: Promotion = Promotion()
     replay_horizon: Duration = Field(default=timedelta(days=30), gt=timedelta(0))

@@ -41,9 +41,10 @@ MONITORING = pa.schema(
         pa.field("status", pa.string()),
         pa.field("rejected_share", pa.float64()),
         pa.field("rejected_by_reason", pa.string()),
+        pa.field("problems", pa.string()),
     ]
 )
-LATER_MONITORING = ("rejected_share", "rejected_by_reason")
+LATER_MONITORING = ("rejected_share", "rejected_by_reason", "problems")
 
 AUDIT = pa.schema(
     [

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from streaming.batch.late_answers import LateTotals
@@ -222,6 +223,9 @@ def print_status(status: Status, *, as_json: bool) -> None:
     balance = "yes" if status.balanced else "NO: run `flagstream reconcile`"
     table.add_row("read = stored + quarantined + duplicates in every batch", balance)
     table.add_row("batches", f"{status.batches:,}")
+    if status.monitoring:
+        problems = "" if status.problems is None else f": {status.problems}"
+        table.add_row("newest batch", escape(f"{status.monitoring}{problems}"))
     table.add_row("lag", "unknown, as no broker runs" if status.lag is None else f"{status.lag:,}")
     for name, count in status.late.items():
         table.add_row(f"late answers of the model: {name.replace('_', ' ')}", f"{count:,}")

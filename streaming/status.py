@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow.compute as pc
@@ -13,7 +14,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.spec import AgentSpec
 from streaming.batch.late_windows import MARKS, REVISION, deferred
-from streaming.delta.stored import read_stored
+from streaming.delta.stored import open_version, read_stored
 from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.topic import connection
 from streaming.service.health import Standing, is_running, read_health
@@ -53,6 +54,8 @@ class Status:
         durations: seconds per step of the newest batch.
         version: of the spec that decided the newest batch.
         beside: versions in shadow or canary beside what was published.
+        monitoring: status of the newest batch: `ok`, `alert` or `degraded`.
+        problems: what was wrong with its input, None where nothing was.
         running: a process runs the agent just now.
         conditions: what that process waits for or suffers from, the longest first.
     """
@@ -72,6 +75,8 @@ class Status:
     pins: dict[str, str]
     version: str = ""
     beside: tuple[SideBySide, ...] = ()
+    monitoring: str = ""
+    problems: str | None = None
     running: bool = False
     conditions: tuple[Standing, ...] = ()
 
@@ -119,6 +124,7 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         pins=_short(pins),
         version=pins["spec"]["version"],
         beside=tuple(side_by_side(lake, spec)),
+        **_monitored(lake / spec.tables.monitoring),
     )
 
 
@@ -162,6 +168,16 @@ def _late(lake: Path, spec: AgentSpec) -> tuple[dict[str, int], dict[str, float]
     pending = deferred(alerts).num_rows - answered - given_up
     counts = {"pending": pending, "answered": answered, "given_up": given_up}
     return counts, {**took, "llm_alerts": answered, "degraded": given_up}
+
+
+def _monitored(path: Path) -> dict[str, Any]:
+    """Return what the newest row of `monitoring` says; a lake from before it told problems has none."""
+    table = open_version(path)
+    newest = None if table is None else table.maximum("at")
+    if table is None or newest is None:
+        return {}
+    row = table.read("at", newest).to_pylist()[-1]
+    return {"monitoring": row["status"], "problems": row.get("problems")}
 
 
 def _reasons(path: Path) -> dict[str, int]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -27,6 +27,7 @@ from streaming.batch.alerting import Alerted, Asked, marks_of
 from streaming.batch.batch_audit import BatchAudit
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine, Judged
+from streaming.batch.input_watch import InputWatch
 from streaming.batch.late_answers import LateAnswers
 from streaming.batch.outbox import Outbox
 from streaming.batch.recovery import Recovery, StreamPosition, as_pinned
@@ -35,6 +36,7 @@ from streaming.batch.store import BatchInHand, Decision, Stored, settle_rejected
 from streaming.delta.lake import Lake, Stamp
 from streaming.delta.pins import under_contract
 from streaming.detection import checkpoints
+from streaming.events.broker_clock import BrokerClock, Reading
 from streaming.events.decode import Decoded, decode, median_stamp
 from streaming.events.duplicates import Deduplicator
 from streaming.kafka.intake import Taken
@@ -132,6 +134,7 @@ class Pipeline:
         self._follower: LabelFollower | None = None
         self._clock, self._reached = clock, reached
         self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
+        self._broker_clock, self._input = BrokerClock(), InputWatch(self._health)
         self._position, self._recovery = StreamPosition(0, 0, LabelPin(0, 0, 0)), Recovery(lake, verdicts)
         self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside-publishing")
 
@@ -140,6 +143,7 @@ class Pipeline:
         self._audit.started(self._deciders.pins())
         newest, engine = self._recovery.newest_decision(), self._deciders.engine
         self._position = self._recovery.position(newest)
+        self._broker_clock = BrokerClock(timedelta(0) if newest is None else newest.clock_ahead)
         checkpoints.drop_after(engine.checkpoints, self._position.next_sequence)
         self._outbox.open()
         if newest is not None and not self._is_closed(newest):
@@ -195,6 +199,7 @@ class Pipeline:
                 labels=self._position.labels,
                 offsets=offsets(),
                 pins=self._pins(contract, mark),
+                clock=self._read_clock(taken, opened_at, requeued=bool(mark)),
             )
         with watch.step(Step.DECODE):
             decoded = self._decode(taken, contract or self._contract, batch)
@@ -228,12 +233,19 @@ class Pipeline:
         self._deciders.close()
         self._outbox.close()
 
+    def _read_clock(self, taken: Taken, opened_at: datetime, *, requeued: bool) -> Reading:
+        """Requeued records are stamped here, by the stream's own time."""
+        if requeued:
+            at = max(opened_at, self.stream_time or opened_at)
+            return Reading("machine", at, at - opened_at)
+        return self._broker_clock.read(taken.places, opened_at)
+
     def _decode(self, taken: Taken, contract: EventContract, batch: BatchInHand) -> Decoded:
         """Decode what was taken; of further slices, and of what came before them, no rejects are held."""
-        parts = [decode(taken.rows, contract, batch.opened_at)]
+        parts = [decode(taken.rows, contract, batch.now)]
         for rows in taken.more:
             settle_rejected(self._lake, batch, parts[-1].rejected)
-            parts.append(decode(rows, contract, batch.opened_at))
+            parts.append(decode(rows, contract, batch.now))
             parts[-2] = parts[-2].accepted()
         return Decoded.together(parts)
 
@@ -300,13 +312,16 @@ class Pipeline:
         return row
 
     def _monitor(self, decision: Decision, alerted: Alerted) -> None:
+        tolerated = self._deciders.engine.spec.monitoring.rejected_share
+        problems = self._input.problems(decision, tolerated)
         row = {
             "query_id": decision.query_id,
             "batch_id": decision.batch_id,
             "at": self._clock(),
             "alert": alerted.alerts > 0,
             "count": alerted.alerts,
-            "status": alerted.status,
+            "status": alerted.status if problems is None else "degraded",
+            "problems": problems,
             **rejected_shares(decision),
         }
         self._lake.monitoring.append(_one(row, self._lake.monitoring.schema), self._stamp(decision))

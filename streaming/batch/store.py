@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +20,8 @@ import pyarrow.compute as pc
 
 from schemas.errors import DataLossError
 from streaming.delta.lake import Lake, LakeTable, Stamp
+from streaming.events.broker_clock import Reading
+from streaming.events.exact_decode import EPOCH, MICRO
 from streaming.labels.verdicts import LabelPin
 
 _PLACE = ["topic", "partition", "offset"]
@@ -32,7 +34,8 @@ class Decision:
     `opened_at` and `watermark_us` (the highest event time stored so far) are in microseconds since 1970 UTC,
     `offsets` topic → partition → next offset, `pins` the complete spec and the versions in force; for the
     labels see streaming.labels.verdicts.LabelPin. `rejected` counts the quarantined by reason, None
-    where that was not noted.
+    where that was not noted. `clock` says which clock judged the records' stamps, `clock_at` what it showed,
+    see streaming.events.broker_clock; None where this machine's was the only one.
     """
 
     query_id: str
@@ -50,11 +53,18 @@ class Decision:
     offsets: dict[str, dict[str, int]]
     pins: dict[str, Any]
     rejected: dict[str, int] | None = None
+    clock: str | None = None
+    clock_at: int | None = None
 
     @property
     def labels(self) -> LabelPin:
         """Which labels its rows know."""
         return LabelPin(self.first_sequence, self.labels_through, self.labels_below)
+
+    @property
+    def clock_ahead(self) -> timedelta:
+        """How far the clock that judged the stamps was ahead of this machine's."""
+        return ((self.clock_at or self.opened_at) - self.opened_at) * MICRO
 
     @property
     def stored(self) -> int:
@@ -76,7 +86,7 @@ class BatchInHand:
     """The batch being stored: its identity, where the stream stands, and what is pinned to it.
 
     `read` is the number of records taken from Kafka, `watermark_us` the highest event time stored before,
-    `labels` the pin of the batch before.
+    `labels` the pin of the batch before, `clock` what judges the records' stamps, None for `opened_at`.
     """
 
     stamp: Stamp
@@ -88,6 +98,12 @@ class BatchInHand:
     labels: LabelPin
     offsets: dict[str, dict[str, int]]
     pins: dict[str, Any]
+    clock: Reading | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The moment by which stamps are judged."""
+        return self.opened_at if self.clock is None else self.clock.at
 
 
 @dataclass(frozen=True)
@@ -183,7 +199,7 @@ def _decide(batch: BatchInHand, rejected: pa.Table, duplicates: int, rows: pa.Ta
     return Decision(
         query_id=batch.query_id,
         batch_id=batch.stamp.batch_id,
-        opened_at=int(batch.opened_at.timestamp() * 1_000_000),
+        opened_at=_micros(batch.opened_at),
         first_sequence=batch.first_sequence,
         next_sequence=batch.first_sequence + stored,
         read=batch.read,
@@ -196,7 +212,13 @@ def _decide(batch: BatchInHand, rejected: pa.Table, duplicates: int, rows: pa.Ta
         offsets=batch.offsets,
         pins=batch.pins,
         rejected=_by_reason(rejected),
+        clock=None if batch.clock is None else batch.clock.clock,
+        clock_at=None if batch.clock is None else _micros(batch.now),
     )
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - EPOCH) // MICRO
 
 
 def _by_reason(rejected: pa.Table) -> dict[str, int]:

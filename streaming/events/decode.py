@@ -71,8 +71,8 @@ def decode(records: pa.Table, contract: EventContract, now: datetime) -> Decoded
     Args:
         records: columns key, value, headers, topic, partition, offset and timestamp (the broker's).
         contract: what the events mean.
-        now: when the batch was opened; a record stamped further ahead than the contract allows an event to be
-            ahead of the broker is rejected, since producers may set the stamp.
+        now: by the clock that judges stamps, see broker_clock; a record stamped further ahead than the
+            contract allows an event to be ahead of the broker is rejected, since producers may set the stamp.
     """
     ahead = _stamped_ahead(records, contract, now)
     early = _rejected_ahead(records.filter(ahead))

@@ -28,6 +28,8 @@ class Condition(StrEnum):
     LATE_ANSWERS_FAILING = "late_answers_failing"
     SHADOW_FAILING = "shadow_failing"
     PROGRESS_FAILING = "progress_failing"
+    RECORDS_REJECTED = "records_rejected"
+    CLOCK_SKEW = "clock_skew"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,71 @@
+"""Says when what comes in is not as it should be: too much of it rejected, or two clocks that differ."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import timedelta
+
+from streaming.batch.store import Decision
+from streaming.detection.reasons import duration_text
+from streaming.service.health import Condition, Health
+
+_RECORDS = 100
+_FEWEST = 5
+TOLERATED_SKEW = timedelta(minutes=1)
+
+
+class InputWatch:
+    """Looks at each decided batch.
+
+    Args:
+        health: is told what begins and ends.
+    """
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._newest: deque[Decision] = deque()
+
+    def problems(self, decision: Decision, tolerated_share: float) -> str | None:
+        """Tell what is wrong with the input as of a batch, None where nothing is.
+
+        Args:
+            decision: of the batch.
+            tolerated_share: of the records read that may be rejected; see schemas.spec.Monitoring.
+        """
+        found = {
+            Condition.RECORDS_REJECTED: self._rejected(decision, tolerated_share),
+            Condition.CLOCK_SKEW: _skew(decision),
+        }
+        for condition, cause in found.items():
+            if cause is None:
+                self._health.ends(condition)
+            else:
+                self._health.begins(condition, cause)
+        return "; ".join(cause for cause in found.values() if cause is not None) or None
+
+    def _rejected(self, decision: Decision, tolerated_share: float) -> str | None:
+        """Small batches are taken together, so that one bad record among three does not raise an alarm."""
+        self._newest.append(decision)
+        while sum(each.read for each in self._newest) - self._newest[0].read >= _RECORDS:
+            self._newest.popleft()
+        read = sum(each.read for each in self._newest)
+        rejected = sum(each.quarantined for each in self._newest)
+        if rejected < _FEWEST or rejected <= tolerated_share * read:
+            return None
+        return f"{rejected:,} of the newest {read:,} records were rejected{self._reasons()}"
+
+    def _reasons(self) -> str:
+        counts: dict[str, int] = {}
+        for each in self._newest:
+            for reason, count in (each.rejected or {}).items():
+                counts[reason] = counts.get(reason, 0) + count
+        told = sorted(counts, key=lambda reason: (-counts[reason], reason))[:3]
+        return f" ({', '.join(told)})" if told else ""
+
+
+def _skew(decision: Decision) -> str | None:
+    ahead = decision.clock_ahead
+    if ahead <= TOLERATED_SKEW:
+        return None
+    whose = "the broker's clock is" if decision.clock == "broker" else "most records are stamped"
+    return f"{whose} {duration_text(ahead.total_seconds())} ahead of this machine's clock"
