@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pyarrow as pa
@@ -59,7 +59,17 @@ _JSON: Mapping[ColumnType, str] = {
     "boolean": "boolean",
 }
 _RESERVED = frozenset(
-    {"transaction_id", "event_time", "amount", "currency", "sequence", "query_id", "batch_id", "late"}
+    {
+        "transaction_id",
+        "event_time",
+        "amount",
+        "currency",
+        "sequence",
+        "query_id",
+        "batch_id",
+        "late",
+        "faults",
+    }
     | {field.name for field in COORDINATES}
 )
 _FORMATS = ("iso8601", "epoch")
@@ -78,10 +88,17 @@ BoundedDuration = Annotated[Duration, AfterValidator(_bounded)]
 
 
 class IdField(Document):
-    """A field that holds an id; an integer becomes its decimal text."""
+    """A field that holds an id; an integer becomes its decimal text.
+
+    Ids go into every alert, so one longer than `max_length` characters is refused. 256 leave room for two
+    SHA-512 digests in hex.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"max_length"})
 
     field: str = Field(min_length=1)
     type: Literal["string", "integer"] = "string"
+    max_length: int = Field(default=256, ge=1)
 
 
 class TimeField(Document):
@@ -132,16 +149,25 @@ class TimeField(Document):
 
 
 class AmountField(Document):
-    """The field that holds the amount: a finite number that is not negative."""
+    """The field that holds the amount: a number from 0 to `most`."""
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"most"})
 
     field: str = Field(min_length=1)
+    most: float = Field(default=1e12, gt=0, allow_inf_nan=False)
 
 
 class CurrencyField(Document):
-    """Where the currency comes from: a field, or one constant for all events."""
+    """Where the currency comes from: a field, or one constant for all events.
+
+    A code longer than `max_length` characters is refused: it goes into every alert several times.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"max_length"})
 
     field: str | None = None
     constant: str | None = None
+    max_length: int = Field(default=16, ge=1)
 
     @model_validator(mode="after")
     def _exactly_one(self) -> CurrencyField:
@@ -151,15 +177,24 @@ class CurrencyField(Document):
 
 
 class ExtraField(Document):
-    """A further typed field; null when absent unless `required`."""
+    """A further typed field; null when absent or unusable unless `required`.
+
+    Text is cut after `max_length` characters.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"max_length"})
 
     field: str = Field(min_length=1)
     type: ColumnType = "string"
     required: bool = False
+    max_length: int = Field(default=1_000, ge=1)
 
 
 class TextField(Document):
-    """Free text written by people outside: kept, but never trusted. Cut after `max_length` characters."""
+    """Free text written by people outside: kept, but never trusted.
+
+    Cut after `max_length` characters; null when unusable.
+    """
 
     field: str = Field(min_length=1)
     max_length: int = Field(default=500, ge=1)
@@ -180,7 +215,10 @@ class Duplicates(Document):
 
 @dataclass(frozen=True)
 class Column:
-    """One decoded column: where it comes from and what it is."""
+    """One decoded column: where it comes from and what it is.
+
+    `max_length` in characters bounds text: a longer id or currency is refused, any other text is cut.
+    """
 
     name: str
     role: Role
@@ -188,6 +226,7 @@ class Column:
     source: str | None
     json_type: str
     required: bool
+    max_length: int | None = None
 
 
 class EventContract(Document):
@@ -208,7 +247,7 @@ class EventContract(Document):
     extra: dict[str, ExtraField] = Field(default={})
     untrusted_text: dict[str, TextField] = Field(default={})
     duplicates: Duplicates = Duplicates()
-    max_record_bytes: int = Field(default=65_536, ge=16)
+    max_record_bytes: int = Field(default=1 << 20, ge=16)
     label: LabelField | None = None
 
     @field_validator("entities", "extra", "untrusted_text")
@@ -250,14 +289,11 @@ class EventContract(Document):
             _id_column("transaction_id", "transaction id", self.transaction_id),
             Column("event_time", "event time", UTC_MICROS, time.field, time_type, required=True),
             Column("amount", "amount", pa.float64(), self.amount.field, "number", required=True),
-            Column("currency", "currency", pa.string(), self.currency.field, "string", required=True),
+            _text_column("currency", "currency", self.currency, required=True),
             *(_id_column(name, "entity", each) for name, each in self.entities.items()),
+            *(_extra_column(name, each) for name, each in self.extra.items()),
             *(
-                Column(name, "extra", _ARROW[each.type], each.field, _JSON[each.type], each.required)
-                for name, each in self.extra.items()
-            ),
-            *(
-                Column(name, "untrusted text", pa.string(), each.field, "string", required=False)
+                _text_column(name, "untrusted text", each, required=False)
                 for name, each in self.untrusted_text.items()
             ),
         )
@@ -284,18 +320,19 @@ class EventContract(Document):
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema (draft 2020-12) of a raw event.
 
-        Whatever is decoded fits it. It says nothing of times, of numbers that no column can hold, and of
-        whole numbers written with a fraction.
+        Whatever is decoded without a fault fits it. It says nothing of times, of numbers that no column can
+        hold, and of whole numbers written with a fraction.
         """
         root: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
         apart: list[dict[str, Any]] = []
         for column in self.columns:
             if column.source is None:
                 continue
+            described = _property(column, self.amount.most)
             if "." in column.source or column.source in root["properties"]:
-                apart.append(_either(column, column.source))
+                apart.append(_either(column, described))
             else:
-                root["properties"][column.source] = _property(column)
+                root["properties"][column.source] = described
                 root["required"] += [column.source] if column.required else []
         rules = {"allOf": apart} if apart else {}
         return {
@@ -324,7 +361,16 @@ def load_contract(name: str) -> EventContract:
 
 
 def _id_column(name: str, role: Role, each: IdField) -> Column:
-    return Column(name, role, pa.string(), each.field, each.type, required=True)
+    return Column(name, role, pa.string(), each.field, each.type, True, each.max_length)
+
+
+def _text_column(name: str, role: Role, each: CurrencyField | TextField, *, required: bool) -> Column:
+    return Column(name, role, pa.string(), each.field, "string", required, each.max_length)
+
+
+def _extra_column(name: str, each: ExtraField) -> Column:
+    longest = each.max_length if each.type == "string" else None
+    return Column(name, "extra", _ARROW[each.type], each.field, _JSON[each.type], each.required, longest)
 
 
 def _check_pattern(pattern: str) -> None:
@@ -340,29 +386,32 @@ def _check_pattern(pattern: str) -> None:
         raise ValueError("the pattern names no day, so no moment")
 
 
-def _either(column: Column, source: str) -> dict[str, Any]:
+def _either(column: Column, described: dict[str, Any]) -> dict[str, Any]:
     """Describe a dotted field: the one of just that name where there is one, else the nested one."""
+    source = column.source or column.name
     return {
         "if": {"required": [source]},
-        "then": _nested([source], column),
-        "else": _nested(source.split("."), column),
+        "then": _nested([source], described, required=column.required),
+        "else": _nested(source.split("."), described, required=column.required),
     }
 
 
-def _nested(path: list[str], column: Column) -> dict[str, Any]:
+def _nested(path: list[str], described: dict[str, Any], *, required: bool) -> dict[str, Any]:
     head, *rest = path
-    inner = _nested(rest, column) if rest else _property(column)
-    described: dict[str, Any] = {"properties": {head: inner}}
-    return {"type": "object", "required": [head], **described} if column.required else described
+    inner = _nested(rest, described, required=required) if rest else described
+    within: dict[str, Any] = {"properties": {head: inner}}
+    return {"type": "object", "required": [head], **within} if required else within
 
 
-def _property(column: Column) -> dict[str, Any]:
+def _property(column: Column, most: float) -> dict[str, Any]:
     described: dict[str, Any] = {"type": column.json_type}
     if column.role in ("transaction id", "entity"):
         described["type"] = ["string", "integer"] if column.json_type == "string" else "integer"
         described["minLength"] = 1
+    if column.max_length is not None:
+        described["maxLength"] = column.max_length
     if column.role == "amount":
-        described["minimum"] = 0
+        described |= {"minimum": 0, "maximum": most}
     if not column.required:
         described["type"] = [described["type"], "null"]
     return {**described, "description": column.role}

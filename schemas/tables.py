@@ -17,6 +17,9 @@ COORDINATES: tuple[pa.Field, ...] = (
 )
 BATCH: tuple[pa.Field, ...] = (pa.field("query_id", pa.string()), pa.field("batch_id", pa.int64()))
 
+# What of an event could not be taken as it came, such as `memo: cut at 200`; null where nothing was wrong.
+FAULTS = pa.field("faults", pa.list_(pa.string()))
+
 HEADERS = pa.list_(pa.struct([pa.field("key", pa.string()), pa.field("value", pa.binary())]))
 QUARANTINE = pa.schema(
     [
@@ -216,5 +219,6 @@ LATE = pa.schema(
 
 
 def transactions_schema(decoded: pa.Schema) -> pa.Schema:
-    """Return the stored schema: `sequence`, the contract's decoded columns, then the batch's marks."""
-    return pa.schema([pa.field("sequence", pa.int64()), *decoded, *BATCH, pa.field("late", pa.bool_())])
+    """Return the stored schema: `sequence`, the contract's decoded columns, the batch's marks, the faults."""
+    late = pa.field("late", pa.bool_())
+    return pa.schema([pa.field("sequence", pa.int64()), *decoded, *BATCH, late, FAULTS])

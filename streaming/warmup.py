@@ -21,7 +21,7 @@ def compile_kernels(spec: AgentSpec, contract: EventContract) -> None:
     records = pa.table(
         {
             "key": pa.array([b"k"] * count, pa.binary()),
-            "value": pa.array([b"{}"] * count, pa.binary()),
+            "value": pa.array([b"{}", b"{"], pa.binary()),  # the second one is mended first
             "headers": pa.nulls(count, HEADERS),
             "topic": ["warm-up"] * count,
             "partition": pa.array([0] * count, pa.int32()),

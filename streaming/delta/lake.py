@@ -30,13 +30,14 @@ from schemas.errors import (
     RetryableError,
 )
 from schemas.spec import AgentSpec
-from schemas.tables import LATER_BATCHES, LATER_MONITORING
+from schemas.tables import FAULTS, LATER_BATCHES, LATER_MONITORING
 from streaming.delta.faults import disk_faults
 from streaming.delta.stored import METADATA_KEY, StoredTable
 
 _TIDY_EVERY = 128
 _COMPACTED_BYTES = 16 * 1024 * 1024
 _LATER = {
+    "transactions": (FAULTS.name,),
     "alerts": LATER_FIELDS,
     "ledger": ("evidence",),
     "monitoring": LATER_MONITORING,

@@ -6,7 +6,7 @@ Rows that the compiled scanner vouches for become columns directly; every other 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.contract import NANOSECONDS, Column, EventContract
-from schemas.tables import BATCH, COORDINATES, HEADERS, QUARANTINE, UTC_MICROS
+from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, UTC_MICROS
 from streaming.arrays.compilation import Bytes, Flags, Ints, read_only
 from streaming.events import json_scan
 from streaming.events.exact_decode import (
@@ -34,11 +34,12 @@ from streaming.events.exact_decode import (
 
 # A block's bytes stay in the processor's cache from one step to the next.
 _BLOCK_ROWS = 16_384
+_BLOCK_BYTES = 1 << 26
 _FEW_ROWS = 64
 _LAST_STAMPS = 64
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="decode")
 _POWERS = np.array([10.0**power for power in range(16)])
-_INT32, _INT64 = 2**31 - 1, 2**63
+_INT64 = 2**63
 _REJECTED = pa.schema([field for field in QUARANTINE if field not in BATCH])
 
 
@@ -47,7 +48,7 @@ class Decoded:
     """A micro-batch split in two; every record is in exactly one of them.
 
     Attributes:
-        valid: the contract's decoded columns and the Kafka coordinates.
+        valid: the contract's decoded columns, the Kafka coordinates and `faults`, see ExactDecoder.
         rejected: key, value, coordinates, reason code and a detail that quotes nothing of the record.
     """
 
@@ -78,9 +79,8 @@ def decode(records: pa.Table, contract: EventContract, now: datetime) -> Decoded
     early = _rejected_ahead(records.filter(ahead))
     if early.num_rows:
         records = records.filter(pc.invert(ahead))
-    blocks = records.combine_chunks().to_batches(max_chunksize=_block_rows(contract))
-    parts = list(_THREADS.map(lambda block: _Block(block, contract).decode(), blocks))
-    valid, rejected = contract.arrow_schema().empty_table(), _REJECTED.empty_table()
+    parts = list(_THREADS.map(lambda block: _Block(block, contract).decode(), _blocks(records)))
+    valid, rejected = _valid_schema(contract).empty_table(), _REJECTED.empty_table()
     return Decoded(
         pa.concat_tables([valid, *(part.valid for part in parts)]),
         pa.concat_tables([rejected, early, *(part.rejected for part in parts)]),
@@ -112,9 +112,23 @@ def _rejected_ahead(records: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=_REJECTED)
 
 
-def _block_rows(contract: EventContract) -> int:
-    """Rows per block, so few that the values worth scanning fit 32-bit offsets."""
-    return max(1, min(_BLOCK_ROWS, _INT32 // contract.max_record_bytes))
+def _blocks(records: pa.Table) -> Iterator[pa.RecordBatch]:
+    for block in records.combine_chunks().to_batches(max_chunksize=_BLOCK_ROWS):
+        yield from _halved(block)
+
+
+def _halved(block: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a block of large records until what is read of it fits 32-bit offsets many times over."""
+    middle = block.num_rows // 2
+    if not middle or block["value"].nbytes <= _BLOCK_BYTES:
+        yield block
+        return
+    yield from _halved(block.slice(0, middle))
+    yield from _halved(block.slice(middle))
+
+
+def _valid_schema(contract: EventContract) -> pa.Schema:
+    return pa.schema([*contract.arrow_schema(), FAULTS])
 
 
 class _Block:
@@ -183,7 +197,9 @@ class _Block:
         columns = self._contract.columns
         arrays = [pa.array([each[column.name] for each in decoded], column.type) for column in columns]
         taken = [each.take(pa.array(kept, pa.int64())) for each in self._coordinates]
-        return pa.Table.from_arrays([*arrays, *taken], schema=self._contract.arrow_schema()), kept
+        faults = pa.array([each[FAULTS.name] for each in decoded], FAULTS.type)
+        schema = _valid_schema(self._contract)
+        return pa.Table.from_arrays([*arrays, *taken, faults], schema=schema), kept
 
     def _check_times(self, times: pa.Array, rows: Ints) -> None:
         micros = times.cast(pa.int64()).to_numpy(zero_copy_only=False)[rows]
@@ -199,7 +215,9 @@ class _Block:
         if self._contract.currency.constant is not None:
             arrays = {**arrays, "currency": pa.repeat(self._contract.currency.constant, self._rows)}
         columns = [arrays[column.name] for column in self._contract.columns]
-        table = pa.Table.from_arrays([*columns, *self._coordinates], schema=self._contract.arrow_schema())
+        faults = pa.nulls(self._rows, FAULTS.type)
+        schema = _valid_schema(self._contract)
+        table = pa.Table.from_arrays([*columns, *self._coordinates, faults], schema=schema)
         return table if settled.all() else table.filter(pa.array(settled))
 
     def _rejected(self) -> pa.Table:
@@ -239,8 +257,6 @@ class _Reader:
             return self._ids()
         if role == "event time":
             return self._times()
-        if role == "untrusted text":
-            return self._texts()
         if pa.types.is_string(self._column.type):
             return self._strings()
         return self._booleans() if pa.types.is_boolean(self._column.type) else self._numbers()
@@ -259,15 +275,14 @@ class _Reader:
         wanted = found.kinds == json_scan.INTEGER
         if self._column.json_type == "string":
             wanted |= found.kinds == json_scan.STRING
-        return self._slices(self._keep(wanted & (found.ends > found.starts)))
+        return self._slices(self._keep(wanted & (found.ends > found.starts) & self._short()))
 
     def _strings(self) -> pa.Array:
-        return self._slices(self._keep(self._found.kinds == json_scan.STRING))
+        return self._slices(self._keep((self._found.kinds == json_scan.STRING) & self._short()))
 
-    def _texts(self) -> pa.Array:
-        longest = self._contract.untrusted_text[self._column.name].max_length
-        short = self._found.ends - self._found.starts <= longest
-        return self._slices(self._keep((self._found.kinds == json_scan.STRING) & short))
+    def _short(self) -> Flags:
+        """No text has more characters than bytes."""
+        return self._found.ends - self._found.starts <= (self._column.max_length or 0)
 
     def _booleans(self) -> pa.Array:
         kinds = self._found.kinds
@@ -283,7 +298,7 @@ class _Reader:
         fit |= kinds == json_scan.DECIMAL
         values = self._floats(fit)
         if self._column.role == "amount":
-            fit &= values >= 0
+            fit &= (values >= 0) & (values <= self._contract.amount.most)
         return pa.array(values, mask=~self._keep(fit))
 
     def _digits(self, present: Flags) -> tuple[Ints, npt.NDArray[np.int8]]:

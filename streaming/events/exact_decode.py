@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from schemas.contract import NANOSECONDS, Column, EventContract
+from streaming.events.json_mend import mend
 
 RejectionReason = Literal[
     "malformed_json",
@@ -18,13 +22,18 @@ RejectionReason = Literal[
     "not_an_object",
     "missing_field",
     "mistyped_field",
+    "oversized_field",
     "bad_amount",
+    "amount_too_large",
     "bad_time",
     "absurd_time",
     "time_ahead_of_broker",
     "broker_time_ahead",
     "oversized_record",
 ]
+
+# Reads one column's value, which is not null, and says what is wrong with it.
+Reader = Callable[[Column, Any, list[str]], Any]
 
 MICRO = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,6 +44,10 @@ STAMP_AHEAD: tuple[RejectionReason, str] = (
     "stamped later than this machine's clock allows",
 )
 _INT64 = 2**63
+_LONGEST_TIME = 100
+_BROKEN = re.compile("[\ud800-\udfff]")
+# Characters that are merely written unescaped, such as tabs, do no harm.
+_JSON = json.JSONDecoder(strict=False)
 
 
 class RejectedError(Exception):
@@ -46,15 +59,21 @@ class RejectedError(Exception):
 
 
 class ExactDecoder:
-    """Decodes one record at a time: the definition of what an event means under a contract."""
+    """Decodes one record at a time: the definition of what an event means under a contract.
+
+    Only what a transaction cannot do without rejects it: id, time, amount, currency, entities and required
+    fields. Any other field that cannot be used is null, one with more than it may hold is cut, and `faults`
+    says so.
+    """
 
     def __init__(self, contract: EventContract) -> None:
         self._contract = contract
         self._bounds = time_bounds(contract)
         self._zone = ZoneInfo(contract.event_time.zone)
+        self._columns = [(column, self._reader(column)) for column in contract.columns]
 
     def decode_one(self, value: bytes | None, stamp: int | None) -> dict[str, Any]:
-        """Return the decoded columns by name, event time in microseconds since 1970 UTC.
+        """Return the decoded columns by name, event time in microseconds since 1970 UTC, and `faults`.
 
         Args:
             value: the record's bytes.
@@ -63,45 +82,44 @@ class ExactDecoder:
         Raises:
             RejectedError: the record is not a transaction under the contract.
         """
-        event, odd = _parse(value, self._contract.max_record_bytes)
+        event, faults = _parse(value, self._contract.max_record_bytes), list[str]()
         row: dict[str, Any] = {}
-        for column in self._contract.columns:
+        for column, read in self._columns:
             if column.source is None:
                 row[column.name] = self._contract.currency.constant
             else:
-                row[column.name] = self._value(column, _lookup(event, column.source))
-        if odd:
-            raise RejectedError("malformed_json", "NaN or Infinity")
+                row[column.name] = _value(column, read, _lookup(event, column.source), faults)
         self._check_time(row["event_time"], stamp)
+        row["faults"] = faults or None
         return row
 
-    def _value(self, column: Column, value: Any) -> Any:
-        if value is None:
-            if column.required:
-                raise RejectedError("missing_field", column.source or column.name)
-            return None
-        return self._reader(column)(column, value)
-
-    def _reader(self, column: Column) -> Callable[[Column, Any], Any]:
+    def _reader(self, column: Column) -> Reader:
         if column.role in ("transaction id", "entity"):
             return _read_id
         if column.role == "event time":
             return self._read_time
         if column.role == "amount":
-            return _read_amount
-        if column.role == "untrusted text":
-            return self._read_text
+            return self._read_amount
+        if column.role == "currency":
+            return _read_currency
         return _READERS[column.json_type]
 
-    def _read_text(self, column: Column, value: Any) -> str:
-        return _read_string(column, value)[: self._contract.untrusted_text[column.name].max_length]
+    def _read_amount(self, column: Column, value: Any, _: list[str]) -> float:
+        number = _number(column, value, "bad_amount")
+        if number < 0 or math.copysign(1.0, number) < 0:
+            raise RejectedError("bad_amount", "negative")
+        if number > self._contract.amount.most:
+            raise RejectedError("amount_too_large", f"more than {self._contract.amount.most:g}")
+        return number
 
-    def _read_time(self, column: Column, value: Any) -> int:
+    def _read_time(self, column: Column, value: Any, _: list[str]) -> int:
         time = self._contract.event_time
         try:
             if time.format == "epoch":
                 return self._from_epoch(column, value)
             text = _read_string(column, value)
+            if len(text) > _LONGEST_TIME:
+                raise RejectedError("bad_time", column.source or "")
             moment = _from_iso(text) if time.format == "iso8601" else datetime.strptime(text, time.format)
             zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=self._zone)
             return (zoned - EPOCH) // MICRO
@@ -127,27 +145,40 @@ class ExactDecoder:
             raise RejectedError(*AHEAD)
 
 
-def _parse(value: bytes | None, longest: int) -> tuple[dict[str, Any], list[float]]:
-    """Parse one object; also return the NaN and Infinity tokens, which JSON does not know."""
+def _parse(value: bytes | None, longest: int) -> dict[str, Any]:
+    """Parse one object; bytes that are not UTF-8 become lone surrogates."""
     if value is None:
         raise RejectedError("null_value")
     if len(value) > longest:
         raise RejectedError("oversized_record", f"{len(value)} bytes, at most {longest}")
-    odd: list[float] = []
-    try:
-        event = json.loads(value.decode("utf-8"), parse_constant=lambda token: _odd(odd, token))
-    except UnicodeDecodeError:
-        raise RejectedError("invalid_utf8") from None
-    except (ValueError, RecursionError):
-        raise RejectedError("malformed_json") from None
+    event = _loaded(value.removeprefix(codecs.BOM_UTF8))
     if not isinstance(event, dict):
         raise RejectedError("not_an_object", type(event).__name__)
-    return event, odd
+    return event
 
 
-def _odd(odd: list[float], token: str) -> float:
-    odd.append(float(token))
-    return odd[-1]
+def _loaded(value: bytes) -> Any:
+    text = value.decode("utf-8", "surrogateescape")
+    with contextlib.suppress(ValueError, RecursionError):
+        return _JSON.decode(text)
+    try:
+        return _JSON.decode(mend(value).decode("utf-8", "surrogateescape"))
+    except ValueError:
+        raise RejectedError("invalid_utf8" if _BROKEN.search(text) else "malformed_json") from None
+
+
+def _value(column: Column, read: Reader, value: Any, faults: list[str]) -> Any:
+    if value is None:
+        if column.required:
+            raise RejectedError("missing_field", column.source or column.name)
+        return None
+    try:
+        return read(column, value, faults)
+    except RejectedError:
+        if column.required:
+            raise
+        faults.append(f"{column.name}: not usable as {column.json_type}")
+        return None
 
 
 def _lookup(event: Mapping[str, Any], path: str) -> Any:
@@ -159,35 +190,49 @@ def _lookup(event: Mapping[str, Any], path: str) -> Any:
     return found
 
 
-def _read_id(column: Column, value: Any) -> str:
+def _read_id(column: Column, value: Any, _: list[str]) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+        return _short(column, str(value))
     if column.json_type == "integer":
         raise RejectedError("mistyped_field", column.source or "")
-    text = _read_string(column, value)
+    text = _short(column, _read_string(column, value))
     if not text:
         raise RejectedError("mistyped_field", f"{column.source} is empty")
+    return text
+
+
+def _read_currency(column: Column, value: Any, _: list[str]) -> str:
+    return _short(column, _read_string(column, value))
+
+
+def _short(column: Column, text: str) -> str:
+    if column.max_length is not None and len(text) > column.max_length:
+        raise RejectedError("oversized_field", f"{column.source}: more than {column.max_length} characters")
     return text
 
 
 def _read_string(column: Column, value: Any) -> str:
     if not isinstance(value, str):
         raise RejectedError("mistyped_field", column.source or "")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise RejectedError("mistyped_field", f"{column.source} is not Unicode") from None
+    if _BROKEN.search(value):
+        raise RejectedError("invalid_utf8", column.source or "")
     return value
 
 
-def _read_amount(column: Column, value: Any) -> float:
-    number = _number(column, value, "bad_amount")
-    if number < 0 or math.copysign(1.0, number) < 0:
-        raise RejectedError("bad_amount", "negative")
-    return number
+def _read_text(column: Column, value: Any, faults: list[str]) -> str:
+    """Return what is left of a text that nothing rests on: as much as it may hold, in whole characters."""
+    if not isinstance(value, str):
+        raise RejectedError("mistyped_field", column.source or "")
+    text: str = value[: column.max_length]
+    if len(text) < len(value):
+        faults.append(f"{column.name}: cut at {column.max_length}")
+    if _BROKEN.search(text):
+        text = _BROKEN.sub("\ufffd", text)
+        faults.append(f"{column.name}: broken characters replaced")
+    return text
 
 
-def _read_float(column: Column, value: Any) -> float:
+def _read_float(column: Column, value: Any, _: list[str]) -> float:
     return _number(column, value, "mistyped_field")
 
 
@@ -203,20 +248,20 @@ def _number(column: Column, value: Any, not_finite: RejectionReason) -> float:
     return number
 
 
-def _read_integer(column: Column, value: Any) -> int:
+def _read_integer(column: Column, value: Any, _: list[str]) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not -_INT64 <= value < _INT64:
         raise RejectedError("mistyped_field", column.source or "")
     return value
 
 
-def _read_boolean(column: Column, value: Any) -> bool:
+def _read_boolean(column: Column, value: Any, _: list[str]) -> bool:
     if not isinstance(value, bool):
         raise RejectedError("mistyped_field", column.source or "")
     return value
 
 
-_READERS: Mapping[str, Callable[[Column, Any], Any]] = {
-    "string": _read_string,
+_READERS: Mapping[str, Reader] = {
+    "string": _read_text,
     "number": _read_float,
     "integer": _read_integer,
     "boolean": _read_boolean,

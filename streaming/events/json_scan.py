@@ -130,6 +130,8 @@ def _scan_row(
     ends: Ints,
 ) -> bool:
     """Scan one object into column `row` of the outputs; False when the row is not vouched for."""
+    if end - at >= 3 and data[at] == 239 and data[at + 1] == 187 and data[at + 2] == 191:
+        at += 3  # UTF-8's byte order mark
     at = _skip_space(data, at, end)
     if at >= end or data[at] != _OPEN:
         return False

@@ -113,6 +113,7 @@ def _transactions(rows: int, first: int = 0) -> pa.Table:
         "query_id": ["q"] * rows,
         "batch_id": [first // rows] * rows,
         "late": [False] * rows,
+        "faults": [None] * rows,
     }
     schema = transactions_schema(CONTRACT.arrow_schema())
     return pa.table(
