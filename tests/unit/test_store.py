@@ -16,6 +16,7 @@ from schemas.tables import (
     BATCHES,
     COORDINATES,
     DUPLICATES,
+    FAULTS,
     HEADERS,
     LATE,
     LEDGER,
@@ -102,8 +103,9 @@ def decoded(*rows: tuple[str, int, int]) -> pa.Table:
             "partition": [0] * len(rows),
             "offset": [offset for _, _, offset in rows],
             "kafka_timestamp": [START] * len(rows),
+            "faults": [["memo: cut at 9"] if seconds % 2 else None for _, seconds, _ in rows],
         },
-        schema=DECODED,
+        schema=pa.schema([*DECODED, FAULTS]),
     )
 
 
