@@ -88,6 +88,8 @@ BROKEN: dict[str, bytes | None] = {
     "not_an_object": b"[1, 2]",
     "missing_field": event(customer_id=None),
     "mistyped_field": event(tx_id=["list"]),
+    "oversized_field": event(customer_id="c" * 1_000),
+    "amount_too_large": event(amount=1.7e308),
     "bad_amount": event(amount=float("nan")),
     "bad_time": event(event_time="yesterday"),
     "absurd_time": event(event_time="1066-10-14T09:00:00Z"),
@@ -97,7 +99,9 @@ BROKEN: dict[str, bytes | None] = {
 
 
 def send(bootstrap: str, topic: str, values: list[bytes | None]) -> None:
-    producer = Producer({**connection(bootstrap), "enable.idempotence": True})
+    # Compressed, a record larger than the topic admits gets through.
+    large = {"message.max.bytes": 4 << 20, "compression.type": "lz4"}
+    producer = Producer({**connection(bootstrap), "enable.idempotence": True, **large})
     for place, value in enumerate(values):
         producer.produce(topic, value, f"key-{place}".encode(), headers=[("trace", str(place).encode())])
     assert producer.flush(30) == 0
