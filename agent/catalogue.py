@@ -19,7 +19,7 @@ _IN_A_PLAN_OF_A_MODEL = 300
 
 
 def _bounded(characters: int) -> WithJsonSchema:
-    """Bound a text by a pattern, which constrained decoders honour; see agent.triage.verdict_schema."""
+    """Bound a text by a pattern, which constrained decoders honour; see agent.answers."""
     most = min(characters, _IN_A_PLAN_OF_A_MODEL)
     return WithJsonSchema({"type": "string", "pattern": f"^[ !#-\\[\\]-~]{{1,{most}}}$"})
 

@@ -179,15 +179,16 @@ def _known_keys(model: type[Document], path: tuple[int | str, ...]) -> list[str]
     for part in path:
         fields = getattr(current, "model_fields", {})
         annotation = fields[part].annotation if part in fields else current
-        current = _document_in(annotation) or current
+        current = document_in(annotation) or current
     return list(getattr(current, "model_fields", {}))
 
 
-def _document_in(annotation: Any) -> type[Document] | None:
+def document_in(annotation: Any) -> type[Document] | None:
+    """Return the first document that a type annotation holds, None where it holds none."""
     if isinstance(annotation, type) and issubclass(annotation, Document):
         return annotation
     for inner in get_args(annotation):
-        found = _document_in(inner)
+        found = document_in(inner)
         if found is not None:
             return found
     return None

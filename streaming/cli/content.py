@@ -57,6 +57,18 @@ def spec_columns(
     say({field.name: str(field.type) for field in watch.schema}, as_json)
 
 
+@spec_app.command("reference")
+def spec_reference() -> None:
+    """Print docs/reference.md: every key of spec, contract and policy, every command and option.
+
+    Example: `flagstream spec reference > docs/reference.md`
+    """
+    from streaming.cli.root import program
+    from streaming.commands.reference import reference_page
+
+    print(reference_page(program()), end="")
+
+
 @spec_app.command("event-schema")
 def spec_event_schema(
     contract: Annotated[str, typer.Argument(help="Contract file, or the name of a shipped contract.")],

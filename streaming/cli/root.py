@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from typer.core import TyperGroup
 
 from schemas.contract import load_contract
 from schemas.errors import FlagstreamError, MachineError
@@ -53,6 +54,13 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(agent_app, name="agent")
 app.add_typer(snapshot_app, name="snapshot")
 app.add_typer(bench_app, name="bench")
+
+
+def program() -> TyperGroup:
+    """Return the whole command line, for those that describe or check it."""
+    found = typer.main.get_command(app)
+    assert isinstance(found, TyperGroup)
+    return found
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 Trees are grown at block boundaries from a sample of earlier rows, a tree every 512 rows, so that the forest
 follows the stream; rows are scored before they can be learned. The surprise is -ln of the share of recent
-rows whose place is at least as lonely. See streaming.detection.forest_trees and docs/decisions/0006.
+rows whose place is at least as lonely. See streaming.detection.forest_trees and docs/decisions/0008.
 """
 
 from __future__ import annotations

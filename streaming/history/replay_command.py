@@ -112,11 +112,11 @@ def run_what_if(
     """Replay under a candidate, with a progress bar when stderr is a terminal.
 
     Args:
-        warm_up: see streaming.what_if.what_if.
+        warm_up: see streaming.history.what_if.
         asking: whether the candidate's model may be asked, and up to which cap; nobody is unless given.
 
     Raises:
-        ConfigurationError: see streaming.what_if.what_if and streaming.asking.candidate_answers.
+        ConfigurationError: see streaming.history.what_if and streaming.history.candidate_answers.
     """
     check_spec(candidate, "--candidate")
     contract = load_contract(candidate.data_sources.transactions.contract)

@@ -373,7 +373,7 @@ def test_without_a_model_and_without_a_plan_nothing_is_begun(bench: Bench) -> No
 
 
 def test_plan_and_policy_of_the_readme_work(bench: Bench) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "agent-and-policy.md").read_text(encoding="utf-8")
     shown = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
     (wanted,) = [Plan.model_validate(each) for each in shown if "steps" in each]
     (desk,) = [Policy.model_validate(each) for each in shown if "policyName" in each]

@@ -1,0 +1,154 @@
+"""The reference page: every key of spec, contract and policy, every command and option, from the code."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import yaml
+from pydantic_core import PydanticUndefined
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+
+from schemas.contract import EventContract
+from schemas.loading import Document, document_in, format_duration
+from schemas.policy import Policy
+from schemas.spec import AgentSpec, RuleFile
+
+_DOCUMENTS: Mapping[str, type[Document]] = {
+    "Spec": AgentSpec,
+    "Rules file": RuleFile,
+    "Contract": EventContract,
+    "Policy": Policy,
+}
+_BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+    "minLength": "characters at least",
+    "maxLength": "characters at most",
+}
+_PREFACE = """# Reference
+
+Every key of spec, contract and policy, every command and option. This page is made from the code:
+`flagstream spec reference > docs/reference.md`.
+
+A duration is a number and a unit: `250ms`, `20s`, `10m`, `1.5h`, `30d`, `2w`. Unknown keys are errors.
+"""
+
+
+def reference_page(program: TyperGroup) -> str:
+    """Return the page as Markdown; `program` is the command line's root."""
+    parts = [_PREFACE]
+    seen: set[type[Document]] = set()
+    for title, model in _DOCUMENTS.items():
+        parts += _sections(title, model, seen)
+    parts.append("## Commands\n")
+    parts += [_command(" ".join(path), command) for path, command in commands_of(program)]
+    return "\n".join(parts)
+
+
+def commands_of(
+    command: TyperGroup | TyperCommand, path: tuple[str, ...] = ("flagstream",)
+) -> Iterator[tuple[tuple[str, ...], TyperCommand]]:
+    """Yield every command that is shown to people, with the words that call it."""
+    if isinstance(command, TyperGroup):
+        for name, inner in command.commands.items():
+            assert isinstance(inner, TyperGroup | TyperCommand)
+            yield from commands_of(inner, (*path, name))
+    elif not command.hidden:
+        yield path, command
+
+
+def _sections(title: str, model: type[Document], seen: set[type[Document]]) -> Iterator[str]:
+    """Yield a document's section, then those of the documents within it that have had none."""
+    seen.add(model)
+    level = "##" if title in _DOCUMENTS else "###"
+    yield f"{level} {title}\n\n{inspect.cleandoc(model.__doc__ or '')}\n\n{_keys(model)}"
+    for field in model.model_fields.values():
+        inner = document_in(field.annotation)
+        if inner is not None and inner not in seen:
+            yield from _sections(inner.__name__, inner, seen)
+
+
+def _keys(model: type[Document]) -> str:
+    properties = model.model_json_schema()["properties"]
+    rows = [_key(name, properties[name], model) for name in model.model_fields]
+    return _table(("key", "value", "default", "meaning"), rows)
+
+
+def _key(name: str, described: Mapping[str, Any], model: type[Document]) -> tuple[str, ...]:
+    field = model.model_fields[name]
+    default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
+    return f"`{name}`", _value(described), default, field.description or ""
+
+
+def _value(described: Mapping[str, Any]) -> str:
+    """Say in words what a JSON Schema admits."""
+    if "anyOf" in described:
+        return " or ".join(dict.fromkeys(_value(each) for each in described["anyOf"]))
+    if "$ref" in described:
+        name = described["$ref"].rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})"
+    if "enum" in described or "const" in described:
+        return ", ".join(f"`{each}`" for each in described.get("enum", [described.get("const")]))
+    bounds = [f"{words} {described[key]}" for key, words in _BOUNDS.items() if key in described]
+    return ", ".join([_kind(described), *bounds])
+
+
+def _kind(described: Mapping[str, Any]) -> str:
+    kind = str(described.get("type", "any"))
+    if kind == "array":
+        inner: Mapping[str, Any] = described.get("items") or next(iter(described.get("prefixItems", [])), {})
+        return f"list of {_value(inner)}"
+    if kind == "object":
+        return f"name → {_value(described.get('additionalProperties') or {})}"
+    return {"string": str(described.get("format", "text")).replace("-", " "), "null": "null"}.get(kind, kind)
+
+
+def _default(value: object) -> str:
+    if isinstance(value, Document):
+        return "see there"
+    plain = yaml.safe_dump(_plain(value), default_flow_style=True, width=1_000).strip()
+    return f"`{plain.removesuffix('...').strip()}`"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _command(called: str, command: TyperCommand) -> str:
+    help_text = inspect.cleandoc(command.help or "")
+    rows = [_parameter(each) for each in command.params if isinstance(each, TyperArgument | TyperOption)]
+    return f"### {called}\n\n{help_text}\n\n{_table(('option', 'default', 'meaning'), rows)}"
+
+
+def _parameter(each: TyperArgument | TyperOption) -> tuple[str, ...]:
+    shown = (
+        ", ".join(f"`{name}`" for name in each.opts) if isinstance(each, TyperOption) else f"`{each.name}`"
+    )
+    default = "required" if each.required else _option_default(each.default)
+    return shown, default, each.help or ""
+
+
+def _option_default(value: object) -> str:
+    return "" if value in (None, PydanticUndefined, ()) or callable(value) else f"`{value}`"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    if not rows:
+        return ""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(each) for each in line) + " |" for line in lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

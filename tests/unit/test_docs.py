@@ -1,0 +1,167 @@
+"""What README and docs promise is there: commands parse, examples load, links lead somewhere, names exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.core import TyperCommand, TyperGroup
+
+from schemas.contract import EventContract
+from schemas.loading import load_document
+from schemas.spec import load_spec
+from streaming.cli.root import program
+from streaming.commands.reference import reference_page
+from streaming.compose import check_spec
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")]
+)
+_BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_SPAN = re.compile(r"`(flagstream [^`]+)`")
+_FILE = re.compile(r"(?<![\w/.-])(?:agent|benchmarks|docker|docs|schemas|streaming|tests)/[\w/.-]*\w")
+PROGRAM = program()
+_MODULE = re.compile(r"(?<![\w.-])(?:agent|schemas|streaming)(?:\.\w+)+")
+_DECISION = re.compile(r"decision (\d{4})")
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    found = _BLOCK.findall(text_of(page))
+    return [
+        re.sub(rf"^{indent}", "", body, flags=re.MULTILINE) for indent, each, body in found if each == kind
+    ]
+
+
+def commands(page: Path) -> list[str]:
+    lines = [line for kind in ("", "bash") for body in blocks(page, kind) for line in body.splitlines()]
+    written = [*lines, *_SPAN.findall(text_of(page))]
+    return [line for line in written if line.startswith("flagstream ") and "COMMAND" not in line]
+
+
+def anchors(page: Path) -> set[str]:
+    heads = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def parse(words: list[str]) -> None:
+    """Parse a command as the command line would, up to reading what its options name."""
+    command: TyperGroup | TyperCommand = PROGRAM
+    while isinstance(command, TyperGroup) and words and words[0] != "--help":
+        inner = command.commands[words.pop(0)]
+        assert isinstance(inner, TyperGroup | TyperCommand)
+        command = inner
+    if words == ["--help"]:
+        return
+    context = command.make_context("flagstream", [], resilient_parsing=True)
+    context.resilient_parsing = False
+    command.make_parser(context).parse_args(words)
+
+
+ALL_COMMANDS = list(dict.fromkeys(line for page in PAGES for line in commands(page)))
+
+
+def test_the_pages_hold_commands_at_all() -> None:
+    assert len(ALL_COMMANDS) > 50
+    with pytest.raises(Exception, match="No such option"):
+        parse(shlex.split("run --spec x --until-idel"))
+
+
+@pytest.mark.parametrize("line", ALL_COMMANDS)
+def test_every_command_is_one(line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    parse(words[: words.index(">")] if ">" in words else words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_make_target_is_one(page: Path) -> None:
+    targets = set(re.findall(r"^([\w-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    code = "\n".join([*blocks(page, ""), *re.findall(r"`(make [^`]+)`", text_of(page))])
+    assert set(re.findall(r"^make ([a-z-]+)", code, re.MULTILINE)) <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in _LINK.findall(text_of(page)):
+        path, _, anchor = link.partition("#")
+        if not path.startswith("http"):
+            target = (page.parent / path) if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_example_in_yaml_can_be_read(page: Path) -> None:
+    for body in blocks(page, "yaml"):
+        assert yaml.safe_load(body)
+
+
+def test_the_readme_s_contract_and_spec_can_be_used(tmp_path: Path) -> None:
+    for name, body in examples():
+        (tmp_path / name).write_text(body, encoding="utf-8")
+    contract = load_document(tmp_path / "my-contract.yaml", EventContract)
+    spec = load_spec(tmp_path / "my-agent.yaml")
+    check_spec(spec)
+    assert contract.entity_names == ("card", "merchant")
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    for body in blocks(ROOT / "README.md", "yaml"):
+        yield body.splitlines()[0].removeprefix("# "), body
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    page = ROOT / "docs" / "reference.md"
+    assert text_of(page) == reference_page(PROGRAM), "flagstream spec reference > docs/reference.md"
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len(text_of(ROOT / "README.md").splitlines()) <= 150
+
+
+def test_every_file_and_decision_that_is_named_exists() -> None:
+    decisions = {path.name[:4] for path in (ROOT / "docs" / "decisions").glob("*.md")}
+    sources = [path for folder in ("schemas", "agent", "streaming") for path in (ROOT / folder).rglob("*.py")]
+    for path in [*PAGES, *sources]:
+        text = text_of(path) if path.suffix == ".md" else prose_of(path)
+        assert set(_DECISION.findall(text)) <= decisions, named(path)
+        missing = [name for name in _FILE.findall(text) if not there(name)]
+        missing += [name for name in _MODULE.findall(text) if not known(name)]
+        assert not missing, f"{named(path)}: {missing}"
+
+
+def prose_of(module: Path) -> str:
+    """The comments and texts of a module, without its code."""
+    with module.open("rb") as file:
+        kinds = (tokenize.COMMENT, tokenize.STRING)
+        return "\n".join(each.string for each in tokenize.tokenize(file.readline) if each.type in kinds)
+
+
+def there(name: str) -> bool:
+    exact = any((ROOT / candidate).exists() for candidate in (name, f"{name}.py"))
+    return exact or (name.startswith("docs/decisions/") and bool(list(ROOT.glob(f"{name}-*"))))
+
+
+def known(name: str) -> bool:
+    """Whether a dotted name is a package or module, or a word that stands in one; keys of a spec are."""
+    parts = name.split(".")
+    for count in range(len(parts), 1, -1):
+        place = ROOT.joinpath(*parts[:count])
+        module = next(filter(Path.is_file, (place.with_suffix(".py"), place / "__init__.py")), None)
+        if module is not None:
+            return all(re.search(rf"\b{word}\b", text_of(module)) for word in parts[count:])
+    return False
