@@ -122,6 +122,7 @@ def quarantine_requeue(
     from streaming.commands.quarantine import Quarantine
     from streaming.commands.registry import default_author
     from streaming.quarantine.choosing import Wanted, wanted
+    from streaming.service.health import is_running
     from streaming.versions.registry import Author
 
     settings, loaded = settings_in(home), spec_named(spec)
@@ -134,11 +135,13 @@ def quarantine_requeue(
         tell_done(settings, loaded, "quarantine-requeue", asked["records"] - asked["stored_already"])
     say(asked, as_json)
     if asked["request"] is not None and not as_json:
-        console.print(
-            "The agent takes them between two batches, or when it is next started; "
-            "`flagstream quarantine requests` shows how far it is.",
-            highlight=False,
+        runs = is_running(settings.health(loaded.name))
+        when = (
+            "The agent takes them between two batches"
+            if runs
+            else "No agent runs: they wait for the next run"
         )
+        console.print(f"{when}; `flagstream quarantine requests` shows how far it is.", highlight=False)
 
 
 @quarantine_app.command("requests")

@@ -111,12 +111,6 @@ class Quarantine:
         return self.settings.lake(self.spec.name) / name
 
 
-def by_reason(rows: pl.DataFrame) -> dict[str, int]:
-    """Count waiting records by reason, the most frequent first."""
-    counts = rows.group_by("reason").len().sort("len", "reason", descending=[True, False])
-    return dict(counts.iter_rows())
-
-
 def listed(rows: pl.DataFrame) -> list[dict[str, Any]]:
     """Return rows of `waiting` as a program reads them, times in ISO 8601."""
     return [

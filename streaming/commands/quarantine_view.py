@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streaming.commands.quarantine import by_reason
 from streaming.quarantine.requests import PLACE
+from streaming.quarantine.waiting import by_reason
 
 _SHOWN_BYTES = 4_000
 
