@@ -1,4 +1,4 @@
-"""Reads YAML documents into frozen pydantic models, turning every fault into a ConfigurationError.
+"""Reads documents into frozen pydantic models, turning every fault into a ConfigurationError.
 
 Used for contracts, specs and policies alike, so that each of them names the file, the key, what was
 expected and the nearest right name in the same words.
@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, cast, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -23,9 +22,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from schemas.documents import clipped, read_content
 from schemas.errors import ConfigurationError, nearest
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_MOST_SAID = 1000
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 
 
@@ -88,12 +89,12 @@ Model = TypeVar("Model", bound=Document)
 
 
 def load_document(path: Path, model: type[Model]) -> Model:
-    """Read one YAML file into `model`.
+    """Read one file, JSON where its name says so and YAML otherwise, into `model`.
 
     Raises:
-        ConfigurationError: the file is missing, is not YAML, or does not fit the model.
+        ConfigurationError: the file is missing, is not what its name says, or does not fit the model.
     """
-    return parse_document(_read(path), model, where=str(path))
+    return parse_document(read_content(path), model, where=str(path))
 
 
 def parse_document(content: object, model: type[Model], *, where: str) -> Model:
@@ -105,72 +106,23 @@ def parse_document(content: object, model: type[Model], *, where: str) -> Model:
     except ValidationError as fault:
         faults = sorted(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
         raise _explain(faults[0], model, where) from None
-
-
-def _read(path: Path) -> object:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise ConfigurationError("no such file", where=str(path)) from None
-    except OSError as fault:
-        raise ConfigurationError(f"cannot be read: {fault.strerror}", where=str(path)) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as fault:
-        raise ConfigurationError(f"not valid YAML: {fault}", where=str(path)) from None
-
-
-def line_of(path: Path, key: str) -> int | None:
-    """Return the line, from 1, at which a dotted key such as `rules.2.when` stands in a YAML file.
-
-    Of a key that is not there it is the line of what would hold it; None when the file cannot be read.
-    """
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), _Loader)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        return None
-    line = None if node is None else node.start_mark.line + 1
-    for part in key.split("."):
-        node = _child(node, part)
-        if node is None:
-            break
-        line = node.start_mark.line + 1
-    return line
-
-
-def _child(node: yaml.Node | None, part: str) -> yaml.Node | None:
-    if isinstance(node, yaml.MappingNode):
-        return next((value for key, value in node.value if key.value == part), None)
-    if isinstance(node, yaml.SequenceNode) and part.isdecimal() and int(part) < len(node.value):
-        return cast("yaml.Node", node.value[int(part)])
-    return None
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, of which plain YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in keys:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
-            keys.add(key)
-        return super().construct_mapping(node, deep)
+    except (ArithmeticError, AttributeError, TypeError, RecursionError, re.error) as fault:
+        # A check met a value that nobody thought of: still the document's fault, whatever it raised.
+        raise ConfigurationError(f"cannot be used: {clipped(repr(fault))}", where=where) from None
 
 
 def _explain(fault: ErrorDetails, model: type[Document], where: str) -> ConfigurationError:
-    key = ".".join(str(part) for part in fault["loc"])
+    key = clipped(".".join(str(part) for part in fault["loc"]))
     if fault["type"] == "extra_forbidden":
-        hint = nearest(str(fault["loc"][-1]), _known_keys(model, fault["loc"][:-1]))
+        hint = nearest(clipped(str(fault["loc"][-1])), _known_keys(model, fault["loc"][:-1]))
         return ConfigurationError(f"unknown key; {hint}", where=where, key=key)
     if fault["type"] == "missing":
         return ConfigurationError("this key is required", where=where, key=key)
-    message = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+    message = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "list")[:_MOST_SAID]
     given = fault["input"]
     shown_elsewhere = repr(given) in message or fault["loc"][-1:] in _NEVER_SHOWN
     plain = isinstance(given, str | int | float | bool) and not shown_elsewhere
-    shown = f" (got {given!r})" if plain else ""
+    shown = f" (got {clipped(repr(given))})" if plain else ""
     return ConfigurationError(message + shown, where=where, key=key)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from schemas.documents import line_of
 from schemas.errors import ConfigurationError
-from schemas.loading import line_of, load_document, parse_document
+from schemas.loading import load_document, parse_document
 from schemas.spec import AgentSpec, Rule, RuleFile
 from streaming.rules.rule_set import RuleSet
 

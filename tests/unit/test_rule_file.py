@@ -10,7 +10,7 @@ import pytest
 from scoring_samples import agent_spec
 
 from schemas.errors import ConfigurationError
-from schemas.loading import line_of
+from schemas.documents import line_of
 from schemas.spec import AgentSpec, load_spec
 from streaming.rules.rule_file import RuleWatch
 

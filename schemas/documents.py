@@ -1,0 +1,239 @@
+"""Reads a configuration file as plain values: YAML, or JSON where its name says so.
+
+Whatever the bytes are, the outcome is a value or a ConfigurationError that names the file, within a bounded
+time: files are regular and of limited size, aliases cannot multiply or form circles, nesting has an end, and
+numbers and texts are such as all that comes after can hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, cast
+
+import yaml
+
+from schemas.errors import ConfigurationError
+
+MOST_BYTES = 1 << 20
+_MOST_DEPTH = 64
+_MOST_NODES = 50_000
+_MOST_DIGITS = 64
+_TOO_MANY = f"more than {_MOST_NODES:,} values, aliases written out"
+_SHOWN_CHARACTERS = 200
+_WORDS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:binary"})
+
+
+def read_content(path: Path) -> object:
+    """Read a file: JSON where its name ends in `.json`, YAML otherwise.
+
+    Raises:
+        ConfigurationError: it is missing, no regular file, too large, or not what its name says.
+    """
+    parse = parse_json if path.suffix == ".json" else parse_yaml
+    return parse(read_text(path), where=str(path))
+
+
+def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
+    """Read a regular file of UTF-8.
+
+    Raises:
+        ConfigurationError: it is missing, cannot be read, is none, or is larger than `most_bytes`.
+    """
+    where = str(path)
+    try:
+        # Opened without waiting: a named pipe that nobody writes to would hold the reader for ever.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 -- a descriptor
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise ConfigurationError("expected a regular file", where=where)
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise ConfigurationError(f"larger than {most_bytes:,} bytes", where=where)
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigurationError("no such file", where=where) from None
+    except OSError as fault:
+        raise ConfigurationError(f"cannot be read: {fault.strerror}", where=where) from None
+    except UnicodeDecodeError as fault:
+        raise ConfigurationError(f"not UTF-8 at byte {fault.start}", where=where) from None
+    except ValueError:
+        raise ConfigurationError("no name of a file", where=clipped(where)) from None
+
+
+def parse_yaml(text: str, *, where: str) -> object:
+    """Read one YAML document; see read_content."""
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _Weights().of(node)
+        return checked(loader.construct_document(node), where)
+    except ConfigurationError:
+        raise
+    except Exception as fault:  # the library raises whatever int(), datetime() or a look-up happens to raise
+        raise ConfigurationError(f"not valid YAML: {_said(fault)}", where=where) from None
+
+
+def parse_json(text: str | bytes, *, where: str) -> object:
+    """Read one JSON document, of which no key may stand twice; see read_content."""
+    try:
+        return checked(json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_number), where)
+    except (ValueError, RecursionError) as fault:
+        raise ConfigurationError(f"not valid JSON: {_said(fault)}", where=where) from None
+
+
+def checked(value: object, where: str) -> object:
+    """Return parsed content if all of it can be kept and written again.
+
+    Raises:
+        ConfigurationError: it is nested too deeply, or a text holds a NUL or half a character.
+    """
+    waiting: list[tuple[object, int]] = [(value, 0)]
+    while waiting:
+        each, depth = waiting.pop()
+        if depth > _MOST_DEPTH:
+            raise ConfigurationError(f"nested deeper than {_MOST_DEPTH} levels", where=where)
+        if isinstance(each, str):
+            _check_text(each, where)
+        elif isinstance(each, dict):
+            waiting += ((part, depth + 1) for pair in each.items() for part in pair)
+        elif isinstance(each, list | tuple | set):
+            waiting += ((part, depth + 1) for part in each)
+    return value
+
+
+def _check_text(text: str, where: str) -> None:
+    try:
+        usable = b"\0" not in text.encode("utf-8")
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(f"a text that is none: {clipped(ascii(text))}", where=where)
+
+
+def line_of(path: Path, key: str) -> int | None:
+    """Return the line, from 1, at which a dotted key such as `rules.2.when` stands in a YAML file.
+
+    Of a key that is not there it is the line of what would hold it; None when the file cannot be read.
+    """
+    try:
+        node = _Loader(read_text(path)).get_single_node()
+    except (ConfigurationError, yaml.YAMLError, RecursionError):
+        return None
+    line = None if node is None else node.start_mark.line + 1
+    for part in key.split("."):
+        node = _child(node, part)
+        if node is None:
+            break
+        line = node.start_mark.line + 1
+    return line
+
+
+def clipped(text: str) -> str:
+    """Return what is shown of a text in an error: its beginning."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+def _said(fault: Exception) -> str:
+    if isinstance(fault, RecursionError):
+        return "nested too deeply"
+    plain = isinstance(fault, yaml.YAMLError | ValueError)
+    return clipped(str(fault) if plain else f"{type(fault).__name__} {fault}")
+
+
+def _child(node: yaml.Node | None, part: str) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == part), None)
+    if isinstance(node, yaml.SequenceNode) and part.isdecimal() and int(part) < len(node.value):
+        return cast("yaml.Node", node.value[int(part)])
+    return None
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, of which plain YAML would silently keep the last."""
+
+    _composed = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._composed += 1
+        if self._composed > _MOST_NODES:
+            raise yaml.YAMLError(_TOO_MANY)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: set[Any] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _fault("expected a plain key", key_node)
+            key = self.construct_object(key_node, deep=True)
+            if key in keys:
+                raise _fault(f"key {clipped(repr(key))} is given twice", key_node)
+            keys.add(key)
+        return super().construct_mapping(node, deep)
+
+
+class _Weight(NamedTuple):
+    nodes: int
+    height: int
+
+
+class _Weights:
+    """How large the parts of a document are once every alias is written out."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Weight | None] = {}
+
+    def of(self, node: yaml.Node) -> _Weight:
+        """Return the weight of a node.
+
+        Raises:
+            yaml.YAMLError: it is too large, too deep, or holds itself.
+        """
+        place = id(node)
+        if place not in self._known:
+            self._known[place] = None
+            self._known[place] = self._whole(node)
+        found = self._known[place]
+        if found is None:
+            raise _fault("an alias stands within what it names", node)
+        return found
+
+    def _whole(self, node: yaml.Node) -> _Weight:
+        parts = [self.of(part) for part in _parts(node)]
+        nodes = 1 + sum(part.nodes for part in parts)
+        height = 1 + max((part.height for part in parts), default=0)
+        if nodes > _MOST_NODES:
+            raise _fault(_TOO_MANY, node)
+        if height > _MOST_DEPTH:
+            raise _fault(f"nested deeper than {_MOST_DEPTH} levels", node)
+        return _Weight(nodes, height)
+
+
+def _parts(node: yaml.Node) -> Sequence[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    if isinstance(node, yaml.SequenceNode):
+        return cast("Sequence[yaml.Node]", node.value)
+    if node.tag not in _WORDS and len(node.value) > _MOST_DIGITS:
+        raise _fault(f"a number or date of more than {_MOST_DIGITS} characters", node)
+    return ()
+
+
+def _fault(problem: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key is given twice")
+    return content
+
+
+def _no_number(token: str) -> NoReturn:
+    raise ValueError(f"{token} is no number")
