@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from agent.steady_clock import SteadyClock
 from schemas.spec import Budget
 
 _MINUTE_SECONDS, _DAY_SECONDS = 60, 86_400
@@ -33,7 +34,7 @@ class _Window:
 
     def move_to(self, moment: datetime) -> None:
         number = self._number_of(moment)
-        if number != self._number:
+        if number > self._number:
             self._number, self.tokens, self._usd = number, 0, 0.0
 
     def admits(self, tokens: int, usd: float) -> bool:
@@ -53,13 +54,16 @@ class _Window:
 class SpendingBudget:
     """Counts tokens and money against a spec's limits. Safe to use from several threads.
 
+    Minutes and days follow one another and never come back, so no clock that is set back refills them.
+
     Args:
         limits: most that calls may use, input and output together.
-        now: the wall clock, timezone-aware.
+        clock: current time, timezone-aware; by default one that goes on where the machine's is set back.
     """
 
-    def __init__(self, limits: Budget, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._limits, self._now, self._lock = limits, now, threading.Lock()
+    def __init__(self, limits: Budget, clock: Callable[[], datetime] | None = None) -> None:
+        self._limits, self._clock, self._lock = limits, clock or SteadyClock(), threading.Lock()
+        self._newest = self._clock()
         self._day = _Window(_DAY_SECONDS, limits.tokens_per_day, limits.usd_per_day)
         self._minute = _Window(_MINUTE_SECONDS, limits.tokens_per_minute, limits.usd_per_minute)
 
@@ -93,8 +97,9 @@ class SpendingBudget:
             self._spend(booking.at, tokens - booking.tokens, usd - booking.usd)
 
     def restore(self, at: datetime, tokens: int, usd: float = 0.0) -> None:
-        """Take over what an earlier run used, as the closed batches tell."""
+        """Take over what an earlier run used at a moment, as its tables tell."""
         with self._lock:
+            self._newest = max(self._newest, at)
             self._move_on()
             self._spend(at, tokens, usd)
 
@@ -103,10 +108,10 @@ class SpendingBudget:
         return self._day, self._minute
 
     def _move_on(self) -> datetime:
-        moment = self._now()
+        self._newest = max(self._newest, self._clock())
         for window in self._windows:
-            window.move_to(moment)
-        return moment
+            window.move_to(self._newest)
+        return self._newest
 
     def _spend(self, moment: datetime, tokens: int, usd: float) -> None:
         for window in self._windows:

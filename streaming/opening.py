@@ -12,6 +12,7 @@ import polars as pl
 
 from agent.budget import SpendingBudget
 from agent.ledger import MemoryLedger
+from agent.steady_clock import SteadyClock
 from agent.triage import POLICIES, Triage
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError, DataLossError
@@ -41,6 +42,7 @@ from streaming.quarantine.requests import requeues_path
 from streaming.rules.rule_file import RuleWatch
 from streaming.service.health import Health
 from streaming.settings import Settings
+from streaming.spending import restored_budget
 from streaming.versions.clients import Clients
 from streaming.versions.registry_table import registry_path
 from streaming.versions.renewal import RegistryWatch, Renewal, spec_in_force
@@ -129,6 +131,7 @@ class _Opening:
     lake: Lake
     ledger: LakeLedger
     budget: SpendingBudget
+    clock: SteadyClock
     verdicts: Verdicts
 
     @classmethod
@@ -144,11 +147,12 @@ class _Opening:
         """Claim the tables of a spec that has been checked."""
         check_spec(spec)
         contract = load_contract(spec.data_sources.transactions.contract)
-        rules = rule_watch(spec, contract)
+        rules = rule_watch(spec, contract, health)
         spec, folder = rules.load(), settings.lake(spec.name)
         _check_loaded(folder, spec)
         lake = Lake.open(folder, spec, lake_schemas(contract), retention=spec.replay_horizon)
         _check_closed(lake)
+        clock = SteadyClock(_now)
         book = LabelBook(folder / spec.tables.labels, retention=spec.replay_horizon)
         return cls(
             settings=settings,
@@ -161,7 +165,8 @@ class _Opening:
             health=health,
             lake=lake,
             ledger=LakeLedger(lake.ledger, spec.name, _now),
-            budget=_budget(spec, lake),
+            budget=restored_budget(spec.llm.budget, lake, clock),
+            clock=clock,
             verdicts=Verdicts(book, lake.transactions.path, lake.alerts.path, contract.entity_names),
         )
 
@@ -253,6 +258,7 @@ class _Opening:
             LateSettings(self.spec.llm.patience, texts),
             told=audit.asked_late,
             clock=_now,
+            spent_at=self.clock,
             reached=self.hooks.late_reached,
             health=self.health,
         )
@@ -327,17 +333,6 @@ def _check_closed(lake: Lake) -> None:
             f"{lake.batches.path} closes transactions up to sequence {closed}, but the newest batch stored "
             f"holds {decision.first_sequence} to {decision.next_sequence}: restore what was removed"
         )
-
-
-def _budget(spec: AgentSpec, lake: Lake) -> SpendingBudget:
-    """Count what was used since midnight UTC, by the batches closed since and the late answers."""
-    budget = SpendingBudget(spec.llm.budget)
-    today = int(_now().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()) * 1_000_000
-    for table, moment in ((lake.batches, "closed_at"), (lake.late, "at")):
-        columns = [moment, "input_tokens", "output_tokens", "cost_usd"]
-        for row in table.read(moment, today, columns=columns).to_pylist():
-            budget.restore(row[moment], row["input_tokens"] + row["output_tokens"], row["cost_usd"])
-    return budget
 
 
 def _now() -> datetime:

@@ -86,6 +86,7 @@ class LateAnswers:
         settings: how.
         told: called after each round of questions with what came of them.
         clock: current time.
+        spent_at: when tokens are spent, by the clock of the budget; `clock` unless given.
         reached: called after each step; crash tests inject a kill here.
         health: told when the work cannot go on.
     """
@@ -100,13 +101,14 @@ class LateAnswers:
         *,
         told: Callable[[TriageResult], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        spent_at: Callable[[], datetime] | None = None,
         reached: Callable[[LateStep], None] = lambda _: None,
         health: Health | None = None,
     ) -> None:
         self._lake, self._outbox, self._abandon = lake, outbox, abandon
         self._settings, self._told, self._clock, self._reached = settings, told, clock, reached
         self._app_id = f"{agent}/late"
-        self._journal = LateJournal(lake.late, agent, clock)
+        self._journal = LateJournal(lake.late, agent, spent_at or clock)
         self._in_hand: _InHand | None = None
         self._next, self._pause = 0, _ROUND_SECONDS
         self._totals = LateTotals()

@@ -1,13 +1,29 @@
-"""The daily token budget holds under reservations, settlements, midnight and restarts."""
+"""The daily token budget holds under reservations, settlements, midnight, restarts and clocks set back."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import SPECS
 from agent.budget import Booking, SpendingBudget
-from schemas.spec import Budget
+from agent.steady_clock import SteadyClock
+from agent.triage import TriageResult
+from schemas.contract import load_contract
+from schemas.spec import Budget, load_spec
+from schemas.tables import BATCHES
+from streaming.batch.late_windows import LateJournal, Window
+from streaming.compose import lake_schemas
+from streaming.delta.lake import Lake, Stamp
+from streaming.spending import restored_budget
 
+SPEC = load_spec(SPECS / "card-fraud.yaml")
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
@@ -101,3 +117,99 @@ def test_a_settlement_after_its_minute_counts_for_the_day_alone() -> None:
     budget.settle(booking, 0)
     assert budget.tokens_left_today == 60
     assert budget.reserve(11) is None
+
+
+@dataclass
+class Machine:
+    """A machine whose wall clock can be set back; `running` are the seconds that have really passed."""
+
+    running: float = 0.0
+    behind: float = 0.0
+
+    def wall(self) -> datetime:
+        return NOON + timedelta(seconds=self.running - self.behind)
+
+    def clock(self) -> SteadyClock:
+        return SteadyClock(self.wall, lambda: self.running)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["spend", "settle", "restart"]),
+        st.sampled_from([0.0, 1.0, 59.0, 3_600.0, 40_000.0]),  # seconds that pass before
+        st.sampled_from([0.0, 61.0, 50_000.0, 200_000.0, 10_000_000.0]),  # how far the clock is then behind
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_no_clock_set_back_lets_more_be_spent_than_the_days_allow(
+    steps: list[tuple[str, float, float]],
+) -> None:
+    machine, spent, record = Machine(), 0, [(NOON, 0)]
+    clock = machine.clock()
+    budget = SpendingBudget(Budget(tokens_per_day=100), clock)
+    for kind, passed, behind in steps:
+        machine.running, machine.behind = machine.running + passed, behind
+        if kind == "restart":
+            clock = machine.clock()
+            for at, _ in record:
+                clock.reach(at)
+            budget = SpendingBudget(Budget(tokens_per_day=100), clock)
+            for at, tokens in record:
+                budget.restore(at, tokens)
+        elif (booking := budget.reserve(70)) is not None:
+            used = 30 if kind == "settle" else 70
+            budget.settle(booking, used)
+            spent += used
+            record.append((clock(), used))
+        days = (NOON + timedelta(seconds=machine.running)).date() - NOON.date()
+        assert spent <= 100 * (days.days + 1)
+
+
+def test_a_clock_set_back_opens_neither_the_day_nor_the_minute_again() -> None:
+    calendar = Calendar()
+    budget = SpendingBudget(Budget(tokens_per_day=100, tokens_per_minute=60), calendar)
+    assert budget.reserve(60) is not None
+    calendar.now -= timedelta(minutes=1)
+    assert budget.reserve(1) is None
+    calendar.now -= timedelta(days=1)
+    assert (budget.reserve(1), budget.tokens_left_today) == (None, 40)
+    calendar.now = NOON + timedelta(minutes=1)
+    assert budget.reserve(41) is None
+    assert budget.reserve(40) is not None
+
+
+def test_minutes_go_on_while_the_clock_is_behind() -> None:
+    machine = Machine()
+    budget = SpendingBudget(Budget(tokens_per_minute=60), machine.clock())
+    assert budget.reserve(60) is not None
+    machine.behind, machine.running = 86_400.0, 59.0
+    assert budget.reserve(60) is None
+    machine.running = 60.0
+    assert budget.reserve(60) is not None
+
+
+def spend(lake: Lake, at: datetime, tokens: int) -> None:
+    """Record a round of late questions."""
+    result = TriageResult((), calls=1, input_tokens=tokens)
+    LateJournal(lake.late, "cards", lambda: at).asked(Window(0, 1), result)
+
+
+def test_a_restart_after_the_clock_was_set_back_finds_the_day_spent(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path, SPEC, lake_schemas(load_contract("simulator")), retention=timedelta(days=30))
+    machine = Machine()
+    spend(lake, NOON - timedelta(days=1), 1_000)
+    spend(lake, NOON, 30)
+    spend(lake, NOON - timedelta(hours=20), 20)  # yesterday by its stamp, written today
+    row = {"closed_at": NOON, "opened_at": NOON, "next_sequence": 5, "input_tokens": 7, "output_tokens": 3}
+    empty = {field.name: None for field in BATCHES}
+    lake.batches.append(
+        pa.Table.from_pylist([{**empty, **row, "cost_usd": 0.0}], schema=BATCHES), Stamp("q", 0)
+    )
+    for machine.behind in (0.0, 3_600.0, 86_400.0, 864_000.0):
+        budget = restored_budget(Budget(tokens_per_day=100), lake, machine.clock())
+        assert budget.tokens_left_today == 40
+    machine.running, machine.behind = 86_400.0, 0.0
+    assert restored_budget(Budget(tokens_per_day=100), lake, machine.clock()).tokens_left_today == 100
