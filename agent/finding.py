@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from pydantic import Field
 
 from agent.catalogue import Line, Word
-from agent.refusals import refused
-from schemas.errors import ConfigurationError
-from schemas.loading import Document, parse_document
+from agent.refusals import parsed_answer
+from schemas.loading import Document
 
 Evidence = Mapping[str, str | int | float | bool | None]
 
@@ -81,12 +79,7 @@ def parsed_draft(text: str) -> Draft:
     Raises:
         Refused: it is no finding.
     """
-    try:
-        return parse_document(orjson.loads(text), Draft, where="")
-    except orjson.JSONDecodeError:
-        raise refused(FORMAT_RULE, "not JSON") from None
-    except ConfigurationError as fault:
-        raise refused(FORMAT_RULE, str(fault)) from None
+    return parsed_answer(text, Draft, FORMAT_RULE)
 
 
 def checked(draft: Draft, evidence: Evidence, goal: str, written_by: str) -> Finding:

@@ -16,8 +16,9 @@ import orjson
 from pydantic import Field, ValidationError, field_validator
 
 from agent.catalogue import CATALOGUE, ActionKind, Parameters, notes, parameters_schema
-from agent.refusals import refused
-from schemas.errors import ConfigurationError, nearest
+from agent.refusals import parsed_answer, refused
+from schemas.documents import parse_json, read_text
+from schemas.errors import nearest
 from schemas.loading import Document, parse_document
 from schemas.policy import ActionLimits, JobLimits, NotifyLimits, Policy, RowLimits
 
@@ -76,13 +77,7 @@ def load_plan(path: Path) -> Plan:
     Raises:
         ConfigurationError: no such file, not JSON, or not a plan.
     """
-    try:
-        content = orjson.loads(path.read_bytes())
-    except OSError as fault:
-        raise ConfigurationError(f"cannot be read: {fault.strerror}", where=str(path)) from None
-    except orjson.JSONDecodeError as fault:
-        raise ConfigurationError(f"not valid JSON: {fault}", where=str(path)) from None
-    return parse_document(content, Plan, where=str(path))
+    return parse_document(parse_json(read_text(path), where=str(path)), Plan, where=str(path))
 
 
 def parsed_plan(text: str) -> Plan:
@@ -91,12 +86,7 @@ def parsed_plan(text: str) -> Plan:
     Raises:
         Refused: it is no plan.
     """
-    try:
-        return parse_document(orjson.loads(text), Plan, where="")
-    except orjson.JSONDecodeError:
-        raise refused("plan.format", "not JSON") from None
-    except ConfigurationError as fault:
-        raise refused("plan.format", str(fault)) from None
+    return parsed_answer(text, Plan, "plan.format")
 
 
 def allowed_kinds(policy: Policy) -> list[ActionKind]:

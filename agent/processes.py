@@ -45,7 +45,7 @@ class Service:
             process = psutil.Process(record["pid"])
             same = abs(process.create_time() - record["started"]) < _SAME_START_SECONDS
             running = process.status() != psutil.STATUS_ZOMBIE
-        except (FileNotFoundError, json.JSONDecodeError, KeyError, psutil.Error):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, psutil.Error):
             return None
         return dict(record["facts"]) if same and running else None
 

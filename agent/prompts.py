@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-import yaml
 from pydantic import Field
 
 from schemas.alert import CLASSIFICATIONS
+from schemas.documents import parse_yaml, read_text
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, parse_document
 from schemas.spec import SEVERITIES, Llm, PromptReference
@@ -100,10 +100,9 @@ def load_wording(
 ) -> Wording:
     """Load a prompt file whose parts hold exactly these placeholders; see load_prompt."""
     path = _path(reference, folder)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise _absent(reference, folder) from None
+    if not path.exists():
+        raise _absent(reference, folder)
+    text = read_text(path)
     wording = _parse(text, reference, str(path))
     _check(wording.system, system_names, f"{path}: system")
     _check(wording.user, user_names, f"{path}: user")
@@ -155,11 +154,7 @@ def _parse(text: str, reference: PromptReference, where: str) -> Wording:
 
 
 def _front_matter(text: str, where: str) -> FrontMatter:
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as fault:
-        raise ConfigurationError(f"front matter is not valid YAML: {fault}", where=where) from None
-    return parse_document(content, FrontMatter, where=where)
+    return parse_document(parse_yaml(text, where=where), FrontMatter, where=where)
 
 
 def _check(part: Template, names: frozenset[str], where: str) -> None:

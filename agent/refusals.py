@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.documents import parse_json
+from schemas.errors import ConfigurationError
+from schemas.loading import Model, parse_document
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -29,3 +33,19 @@ class Refused(Exception):  # noqa: N818 -- a decision that callers act on, not a
 def refused(rule: str, detail: str, step: str = "") -> Refused:
     """Return what to raise when one rule forbids something."""
     return Refused(Refusal(rule, detail, step))
+
+
+def parsed_answer(text: str, model: type[Model], rule: str) -> Model:
+    """Read what a model wrote as a document.
+
+    Raises:
+        Refused: by `rule`; it is not JSON, or no such document.
+    """
+    try:
+        content = parse_json(text, where="")
+    except ConfigurationError:
+        raise refused(rule, "not JSON") from None
+    try:
+        return parse_document(content, model, where="")
+    except ConfigurationError as fault:
+        raise refused(rule, str(fault)) from None

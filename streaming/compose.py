@@ -37,17 +37,21 @@ from streaming.detection.scoring import Scorer
 from streaming.pseudonym_key import pseudonym_key
 from streaming.rules.rule_file import RuleWatch
 from streaming.rules.rule_set import RuleSet
+from streaming.service.health import Health
 from streaming.settings import Settings
 
 
-def rule_watch(spec: AgentSpec, contract: EventContract) -> RuleWatch:
-    """Return what makes a spec complete: with the rules of its file, and with its model's hash."""
+def rule_watch(spec: AgentSpec, contract: EventContract, health: Health | None = None) -> RuleWatch:
+    """Return what makes a spec complete: with the rules of its file, and with its model's hash.
+
+    `health` is told of a file that cannot be used.
+    """
     model = supervised_model(spec)
     scorer = Scorer.under(spec, contract, model)
     if spec.model is not None and model is not None:
         named = spec.model.model_copy(update={"sha256": model.digest})
         spec = spec.model_copy(update={"model": named})
-    return RuleWatch(spec, rule_schema(contract, scorer), contract.entity_names)
+    return RuleWatch(spec, rule_schema(contract, scorer), contract.entity_names, health)
 
 
 def build_engine(

@@ -16,7 +16,9 @@ from typing import IO
 from pydantic import SecretStr
 
 from agent.audit_chain import ChainKey, Head
+from schemas.documents import parse_json, read_text
 from schemas.errors import ConfigurationError, MachineError
+from schemas.loading import Document, parse_document
 
 _KEY_BYTES = 32
 _KEY_MODE = 0o600
@@ -35,6 +37,12 @@ class Anchor:
         return json.dumps({"number": self.head.number, "hash": self.head.hash, "key": self.key}) + "\n"
 
 
+class _Noted(Document):
+    number: int
+    hash: str
+    key: str
+
+
 class AnchorFile:
     """The file that holds the anchor of one chain; it only ever moves on.
 
@@ -51,14 +59,14 @@ class AnchorFile:
         Raises:
             ConfigurationError: the file holds something else.
         """
-        try:
-            content = json.loads(self.path.read_bytes())
-            head = Head(int(content["number"]), str(content["hash"]))
-            return Anchor(head, str(content["key"]))
-        except FileNotFoundError:
+        where = str(self.path)
+        if not self.path.exists():
             return None
-        except (ValueError, TypeError, KeyError):
-            raise ConfigurationError("holds no anchor of an audit log", where=str(self.path)) from None
+        try:
+            noted = parse_document(parse_json(read_text(self.path), where=where), _Noted, where=where)
+        except ConfigurationError:
+            raise ConfigurationError("holds no anchor of an audit log", where=where) from None
+        return Anchor(Head(noted.number, noted.hash), noted.key)
 
     def advance(self, anchor: Anchor) -> None:
         """Replace the anchor by a later one; a file that is ahead already stays. After a crash either holds.

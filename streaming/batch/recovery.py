@@ -17,7 +17,7 @@ from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake
-from streaming.delta.pins import CANARY, pins_by_engine
+from streaming.delta.pins import CANARY, pinned_spec, pins_by_engine
 from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
 from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
 
@@ -127,7 +127,7 @@ def as_pinned(decision: Decision, ours: Engine, engine_for: Callable[[AgentSpec]
 def _engine_as_pinned(
     pins: Mapping[str, Any], batch: int, ours: Engine, engine_for: Callable[[AgentSpec], Engine]
 ) -> Engine:
-    pinned = AgentSpec.model_validate(pins["spec"])
+    pinned = pinned_spec(pins)
     engine = ours if pinned.digest == ours.spec.digest else engine_for(pinned)
     if engine.scorer.definition_hash != pins["scoring"]:
         raise DataLossError(

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.contract import EventContract
+from schemas.loading import parse_document
 from schemas.spec import AgentSpec
 
 CANARY = "canary"
+_PINNED = "what the batch has pinned"
 
 
 def pins_by_engine(pins: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -18,12 +20,21 @@ def pins_by_engine(pins: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def pinned_specs(pins: Mapping[str, Any]) -> list[AgentSpec]:
     """Return the specs that decided a batch, that of the version in force first."""
-    return [AgentSpec.model_validate(each["spec"]) for each in pins_by_engine(pins)]
+    return [pinned_spec(each) for each in pins_by_engine(pins)]
+
+
+def pinned_spec(pins: Mapping[str, Any]) -> AgentSpec:
+    """Return the spec of one engine's pins.
+
+    Raises:
+        ConfigurationError: it is none, or one of a later version of the code.
+    """
+    return parse_document(pins.get("spec"), AgentSpec, where=_PINNED)
 
 
 def pinned_contract(pins: Mapping[str, Any]) -> EventContract | None:
     """Return the contract that a batch was decided under, None in lakes that keep its digest alone."""
-    return EventContract.model_validate(pins["contract"]) if "contract" in pins else None
+    return parse_document(pins["contract"], EventContract, where=_PINNED) if "contract" in pins else None
 
 
 def under_contract(pins: Mapping[str, Any], contract: EventContract) -> dict[str, Any]:

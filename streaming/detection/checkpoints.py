@@ -32,6 +32,10 @@ _FORMAT = 4
 _DIGITS = 20
 _MANIFEST = "manifest.json"
 _CALIBRATION = "calibration.arrow"
+# What a file that is not what was written may make of its reading.
+_TORN = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException
+)  # fmt: skip
 _TEMPORARY = ".unfinished-"
 _CHUNK = 1 << 24
 _PER_ENTITY = ("strikes", "struck", "judged_at")
@@ -110,7 +114,7 @@ def newest(folder: Path, definition_hash: str, *, through: int | None = None) ->
             continue
         try:
             return Found(_read(path, definition_hash), tuple(skipped))
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as fault:
+        except _TORN as fault:
             skipped.append(Skipped(path, f"{fault}" or type(fault).__name__))
     return Found(None, tuple(skipped))
 

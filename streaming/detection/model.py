@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
+from pydantic import ConfigDict
 
 from schemas.errors import ConfigurationError
+from schemas.loading import Document, load_document
 from streaming.arrays.compilation import Flags, Floats
 from streaming.detection.features import EVIDENCE, Features, reason_of
 
@@ -37,6 +39,21 @@ _PARAMETERS = {
     "colsample_bytree": 0.4,
     "min_child_weight": 10,
 }
+
+
+class _Noted(Document):
+    model_config = ConfigDict(extra="ignore")
+
+    sha256: str
+    features: tuple[str, ...]
+
+
+class _Card(Document):
+    """The part of an artefact's description that loading needs; others may write more into it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    metadata: _Noted
 
 
 @dataclass(frozen=True)
@@ -148,20 +165,19 @@ def load(folder: Path, sha256: str | None = None) -> SupervisedModel:
     from xgboost.core import XGBoostError  # noqa: PLC0415
 
     try:
-        card = yaml.safe_load((folder / _CARD).read_text(encoding="utf-8"))
+        noted = load_document(folder / _CARD, _Card).metadata
         raw = (folder / _MODEL).read_bytes()
-        noted, names = card["metadata"]["sha256"], tuple(card["metadata"]["features"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as fault:
+    except (OSError, ConfigurationError) as fault:
         raise ConfigurationError(f"not a model artefact: {fault}", where=str(folder)) from None
-    if _digest(raw) != noted:
+    if _digest(raw) != noted.sha256:
         raise ConfigurationError("model.json is not what was saved: its hash differs", where=str(folder))
-    if sha256 not in (None, noted):
-        raise ConfigurationError(f"holds model {noted}, expected {sha256}", where=str(folder))
+    if sha256 not in (None, noted.sha256):
+        raise ConfigurationError(f"holds model {noted.sha256}, expected {sha256}", where=str(folder))
     try:
         booster = Booster(model_file=bytearray(raw))
     except XGBoostError as fault:
         raise ConfigurationError(f"not a model: {str(fault)[:200]}", where=str(folder)) from None
-    return SupervisedModel(booster, names, noted)
+    return SupervisedModel(booster, noted.features, noted.sha256)
 
 
 def keep(source: Path, digest: str, folder: Path) -> None:

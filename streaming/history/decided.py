@@ -21,7 +21,7 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Ints
 from streaming.batch.backfill_mark import PIN as BACKFILL
-from streaming.delta.pins import pinned_contract, pins_by_engine
+from streaming.delta.pins import pinned_contract, pinned_spec, pins_by_engine
 from streaming.delta.stored import StoredTable, open_version, read_stored, why_unreadable
 from streaming.history.explain import find_alert
 from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, pins_of
@@ -52,7 +52,7 @@ class PinnedSpan:
     @property
     def spec(self) -> AgentSpec:
         """The spec in force then."""
-        return AgentSpec.model_validate(self.pins["spec"])
+        return pinned_spec(self.pins)
 
     @property
     def backfilled(self) -> bool:

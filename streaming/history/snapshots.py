@@ -19,7 +19,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict
+
+from schemas.documents import parse_json, read_text
 from schemas.errors import ConfigurationError, DataLossError, nearest
+from schemas.loading import Document, parse_document
 from schemas.spec import AgentSpec
 from streaming.delta.stored import open_version
 from streaming.history.decided import DecidedHistory, Span, Tables
@@ -27,8 +31,22 @@ from streaming.history.decided import DecidedHistory, Span, Tables
 MANIFEST = "manifest.json"
 PROFILES = "profiles"
 _FORMAT = 1
+_MOST_BYTES = 1 << 26  # it names every file
 _UNFINISHED = ".unfinished-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class _Noted(Document):
+    """A manifest."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    format: int
+    span: tuple[int, int]
+    rows: dict[str, int]
+    versions: dict[str, int]
+    files: dict[str, tuple[int, str]]
+    created_at: datetime
 
 
 @dataclass(frozen=True)
@@ -181,20 +199,18 @@ def _manifest(folder: Path, name: str) -> Path:
 
 
 def _read(manifest: Path) -> Snapshot:
-    try:
-        noted = json.loads(manifest.read_text(encoding="utf-8"))
-        if noted["format"] != _FORMAT:
-            raise ValueError(f"format {noted['format']} is not {_FORMAT}")
-        return Snapshot(
-            path=manifest.parent,
-            span=Span(*noted["span"]),
-            rows=noted["rows"],
-            versions=noted["versions"],
-            files={name: (size, digest) for name, (size, digest) in noted["files"].items()},
-            created_at=datetime.fromisoformat(noted["created_at"]),
-        )
-    except (ValueError, KeyError, TypeError) as fault:
-        raise ConfigurationError(f"cannot be read: {fault}", where=str(manifest)) from None
+    where = str(manifest)
+    noted = parse_document(parse_json(read_text(manifest, _MOST_BYTES), where=where), _Noted, where=where)
+    if noted.format != _FORMAT:
+        raise ConfigurationError(f"cannot be read: format {noted.format} is not {_FORMAT}", where=where)
+    return Snapshot(
+        path=manifest.parent,
+        span=Span(*noted.span),
+        rows=noted.rows,
+        versions=noted.versions,
+        files=noted.files,
+        created_at=noted.created_at,
+    )
 
 
 def _fingerprint(path: Path) -> tuple[int, str]:

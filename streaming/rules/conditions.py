@@ -122,6 +122,9 @@ _SAMPLES: dict[str, tuple[Any, ...]] = {
     "time": (*(datetime(year, 2, 28, 23, 59, 59, tzinfo=UTC) for year in (1, 1969, 1970, 2024, 9999)), None),
 }
 _SAMPLE_ROWS = 24
+_JOINS = frozenset({"and", "or", "not", "between", "like", "ilike", "is", "in", "case", "when"})
+# Each joins two parts by one more level, which the engine walks by recursion: thousands end the process.
+_MOST_JOINS = 250
 _STEPS = (1, 5, 7, 3)
 
 
@@ -183,6 +186,7 @@ class _Check:
 
     def _check_words(self) -> None:
         tokens = self._tokens()
+        self._check_size(tokens)
         for place, token in enumerate(tokens):
             called = place + 1 < len(tokens) and tokens[place + 1][0] == "("
             if token["quoted"] is not None:
@@ -191,6 +195,11 @@ class _Check:
                 self._check_word(token["word"], called)
             if token[0].lower() == "regexp_like" or token["regex"] is not None:
                 self._check_pattern(tokens[place + 1 :], called)
+
+    def _check_size(self, tokens: list[re.Match[str]]) -> None:
+        joins = sum((each["operator"] or ",") not in "()," or each[0].lower() in _JOINS for each in tokens)
+        if joins > _MOST_JOINS:
+            self._refuse(f"joins {joins} parts; {_MOST_JOINS} at most, so make several rules of it")
 
     def _check_word(self, word: str, called: bool) -> None:
         plain = word.lower()

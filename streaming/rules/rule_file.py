@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from schemas.errors import ConfigurationError
 from schemas.loading import load_document, parse_document
 from schemas.spec import AgentSpec, Rule, RuleFile
 from streaming.rules.rule_set import RuleSet
+from streaming.service.health import Condition, Health
 
 _Mark = tuple[int, int] | None
 
@@ -24,10 +24,18 @@ class RuleWatch:
         spec: names the file, if any.
         schema: what rules can look at.
         entities: what rules over two events can be about.
+        health: told when the file cannot be used.
     """
 
-    def __init__(self, spec: AgentSpec, schema: pa.Schema, entities: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        spec: AgentSpec,
+        schema: pa.Schema,
+        entities: Sequence[str] = (),
+        health: Health | None = None,
+    ) -> None:
         self._spec, self.schema, self._entities = spec, schema, entities
+        self._health = health or Health()
         self._path = None if spec.rules_file is None else Path(spec.rules_file)
         self._seen: _Mark = None
 
@@ -51,15 +59,17 @@ class RuleWatch:
     def changed(self) -> AgentSpec | None:
         """Return the spec with the rules as they now are, None when the file is as it was, or broken.
 
-        A broken one is told once on standard error.
+        A broken one is a condition until the file can be used again.
         """
         if self._path is None or _mark(self._path) == self._seen:
             return None
         try:
-            return self.load()
+            spec = self.load()
         except ConfigurationError as fault:
-            sys.stderr.write(f"{fault}; the rules in force stay\n")
+            self._health.begins(Condition.RULES_FILE_BROKEN, f"{fault}; the rules in force stay")
             return None
+        self._health.ends(Condition.RULES_FILE_BROKEN)
+        return spec
 
     def _with(self, more: tuple[Rule, ...], path: Path) -> AgentSpec:
         whole = {**self._spec.model_dump(), "rules": (*self._spec.rules, *more), "rules_file": None}

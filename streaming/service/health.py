@@ -30,6 +30,7 @@ class Condition(StrEnum):
     PROGRESS_FAILING = "progress_failing"
     RECORDS_REJECTED = "records_rejected"
     CLOCK_SKEW = "clock_skew"
+    RULES_FILE_BROKEN = "rules_file_broken"
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ back to the sandbox, so that it decides nothing more, and the version it had rep
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from schemas.documents import parse_json
 from schemas.errors import ConfigurationError, nearest
+from schemas.loading import parse_document
 from schemas.spec import AgentSpec
 
 Stage = Literal["sandbox", "shadow", "canary", "active", "retired"]
@@ -76,7 +77,8 @@ def standings(entries: Iterable[Entry]) -> dict[str, Standing]:
     found: dict[str, Standing] = {}
     for each in sorted(entries, key=lambda entry: entry.action):
         if each.event in _MOVES and each.stage is not None and each.spec is not None:
-            spec = AgentSpec.model_validate(json.loads(each.spec))
+            where = f"version {each.version} in the registry"
+            spec = parse_document(parse_json(each.spec, where=where), AgentSpec, where=where)
             found[each.version] = Standing(
                 each.version, each.digest, each.stage, spec, each.at, each.who, each.why
             )

@@ -109,7 +109,7 @@ def test_a_missing_file_and_broken_yaml_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not valid YAML"):
         load_document(broken, Outer)
     broken.write_bytes(b"name: \xff\n")
-    with pytest.raises(ConfigurationError, match="not valid YAML"):
+    with pytest.raises(ConfigurationError, match="not UTF-8 at byte 6"):
         load_document(broken, Outer)
 
 

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 from scoring_samples import agent_spec
 
-from schemas.errors import ConfigurationError
 from schemas.documents import line_of
+from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
 from streaming.rules.rule_file import RuleWatch
+from streaming.service.health import Condition, Health
 
 SCHEMA = pa.schema([pa.field("amount", pa.float64()), pa.field("score", pa.float64())])
 INLINE = {"name": "large", "when": "amount > 100", "severity": "high", "reason": "large"}
@@ -25,9 +26,9 @@ rules:
 """
 
 
-def watching(path: Path, text: str = GOOD) -> RuleWatch:
+def watching(path: Path, text: str = GOOD, health: Health | None = None) -> RuleWatch:
     path.write_text(text, encoding="utf-8")
-    return RuleWatch(agent_spec(rules=[INLINE], rules_file=str(path)), SCHEMA)
+    return RuleWatch(agent_spec(rules=[INLINE], rules_file=str(path)), SCHEMA, health=health)
 
 
 def rewrite(path: Path, text: str, seconds: int) -> None:
@@ -67,34 +68,41 @@ def test_a_change_is_seen_once(tmp_path: Path) -> None:
         (GOOD.replace("odd", "large"), "two rules share the name 'large'"),
         ("rules: [", "not valid YAML"),
         ("- a", "expected a mapping"),
+        (GOOD.replace("reason: odd", "reason: 2020-13-45"), "month must be in 1..12"),
+        (f"? [a]\n: b\n{GOOD}", "expected a plain key"),
+        (GOOD.replace("10", "9" * 5000), "rules.yaml:3: rules.0.when: rule 'odd'"),
+        (GOOD.replace("reason: odd", f"reason: {'9' * 5000}"), "of more than 64 characters"),
+        ("[" * 5000, "nested"),
+        (GOOD.replace("reason: odd", 'reason: "\\0"'), "a text that is none"),
     ],
 )
-def test_a_broken_file_is_told_once_with_its_line_and_the_rules_in_force_stay(
-    broken: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_broken_file_is_a_condition_with_its_line_and_the_rules_in_force_stay(
+    broken: str, told: str, tmp_path: Path
 ) -> None:
-    path = tmp_path / "rules.yaml"
-    watch = watching(path)
+    path, health = tmp_path / "rules.yaml", Health()
+    watch = watching(path, health=health)
     watch.load()
     rewrite(path, broken, 1_000)
     assert watch.changed() is None
-    errors = capsys.readouterr().err
-    assert told in errors
-    assert "the rules in force stay" in errors
+    (standing,) = health.standing
+    assert standing.condition is Condition.RULES_FILE_BROKEN
+    assert told in standing.cause
+    assert "the rules in force stay" in standing.cause
     assert watch.changed() is None
-    assert capsys.readouterr().err == ""
     rewrite(path, GOOD, 2_000)
     assert names(watch.changed()) == ["large", "odd"]
+    assert health.standing == ()
     with pytest.raises(ConfigurationError):
         watching(tmp_path / "other.yaml", broken).load()
 
 
-def test_a_file_that_goes_and_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "rules.yaml"
-    watch = watching(path)
+def test_a_file_that_goes_and_comes_back(tmp_path: Path) -> None:
+    path, health = tmp_path / "rules.yaml", Health()
+    watch = watching(path, health=health)
     watch.load()
     path.unlink()
     assert watch.changed() is None
-    assert "no such file" in capsys.readouterr().err
+    assert ["no such file" in each.cause for each in health.standing] == [True]
     rewrite(path, GOOD, 1_000)
     assert names(watch.changed()) == ["large", "odd"]
 
