@@ -200,9 +200,12 @@ def _manifest(folder: Path, name: str) -> Path:
 
 def _read(manifest: Path) -> Snapshot:
     where = str(manifest)
-    noted = parse_document(parse_json(read_text(manifest, _MOST_BYTES), where=where), _Noted, where=where)
-    if noted.format != _FORMAT:
-        raise ConfigurationError(f"cannot be read: format {noted.format} is not {_FORMAT}", where=where)
+    content = parse_json(read_text(manifest, _MOST_BYTES), where=where)
+    if isinstance(content, dict) and content.get("format") != _FORMAT:
+        raise ConfigurationError(
+            f"cannot be read: format {content.get('format')} is not {_FORMAT}", where=where
+        )
+    noted = parse_document(content, _Noted, where=where)
     return Snapshot(
         path=manifest.parent,
         span=Span(*noted.span),
