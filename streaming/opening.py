@@ -24,6 +24,7 @@ from streaming.batch.batch_audit import BatchAudit
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.late_answers import LateAnswers, LateSettings, LateStep
+from streaming.batch.mending import mend
 from streaming.batch.outbox import Outbox
 from streaming.batch.pipeline import Pipeline, Step
 from streaming.batch.queries import of_the_stream
@@ -90,8 +91,10 @@ def open_agent(
 
     Raises:
         ConfigurationError: spec, contract, policy, prompt or rules cannot be used.
+        DataLossError: something that others rest on is gone.
         FencedError: another driver is taking over at the same moment.
     """
+    mend(settings, spec)
     in_force = spec_in_force(settings, spec)
     opening = _Opening.of(settings, in_force, bootstrap, clients, hooks, health or Health())
     opening.stream()  # what does not belong together is said before anything is repaired

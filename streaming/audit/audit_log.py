@@ -26,7 +26,7 @@ from schemas.tables import AUDIT
 from streaming.audit.audit_guard import Anchor, AnchorFile, chain_key, make_key
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
-from streaming.delta.stored import open_for_reading
+from streaming.delta.stored import StoredTable, open_for_reading
 from streaming.settings import Settings
 
 _CHAIN = "audit/chain"
@@ -190,6 +190,11 @@ class LakeAudit:
         self._anchors.advance(Anchor(head, self._key.identity))
         # While somebody else keeps the anchor from moving, what was checked is not checked again.
         self._last = head
+
+
+def chain_end(table: StoredTable) -> int:
+    """Return the number of the newest row of an audit table, -1 for none."""
+    return table.last_batch(_CHAIN)
 
 
 def audit_rows(table: pa.Table) -> list[AuditRow]:

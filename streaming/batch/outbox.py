@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from schemas.alert import alert_documents
 from schemas.errors import DataLossError, RetryableError
+from streaming.delta.durable import sync
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.kafka.publish import OutboxRecord, Publisher
 
@@ -73,6 +74,8 @@ class Outbox:
             if self._publisher.marker >= self._next:
                 return
             pending = self._alerts.read("outbox_seq", self._publisher.marker)
+            # What leaves now must still be in the lake after a power cut, and all that it rests on.
+            sync(self._alerts.path)
             numbers, keys = pending["outbox_seq"].to_pylist(), pending["transaction_id"].to_pylist()
             self._publisher.publish(
                 OutboxRecord(number, key.encode(), document)

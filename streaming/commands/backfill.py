@@ -17,6 +17,7 @@ from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.batch.backfill_mark import BackfillMark, newest_decision, unfinished_backfill
+from streaming.batch.mending import mend
 from streaming.compose import build_engine, check_spec, keep_model, lake_schemas, rule_watch
 from streaming.delta.lake import Lake
 from streaming.delta.stored import open_version, read_stored
@@ -76,6 +77,7 @@ def load(
 ) -> Loaded:
     """Take the agent over and load a source; see streaming.history.backfill.Backfill."""
     spec = rule_watch(spec, contract).load()
+    mend(settings, spec)
     lake = Lake.open(settings.lake(spec.name), spec, lake_schemas(contract), retention=spec.replay_horizon)
     engine = build_engine(settings, spec, contract, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
     keep_model(settings, spec)

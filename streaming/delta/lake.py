@@ -12,6 +12,7 @@ import dataclasses
 import json
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from schemas.alert import LATER_FIELDS
 from schemas.errors import (
@@ -31,8 +32,10 @@ from schemas.errors import (
 )
 from schemas.spec import AgentSpec
 from schemas.tables import FAULTS, LATER_BATCHES, LATER_MONITORING
+from streaming.delta.durable import sync
 from streaming.delta.faults import disk_faults
-from streaming.delta.stored import METADATA_KEY, StoredTable
+from streaming.delta.log_tail import TRANSACTIONS_KEY
+from streaming.delta.stored import METADATA_KEY, StoredTable, newest_version
 
 _TIDY_EVERY = 128
 _COMPACTED_BYTES = 16 * 1024 * 1024
@@ -43,6 +46,8 @@ _LATER = {
     "monitoring": LATER_MONITORING,
     "batches": LATER_BATCHES,
 }
+# The model was asked, and paid. What batches hold is synced before their alerts are published.
+_TOLD = ("ledger", "late")
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
 
@@ -63,6 +68,7 @@ class LakeTable(StoredTable):
         fence_id: application id under which epochs are recorded.
         retention: how long versions stay readable.
         later: columns, nullable, that a table from before they came is given.
+        told: others are told what was committed as soon as it was, so it is on disk when append returns.
 
     Raises:
         ConfigurationError: the table exists with another schema.
@@ -76,10 +82,12 @@ class LakeTable(StoredTable):
         fence_id: str,
         retention: timedelta,
         later: Collection[str] = (),
+        *,
+        told: bool = False,
     ) -> None:
         with disk_faults(path):
             super().__init__(path, _open_or_create(path, schema, retention), schema)
-        self._fence_id, self._epoch, self._commits = fence_id, 0, 0
+        self._fence_id, self._epoch, self._commits, self._told = fence_id, 0, 0, told
         self._add_missing(later)
         # Late answers are committed beside batches, which tidy the tables meanwhile.
         self._writing = threading.RLock()
@@ -127,7 +135,9 @@ class LakeTable(StoredTable):
                 return False
             self._write(rows, self._properties([stamp, *also], metadata))
             self._commits += 1
-            return True
+        if self._told:
+            sync(self.path)
+        return True
 
     def metadata_of(self, query_id: str, batch_id: int) -> dict[str, Any]:
         """Return the facts committed with a batch.
@@ -174,7 +184,9 @@ class LakeTable(StoredTable):
     ) -> CommitProperties:
         transactions = [Transaction(self._fence_id, self._epoch)]
         transactions += [Transaction(stamp.app_id, stamp.batch_id) for stamp in stamps]
-        custom = None if metadata is None else {METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+        custom = {TRANSACTIONS_KEY: str(len(transactions))}
+        if metadata is not None:
+            custom[METADATA_KEY] = json.dumps(metadata, sort_keys=True)
         return CommitProperties(custom_metadata=custom, app_transactions=transactions)
 
     def _write(self, rows: pa.Table, properties: CommitProperties) -> None:
@@ -217,7 +229,7 @@ class LakeTable(StoredTable):
         return RetryableError(f"{self.path.name}: {fault}")
 
     def _reopen(self) -> None:
-        self._table = DeltaTable(self.path)
+        self._table = newest_version(self.path)
 
     def _add_missing(self, later: Collection[str]) -> None:
         known = pa.schema(self._table.schema()).names
@@ -272,7 +284,12 @@ class Lake:
         names = spec.tables.model_dump()
         tables = {
             each.name: LakeTable(
-                folder / names[each.name], schemas[each.name], fence_id, retention, _LATER.get(each.name, ())
+                folder / names[each.name],
+                schemas[each.name],
+                fence_id,
+                retention,
+                _LATER.get(each.name, ()),
+                told=each.name in _TOLD,
             )
             for each in dataclasses.fields(cls)
         }
@@ -292,6 +309,8 @@ class Lake:
 
 
 def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> DeltaTable:
+    with suppress(TableNotFoundError):
+        return newest_version(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = f"interval {int(retention.total_seconds())} seconds"
     DeltaTable.create(
@@ -306,7 +325,7 @@ def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> Delt
             "delta.dataSkippingNumIndexedCols": "-1",
         },
     )
-    return DeltaTable(path)
+    return newest_version(path)
 
 
 def _plain(kind: pa.DataType) -> str:

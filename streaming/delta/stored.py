@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from schemas.errors import MachineError
+from streaming.delta.log_tail import check_newest
 
 METADATA_KEY = "flagstream"
 _STATISTICS_SLACK = 999  # Delta cuts timestamps in statistics to milliseconds
@@ -120,10 +121,32 @@ class StoredTable:
         ]
 
 
-def open_for_reading(path: Path) -> DeltaTable | None:
-    """Open a table to read without taking it over; None when it does not exist yet."""
+def newest_version(path: Path) -> DeltaTable:
+    """Open a table at its newest version.
+
+    Raises:
+        DataLossError: its newest log entry is torn.
+        TableNotFoundError: there is none.
+        DeltaError: it cannot be opened.
+    """
     try:
-        return DeltaTable(path)
+        table = DeltaTable(path)
+    except DeltaError:
+        check_newest(path)
+        raise
+    check_newest(path, table.version())
+    return table
+
+
+def open_for_reading(path: Path) -> DeltaTable | None:
+    """Open a table to read without taking it over; None when it does not exist yet.
+
+    Raises:
+        DataLossError: its newest log entry is torn.
+        MachineError: it cannot be read.
+    """
+    try:
+        return newest_version(path)
     except TableNotFoundError:
         return None
     except (DeltaError, OSError) as fault:
@@ -134,9 +157,12 @@ def open_version(path: Path, version: int | None = None) -> StoredTable | None:
     """Open a table to read at one version, by default the newest; None when that cannot be read any more.
 
     A version cannot be read once the log was cleaned up, or the files it consists of were removed.
+
+    Raises:
+        DataLossError: the newest log entry is torn, and the newest version is asked for.
     """
     try:
-        table = DeltaTable(path, version=version)
+        table = newest_version(path) if version is None else DeltaTable(path, version=version)
     except DeltaError:
         return None
     files = pa.table(table.get_add_actions())["path"].to_pylist()

@@ -1,0 +1,35 @@
+"""Brings what was written onto the disk, so that a power cut cannot take back what others were told."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+from streaming.delta.faults import disk_faults
+
+
+def sync(folder: Path) -> None:
+    """Return once everything written so far to the file system of a folder is on its disk.
+
+    One call covers data files, log entries and the folders that name them. Outside Linux it asks for all file
+    systems to be written out, which the system may still be doing when the call returns.
+
+    Raises:
+        DiskError: the disk could not take it.
+    """
+    if sys.platform != "linux":
+        os.sync()
+        return
+    with disk_faults(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            if _LIBC.syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(folder))
+        finally:
+            os.close(descriptor)
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
