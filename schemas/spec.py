@@ -17,6 +17,7 @@ from schemas.loading import Document, Duration, load_document
 
 Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high", "critical")
+FIRST_ARITHMETIC, NEWEST_ARITHMETIC = 1, 2
 
 
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
@@ -514,7 +515,7 @@ class AlertOutput(Document):
 class AgentSpec(Document):
     """One agent, complete. Unknown keys are errors."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"monitoring"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"arithmetic", "monitoring"})
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
@@ -544,6 +545,13 @@ class AgentSpec(Document):
     alerts: AlertOutput
     monitoring: Monitoring = Monitoring()
     policy: str = "default"
+    arithmetic: int | None = Field(
+        default=None,
+        ge=FIRST_ARITHMETIC,
+        le=NEWEST_ARITHMETIC,
+        description="how scores and rules over two events are computed; not given, a lake keeps the one it "
+        "began with, and new lakes and newly registered versions take the newest",
+    )
     promotion: Promotion = Promotion()
     replay_horizon: Duration = Field(default=timedelta(days=30), gt=timedelta(0))
 
@@ -565,6 +573,15 @@ class AgentSpec(Document):
         if read[0] == read[1]:
             raise ValueError("data_sources: transactions and labels must come from different topics")
         return self
+
+    @property
+    def arithmetic_in_force(self) -> int:
+        """The arithmetic of a complete spec: those pinned before it had a number mean the first."""
+        return self.arithmetic or FIRST_ARITHMETIC
+
+    def anew(self) -> AgentSpec:
+        """Return the spec as a new lake begins with it: under the newest arithmetic unless it names one."""
+        return self.model_copy(update={"arithmetic": self.arithmetic or NEWEST_ARITHMETIC})
 
     @property
     def digest(self) -> str:

@@ -73,10 +73,11 @@ def build_engine(
     """
     kept = settings.artefacts(spec.name) if artefacts is None else artefacts
     scorer = Scorer.under(spec, contract, supervised_model(spec, kept))
+    schema, arithmetic = rule_schema(contract, scorer), spec.arithmetic_in_force
     return Engine(
         spec=spec,
         contract=contract,
-        rules=RuleSet.compile(spec.rules, rule_schema(contract, scorer), contract.entity_names),
+        rules=RuleSet.compile(spec.rules, schema, contract.entity_names, arithmetic),
         labeller=Labeller(spec.rules),
         scorer=scorer,
         triage=build_triage(settings, spec, contract, client, ledger, budget),

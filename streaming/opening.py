@@ -44,6 +44,7 @@ from streaming.rules.rule_file import RuleWatch
 from streaming.service.health import Health
 from streaming.settings import Settings
 from streaming.spending import restored_budget
+from streaming.versions.arithmetic import with_arithmetic
 from streaming.versions.clients import Clients
 from streaming.versions.registry_table import registry_path
 from streaming.versions.renewal import RegistryWatch, Renewal, spec_in_force
@@ -95,7 +96,7 @@ def open_agent(
         FencedError: another driver is taking over at the same moment.
     """
     mend(settings, spec)
-    in_force = spec_in_force(settings, spec)
+    in_force = with_arithmetic(settings, spec_in_force(settings, spec), spec)
     opening = _Opening.of(settings, in_force, bootstrap, clients, hooks, health or Health())
     opening.stream()  # what does not belong together is said before anything is repaired
     with ExitStack() as stack:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
 import pyarrow as pa
 
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
+from streaming.arrays.median_clock import MedianClock
 from streaming.detection.scoring import Scorer
 from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator
+from streaming.rules.earlier_answers import warm_up as warm_up_earlier
 from streaming.rules.pattern_kernels import warm_up as warm_up_patterns
 
 
@@ -33,6 +36,8 @@ def compile_kernels(spec: AgentSpec, contract: EventContract) -> None:
     duplicates = Deduplicator(contract.duplicates.horizon)
     duplicates.claim(decoded.valid)
     duplicates.commit()
-    Scorer.under(spec, contract).warm_up()
+    Scorer.under(spec.anew(), contract).warm_up()
     # Rules may change while the agent runs, and a batch is not to wait for a compiler then.
+    MedianClock.blank().advance(np.zeros(count, np.int64))
     warm_up_patterns()
+    warm_up_earlier()

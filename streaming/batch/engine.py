@@ -99,7 +99,7 @@ class Engine:
             ConfigurationError: a rule that cannot be used.
         """
         schema = rule_schema(self.contract, self.scorer)
-        rules = RuleSet.compile(spec.rules, schema, self.contract.entity_names)
+        rules = RuleSet.compile(spec.rules, schema, self.contract.entity_names, spec.arithmetic_in_force)
         return replace(self, spec=spec, rules=rules, labeller=Labeller(spec.rules))
 
     def scores_as(self, other: Engine) -> bool:

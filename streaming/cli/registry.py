@@ -38,9 +38,11 @@ def registry_add(
     Example: `flagstream registry add stricter.yaml --why "fewer false alarms at night"`
     """
     from streaming.commands.registry import complete, default_author
+    from streaming.versions.arithmetic import with_arithmetic
     from streaming.versions.registry import Author, SpecRegistry
 
-    settings, spec = settings_in(home), complete(spec_named(file))
+    settings, named = settings_in(home), spec_named(file)
+    spec = complete(with_arithmetic(settings, named, named))
     registry = SpecRegistry(settings, spec)
     registry.add(spec, Author(who or default_author(), why))
     standing = registry.standings()[spec.version]

@@ -24,6 +24,7 @@ from streaming.delta.stored import open_version, read_stored
 from streaming.history.backfill import Backfill, Loaded, Passed
 from streaming.history.backfill_source import HistorySource, open_history
 from streaming.settings import Settings
+from streaming.versions.arithmetic import with_arithmetic
 
 
 def run_backfill(settings: Settings, spec: AgentSpec, path: Path) -> dict[str, object]:
@@ -76,8 +77,8 @@ def load(
     reached: Callable[[Passed], None] = lambda _: None,
 ) -> Loaded:
     """Take the agent over and load a source; see streaming.history.backfill.Backfill."""
-    spec = rule_watch(spec, contract).load()
     mend(settings, spec)
+    spec = rule_watch(with_arithmetic(settings, spec, spec), contract).load()
     lake = Lake.open(settings.lake(spec.name), spec, lake_schemas(contract), retention=spec.replay_horizon)
     engine = build_engine(settings, spec, contract, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
     keep_model(settings, spec)

@@ -119,7 +119,7 @@ def _tried(before: AgentSpec, spec: AgentSpec, fixture: Fixture) -> Tried:
 
 
 def _complete(path: Path) -> AgentSpec:
-    spec = load_spec(path)
+    spec = load_spec(path).anew()
     return rule_watch(spec, load_contract(spec.data_sources.transactions.contract)).load()
 
 

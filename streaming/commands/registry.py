@@ -19,6 +19,7 @@ from schemas.spec import AgentSpec
 from streaming.compose import check_spec, rule_watch
 from streaming.history.what_if_report import WhatIf
 from streaming.settings import Settings
+from streaming.versions.arithmetic import with_arithmetic
 from streaming.versions.registry import SpecRegistry
 from streaming.versions.stages import Entry, Standing, standing_in
 
@@ -57,7 +58,7 @@ def note_replay(settings: Settings, spec: AgentSpec, candidate: AgentSpec, found
     active = standing_in("active", registry.standings())
     if active is None or candidate.name != spec.name:
         return False
-    whole = complete(candidate)
+    whole = complete(with_arithmetic(settings, candidate, spec))
     evidence = replay_evidence(found, active)
     return registry.note("replayed", whole.version, whole.digest, default_author(), evidence)
 

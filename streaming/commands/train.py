@@ -15,6 +15,7 @@ from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
 from streaming.learning.training import Known, TrainingOrder, save_next, train_on_lake
 from streaming.settings import Settings
+from streaming.versions.arithmetic import with_arithmetic
 
 
 def run_training(
@@ -41,7 +42,7 @@ def run_training(
         task = progress.add_task("scoring stored rows", total=None)
         trained = train_on_lake(
             settings.lake(spec.name),
-            spec,
+            with_arithmetic(settings, spec, spec),
             entities,
             order,
             lambda done, rows: progress.update(task, completed=done, total=rows),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from schemas.errors import ConfigurationError, nearest
-from schemas.spec import AgentSpec, Detectors
+from schemas.spec import FIRST_ARITHMETIC, AgentSpec, Detectors
 from streaming.detection.counterparties import Counterparties
 from streaming.detection.detectors import HABIT, TRAVEL
 from streaming.detection.habit import Habit
@@ -17,6 +17,7 @@ from streaming.detection.multivariate import Multivariate
 from streaming.detection.stateful import StatefulDetector
 from streaming.detection.travel import Travel
 from streaming.detection.windows import Windows
+from streaming.profiles.levels import AmountLevel, CommonLevel, OwnLevels
 
 DETECTORS = tuple(Detectors.model_fields)
 _ALGORITHM = 3
@@ -37,6 +38,13 @@ def idle_horizon(spec: AgentSpec) -> int | None:
 def block_decay(spec: AgentSpec) -> float:
     """Return what one block of rows leaves of the statistics before it."""
     return float(0.5 ** (spec.profiles.block_rows / _HALF_LIFE_ROWS))
+
+
+def amount_level(spec: AgentSpec) -> AmountLevel:
+    """Build what tells the level of all amounts, by the spec's arithmetic."""
+    rows = spec.profiles.block_rows
+    first = spec.arithmetic_in_force == FIRST_ARITHMETIC
+    return OwnLevels(rows) if first else CommonLevel(rows, block_decay(spec))
 
 
 def chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, ...]:
@@ -115,5 +123,6 @@ def definition_hash(spec: AgentSpec, entities: tuple[str, ...], model: Supervise
         **({"peers": profiles["peers"]} if profiles["peers"] else {}),
         **({"windows": profiles["windows"]} if profiles["windows"] else {}),
         "model": None if model is None else model.digest,
+        **({"arithmetic": number} if (number := spec.arithmetic_in_force) > FIRST_ARITHMETIC else {}),
     }
     return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()

@@ -18,6 +18,7 @@ from streaming.detection.reasons import Payment, sentence
 from streaming.detection.stateful import Finding
 from streaming.detection.tails import Counts
 from streaming.profiles.block_clock import Ticks
+from streaming.profiles.levels import LevelState
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class ScoredBatch:
     _histogram: Histogram
     _pace: Pace
     _ticks: Ticks
+    _level: LevelState
     _model: SupervisedModel | None
 
     def __len__(self) -> int:

@@ -25,6 +25,7 @@ from streaming.detection.calibration import Calibration, Histogram
 from streaming.detection.checkpoints import ScorerSnapshot, Skipped
 from streaming.detection.combination import total_of
 from streaming.detection.definition import (
+    amount_level,
     block_decay,
     chosen_entities,
     definition_hash,
@@ -50,6 +51,7 @@ from streaming.detection.weighing import POPULATION, Weighing
 from streaming.profiles.block_clock import BlockClock
 from streaming.profiles.decayed import EntityProfile, Profiles
 from streaming.profiles.frame import Frame, numbers
+from streaming.profiles.levels import Levels
 from streaming.profiles.profile_kernels import NEVER
 
 _STRIKING = np.array([6.0, 8.0, 7 * 86_400.0])
@@ -94,6 +96,7 @@ class Scorer:
         self._tails = {name: TailFrequencies(*blocks) for name in (*self._entities, POPULATION)}
         self._calibration = Calibration(len(self.reason_names), *blocks)
         self._clock = BlockClock(self._block_rows, idle_horizon(spec))
+        self._level = amount_level(spec)
         self._forgotten = NEVER
         self._budget = AlertBudget(spec.alerts_per_day or 0.0, self._block_rows)
         self._next_sequence = self._begun = 0
@@ -179,6 +182,7 @@ class Scorer:
         self._calibration.histogram = scored._histogram
         self._budget.pace = scored._pace
         self._clock.ticks = scored._ticks
+        self._level.state = scored._level
         self._next_sequence += len(scored)
         self._forget()
 
@@ -211,7 +215,7 @@ class Scorer:
         tails = {name: Counts(*(part.copy() for part in each.counts)) for name, each in self._tails.items()}
         pace = Pace._make(part.copy() for part in self._budget.pace)
         detectors = {detector.name: detector.snapshot() for detector in self._remembering}
-        detectors["clock"] = self._clock.snapshot()
+        detectors["clock"], detectors["level"] = self._clock.snapshot(), self._level.snapshot()
         sequence, definition = self._next_sequence, self.definition_hash
         return ScorerSnapshot(sequence, definition, profiles, histogram, tails, pace, detectors)
 
@@ -227,6 +231,7 @@ class Scorer:
         for detector in self._remembering:
             detector.restore(snapshot.detectors[detector.name])
         self._clock.restore(snapshot.detectors["clock"])
+        self._level.restore(snapshot.detectors.get("level", {}))
         self._calibration.histogram = Histogram(*(np.array(part) for part in snapshot.histogram))
         self._budget.pace = Pace._make(np.array(part) for part in snapshot.pace)
         for name, counts in snapshot.tails.items():
@@ -278,7 +283,8 @@ class Scorer:
         self._check_sequence(transactions["sequence"])
         pairs = self._spec.profiles.pair_names
         frame, ticks = Frame.of(transactions, verdicts, self._next_sequence, pairs, self._clock)
-        views = self._views(frame)
+        levels, level = self._level.advance(frame.log_amounts, self._next_sequence)
+        views = self._views(frame, levels)
         findings = self._findings(frame, views)
         found, tails = self._weigh(views, findings, len(frame))
         thresholds, pace = self._budget.thresholds(frame.times, self._next_sequence)
@@ -303,18 +309,19 @@ class Scorer:
             _histogram=calibrated.histogram,
             _pace=pace,
             _ticks=ticks,
+            _level=level,
             _model=self._model,
         )
 
-    def _views(self, frame: Frame) -> list[View]:
+    def _views(self, frame: Frame, levels: Levels) -> list[View]:
         """Look at the profiles of all entities, at those of peers first."""
         peers = self._spec.profiles.peers
         first = [entity for entity in self._entities if entity not in peers]
-        looked = self._each(lambda entity: self._look(frame, entity), first, len(frame))
+        looked = self._each(lambda entity: self._look(frame, levels, entity), first, len(frame))
         views = dict(zip(first, looked, strict=True))
         for entity, group in peers.items():
             usual = np.exp(frame.log_amounts - views[group].ratios)
-            views[entity] = self._look(frame, entity, usual)
+            views[entity] = self._look(frame, levels, entity, usual)
         return [views[entity] for entity in self._entities]
 
     def _findings(self, frame: Frame, views: Sequence[View]) -> list[Finding]:
@@ -324,10 +331,10 @@ class Scorer:
         columns = feature_columns(frame.times, frame.log_amounts, views, found)
         return [*found, self._multivariate.advance(columns, self._next_sequence)]
 
-    def _look(self, frame: Frame, entity: str, peers: Floats | None = None) -> View:
+    def _look(self, frame: Frame, levels: Levels, entity: str, peers: Floats | None = None) -> View:
         place = (self._next_sequence, self._block_rows)
         rows = (frame.ids(entity), frame.times, frame.amounts, frame.log_amounts, place[0])
-        advance = self._profiles[entity].advance(*rows, frame.known(entity), frame.forgotten)
+        advance = self._profiles[entity].advance(*rows, frame.known(entity), frame.forgotten, levels)
         seen = look(advance.features, advance.population, frame.log_amounts, place, peers)
         ratios = log_ratios(seen)
         nats, counts = self._tails[entity].surprises(ratios, seen.counts[:, -1], self._rows_met)

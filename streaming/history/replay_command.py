@@ -30,6 +30,7 @@ from streaming.history.what_if_report import WhatIf
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.settings import Settings
+from streaming.versions.arithmetic import with_arithmetic
 
 _SHOWN = 20
 
@@ -120,7 +121,7 @@ def run_what_if(
     """
     check_spec(candidate, "--candidate")
     contract = load_contract(candidate.data_sources.transactions.contract)
-    candidate = rule_watch(candidate, contract).load()
+    candidate = rule_watch(with_arithmetic(settings, candidate, spec), contract).load()
     history = wanted.history(settings, spec)
     span = history.streamed(wanted.span(history))
     run = f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"

@@ -152,7 +152,7 @@ def evaluate(
         ConfigurationError: a week holds no row or no fraud, or nothing to train on comes before it.
     """
     history = _history(labelled, None if mode == "unlabelled" else label_delay)
-    scorer = Scorer.under(spec, contract)
+    scorer = Scorer.under(spec.anew(), contract)
     keep = np.full(len(labelled.frauds), mode == "trained")
     run = run_history(scorer, history, keep=keep, on_progress=on_progress)
     rows = _judged(labelled, contract, run.scores)

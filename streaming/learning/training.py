@@ -124,6 +124,7 @@ def train_on_lake(
         "agent": spec.name,
         "spec_version": spec.version,
         "scoring": scorer.definition_hash,
+        "arithmetic": spec.arithmetic_in_force,
         "until": None if order.until is None else order.until.isoformat(),
         "verdicts": order.known,
         "label_delay_seconds": None if order.label_delay is None else order.label_delay.total_seconds(),

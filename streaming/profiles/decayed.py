@@ -17,6 +17,7 @@ import pyarrow as pa
 from streaming.arrays.arrow_arrays import kept_ids, worth_packing
 from streaming.arrays.compilation import Codes, Flags, Floats, Ints
 from streaming.arrays.entity_index import EncodedColumn, EntityIndex, Ids
+from streaming.profiles.levels import Levels, own_levels
 from streaming.profiles.profile_kernels import (
     ENTITY_PARTS,
     KIND_PARTS,
@@ -146,12 +147,14 @@ def _empty_features(rows: int, horizons: int, blocks: int) -> Features:
     )
 
 
-def population_of(statistics: Floats, horizons: Floats) -> Population:
-    """Turn raw sums, float64[blocks, 8], into what the detectors use."""
+def population_of(statistics: Floats, horizons: Floats, levels: Levels) -> Population:
+    """Turn raw sums, float64[blocks, 8], into what the detectors use; `levels` go before the kind's own."""
     rows, total, squares, gaps, seconds, fresh, residuals, residual_squares = statistics.T
     counted = np.maximum(rows, 1.0)
-    means = total / counted
-    variances = np.maximum(squares / counted - means * means, _LEAST_VARIANCE)
+    own = total / counted
+    means = np.where(np.isnan(levels.means), own, levels.means)
+    variances = np.where(np.isnan(levels.variances), squares / counted - own * own, levels.variances)
+    variances = np.maximum(variances, _LEAST_VARIANCE)
     prior = _RESIDUAL_PRIOR
     within = (residual_squares + prior * variances) / (residuals + prior)
     return Population(
@@ -196,6 +199,7 @@ class Profiles:
         first_sequence: int,
         known: KnownVerdicts | None = None,
         forgotten: Ints | None = None,
+        levels: Levels | None = None,
     ) -> Advance:
         """Work out features and the next state for one batch, leaving the profiles as they are.
 
@@ -208,6 +212,7 @@ class Profiles:
             known: verdicts that become known from here on; rows see those at or before their own position.
             forgotten: int64[blocks], microseconds; entities not seen after it are as if never seen. By
                 default nobody is forgotten.
+            levels: of all amounts, for the blocks that the rows touch; by default the kind goes by its own.
         """
         ids = column if known is None else pa.chunked_array([*column.chunks, *known.ids(column.type)])
         encoded = self._index.encode(ids)
@@ -218,8 +223,10 @@ class Profiles:
         rows = Rows(encoded.codes[: len(times)], times, amounts, logs)
         if forgotten is None:
             forgotten = np.full(len(features.populations), NEVER)
-        fold(blocks, rows, state, features, self._horizons, forgotten)
-        population = population_of(features.populations, self._horizons)
+        if levels is None:
+            levels = own_levels(len(features.populations))
+        fold(blocks, rows, state, features, self._horizons, forgotten, levels.limits(self._horizons))
+        population = population_of(features.populations, self._horizons, levels)
         verdicts = _verdicts(encoded.codes[len(times) :], known)
         return Advance(features, population, encoded, slots, state, rows, verdicts, blocks, forgotten)
 

@@ -43,6 +43,21 @@ class Blocks(NamedTuple):
         return last // self.rows - self.first_sequence // self.rows + 1
 
 
+class Limits(NamedTuple):
+    """What one row can teach a kind as a whole.
+
+    Attributes:
+        standins: float64[blocks], logarithm that counts for an amount of 0 of an entity without history; NaN
+            for the mean logarithm of the kind.
+        residual: largest squared distance of a log-amount from its entity's mean.
+        gap: longest time between two transactions of an entity, in seconds.
+    """
+
+    standins: Floats
+    residual: float
+    gap: float
+
+
 class State(NamedTuple):
     """Mutable arrays of one kind.
 
@@ -194,7 +209,13 @@ def _mean_log(population: Floats) -> float:
 
 @compiled
 def fold(  # noqa: PLR0912, PLR0915 -- one flat loop, see below
-    blocks: Blocks, rows: Rows, state: State, features: Features, horizons: Floats, forgotten: Ints
+    blocks: Blocks,
+    rows: Rows,
+    state: State,
+    features: Features,
+    horizons: Floats,
+    forgotten: Ints,
+    limits: Limits,
 ) -> None:
     """Fill in `features` row by row, moving `state` past each row; horizons are in seconds.
 
@@ -242,7 +263,7 @@ def fold(  # noqa: PLR0912, PLR0915 -- one flat loop, see below
             late[row] = time < clocks[code, _LAST]
             if not late[row]:
                 pending[_GAPS] += 1.0
-                pending[_GAP_SECONDS] += elapsed
+                pending[_GAP_SECONDS] += min(elapsed, limits.gap)
                 clocks[code, _LAST] = time
             exposures[row] = _seconds_between(clocks[code, _FIRST], clocks[code, _LAST])
             clocks[code, _FIRST] = min(clocks[code, _FIRST], time)
@@ -253,15 +274,19 @@ def fold(  # noqa: PLR0912, PLR0915 -- one flat loop, see below
         log_amount, amount = raw_logs[row], min(raw_amounts[row], _MOST_AMOUNT)
         if np.isnan(log_amount):
             amount = 0.0
-            known = history > _LEAST_WEIGHT
-            log_amount = moments[code, longest, _SUM] * kept / history if known else _mean_log(population)
+            if history > _LEAST_WEIGHT:
+                log_amount = moments[code, longest, _SUM] * kept / history
+            else:
+                log_amount = limits.standins[sequence // blocks.rows - first_block]
+                if np.isnan(log_amount):
+                    log_amount = _mean_log(population)
         pending[_ROWS] += 1.0
         pending[_ROW_SUM] += log_amount
         pending[_ROW_SQUARES] += log_amount * log_amount
         if history > _LEAST_WEIGHT:
             residual = _squared_residual(log_amount, history, moments[code, longest, _SUM] * kept)
             pending[_RESIDUALS] += 1.0
-            pending[_RESIDUAL_SQUARES] += residual
+            pending[_RESIDUAL_SQUARES] += min(residual, limits.residual)
         if history > _SETTLED_WEIGHT:
             usual = moments[code, longest, _AMOUNT] * kept / history
             if amount > _MOST_TIMES_USUAL * usual > 0.0:

@@ -8,6 +8,8 @@ import numpy as np
 
 from streaming.arrays.compilation import Flags, Ints, compiled
 
+EARLIER = -1
+
 
 class Events(NamedTuple):
     """Events of one kind.
@@ -15,7 +17,7 @@ class Events(NamedTuple):
     Attributes:
         codes: int64[n], their entities.
         times: int64[n], event times in microseconds.
-        positions: int64[n], row numbers within the batch, -1 for those of earlier batches.
+        positions: int64[n], row numbers within the batch, EARLIER for those of earlier batches.
     """
 
     codes: Ints

@@ -1,16 +1,16 @@
 """Sequences and absences: what rules over two events of one entity remember, and when they hold.
 
 Each such rule is a fold over the rows in `sequence` order, from the batch on in which it came into force.
-Event time has come, as of a row, as far as the newest event time up to that row less the rule's lateness: its
-watermark. So what holds depends on the recorded rows alone, never on how they were cut into batches nor on a
-clock.
+Its watermark, as of a row, is what `event_time` shows then, less the rule's lateness. So what holds depends
+on the recorded rows alone, never on how they were cut into batches nor on the machine's clock.
 
 - A sequence holds for a row where `then` holds and an earlier row of the same entity, at most `within` before
   it in event time, had `first`; of several the latest counts. One `first` serves any number of `then`. It is
   forgotten once the watermark has left its `within` behind.
 - An absence holds for a row where `after` holds when the watermark passes its event time plus `within`, and
   no other row of the same entity with `expected` and an event time in between had come, before or after it.
-  A row that is older than the watermark when it comes is not waited for.
+  A row whose time is up when it comes is not waited for; in the first arithmetic none that is older than the
+  watermark is.
 
 advance() leaves all state as it is; commit() makes what it worked out the current state.
 """
@@ -24,17 +24,21 @@ from datetime import timedelta
 import numpy as np
 import pyarrow as pa
 
-from schemas.spec import Rule
+from schemas.spec import FIRST_ARITHMETIC, Rule
 from streaming.arrays.arrow_arrays import Saved
 from streaming.arrays.compilation import Flags, Ints
 from streaming.arrays.entity_index import EncodedColumn, EntityIndex
 from streaming.profiles.frame import entity_ids, microseconds, numbers
-from streaming.rules.pattern_kernels import Events, answered, in_time_order, latest_before
+from streaming.rules.event_time import EventClock, blank_clock, state_of
+from streaming.rules.pattern_kernels import EARLIER, Events, answered, in_time_order, latest_before
 from streaming.rules.pattern_state import PatternState, rows_with, slimmed
 
-_EARLIER = -1
-
 Describe = Callable[[Ints], pa.Table]
+
+
+def memory_key(rule: Rule, arithmetic: int) -> str:
+    """Return what the state of a rule is kept by: all that the rule says, and the arithmetic."""
+    return rule.digest if arithmetic == FIRST_ARITHMETIC else f"{rule.digest}.{arithmetic}"
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,11 @@ class Pattern:
     Attributes:
         number: its column among the conditions of patterns.
         rule: as it stands in the spec.
-        digest: of the whole rule; under it the state is kept.
+        digest: the memory_key; under it the state is kept.
         within: microseconds.
         lateness: microseconds.
+        grace: by how much a first event may be older than the watermark and is still waited for.
+        clock: before any row.
     """
 
     number: int
@@ -55,14 +61,18 @@ class Pattern:
     entities: tuple[str, ...]
     within: int
     lateness: int
+    grace: int
+    clock: EventClock
 
     @classmethod
-    def of(cls, number: int, rule: Rule) -> Pattern:
+    def of(cls, number: int, rule: Rule, arithmetic: int) -> Pattern:
         """Take the numbers out of a rule that has a pattern."""
         form = rule.pattern
         assert form is not None, "only rules with a pattern"
-        micros = [each // timedelta(microseconds=1) for each in (form.within, form.lateness)]
-        return cls(number, rule, rule.digest, form.entities, *micros)
+        within, lateness = (each // timedelta(microseconds=1) for each in (form.within, form.lateness))
+        grace = 0 if arithmetic == FIRST_ARITHMETIC else within
+        times = (within, lateness, grace)
+        return cls(number, rule, memory_key(rule, arithmetic), form.entities, *times, blank_clock(arithmetic))
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ class Missed:
     Attributes:
         rows: their transactions, as `describe` gave them.
         passed_by: int64[n], `sequence` of the row whose event time made it certain.
-        passed_at: int64[n], event time of that row, in microseconds.
+        passed_at: int64[n], how far event time had come then, in microseconds.
     """
 
     pattern: Pattern
@@ -118,14 +128,14 @@ class _Rows:
     """A batch as one pattern sees it; all int64[n].
 
     Attributes:
-        newest: newest event time up to each row.
-        watermark: newest less lateness.
+        reached: how far event time has come as of each row.
+        watermark: `reached` less lateness.
         codes: entity, -1 for none and where neither condition holds.
     """
 
     sequences: Ints
     times: Ints
-    newest: Ints
+    reached: Ints
     watermark: Ints
     codes: Ints
     starts: Ints
@@ -159,14 +169,16 @@ class Patterns:
         if rows.num_rows == 0:
             return Recognised((), (), None)
         completed, missed, steps = [], [], {}
+        clocks = _Clocks(numbers(microseconds(rows["event_time"]), pa.int64()))
         for pattern in patterns:
-            state = self._states.get(pattern.digest) or PatternState.blank()
-            seen, encoded, new = _seen(pattern, state, rows, starts, ends)
+            state = self._states.get(pattern.digest) or PatternState.blank(pattern.clock)
+            reached, clock = clocks.advance(state.clock)
+            seen, encoded, new = _seen(pattern, state, rows, (clocks.times, reached), starts, ends)
             if pattern.rule.sequence is not None:
-                found, after = _complete(pattern, state, seen)
+                found, after = _complete(pattern, state, seen, clock)
                 completed.append(found)
             else:
-                absent, after = _miss(pattern, state, seen, describe)
+                absent, after = _miss(pattern, state, seen, clock, describe)
                 missed.append(absent)
             steps[pattern.digest] = _Step(after, encoded, new)
         return Recognised(tuple(completed), tuple(missed), steps)
@@ -192,22 +204,40 @@ class Patterns:
         self._states = {digest: PatternState.restored(parts) for digest, parts in saved.items()}
 
 
+class _Clocks:
+    """Moves the clocks of patterns past a batch, those that show the same once."""
+
+    def __init__(self, times: Ints) -> None:
+        self.times = times
+        self._moved: dict[bytes, tuple[Ints, EventClock]] = {}
+
+    def advance(self, clock: EventClock) -> tuple[Ints, EventClock]:
+        key = state_of(clock).tobytes()
+        if key not in self._moved:
+            self._moved[key] = clock.advance(self.times)
+        return self._moved[key]
+
+
 def _seen(
-    pattern: Pattern, state: PatternState, rows: pa.Table, starts: Flags, ends: Flags
+    pattern: Pattern,
+    state: PatternState,
+    rows: pa.Table,
+    moments: tuple[Ints, Ints],
+    starts: Flags,
+    ends: Flags,
 ) -> tuple[_Rows, EncodedColumn, Ints]:
     started, ended = starts[:, pattern.number], ends[:, pattern.number]
     concerned = np.flatnonzero(started | ended)
     codes = np.full(rows.num_rows, -1, np.int64)
     chosen = rows.select(list(pattern.entities)).take(pa.array(concerned))
     codes[concerned], encoded, new = _codes(state.index, entity_ids(chosen, pattern.entities))
-    times = numbers(microseconds(rows["event_time"]), pa.int64())
-    newest = np.maximum.accumulate(np.maximum(times, state.newest))
+    times, reached = moments
     known = codes >= 0
     seen = _Rows(
         sequences=numbers(rows["sequence"], pa.int64()),
         times=times,
-        newest=newest,
-        watermark=newest - pattern.lateness,
+        reached=reached,
+        watermark=reached - pattern.lateness,
         codes=codes,
         starts=np.flatnonzero(started & known),
         ends=np.flatnonzero(ended & known),
@@ -221,7 +251,7 @@ def _codes(index: EntityIndex, ids: pa.ChunkedArray) -> tuple[Ints, EncodedColum
     slots = index.find(encoded)
     new = np.flatnonzero(slots < 0)
     slots[new] = len(index) + np.arange(len(new))
-    codes = np.append(slots, _EARLIER)[encoded.codes]
+    codes = np.append(slots, EARLIER)[encoded.codes]
     return codes, encoded, new
 
 
@@ -230,11 +260,13 @@ def _events(codes: Ints, times: Ints, seen: _Rows, positions: Ints) -> Events:
     return Events(
         np.concatenate([codes, seen.codes[positions]]),
         np.concatenate([times, seen.times[positions]]),
-        np.concatenate([np.full(len(codes), _EARLIER), positions]),
+        np.concatenate([np.full(len(codes), EARLIER), positions]),
     )
 
 
-def _complete(pattern: Pattern, state: PatternState, seen: _Rows) -> tuple[Completed, PatternState]:
+def _complete(
+    pattern: Pattern, state: PatternState, seen: _Rows, clock: EventClock
+) -> tuple[Completed, PatternState]:
     opened = _events(state.codes, state.times, seen, seen.starts)
     ordered = in_time_order(opened)
     ends = Events(seen.codes[seen.ends], seen.times[seen.ends], seen.ends)
@@ -247,45 +279,56 @@ def _complete(pattern: Pattern, state: PatternState, seen: _Rows) -> tuple[Compl
     nobody = np.empty(0, np.int64)
     after = PatternState(
         index=state.index,
-        newest=int(seen.newest[-1]),
+        clock=clock,
         codes=opened.codes[remembered],
         times=opened.times[remembered],
         sequences=sequences[remembered],
         answer_codes=nobody,
         answer_times=nobody,
+        earlier=state.earlier,
         kept=None,
     )
     return completed, after
 
 
 def _miss(
-    pattern: Pattern, state: PatternState, seen: _Rows, describe: Describe
+    pattern: Pattern, state: PatternState, seen: _Rows, clock: EventClock, describe: Describe
 ) -> tuple[Missed, PatternState]:
-    starts = seen.starts[seen.times[seen.starts] >= seen.watermark[seen.starts]]
+    starts = seen.starts[seen.times[seen.starts] + pattern.grace >= seen.watermark[seen.starts]]
     waiting = _events(state.codes, state.times, seen, starts)
     sequences = np.concatenate([state.sequences, seen.sequences[starts]])
     answers = _events(state.answer_codes, state.answer_times, seen, seen.ends)
     # The first row, of this batch, whose watermark is beyond the time that is up.
     passed = np.searchsorted(seen.watermark, waiting.times + pattern.within, side="right")
     settled = answered(waiting, pattern.within, passed, in_time_order(answers))
+    late = np.flatnonzero((waiting.positions >= 0) & (waiting.times < state.clock.now - pattern.lateness))
+    settled[late] |= state.earlier.answered(_chosen(waiting, late), pattern.within, passed[late])
     fallen = np.flatnonzero(~settled & (passed < len(seen.times)))
     fallen = fallen[np.lexsort((sequences[fallen], passed[fallen]))]
     kept = _kept_with(state.kept, describe, waiting.positions[~settled & (waiting.positions >= 0)])
     rows = rows_with(kept, sequences[fallen])
-    missed = Missed(pattern, rows, seen.sequences[passed[fallen]], seen.times[passed[fallen]])
+    missed = Missed(pattern, rows, seen.sequences[passed[fallen]], seen.reached[passed[fallen]])
     still = ~settled & (passed == len(seen.times))
-    fresh = answers.times >= seen.watermark[-1]
+    fresh, oldest = answers.times >= seen.watermark[-1], int(seen.watermark[-1]) - pattern.grace
+    left = ~fresh & (answers.times >= oldest)
     after = PatternState(
         index=state.index,
-        newest=int(seen.newest[-1]),
+        clock=clock,
         codes=waiting.codes[still],
         times=waiting.times[still],
         sequences=sequences[still],
         answer_codes=answers.codes[fresh],
         answer_times=answers.times[fresh],
+        earlier=state.earlier.with_more(
+            answers.codes[left], answers.times[left], oldest=oldest, within=pattern.within
+        ),
         kept=slimmed(kept, sequences[still]),
     )
     return missed, after
+
+
+def _chosen(events: Events, places: Ints) -> Events:
+    return Events(*(column[places] for column in events))
 
 
 def _kept_with(kept: pa.Table | None, describe: Describe, positions: Ints) -> pa.Table:

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.errors import ConfigurationError, nearest
-from schemas.spec import Rule
+from schemas.spec import FIRST_ARITHMETIC, Rule
 from streaming.arrays.compilation import Flags
 from streaming.rules.conditions import compile_condition, plain_frame
 from streaming.rules.patterns import Pattern
@@ -50,13 +50,20 @@ class RuleSet:
     _columns: tuple[str, ...]
 
     @classmethod
-    def compile(cls, rules: Sequence[Rule], schema: pa.Schema, entities: Sequence[str] = ()) -> RuleSet:
+    def compile(
+        cls,
+        rules: Sequence[Rule],
+        schema: pa.Schema,
+        entities: Sequence[str] = (),
+        arithmetic: int = FIRST_ARITHMETIC,
+    ) -> RuleSet:
         """Check and compile rules against the columns of the transactions table.
 
         Args:
             rules: as they stand in a spec.
             schema: what conditions can look at.
             entities: what patterns can be about.
+            arithmetic: of the spec, which patterns go by.
 
         Raises:
             ConfigurationError: naming the rule's key; a condition that does not parse, names an unknown
@@ -76,7 +83,7 @@ class RuleSet:
         content = json.dumps([rule.model_dump() for rule in rules], sort_keys=True)
         version = hashlib.sha256(content.encode()).hexdigest()[:12]
         found = enumerate(rule for rule in rules if rule.pattern is not None)
-        patterns = tuple(Pattern.of(number, rule) for number, rule in found)
+        patterns = tuple(Pattern.of(number, rule, arithmetic) for number, rule in found)
         return cls(tuple(rules), patterns, version, conditions, tuple(sorted(columns)))
 
     @property

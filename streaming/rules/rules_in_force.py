@@ -13,6 +13,7 @@ import polars as pl
 
 from schemas.errors import DataLossError
 from streaming.delta.pins import pinned_specs
+from streaming.rules.patterns import memory_key
 
 COLUMNS = ["first_sequence", "next_sequence", "pins"]
 
@@ -63,5 +64,9 @@ def stretches(batches: pl.DataFrame, first: int, end: int) -> list[Stretch]:
 
 @lru_cache(maxsize=64)
 def _patterns(pins: str) -> frozenset[str]:
-    rules = (rule for spec in pinned_specs(json.loads(pins)) for rule in spec.rules)
-    return frozenset(rule.digest for rule in rules if rule.pattern is not None)
+    return frozenset(
+        memory_key(rule, spec.arithmetic_in_force)
+        for spec in pinned_specs(json.loads(pins))
+        for rule in spec.rules
+        if rule.pattern is not None
+    )

@@ -1,0 +1,49 @@
+"""Which arithmetic a spec that names none is decided under."""
+
+from __future__ import annotations
+
+import json
+
+from schemas.spec import AgentSpec
+from streaming.batch.backfill_mark import newest_decision
+from streaming.delta.pins import pinned_specs
+from streaming.delta.stored import read_stored
+from streaming.settings import Settings
+from streaming.versions.registry_table import read_entries, registry_path
+from streaming.versions.stages import standings
+
+
+def with_arithmetic(settings: Settings, spec: AgentSpec, agent: AgentSpec) -> AgentSpec:
+    """Return a spec that says under which arithmetic it decides for an agent.
+
+    What the spec names stands. Else a registered version keeps its own and a new one takes the newest; an
+    agent without a registry goes on as its lake does, and begins a new lake with the newest.
+
+    Args:
+        agent: names the lake and its tables.
+    """
+    if spec.arithmetic is not None:
+        return spec
+    registered = standings(read_entries(registry_path(settings, agent)))
+    if registered:
+        known = registered.get(spec.version)
+        return spec.anew() if known is None else _as(spec, known.spec)
+    pinned = _newest_pinned(settings, agent)
+    return spec.anew() if pinned is None else _as(spec, pinned)
+
+
+def _as(spec: AgentSpec, other: AgentSpec) -> AgentSpec:
+    return spec.model_copy(update={"arithmetic": other.arithmetic})
+
+
+def _newest_pinned(settings: Settings, agent: AgentSpec) -> AgentSpec | None:
+    """Return the spec that decided the newest batch, None in a lake without one."""
+    folder = settings.lake(agent.name)
+    decision = newest_decision(folder, agent.tables)
+    if decision is not None:
+        return pinned_specs(decision.pins)[0]
+    # The log of `transactions` may have been cleaned up beyond its newest batch.
+    batches = read_stored(folder / agent.tables.batches, ["next_sequence", "pins"])
+    if batches is None or not batches.num_rows:
+        return None
+    return pinned_specs(json.loads(batches.sort_by("next_sequence")["pins"][-1].as_py()))[0]
