@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from agent.catalogue import JobParameter, ReplayPreview
 from agent.finding import Finding
+from agent.pseudonyms import TokenBook
 from agent.sql_guard import CheckedQuery
 from agent.untrusted_text import cleaned
-from schemas.policy import JobLimits, Policy, QueryLimits, ReplayLimits
+from schemas.policy import ENTITIES, JobLimits, Policy, QueryLimits, ReplayLimits
 
 Scalar = str | int | float | bool | None
 ROWS = "rows"
@@ -26,22 +27,28 @@ class ActionResult:
         rows: rows of name → value.
         reveals: name of a fact or column → fields of the policy that its values reveal.
         dry_run: whether nothing was done, only said what would be.
+        without: fields of the policy that it was found without, since they may not leave.
     """
 
     facts: Mapping[str, Scalar] = field(default_factory=dict)
     rows: tuple[Mapping[str, Scalar], ...] = ()
     reveals: Mapping[str, frozenset[str]] = field(default_factory=dict)
     dry_run: bool = False
+    without: frozenset[str] = frozenset()
 
-    def leaving(self, policy: Policy) -> ActionResult:
-        """Return what of it may leave the machine, its texts cleaned and shortened."""
+    def leaving(self, policy: Policy, tokens: TokenBook) -> ActionResult:
+        """Return what of it may leave the machine: ids as tokens, other texts cleaned and shortened."""
         kept = {name for name in self._names() if all(map(policy.allows, self.reveals.get(name, ())))}
-        rows = tuple(_told(row, kept) for row in self.rows)
-        return ActionResult(_told(self.facts, kept), rows, self.reveals, self.dry_run)
+        kinds = {name: _kind(self.reveals.get(name, frozenset()), policy) for name in kept}
+
+        def told(values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+            return {name: _told(value, kinds[name], tokens) for name, value in values.items() if name in kept}
+
+        return replace(self, facts=told(self.facts), rows=tuple(map(told, self.rows)))
 
     def withheld(self, policy: Policy) -> tuple[str, ...]:
         """Return the fields that do not leave."""
-        fields = frozenset().union(*(self.reveals.get(name, frozenset()) for name in self._names()))
+        fields = self.without.union(*(self.reveals.get(name, frozenset()) for name in self._names()))
         return tuple(sorted(name for name in fields if not policy.allows(name)))
 
     def values(self) -> dict[str, Scalar]:
@@ -57,12 +64,16 @@ class ActionResult:
         return {*self.facts, *(name for row in self.rows for name in row)}
 
 
-def _told(values: Mapping[str, Scalar], kept: set[str]) -> dict[str, Scalar]:
-    return {
-        name: cleaned(value, _TOLD_CHARACTERS) if isinstance(value, str) else value
-        for name, value in values.items()
-        if name in kept
-    }
+def _kind(fields: frozenset[str], policy: Policy) -> str | None:
+    """Return the kind of the token that stands for a value, None for a value that leaves as it is."""
+    kinds = sorted(name.removeprefix(ENTITIES) for name in fields if policy.as_token(name))
+    return kinds[0] if kinds else None
+
+
+def _told(value: Scalar, kind: str | None, tokens: TokenBook) -> Scalar:
+    if kind is not None and value is not None:
+        return tokens.token(kind, str(value))
+    return cleaned(value, _TOLD_CHARACTERS) if isinstance(value, str) else value
 
 
 class Actions(Protocol):

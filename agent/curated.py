@@ -7,10 +7,10 @@ notes derive. Free texts stand in none of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.contract import EventContract
-from schemas.policy import CuratedTable
+from schemas.policy import CuratedTable, Policy
 
 _EVENT_TIME = "timezone('UTC', event_time)"
 
@@ -52,8 +52,18 @@ class View:
         columns = ", ".join(f"{column.name} ({column.meaning})" for column in self.columns)
         return f"{self.table}: {self.meaning}. Columns: {columns}"
 
+    def shown_under(self, policy: Policy) -> View:
+        """Return the view without the columns that reveal what may not leave."""
+        kept = tuple(each for each in self.columns if each.reveals is None or policy.allows(each.reveals))
+        return replace(self, columns=kept)
+
 
 Views = Mapping[str, View]
+
+
+def shown_under(views: Views, policy: Policy) -> Views:
+    """Return the views that a plan made by a model is about: they hold no column that may not leave."""
+    return {name: view.shown_under(policy) for name, view in views.items()}
 
 
 def curated_views(contract: EventContract) -> Views:

@@ -17,7 +17,7 @@ from agent.grouping import FlaggedRow, Group, Texts, top_reasons
 from agent.labels import clip, highest
 from agent.pseudonyms import Pseudonyms, is_identifying
 from agent.untrusted_text import TEXT_CHARACTERS, cleaned
-from schemas.policy import Policy
+from schemas.policy import ENTITIES, Policy
 
 _WORD_CHARACTERS = 40
 _AMOUNT_DIGITS = 5
@@ -90,10 +90,21 @@ class Disclosure:
         return {
             name: self._pseudonyms.token(name, value, originals)
             for name, value in row.entities.items()
-            if self._policy.allows(f"entities.{name}")
+            if self._policy.allows(ENTITIES + name) and self._policy.as_token(ENTITIES + name)
         }
 
     def _texts(self, row: FlaggedRow, originals: dict[str, str]) -> dict[str, str]:
+        """Return what outsiders have written: free texts, and ids that leave as they are."""
+        return self._raw_ids(row) | self._free_texts(row, originals)
+
+    def _raw_ids(self, row: FlaggedRow) -> dict[str, str]:
+        return {
+            name: cleaned(value, _WORD_CHARACTERS)
+            for name, value in row.entities.items()
+            if self._policy.allows(ENTITIES + name) and not self._policy.as_token(ENTITIES + name)
+        }
+
+    def _free_texts(self, row: FlaggedRow, originals: dict[str, str]) -> dict[str, str]:
         allowed = {
             name: text for name, text in sorted(row.untrusted.items()) if self._policy.allows(f"texts.{name}")
         }

@@ -25,9 +25,9 @@ from agent.catalogue import (
 from agent.finding import MOST_EVIDENCE, Evidence, Finding
 from agent.plan_policy import Ground, check_step, limits_of
 from agent.plans import Plan, Reference, Step, parsed_parameters, resolved
+from agent.pseudonyms import TokenBook
 from agent.refusals import Refusal, Refused, refused
 from agent.run_audit import RunAudit
-from agent.sql_guard import check_query
 from schemas.errors import FlagstreamError
 from schemas.policy import JobLimits, NotifyLimits, Policy, QueryLimits, ReplayLimits
 
@@ -80,15 +80,16 @@ class Outcome:
         }
 
 
-def evidence_of(outcomes: Sequence[Outcome], policy: Policy | None) -> dict[str, Scalar]:
+def evidence_of(outcomes: Sequence[Outcome], policy: Policy | None, tokens: TokenBook) -> dict[str, Scalar]:
     """Return the values of results by path, such as `s1.rows.0.n`; each step's first ones of many.
 
     Args:
-        policy: only values that may leave under it are returned; None for all.
+        policy: only values that may leave under it are returned, as they may leave; None for all.
+        tokens: of the run.
     """
     found: dict[str, Scalar] = {}
     for outcome in outcomes:
-        result = outcome.result if policy is None else outcome.result.leaving(policy)
+        result = outcome.result if policy is None else outcome.result.leaving(policy, tokens)
         share = islice(result.values().items(), MOST_EVIDENCE // len(outcomes))
         found |= {f"{outcome.step.id}.{path}": value for path, value in share}
     return found
@@ -105,6 +106,7 @@ class Executor:
         audit: is told before and after each action.
         deadline: of the whole run.
         write: writes the finding from a title and what may be cited.
+        tokens: of the run; parameters that stay on this machine get what they stand for.
         told: the policy under which results are shown to whoever writes; None shows everything.
     """
 
@@ -117,11 +119,13 @@ class Executor:
         audit: RunAudit,
         deadline: Deadline,
         write: Callable[[str, Evidence], Finding],
+        tokens: TokenBook,
         *,
         told: Policy | None,
     ) -> None:
         self._run_id, self._policy, self._ground, self._actions = run_id, policy, ground, actions
-        self._audit, self._deadline, self._write, self._told = audit, deadline, write, told
+        self._audit, self._deadline, self._write = audit, deadline, write
+        self._tokens, self._told = tokens, told
         self._outcomes: list[Outcome] = []
         self.finding: Finding | None = None
 
@@ -194,17 +198,26 @@ class Executor:
         outgoing = CATALOGUE[step.action].outgoing if step.action in CATALOGUE else True
 
         def look_up(reference: Reference) -> str:
-            return _value(results, reference, policy if outgoing else None, step)
+            result = results.get(reference.step, ActionResult())
+            shown = result.leaving(policy, self._tokens) if outgoing else result
+            return _value(result, shown, reference, step)
 
         found: Mapping[str, Any] = resolved(step.parameters, look_up)
-        return found
+        return found if outgoing else self._exact(step, found)
+
+    def _exact(self, step: Step, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Turn tokens back where values stand; in the text of a query one could end what quotes it."""
+        values = CATALOGUE[step.action].referable
+        return {
+            name: self._tokens.exact(each) if name in values else each for name, each in parameters.items()
+        }
 
     def _written(self, title: str) -> Finding:
-        return self._write(title, evidence_of(self._outcomes, self._told))
+        return self._write(title, evidence_of(self._outcomes, self._told, self._tokens))
 
     def _query(self, wanted: QueryAggregates, policy: Policy, _: Step) -> ActionResult:
         limits = limits_of(policy, "query_aggregates", QueryLimits)
-        query = check_query(wanted.sql, self._ground.views, policy.dataAccess.tables, limits.rows)
+        query = self._ground.query(wanted.sql, policy)
         seconds = min(limits.seconds, self._deadline.left)
         return self._actions.query_aggregates(query, wanted.values, limits, seconds)
 
@@ -247,15 +260,11 @@ _DO: Mapping[type[Parameters], Doing] = {
 }
 
 
-def _value(
-    results: Mapping[str, ActionResult], reference: Reference, leaving: Policy | None, step: Step
-) -> str:
-    """Return what a reference stands for, of what may leave when `leaving` is a policy."""
+def _value(result: ActionResult, shown: ActionResult, reference: Reference, step: Step) -> str:
+    """Return what a reference stands for, of what is shown of a result."""
     path = ".".join(reference.path)
-    result = results.get(reference.step, ActionResult())
     if path not in result.values():
         raise Refused(Refusal("plan.references", f"{reference.step} has no value {path!r}", step.id))
-    shown = result if leaving is None else result.leaving(leaving)
     if path not in shown.values():
         raise Refused(
             Refusal("allowedFields", f"{reference.step}.{path} may not leave by {step.action}", step.id)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import Field
 
 from agent.catalogue import Line, Word
+from agent.pseudonyms import TokenBook
 from agent.refusals import parsed_answer
 from schemas.loading import Document
 
@@ -100,6 +101,14 @@ def told_plainly(title: str, evidence: Evidence) -> Finding:
         steps.setdefault(path.partition(".")[0], []).append(path)
     claims = tuple(_plain_claim(step, paths[:_MOST_CITATIONS], evidence) for step, paths in steps.items())
     return Finding(title, claims, {path: evidence[path] for claim in claims for path in claim.evidence})
+
+
+def restored(finding: Finding, tokens: TokenBook) -> Finding:
+    """Return a finding for people: what tokens stand for instead of the tokens."""
+    claims = tuple(claim.model_copy(update={"text": tokens.readable(claim.text)}) for claim in finding.claims)
+    return replace(
+        finding, title=tokens.readable(finding.title), claims=claims, cited=tokens.exact(finding.cited)
+    )
 
 
 def finding_schema(evidence: Evidence) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from agent.catalogue import (
 from agent.curated import Views
 from agent.plans import Plan, Step, parsed_parameters, references
 from agent.refusals import Refusal, Refused, refused
-from agent.sql_guard import check_query
+from agent.sql_guard import CheckedQuery, check_query
 from schemas.errors import nearest
 from schemas.policy import ActionLimits, CuratedTable, JobLimits, NotifyLimits, Policy, QueryLimits, RowLimits
 
@@ -47,12 +47,24 @@ class Ground:
         lake: folder of the agent's tables.
         entities: kinds of entities.
         views: the curated views.
+        by_model: whether a model makes the plan: its queries are then about what may leave alone.
     """
 
     home: Path
     lake: Path
     entities: tuple[str, ...]
     views: Views
+    by_model: bool = False
+
+    def query(self, sql: str, policy: Policy) -> CheckedQuery:
+        """Check a query of the plan; see agent.sql_guard.
+
+        Raises:
+            Refused: naming the rule.
+        """
+        limits = limits_of(policy, "query_aggregates", QueryLimits)
+        told = policy if self.by_model else None
+        return check_query(sql, self.views, policy.dataAccess.tables, limits.rows, told=told)
 
 
 def check_plan(plan: Plan, policy: Policy, ground: Ground) -> tuple[Refusal, ...]:
@@ -144,9 +156,8 @@ def _path(path: Path, policy: Policy, ground: Ground) -> Faults:
 
 
 def _query(parameters: QueryAggregates, policy: Policy, ground: Ground) -> Faults:
-    limits = limits_of(policy, "query_aggregates", QueryLimits)
     try:
-        query = check_query(parameters.sql, ground.views, policy.dataAccess.tables, limits.rows)
+        query = ground.query(parameters.sql, policy)
     except Refused as fault:
         yield from ((each.rule, each.detail) for each in fault.refusals)
         return

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from agent.curated import shown_under
 from agent.disclosure import canonical_json
 from agent.executing import Deadline
 from agent.finding import FORMAT_RULE, Evidence, Finding, checked, finding_schema, parsed_draft
@@ -119,17 +120,18 @@ class Planner:
 
     def _planned(self, goal: str, refusal: str) -> Plan:
         wording, policy = self._wordings.plan, self._policy
+        views = shown_under(self._ground.views, policy)
         steps = min(policy.budgets.steps, self._output_tokens // _TOKENS_PER_STEP)
         system = wording.system.substitute(
             actions=catalogue_notes(policy),
-            views="\n".join(f"- {self._ground.views[name].notes()}" for name in policy.dataAccess.tables),
+            views="\n".join(f"- {views[name].notes()}" for name in policy.dataAccess.tables),
             entities=", ".join(self._ground.entities),
             steps=steps,
         )
         user = {"goal": goal, "now": f"{self._now():%Y-%m-%dT%H:%M}", "refusal": refusal}
         schema = plan_schema(policy, self._ground.entities, steps)
         plan = parsed_plan(self._ask(wording, system, user, schema))
-        found = check_plan(plan, policy, self._ground)
+        found = check_plan(plan, policy, replace(self._ground, by_model=True))
         if found:
             raise Refused(*found)
         return plan

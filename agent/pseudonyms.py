@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from agent.untrusted_text import cleaned, visible
 
@@ -22,6 +23,7 @@ _TOKEN = re.compile(rf"[A-Za-z_][A-Za-z0-9_]*_[0-9a-f]{{{_HEX_DIGITS}}}(?![A-Za-
 _EMAIL = r"(?P<email>[^\s@<>(),;:\"]+@[^\s@<>(),;:\"]+)"
 _IBAN = r"(?P<iban>(?-i:(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)))"
 _NUMBER = r"(?P<number>\d(?:[\W_]{0,3}\d){8,})"
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?Z?)?")
 _IDENTIFYING = re.compile(
     r"(?:^|_)(?:name|holder|cardholder|owner|payer|payee|sender|recipient|beneficiary|"
     r"email|mail|card|pan|iban|account|phone|address)(?:$|_)",
@@ -47,7 +49,7 @@ class Pseudonyms:
         """Return the token of `value`; what it stands for is noted in `originals`."""
         digest = hmac.new(self._key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
         token = f"{kind}_{digest[:_HEX_DIGITS]}"
-        originals[token] = cleaned(value, _SHOWN_CHARACTERS)
+        originals[token] = value
         return token
 
     def text(self, field: str, text: str, identifiers: Mapping[str, str], originals: dict[str, str]) -> str:
@@ -73,14 +75,61 @@ class Pseudonyms:
         return _identifiers(tuple(known)).sub(replaced, line)
 
 
+class TokenBook:
+    """The tokens of one run of the planning agent, and what they stand for.
+
+    Args:
+        pseudonyms: gives them out.
+    """
+
+    def __init__(self, pseudonyms: Pseudonyms) -> None:
+        self._pseudonyms = pseudonyms
+        self._originals: dict[str, str] = {}
+
+    def token(self, kind: str, value: str) -> str:
+        """Return the token of `value`."""
+        return self._pseudonyms.token(kind, value, self._originals)
+
+    def goal(self, goal: str, kinds: Sequence[str]) -> str:
+        """Return a goal in which tokens stand for addresses, long numbers, and ids of entities.
+
+        Args:
+            goal: in a person's words.
+            kinds: of entities; what follows the name of one and holds a digit is taken for its id.
+        """
+        named = re.compile(
+            rf"\b({'|'.join(map(re.escape, kinds))})s?[ :=#]+([^\s,;?!]*\d[^\s,;?!]*)", re.IGNORECASE
+        )
+        kind_of = {kind.lower(): kind for kind in kinds}
+        ids = {found[2]: kind_of[found[1].lower()] for found in named.finditer(goal)} if kinds else {}
+        parts = _MOMENT.split(goal)  # a date is no account's number
+        moments = [*_MOMENT.findall(goal), ""]
+        told = (self._pseudonyms.text("goal", part, ids, self._originals) for part in parts)
+        return " ".join(each for pair in zip(told, moments, strict=True) for each in pair if each)
+
+    def exact(self, value: Any) -> Any:
+        """Return parameters in which every token is again what it stands for."""
+        if isinstance(value, str):
+            return _TOKEN.sub(lambda match: self._originals.get(match[0], match[0]), value)
+        if isinstance(value, Mapping):
+            return {name: self.exact(each) for name, each in value.items()}
+        return [self.exact(each) for each in value] if isinstance(value, list | tuple) else value
+
+    def readable(self, text: str) -> str:
+        """Return a text for people: what tokens stand for, cleaned and shortened."""
+        return resolved(text, self._originals)
+
+
 def is_identifying(field: str) -> bool:
     """Tell whether a field of this name holds a name, an address or a number of somebody."""
     return _IDENTIFYING.search(field) is not None
 
 
 def resolved(text: str, tokens: Mapping[str, str]) -> str:
-    """Put what tokens stand for back into a text; unknown tokens stay."""
-    return _TOKEN.sub(lambda match: tokens.get(match[0], match[0]), text)
+    """Put what tokens stand for back into a text, cleaned and shortened; unknown tokens stay."""
+    return _TOKEN.sub(
+        lambda match: cleaned(tokens[match[0]], _SHOWN_CHARACTERS) if match[0] in tokens else match[0], text
+    )
 
 
 def _identifiers(known: tuple[str, ...]) -> re.Pattern[str]:

@@ -8,18 +8,20 @@ reaches the engine.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import OptimizeError, SqlglotError
 from sqlglot.optimizer.qualify import qualify
-from sqlglot.optimizer.scope import Scope, traverse_scope
+from sqlglot.optimizer.scope import traverse_scope
 
-from agent.curated import Views
+from agent.curated import View, Views, shown_under
+from agent.lineage import Lineage, check_token_columns
 from agent.refusals import Refused, refused
 from schemas.errors import nearest
+from schemas.policy import Policy
 
 # The parser tells the log what it does not understand, queries and all; the refusal says enough.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
@@ -57,7 +59,6 @@ _TYPES = frozenset(
         "DATE", "TIME", "TIMESTAMP", "INTERVAL",
     )
 )  # fmt: skip
-_COUNTS = (exp.Count, exp.CountIf, exp.ApproxDistinct)
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,23 @@ class CheckedQuery:
 
     Attributes:
         sql: written anew from what was understood; at most the allowed rows and one more come back.
-        views: the views it looks at.
+        views: the views it looks at, as the engine has to make them.
         placeholders: how many values it wants.
         reveals: column of the result → fields of the policy that its values reveal. Conditions do not count:
             how many rows fit a condition may be told wherever counts may.
+        without: fields of the policy that the views do not hold, since they may not leave.
     """
 
     sql: str
-    views: tuple[str, ...]
+    views: Views
     placeholders: int
     reveals: Mapping[str, frozenset[str]]
+    without: frozenset[str] = frozenset()
 
 
-def check_query(sql: str, views: Views, tables: Collection[str], rows: int) -> CheckedQuery:
+def check_query(
+    sql: str, views: Views, tables: Collection[str], rows: int, *, told: Policy | None = None
+) -> CheckedQuery:
     """Check a query.
 
     Args:
@@ -86,25 +91,54 @@ def check_query(sql: str, views: Views, tables: Collection[str], rows: int) -> C
         views: the curated views.
         tables: those that the policy lets be read.
         rows: most rows of the result.
+        told: the policy under which a model has made the query: it is about views without the columns that
+            may not leave, and ids that leave as tokens may be compared for equality alone. None for a
+            person's query.
 
     Raises:
         Refused: naming the rule.
     """
+    held = views if told is None else shown_under(views, told)
     try:
         tree = _parsed(sql)
         _check_kinds(tree)
-        used = _check_tables(tree, views, tables)
-        qualified = _qualified(tree, views)
+        used = _check_tables(tree, held, tables)
+        qualified = _qualified(tree.copy(), held)
         _check_kinds(qualified)  # resolving names can bring new kinds, such as a table taken for a column
         scopes = traverse_scope(qualified)
     except OptimizeError as fault:
+        _check_denied(tree, [(views[name], held[name]) for name in used])
         raise refused("query.columns", _first_line(fault)) from None
     except (SqlglotError, RecursionError, ValueError) as fault:
         raise refused("query.syntax", _first_line(fault)) from None
-    reveals = _Lineage(scopes, views).of(scopes[-1])
+    lineage = Lineage(scopes, held)
+    if told is not None:
+        check_token_columns(scopes, lineage, told)
     limited = _limited(qualified, rows)
-    placeholders = sum(isinstance(node, exp.Placeholder) for node in limited.walk())
-    return CheckedQuery(limited.sql(dialect=_DIALECT, comments=False), used, placeholders, reveals)
+    return CheckedQuery(
+        limited.sql(dialect=_DIALECT, comments=False),
+        {name: held[name] for name in used},
+        sum(isinstance(node, exp.Placeholder) for node in limited.walk()),
+        lineage.of(scopes[-1]),
+        _missing(views, held, used),
+    )
+
+
+def _missing(views: Views, held: Views, used: Collection[str]) -> frozenset[str]:
+    fields = {name: frozenset().union(*views[name].reveals.values()) for name in used}
+    left = {name: frozenset().union(*held[name].reveals.values()) for name in used}
+    return frozenset().union(*(fields[name] - left[name] for name in used))
+
+
+def _check_denied(tree: exp.Select, used: Collection[tuple[View, View]]) -> None:
+    """Refuse by its rule a query that names a column which the views do not hold for whoever made it."""
+    names = {column.name.lower() for column in tree.find_all(exp.Column)}
+    for whole, held in used:
+        for column in whole.columns:
+            if column not in held.columns and column.name.lower() in names:
+                raise refused(
+                    "allowedFields", f"{column.name!r} may not leave: no plan of a model may name it"
+                )
 
 
 def _parsed(sql: str) -> exp.Select:
@@ -152,6 +186,10 @@ def _check_details(node: exp.Expr) -> None:
         raise refused("query.statement", f"no values of type {node.sql(dialect=_DIALECT)!r}")
     if isinstance(node, exp.Placeholder) and node.args.get("this"):
         raise refused("query.statement", "values stand as a plain ?")
+    if isinstance(node, exp.TableAlias) and node.columns:
+        raise refused("query.statement", "columns are named in their own SELECT, not beside a table")
+    if isinstance(node, exp.Join) and node.args.get("method"):
+        raise refused("query.statement", "a join says by itself which columns it compares")
     if isinstance(node, exp.Column) and (node.args.get("db") or node.args.get("catalog")):
         raise refused("query.columns", "a column is named by itself, or with its table")
 
@@ -175,10 +213,19 @@ def _qualified(tree: exp.Select, views: Views) -> exp.Select:
     }
     found = qualify(tree, schema=schema, dialect=_DIALECT, validate_qualify_columns=True)
     assert isinstance(found, exp.Select)
-    names = found.named_selects
-    if len({name.lower() for name in names}) < len(names):
-        raise refused("query.columns", "two columns of the result have the same name")
+    for select in found.find_all(exp.Select):
+        names = select.named_selects
+        if len({name.lower() for name in names}) < len(names):
+            raise refused("query.columns", "two columns of a result have the same name")
+    for column in found.find_all(exp.Column):  # in HAVING, qualify leaves columns unresolved
+        if not column.table and column.name not in _outputs_around(column):
+            raise OptimizeError(f"Column {column.name!r} could not be resolved")
     return found
+
+
+def _outputs_around(column: exp.Column) -> list[str]:
+    select = column.parent_select
+    return [] if select is None else select.named_selects
 
 
 def _limited(tree: exp.Select, rows: int) -> exp.Select:
@@ -190,53 +237,6 @@ def _limited(tree: exp.Select, rows: int) -> exp.Select:
         if int(expression.this) <= rows:
             return tree
     return tree.limit(rows + 1, copy=True)
-
-
-class _Lineage:
-    """Which fields the columns of a query reveal, through its subqueries and named parts."""
-
-    def __init__(self, scopes: list[Scope], views: Views) -> None:
-        self._views = views
-        self._known: dict[int, dict[str, frozenset[str]]] = {}
-        for scope in scopes:  # a scope comes after those it draws on, so each is looked at once
-            self._known[id(scope)] = self._columns(scope)
-
-    def of(self, scope: Scope) -> dict[str, frozenset[str]]:
-        """Return output column → fields."""
-        return self._known[id(scope)]
-
-    def _columns(self, scope: Scope) -> dict[str, frozenset[str]]:
-        select = scope.expression
-        assert isinstance(select, exp.Select)
-        return {each.alias_or_name: self._fields(each, scope) for each in select.selects}
-
-    def _fields(self, expression: exp.Expr, scope: Scope) -> frozenset[str]:
-        if expression.find(exp.Select) is not None:
-            return self._everything()
-        return frozenset().union(*(self._column(column, scope) for column in _told(expression)))
-
-    def _column(self, column: exp.Column, scope: Scope) -> frozenset[str]:
-        source = scope.sources.get(column.table)
-        if isinstance(source, Scope):
-            return self._known.get(id(source), {}).get(column.name, self._everything())
-        view = self._views.get(source.name.lower()) if isinstance(source, exp.Table) else None
-        return self._everything() if view is None else view.reveals.get(column.name, self._everything())
-
-    def _everything(self) -> frozenset[str]:
-        """What a value may reveal of which nothing better is known."""
-        known = (fields for view in self._views.values() for fields in view.reveals.values())
-        return frozenset().union(*known)
-
-
-def _told(expression: exp.Expr) -> Iterator[exp.Column]:
-    """Yield the columns whose values an expression shows; a count shows none."""
-    counted = expression.this if isinstance(expression, exp.Filter) else expression
-    if isinstance(counted, _COUNTS):
-        return
-    if isinstance(expression, exp.Column):
-        yield expression
-    for child in expression.iter_expressions():
-        yield from _told(child)
 
 
 def _first_line(fault: Exception) -> str:

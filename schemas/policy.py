@@ -30,6 +30,7 @@ _NAMED = re.compile(r"(entities|extra|texts)\.[A-Za-z_][A-Za-z0-9_]*")
 CuratedTable = Literal["transactions", "alerts", "labels", "batches", "quarantine"]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 LOG = "log"
+ENTITIES = "entities."
 
 
 class AllowedModel(Document):
@@ -164,12 +165,15 @@ class Policy(Document):
     `allowedFields` names the parts of transactions and alerts that may be sent: any of `SENDABLE` or of
     `SHOWN_BY_ACTIONS` (which triage never sends), an entity's id as `entities.<name>`, a further field as
     `extra.<name>`, and a free text as `texts.<name>`. Explanations name amounts, so they leave only where
-    `amount` and `currency` may.
+    `amount` and `currency` may. Ids of entities leave as tokens, those that `rawFields` names as they are.
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"rawFields"})
 
     policyName: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     allowedModels: tuple[AllowedModel, ...] = ()
     allowedFields: tuple[str, ...] = ()
+    rawFields: tuple[str, ...] = ()
     auditLogging: bool = True
     dataAccess: DataAccess = DataAccess()
     actions: AllowedActions = AllowedActions()
@@ -205,6 +209,13 @@ class Policy(Document):
             raise ValueError(f"no field {unknown[0]!r} can be sent; {nearest(unknown[0], known)}")
         return value
 
+    @model_validator(mode="after")
+    def _raw_ones_are_allowed(self) -> Policy:
+        for name in self.rawFields:
+            if not name.startswith(ENTITIES) or name not in self.allowedFields:
+                raise ValueError(f"rawFields: {name!r} is no entity's id that `allowedFields` names")
+        return self
+
     @property
     def digest(self) -> str:
         """SHA-256 of the whole policy, hex, as pinned in every batch."""
@@ -227,6 +238,10 @@ class Policy(Document):
         """Tell whether the field `name` may be sent."""
         needed = ("explanations", "amount", "currency") if name == "explanations" else (name,)
         return all(each in self.allowedFields for each in needed)
+
+    def as_token(self, name: str) -> bool:
+        """Tell whether the field `name` may be sent as a token alone, never as it is."""
+        return name.startswith(ENTITIES) and name not in self.rawFields
 
 
 def checked_address(value: str) -> str:

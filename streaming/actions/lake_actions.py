@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.actions import ActionResult
 from agent.catalogue import JobParameter, ReplayPreview
-from agent.curated import Views
 from agent.finding import Finding
 from agent.sql_guard import CheckedQuery
 from schemas.contract import EventContract
@@ -34,7 +33,7 @@ class LakeActions:
         settings: folders, and keys by the name of their variable.
         spec: names the tables.
         contract: of the events.
-        views: the curated views.
+        tables: those that queries may be about.
         facts: of the run, kept beside its finding.
         clock: current time, timezone-aware.
     """
@@ -44,14 +43,14 @@ class LakeActions:
         settings: Settings,
         spec: AgentSpec,
         contract: EventContract,
-        views: Views,
+        tables: Iterable[str],
         facts: FindingFacts,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        lake, tables = settings.lake(spec.name), spec.tables.model_dump()
+        lake, folders = settings.lake(spec.name), spec.tables.model_dump()
         schemas = {**lake_schemas(contract), "labels": LABELS}
         self._settings, self._spec = settings, spec
-        self._engine = QueryEngine(views, {name: lake / tables[name] for name in views}, schemas)
+        self._engine = QueryEngine({name: lake / folders[name] for name in tables}, schemas)
         self._entities = EntityActions(lake, spec, contract.entity_names)
         self._findings = FindingTables(lake, spec, facts, clock)
 

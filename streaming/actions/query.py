@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,6 @@ import duckdb
 import pyarrow as pa
 
 from agent.actions import ActionResult, Scalar
-from agent.curated import Views
 from agent.sql_guard import CheckedQuery
 from schemas.errors import ConfigurationError, MachineError, RetryableError
 from schemas.policy import QueryLimits
@@ -37,13 +37,12 @@ class QueryEngine:
     """Answers queries over the curated views of one lake.
 
     Args:
-        views: the curated views.
         folders: name of a view → folder of its table.
         schemas: name of a view → schema of its table, for one that does not exist yet.
     """
 
-    def __init__(self, views: Views, folders: Mapping[str, Path], schemas: Mapping[str, pa.Schema]) -> None:
-        self._views, self._folders, self._schemas = views, folders, schemas
+    def __init__(self, folders: Mapping[str, Path], schemas: Mapping[str, pa.Schema]) -> None:
+        self._folders, self._schemas = folders, schemas
 
     def answer(
         self, query: CheckedQuery, values: tuple[str, ...], limits: QueryLimits, seconds: float
@@ -68,15 +67,17 @@ class QueryEngine:
                 raise ConfigurationError(f"the query cannot be answered: {type(fault).__name__}") from None
         listed = tuple(_row(names, row) for row in rows[: limits.rows])
         facts = {"row_count": len(listed), "more_rows": len(rows) > limits.rows}
-        return ActionResult(facts, listed, query.reveals)
+        return ActionResult(facts, listed, query.reveals, without=query.without)
 
     @contextmanager
     def _connection(self, query: CheckedQuery, limits: QueryLimits) -> Iterator[duckdb.DuckDBPyConnection]:
         shut_in: dict[str, Any] = {**_SHUT_IN, "memory_limit": f"{limits.megabytes}MB"}
         with duckdb.connect(":memory:", config=shut_in) as connection:
-            for name in query.views:
-                connection.register(f"stored_{name}", dataset_of(self._folders[name], self._schemas[name]))
-                connection.execute(f'CREATE VIEW "{name}" AS {self._views[name].sql(f"stored_{name}")}')
+            for name, view in query.views.items():
+                # A name that no query can guess: what the view leaves out stays out of reach.
+                stored = f"stored_{secrets.token_hex(16)}"
+                connection.register(stored, dataset_of(self._folders[name], self._schemas[name]))
+                connection.execute(f'CREATE VIEW "{name}" AS {view.sql(stored)}')
             connection.execute("SET lock_configuration = true")
             yield connection
 

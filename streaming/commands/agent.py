@@ -6,28 +6,30 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.audit import AuditLog
 from agent.curated import curated_views
 from agent.executing import Deadline, Executor, Outcome
-from agent.finding import Evidence, Finding, told_plainly
+from agent.finding import Evidence, Finding, restored, told_plainly
 from agent.llm_client import ModelClient
 from agent.plan_policy import Ground, check_plan
 from agent.planning import Planner
 from agent.plans import Plan, load_plan
+from agent.pseudonyms import Pseudonyms, TokenBook
 from agent.refusals import Refused, refused
 from agent.run_audit import RunAudit
 from agent.triage import POLICIES
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
-from schemas.policy import load_policy
+from schemas.policy import ENTITIES, load_policy
 from schemas.spec import AgentSpec
 from streaming.actions.agent_report import RunReport
 from streaming.actions.findings import FindingFacts
 from streaming.actions.lake_actions import LakeActions
+from streaming.pseudonym_key import pseudonym_key
 from streaming.settings import Settings
 
 PLAN_TOKENS = 1024
@@ -132,6 +134,8 @@ class _Run:
             self._contract.entity_names,
             curated_views(self._contract),
         )
+        self._tokens = TokenBook(Pseudonyms(pseudonym_key(settings.home)))
+        self._goal = self._tokens.goal(wish.goal, self._kinds())
         self._planner: Planner | None = None
 
     def carried_out(self, on_outcome: Callable[[Outcome], None]) -> RunReport:
@@ -153,7 +157,7 @@ class _Run:
             self._planner = self._new_planner(self._client)
         if self._wish.plan is None:
             assert self._planner is not None, "run_agent has checked it"
-            return self._planner.plan(self._wish.goal)
+            return self._planner.plan(self._goal)
         found = check_plan(self._wish.plan, self._policy, self._ground)
         self._audit.refused(found, plan_digest=self._wish.plan.digest)
         if found:
@@ -174,9 +178,10 @@ class _Run:
         return fault
 
     def _executed(self, plan: Plan, on_outcome: Callable[[Outcome], None]) -> RunReport:
+        ground = replace(self._ground, by_model=self._wish.plan is None)
         executor = Executor(
-            self._run_id, lambda: load_policy(self._spec.policy, POLICIES), self._ground,
-            self._actions(plan), self._audit, self._deadline, self._write,
+            self._run_id, lambda: load_policy(self._spec.policy, POLICIES), ground,
+            self._actions(plan), self._audit, self._deadline, self._write, self._tokens,
             told=None if self._planner is None else self._policy,
         )  # fmt: skip
         outcomes = []
@@ -201,10 +206,15 @@ class _Run:
     def _write(self, title: str, evidence: Evidence) -> Finding:
         if self._planner is not None:
             try:
-                return self._planner.finding(self._wish.goal, evidence)
+                return restored(self._planner.finding(self._goal, evidence), self._tokens)
             except Refused as fault:  # the results stand, whoever puts them into words
                 self._audit.refused(fault.refusals, scope="finding")
-        return told_plainly(title, evidence)
+        return restored(told_plainly(title, evidence), self._tokens)
+
+    def _kinds(self) -> list[str]:
+        """Return the kinds of entities whose ids leave as tokens alone, if at all."""
+        names = self._contract.entity_names
+        return [name for name in names if self._policy.as_token(ENTITIES + name)]
 
     def _report(
         self,

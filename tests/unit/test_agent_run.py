@@ -31,6 +31,7 @@ from tests.unit.plan_samples import plan, policy, query, step
 from tests.unit.small_lake import BUSY, BUSY_ALERTS, DAY, INJECTED, build_lake, spec_of
 
 GOAL = "why did terminal m1 alert 40 times today?"
+SHOWN = ["amount", "currency", "event_hour", "score", "reasons", "rules", "entities.terminal"]
 COUNT = "SELECT count(*) AS n, max(rules) AS rules FROM alerts WHERE terminal = ?"
 PLAN = plan(
     query(1, COUNT, BUSY),
@@ -73,7 +74,7 @@ class Bench:
         return self.home / "policy.json"
 
     def write_policy(self, **changes: Any) -> None:
-        content = policy(**changes).model_dump(mode="json", exclude_none=True)
+        content = policy(**{"allowedFields": SHOWN, **changes}).model_dump(mode="json", exclude_none=True)
         self.policy_file.write_text(json.dumps(content), encoding="utf-8")
 
     def run(self, wish: Wish, server: ScriptedLlm | None = None, **options: Any) -> RunReport:
@@ -125,7 +126,7 @@ def test_a_goal_becomes_a_plan_results_and_a_finding_that_cites_them(bench: Benc
     assert report.finding is not None
     assert report.finding.cited == {"s1.rows.0.n": 40, "s1.rows.0.rules": "large", "s2.known_frauds": 2}
     assert len(requests) == 2
-    assert json.dumps(GOAL) in requests[0].user_message
+    assert "alert 40 times today?" in requests[0].user_message
 
 
 def test_the_finding_is_kept_and_whoever_is_notified_told_its_id(bench: Bench) -> None:
@@ -205,15 +206,92 @@ def test_a_model_outside_the_policy_is_not_asked(bench: Bench) -> None:
 
 
 def test_what_may_not_leave_is_not_shown_to_the_model_but_to_the_person(bench: Bench) -> None:
-    by_terminal = plan(
-        query(1, "SELECT terminal, count(*) AS n FROM alerts GROUP BY 1 ORDER BY n DESC LIMIT 1")
-    )
-    report, requests = bench.asked(written(by_terminal), says(json.dumps(FINDING)), says(json.dumps(FINDING)))
+    bench.write_policy(allowedFields=["rules"])
+    wish = Wish(GOAL, plan(query(1, BY_TERMINAL)))
+    report, requests = bench.asked(says(json.dumps(FINDING)), says(json.dumps(FINDING)), wish=wish)
     assert report.outcomes[0].result.rows == ({"terminal": BUSY, "n": 40},)
-    shown = requests[1].user_message
+    shown = requests[0].user_message
     assert "s1.rows.0.n" in shown
     assert "s1.rows.0.terminal" not in shown
     assert bench.told("action")[1]["withheld"] == ["entities.terminal"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        BY_TERMINAL,
+        "SELECT count(*) AS n FROM alerts WHERE terminal LIKE 'm%'",
+        "SELECT severity FROM alerts AS t(a, b, c, d, e, f, severity)",
+        "SELECT x.severity AS q FROM (SELECT terminal AS severity, severity FROM alerts) x",
+    ],
+)
+def test_a_plan_of_a_model_may_not_name_what_may_not_leave(bench: Bench, sql: str) -> None:
+    bench.write_policy(allowedFields=["rules"])
+    report, _ = bench.asked(*[written(plan(query(1, sql)))] * 2)
+    assert not report.ok
+    assert report.outcomes == ()
+    assert BUSY not in json.dumps(report.facts()["refusals"])
+
+
+def test_the_audit_log_tells_which_fields_a_plan_of_a_model_did_without(bench: Bench) -> None:
+    bench.write_policy(allowedFields=["rules", "score", "amount", "currency", "event_hour"])
+    report, _ = bench.asked(
+        written(plan(query(1, "SELECT count(*) AS n FROM alerts"))), says("{}"), says("{}")
+    )
+    assert report.ok
+    (done,) = [each for each in bench.told("action") if each["outcome"] == "done"]
+    hidden = ["entities.customer", "entities.terminal", "event_time", "reasons", "transaction_id"]
+    assert done["withheld"] == hidden
+
+
+TOKEN = re.compile(r"terminal_[0-9a-f]{8}")
+
+
+def by_token(request: Request) -> Reply:
+    """Plan with the token that the goal holds, as a model would that copies it."""
+    (token,) = set(TOKEN.findall(request.user_message))
+    wanted = plan(
+        query(1, COUNT, token),
+        step(2, "entity_profile", entity="terminal", id=token),
+        query(3, BY_TERMINAL),
+        step(4, "notify", target="log", message=f"{token} again"),
+        step(5, "notify", target="log", message="$s3.rows.0.terminal"),
+    )
+    return Reply(body=completion(wanted.model_dump_json()))
+
+
+def citing(request: Request) -> Reply:
+    (token,) = set(TOKEN.findall(request.user_message))
+    claim = {"text": f"{token} has 40 alerts", "evidence": ["s3.rows.0.terminal", "s3.rows.0.n"]}
+    return Reply(body=completion(json.dumps({"title": f"about {token}", "claims": [claim]})))
+
+
+def test_ids_reach_a_model_as_tokens_and_turn_back_when_an_action_runs(bench: Bench) -> None:
+    actions = policy().model_dump(mode="json", exclude_none=True)["actions"]
+    bench.write_policy(actions=actions | {"notify": {"calls": 2, "targets": {"log": "log"}}})
+    report, requests = bench.asked(by_token, citing)
+    assert report.ok, report.problems
+    assert report.outcomes[0].result.rows == ({"n": BUSY_ALERTS, "rules": "large"},)
+    assert report.outcomes[1].result.facts["known_frauds"] == 2
+    assert not re.search(rf"\b{BUSY}\b", json.dumps([request.body for request in requests]))
+    assert report.finding is not None
+    assert report.finding.title == f"about {BUSY}"
+    assert report.finding.claims[0].text == f"{BUSY} has 40 alerts"
+    assert report.finding.cited["s3.rows.0.terminal"] == BUSY
+    notices = (bench.home / "notices" / "tester.jsonl").read_text(encoding="utf-8")
+    assert len(TOKEN.findall(notices)) == 2
+    assert BUSY not in notices
+
+
+def test_ids_leave_as_they_are_where_the_policy_says_so(bench: Bench) -> None:
+    bench.write_policy(rawFields=["entities.terminal"])
+    claim = {"text": "m1 leads", "evidence": ["s1.rows.0.terminal"]}
+    report, requests = bench.asked(
+        written(plan(query(1, BY_TERMINAL))), says(json.dumps({"title": "x", "claims": [claim]}))
+    )
+    assert report.ok, report.problems
+    assert json.dumps(BUSY) in requests[1].user_message
+    assert "terminal m1 " in requests[0].user_message
 
 
 def test_text_in_results_stays_data(bench: Bench) -> None:
@@ -234,6 +312,7 @@ def test_a_value_that_may_not_leave_is_not_sent_out_by_reference(bench: Bench) -
         query(1, "SELECT terminal FROM alerts LIMIT 1"),
         step(2, "notify", target="log", message="$s1.rows.0.terminal"),
     )
+    bench.write_policy(allowedFields=["rules"])
     report = bench.run(Wish(GOAL, leak))
     assert report.problems == ("s2: allowedFields: s1.rows.0.terminal may not leave by notify",)
     assert not (bench.home / "notices").exists()
