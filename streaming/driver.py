@@ -5,29 +5,42 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from datetime import timedelta
 
+from pyspark.sql import SparkSession
+
+from agent.local_llm import weights_file
 from schemas.contract import load_contract
-from schemas.errors import RetryableError
+from schemas.errors import MachineError, RetryableError
 from schemas.spec import AgentSpec
 from streaming.batch.late_answers import LateAnswers
+from streaming.batch.pipeline import ClosedBatch
 from streaming.batch.runner import StreamRunner, TopicWatch
+from streaming.delta.faults import unusable
 from streaming.detection.reasons import duration_text
 from streaming.display import Progress, progress_display
 from streaming.downloads import jar_paths
 from streaming.interrupts import stop_on_interrupt
-from streaming.kafka.broker import ensure_topic, require_topic, topic_retention_ms
-from streaming.opening import Hooks, open_agent
+from streaming.kafka.broker import EmbeddedBroker, ensure_topic, require_topic, topic_retention_ms
+from streaming.kafka.presence import broker_away
+from streaming.opening import Agent, Hooks, open_agent
 from streaming.service.health import Condition, Health
+from streaming.service.supervisor import Need, Supervisor
 from streaming.service.worker import Worker, cause_of
-from streaming.session import start_session
+from streaming.session import is_alive, start_session
 from streaming.settings import Settings
 from streaming.versions.clients import Clients
+from streaming.versions.registry_table import read_entries, registry_path
 from streaming.versions.renewal import spec_in_force
 from streaming.warmup import compile_kernels
 
+PATIENCE_SECONDS = 60.0
 _REPORT_SECONDS = 1.0
+_REVIVE_SECONDS = 5.0
+_WATCH_CALL_SECONDS = 3.0
+_WAITING = (Condition.BROKER_AWAY, Condition.DISK_UNUSABLE, Condition.RESTARTING)
 
 
 def drive(
@@ -41,13 +54,17 @@ def drive(
     as_json: bool = False,
     hooks: Hooks = Hooks(),  # noqa: B008 -- frozen and without state
     started: Callable[[], None] = lambda: None,
+    patience: float | None = None,
 ) -> Progress:
     """Run an agent until `stop` is set or, with `until_idle`, nothing is left to read.
+
+    What it needs and is away is waited for, before anything is claimed; what passes is tried again.
 
     Args:
         llm: see streaming.versions.clients.
         hooks: seams for crash tests.
-        started: called once the agent is repaired and about to read.
+        started: called once the agent is repaired and about to read, the first time.
+        patience: seconds after which it gives up waiting; None: as long as it takes.
 
     Returns:
         The progress display, with the run's totals.
@@ -55,35 +72,150 @@ def drive(
     Raises:
         FlagstreamError: whatever stopped the agent.
     """
-    spec = spec_in_force(settings, spec)
-    topic = spec.data_sources.transactions.topic
-    if ":" in settings.kafka:
-        require_topic(bootstrap, topic)
-    else:
-        ensure_topic(bootstrap, topic)
-    # Alerts are kept for ever unless someone decides otherwise: reconcile compares all of them.
-    ensure_topic(bootstrap, spec.alerts.topic, partitions=1, config={"retention.ms": "-1"})
-    if spec.data_sources.labels.topic is not None:
-        ensure_topic(bootstrap, spec.data_sources.labels.topic)
-    say_horizon(spec, bootstrap)
     display = progress_display(as_json=as_json)
     health = Health(settings.health(spec.name), display.condition)
-    with closing(health), stop_on_interrupt(stop), Clients(settings, llm) as clients:
-        clients.of(spec)  # what cannot be used is said before Spark has started
-        contract = load_contract(spec.data_sources.transactions.contract)
-        compiling = threading.Thread(target=compile_kernels, args=(spec, contract))
-        compiling.start()
-        session = start_session(jar_paths(settings.jars_spark), work_dir=settings.spark)
-        compiling.join()
-        try:
-            with open_agent(settings, spec, bootstrap, clients, hooks, health) as agent, display:
-                runner = StreamRunner(session, agent.pipeline, agent.stream, display.batch, agent.requested)
-                with _Reporter(TopicWatch(agent.stream), agent.late, display, health):
-                    started()
-                    runner.run(stop, until_idle=until_idle)
-        finally:
-            session.stop()
+
+    def waiting() -> bool:
+        return any(each.condition in _WAITING for each in health.standing)
+
+    with (
+        closing(health),
+        stop_on_interrupt(stop, waiting),
+        Clients(settings, llm) as clients,
+        ExitStack() as kept,
+    ):
+        run = _Run(settings, spec, bootstrap, clients, hooks, health, display, kept)
+        supervisor = Supervisor(run.needs(), health, stop, patience=patience)
+        supervisor.run(lambda: run.attempt(supervisor, stop, started, until_idle=until_idle))
     return display
+
+
+class _Run:
+    """One run of an agent: what its attempts share, and how one is made.
+
+    Args:
+        kept: closed when the run ends: the display and the Spark session, once there are any.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spec: AgentSpec,
+        bootstrap: str,
+        clients: Clients,
+        hooks: Hooks,
+        health: Health,
+        display: Progress,
+        kept: ExitStack,
+    ) -> None:
+        self._settings, self._spec, self._bootstrap = settings, spec, bootstrap
+        self._clients, self._hooks, self._health = clients, hooks, health
+        self._display, self._kept = display, kept
+        self._session: SparkSession | None = None
+        self._was_up = False
+
+    def needs(self) -> list[Need]:
+        """Return what is looked for before each attempt, in this order."""
+        return [
+            Need(Condition.DISK_UNUSABLE, self._disk_fault),
+            Need(Condition.REGISTRY_UNREADABLE, self._registry_fault),
+            Need(Condition.BROKER_AWAY, self._broker_fault),
+            Need(Condition.MODEL_AWAY, self._model_fault),
+        ]
+
+    def attempt(
+        self, supervisor: Supervisor, stop: threading.Event, started: Callable[[], None], *, until_idle: bool
+    ) -> None:
+        """Open the agent and run it until it ends."""
+        spec = spec_in_force(self._settings, self._spec)
+        self._make_topics(spec)
+        session = self._spark(spec)
+        self._clients.let_go()
+        at = (self._settings, spec, self._bootstrap, self._clients, self._hooks, self._health)
+        with open_agent(*at) as agent, self._beside(agent, supervisor):
+            runner = StreamRunner(
+                session, agent.pipeline, agent.stream, self._told_to(supervisor), agent.requested
+            )
+            supervisor.opened()
+            if not self._was_up:
+                self._was_up = True
+                self._kept.enter_context(self._display)
+                started()
+            runner.run(stop, until_idle=until_idle)
+
+    def _disk_fault(self) -> str | None:
+        name = self._spec.name
+        faults = (
+            unusable(self._settings.lake(name), known=self._was_up),
+            unusable(self._settings.checkpoint(name).parent),
+        )
+        return next((each for each in faults if each is not None), None)
+
+    def _registry_fault(self) -> str | None:
+        try:
+            read_entries(registry_path(self._settings, self._spec))
+        except (MachineError, OSError) as fault:
+            return cause_of(fault)
+        return None
+
+    def _broker_fault(self) -> str | None:
+        if self._settings.kafka == "embedded":
+            EmbeddedBroker.of(self._settings).revive(self._bootstrap)
+        return broker_away(self._bootstrap)
+
+    def _model_fault(self) -> str | None:
+        """Say why the model cannot be asked; that one is wrongly configured is said here, too."""
+        try:
+            self._clients.revive()
+            self._clients.of(spec_in_force(self._settings, self._spec))
+        except MachineError as fault:
+            weights_file()  # without them it never can
+            return cause_of(fault)
+        return None
+
+    def _make_topics(self, spec: AgentSpec) -> None:
+        topic = spec.data_sources.transactions.topic
+        if ":" in self._settings.kafka:
+            require_topic(self._bootstrap, topic)
+        else:
+            ensure_topic(self._bootstrap, topic)
+        # Alerts are kept for ever unless someone decides otherwise: reconcile compares all of them.
+        ensure_topic(self._bootstrap, spec.alerts.topic, partitions=1, config={"retention.ms": "-1"})
+        if spec.data_sources.labels.topic is not None:
+            ensure_topic(self._bootstrap, spec.data_sources.labels.topic)
+        if not self._was_up:
+            say_horizon(spec, self._bootstrap)
+
+    def _spark(self, spec: AgentSpec) -> SparkSession:
+        """Return the session; kernels are compiled while the first one starts."""
+        if self._session is None or not is_alive(self._session):
+            contract = load_contract(spec.data_sources.transactions.contract)
+            with ThreadPoolExecutor(1) as beside:
+                compiled = beside.submit(compile_kernels, spec, contract)
+                jars = jar_paths(self._settings.jars_spark)
+                self._session = start_session(jars, work_dir=self._settings.spark)
+                compiled.result()
+            self._kept.callback(self._session.stop)
+        return self._session
+
+    def _told_to(self, supervisor: Supervisor) -> Callable[[ClosedBatch], None]:
+        def closed(batch: ClosedBatch) -> None:
+            self._display.batch(batch)
+            supervisor.settle()
+
+        return closed
+
+    def _beside(self, agent: Agent, supervisor: Supervisor) -> _Beside:
+        watch = TopicWatch(agent.stream, call_seconds=_WATCH_CALL_SECONDS)
+        report = _Report(watch, agent.late, self._display, self._health, supervisor.settle)
+        return _Beside(report, self._revive, self._health)
+
+    def _revive(self) -> float:
+        """Start the services again that this run has brought along and that have died."""
+        if self._settings.kafka == "embedded":
+            EmbeddedBroker.of(self._settings).revive(self._bootstrap)
+        self._clients.revive()
+        return _REVIVE_SECONDS
 
 
 def say_horizon(spec: AgentSpec, bootstrap: str) -> None:
@@ -100,29 +232,27 @@ def say_horizon(spec: AgentSpec, bootstrap: str) -> None:
         )
 
 
-class _Reporter:
-    """Tells the display once a second how far behind the stream is, and what late answers have come."""
+class _Report:
+    """Tells once a second how far behind the stream is, and what late answers have come.
+
+    Args:
+        settle: called as often.
+    """
 
     def __init__(
-        self, watch: TopicWatch, late: LateAnswers | None, display: Progress, health: Health
+        self,
+        watch: TopicWatch,
+        late: LateAnswers | None,
+        display: Progress,
+        health: Health,
+        settle: Callable[[], None],
     ) -> None:
         self._watch, self._late, self._display, self._health = watch, late, display, health
-        self._worker = Worker("progress", self._report, Condition.PROGRESS_FAILING, health, fatal=())
+        self._settle = settle
 
-    def __enter__(self) -> _Reporter:
-        self._worker.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._worker.close()
-        self._watch.close()
-        self._tell_late()
-
-    def _tell_late(self) -> None:
-        if self._late is not None:
-            self._display.late(self._late.totals)
-
-    def _report(self) -> float:
+    def round(self) -> float:
+        """Tell once; return the seconds until the next time."""
+        self._settle()
         self._tell_late()
         try:
             unread = self._watch.unread()
@@ -132,3 +262,35 @@ class _Reporter:
             self._health.ends(Condition.BROKER_AWAY)
             self._display.lag(unread)
         return _REPORT_SECONDS
+
+    def close(self) -> None:
+        """Tell a last time what late answers have come."""
+        self._watch.close()
+        self._tell_late()
+
+    def _tell_late(self) -> None:
+        if self._late is not None:
+            self._display.late(self._late.totals)
+
+
+class _Beside:
+    """The two threads beside a running agent: one reports, one revives what has died."""
+
+    def __init__(self, report: _Report, revive: Callable[[], float], health: Health) -> None:
+        self._report = report
+        self._workers = (
+            Worker("progress", report.round, Condition.PROGRESS_FAILING, health, fatal=()),
+            Worker("services", revive, Condition.MODEL_AWAY, health, fatal=()),
+        )
+
+    def __enter__(self) -> _Beside:
+        for each in self._workers:
+            each.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._workers:
+            each.ask_to_end()
+        for each in self._workers:
+            each.close()
+        self._report.close()

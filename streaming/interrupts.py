@@ -16,30 +16,38 @@ _TO_END: list[Callable[[], object]] = []
 
 
 @contextmanager
-def stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
+def stop_on_interrupt(stop: threading.Event, waiting: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Set `stop` on the first SIGINT or SIGTERM, leave the process at once on the second.
 
     Leaving at once is safe because every step of a batch is idempotent: the next run repairs what is open.
+
+    Args:
+        stop: the work looks at it.
+        waiting: whether the batch in hand waits for something that is away: then the process leaves after a
+            few seconds, with 0, whether or not the work has come to its end.
     """
 
-    interrupted = False
+    interrupted, left = False, threading.Event()
+
+    def ask() -> None:
+        stop.set()
+        if waiting() and not left.wait(_LEAVING_SECONDS):
+            _leave("stopped while waiting", 0)
 
     def handle(_: int, __: FrameType | None) -> None:
         nonlocal interrupted
         if interrupted:
-            sys.stderr.write("stopped at once; the next run finishes what is open\n")
-            sys.stderr.flush()
-            _end_services()
-            os._exit(_INTERRUPTED)
+            _leave("stopped at once", _INTERRUPTED)
         interrupted = True
         # In a thread of its own: the handler may have interrupted a wait that holds the event's lock.
-        threading.Thread(target=stop.set).start()
+        threading.Thread(target=ask, daemon=True).start()
         sys.stderr.write("finishing the batch in hand; press Ctrl-C again to stop at once\n")
 
     previous = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        left.set()
         for each, handler in previous.items():
             signal.signal(each, handler)
 
@@ -52,6 +60,13 @@ def ended_on_leaving(end: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         _TO_END.remove(end)
+
+
+def _leave(how: str, code: int) -> None:
+    sys.stderr.write(f"{how}; the next run finishes what is open\n")
+    sys.stderr.flush()
+    _end_services()
+    os._exit(code)
 
 
 def _end_services() -> None:

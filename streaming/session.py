@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 _LOGGING = """\
@@ -49,6 +50,14 @@ def start_session(
     # PySpark replaces the SIGINT handler, but only from the main thread.
     with ThreadPoolExecutor(1) as starter:
         return starter.submit(builder.getOrCreate).result()
+
+
+def is_alive(session: SparkSession) -> bool:
+    """Say whether a session can go on: its JVM answers, and nobody has stopped it."""
+    try:
+        return not session.sparkContext._jsc.sc().isStopped()
+    except (Py4JError, OSError, AttributeError):
+        return False
 
 
 def _log_to_file(scratch: Path) -> Path:

@@ -191,12 +191,16 @@ class StreamRunner:
 class TopicWatch:
     """Tells how far the stream is behind the topic.
 
+    Args:
+        settings: the topic, and where Spark keeps how far it has come.
+        call_seconds: how long the broker may take for an answer.
+
     Raises:
         RetryableError: from any call, when the broker does not answer.
     """
 
-    def __init__(self, settings: StreamSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: StreamSettings, call_seconds: float = _CALL_SECONDS) -> None:
+        self._settings, self._call_seconds = settings, call_seconds
         self._quiet_since: float | None = None
         self._consumer = Consumer({**connection(settings.bootstrap), "group.id": "flagstream-watch"})
         ends = self._bounds()
@@ -227,12 +231,12 @@ class TopicWatch:
     def _bounds(self) -> dict[str, tuple[int, int]]:
         name = self._settings.topic
         try:
-            topic = self._consumer.list_topics(name, _CALL_SECONDS).topics[name]
+            topic = self._consumer.list_topics(name, self._call_seconds).topics[name]
             if topic.error is not None:
                 raise RetryableError(f"topic {name}: {topic.error}")
             return {
                 str(partition): self._consumer.get_watermark_offsets(
-                    TopicPartition(name, partition), timeout=_CALL_SECONDS
+                    TopicPartition(name, partition), timeout=self._call_seconds
                 )
                 for partition in topic.partitions
             }

@@ -138,12 +138,21 @@ def run(
 
     Example: `flagstream run --spec handbook --until-idle`
     """
-    from streaming.driver import drive
+    from streaming.driver import PATIENCE_SECONDS, drive
 
     stop = threading.Event()
     settings, loaded = settings_in(home), spec_named(spec)
     with broker_of(settings) as bootstrap:
-        drive(settings, loaded, bootstrap, llm=llm, stop=stop, until_idle=until_idle, as_json=as_json)
+        drive(
+            settings,
+            loaded,
+            bootstrap,
+            llm=llm,
+            stop=stop,
+            until_idle=until_idle,
+            as_json=as_json,
+            patience=PATIENCE_SECONDS if until_idle else None,
+        )
 
 
 @app.command()

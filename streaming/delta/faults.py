@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +24,7 @@ _NUMBERS = (
     errno.ESTALE,
     errno.ENOTCONN,
 )
+_LEAST_FREE_BYTES = 16 << 20
 # Delta's library raises its own errors, which have the number in their text alone.
 _MARKS = tuple(mark for number in _NUMBERS for mark in (f"(os error {number})", f"code: {number}, kind:"))
 
@@ -41,6 +45,34 @@ def is_of_the_disk(fault: BaseException) -> bool:
     if isinstance(fault, OSError) and fault.errno is not None:
         return fault.errno in _NUMBERS
     return any(mark in str(fault) for mark in _MARKS)
+
+
+def unusable(folder: Path, *, known: bool = False) -> str | None:
+    """Say why a batch could not be stored below a folder; None where it could.
+
+    Args:
+        folder: may not be there yet.
+        known: it has been there, so that its absence means that its disk is gone.
+
+    Raises:
+        OSError: a file cannot be written for a reason that is not the disk's.
+    """
+    if known and not folder.is_dir():
+        return f"{folder} is gone"
+    place = next(each for each in (folder, *folder.parents) if each.is_dir())
+    try:
+        free = shutil.disk_usage(place).free
+        if free < _LEAST_FREE_BYTES:
+            return f"{place}: {free >> 20} MiB free, {_LEAST_FREE_BYTES >> 20} MiB needed"
+        with tempfile.TemporaryFile(dir=place) as tried:
+            tried.write(b"flagstream")
+            tried.flush()
+            os.fsync(tried.fileno())
+    except OSError as fault:
+        if not is_of_the_disk(fault):
+            raise
+        return f"{place}: {fault.strerror}"
+    return None
 
 
 def _last_words(fault: BaseException) -> str:

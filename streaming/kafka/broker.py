@@ -123,6 +123,17 @@ class EmbeddedBroker:
         """There while the broker runs only for as long as a command uses it."""
         return self.folder / "passing"
 
+    def revive(self, bootstrap: str) -> None:
+        """Start the broker again if it was at this address and has died.
+
+        Raises:
+            MachineError: see start().
+        """
+        if self._service.has_died({"bootstrap": bootstrap}):
+            with self._service.alone():
+                if self.status() is None:
+                    self._start()
+
     def stop(self) -> bool:
         """Stop the broker; its data stays. Return whether it was running."""
         return self._service.stop()
@@ -130,7 +141,7 @@ class EmbeddedBroker:
     def _start(self) -> str:
         if not any(self.jars.glob("kafka_*.jar")):
             raise MachineError(f"the broker's jars are not in {self.jars}: run `make setup`")
-        port = free_port()
+        port = self._service.port()
         bootstrap = f"127.0.0.1:{port}"
         self._configure(port, free_port())
         facts = {"bootstrap": bootstrap}

@@ -23,6 +23,9 @@ class Condition(StrEnum):
 
     BROKER_AWAY = "broker_away"
     DISK_UNUSABLE = "disk_unusable"
+    REGISTRY_UNREADABLE = "registry_unreadable"
+    MODEL_AWAY = "model_away"
+    RESTARTING = "restarting"
     CHECKPOINT_FAILING = "checkpoint_failing"
     LABELS_FAILING = "labels_failing"
     LATE_ANSWERS_FAILING = "late_answers_failing"

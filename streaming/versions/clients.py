@@ -38,7 +38,7 @@ class Clients:
         if choice not in LLM_CHOICES:
             raise ConfigurationError(nearest(choice, LLM_CHOICES), where="--llm")
         self._settings, self._choice = settings, choice
-        self._stack = ExitStack()
+        self._clients, self._server = ExitStack(), ExitStack()
         self._opened: dict[tuple[object, ...], LlmClient] = {}
         self._local_url: str | None = None
 
@@ -48,7 +48,22 @@ class Clients:
 
     def __exit__(self, *_: object) -> None:
         """Close every client, and end the local model if this process has started it."""
-        self._stack.close()
+        self.let_go()
+        self._server.close()
+
+    def let_go(self) -> None:
+        """Close every client; whoever is needed again is opened anew."""
+        self._clients.close()
+        self._opened.clear()
+
+    def revive(self) -> None:
+        """Start the local model again where this process has used it and it has died.
+
+        Raises:
+            MachineError: it cannot be started.
+        """
+        if self._local_url is not None:
+            LocalLlm(self._settings.home / "llm").revive(self._local_url)
 
     def of(self, spec: AgentSpec) -> LlmClient | None:
         """Return whom a version asks, None for nobody.
@@ -61,7 +76,7 @@ class Clients:
             return None
         asked = _asked(spec)
         if asked not in self._opened:
-            self._opened[asked] = self._stack.enter_context(self._new(spec))
+            self._opened[asked] = self._clients.enter_context(self._new(spec))
         return self._opened[asked]
 
     def abandon(self) -> None:
@@ -74,7 +89,7 @@ class Clients:
         if endpoint is not None:
             return endpoint
         if self._local_url is None:
-            self._local_url = self._stack.enter_context(_local_model(self._settings))
+            self._local_url = self._server.enter_context(_local_model(self._settings))
         return LlmClient(spec.llm, base_url=self._local_url)
 
 

@@ -15,7 +15,7 @@ from schemas.errors import FlagstreamError
 from schemas.spec import load_spec
 from streaming.batch.late_answers import LateStep
 from streaming.batch.pipeline import Step
-from streaming.driver import drive
+from streaming.driver import PATIENCE_SECONDS, drive
 from streaming.kafka.publish import OutboxRecord
 from streaming.opening import Hooks
 from streaming.settings import Settings
@@ -59,6 +59,7 @@ def main(order: dict[str, Any]) -> int:
             as_json=True,
             hooks=hooks,
             started=arm,
+            patience=None if order.get("endless") else PATIENCE_SECONDS,
         )
     except FlagstreamError as fault:
         print(type(fault).__name__, fault, flush=True)
