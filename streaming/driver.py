@@ -19,6 +19,7 @@ from streaming.batch.late_answers import LateAnswers
 from streaming.batch.pipeline import ClosedBatch
 from streaming.batch.runner import StreamRunner, TopicWatch
 from streaming.delta.faults import unusable
+from streaming.delta.lake import Tenure
 from streaming.detection.reasons import duration_text
 from streaming.display import Progress, progress_display
 from streaming.downloads import jar_paths
@@ -112,6 +113,7 @@ class _Run:
         self._clients, self._hooks, self._health = clients, hooks, health
         self._display, self._kept = display, kept
         self._session: SparkSession | None = None
+        self._tenure = Tenure()
         self._was_up = False
 
     def needs(self) -> list[Need]:
@@ -132,7 +134,7 @@ class _Run:
         session = self._spark(spec)
         self._clients.let_go()
         at = (self._settings, spec, self._bootstrap, self._clients, self._hooks, self._health)
-        with open_agent(*at) as agent, self._beside(agent, supervisor):
+        with open_agent(*at, self._tenure) as agent, self._beside(agent, supervisor):
             runner = StreamRunner(
                 session, agent.pipeline, agent.stream, self._told_to(supervisor), agent.requested
             )

@@ -31,7 +31,7 @@ from streaming.batch.queries import of_the_stream
 from streaming.batch.runner import StreamSettings, starting_offsets
 from streaming.batch.store import Decision
 from streaming.compose import build_engine, check_spec, keep_model, lake_schemas, rule_watch
-from streaming.delta.lake import Lake, LakeTable
+from streaming.delta.lake import Lake, LakeTable, Tenure
 from streaming.delta.ledger import LakeLedger
 from streaming.delta.stored import open_version
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
@@ -82,6 +82,7 @@ def open_agent(
     clients: Clients,
     hooks: Hooks = Hooks(),
     health: Health | None = None,
+    tenure: Tenure | None = None,
 ) -> Iterator[Agent]:
     """Take an agent over: claim its tables, fence its predecessor, repair what is open, yield it started.
 
@@ -89,15 +90,16 @@ def open_agent(
         clients: know whom its versions ask.
         hooks: seams for crash tests.
         health: what the agent's parts say they suffer from.
+        tenure: what a process keeps that opens the agent again and again.
 
     Raises:
         ConfigurationError: spec, contract, policy, prompt or rules cannot be used.
         DataLossError: something that others rest on is gone.
-        FencedError: another driver is taking over at the same moment.
+        FencedError: another driver is taking over at the same moment, or has since this one's tenure.
     """
     mend(settings, spec)
     in_force = with_arithmetic(settings, spec_in_force(settings, spec), spec)
-    opening = _Opening.of(settings, in_force, bootstrap, clients, hooks, health or Health())
+    opening = _Opening.of(settings, in_force, bootstrap, clients, hooks, health or Health(), tenure)
     opening.stream()  # what does not belong together is said before anything is repaired
     with ExitStack() as stack:
         shadow = opening.shadow()
@@ -147,6 +149,7 @@ class _Opening:
         clients: Clients,
         hooks: Hooks,
         health: Health,
+        tenure: Tenure | None,
     ) -> _Opening:
         """Claim the tables of a spec that has been checked."""
         check_spec(spec)
@@ -154,7 +157,7 @@ class _Opening:
         rules = rule_watch(spec, contract, health)
         spec, folder = rules.load(), settings.lake(spec.name)
         _check_loaded(folder, spec)
-        lake = Lake.open(folder, spec, lake_schemas(contract), retention=spec.replay_horizon)
+        lake = Lake.open(folder, spec, lake_schemas(contract), retention=spec.replay_horizon, tenure=tenure)
         _check_closed(lake)
         clock = SteadyClock(_now)
         book = LabelBook(folder / spec.tables.labels, retention=spec.replay_horizon)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.alert import alert_documents
-from schemas.errors import DataLossError, RetryableError
+from schemas.errors import DataLossError, FencedError, RetryableError
 from streaming.delta.durable import sync
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.kafka.publish import OutboxRecord, Publisher
@@ -40,6 +40,7 @@ class Outbox:
         self._agent, self._alerts, self._publisher = agent, alerts, publisher
         self._lock = threading.RLock()
         self._next, self._sound = 0, False
+        self._lasting: FencedError | DataLossError | None = None
 
     @property
     def next_seq(self) -> int:
@@ -108,10 +109,16 @@ class Outbox:
         with self._lock:
             self._check_sound()
             self._sound = False
-            yield
+            try:
+                yield
+            except (FencedError, DataLossError) as fault:
+                self._lasting = fault
+                raise
             self._sound = True
 
     def _check_sound(self) -> None:
+        if self._lasting is not None:
+            raise self._lasting
         if not self._sound:
             raise RetryableError("the outbox is not open, or a commit to it failed half-way: start anew")
 

@@ -91,6 +91,7 @@ class StreamRunner:
             FlagstreamError: whatever made a batch fail.
         """
         query = self._start()
+        passing: RetryableError | None = None
         try:
             while query.isActive and not stop.is_set():
                 if self._requested is not None and self._requested.waits():
@@ -99,13 +100,15 @@ class StreamRunner:
                     break
                 self._pipeline.check()
                 stop.wait(_POLL_SECONDS)
+        except RetryableError as fault:
+            passing = fault  # may be what a worse one in the batch in hand has left behind
         finally:
             # Asked before stopping: afterwards the refusal of the next batch would pass for a failure.
-            fault = None if query.isActive else query.exception()
+            ended_by = None if query.isActive else query.exception()
             self._stop(query)
             if self._watch is not None:
                 self._watch.close()
-        self._raise_failure(fault)
+        self._raise_failure(ended_by or passing)
 
     def _start(self) -> StreamingQuery:
         settings = self._settings

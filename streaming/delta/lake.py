@@ -59,6 +59,13 @@ class Stamp:
     batch_id: int
 
 
+@dataclass
+class Tenure:
+    """The newest epoch that this process has claimed, None for none yet; it outlives the lake's handles."""
+
+    epoch: int | None = None
+
+
 class LakeTable(StoredTable):
     """One append-only Delta table, held by one driver under one epoch.
 
@@ -269,16 +276,23 @@ class Lake:
 
     @classmethod
     def open(
-        cls, folder: Path, spec: AgentSpec, schemas: Mapping[str, pa.Schema], *, retention: timedelta
+        cls,
+        folder: Path,
+        spec: AgentSpec,
+        schemas: Mapping[str, pa.Schema],
+        *,
+        retention: timedelta,
+        tenure: Tenure | None = None,
     ) -> Lake:
         """Open or create every table of `spec` below `folder` and take all of them over.
 
         Args:
             schemas: Arrow schema by the field names of this class.
             retention: how long table versions stay readable.
+            tenure: of a process that opens the lake again: nothing is taken back from whoever came since.
 
         Raises:
-            FencedError: another driver is taking over at the same moment.
+            FencedError: another driver is taking over at the same moment, or has since this one's tenure.
         """
         fence_id = f"{spec.name}/epoch"
         names = spec.tables.model_dump()
@@ -294,7 +308,11 @@ class Lake:
             for each in dataclasses.fields(cls)
         }
         lake = cls(**tables)
-        epoch = 1 + max(table.epoch for table in tables.values())
+        newest, ours = max(table.epoch for table in tables.values()), tenure or Tenure()
+        if ours.epoch is not None and newest > ours.epoch:
+            raise FencedError(f"{folder}: a driver with epoch {newest} has taken over")
+        # Set before the first claim: one of our own that is left half-way is no successor's.
+        epoch = ours.epoch = newest + 1
         for table in tables.values():
             table.claim(epoch)
         return lake
