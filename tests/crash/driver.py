@@ -24,7 +24,7 @@ MID_PUBLISH = "mid-publish"
 
 
 def main(order: dict[str, Any]) -> int:
-    """Run an agent under an order: spec, home, bootstrap, llm, at (a place), signal, live, endless.
+    """Run an agent under an order: spec, home, bootstrap, llm, at (a place), signal, live, endless, patience.
 
     A live strike waits for a batch of its own, another hits the repair of what a predecessor left, too. An
     endless driver goes on when everything is read, until it is struck or told to stop.
@@ -59,7 +59,7 @@ def main(order: dict[str, Any]) -> int:
             as_json=True,
             hooks=hooks,
             started=arm,
-            patience=None if order.get("endless") else PATIENCE_SECONDS,
+            patience=None if order.get("endless") else order.get("patience", PATIENCE_SECONDS),
         )
     except FlagstreamError as fault:
         print(type(fault).__name__, fault, flush=True)
