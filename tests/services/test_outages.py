@@ -1,4 +1,4 @@
-"""A running agent through outages: it says what it waits for, goes on by itself, loses and doubles nothing."""
+"""A running agent through outages: it says what it waits for, goes on, loses and doubles nothing."""
 
 from __future__ import annotations
 
