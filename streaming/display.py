@@ -219,7 +219,11 @@ def print_status(status: Status, *, as_json: bool) -> None:
     for name, value in status.totals.items():
         table.add_row(name, f"{value:,}")
     for reason, count in status.quarantine_reasons.items():
-        table.add_row(f"  quarantined: {reason}", f"{count:,}")
+        table.add_row(f"  in quarantine: {reason}", f"{count:,}")
+    for reason, share in status.rejected_shares.items():
+        table.add_row(f"  rejected in the last hour read: {reason}", f"{share:.2%}")
+    if status.requests_waiting:
+        table.add_row("requests to take records out of the quarantine", f"{status.requests_waiting:,}")
     balance = "yes" if status.balanced else "NO: run `flagstream reconcile`"
     table.add_row("read = stored + quarantined + duplicates in every batch", balance)
     table.add_row("batches", f"{status.batches:,}")

@@ -12,11 +12,14 @@ from pathlib import Path
 import polars as pl
 
 from schemas.spec import AgentSpec
+from streaming.batch.queries import requeue
 from streaming.delta.stored import read_stored
 from streaming.kafka.publish import AGENT_HEADER, REPLAY_HEADER
 from streaming.kafka.topic import committed_messages, topic_exists
 
 AlertKey = tuple[str, int]
+_COUNTS = ["read", "stored", "quarantined", "duplicates"]
+_TEXTS = ("query_id", "topic", "transaction_id")
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Reconciliation:
     """Counts and differences; all of `missing`, `doubled`, `unknown` and `unbalanced` must be 0.
 
     Attributes:
-        read: records read by closed batches.
+        read: records read by closed batches, but for those taken out of the quarantine.
+        requeued: records taken out of the quarantine.
         transactions: rows in `transactions`.
         quarantined: rows in `quarantine`.
         duplicates: rows in `duplicates`.
@@ -32,6 +36,7 @@ class Reconciliation:
         uncounted_rows: difference between the tables' rows and the sums in `batches`.
         sequence_faults: gaps or repetitions in `sequence`.
         repeated_transactions: transaction ids stored twice within the duplicate horizon.
+        requeued_twice: records taken out of the quarantine whose place on the topic is stored more than once.
         alerts_in_delta: rows in `alerts`.
         alerts_on_kafka: committed messages on the alerts topic, but for those of other agents.
         missing_on_kafka: alerts in Delta that no consumer can see.
@@ -41,6 +46,7 @@ class Reconciliation:
     """
 
     read: int
+    requeued: int
     transactions: int
     quarantined: int
     duplicates: int
@@ -48,6 +54,7 @@ class Reconciliation:
     uncounted_rows: int
     sequence_faults: int
     repeated_transactions: int
+    requeued_twice: int
     alerts_in_delta: int
     alerts_on_kafka: int
     missing_on_kafka: int
@@ -63,6 +70,7 @@ class Reconciliation:
             + self.uncounted_rows
             + self.sequence_faults
             + self.repeated_transactions
+            + self.requeued_twice
             + self.missing_on_kafka
             + self.doubled_on_kafka
             + self.unknown_on_kafka
@@ -85,16 +93,18 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
         RetryableError: the broker does not answer.
     """
     tables = spec.tables
-    batches = _frame(lake / tables.batches, ["read", "stored", "quarantined", "duplicates"])
+    batches = _frame(lake / tables.batches, ["query_id", *_COUNTS])
     transactions = _frame(lake / tables.transactions, ["sequence", "transaction_id", "kafka_timestamp"])
     quarantined = _frame(lake / tables.quarantine, ["offset"]).height
     duplicates = _frame(lake / tables.duplicates, ["offset"]).height
-    sums = {name: int(batches[name].sum()) if batches.height else 0 for name in batches.columns}
+    sums = {name: int(batches[name].sum()) for name in _COUNTS}
+    requeued = int(batches.filter(requeue(pl.col("query_id")))["read"].sum())
     balanced = batches["read"] == batches["stored"] + batches["quarantined"] + batches["duplicates"]
     stored = Counter(_alert_keys(lake / tables.alerts))
     sent = Counter(_sent_keys(bootstrap, spec))
     return Reconciliation(
-        read=sums["read"],
+        read=sums["read"] - requeued,
+        requeued=requeued,
         transactions=transactions.height,
         quarantined=quarantined,
         duplicates=duplicates,
@@ -104,6 +114,7 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
         + abs(duplicates - sums["duplicates"]),
         sequence_faults=_sequence_faults(transactions["sequence"]),
         repeated_transactions=_repeated(transactions, horizon),
+        requeued_twice=_stored_twice(lake / tables.transactions) if requeued else 0,
         alerts_in_delta=stored.total(),
         alerts_on_kafka=sent.total(),
         missing_on_kafka=len(stored.keys() - sent.keys()),
@@ -116,7 +127,7 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
 def _frame(path: Path, columns: list[str]) -> pl.DataFrame:
     table = read_stored(path, columns)
     if table is None:
-        return pl.DataFrame({name: pl.Series(name, [], pl.Int64) for name in columns})
+        return pl.DataFrame(schema={name: pl.String if name in _TEXTS else pl.Int64 for name in columns})
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
@@ -151,6 +162,12 @@ def _repeated(transactions: pl.DataFrame, horizon: timedelta) -> int:
     apart = pl.col("kafka_timestamp").diff().over("transaction_id")
     near = repeated.sort("kafka_timestamp").filter(apart <= horizon)
     return near.height
+
+
+def _stored_twice(path: Path) -> int:
+    transactions = _frame(path, ["query_id", "topic", "partition", "offset"])
+    places = transactions.filter(requeue(pl.col("query_id"))).drop("query_id").unique()
+    return transactions.join(places, on=places.columns, how="semi").height - places.height
 
 
 def _beyond_first(keys: Counter[AlertKey]) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.spec import AgentSpec
 from streaming.batch.late_windows import MARKS, REVISION, deferred
+from streaming.batch.queries import of_the_stream
 from streaming.delta.stored import open_version, read_stored
 from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.topic import connection
+from streaming.quarantine.requests import read_requests
+from streaming.quarantine.waiting import by_reason, waiting
 from streaming.service.health import Standing, is_running, read_health
 from streaming.settings import Settings
 from streaming.versions.shadow_status import SideBySide, side_by_side
@@ -36,6 +40,7 @@ _TOTALS = (
     "output_tokens",
 )
 _LATE_TOTALS = ("given_up", "llm_calls", "input_tokens", "output_tokens", "cost_usd")
+_RECENT = timedelta(hours=1)
 _NOTHING_LATE = {"pending": 0, "answered": 0, "given_up": 0}
 
 
@@ -46,7 +51,9 @@ class Status:
     Attributes:
         degraded_share: alerts that fell back to the deterministic label although a model was to be asked.
         balanced: every closed batch has read = stored + quarantined + duplicates.
-        quarantine_reasons: rows in quarantine by reason code.
+        quarantine_reasons: records that wait in the quarantine, by the code of their newest rejection.
+        rejected_shares: of the records read in the hour before the newest batch closed, by reason.
+        requests_waiting: requests to take records out of the quarantine that are not taken yet.
         lag: offsets on the topic beyond the last closed batch, None without a broker.
         late: alerts that left before the model was asked: `pending`, `answered` since, `given_up`. Answers
             count in `totals`, too, those given up as degraded.
@@ -79,6 +86,8 @@ class Status:
     problems: str | None = None
     running: bool = False
     conditions: tuple[Standing, ...] = ()
+    rejected_shares: dict[str, float] = field(default_factory=dict)
+    requests_waiting: int = 0
 
     def with_health(self, file: Path) -> Status:
         """Return the same with what the running agent says of itself in `file`, see Settings.health."""
@@ -107,6 +116,7 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
     late, took = _late(lake, spec)
     totals = {name: int(frame[name].sum()) + int(took.get(name, 0)) for name in _TOTALS}
     pins = json.loads(newest["pins"])
+    requests = read_requests(lake / spec.tables.requeues)
     balanced = frame["read"] == frame["stored"] + frame["quarantined"] + frame["duplicates"]
     return Status(
         agent=spec.name,
@@ -115,8 +125,10 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         cost_usd=float(frame["cost_usd"].sum()) + took["cost_usd"],
         degraded_share=totals["degraded"] / max(totals["alerts"], 1),
         balanced=bool(balanced.all()),
-        quarantine_reasons=_reasons(lake / spec.tables.quarantine),
-        lag=_lag(newest["offsets"], spec.data_sources.transactions.topic, ends),
+        quarantine_reasons=by_reason(
+            waiting(lake / spec.tables.quarantine, lake / spec.tables.requeues, requests, sizes=False)
+        ),
+        lag=_lag(frame, spec.data_sources.transactions.topic, ends),
         late=late,
         labels=max(frame["labels_through"].to_list()),
         last_closed_at=newest["closed_at"].astimezone(UTC),
@@ -124,6 +136,8 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         pins=_short(pins),
         version=pins["spec"]["version"],
         beside=tuple(side_by_side(lake, spec)),
+        rejected_shares=_rejected_shares(frame),
+        requests_waiting=sum(each.state == "waiting" for each in requests),
         **_monitored(lake / spec.tables.monitoring),
     )
 
@@ -180,18 +194,25 @@ def _monitored(path: Path) -> dict[str, Any]:
     return {"monitoring": row["status"], "problems": row.get("problems")}
 
 
-def _reasons(path: Path) -> dict[str, int]:
-    table = read_stored(path, ["reason"])
-    if table is None:
+def _rejected_shares(batches: pl.DataFrame) -> dict[str, float]:
+    """Batches of an older version did not note their reasons."""
+    if "rejected" not in batches.columns:
         return {}
-    counts = table["reason"].value_counts().to_pylist()
-    return {each["values"]: each["counts"] for each in sorted(counts, key=lambda each: -each["counts"])}
+    closed = batches["closed_at"]
+    recent = batches.filter(closed > closed.max() - _RECENT)  # type: ignore[operator]  # a time column
+    recent = recent.filter(pl.col("rejected").is_not_null())
+    counts = Counter[str]()
+    for row in recent["rejected"]:
+        counts.update(json.loads(row))
+    read = max(int(recent["read"].sum()), 1)
+    return {reason: round(count / read, 6) for reason, count in counts.most_common()}
 
 
-def _lag(offsets: str, topic: str, ends: dict[str, int] | None) -> int | None:
+def _lag(batches: pl.DataFrame, topic: str, ends: dict[str, int] | None) -> int | None:
     if ends is None:
         return None
-    done: dict[str, int] = json.loads(offsets).get(topic, {})
+    streamed = batches.filter(of_the_stream(pl.col("query_id"))).sort("next_sequence", "closed_at")
+    done: dict[str, int] = json.loads(streamed["offsets"][-1]).get(topic, {}) if streamed.height else {}
     return sum(end - done.get(partition, 0) for partition, end in ends.items())
 
 

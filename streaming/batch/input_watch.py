@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from datetime import timedelta
 
+from streaming.batch.queries import REQUEUE
 from streaming.batch.store import Decision
 from streaming.detection.reasons import duration_text
 from streaming.service.health import Condition, Health
@@ -44,9 +45,13 @@ class InputWatch:
         return "; ".join(cause for cause in found.values() if cause is not None) or None
 
     def _rejected(self, decision: Decision, tolerated_share: float) -> str | None:
-        """Small batches are taken together, so that one bad record among three does not raise an alarm."""
-        self._newest.append(decision)
-        while sum(each.read for each in self._newest) - self._newest[0].read >= _RECORDS:
+        """Small batches are taken together, so that one bad record among three does not raise an alarm.
+
+        Those taken out of the quarantine say nothing of what comes in.
+        """
+        if not decision.query_id.startswith(REQUEUE):
+            self._newest.append(decision)
+        while self._newest and sum(each.read for each in self._newest) - self._newest[0].read >= _RECORDS:
             self._newest.popleft()
         read = sum(each.read for each in self._newest)
         rejected = sum(each.quarantined for each in self._newest)

@@ -14,6 +14,11 @@ def of_the_stream(query_id: pl.Expr) -> pl.Expr:
     return ~pl.any_horizontal(*(query_id.str.starts_with(prefix) for prefix in _BESIDE))
 
 
+def requeue(query_id: pl.Expr) -> pl.Expr:
+    """Return whether batches took records out of the quarantine."""
+    return query_id.str.starts_with(REQUEUE)
+
+
 def stamp_of(agent: str, query_id: str) -> str:
     """Return the application id under which batches of a query are committed."""
     return f"{agent}/{query_id}"

@@ -158,14 +158,14 @@ class StreamRunner:
         """Return the broker's time of what arrives now.
 
         While the stream is behind, that is the time of its newest batch: what is still to be read, and is
-        compared with what arrives, is older than now.
+        compared with what arrives, is older than now. None where nobody can tell yet.
         """
         now, read = datetime.now(UTC), self._pipeline.stream_time
         try:
             behind = self._topic().unread() > 0
         except RetryableError:
             return None
-        return now if not behind else None if read is None else min(read, now)
+        return read if behind else max(now, read or now)
 
     def _topic(self) -> TopicWatch:
         if self._watch is None:

@@ -35,6 +35,7 @@ from streaming.cli.options import (
     spec_named,
 )
 from streaming.cli.prompts import prompts_app
+from streaming.cli.quarantine import quarantine_app
 from streaming.cli.registry import promote, registry_app, rollback
 from streaming.cli.replay import replay
 
@@ -52,6 +53,7 @@ app.add_typer(prompts_app, name="prompts")
 app.add_typer(registry_app, name="registry")
 app.add_typer(audit_app, name="audit")
 app.add_typer(agent_app, name="agent")
+app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(snapshot_app, name="snapshot")
 app.add_typer(bench_app, name="bench")
 

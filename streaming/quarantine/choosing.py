@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -57,6 +57,30 @@ class Wanted:
         if self.until is not None:
             conditions.append(pl.col("arrived") < self.until)
         return waiting.filter(*conditions).sort(PLACE)
+
+
+def wanted(
+    reasons: Sequence[str] | None,
+    topic: str | None,
+    partition: int | None,
+    offsets: tuple[int | None, int | None],
+    times: tuple[datetime | None, datetime | None],
+) -> Wanted:
+    """Return what options of a command mean.
+
+    Args:
+        offsets: the first and the last.
+        times: since and until, without a zone those of UTC.
+    """
+    first, last = offsets
+    return Wanted(
+        tuple(reasons or ()),
+        topic,
+        partition,
+        first or 0,
+        _EVERYTHING if last is None else last + 1,
+        *(None if each is None else each.replace(tzinfo=UTC) for each in times),
+    )
 
 
 @dataclass(frozen=True)
@@ -183,8 +207,3 @@ def _ranges(rows: pl.DataFrame) -> list[dict[str, Any]]:
 
 def _places(rows: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(rows.select(list(PLACE)))
-
-
-def utc(moment: datetime | None) -> datetime | None:
-    """Return a time given without a zone as one of UTC."""
-    return None if moment is None else moment.replace(tzinfo=UTC)

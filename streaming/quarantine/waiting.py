@@ -25,20 +25,24 @@ _CAME = ["key", "value", "headers", *PLACE]
 _RECORD = [*_CAME, "kafka_timestamp", "query_id"]
 
 
-def waiting(quarantine: Path, requeues: Path, requests: Sequence[Request]) -> pl.DataFrame:
+def waiting(
+    quarantine: Path, requeues: Path, requests: Sequence[Request], *, sizes: bool = True
+) -> pl.DataFrame:
     """Return every record that waits, by its newest rejection.
 
     Args:
         quarantine: folder of the table.
         requeues: folder of the requests.
         requests: all of them.
+        sizes: tell `bytes`, for which the records themselves are read; else it is 0.
 
     Returns:
         topic, partition, offset, reason, detail, query_id, `arrived` (broker time of the record), `rejected`
         (broker time of the newest rejection), `times` (how often it was rejected) and `bytes`, by place.
     """
     table = open_version(quarantine)
-    parts = [] if table is None else [_told(part) for part in _files(table, [*_TOLD, "value"])]
+    columns = [*_TOLD, "value"] if sizes else _TOLD
+    parts = [] if table is None else [_told(part) for part in _files(table, columns)]
     empty = QUARANTINE.empty_table().select(_TOLD).append_column("bytes", pa.array([], pa.int64()))
     rows = pl.DataFrame(pa.concat_tables([empty, *parts]))
     rows = _with_turns(rows, requests)
@@ -112,7 +116,15 @@ def _held(quarantine: StoredTable, places: pl.DataFrame) -> pa.Table:
     )
 
 
+def by_reason(rows: pl.DataFrame) -> dict[str, int]:
+    """Count rows of `waiting` by reason, the most frequent first."""
+    counts = rows.group_by("reason").len().sort("len", "reason", descending=[True, False])
+    return dict(counts.iter_rows())
+
+
 def _told(part: pa.Table) -> pa.Table:
+    if "value" not in part.column_names:
+        return part.append_column("bytes", pa.repeat(pa.scalar(0, pa.int64()), part.num_rows))
     size = pc.fill_null(pc.binary_length(part["value"]), 0).cast(pa.int64())
     return part.drop(["value"]).append_column("bytes", size)
 

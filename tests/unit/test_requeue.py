@@ -6,26 +6,37 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
 
 from schemas.contract import EventContract
+from schemas.errors import ConfigurationError
 from schemas.tables import UTC_MICROS
+from streaming.batch.backfill_mark import unfinished_backfill
 from streaming.batch.pipeline import Step
+from streaming.commands.backfill import run_backfill
 from streaming.delta.stored import read_stored
+from streaming.history.explain import explain
+from streaming.history.replay_command import Wanted as Span
+from streaming.history.replay_command import run_replay, run_what_if
+from streaming.history.snapshot_copy import create_snapshot
 from streaming.opening import Agent, Hooks, open_agent
 from streaming.quarantine import choosing
-from streaming.quarantine.choosing import slices_of
-from streaming.quarantine.lane import RequeueMark
+from streaming.quarantine.choosing import Trials, Wanted, slices_of
+from streaming.quarantine.lane import RequeueMark, check_same_columns
 from streaming.quarantine.requests import RequestTable, read_requests, requeues_path
 from streaming.quarantine.waiting import waiting
 from streaming.settings import Settings
 from streaming.versions.clients import Clients
-from tests.unit.live_lake import CONTRACT, DAY, TOPIC, agent, events, frame, records, without_broker
+from tests.unit.live_lake import CONTRACT, DAY, TOPIC, agent, events, frame, judge, records, without_broker
 
 NOW = DAY + timedelta(hours=10)
 ROWS = 90
@@ -176,19 +187,190 @@ def test_the_contract_the_moment_and_the_request_are_pinned(settings: Settings) 
     assert json.loads(shares[1]["rejected_by_reason"]) == {"missing_field": 1.0}
 
 
+@limits(
+    deadline=None,
+    max_examples=8,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    chosen=st.sets(st.integers(0, ROWS - 1), min_size=1),
+    limit=st.integers(1, ROWS),
+    cuts=st.lists(st.integers(1, ROWS - 1), max_size=3),
+)
+def test_any_choice_in_any_slices_is_that_of_its_records_arriving_then(
+    tmp_path_factory: pytest.TempPathFactory, chosen: set[int], limit: int, cuts: list[int]
+) -> None:
+    """Between any batches of the stream: a slice, then a batch, then a slice, and so on."""
+    homes = [Settings.load(tmp_path_factory.mktemp(name), {}) for name in ("requeued", "arriving")]
+    wanted = pl.Series([ROWS + each for each in sorted(chosen)])
+    bounds = sorted({0, *cuts, ROWS})
+    later = records(TOLD[2 * ROWS :], 2 * ROWS)
+    stream = [later.slice(first, end - first) for first, end in pairwise(bounds)]
+    with pytest.MonkeyPatch.context() as patch, running(homes[0]) as started:
+        patch.setattr(choosing, "SLICE_RECORDS", limit)
+        two_batches(started)
+        ask(homes[0], waits(homes[0]).filter(pl.col("offset").is_in(wanted.implode())))
+        for number, part in enumerate(stream, 2):
+            started.requested.take(NOW)
+            feed(started, number, part)
+        take_all(started)
+    with running(homes[1]) as started:
+        feed(started, 0, records(TOLD[:ROWS]))
+        parts = at_moment(records([MOVED[each] for each in sorted(chosen)], 0), NOW)
+        place = parts.schema.get_field_index("offset")
+        parts = parts.set_column(place, "offset", wanted.to_arrow())
+        slices = [parts.slice(first, limit) for first in range(0, parts.num_rows, limit)]
+        for number, (again, part) in enumerate(zip_longest(slices, stream)):
+            if again is not None:
+                started.pipeline.process(lambda again=again: again, "again", number, dict, contract=CORRECTED)
+            if part is not None:
+                feed(started, number + 1, part)
+    for name, order, columns in (("transactions", "sequence", SAME), ("alerts", "outbox_seq", ALERT)):
+        both = [table(each, name, order).select(columns) for each in homes]
+        assert both[0].equals(both[1])
+    left = {ROWS + each for each in range(ROWS) if each not in chosen or each == 7}
+    assert set(waits(homes[0])["offset"]) == left
+
+
+def test_two_requests_for_the_same_records_store_them_once(settings: Settings) -> None:
+    with running(settings) as started:
+        two_batches(started)
+        both = waits(settings)
+        ask(settings, both)
+        ask(settings, both)
+        assert take_all(started) == 2
+    assert table(settings, "transactions", "sequence")["transaction_id"].is_unique().all()
+    rows = table(settings, "batches", "closed_at").filter(pl.col("query_id").str.starts_with("requeue-"))
+    assert rows["read"].to_list() == [ROWS, 1], "the second finds what failed again, and nothing else"
+    assert waits(settings)["times"].to_list() == [3]
+
+
+def test_one_that_waits_for_the_wrong_contract_can_be_asked_for_again(settings: Settings) -> None:
+    with running(settings) as started:
+        two_batches(started)
+        ask(settings, waits(settings), None)
+        assert take_all(started) == 1
+        assert waits(settings)["times"].to_list() == [2] * ROWS
+        ask(settings, waits(settings))
+        assert take_all(started) == 1
+    assert table(settings, "transactions", "sequence").height == 2 * ROWS - 1
+    assert waits(settings)["times"].to_list() == [3]
+
+
+def test_an_id_stored_meanwhile_makes_a_record_a_duplicate(settings: Settings) -> None:
+    with running(settings) as started:
+        two_batches(started)
+        ask(settings, waits(settings))
+        feed(started, 2, at_moment(records(TOLD[ROWS : ROWS + 5], 2 * ROWS), NOW))
+        take_all(started)
+    assert table(settings, "duplicates", "offset")["offset"].to_list() == list(range(ROWS, ROWS + 5))
+    assert table(settings, "transactions", "sequence")["transaction_id"].is_unique().all()
+    assert waits(settings)["offset"].to_list() == [ROWS + 7], "a redelivery has left the quarantine, too"
+
+
+def test_what_was_stored_long_ago_is_not_asked_for(settings: Settings) -> None:
+    """Beyond the horizon nobody could tell it from a new payment."""
+    with running(settings) as started:
+        two_batches(started)
+        feed(started, 2, at_moment(records(TOLD[ROWS : ROWS + 5], 2 * ROWS), NOW))
+    lake = settings.lake("tester")
+    places, later = (lake / "quarantine", lake / "transactions"), NOW + timedelta(days=3)
+    trial = Trials(*places, CORRECTED, CONTRACT.duplicates.horizon, later).of(Wanted().of(waits(settings)))
+    assert (trial.fit.height, trial.known, trial.reasons) == (ROWS - 6, 5, {"mistyped_field": 1})
+    assert set(trial.chosen["offset"]) == set(range(ROWS + 5, 2 * ROWS))
+
+
+def test_a_contract_with_other_columns_is_refused_by_command_and_agent(settings: Settings) -> None:
+    other = CONTRACT.model_copy(update={"extra": {}})
+    with pytest.raises(
+        ConfigurationError, match=r"other columns than the agent's \(country, merchant_category\)"
+    ):
+        check_same_columns(CONTRACT, other)
+    with running(settings) as started:
+        two_batches(started)
+        ask(settings, waits(settings), other)
+        assert take_all(started) == 0
+        feed(started, 2, records(TOLD[2 * ROWS :], 2 * ROWS))
+    (request,) = read_requests(requeues_path(settings, agent()))
+    assert request.state == "refused"
+    assert "other columns" in request.why
+    assert waits(settings).height == ROWS
+
+
+def test_replay_and_what_if_agree_over_requeued_batches(settings: Settings) -> None:
+    requeued(settings.home)
+    found = run_replay(settings, agent(), Span())
+    assert (found.rows, found.differences) == (3 * ROWS - 1, ())
+    assert found.alerts > 0
+    same = run_what_if(settings, agent(), agent(), Span())
+    assert (same.added, same.removed) == (0, 0)
+
+
+def test_a_snapshot_over_requeued_batches_is_replayed(settings: Settings) -> None:
+    requeued(settings.home)
+    span = Span().span(Span().history(settings, agent()))
+    create_snapshot(settings, agent(), CONTRACT, "kept", span._replace(first=ROWS + 20))
+    found = run_replay(settings, agent(), Span(snapshot="kept"))
+    assert (found.rows, found.differences) == (2 * ROWS - 21, ())
+
+
+def test_a_requeued_alert_is_explained(settings: Settings) -> None:
+    requeued(settings.home)
+    alerts = table(settings, "alerts", "outbox_seq").filter(pl.col("query_id").str.starts_with("requeue-"))
+    found = explain(settings.lake("tester"), agent(), alerts["alert_id"][0], "customer")
+    assert found.adds_up
+
+
+def test_requeued_batches_do_not_move_the_stream(settings: Settings) -> None:
+    """A lost checkpoint resumes at the offsets of the stream's own newest batch."""
+    requeued(settings.home, lambda rows: rows)
+    with running(settings) as started:
+        ask(settings, waits(settings))
+        take_all(started)
+    with running(settings) as started:
+        assert json.loads(started.stream.starting) == {TOPIC: {"0": 3 * ROWS}}
+
+
+def test_rejected_history_is_taken_in_and_its_mark_stays(settings: Settings, tmp_path: Path) -> None:
+    path, form = tmp_path / "history.jsonl", "%d.%m.%Y %H:%M:%S"
+    german = [
+        {**each, "event_time": f"{datetime.fromisoformat(each['event_time']):{form}}"} for each in TOLD[ROWS:]
+    ]
+    lines = [*TOLD[:ROWS], *german[: ROWS - 1]]
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
+    run_backfill(settings, agent(), path)
+    dated = CONTRACT.event_time.model_copy(update={"format": form})
+    with running(settings) as started:
+        ask(settings, waits(settings), CONTRACT.model_copy(update={"event_time": dated}))
+        take_all(started)
+        feed(started, 0, records(TOLD[2 * ROWS :], 2 * ROWS))
+    assert table(settings, "transactions", "sequence").height == 3 * ROWS - 1
+    assert unfinished_backfill(settings.lake("tester"), agent()) is None
+    found = run_replay(settings, agent(), Span())
+    assert (found.backfilled, found.rows, found.differences) == (ROWS, 2 * ROWS - 1, ())
+
+
+def test_labels_on_requeued_payments_count(settings: Settings) -> None:
+    requeued(settings.home)
+    judge(settings, agent(), [MOVED[0]["tx_id"], MOVED[1]["tx_id"]])
+    with running(settings) as started:
+        feed(started, 3, records(events(4 * ROWS)[3 * ROWS :], 3 * ROWS))
+    assert run_replay(settings, agent(), Span()).differences == ()
+
+
 @pytest.mark.parametrize(
     "step", [Step.TAKE, Step.DECODE, Step.STORE, Step.SCORE, Step.ALERT, Step.PUBLISH, Step.CLOSE]
 )
-@pytest.mark.parametrize("limit", [10_000, 40])
 def test_a_request_is_taken_once_whatever_crashes(
-    settings: Settings, tmp_path: Path, step: Step, limit: int, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path, step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "SLICE_RECORDS", limit)
+    monkeypatch.setattr(choosing, "SLICE_RECORDS", 40)
     whole = requeued(tmp_path / "whole")
     with running(settings) as started:
         two_batches(started)
         ask(settings, waits(settings))
-    for _ in range(5):
+    for _ in range(3):
         with pytest.raises(CrashError), running(settings, step) as started:
             take_all(started)
             raise CrashError("nothing was left")

@@ -1,0 +1,75 @@
+"""The quarantine on a terminal: what outsiders wrote is shown, and steers nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from streaming.quarantine.requests import PLACE
+from streaming.quarantine.waiting import by_reason
+
+_SHOWN_BYTES = 4_000
+
+
+def show_waiting(rows: pl.DataFrame, limit: int, console: Console) -> None:
+    """Print counts by reason, then the records that came last."""
+    counts = Table("reason", "records", box=None)
+    for reason, count in by_reason(rows).items():
+        counts.add_row(Text(escaped(reason)), f"{count:,}")
+    console.print(counts)
+    table = Table("record", "arrived (UTC)", "reason", "detail", "times", "bytes", box=None)
+    for row in rows.sort("arrived", *PLACE, descending=True).head(limit).to_dicts():
+        place = "/".join(str(row[name]) for name in PLACE)
+        arrived = "-" if row["arrived"] is None else f"{row['arrived']:%Y-%m-%d %H:%M:%S}"
+        told = (place, arrived, row["reason"], row["detail"] or "", str(row["times"]), f"{row['bytes']:,}")
+        table.add_row(*(Text(escaped(each)) for each in told))
+    console.print(table)
+    if rows.height > limit:
+        console.print(f"and {rows.height - limit:,} more; --limit or --json shows them", highlight=False)
+
+
+def show_record(attempts: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print one record and why it was rejected, each time."""
+    first = attempts[0]
+    for name in ("key", "value"):
+        console.print(Text(f"{name}: {_content(first[name])}"))
+    for each in first["headers"] or []:
+        console.print(Text(f"header {escaped(str(each['key']))}: {_content(each['value'])}"))
+    table = Table("rejected (UTC)", "reason", "detail", "query", "batch", box=None)
+    for row in attempts:
+        at = "-" if row["kafka_timestamp"] is None else f"{row['kafka_timestamp']:%Y-%m-%d %H:%M:%S}"
+        told = (at, row["reason"], row["detail"] or "", row["query_id"], str(row["batch_id"]))
+        table.add_row(*(Text(escaped(each)) for each in told))
+    console.print(table)
+
+
+def show_requests(requests: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print requests and what became of them."""
+    heads = ("request", "asked (UTC)", "state", "records", "stored", "rejected again", "duplicates", "why")
+    table = Table(*heads, box=None)
+    for row in requests:
+        again = ", ".join(f"{reason} {count:,}" for reason, count in row["rejected_again"].items()) or "0"
+        done = f" {row['batches_done']}/{row['batches']}" if row["state"] == "waiting" else ""
+        state = f"{row['state']}{done}"
+        counts = (f"{row['records']:,}", f"{row['stored']:,}", again, f"{row['duplicates']:,}")
+        told = (row["request"], f"{row['at']:%Y-%m-%d %H:%M:%S}", state, *counts, row["why"] or "")
+        table.add_row(*(Text(escaped(each)) for each in told))
+    console.print(table)
+
+
+def escaped(text: str) -> str:
+    """Return text on one line, with all that is not to be seen written out as escapes."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def _content(content: bytes | None) -> str:
+    if content is None:
+        return "null"
+    shown = escaped(content[:_SHOWN_BYTES].decode("utf-8", "backslashreplace"))
+    cut = len(content) - _SHOWN_BYTES
+    return f"{shown} … and {cut:,} more bytes; --raw FILE writes them" if cut > 0 else shown
