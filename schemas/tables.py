@@ -90,9 +90,10 @@ BATCHES = pa.schema(
         pa.field("versions", pa.string()),
         pa.field("durations", pa.string()),
         pa.field("rejected", pa.string()),
+        pa.field("refused", pa.list_(pa.string())),
     ]
 )
-LATER_BATCHES = ("rejected",)
+LATER_BATCHES = ("rejected", "refused")
 
 PLACES = pa.list_(
     pa.struct(

@@ -29,6 +29,7 @@ class Alerted:
 
     Attributes:
         degraded: alerts that fell back to the deterministic label although a model was to be asked.
+        refused: ids of alerts that were told before and are not told again; see streaming.batch.told.
     """
 
     alerts: int
@@ -38,9 +39,10 @@ class Alerted:
     input_tokens: int
     output_tokens: int
     cost_usd: float
+    refused: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, results: Sequence[TriageResult]) -> Alerted:
+    def of(cls, results: Sequence[TriageResult], refused: tuple[str, ...] = ()) -> Alerted:
         """Count what the triage of each engine gave."""
         verdicts = [verdict for result in results for verdict in result.verdicts]
         return cls(
@@ -51,6 +53,7 @@ class Alerted:
             input_tokens=sum(result.input_tokens for result in results),
             output_tokens=sum(result.output_tokens for result in results),
             cost_usd=sum(result.cost for result in results),
+            refused=refused,
         )
 
     @property
@@ -63,6 +66,10 @@ class Alerted:
     def to_metadata(self) -> dict[str, Any]:
         """Return the JSON-serialisable form."""
         return dataclasses.asdict(self)
+
+    def counts(self) -> dict[str, Any]:
+        """Return the numbers alone."""
+        return {name: value for name, value in self.to_metadata().items() if name != "refused"}
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class BatchAudit:
         """Record a batch: what changed since the last, what the policy ruled, who was asked, the outcome."""
         events = [*self._changes(decision), *self._rulings(decision, alerted, asked)]
         outcome = {
-            **alerted.to_metadata(),
+            **alerted.counts(),
             "first_sequence": decision.first_sequence,
             "stored": decision.stored,
             "spec_digest": decision.pins["spec_digest"],

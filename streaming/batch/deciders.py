@@ -7,8 +7,8 @@ of its primary entity's id.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -42,6 +42,11 @@ class Deciders:
     def engines(self) -> tuple[Engine, ...]:
         """All that look at every row, the version in force first."""
         return (self.engine,) if self.canary is None else (self.engine, self.canary.engine)
+
+    def each(self, renewed: Callable[[Engine], Engine]) -> Deciders:
+        """Return the same with other engines in the places of these."""
+        canary = None if self.canary is None else replace(self.canary, engine=renewed(self.canary.engine))
+        return replace(self, engine=renewed(self.engine), canary=canary)
 
     def pins(self) -> dict[str, Any]:
         """Return everything a later attempt or a replay needs to decide the same way."""

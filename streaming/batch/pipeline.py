@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -33,6 +33,7 @@ from streaming.batch.outbox import Outbox
 from streaming.batch.recovery import Recovery, StreamPosition, as_pinned
 from streaming.batch.rejections import rejected_counts, rejected_shares
 from streaming.batch.store import BatchInHand, Decision, Stored, settle_rejected, store
+from streaming.batch.told import told_before, without_told
 from streaming.delta.lake import Lake, Stamp
 from streaming.delta.pins import under_contract
 from streaming.detection import checkpoints
@@ -131,6 +132,8 @@ class Pipeline:
         self._lake, self._outbox, self._late, self._audit = lake, outbox, late, audit
         self._verdicts, self._labels = verdicts, labels
         self._renew, self._health = renew, health or Health()
+        self._told: frozenset[str] = frozenset()
+        self._told_to: Deciders | None = None
         self._follower: LabelFollower | None = None
         self._clock, self._reached = clock, reached
         self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
@@ -280,11 +283,11 @@ class Pipeline:
             kept = self._lake.alerts.metadata_of(decision.query_id, decision.batch_id)
             return Alerted(**kept["alerted"]), Asked.from_metadata(kept["asked"])
         with watch.step(Step.TRIAGE):
-            flagged = deciders.flag(rows, judged)
+            flagged, refused = without_told(deciders.flag(rows, judged), self._told)
             chosen = zip(deciders.engines, flagged, strict=True)
             results = [engine.triage.decide(each.rows) for engine, each in chosen]
         with watch.step(Step.ALERT):
-            alerted, asked = Alerted.of(results), Asked.of(results)
+            alerted, asked = Alerted.of(results, refused), Asked.of(results)
             if alerted.alerts:
                 table = deciders.alerts(marks_of(decision), flagged, results)
                 self._append_alerts(decision, table, alerted, asked)
@@ -376,6 +379,7 @@ class Pipeline:
         pins = [*self._recovery.label_pins(), decision.labels]
         for engine in deciders.engines:
             self._recovery.restore(engine, decision.first_sequence, pins)
+        self._know_told(deciders)
         rows = self._lake.transactions.read("sequence", decision.first_sequence, decision.next_sequence)
         verdicts = self._recovery.verdicts_of(decision)
         self._complete(deciders, Stored(decision, rows, verdicts), Stopwatch(self._reached))
@@ -388,15 +392,31 @@ class Pipeline:
         return {**(pins if contract is None else under_contract(pins, contract)), **mark}
 
     def _renew_deciders(self) -> None:
-        renewed, known = self._renew(self._deciders), [engine.scorer for engine in self._deciders.engines]
+        known = [engine.scorer for engine in self._deciders.engines]
         reached = self._position.next_sequence
+        renewed = self._renew(self._deciders).each(lambda engine: self._with_memory(engine, reached))
         for engine in renewed.engines:
             if not any(engine.scorer is scorer for scorer in known):
                 checkpoints.drop_after(engine.checkpoints, reached)
                 self._recovery.restore(engine, reached, self._recovery.label_pins())
                 # They begin with the batch that pins them, whatever a shadow has seen before.
                 engine.patterns.keep(self._recovery.patterns_in_force(reached))
+        if renewed != self._told_to:
+            self._know_told(renewed)
         self._deciders = renewed
+
+    def _with_memory(self, engine: Engine, reached: int) -> Engine:
+        """Begin anew with an engine whose state, another's, lacks what its own rules have waited for."""
+        ours = {each.digest for each in engine.rules.patterns} - engine.patterns.digests
+        if not ours or engine in self._deciders.engines:
+            return engine
+        if not ours & self._recovery.patterns_in_force(reached):
+            return engine
+        return replace(self._engine_for(engine.spec), checkpoints=engine.checkpoints)
+
+    def _know_told(self, deciders: Deciders) -> None:
+        self._told = told_before(self._lake.alerts, deciders.engines)
+        self._told_to = deciders
 
     def _follow_labels(self, pins: list[LabelPin]) -> None:
         self._follower = LabelFollower(

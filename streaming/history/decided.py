@@ -175,6 +175,19 @@ class DecidedHistory:
         rows = read_stored(self.lake / self._tables.ledger, columns, pc.field("kind") == "answer")
         return frozenset() if rows is None else frozenset(pl.DataFrame(rows).unique().iter_rows())
 
+    def refused(self, span: Span) -> list[tuple[Span, frozenset[str]]]:
+        """Return the ids that batches of a span left out because they were told before, batch by batch."""
+        table = open_version(self.lake / self._tables.batches)
+        if table is None or "refused" not in table.schema.names:
+            return []
+        columns = ["first_sequence", "next_sequence", "refused"]
+        rows = table.read("next_sequence", span.first + 1, columns=columns).to_pylist()
+        return [
+            (Span(row["first_sequence"], row["next_sequence"]), frozenset(row["refused"]))
+            for row in rows
+            if row["refused"] and row["first_sequence"] < span.end
+        ]
+
     def batch_ends(self, span: Span) -> Ints:
         """Return where the batches of a span end, int64[batches], ascending."""
         inside = self._batches.filter(

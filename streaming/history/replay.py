@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -157,6 +157,7 @@ class Replayer:
         tables, late = self._history.tables(span), self._history.late_answers(span)
         recorded = self._history.recorded_labels()
         alerts, rows, differences = 0, 0, list[Difference]()
+        refused = self._history.refused(span)
         decided = [pinned for pinned in self._history.pinned(span) if not pinned.backfilled]
         for pinned in decided:
             self._check(pinned)
@@ -164,7 +165,7 @@ class Replayer:
             rows += pinned.span.end - pinned.span.first
             deciders = self.as_pinned(pinned, tables.transactions)
             for part, _, flagged in self._flagged(deciders, tables.transactions, pinned.span):
-                replayed = _by_rules(deciders, flagged)
+                replayed = _by_rules(deciders, [_without_refused(each, refused) for each in flagged])
                 published = raised_in(tables.alerts, part)
                 alerts += published.num_rows
                 differences += differences_between(published, replayed, recorded)
@@ -280,6 +281,20 @@ def _check_kept(engine: Engine, first: int) -> None:
             "the snapshot holds no profiles of this spec's definition: replay the lake itself under it",
             where="--snapshot",
         )
+
+
+def _without_refused(flagged: Flagged, refused: Sequence[tuple[Span, frozenset[str]]]) -> Flagged:
+    """Leave out what the batch that came upon it left out; only absences are ever told before."""
+    if not refused:
+        return flagged
+    places = zip(flagged.rows, flagged.passed_by, strict=True)
+    return flagged.only(
+        [
+            passed is None
+            or not any(batch.first <= passed < batch.end and row.alert_id in ids for batch, ids in refused)
+            for row, passed in places
+        ]
+    )
 
 
 def _by_rules(deciders: Deciders, flagged: list[Flagged]) -> pa.Table:

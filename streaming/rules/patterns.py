@@ -191,6 +191,10 @@ class Patterns:
             step.state.index.insert(step.encoded, step.new)
         self._states = {digest: step.state for digest, step in recognised._steps.items()}
 
+    def open_sequences(self) -> Ints:
+        """Return the `sequence` of all first events that are not done with, int64[open], in no order."""
+        return np.concatenate([np.empty(0, np.int64), *(each.sequences for each in self._states.values())])
+
     def keep(self, digests: frozenset[str]) -> None:
         """Forget what other patterns remember."""
         self._states = {digest: state for digest, state in self._states.items() if digest in digests}

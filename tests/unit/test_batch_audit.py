@@ -118,7 +118,7 @@ def test_a_batch_says_what_it_came_to(tmp_path: Path) -> None:
     Driver(tmp_path).audit.decided(decision(0), ALERTED, Asked())
     (row,) = events(tmp_path, "batch_decided")
     assert row["detail"] == {
-        **ALERTED.to_metadata(),
+        **ALERTED.counts(),
         "query_id": QUERY,
         "batch_id": 0,
         "first_sequence": 0,
