@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from agent.child_environment import PRIVATE_UMASK, child_environment
 from schemas.errors import MachineError
 
 _POLL_SECONDS = 0.05
@@ -27,7 +28,8 @@ _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}  # held, since a handle let g
 class Service:
     """A child process with a folder of its own: log, and a record of pid, start time and facts.
 
-    The child gets a session of its own, so that the terminal's Ctrl-C does not reach it.
+    The child gets a session of its own, so that the terminal's Ctrl-C does not reach it, no keys of the
+    environment, and writes for its user alone.
     """
 
     name: str
@@ -101,6 +103,8 @@ class Service:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=child_environment(),
+                umask=PRIVATE_UMASK,
             )
         _CHILDREN[child.pid] = child
         started = psutil.Process(child.pid).create_time()

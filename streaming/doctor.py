@@ -19,6 +19,7 @@ import psutil
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from agent.child_environment import child_environment
 from agent.local_llm import weights_file
 from schemas.errors import MachineError, RetryableError
 from schemas.spec import Llm
@@ -81,7 +82,12 @@ def check_java(find: Callable[[], str]) -> Finding:
     try:
         java = find()
         said = subprocess.run(
-            [java, "-version"], capture_output=True, text=True, check=False, timeout=_VERSION_SECONDS
+            [java, "-version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_VERSION_SECONDS,
+            env=child_environment(),
         ).stderr
     except (MachineError, OSError, subprocess.TimeoutExpired) as fault:
         return Finding("JDK", False, str(fault), advice)

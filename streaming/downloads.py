@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
+from agent.child_environment import child_environment
 from agent.processes import one_at_a_time
 from schemas.errors import MachineError
 from streaming.settings import Settings, find_java
@@ -210,7 +211,9 @@ def _ivy_jar() -> Path:
 def _run_ivy(command: Sequence[str], say: Callable[[str], None]) -> str:
     """Run Ivy, passing on what it downloads; return how it ended and its last complaint."""
     complaint = "it reported no fault"
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as ivy:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=child_environment()
+    ) as ivy:
         overdue = threading.Timer(_DOWNLOAD_SECONDS, ivy.kill)
         overdue.start()
         try:

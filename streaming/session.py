@@ -11,6 +11,8 @@ from pathlib import Path
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
+from agent.child_environment import inherited_environment
+
 _LOGGING = """\
 rootLogger.level = warn
 rootLogger.appenderRef.file.ref = file
@@ -40,7 +42,7 @@ def start_session(
         driver_memory: heap of the driver's JVM.
 
     PySpark's SIGINT handler would cancel every job; the caller's stays in force, since a first Ctrl-C must
-    let the batch in hand finish.
+    let the batch in hand finish. The JVM gets no keys of the environment.
     """
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -48,7 +50,7 @@ def start_session(
     for key, value in _options(jars, work_dir, driver_memory).items():
         builder = builder.config(key, value)
     # PySpark replaces the SIGINT handler, but only from the main thread.
-    with ThreadPoolExecutor(1) as starter:
+    with inherited_environment(), ThreadPoolExecutor(1) as starter:
         return starter.submit(builder.getOrCreate).result()
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from agent import SPECS
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec, resolve_named
+from streaming.private_files import keep_private
 from streaming.settings import Settings
 
 Home = Annotated[Path, typer.Option("--home", help="Folder for all state.", envvar="FLAGSTREAM_HOME")]
@@ -34,8 +35,10 @@ console = Console()
 
 
 def settings_in(home: Path) -> Settings:
-    """Return the settings of this process, state in `home`."""
-    return Settings.load(home, os.environ)
+    """Return the settings of this process, state in `home`, which from now on is its user's alone."""
+    settings = Settings.load(home, os.environ)
+    keep_private(settings.home)
+    return settings
 
 
 def spec_named(name: str) -> AgentSpec:

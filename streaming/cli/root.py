@@ -101,9 +101,10 @@ def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 def fetch(home: Home = DEFAULT_HOME) -> None:
     """Download the pinned jars into the project's cache and compile the kernels; `make setup` calls it."""
     from streaming.downloads import fetch_jars
+    from streaming.settings import Settings
     from streaming.warmup import compile_kernels
 
-    fetch_jars(settings_in(home))
+    fetch_jars(Settings.load(home))  # not settings_in: an installation is for every user of the machine
     spec = spec_named("card-fraud")
     compile_kernels(spec, load_contract(spec.data_sources.transactions.contract))
 

@@ -15,6 +15,7 @@ from typing import IO
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
+from agent.child_environment import PRIVATE_UMASK, child_environment
 from agent.processes import Service, free_port
 from schemas.errors import ConfigurationError, MachineError, RetryableError, nearest
 from streaming.interrupts import ended_on_leaving
@@ -165,7 +166,14 @@ class EmbeddedBroker:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # "=" because one id in 64 starts with a dash
         command = self._command("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c")
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=child_environment(),
+            umask=PRIVATE_UMASK,
+        )
         if done.returncode != 0:
             raise MachineError(f"formatting the broker's storage failed: {done.stderr.strip()[-400:]}")
 

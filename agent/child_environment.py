@@ -1,0 +1,36 @@
+"""What child processes get of the environment: what programs need to run, and no keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+PRIVATE_UMASK = 0o077
+_NAMES = frozenset({
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "LC_ALL", "LC_COLLATE",
+    "LC_CTYPE", "LC_MESSAGES", "LC_MONETARY", "LC_NUMERIC", "LC_TIME", "TZ", "TMPDIR", "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "PYTHONHASHSEED", "PYTHONUNBUFFERED",
+    "PYTHONDONTWRITEBYTECODE", "PYTHONUTF8", "JAVA_HOME", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "OMP_NUM_THREADS", "SPARK_HOME", "SPARK_CONF_DIR", "SPARK_LOCAL_IP",
+    "SPARK_LOCAL_DIRS", "SPARK_LOCAL_HOSTNAME", "HADOOP_HOME", "HADOOP_CONF_DIR", "PYSPARK_PYTHON",
+    "PYSPARK_DRIVER_PYTHON", "PYSPARK_SUBMIT_ARGS",
+})  # fmt: skip
+
+
+def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the part of `environ` that child processes get."""
+    return {name: value for name, value in environ.items() if name in _NAMES}
+
+
+@contextmanager
+def inherited_environment() -> Iterator[None]:
+    """Have whatever is started in the block inherit that part alone, for libraries that start a process."""
+    whole = dict(os.environ)
+    kept = child_environment(whole)
+    try:
+        for name in whole.keys() - kept.keys():
+            del os.environ[name]
+        yield
+    finally:
+        os.environ.update({name: value for name, value in whole.items() if name not in kept})
