@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
@@ -78,7 +79,7 @@ class Disclosure:
 
     def _example(self, row: FlaggedRow, originals: dict[str, str]) -> dict[str, Any]:
         values = {
-            "amount": float(f"{row.amount:.{_AMOUNT_DIGITS}g}"),
+            "amount": _rounded(row.amount),
             "score": round(row.score, 5),
             "event_time": row.event_time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
@@ -155,6 +156,12 @@ def _same(shown: str, said: str) -> bool:
         return float(shown) == float(said)
     except ValueError:
         return False
+
+
+def _rounded(amount: float) -> float:
+    """Return a finite amount to a few digits; the largest ones cannot be rounded up."""
+    rounded = float(f"{amount:.{_AMOUNT_DIGITS}g}")
+    return rounded if math.isfinite(rounded) else amount
 
 
 def _word(text: str) -> str:

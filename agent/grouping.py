@@ -93,11 +93,16 @@ def top_reasons(row: FlaggedRow) -> list[Reason]:
     return sorted(raising, key=lambda reason: (-reason.contribution, reason.name))[:_SHOWN_REASONS]
 
 
-def group_rows(rows: Sequence[FlaggedRow], texts: Sequence[Texts]) -> list[Group]:
-    """Group `rows` by pattern, in the order of their first rows; `texts` as for pattern_of, one per row."""
+def group_rows(rows: Sequence[FlaggedRow], texts: Sequence[Texts | None]) -> list[Group]:
+    """Group `rows` by pattern, in the order of their first rows.
+
+    Args:
+        texts: as for pattern_of, one per row; None leaves a row out.
+    """
     members: dict[Pattern, list[int]] = {}
     for position, (row, said) in enumerate(zip(rows, texts, strict=True)):
-        members.setdefault(pattern_of(row, said), []).append(position)
+        if said is not None:
+            members.setdefault(pattern_of(row, said), []).append(position)
     return [_group(pattern, positions, rows) for pattern, positions in members.items()]
 
 

@@ -13,7 +13,7 @@ _MOST_ATTEMPTS = 3
 _NOT_TRIED: frozenset[FallbackReason] = frozenset(
     {"circuit_open", "over_budget", "rate_limited", "rejected", "server_error", "unreachable"}
 )
-_NEVER_TO_BE_TRIED: frozenset[FallbackReason] = frozenset({"llm_off", "policy"})
+_NEVER_TO_BE_TRIED: frozenset[FallbackReason] = frozenset({"internal_error", "llm_off", "policy"})
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from statistics import median
 from agent.grouping import FlaggedRow, Group, Pattern
 
 _MOST_RARITY = 6.0
+_MOST_TIMES_USUAL = 1e12
 _LEAST_UNCERTAINTY = 0.1
 _PATTERNS_REMEMBERED = 4096
 
@@ -58,9 +59,12 @@ def _usual_amounts(rows: Sequence[FlaggedRow]) -> dict[str, float]:
 
 
 def _expected_loss(row: FlaggedRow, usual: dict[str, float]) -> float:
-    """Amount, in usual amounts of its currency, times the score's rarity in powers of ten, at most six."""
+    """Amount, in usual amounts of its currency, times the score's rarity in powers of ten, at most six.
+
+    The former is bounded, so that losses can be added up whatever the amounts.
+    """
     rarity = min(-math.log10(max(1.0 - row.score, 1e-9)), _MOST_RARITY)
-    return row.amount / usual[row.currency] * rarity
+    return min(row.amount / usual[row.currency], _MOST_TIMES_USUAL) * rarity
 
 
 def uncertainty(row: FlaggedRow) -> float:
@@ -72,5 +76,6 @@ def uncertainty(row: FlaggedRow) -> float:
     if len(raising) <= 1:
         return 1.0 if row.label.classification == "needs_review" else _LEAST_UNCERTAINTY
     total = math.fsum(raising)
-    entropy = -math.fsum(each / total * math.log(each / total) for each in raising)
+    shares = [share for each in raising if (share := each / total) > 0]
+    entropy = -math.fsum(share * math.log(share) for share in shares)
     return _LEAST_UNCERTAINTY + (1.0 - _LEAST_UNCERTAINTY) * entropy / math.log(len(raising))

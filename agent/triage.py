@@ -10,14 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from agent.answers import Answer, answers_of
 from agent.audit import ModelCall, PolicyRuling
 from agent.budget import Booking, SpendingBudget
+from agent.containment import Faults
 from agent.disclosure import Disclosure
-from agent.grouping import FlaggedRow, group_rows
+from agent.grouping import FlaggedRow, Group, group_rows
 from agent.ledger import Intent, Ledger, RecordedAnswer
 from agent.llm_client import Completion, Failure, ModelClient
 from agent.packing import Case, Packer, case_of
@@ -143,18 +145,21 @@ class Triage:
         return replace(all_by_rules(rows, "deferred" if ruling.allowed else "policy"), ruling=ruling)
 
     def classify(self, rows: Sequence[FlaggedRow]) -> TriageResult:
-        """Give every row a verdict within the deadline, whatever the model does.
+        """Give every row a verdict within the deadline, whatever the model does and the rows hold.
 
         Raises:
             FlagstreamError: what the ledger raises for its own store; nothing else.
         """
-        start = self._clock()
+        start, faults = self._clock(), Faults()
         if not rows:
             return TriageResult(())
         ruling = self._ruling(rows)
         if not ruling.allowed:
             return replace(all_by_rules(rows, "policy"), ruling=ruling)
-        return replace(self._answered(rows, start), ruling=ruling)
+        result = faults.contain(
+            lambda: self._answered(rows, start, faults), all_by_rules(rows, "internal_error")
+        )
+        return replace(result, ruling=ruling, faults=faults.noted)
 
     def recall(self, rows: Sequence[FlaggedRow]) -> TriageResult:
         """Give rows the answers on record to the very questions they make, or the deterministic label.
@@ -164,16 +169,18 @@ class Triage:
         ruling = self._ruling(rows)
         if not ruling.allowed:
             return replace(all_by_rules(rows, "policy"), ruling=ruling)
-        cases = self._cases(rows)
+        faults = Faults()
+        cases = self._cases(rows, faults)
         known = self._ledger.recorded([case.key for case in cases])
-        verdicts = spread(rows, cases, known, "llm_off")
-        return TriageResult(verdicts, reused=len(known), groups=len(cases), ruling=ruling)
+        verdicts = spread(rows, cases, known, "llm_off", faults)
+        groups = len(cases)
+        return TriageResult(verdicts, reused=len(known), groups=groups, ruling=ruling, faults=faults.noted)
 
     def quote(self, rows: Sequence[FlaggedRow]) -> Quote:
         """Say what one round of questions about rows would take at most; nobody is asked."""
         if not self._ruling(rows).allowed:
             return Quote()
-        requests = self._packer.pack(self._cases(rows))
+        requests = self._packer.pack(self._cases(rows, Faults()))
         read = sum(map(self._packer.most_input_tokens, requests))
         written = sum(map(self._packer.most_output_tokens, requests))
         return Quote(sum(map(len, requests)), len(requests), read, written, self._usd(read, written))
@@ -186,11 +193,11 @@ class Triage:
         withheld = tuple(name for name in offered if not self._policy.allows(name))
         return PolicyRuling(self._policy.policyName, model, self._policy.allows_model(model), withheld)
 
-    def _answered(self, rows: Sequence[FlaggedRow], start: float) -> TriageResult:
-        cases = self._cases(rows)
+    def _answered(self, rows: Sequence[FlaggedRow], start: float, faults: Faults) -> TriageResult:
+        cases = self._cases(rows, faults)
         known = self._ledger.recorded([case.key for case in cases])
         requests = self._book(self._packer.pack(case for case in cases if case.key not in known))
-        outcomes = self._ask(requests, start)
+        outcomes = self._ask(requests, start, faults)
         answers: dict[str, RecordedAnswer | FallbackReason] = dict(known)
         for outcome in outcomes:
             answers.update(outcome.answers)
@@ -198,7 +205,7 @@ class Triage:
         input_tokens = sum(outcome.reply.input_tokens for outcome in outcomes)
         output_tokens = sum(outcome.reply.output_tokens for outcome in outcomes)
         return TriageResult(
-            verdicts=spread(rows, cases, answers, "over_budget"),
+            verdicts=spread(rows, cases, answers, "over_budget", faults),
             calls=sum(outcome.sent for outcome in outcomes),
             reused=len(known),
             input_tokens=input_tokens,
@@ -209,13 +216,19 @@ class Triage:
             made=tuple(call for outcome in outcomes for call in outcome.made),
         )
 
-    def _cases(self, rows: Sequence[FlaggedRow]) -> list[Case]:
-        groups = group_rows(rows, [self._disclosure.texts_of(row) for row in rows])
-        model, tell = self._client.model, self._disclosure.tell
-        return [
-            case_of(self._prompt, model, group, priority, tell(group))
-            for group, priority in by_priority(groups, rows, self._familiarity)
-        ]
+    def _cases(self, rows: Sequence[FlaggedRow], faults: Faults) -> list[Case]:
+        """Return the groups that can be asked about; a row that meets a fault on the way is in none."""
+        texts = [faults.contain(partial(self._disclosure.texts_of, row), None) for row in rows]
+        groups = group_rows(rows, texts)
+        ranked = faults.contain(
+            lambda: by_priority(groups, rows, self._familiarity), [(group, 0.0) for group in groups]
+        )
+        cases = [faults.contain(partial(self._case, *each), None) for each in ranked]
+        return [case for case in cases if case is not None]
+
+    def _case(self, group: Group, priority: float) -> Case:
+        told = self._disclosure.tell(group)
+        return case_of(self._prompt, self._client.model, group, priority, told)
 
     def _usd(self, input_tokens: int, output_tokens: int) -> float:
         return self._llm.price_of(self._client.model).usd(input_tokens, output_tokens)
@@ -234,7 +247,7 @@ class Triage:
                 return _Request(kept, booking)
         return None
 
-    def _ask(self, requests: Sequence[_Request], start: float) -> list[_Outcome]:
+    def _ask(self, requests: Sequence[_Request], start: float, faults: Faults) -> list[_Outcome]:
         if not requests:
             return []
         before = self._clock()
@@ -244,7 +257,10 @@ class Triage:
         seconds = self._llm.deadline.total_seconds() - (self._clock() - start) - writing
         questions = [self._packer.question(request.cases) for request in requests]
         replies = self._client.ask(questions, max(seconds, 0.0))
-        outcomes = [self._outcome(request, reply) for request, reply in zip(requests, replies, strict=True)]
+        outcomes = [
+            faults.contain(partial(self._outcome, request, reply), _unread(request, reply))
+            for request, reply in zip(requests, replies, strict=True)
+        ]
         given = [answer for outcome in outcomes for answer in outcome.answers.values()]
         self._ledger.record([answer for answer in given if isinstance(answer, RecordedAnswer)])
         return outcomes
@@ -286,6 +302,10 @@ class Triage:
             output_tokens=tokens[1],
             evidence=answer.evidence,
         )
+
+
+def _unread(request: _Request, reply: Completion | Failure) -> _Outcome:
+    return _Outcome(request, reply, {case.key: "internal_error" for case in request.cases})
 
 
 def _shares(total: int, parts: int) -> list[int]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from agent.audit import ModelCall, PolicyRuling
+from agent.containment import Faults
 from agent.grouping import FlaggedRow
 from agent.labels import clip, highest
 from agent.ledger import RecordedAnswer
@@ -48,6 +50,8 @@ class TriageResult:
         seconds: wall time, the ledger's writes included.
         made: what became of each question put to the model.
         ruling: what the policy decided, None when nothing was to be asked.
+        faults: what kept groups from being asked about or answered although nothing outside was amiss, as
+            type and place.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -60,6 +64,7 @@ class TriageResult:
     seconds: float = 0.0
     made: tuple[ModelCall, ...] = ()
     ruling: PolicyRuling | None = None
+    faults: tuple[str, ...] = ()
 
     def columns(self) -> dict[str, list[Any]]:
         """Return the alert fields the verdicts fill, by name, one value per row."""
@@ -81,19 +86,21 @@ def spread(
     cases: Sequence[Case],
     answers: Mapping[str, RecordedAnswer | FallbackReason],
     otherwise: FallbackReason,
+    faults: Faults,
 ) -> tuple[Verdict, ...]:
     """Give each row the answer to its case, or the deterministic label where there is none.
 
     Args:
         answers: by the cases' keys.
         otherwise: why the model did not answer a case that `answers` does not name.
+        faults: takes those of single rows; a row of no case has met one before.
     """
-    verdicts: dict[int, Verdict] = {}
+    verdicts = [_by_rules(row, "internal_error") for row in rows]
     for case in cases:
         answer = answers.get(case.key, otherwise)
-        for position in case.group.members:
-            verdicts[position] = _verdict(rows[position], answer, case)
-    return tuple(verdicts[position] for position in range(len(rows)))
+        for at in case.group.members:
+            verdicts[at] = faults.contain(partial(_verdict, rows[at], answer, case), verdicts[at])
+    return tuple(verdicts)
 
 
 def _verdict(row: FlaggedRow, answer: RecordedAnswer | FallbackReason, case: Case) -> Verdict:

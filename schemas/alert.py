@@ -49,6 +49,7 @@ FallbackReason = Literal[
     "rejected",
     "circuit_open",
     "over_budget",
+    "internal_error",
     "policy",
     "llm_off",
     "deferred",

@@ -17,6 +17,7 @@ from schemas.alert import alerts_table, entities_array, reasons_array
 from streaming.batch.engine import OURS, Engine
 from streaming.batch.flagging import Flagged
 from streaming.batch.store import Decision
+from streaming.service.health import Condition, Health
 
 _BY_CHOICE = (None, "llm_off", "policy", "deferred")
 _OF_THE_TRANSACTION = ("transaction_id", "amount", "currency", "event_time", "sequence")
@@ -94,6 +95,15 @@ class Asked:
         """Rebuild it from a commit's metadata."""
         calls = tuple(ModelCall(**call) for call in kept["calls"])
         return cls(calls, tuple(PolicyRuling(**ruling) for ruling in kept["rulings"]))
+
+
+def tell_faults(health: Health, results: Sequence[TriageResult]) -> None:
+    """Say which alerts triage could not handle; it is over once groups are handled without."""
+    faults = dict.fromkeys(fault for result in results for fault in result.faults)
+    if faults:
+        health.begins(Condition.TRIAGE_FAULTY, "; ".join(faults))
+    elif any(result.groups for result in results):
+        health.ends(Condition.TRIAGE_FAULTY)
 
 
 def build_alerts(

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from agent.late import Asked, Unanswered
 from agent.triage import Triage, TriageResult
+from streaming.batch.alerting import tell_faults
 from streaming.batch.late_windows import (
     LateJournal,
     Window,
@@ -114,12 +115,12 @@ class LateAnswers:
         self._totals = LateTotals()
         self._triage: Triage | None = None
         self._others: Mapping[str, Triage] = {}
-        self._resumed = False
+        self._resumed, self._health = False, health or Health()
         self._worker = Worker(
             "late-answers",
             self._work,
             Condition.LATE_ANSWERS_FAILING,
-            health or Health(),
+            self._health,
             begin=self._forget,
         )
 
@@ -217,6 +218,7 @@ class LateAnswers:
     def _ask(self, work: _InHand) -> bool:
         """Ask once; return whether answers came, which are then on Kafka."""
         asked = work.unanswered.ask()
+        tell_faults(self._health, [asked.result])
         if asked.result.calls:
             self._journal.asked(work.window, asked.result)
             self._told(asked.result)

@@ -23,7 +23,7 @@ import pyarrow as pa
 from schemas.contract import EventContract
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
-from streaming.batch.alerting import Alerted, Asked, marks_of
+from streaming.batch.alerting import Alerted, Asked, marks_of, tell_faults
 from streaming.batch.batch_audit import BatchAudit
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine, Judged
@@ -286,6 +286,7 @@ class Pipeline:
             flagged, refused = without_told(deciders.flag(rows, judged), self._told)
             chosen = zip(deciders.engines, flagged, strict=True)
             results = [engine.triage.decide(each.rows) for engine, each in chosen]
+            tell_faults(self._health, results)
         with watch.step(Step.ALERT):
             alerted, asked = Alerted.of(results, refused), Asked.of(results)
             if alerted.alerts:

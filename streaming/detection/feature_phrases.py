@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
+from streaming.detection.nats import exponential
 from streaming.detection.reasons import duration_text
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -35,7 +35,7 @@ def _weekday(value: float, _: str, __: str) -> str:
 
 
 def _amount(value: float, _: str, __: str) -> str:
-    return f"an amount of {math.exp(value):.2f}"
+    return f"an amount of {exponential(value):.2f}"
 
 
 def _count(value: float, entity: str, span: str) -> str:
@@ -47,7 +47,7 @@ def _gap(value: float, entity: str, _: str) -> str:
 
 
 def _ratio(value: float, entity: str, _: str) -> str:
-    return f"{math.exp(value):.2g}{_TIMES_SIGN} this {entity}'s usual amount"
+    return f"{exponential(value):.2g}{_TIMES_SIGN} this {entity}'s usual amount"
 
 
 def _deviation(value: float, entity: str, _: str) -> str:

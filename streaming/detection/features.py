@@ -156,6 +156,8 @@ def calendar_features(times: Ints, log_amounts: Floats) -> list[Floats]:
 def features_of(views: Sequence[View], evidence: Floats, findings: Sequence[Finding] = ()) -> Features:
     """Return all features of a batch, float32[n, features]; NaN stays where nothing is known.
 
+    What is too large for 32 bits is infinite.
+
     Args:
         views: at least one.
         evidence: nats, float64[n, reasons]; their sum is the last feature.
@@ -163,7 +165,8 @@ def features_of(views: Sequence[View], evidence: Floats, findings: Sequence[Find
     """
     first = views[0]
     columns = feature_columns(first.advance.rows.times, first.seen.log_amounts, views, findings)
-    return np.column_stack([*columns, evidence.sum(axis=1)]).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return np.column_stack([*columns, evidence.sum(axis=1)]).astype(np.float32)
 
 
 def feature_columns(

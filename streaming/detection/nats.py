@@ -1,12 +1,19 @@
-"""Compiled look-ups between shares of rows, what they exceed, and nats of surprise."""
+"""Look-ups between shares of rows, what they exceed, and nats of surprise."""
 
 from __future__ import annotations
 
 import math
+import sys
 
 from streaming.arrays.compilation import Floats, compiled
 
 _LINEAR_NATS = 16.0
+_MOST_NATS = math.log(sys.float_info.max)
+
+
+def exponential(nats: float) -> float:
+    """Return e to the power of `nats`, the largest number there is where that is more."""
+    return math.exp(min(nats, _MOST_NATS))
 
 
 @compiled

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from streaming.detection.counterparty_kernels import KNOWN, NEW, RETURNED
 from streaming.detection.detectors import AMOUNT, HABIT, NOVELTY, RATE, RECURRENCE, RISK, Evidence
+from streaming.detection.nats import exponential
 
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 _SMALLEST_SHOWN = 0.005
@@ -35,7 +35,7 @@ class Meeting(NamedTuple):
     one_in: float
 
 
-@cache
+@lru_cache(maxsize=1024)
 def duration_text(seconds: float) -> str:
     """Write seconds in the largest unit that divides them: `30 days`, `1 hour`, `90 seconds`."""
     for size, unit in _UNITS:
@@ -70,7 +70,7 @@ def sentence(detector: str, entity: str, payment: Payment, seen: Evidence | None
     if detector == RECURRENCE:
         return (
             f"other payments of this {entity} in the past days were strikingly unusual too, "
-            f"which makes this one {math.exp(nats):.1f} times likelier to be"
+            f"which makes this one {exponential(nats):.1f} times likelier to be"
         )
     if detector == RISK:
         return _risk_sentence(entity, nats)
@@ -86,8 +86,12 @@ def _population_sentence(payment: Payment, nats: float) -> str:
 
 def _risk_sentence(entity: str, nats: float) -> str:
     if nats >= 0.0:
-        return f"verdicts on this {entity}'s recent payments make fraud {math.exp(nats):.1f} times likelier"
-    return f"verdicts on this {entity}'s recent payments make fraud {math.exp(-nats):.1f} times less likely"
+        return (
+            f"verdicts on this {entity}'s recent payments make fraud {exponential(nats):.1f} times likelier"
+        )
+    return (
+        f"verdicts on this {entity}'s recent payments make fraud {exponential(-nats):.1f} times less likely"
+    )
 
 
 def _money(amount: float, payment: Payment) -> str:
@@ -128,7 +132,7 @@ def travel_sentence(entity: str, kilometres: float, hours: float, nats: float) -
     waited = duration_text(max(round(hours * 60.0), 1) * 60.0) if hours < 48.0 else f"{hours / 24.0:.0f} days"  # noqa: PLR2004 - from two days on, days
     return (
         f"{kilometres:,.0f} km from this {entity}'s last place {waited} before, {speed:,.0f} km/h; "
-        f"1 in {math.exp(nats):,.0f} trips is as impossible"
+        f"1 in {exponential(nats):,.0f} trips is as impossible"
     )
 
 
@@ -137,7 +141,7 @@ def habit_sentence(entity: str, time: int, nats: float) -> str:
     moment = datetime.fromtimestamp(time / 1_000_000, UTC)
     return (
         f"{moment:%A %H:%M} UTC is an unusual time for this {entity}: "
-        f"1 in {math.exp(nats):,.0f} of its payments comes at such hours of the week"
+        f"1 in {exponential(nats):,.0f} of its payments comes at such hours of the week"
     )
 
 

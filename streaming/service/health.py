@@ -29,6 +29,7 @@ class Condition(StrEnum):
     CHECKPOINT_FAILING = "checkpoint_failing"
     LABELS_FAILING = "labels_failing"
     LATE_ANSWERS_FAILING = "late_answers_failing"
+    TRIAGE_FAULTY = "triage_faulty"
     SHADOW_FAILING = "shadow_failing"
     PROGRESS_FAILING = "progress_failing"
     RECORDS_REJECTED = "records_rejected"

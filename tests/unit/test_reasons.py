@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streaming.detection.detectors import Evidence
-from streaming.detection.reasons import Payment, duration_text, sentence
+from streaming.detection.feature_phrases import phrase
+from streaming.detection.reasons import Payment, duration_text, habit_sentence, sentence, travel_sentence
 
 MONTH = 30 * 86_400.0
 PAYMENT = Payment(412.0, "EUR", MONTH, "Friday 03:12 UTC")
@@ -61,3 +66,35 @@ def test_a_sentence_on_the_population_and_on_recurrence() -> None:
     )
     assert "more than most payments" in sentence("amount", "population", PAYMENT, None, 0.05)
     assert "makes this one 54.6 times likelier" in sentence("recurrence", "card", PAYMENT, SEEN, 4.0)
+
+
+_FEATURES = (
+    "log_amount",
+    "count",
+    "gap",
+    "log_ratio",
+    "log_deviation",
+    "counterparties",
+    "distance",
+    "speed",
+)
+NUMBERS = st.floats(0, sys.float_info.max)
+
+
+@given(NUMBERS, NUMBERS, NUMBERS, st.floats(-1e308, 1e308), st.sampled_from(sorted(_FEATURES)))
+def test_no_number_is_too_large_for_a_sentence(
+    amount: float, usual: float, many: float, nats: float, feature: str
+) -> None:
+    payment, seen = Payment(amount, "EUR", MONTH, "Friday 03:12 UTC"), SEEN._replace(usual=usual, events=many)
+    for detector in ("amount", "rate", "novelty", "recurrence", "risk", "habit"):
+        assert sentence(detector, "customer", payment, seen, nats)
+    assert sentence("amount", "population", payment, None, nats)
+    assert travel_sentence("card", amount, usual, nats) and habit_sentence("card", 0, nats)
+    assert phrase(f"{feature}.customer.1_hour", min(amount, 3.4e38) if nats > 0 else -1.0)
+
+
+def test_an_amount_above_all_others_of_the_smallest_is_still_put_into_words() -> None:
+    """The ratio of the largest number to the smallest is more than there is a number for."""
+    assert (
+        phrase("log_ratio.customer", 1453.0) == "1.8e+308\N{MULTIPLICATION SIGN} this customer's usual amount"
+    )
