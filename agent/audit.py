@@ -29,7 +29,7 @@ _LARGEST_COUNT = 10**12  # card numbers have 13 digits and more
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/+-]{0,79}")
 _IDENTIFIER = re.compile(r"[0-9a-f]{32,64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DIGEST = re.compile(rf"[0-9a-f]{{12}}|{_IDENTIFIER.pattern}")
-_QUERY = re.compile(rf"requeue-[0-9a-f]{{12}}|{_IDENTIFIER.pattern}")
+_QUERY = re.compile(rf"(requeue|loss|move)-[0-9a-f]{{12}}|{_IDENTIFIER.pattern}")
 _SENTENCE = re.compile(r"(?!.*[^ ]{41})[A-Za-z0-9][A-Za-z0-9 ,.;:()'/%+#-]{0,199}")
 _VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){2}")
 _SOURCE = re.compile(r"[A-Za-z0-9._/-]{1,200}")
@@ -75,7 +75,7 @@ def _is_digest(value: object) -> bool:
 
 
 def _is_query(value: object) -> bool:
-    """A streaming query's id, or that of a request to take records out of the quarantine."""
+    """A streaming query's id, or that of a batch that was asked for beside it."""
     return isinstance(value, str) and _QUERY.fullmatch(value) is not None
 
 
@@ -98,7 +98,7 @@ _SHAPES: Mapping[Callable[[object], bool], str] = {
     _is_query: "query_id",
     _is_count: """
         alerts batch_id cost_usd degraded epoch first_sequence input_tokens llm_alerts llm_calls next_sequence
-        output_tokens reversible rows sent step stored
+        lost output_tokens reversible rows sent step stored
     """,
 }
 FIELDS: Mapping[str, Callable[[object], bool]] = {

@@ -91,9 +91,12 @@ BATCHES = pa.schema(
         pa.field("durations", pa.string()),
         pa.field("rejected", pa.string()),
         pa.field("refused", pa.list_(pa.string())),
+        pa.field("topic_ids", pa.string()),
+        pa.field("lost", pa.string()),
+        pa.field("lane", pa.string()),
     ]
 )
-LATER_BATCHES = ("rejected", "refused")
+LATER_BATCHES = ("rejected", "refused", "topic_ids", "lost", "lane")
 
 PLACES = pa.list_(
     pa.struct(

@@ -8,6 +8,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -227,9 +228,8 @@ def print_status(status: Status, *, as_json: bool) -> None:
     balance = "yes" if status.balanced else "NO: run `flagstream reconcile`"
     table.add_row("read = stored + quarantined + duplicates in every batch", balance)
     table.add_row("batches", f"{status.batches:,}")
-    if status.monitoring:
-        problems = "" if status.problems is None else f": {status.problems}"
-        table.add_row("newest batch", escape(f"{status.monitoring}{problems}"))
+    for name, said in _about_input(status):
+        table.add_row(name, escape(said))
     table.add_row("lag", "unknown, as no broker runs" if status.lag is None else f"{status.lag:,}")
     for name, count in status.late.items():
         table.add_row(f"late answers of the model: {name.replace('_', ' ')}", f"{count:,}")
@@ -248,6 +248,14 @@ def print_status(status: Status, *, as_json: bool) -> None:
         Console().print(condition_line(standing.condition, standing), markup=False, soft_wrap=True)
     for each in status.beside:
         Console().print(_versions_table(each))
+
+
+def _about_input(status: Status) -> Iterator[tuple[str, str]]:
+    if status.monitoring:
+        problems = "" if status.problems is None else f": {status.problems}"
+        yield "newest batch", f"{status.monitoring}{problems}"
+    if status.lost:
+        yield "given up unread with --accept-loss", f"{status.lost:,}"
 
 
 def _versions_table(found: SideBySide) -> Table:

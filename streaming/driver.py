@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pyspark.sql import SparkSession
@@ -33,6 +34,7 @@ from streaming.service.worker import Worker, cause_of
 from streaming.session import is_alive, start_session
 from streaming.settings import Settings
 from streaming.versions.clients import Clients
+from streaming.versions.registry import check_reason
 from streaming.versions.registry_table import read_entries, registry_path
 from streaming.versions.renewal import spec_in_force
 from streaming.warmup import compile_kernels
@@ -53,6 +55,8 @@ def drive(
     stop: threading.Event,
     until_idle: bool = False,
     as_json: bool = False,
+    accept_loss: str | None = None,
+    move_alerts: bool = False,
     hooks: Hooks = Hooks(),  # noqa: B008 -- frozen and without state
     started: Callable[[], None] = lambda: None,
     patience: float | None = None,
@@ -63,6 +67,8 @@ def drive(
 
     Args:
         llm: see streaming.versions.clients.
+        accept_loss: why records that the topic no longer holds may be given up, None where they may not.
+        move_alerts: the next alerts may leave on another topic than those before.
         hooks: seams for crash tests.
         started: called once the agent is repaired and about to read, the first time.
         patience: seconds after which it gives up waiting; None: as long as it takes.
@@ -73,6 +79,8 @@ def drive(
     Raises:
         FlagstreamError: whatever stopped the agent.
     """
+    if accept_loss is not None:
+        check_reason(accept_loss, "--accept-loss")
     display = progress_display(as_json=as_json)
     health = Health(settings.health(spec.name), display.condition)
 
@@ -85,10 +93,19 @@ def drive(
         Clients(settings, llm) as clients,
         ExitStack() as kept,
     ):
-        run = _Run(settings, spec, bootstrap, clients, hooks, health, display, kept)
+        consent = _Consent(accept_loss, move_alerts)
+        run = _Run(settings, spec, bootstrap, clients, hooks, health, display, kept, consent)
         supervisor = Supervisor(run.needs(), health, stop, patience=patience)
         supervisor.run(lambda: run.attempt(supervisor, stop, started, until_idle=until_idle))
     return display
+
+
+@dataclass(frozen=True)
+class _Consent:
+    """What is done in this run alone, because somebody has asked for it; see drive()."""
+
+    accept_loss: str | None
+    move_alerts: bool
 
 
 class _Run:
@@ -108,10 +125,11 @@ class _Run:
         health: Health,
         display: Progress,
         kept: ExitStack,
+        consent: _Consent,
     ) -> None:
         self._settings, self._spec, self._bootstrap = settings, spec, bootstrap
         self._clients, self._hooks, self._health = clients, hooks, health
-        self._display, self._kept = display, kept
+        self._display, self._kept, self._consent = display, kept, consent
         self._session: SparkSession | None = None
         self._tenure = Tenure()
         self._was_up = False
@@ -134,10 +152,10 @@ class _Run:
         session = self._spark(spec)
         self._clients.let_go()
         at = (self._settings, spec, self._bootstrap, self._clients, self._hooks, self._health)
-        with open_agent(*at, self._tenure) as agent, self._beside(agent, supervisor):
-            runner = StreamRunner(
-                session, agent.pipeline, agent.stream, self._told_to(supervisor), agent.requested
-            )
+        opening = open_agent(*at, self._tenure, move_alerts=self._consent.move_alerts)
+        with opening as agent, self._beside(agent, supervisor):
+            stream = replace(agent.stream, accept_loss=self._consent.accept_loss)
+            runner = StreamRunner(session, agent.pipeline, stream, self._told_to(supervisor), agent.requested)
             supervisor.opened()
             if not self._was_up:
                 self._was_up = True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from schemas.errors import ConfigurationError, DataLossError
 from schemas.policy import load_policy
 from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.batch.alerts_lane import MOVED, AlertsLane, LaneChange, choose_lane, kept_lane
 from streaming.batch.backfill_mark import unfinished_backfill
 from streaming.batch.batch_audit import BatchAudit
 from streaming.batch.deciders import Canary, Deciders
@@ -27,7 +30,8 @@ from streaming.batch.late_answers import LateAnswers, LateSettings, LateStep
 from streaming.batch.mending import mend
 from streaming.batch.outbox import Outbox
 from streaming.batch.pipeline import Pipeline, Step
-from streaming.batch.queries import of_the_stream
+from streaming.batch.queries import LOSS, MOVE, of_the_stream
+from streaming.batch.resuming import no_records
 from streaming.batch.runner import StreamSettings, starting_offsets
 from streaming.batch.store import Decision
 from streaming.compose import build_engine, check_spec, keep_model, lake_schemas, rule_watch
@@ -35,6 +39,8 @@ from streaming.delta.lake import Lake, LakeTable, Tenure
 from streaming.delta.ledger import LakeLedger
 from streaming.delta.stored import open_version
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.kafka.source import initial_offsets
+from streaming.kafka.topic import topic_exists
 from streaming.labels.book import LabelBook
 from streaming.labels.label_topic import LabelTopic
 from streaming.labels.verdicts import Verdicts
@@ -83,6 +89,8 @@ def open_agent(
     hooks: Hooks = Hooks(),
     health: Health | None = None,
     tenure: Tenure | None = None,
+    *,
+    move_alerts: bool = False,
 ) -> Iterator[Agent]:
     """Take an agent over: claim its tables, fence its predecessor, repair what is open, yield it started.
 
@@ -91,6 +99,7 @@ def open_agent(
         hooks: seams for crash tests.
         health: what the agent's parts say they suffer from.
         tenure: what a process keeps that opens the agent again and again.
+        move_alerts: the next alerts may leave on another topic than those before.
 
     Raises:
         ConfigurationError: spec, contract, policy, prompt or rules cannot be used.
@@ -102,10 +111,13 @@ def open_agent(
     opening = _Opening.of(settings, in_force, bootstrap, clients, hooks, health or Health(), tenure)
     opening.stream()  # what does not belong together is said before anything is repaired
     with ExitStack() as stack:
-        shadow = opening.shadow()
-        pipeline, late = opening.pipeline(stack, shadow)
+        shadow, change = opening.shadow(), opening.lane(move=move_alerts)
+        pipeline, late = opening.pipeline(stack, shadow, change.lane)
         stack.callback(pipeline.close)
         pipeline.start()
+        if change.moved:
+            name = f"{MOVE}{uuid.uuid4().hex[:12]}"
+            pipeline.process(no_records, name, 0, dict, mark={MOVED: asdict(change.lane)})
         stack.callback(shadow.close)
         shadow.start()
         # Only now is every decided batch closed, whose offsets a new query starts from.
@@ -177,8 +189,11 @@ class _Opening:
             verdicts=Verdicts(book, lake.transactions.path, lake.alerts.path, contract.entity_names),
         )
 
-    def pipeline(self, stack: ExitStack, shadow: Shadow) -> tuple[Pipeline, LateAnswers | None]:
-        engine, outbox, audit = self.engine(self.spec), self._outbox(), self._audit()
+    def pipeline(
+        self, stack: ExitStack, shadow: Shadow, lane: AlertsLane
+    ) -> tuple[Pipeline, LateAnswers | None]:
+        engine, audit = self.engine(self.spec), self._audit()
+        outbox = Outbox(self.spec.name, self.lake.alerts, self._publisher(lane), lane)
         late = self._late_answers(outbox, audit)
         registry = RegistryWatch(registry_path(self.settings, self.spec))
         registry.look()
@@ -239,13 +254,34 @@ class _Opening:
         canary_for = beside("canary", self.engine)
         return Renewal(self.rules, registry, self.engine, canary_for, switched, shadow.release)
 
-    def _outbox(self) -> Outbox:
-        publisher = Publisher(
-            PublisherSettings(self.bootstrap, self.spec.alerts.topic, self.spec.name),
+    def lane(self, *, move: bool) -> LaneChange:
+        newest = self.lake.transactions.newest_metadata()
+        highest = self.lake.alerts.maximum("outbox_seq")
+        return choose_lane(
+            self.spec.alerts.topic,
+            kept_lane(self.lake.batches, None if newest is None else newest["pins"]),
+            0 if highest is None else highest + 1,
+            move=move,
+            left=self._left_on,
+        )
+
+    def _left_on(self, lane: AlertsLane) -> int:
+        """Return the next outbox_seq that has not left on a lane, by Kafka or, where it is gone, the lake."""
+        if not topic_exists(self.bootstrap, lane.topic):
+            return max(self.lake.batches.maximum("next_outbox_seq") or 0, lane.first)
+        publisher = self._publisher(lane)
+        try:
+            publisher.open((self.lake.alerts.maximum("outbox_seq") or 0) + 1)
+            return publisher.marker
+        finally:
+            publisher.close()
+
+    def _publisher(self, lane: AlertsLane) -> Publisher:
+        return Publisher(
+            PublisherSettings(self.bootstrap, lane.topic, self.spec.name, first=lane.first),
             before_commit=self.hooks.before_commit,
             check_ours=self.lake.alerts.check_ours,
         )
-        return Outbox(self.spec.name, self.lake.alerts, publisher)
 
     def _audit(self) -> BatchAudit:
         audit = LakeAudit(AuditPlaces(self.settings, self.spec), self.spec.replay_horizon, _now)
@@ -299,19 +335,23 @@ def stream_settings(
     """
     source = spec.data_sources.transactions
     checkpoint = settings.checkpoint(spec.name)
-    columns = ["query_id", "batch_id", "next_sequence", "closed_at", "offsets"]
+    columns = ["query_id", "batch_id", "next_sequence", "closed_at", "offsets", "topic_ids"]
     frame = pl.from_arrow(batches.read("batch_id", 0, columns=columns))
     assert isinstance(frame, pl.DataFrame)
     frame = frame.filter(of_the_stream(pl.col("query_id")))
     closed = dict(frame.group_by("query_id").agg(pl.col("batch_id").max()).iter_rows())
-    newest = None if frame.height == 0 else frame.sort("next_sequence", "closed_at")["offsets"][-1]
+    newest = {} if frame.height == 0 else frame.sort("next_sequence", "closed_at").row(-1, named=True)
+    offsets = newest.get("offsets")
     return StreamSettings(
         bootstrap=bootstrap,
         topic=source.topic,
         checkpoint=checkpoint,
         max_records=source.max_records_per_batch,
         max_bytes=source.max_bytes_per_batch,
-        starting=starting_offsets(checkpoint, closed, newest, source.starting_offsets),
+        starting=starting_offsets(checkpoint, closed, offsets, source.starting_offsets),
+        reached=json.loads(offsets or "{}").get(source.topic) or initial_offsets(checkpoint, source.topic),
+        topic_id=json.loads(newest.get("topic_ids") or "{}").get(source.topic),
+        superseded=newest.get("query_id", "").startswith(LOSS),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,8 +12,10 @@ from pathlib import Path
 import polars as pl
 
 from schemas.spec import AgentSpec
+from streaming.batch.alerts_lane import lanes_of, unseen
 from streaming.batch.queries import requeue
-from streaming.delta.stored import read_stored
+from streaming.batch.resuming import records_lost
+from streaming.delta.stored import open_version, read_stored
 from streaming.kafka.publish import AGENT_HEADER, REPLAY_HEADER
 from streaming.kafka.topic import committed_messages, topic_exists
 
@@ -39,10 +41,12 @@ class Reconciliation:
         requeued_twice: records taken out of the quarantine whose place on the topic is stored more than once.
         alerts_in_delta: rows in `alerts`.
         alerts_on_kafka: committed messages on the alerts topic, but for those of other agents.
-        missing_on_kafka: alerts in Delta that no consumer can see.
+        missing_on_kafka: alerts in Delta that no consumer can see, but for those that left on a topic of
+            before that is no longer there.
         doubled_on_kafka: messages beyond the first for one alert and revision.
         unknown_on_kafka: messages without an alert in Delta.
         doubled_in_delta: rows beyond the first for one alert and revision.
+        lost: records that left the topic unread and were given up; no difference, as somebody has said so.
     """
 
     read: int
@@ -61,6 +65,7 @@ class Reconciliation:
     doubled_on_kafka: int
     unknown_on_kafka: int
     doubled_in_delta: int
+    lost: int = 0
 
     @property
     def differences(self) -> int:
@@ -100,8 +105,13 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
     sums = {name: int(batches[name].sum()) for name in _COUNTS}
     requeued = int(batches.filter(requeue(pl.col("query_id")))["read"].sum())
     balanced = batches["read"] == batches["stored"] + batches["quarantined"] + batches["duplicates"]
-    stored = Counter(_alert_keys(lake / tables.alerts))
-    sent = Counter(_sent_keys(bootstrap, spec))
+    lanes = lanes_of(lake / tables.batches, spec.alerts.topic)
+    present = {lane.topic for lane in lanes if topic_exists(bootstrap, lane.topic)}
+    numbered = list(_numbered(lake / tables.alerts))
+    stored = Counter(key for key, _ in numbered)
+    gone = unseen(lanes, present)
+    visible = {key for key, number in numbered if not any(number in each for each in gone)}
+    sent = Counter(key for topic in sorted(present) for key in _sent_keys(bootstrap, topic, spec.name))
     return Reconciliation(
         read=sums["read"] - requeued,
         requeued=requeued,
@@ -117,11 +127,19 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
         requeued_twice=_stored_twice(lake / tables.transactions) if requeued else 0,
         alerts_in_delta=stored.total(),
         alerts_on_kafka=sent.total(),
-        missing_on_kafka=len(stored.keys() - sent.keys()),
+        missing_on_kafka=len(visible - sent.keys()),
         doubled_on_kafka=_beyond_first(sent),
         unknown_on_kafka=len(sent.keys() - stored.keys()),
         doubled_in_delta=_beyond_first(stored),
+        lost=_lost(lake / tables.batches),
     )
+
+
+def _lost(batches: Path) -> int:
+    table = open_version(batches)
+    if table is None or "lost" not in table.schema.names:
+        return 0
+    return records_lost(_frame(batches, ["lost"])["lost"])
 
 
 def _frame(path: Path, columns: list[str]) -> pl.DataFrame:
@@ -133,17 +151,16 @@ def _frame(path: Path, columns: list[str]) -> pl.DataFrame:
     return frame
 
 
-def _alert_keys(path: Path) -> Iterable[AlertKey]:
-    return _frame(path, ["alert_id", "revision"]).iter_rows()
+def _numbered(path: Path) -> Iterator[tuple[AlertKey, int]]:
+    for alert, revision, number in _frame(path, ["alert_id", "revision", "outbox_seq"]).iter_rows():
+        yield (alert, revision), number
 
 
-def _sent_keys(bootstrap: str, spec: AgentSpec) -> Iterable[AlertKey]:
+def _sent_keys(bootstrap: str, topic: str, agent: str) -> Iterator[AlertKey]:
     """Keys of this agent's alerts: several agents may share a topic."""
-    if not topic_exists(bootstrap, spec.alerts.topic):
-        return
-    for message in committed_messages(bootstrap, spec.alerts.topic):
+    for message in committed_messages(bootstrap, topic):
         headers = dict(message.headers() or ())
-        if headers.get(AGENT_HEADER) not in (None, spec.name.encode()) or REPLAY_HEADER in headers:
+        if headers.get(AGENT_HEADER) not in (None, agent.encode()) or REPLAY_HEADER in headers:
             continue
         alert = json.loads(message.value() or b"{}")
         yield str(alert.get("alert_id")), int(alert.get("revision", 0))

@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from schemas.spec import AgentSpec
 from streaming.batch.late_windows import MARKS, REVISION, deferred
 from streaming.batch.queries import of_the_stream
+from streaming.batch.resuming import records_lost
 from streaming.delta.stored import open_version, read_stored
 from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.topic import connection
@@ -63,6 +64,7 @@ class Status:
         beside: versions in shadow or canary beside what was published.
         monitoring: status of the newest batch: `ok`, `alert` or `degraded`.
         problems: what was wrong with its input, None where nothing was.
+        lost: records that left the topic unread and were given up, as far as it could tell how many.
         running: a process runs the agent just now.
         conditions: what that process waits for or suffers from, the longest first.
     """
@@ -84,6 +86,7 @@ class Status:
     beside: tuple[SideBySide, ...] = ()
     monitoring: str = ""
     problems: str | None = None
+    lost: int = 0
     running: bool = False
     conditions: tuple[Standing, ...] = ()
     rejected_shares: dict[str, float] = field(default_factory=dict)
@@ -138,6 +141,7 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         beside=tuple(side_by_side(lake, spec)),
         rejected_shares=_rejected_shares(frame),
         requests_waiting=sum(each.state == "waiting" for each in requests),
+        lost=records_lost(frame["lost"] if "lost" in frame.columns else ()),
         **_monitored(lake / spec.tables.monitoring),
     )
 

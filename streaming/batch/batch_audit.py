@@ -16,6 +16,7 @@ from agent.audit import AuditEvent, EventKind, ModelCall
 from agent.triage import TriageResult
 from streaming.audit.audit_log import LakeAudit
 from streaming.batch.alerting import Alerted, Asked
+from streaming.batch.alerts_lane import MOVED
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, LakeTable
 from streaming.delta.ledger import ledger_stream
@@ -50,7 +51,11 @@ class BatchAudit:
 
     def decided(self, decision: Decision, alerted: Alerted, asked: Asked) -> None:
         """Record a batch: what changed since the last, what the policy ruled, who was asked, the outcome."""
-        events = [*self._changes(decision), *self._rulings(decision, alerted, asked)]
+        events = [
+            *self._decided_by_people(decision),
+            *self._changes(decision),
+            *self._rulings(decision, alerted, asked),
+        ]
         outcome = {
             **alerted.counts(),
             "first_sequence": decision.first_sequence,
@@ -83,6 +88,14 @@ class BatchAudit:
         if changed:
             detail = {"change": "batch", "changed": changed, **now}
             yield self._event("configuration_change", self._agent, detail, decision)
+
+    def _decided_by_people(self, decision: Decision) -> Iterator[AuditEvent]:
+        """Say what somebody has decided about the stream: records given up, alerts that leave elsewhere."""
+        if MOVED in decision.pins:
+            yield self._event("action", self._agent, {"action": "move_alerts"}, decision)
+        if decision.lost is not None:
+            detail = {"action": "accept_loss", "why": decision.lost["why"], "lost": decision.lost["records"]}
+            yield self._event("action", self._agent, detail, decision)
 
     def _rulings(self, decision: Decision, alerted: Alerted, asked: Asked) -> Iterator[AuditEvent]:
         for ruling in asked.rulings:

@@ -6,8 +6,10 @@ the numbers, and whoever publishes next sends all that was committed before.
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +18,13 @@ import pyarrow as pa
 
 from schemas.alert import alert_documents
 from schemas.errors import DataLossError, FencedError, RetryableError
+from streaming.batch.alerts_lane import AlertsLane
 from streaming.delta.durable import sync
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.kafka.publish import OutboxRecord, Publisher
+
+_SLICE = 2_000
+_KEEP_SECONDS = 86_400.0
 
 
 class Outbox:
@@ -28,6 +34,8 @@ class Outbox:
         agent: the agent's name.
         alerts: the table, claimed by this driver.
         publisher: the lane's end on Kafka, opened by `open`.
+        lane: the topic it ends on.
+        clock: seconds, monotonic.
 
     After a call that raised, how far it came is not known: every later call is refused, and a new outbox
     finds out from Delta and Kafka.
@@ -36,8 +44,16 @@ class Outbox:
         FencedError: from any call, once a successor has taken over.
     """
 
-    def __init__(self, agent: str, alerts: LakeTable, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        agent: str,
+        alerts: LakeTable,
+        publisher: Publisher,
+        lane: AlertsLane,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._agent, self._alerts, self._publisher = agent, alerts, publisher
+        self.lane, self._clock, self._kept = lane, clock, -math.inf
         self._lock = threading.RLock()
         self._next, self._sound = 0, False
         self._lasting: FencedError | DataLossError | None = None
@@ -74,22 +90,16 @@ class Outbox:
         with self._whole():
             if self._publisher.marker >= self._next:
                 return
-            pending = self._alerts.read("outbox_seq", self._publisher.marker)
             # What leaves now must still be in the lake after a power cut, and all that it rests on.
             sync(self._alerts.path)
-            numbers, keys = pending["outbox_seq"].to_pylist(), pending["transaction_id"].to_pylist()
-            self._publisher.publish(
-                OutboxRecord(number, key.encode(), document)
-                for number, key, document in zip(numbers, keys, alert_documents(pending), strict=True)
-            )
-            if self._publisher.marker != self._next:
-                raise DataLossError(
-                    f"alerts up to {self._next} were stored, but only those up to "
-                    f"{self._publisher.marker} could be read back to publish"
-                )
+            while self._publisher.marker < self._next:
+                self._publish_slice(self._publisher.marker)
+            self._kept = self._clock()
 
     def check(self) -> None:
         """Say when an earlier call has failed half-way; one that is under way is not waited for.
+
+        Once a day it has the broker remember how far alerts have left: Kafka forgets it after a quiet week.
 
         Raises:
             RetryableError: no later call can succeed.
@@ -97,8 +107,29 @@ class Outbox:
         if self._lock.acquire(blocking=False):
             try:
                 self._check_sound()
+                if self._clock() - self._kept >= _KEEP_SECONDS:
+                    self._keep_marker()
             finally:
                 self._lock.release()
+
+    def _keep_marker(self) -> None:
+        with self._whole():
+            self._publisher.keep_marker()
+            self._kept = self._clock()
+
+    def _publish_slice(self, first: int) -> None:
+        """Send some, so that no more than these are in memory, however many wait."""
+        pending = self._alerts.read("outbox_seq", first, first + _SLICE)
+        numbers, keys = pending["outbox_seq"].to_pylist(), pending["transaction_id"].to_pylist()
+        self._publisher.publish(
+            OutboxRecord(number, key.encode(), document)
+            for number, key, document in zip(numbers, keys, alert_documents(pending), strict=True)
+        )
+        if self._publisher.marker != min(first + _SLICE, self._next):
+            raise DataLossError(
+                f"alerts up to {self._next} were stored, but only those up to "
+                f"{self._publisher.marker} could be read back to publish"
+            )
 
     def close(self) -> None:
         """Let go of the broker."""

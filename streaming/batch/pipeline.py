@@ -32,7 +32,7 @@ from streaming.batch.late_answers import LateAnswers
 from streaming.batch.outbox import Outbox
 from streaming.batch.recovery import Recovery, StreamPosition, as_pinned
 from streaming.batch.rejections import rejected_counts, rejected_shares
-from streaming.batch.store import BatchInHand, Decision, Stored, settle_rejected, store
+from streaming.batch.store import BatchInHand, Decision, Origin, Stored, settle_rejected, store
 from streaming.batch.told import told_before, without_told
 from streaming.delta.lake import Lake, Stamp
 from streaming.delta.pins import under_contract
@@ -168,6 +168,7 @@ class Pipeline:
         *,
         contract: EventContract | None = None,
         mark: Mapping[str, Any] = NO_MARK,
+        origin: Origin = Origin(),  # noqa: B008 -- frozen
     ) -> ClosedBatch | None:
         """Run one micro-batch through the protocol; None when it was closed before.
 
@@ -179,6 +180,7 @@ class Pipeline:
             offsets: end offsets planned for the batch.
             contract: what the records mean where that is not the agent's contract; it has the same columns.
             mark: what the batch pins besides everything else.
+            origin: of the stream's records.
         """
         watch = Stopwatch(self._reached)
         with watch.step(Step.OPEN):
@@ -202,6 +204,7 @@ class Pipeline:
                 labels=self._position.labels,
                 offsets=offsets(),
                 pins=self._pins(contract, mark),
+                origin=origin,
                 clock=self._read_clock(taken, opened_at, requeued=bool(mark)),
             )
         with watch.step(Step.DECODE):
@@ -353,6 +356,9 @@ class Pipeline:
             "versions": json.dumps(versions, sort_keys=True),
             "durations": json.dumps(watch.seconds),
             "rejected": rejected_counts(decision),
+            "topic_ids": _json(decision.topic_ids),
+            "lost": _json(decision.lost),
+            "lane": self._outbox.lane.to_json(),
         }
 
     def _stamp(self, decision: Decision) -> Stamp:
@@ -428,6 +434,10 @@ class Pipeline:
     def _take_verdicts(self, first: int) -> tuple[LabelPin, pa.Table]:
         assert self._follower is not None, "start() comes first"
         return self._follower.take(first)
+
+
+def _json(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value, sort_keys=True)
 
 
 def _one(row: dict[str, Any], schema: pa.Schema) -> pa.Table:

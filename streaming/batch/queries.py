@@ -6,7 +6,9 @@ import polars as pl
 
 BACKFILL = "backfill-"
 REQUEUE = "requeue-"
-_BESIDE = (BACKFILL, REQUEUE)  # Spark calls its queries by UUIDs
+LOSS = "loss-"  # a batch of no records, which says that some were given up and where the stream goes on
+MOVE = "move-"  # a batch of no records, which says on which topic alerts leave from now on
+_BESIDE = (BACKFILL, REQUEUE, MOVE)  # Spark calls its queries by UUIDs
 
 
 def of_the_stream(query_id: pl.Expr) -> pl.Expr:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 from py4j.protocol import Py4JError
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
@@ -19,9 +19,12 @@ from pyspark.sql.streaming import StreamingQuery
 
 from schemas.errors import DataLossError, FlagstreamError, RetryableError
 from streaming.batch.pipeline import ClosedBatch, Pipeline
+from streaming.batch.queries import LOSS
+from streaming.batch.resuming import Loss, Resumption, no_records, resume, set_aside
+from streaming.batch.store import Origin
 from streaming.kafka.intake import Intake, planned_records
 from streaming.kafka.source import offsets_of, query_id_of, read_stream
-from streaming.kafka.topic import connection
+from streaming.kafka.topic import TopicFacts
 
 _POLL_SECONDS = 0.1
 _CALL_SECONDS = 10.0
@@ -31,7 +34,15 @@ _RECORDS_LOST = "Some data may have been lost because they are not available in 
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """What the query reads and where Spark keeps its checkpoint."""
+    """What the query reads and where Spark keeps its checkpoint.
+
+    Attributes:
+        starting: where it begins without a checkpoint, for Spark.
+        reached: partition → next offset to read by the newest batch, None before the first.
+        topic_id: of the topic that the newest batch was read from, None where that is not on record.
+        superseded: what the checkpoint was to read has been given up since.
+        accept_loss: why records that the topic no longer holds may be given up, None where they may not.
+    """
 
     bootstrap: str
     topic: str
@@ -39,6 +50,10 @@ class StreamSettings:
     max_records: int
     max_bytes: int
     starting: str
+    reached: Mapping[str, int] | None = None
+    topic_id: str | None = None
+    superseded: bool = False
+    accept_loss: str | None = None
 
 
 class StopRequestedError(Exception):
@@ -77,6 +92,7 @@ class StreamRunner:
         self._session, self._pipeline, self._settings = session, pipeline, settings
         self._requested, self._on_batch = requested, on_batch
         self._watch: TopicWatch | None = None
+        self._facts, self._origin = TopicFacts(settings.bootstrap, settings.topic), Origin()
         self._intake = Intake(settings.bootstrap, settings.topic, settings.max_bytes)
         self._in_hand = threading.Lock()
         self._stopping = threading.Event()
@@ -108,19 +124,54 @@ class StreamRunner:
             self._stop(query)
             if self._watch is not None:
                 self._watch.close()
+            self._facts.close()
         self._raise_failure(ended_by or passing)
 
     def _start(self) -> StreamingQuery:
-        settings = self._settings
+        settings, starting = self._settings, self._resume()
         frame = read_stream(
             self._session,
             settings.bootstrap,
             settings.topic,
             max_records=settings.max_records,
-            starting=settings.starting,
+            starting=starting,
         )
         writer = frame.writeStream.foreachBatch(self._on_micro_batch)
         return writer.option("checkpointLocation", str(settings.checkpoint)).start()
+
+    def _resume(self) -> str:
+        """Return where the query begins, once nothing that it was to read is gone or that is on record."""
+        settings, found = self._settings, self._facts.state()
+        if found.topic_id is not None:
+            self._origin = Origin({settings.topic: found.topic_id})
+        place = resume(settings.reached, settings.topic_id, found)
+        if place.lost and settings.accept_loss is None:
+            raise DataLossError(place.refusal(settings.topic))
+        if place.lost:
+            self._record_loss(place, settings.accept_loss or "")
+        if place.lost or settings.superseded:
+            set_aside(settings.checkpoint)
+        return settings.starting if place.starts is None else json.dumps({settings.topic: place.starts})
+
+    def _record_loss(self, place: Resumption, why: str) -> None:
+        """A batch of no records says what was given up and moves the stream to what is there."""
+        loss = Loss(why, self._settings.topic, place.lost)
+        offsets = {self._settings.topic: dict(place.starts or {})}
+        origin = replace(self._origin, lost=loss.to_metadata())
+        name = f"{LOSS}{uuid.uuid4().hex[:12]}"
+        closed = self._pipeline.process(no_records, name, 0, lambda: offsets, origin=origin)
+        if closed is not None:
+            self._on_batch(closed)
+
+    def _planned(self, batch_id: int) -> dict[str, dict[str, int]]:
+        """Return the end offsets of a batch that was read, if its topic is still the one it began with."""
+        known = (self._origin.topic_ids or {}).get(self._settings.topic)
+        if known is not None and self._facts.topic_id() != known:
+            raise DataLossError(
+                f"topic {self._settings.topic} was deleted and created anew while it was read: start again, "
+                "which names the offsets that are gone and what to do"
+            )
+        return offsets_of(self._settings.checkpoint, batch_id)
 
     def _on_micro_batch(self, frame: DataFrame, batch_id: int) -> None:
         checkpoint, topic = self._settings.checkpoint, self._settings.topic
@@ -132,7 +183,8 @@ class StreamRunner:
                     lambda: self._intake.take(frame, planned_records(checkpoint, batch_id, topic)),
                     query_id_of(checkpoint) or "",
                     batch_id,
-                    lambda: offsets_of(checkpoint, batch_id),
+                    lambda: self._planned(batch_id),
+                    origin=self._origin,
                 )
             except BaseException as fault:
                 self._failure = fault
@@ -203,10 +255,10 @@ class TopicWatch:
     """
 
     def __init__(self, settings: StreamSettings, call_seconds: float = _CALL_SECONDS) -> None:
-        self._settings, self._call_seconds = settings, call_seconds
+        self._settings = settings
         self._quiet_since: float | None = None
-        self._consumer = Consumer({**connection(settings.bootstrap), "group.id": "flagstream-watch"})
-        ends = self._bounds()
+        self._facts = TopicFacts(settings.bootstrap, settings.topic, call_seconds)
+        ends = self._facts.bounds()
         from_end = settings.starting == "latest"
         self._begin = {partition: high if from_end else low for partition, (low, high) in ends.items()}
 
@@ -215,7 +267,7 @@ class TopicWatch:
         done = committed_offsets(self._settings.checkpoint).get(self._settings.topic, {})
         return sum(
             high - max(low, done.get(partition, self._begin.get(partition, low)))
-            for partition, (low, high) in self._bounds().items()
+            for partition, (low, high) in self._facts.bounds().items()
         )
 
     def caught_up(self) -> bool:
@@ -229,22 +281,7 @@ class TopicWatch:
 
     def close(self) -> None:
         """Let go of the broker."""
-        self._consumer.close()
-
-    def _bounds(self) -> dict[str, tuple[int, int]]:
-        name = self._settings.topic
-        try:
-            topic = self._consumer.list_topics(name, self._call_seconds).topics[name]
-            if topic.error is not None:
-                raise RetryableError(f"topic {name}: {topic.error}")
-            return {
-                str(partition): self._consumer.get_watermark_offsets(
-                    TopicPartition(name, partition), timeout=self._call_seconds
-                )
-                for partition in topic.partitions
-            }
-        except KafkaException as fault:
-            raise RetryableError(f"asking for the offsets of {name}: {fault}") from fault
+        self._facts.close()
 
 
 def committed_offsets(checkpoint: Path) -> dict[str, dict[str, int]]:
@@ -292,5 +329,6 @@ def _told(fault: BaseException) -> FlagstreamError:
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     if any(_RECORDS_LOST in line for line in lines):
         where = next((line for line in lines if line.startswith("Reason: ")), "")
-        return DataLossError(f"records left the topic before they were read. {where}".rstrip())
+        advice = "start again, which names the offsets that are gone and what to do"
+        return DataLossError(f"records left the topic before they were read: {advice}. {where}".rstrip())
     return RetryableError(f"the streaming query failed: {(causes or lines)[0]}")

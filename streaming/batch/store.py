@@ -35,7 +35,8 @@ class Decision:
     `offsets` topic → partition → next offset, `pins` the complete spec and the versions in force; for the
     labels see streaming.labels.verdicts.LabelPin. `rejected` counts the quarantined by reason, None
     where that was not noted. `clock` says which clock judged the records' stamps, `clock_at` what it showed,
-    see streaming.events.broker_clock; None where this machine's was the only one.
+    see streaming.events.broker_clock; None where this machine's was the only one. `topic_ids` and `lost`
+    are those of its Origin.
     """
 
     query_id: str
@@ -55,6 +56,8 @@ class Decision:
     rejected: dict[str, int] | None = None
     clock: str | None = None
     clock_at: int | None = None
+    topic_ids: dict[str, str] | None = None
+    lost: dict[str, Any] | None = None
 
     @property
     def labels(self) -> LabelPin:
@@ -82,6 +85,19 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a batch was read from, or why there is nothing to read.
+
+    Attributes:
+        topic_ids: topic → its id, None where no broker told one.
+        lost: records that somebody has given up, see streaming.batch.resuming.Loss.
+    """
+
+    topic_ids: dict[str, str] | None = None
+    lost: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class BatchInHand:
     """The batch being stored: its identity, where the stream stands, and what is pinned to it.
 
@@ -99,6 +115,7 @@ class BatchInHand:
     offsets: dict[str, dict[str, int]]
     pins: dict[str, Any]
     clock: Reading | None = None
+    origin: Origin = Origin()
 
     @property
     def now(self) -> datetime:
@@ -214,6 +231,8 @@ def _decide(batch: BatchInHand, rejected: pa.Table, duplicates: int, rows: pa.Ta
         rejected=_by_reason(rejected),
         clock=None if batch.clock is None else batch.clock.clock,
         clock_at=None if batch.clock is None else _micros(batch.now),
+        topic_ids=batch.origin.topic_ids,
+        lost=batch.origin.lost,
     )
 
 

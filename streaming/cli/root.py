@@ -135,6 +135,15 @@ def run(
     home: Home = DEFAULT_HOME,
     until_idle: Annotated[bool, typer.Option(help="Stop once the topic holds nothing unread.")] = False,
     llm: LlmChoice = "auto",
+    accept_loss: Annotated[
+        str | None,
+        typer.Option(
+            help="Why records that left the topic unread are given up; recorded, with their offsets."
+        ),
+    ] = None,
+    move_alerts: Annotated[
+        bool, typer.Option(help="Let the next alerts leave on another topic, which the spec now names.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run an agent until Ctrl-C: the first finishes the batch in hand, the second stops at once.
@@ -153,6 +162,8 @@ def run(
             llm=llm,
             stop=stop,
             until_idle=until_idle,
+            accept_loss=accept_loss,
+            move_alerts=move_alerts,
             as_json=as_json,
             patience=PATIENCE_SECONDS if until_idle else None,
         )

@@ -198,7 +198,7 @@ class Backfill:
             "durations": "{}",
             "rejected": rejected_counts(decision),
         }
-        row = pa.Table.from_pylist([{name: told[name] for name in BATCHES.names}], schema=BATCHES)
+        row = pa.Table.from_pylist([{name: told.get(name) for name in BATCHES.names}], schema=BATCHES)
         self._lake.batches.append(row, self._stamp(decision.batch_id))
 
     def _stamp(self, number: int) -> Stamp:

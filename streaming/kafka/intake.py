@@ -20,7 +20,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sql
 
 from schemas.errors import DataLossError
-from streaming.kafka.source import offsets_of, reader_options
+from streaming.kafka.source import initial_offsets, offsets_of, reader_options
 
 _CONTENTS = ("key", "value", "headers")
 _PLACES = ("partition", "offset", "timestamp", "timestampType")
@@ -156,14 +156,10 @@ def planned_records(checkpoint: Path, batch_id: int, topic: str) -> int:
         DataLossError: the checkpoint holds no such batch.
     """
     ends = offsets_of(checkpoint, batch_id)[topic]
-    begins = offsets_of(checkpoint, batch_id - 1)[topic] if batch_id else _initial(checkpoint, topic)
+    begins = (
+        offsets_of(checkpoint, batch_id - 1)[topic] if batch_id else initial_offsets(checkpoint, topic) or {}
+    )
     return sum(end - begins.get(partition, 0) for partition, end in ends.items())
-
-
-def _initial(checkpoint: Path, topic: str) -> Mapping[str, int]:
-    text = (checkpoint / "sources" / "0" / "0").read_text(encoding="utf-8")
-    begins: dict[str, dict[str, int]] = json.loads(text[text.index("{") :])
-    return begins[topic]
 
 
 def _offsets(topic: str, ranges: Mapping[int, Range], end: int) -> str:

@@ -59,6 +59,7 @@ class PublisherSettings:
 
     Attributes:
         replay: which span is sent once more, None for the agent's own lane; it is the replay header's value.
+        first: the lowest outbox_seq that leaves on this topic.
     """
 
     bootstrap: str
@@ -66,6 +67,7 @@ class PublisherSettings:
     agent: str
     deadline_s: float = 60.0
     replay: str | None = None
+    first: int = 0
 
     @property
     def transactional_id(self) -> str:
@@ -132,7 +134,8 @@ class Publisher:
             stored_next: the next outbox_seq according to the alerts table, to judge a lost marker.
         """
         self._producer = _until(self._new_producer, self._settings.deadline_s)
-        self._marker = _until(lambda: self._read_marker(stored_next), self._settings.deadline_s)
+        marker = _until(lambda: self._read_marker(stored_next), self._settings.deadline_s)
+        self._marker = max(marker, self._settings.first)
 
     def publish(self, records: Iterable[OutboxRecord]) -> int:
         """Send every record at or after the marker, in order; return how many were sent.
@@ -148,6 +151,10 @@ class Publisher:
             self._send(pending[start : start + _CHUNK])
         return len(pending)
 
+    def keep_marker(self) -> None:
+        """Commit the marker anew, in a transaction without alerts: Kafka forgets one that is a week old."""
+        self._through(lambda: self._transact([], self._marker))
+
     def close(self) -> None:
         """Let go of the broker; anything uncommitted was never visible."""
         self._producer = None
@@ -155,11 +162,20 @@ class Publisher:
 
     def _send(self, chunk: Sequence[OutboxRecord]) -> None:
         target = chunk[-1].outbox_seq + 1
-        deadline = time.monotonic() + self._settings.deadline_s
-        while self._marker < target:
-            try:
+
+        def send() -> None:
+            if self._marker < target:
                 self._transact([record for record in chunk if record.outbox_seq >= self._marker], target)
                 self._marker = target
+
+        self._through(send)
+
+    def _through(self, transaction: Callable[[], None]) -> None:
+        """Repeat a transaction through passing faults, after the broker has said how far it came."""
+        deadline = time.monotonic() + self._settings.deadline_s
+        while True:
+            try:
+                return transaction()
             except KafkaException as fault:
                 if time.monotonic() > deadline:
                     raise RetryableError(f"publishing to {self._settings.topic}: {fault}") from fault
@@ -239,7 +255,7 @@ class Publisher:
             low, high = self._consumer.get_watermark_offsets(place, _CALL_SECONDS)
             removed |= low > 0
             highest = max(highest, self._highest_sequence(partition, low, high))
-        if highest < 0 and removed and stored_next > 0:
+        if highest < 0 and removed and stored_next > self._settings.first:
             raise DataLossError(
                 f"topic {self._settings.topic} no longer shows which alerts were published and the consumer "
                 f"group {self._settings.marker_group} has no offset; commit its offset on partition 0 by hand"

@@ -66,3 +66,13 @@ def offsets_of(checkpoint: Path, batch_id: int) -> dict[str, dict[str, int]]:
         if isinstance(parsed, dict) and all(isinstance(value, dict) for value in parsed.values()):
             return cast("dict[str, dict[str, int]]", parsed)
     raise DataLossError(f"{path}: Spark recorded no offsets for batch {batch_id}")
+
+
+def initial_offsets(checkpoint: Path, topic: str) -> dict[str, int] | None:
+    """Return where Spark began to read a topic: partition → offset; None for a fresh checkpoint."""
+    path = checkpoint / "sources" / "0" / "0"
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8")
+    begins: dict[str, dict[str, int]] = json.loads(text[text.index("{") :])
+    return begins.get(topic)

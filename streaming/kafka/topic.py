@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import RetryableError
 
 _CALL_SECONDS = 10.0
 _PAUSE_SECONDS = 0.1
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # sixteen zeros
 PASSING = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,
@@ -102,3 +112,63 @@ def _drain(consumer: Consumer, partitions: int, follow: bool, stop: Callable[[],
             ended.add(message.partition() or 0)
         elif fault.fatal() or fault.code() not in PASSING:
             raise KafkaException(fault)
+
+
+@dataclass(frozen=True)
+class TopicState:
+    """What a broker says of a topic.
+
+    Attributes:
+        topic_id: no other topic ever has it, not even one of the same name; None from an old broker.
+        bounds: partition → first offset it holds and the one after the last.
+    """
+
+    topic_id: str | None
+    bounds: Mapping[str, tuple[int, int]]
+
+
+class TopicFacts:
+    """Asks a broker about one topic, over connections that it keeps.
+
+    Raises:
+        RetryableError: from any call, when the broker does not answer.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, call_seconds: float = _CALL_SECONDS) -> None:
+        self._topic, self._call_seconds = topic, call_seconds
+        self._admin = AdminClient(connection(bootstrap))
+        self._consumer = Consumer({**connection(bootstrap), "group.id": "flagstream-watch"})
+
+    def state(self) -> TopicState:
+        """Return the topic's id and bounds."""
+        return TopicState(self.topic_id(), self.bounds())
+
+    def topic_id(self) -> str | None:
+        """Return the topic's id, None where the broker has none to tell."""
+        try:
+            asked = self._admin.describe_topics(
+                TopicCollection([self._topic]), request_timeout=self._call_seconds
+            )
+            found = asked[self._topic].result(self._call_seconds).topic_id
+        except (KafkaException, TimeoutError) as fault:
+            raise RetryableError(f"asking for the id of topic {self._topic}: {fault}") from fault
+        return None if found is None or str(found) == _NO_ID else str(found)
+
+    def bounds(self) -> dict[str, tuple[int, int]]:
+        """Return, by partition, the first offset and the one after the last."""
+        try:
+            topic = self._consumer.list_topics(self._topic, self._call_seconds).topics[self._topic]
+            if topic.error is not None:
+                raise RetryableError(f"topic {self._topic}: {topic.error}")
+            return {
+                str(partition): self._consumer.get_watermark_offsets(
+                    TopicPartition(self._topic, partition), timeout=self._call_seconds
+                )
+                for partition in topic.partitions
+            }
+        except KafkaException as fault:
+            raise RetryableError(f"asking for the offsets of {self._topic}: {fault}") from fault
+
+    def close(self) -> None:
+        """Let go of the broker."""
+        self._consumer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -18,6 +19,7 @@ from streaming.kafka.source import reader_options
 from streaming.kafka.topic import connection
 from streaming.settings import Settings
 from tests.integration.test_main_job import new_job
+from tests.streams import Stream
 
 LIMIT = 4 * 1024 * 1024
 LARGE = 700_000
@@ -85,3 +87,23 @@ def test_a_batch_of_large_records_is_one_batch(
     assert total > 4 * LIMIT
     assert max(held) < LIMIT + 200 * 200
     assert job.reconciled().differences == 0
+
+
+@pytest.mark.parametrize(("stamped_by", "stored"), [("LogAppendTime", 5), ("CreateTime", 0)])
+def test_stamps_that_are_the_brokers_own_judge_from_the_first_record_on(
+    stamped_by: str,
+    stored: int,
+    spark: SparkSession,
+    bootstrap: str,
+    topic: Callable[[str], str],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    behind = timedelta(minutes=6)
+    monkeypatch.setitem(
+        pipeline.Pipeline.__init__.__kwdefaults__, "clock", lambda: datetime.now(UTC) - behind
+    )
+    job = new_job(spark, settings, bootstrap, topic, source_config={"message.timestamp.type": stamped_by})
+    Stream(bootstrap, job.source).send(5)
+    job.run()
+    assert job.table("transactions", "sequence").num_rows == stored

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -156,13 +156,14 @@ def new_job(
     topic: Topic,
     *,
     partitions: int = 1,
+    source_config: Mapping[str, str] | None = None,
     **changes: object,
 ) -> Job:
     """Set an agent up; Kafka knows it by a name that no other test uses."""
     changes = {"name": topic("tester"), **changes}
     spec = load_spec(write_spec(settings.home.parent, topic, **changes))  # type: ignore[arg-type]  # keywords
-    for name, count in ((spec.data_sources.transactions.topic, partitions), (spec.alerts.topic, 1)):
-        ensure_topic(bootstrap, name, count)
+    ensure_topic(bootstrap, spec.data_sources.transactions.topic, partitions, source_config)
+    ensure_topic(bootstrap, spec.alerts.topic, 1)
     return Job(spark, settings, spec, bootstrap)
 
 

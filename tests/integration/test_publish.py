@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -194,6 +195,40 @@ def test_a_lost_marker_is_rebuilt_over_several_partitions(
     assert sorted(seen(lane)) == list(range(40))
     lose_marker(lane)
     assert opened(lane, 40).marker == 40
+
+
+def test_a_marker_kept_without_alerts_is_there_when_the_topic_shows_none(
+    lane: PublisherSettings, opened: Callable[..., Publisher]
+) -> None:
+    publisher = opened(lane)
+    publisher.publish(outbox(0, 3))
+    lose_marker(lane)
+    publisher.keep_marker()
+    assert (marker_of(lane), seen(lane)) == (3, [0, 1, 2])
+    empty_topic(lane)
+    assert opened(lane, 3).marker == 3
+
+
+def test_a_driver_that_was_fenced_keeps_no_marker(
+    lane: PublisherSettings, opened: Callable[..., Publisher]
+) -> None:
+    first = opened(lane)
+    first.publish(outbox(0, 2))
+    second = opened(lane, 2)
+    second.publish(outbox(2, 2))
+    with pytest.raises(FencedError):
+        first.keep_marker()
+    assert marker_of(lane) == 4
+
+
+def test_a_lane_begins_with_its_first_alert(
+    lane: PublisherSettings, opened: Callable[..., Publisher]
+) -> None:
+    moved = replace(lane, first=5)
+    assert opened(moved, 7).marker == 5
+    assert opened(moved, 7).publish(outbox(5, 2)) == 2
+    assert opened(moved, 7).marker == 7
+    assert seen(lane) == [5, 6]
 
 
 @pytest.mark.parametrize("numbers", [(0, 1, 3), (0, 0, 1), (1, 2)])

@@ -1,0 +1,114 @@
+"""Which topic an agent's alerts leave on, and from which of them on.
+
+A lane is pinned in the lake, so that a spec that names another topic does not send every alert there once
+more: moving has to be asked for, and what has left on one topic does not leave on the next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+
+from schemas.errors import ConfigurationError
+from schemas.tables import BATCHES
+from streaming.delta.stored import StoredTable, dataset_of
+
+MOVED = "moved"  # what the batch pins that says so
+_TOPIC = "alerts.topic"
+
+
+@dataclass(frozen=True)
+class AlertsLane:
+    """A topic and the outbox_seq of the first alert that leaves on it."""
+
+    topic: str
+    first: int = 0
+
+    def to_json(self) -> str:
+        """Return the form kept in column `lane` of `batches`."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class LaneChange:
+    """The lane from now on, and whether it is another than before."""
+
+    lane: AlertsLane
+    moved: bool = False
+
+
+def choose_lane(
+    wanted: str, before: AlertsLane | None, stored: int, *, move: bool, left: Callable[[AlertsLane], int]
+) -> LaneChange:
+    """Decide which lane an agent opens.
+
+    Args:
+        wanted: the topic that the spec names.
+        before: the lane on record.
+        stored: the next outbox_seq; 0 while there are no alerts.
+        move: alerts may leave on another topic from now on.
+        left: tells the next outbox_seq that has not left on a lane.
+
+    Raises:
+        ConfigurationError: the topic is another one, and `move` does not say that this is meant.
+    """
+    if before is None or stored == 0:
+        return LaneChange(AlertsLane(wanted))
+    if before.topic == wanted:
+        return LaneChange(before)
+    if not move:
+        raise ConfigurationError(
+            f"alerts have left on topic {before.topic} so far; to have the next ones leave on {wanted}, "
+            "start once with `flagstream run --move-alerts`, or name the topic of before",
+            key=_TOPIC,
+        )
+    return LaneChange(AlertsLane(wanted, left(before)), moved=True)
+
+
+def kept_lane(batches: StoredTable, newest_pins: dict[str, Any] | None) -> AlertsLane | None:
+    """Return the lane on record: that of the batch closed last.
+
+    Args:
+        newest_pins: of the newest decided batch, for a lake from before lanes were noted.
+    """
+    highest = batches.maximum("next_sequence")
+    if highest is not None:
+        rows = batches.read("next_sequence", highest, columns=["closed_at", "lane"])
+        told = rows.sort_by("closed_at")["lane"][-1].as_py()
+        if told is not None:
+            return AlertsLane(**json.loads(told))
+    return None if newest_pins is None else AlertsLane(newest_pins["spec"]["alerts"]["topic"])
+
+
+def lanes_of(batches: Path, wanted: str) -> list[AlertsLane]:
+    """Return all lanes that an agent's alerts have left on, the first of them first.
+
+    Args:
+        batches: the table's folder.
+        wanted: the topic that the spec names, for a lake without batches.
+    """
+    table = dataset_of(batches, BATCHES)
+    noted = "lane" in table.schema.names
+    told = table.to_table(columns=["lane"])["lane"].unique().to_pylist() if noted else [None]
+    lanes = {AlertsLane(**json.loads(each)) for each in told if each is not None}
+    if None in told and not any(lane.first == 0 for lane in lanes):
+        where = ds.field("lane").is_null() if noted else None
+        pins = table.head(1, columns=["pins"], filter=where)["pins"].to_pylist()
+        lanes |= {AlertsLane(json.loads(each)["spec"]["alerts"]["topic"]) for each in pins}
+    return sorted(lanes or {AlertsLane(wanted)}, key=lambda lane: lane.first)
+
+
+def unseen(lanes: Sequence[AlertsLane], present: Collection[str]) -> list[range]:
+    """Return the outbox_seq of alerts that left on topics of before which are gone.
+
+    Args:
+        lanes: the first of them first.
+        present: topics that are there.
+    """
+    return [range(lane.first, then.first) for lane, then in pairwise(lanes) if lane.topic not in present]

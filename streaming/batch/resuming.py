@@ -1,0 +1,138 @@
+"""Where the stream goes on, and what it was still to read that its topic no longer holds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.tables import HEADERS, UTC_MICROS
+from streaming.kafka.topic import TopicState
+
+_RECORDS = pa.schema(
+    [
+        pa.field("key", pa.binary()),
+        pa.field("value", pa.binary()),
+        pa.field("headers", HEADERS),
+        pa.field("topic", pa.string()),
+        pa.field("partition", pa.int32()),
+        pa.field("offset", pa.int64()),
+        pa.field("timestamp", UTC_MICROS),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Offsets of one partition that were never read.
+
+    Attributes:
+        first: the first of them.
+        next: the one after the last, None where the topic cannot tell.
+    """
+
+    partition: int
+    first: int
+    next: int | None
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Where each partition is read from, and what is gone.
+
+    Attributes:
+        starts: partition → first offset to read, None where nothing was read before.
+        lost: in the order of the partitions.
+        recreated: the topic is another one than that which was read.
+    """
+
+    starts: Mapping[str, int] | None
+    lost: tuple[Span, ...] = ()
+    recreated: bool = False
+
+    def refusal(self, topic: str) -> str:
+        """Say what is gone and what to do about it."""
+        spans = ", ".join(_told(span) for span in self.lost)
+        why = "was deleted and created anew, so it no longer has" if self.recreated else "no longer holds"
+        return (
+            f"topic {topic} {why} {spans}, which this agent has yet to read: restore them or, to record them "
+            'as lost and go on with what is there, start once with `flagstream run --accept-loss "why"`'
+        )
+
+
+def resume(reached: Mapping[str, int] | None, topic_id: str | None, found: TopicState) -> Resumption:
+    """Compare what was read of a topic with what it holds now.
+
+    Partitions that came since are read from their beginning.
+
+    Args:
+        reached: partition → next offset to read, None before the first batch.
+        topic_id: of the topic that was read, None where that is not on record.
+    """
+    if reached is None:
+        return Resumption(None)
+    lows = {partition: low for partition, (low, _) in found.bounds.items()}
+    if topic_id is not None and found.topic_id is not None and topic_id != found.topic_id:
+        lost = tuple(Span(int(partition), at, None) for partition, at in _in_order(reached))
+        return Resumption(lows, lost, recreated=True)
+    starts = dict(lows)
+    gone = []
+    for partition, at in _in_order(reached):
+        low, high = found.bounds.get(partition, (at, at - 1))
+        if low > at:
+            gone.append(Span(int(partition), at, low))
+        elif high < at:
+            gone.append(Span(int(partition), at, None))
+        if partition in lows:
+            starts[partition] = min(max(at, low), max(low, high))
+    return Resumption(starts, tuple(gone))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Records that somebody has given up, and why."""
+
+    why: str
+    topic: str
+    spans: tuple[Span, ...]
+
+    @property
+    def records(self) -> int:
+        """How many, as far as the topic could tell."""
+        return sum(span.next - span.first for span in self.spans if span.next is not None)
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the JSON-serialisable form."""
+        return {**asdict(self), "records": self.records}
+
+
+def records_lost(told: Iterable[str | None]) -> int:
+    """Return how many records were given up, by column `lost` of `batches`."""
+    return sum(json.loads(each)["records"] for each in told if each is not None)
+
+
+def set_aside(checkpoint: Path) -> None:
+    """Move Spark's checkpoint away, so that a query begins where it is told to."""
+    if checkpoint.is_dir():
+        beside = checkpoint.with_name(f"{checkpoint.name}.set-aside")
+        shutil.rmtree(beside, ignore_errors=True)
+        checkpoint.rename(beside)
+
+
+def no_records() -> pa.Table:
+    """Return a batch of no records."""
+    return _RECORDS.empty_table()
+
+
+def _in_order(reached: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(reached.items(), key=lambda item: int(item[0]))
+
+
+def _told(span: Span) -> str:
+    end = "on" if span.next is None else f"to {span.next - 1}"
+    return f"offsets {span.first} {end} of partition {span.partition}"

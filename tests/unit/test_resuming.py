@@ -1,0 +1,77 @@
+"""Where a stream goes on: no record is passed over unless somebody has said so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import settings as properties
+from hypothesis import strategies as st
+
+from streaming.batch.resuming import Loss, Span, records_lost, resume, set_aside
+from streaming.kafka.topic import TopicState
+
+PARTITIONS = st.dictionaries(st.integers(0, 5).map(str), st.integers(0, 50), min_size=1)
+BOUNDS = st.dictionaries(
+    st.integers(0, 5).map(str),
+    st.tuples(st.integers(0, 50), st.integers(0, 50)).map(lambda pair: (min(pair), max(pair))),
+    min_size=1,
+)
+
+
+@properties(deadline=None, derandomize=True)
+@given(PARTITIONS, BOUNDS, st.sampled_from(["a", "b", None]))
+def test_every_offset_yet_to_be_read_is_read_or_named_as_lost(
+    reached: dict[str, int], bounds: dict[str, tuple[int, int]], found: str | None
+) -> None:
+    place = resume(reached, "a", TopicState(found, bounds))
+    assert place.starts is not None
+    assert place.starts.keys() == bounds.keys()
+    lost = {str(span.partition): span for span in place.lost}
+    for partition, (low, high) in bounds.items():
+        start = place.starts[partition]
+        assert low <= start <= high
+        if found == "b" or partition not in reached:
+            assert start == low
+        elif partition not in lost:
+            assert start == reached[partition]
+        elif lost[partition].next is not None:
+            assert (lost[partition].first, lost[partition].next) == (reached[partition], start)
+    for partition, at in reached.items():
+        within = partition in bounds and bounds[partition][0] <= at <= bounds[partition][1]
+        assert (partition in lost) == (found == "b" or not within)
+
+
+def test_a_stream_that_has_read_nothing_begins_as_configured() -> None:
+    assert resume(None, None, TopicState("a", {"0": (5, 9)})).starts is None
+
+
+def test_a_topic_whose_id_nobody_knows_is_taken_for_the_same() -> None:
+    for pinned, found in (("a", None), (None, "a")):
+        assert not resume({"0": 3}, pinned, TopicState(found, {"0": (0, 9)})).lost
+
+
+def test_a_refusal_names_offsets_and_what_to_do() -> None:
+    place = resume({"0": 3, "1": 7}, "a", TopicState("a", {"0": (5, 9), "1": (0, 9)}))
+    assert place.lost == (Span(0, 3, 5),)
+    assert "offsets 3 to 4 of partition 0" in place.refusal("in")
+    assert '--accept-loss "why"' in place.refusal("in")
+    again = resume({"0": 3}, "a", TopicState("b", {"0": (0, 9)}))
+    assert "deleted and created anew" in again.refusal("in")
+
+
+def test_losses_are_counted_as_far_as_they_are_known() -> None:
+    loss = Loss("retention", "in", (Span(0, 3, 5), Span(1, 4, None)))
+    assert loss.to_metadata()["records"] == 2
+    assert records_lost([None, '{"records": 2}', '{"records": 5}']) == 7
+
+
+def test_a_checkpoint_set_aside_leaves_room_for_another(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    for text in ("first", "second"):
+        checkpoint.mkdir()
+        (checkpoint / "metadata").write_text(text)
+        set_aside(checkpoint)
+        assert not checkpoint.exists()
+        assert (tmp_path / "checkpoint.set-aside" / "metadata").read_text() == text
+    set_aside(checkpoint)
