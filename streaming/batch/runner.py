@@ -207,17 +207,11 @@ class StreamRunner:
             self._on_batch(closed)
 
     def _arrival(self) -> datetime | None:
-        """Return the broker's time of what arrives now.
-
-        While the stream is behind, that is the time of its newest batch: what is still to be read, and is
-        compared with what arrives, is older than now. None where nobody can tell yet.
-        """
-        now, read = datetime.now(UTC), self._pipeline.stream_time
         try:
             behind = self._topic().unread() > 0
         except RetryableError:
             return None
-        return read if behind else max(now, read or now)
+        return arrival(datetime.now(UTC), self._pipeline.stream_time, behind=behind)
 
     def _topic(self) -> TopicWatch:
         if self._watch is None:
@@ -241,6 +235,20 @@ class StreamRunner:
             raise _told(failure) from failure
         if failure is not None:
             raise failure
+
+
+def arrival(now: datetime, read: datetime | None, *, behind: bool) -> datetime | None:
+    """Return the broker's time of what arrives now, None where nobody can tell yet.
+
+    While the stream is behind, that is the time of its newest batch: what is still to be read, and is
+    compared with what arrives, is older than now. A broker ahead of this machine's clock has the say.
+
+    Args:
+        now: by this machine's clock.
+        read: the broker's time of the newest batch, None before the first.
+        behind: whether the topic holds records that are not read yet.
+    """
+    return read if behind else max(now, read or now)
 
 
 class TopicWatch:

@@ -165,4 +165,3 @@ class RequestTable:
             self._table.append(pa.Table.from_pylist(noted, schema=REQUEUES), Stamp(_STREAM, number))
 
         self._table.by_turns(attempt)
-        self._table.tidy()

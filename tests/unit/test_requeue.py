@@ -22,6 +22,7 @@ from schemas.errors import ConfigurationError
 from schemas.tables import UTC_MICROS
 from streaming.batch.backfill_mark import unfinished_backfill
 from streaming.batch.pipeline import Step
+from streaming.batch.runner import arrival
 from streaming.commands.backfill import run_backfill
 from streaming.delta.stored import read_stored
 from streaming.history.explain import explain
@@ -382,3 +383,35 @@ def test_a_request_is_taken_once_whatever_crashes(
     assert table(settings, "quarantine", "offset").height == table(whole, "quarantine", "offset").height
     (request,) = read_requests(requeues_path(settings, agent()))
     assert request.state == "done"
+
+
+@pytest.mark.parametrize(
+    ("read", "behind", "found"),
+    [
+        pytest.param(None, False, NOW, id="nothing was read, nothing is to be"),
+        pytest.param(NOW - timedelta(hours=5), False, NOW, id="an idle topic"),
+        pytest.param(NOW + timedelta(minutes=9), False, NOW + timedelta(minutes=9), id="the broker is ahead"),
+        pytest.param(NOW - timedelta(days=3), True, NOW - timedelta(days=3), id="three days to catch up"),
+        pytest.param(None, True, None, id="started a moment ago"),
+    ],
+)
+def test_records_arrive_in_the_stream_s_own_time(
+    read: datetime | None, behind: bool, found: datetime | None
+) -> None:
+    assert arrival(NOW, read, behind=behind) == found
+
+
+def test_a_backlog_s_redeliveries_are_recognised_after_a_request(settings: Settings) -> None:
+    """Three days behind: what is taken out of the quarantine must not make the stream forget its ids."""
+    read = datetime.fromisoformat(MOVED[-1]["event_time"])
+    with running(settings) as started:
+        two_batches(started)
+        ask(settings, waits(settings))
+        moment = arrival(read + timedelta(days=3), started.pipeline.stream_time, behind=True)
+        assert moment is not None
+        assert abs(moment - read) < timedelta(hours=1)
+        take_all(started, moment)
+        feed(started, 2, at_moment(records(TOLD[ROWS : ROWS + 5], 2 * ROWS), read))
+        within = read - timedelta(minutes=50)
+        feed(started, 3, at_moment(records(TOLD[ROWS - 5 : ROWS], 2 * ROWS + 5), within))
+    assert table(settings, "duplicates", "offset")["offset"].to_list() == list(range(2 * ROWS, 2 * ROWS + 10))
