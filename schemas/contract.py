@@ -208,7 +208,10 @@ class LabelField(Document):
 
 
 class Duplicates(Document):
-    """A transaction id seen again within `horizon` of broker time is a redelivery."""
+    """A transaction id seen again within `horizon` of broker time is a redelivery.
+
+    Stamps may be ahead by `event_time.max_ahead`, so the horizon of a new lake is at least so long.
+    """
 
     horizon: BoundedDuration = timedelta(hours=1)
 

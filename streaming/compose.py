@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from agent.triage import POLICIES, RulesAlone, Triage
 from schemas.alert import ALERTS
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError, nearest
+from schemas.loading import format_duration
 from schemas.policy import Policy, load_policy
 from schemas.spec import AgentSpec, ModelReference
 from schemas.tables import (
@@ -119,11 +121,12 @@ def lake_schemas(contract: EventContract) -> dict[str, pa.Schema]:
     }
 
 
-def check_spec(spec: AgentSpec, where: str | None = None) -> None:
+def check_spec(spec: AgentSpec, where: str | None = None, kept: EventContract | None = None) -> None:
     """Check that everything a spec names exists and fits.
 
     Args:
         where: the spec's file, for the error.
+        kept: the contract that the lake has gone by so far; its horizon may stay as it is.
 
     Raises:
         ConfigurationError: contract, rules, policy, prompt or entities cannot be used.
@@ -131,12 +134,28 @@ def check_spec(spec: AgentSpec, where: str | None = None) -> None:
     where = where or f"spec {spec.name}"
     with _placed(where, "data_sources.transactions.contract"):
         contract = load_contract(spec.data_sources.transactions.contract)
+        if kept is None or _stamps_of(contract) != _stamps_of(kept):
+            _check_horizon(contract)
     with _placed(where, "llm.prompt"):
         check_needs(load_prompt(spec.llm.prompt, contract.prompt_notes()), spec.llm)
     with _placed(where, "policy"):
         policy = load_policy(spec.policy, POLICIES)
     with _placed(where):
         _check_fit(spec, contract, policy)
+
+
+def _stamps_of(contract: EventContract) -> tuple[timedelta, timedelta]:
+    return contract.duplicates.horizon, contract.event_time.max_ahead
+
+
+def _check_horizon(contract: EventContract) -> None:
+    horizon, ahead = map(format_duration, _stamps_of(contract))
+    if contract.duplicates.horizon < contract.event_time.max_ahead:
+        raise ConfigurationError(
+            f"duplicates.horizon is {horizon}, but a record may be stamped ahead by event_time.max_ahead, "
+            f"{ahead}, when it is sent and not when it is sent again: give a horizon of at least {ahead}, "
+            "or a shorter max_ahead"
+        )
 
 
 @contextmanager

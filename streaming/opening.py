@@ -22,7 +22,7 @@ from schemas.policy import load_policy
 from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.batch.alerts_lane import MOVED, AlertsLane, LaneChange, choose_lane, kept_lane
-from streaming.batch.backfill_mark import unfinished_backfill
+from streaming.batch.backfill_mark import contract_so_far, unfinished_backfill
 from streaming.batch.batch_audit import BatchAudit
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
@@ -164,7 +164,7 @@ class _Opening:
         tenure: Tenure | None,
     ) -> _Opening:
         """Claim the tables of a spec that has been checked."""
-        check_spec(spec)
+        check_spec(spec, kept=contract_so_far(settings.lake(spec.name), spec))
         contract = load_contract(spec.data_sources.transactions.contract)
         rules = rule_watch(spec, contract, health)
         spec, folder = rules.load(), settings.lake(spec.name)

@@ -34,6 +34,17 @@ class MedianClock(NamedTuple):
         """Return the clock before any row."""
         return cls(BEFORE_ALL, np.full(WINDOW, BEFORE_ALL))
 
+    @classmethod
+    def after(cls, times: Ints, now: int | None) -> MedianClock:
+        """Return the clock after rows of which the last ones are known.
+
+        Args:
+            times: int64[n], of the last 64 rows, or of all if they are fewer.
+            now: what it showed; None where that is not on record.
+        """
+        _, clock = cls.blank().advance(times)
+        return clock._replace(now=max(clock.now, BEFORE_ALL if now is None else now))
+
     def advance(self, times: Ints) -> tuple[Ints, MedianClock]:
         """Return what the clock shows as of each row, int64[n], and its next state.
 

@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from schemas.contract import EventContract, load_contract
 from schemas.spec import AgentSpec, Tables
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
+from streaming.delta.pins import pinned_contract
 from streaming.delta.stored import open_version
 
 PIN = "backfill"
@@ -52,6 +54,14 @@ def newest_decision(lake: Path, tables: Tables) -> Decision | None:
     transactions = open_version(lake / tables.transactions)
     kept = None if transactions is None else transactions.newest_metadata()
     return None if kept is None else Decision.from_metadata(kept)
+
+
+def contract_so_far(lake: Path, spec: AgentSpec) -> EventContract | None:
+    """Return the contract that decided the newest batch, None where nothing is on record."""
+    decision = newest_decision(lake, spec.tables)
+    if decision is None:
+        return None
+    return pinned_contract(decision.pins) or load_contract(spec.data_sources.transactions.contract)
 
 
 def unfinished_backfill(lake: Path, spec: AgentSpec) -> BackfillMark | None:

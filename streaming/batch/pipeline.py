@@ -153,7 +153,7 @@ class Pipeline:
             self._finish_from_delta(newest)
         pins = self._recovery.label_pins()
         self._recovery.restore(engine, self._position.next_sequence, pins)
-        self._duplicates.restore(self._recovery.recently_read(self._contract.duplicates.horizon))
+        self._duplicates.restore(*self._recovery.recently_read(newest, self._contract.duplicates.horizon))
         self._outbox.publish()
         self._follow_labels(pins)
         if self._late is not None:

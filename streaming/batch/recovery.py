@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
+from streaming.arrays.median_clock import WINDOW, MedianClock
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.store import Decision
-from streaming.delta.lake import Lake
+from streaming.delta.lake import Lake, LakeTable
 from streaming.delta.pins import CANARY, pinned_spec, pins_by_engine
 from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
 from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
@@ -83,14 +84,9 @@ class Recovery:
         """Return the rules over two events that were in force for the row before `reached`."""
         return self._stretches(reached - 1, reached)[-1].patterns if reached else frozenset()
 
-    def recently_read(self, horizon: timedelta) -> pa.Table:
-        """Return ids and coordinates of what a redelivery may repeat.
-
-        Redeliveries may carry older timestamps, so two horizons back are read.
-        """
-        newest = self._lake.transactions.maximum("kafka_timestamp") or 0
-        since = newest - 2 * int(horizon / timedelta(microseconds=1))
-        return self._lake.transactions.read("kafka_timestamp", since, columns=_SEEN)
+    def recently_read(self, newest: Decision | None, horizon: timedelta) -> tuple[pa.Table, MedianClock]:
+        """Return ids and coordinates of what a redelivery may repeat; see recently_stored."""
+        return recently_stored(self._lake.transactions, newest, horizon)
 
     def _reached_by_rows(self) -> tuple[int, int]:
         """Find the position in the rows, when Delta's log clean-up has removed the commits that noted it."""
@@ -109,6 +105,25 @@ class Recovery:
     def _stretches(self, first: int, end: int) -> list[Stretch]:
         batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)
         return stretches(pl.DataFrame(batches), first, end)
+
+
+def recently_stored(
+    transactions: LakeTable, newest: Decision | None, horizon: timedelta
+) -> tuple[pa.Table, MedianClock]:
+    """Return ids and coordinates of what a redelivery may repeat, and the clock they are forgotten by.
+
+    Redeliveries may carry older timestamps, so two horizons back are read.
+
+    Args:
+        newest: what decided the newest batch, None where that is not on record.
+    """
+    reached = transactions.maximum("sequence")
+    first = 0 if reached is None else reached + 1 - WINDOW
+    latest = transactions.read("sequence", first, columns=["kafka_timestamp"])["kafka_timestamp"]
+    noted = None if newest is None else newest.broker_us
+    clock = MedianClock.after(latest.cast(pa.int64()).to_numpy(), noted)
+    since = clock.now - 2 * int(horizon / timedelta(microseconds=1))
+    return transactions.read("kafka_timestamp", since, columns=_SEEN), clock
 
 
 def as_pinned(decision: Decision, ours: Engine, engine_for: Callable[[AgentSpec], Engine]) -> Deciders:

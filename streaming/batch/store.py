@@ -36,7 +36,8 @@ class Decision:
     labels see streaming.labels.verdicts.LabelPin. `rejected` counts the quarantined by reason, None
     where that was not noted. `clock` says which clock judged the records' stamps, `clock_at` what it showed,
     see streaming.events.broker_clock; None where this machine's was the only one. `topic_ids` and `lost`
-    are those of its Origin.
+    are those of its Origin. `broker_us` is how far the clock of streaming.events.duplicates has come, None
+    before it has begun and in older commits.
     """
 
     query_id: str
@@ -58,6 +59,7 @@ class Decision:
     clock_at: int | None = None
     topic_ids: dict[str, str] | None = None
     lost: dict[str, Any] | None = None
+    broker_us: int | None = None
 
     @property
     def labels(self) -> LabelPin:
@@ -141,6 +143,9 @@ class Sightings(Protocol):
     def claim(self, valid: pa.Table) -> npt.NDArray[np.bool_]:
         """Mark the rows whose transaction id was not seen within the horizon."""
 
+    def settle(self, stored: pa.Table) -> int | None:
+        """Return how far broker time has come with the rows of the last claim that are stored."""
+
 
 def store(
     lake: Lake,
@@ -171,7 +176,10 @@ def store(
     fresh = without(candidates.filter(first), repeated)
     rows = in_order(fresh, batch).select(lake.transactions.schema.names).cast(lake.transactions.schema)
     pin, verdicts = take_verdicts(batch.first_sequence) if rows.num_rows else (batch.labels, None)
-    decision = _decide(replace(batch, labels=pin), quarantined, repeated.num_rows, rows)
+    decision = replace(
+        _decide(replace(batch, labels=pin), quarantined, repeated.num_rows, rows),
+        broker_us=sightings.settle(rows),
+    )
     lake.transactions.append(rows, batch.stamp, decision.to_metadata())
     return Stored(decision, rows, verdicts)
 

@@ -16,7 +16,7 @@ from agent.ledger import MemoryLedger
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming.batch.backfill_mark import BackfillMark, newest_decision, unfinished_backfill
+from streaming.batch.backfill_mark import BackfillMark, contract_so_far, newest_decision, unfinished_backfill
 from streaming.batch.mending import mend
 from streaming.compose import build_engine, check_spec, keep_model, lake_schemas, rule_watch
 from streaming.delta.lake import Lake
@@ -34,7 +34,7 @@ def run_backfill(settings: Settings, spec: AgentSpec, path: Path) -> dict[str, o
         ConfigurationError: the source cannot be read, or the agent has stored something else already; nothing
             was written.
     """
-    check_spec(spec)
+    check_spec(spec, kept=contract_so_far(settings.lake(spec.name), spec))
     contract = load_contract(spec.data_sources.transactions.contract)
     source = source_to_load(settings, spec, contract, path)
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:

@@ -1,8 +1,9 @@
 """De-duplication: a transaction id redelivered within the contract's horizon of broker time.
 
-Ids are compared exactly, byte by byte, in the same compiled index that holds entities. A sighting more than
-two horizons before the newest committed one counts for nothing, whether or not it still takes up memory, so
-that a restored memory decides as the live one does.
+Ids are compared exactly, byte by byte, in the same compiled index that holds entities. A sighting counts for
+nothing once a clock is two horizons past it, whether or not it still takes up memory, so that a restored
+memory decides as the live one does. The clock is a median clock over the stamps of the stored rows in
+`sequence` order, so that one record stamped ahead makes nothing be forgotten.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from schemas.errors import FlagstreamError
 from schemas.tables import UTC_MICROS
 from streaming.arrays.compilation import Codes, Flags, Ints, compiled, read_only
 from streaming.arrays.entity_index import EncodedColumn, EntityIndex, Ids
+from streaming.arrays.median_clock import BEFORE_ALL, MedianClock
 
 _NEVER = -(2**62)
 _EVERY_ROW = -1
@@ -50,9 +52,9 @@ class Deduplicator:
         self._horizon = int(horizon / timedelta(microseconds=1))
         self._claim: _Claim | None = None
         self._times: Ints = np.zeros(0, np.int64)
-        self._newest = _NEVER
+        self._clock = self._next_clock = MedianClock.blank()
         self._oldest_kept = _NEVER
-        self._forget()
+        self._forget(self._clock)
 
     def __len__(self) -> int:
         """Return the number of ids remembered."""
@@ -69,13 +71,25 @@ class Deduplicator:
         """
         return self._judge(valid, self._horizon)
 
+    def settle(self, stored: pa.Table) -> int | None:
+        """Move the clock past the rows that are stored of the last `claim`, once `commit` makes that so.
+
+        Args:
+            stored: rows with kafka_timestamp, in `sequence` order.
+
+        Returns:
+            How far broker time has come, in microseconds since 1970; None after the first few rows ever.
+        """
+        _, self._next_clock = self._clock.advance(_micros(stored))
+        return None if self._next_clock.now == BEFORE_ALL else self._next_clock.now
+
     def _judge(self, rows: pa.Table, horizon: int) -> Flags:
         encoded = self._index.encode(rows["transaction_id"])
         slots = self._index.find(encoded)
         seen = np.full(len(slots), _NEVER)
         known = slots >= 0
         seen[known] = self._seen[slots[known]]
-        seen[seen < self._newest - 2 * self._horizon] = _NEVER
+        seen[seen < self._clock.now - 2 * self._horizon] = _NEVER
         stamps = _micros(rows)
         first = np.zeros(rows.num_rows, np.bool_)
         order = _in_order(rows, stamps) if len(slots) < rows.num_rows else np.arange(rows.num_rows)
@@ -92,6 +106,7 @@ class Deduplicator:
         if self._claim is None:
             raise FlagstreamError("no claim to commit")
         claim, self._claim = self._claim, None
+        self._clock = self._next_clock
         if not len(claim.slots):
             return
         known = claim.slots >= 0
@@ -99,23 +114,24 @@ class Deduplicator:
         new = np.flatnonzero(~known)
         self._index.insert(claim.ids, new)
         self._remember(claim.seen[new])
-        self._newest = max(self._newest, int(claim.seen.max()))
         self._expire()
 
-    def restore(self, stored: pa.Table) -> None:
+    def restore(self, stored: pa.Table, clock: MedianClock) -> None:
         """Start over from stored rows, all of them first sightings, of at least the last two horizons.
 
         Args:
             stored: rows with transaction_id, kafka_timestamp and coordinates, in any order.
+            clock: as it stood after the last of them.
         """
-        self._forget()
+        self._forget(clock)
         self._judge(stored, _EVERY_ROW)
         self.commit()
 
-    def _forget(self) -> None:
+    def _forget(self, clock: MedianClock) -> None:
         self._index = EntityIndex()
         self._times = np.zeros(0, np.int64)
-        self._newest = self._oldest_kept = _NEVER
+        self._clock = self._next_clock = clock
+        self._oldest_kept = _NEVER
         self._claim = None
 
     @property
@@ -132,7 +148,7 @@ class Deduplicator:
 
     def _expire(self) -> None:
         """Rebuild without what is too old, at most once per horizon."""
-        limit = self._newest - 2 * self._horizon
+        limit = self._clock.now - 2 * self._horizon
         if self._oldest_kept == _NEVER:
             self._oldest_kept = int(self._seen.min())
         if limit - self._oldest_kept <= self._horizon:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from streaming.batch.alerting import Alerted
 from streaming.batch.backfill_mark import BackfillMark
 from streaming.batch.engine import Engine
 from streaming.batch.queries import stamp_of
+from streaming.batch.recovery import recently_stored
 from streaming.batch.rejections import rejected_counts
 from streaming.batch.store import BatchInHand, Decision, store
 from streaming.delta.lake import Lake, Stamp
@@ -37,7 +38,6 @@ from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
 
 Item = TypeVar("Item")
 _NOTHING = Alerted(0, 0, 0, 0, 0, 0, 0.0)
-_SEEN = ["transaction_id", "topic", "partition", "offset", "kafka_timestamp"]
 
 
 class Passed(StrEnum):
@@ -112,11 +112,13 @@ class Backfill:
 
     def _resume(self) -> None:
         kept = self._lake.transactions.newest_metadata()
-        if kept is not None:
-            self._continue(Decision.from_metadata(kept))
+        newest = None if kept is None else Decision.from_metadata(kept)
+        if newest is not None:
+            self._continue(newest)
         checkpoints.drop_after(self._engine.checkpoints, self._next_sequence)
         self._engine.restore(self._lake.transactions, self._next_sequence, self._no_verdicts, self._stretches)
-        self._restore_duplicates()
+        horizon = self._engine.contract.duplicates.horizon
+        self._duplicates.restore(*recently_stored(self._lake.transactions, newest, horizon))
 
     def _continue(self, decision: Decision) -> None:
         mark = BackfillMark.of(decision.pins)
@@ -214,12 +216,6 @@ class Backfill:
     def _stretches(self, first: int, end: int) -> list[Stretch]:
         batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)
         return stretches(pl.DataFrame(batches), first, end)
-
-    def _restore_duplicates(self) -> None:
-        """Two horizons back count, see streaming.events.duplicates."""
-        newest = self._lake.transactions.maximum("kafka_timestamp") or 0
-        since = newest - 2 * int(self._engine.contract.duplicates.horizon / timedelta(microseconds=1))
-        self._duplicates.restore(self._lake.transactions.read("kafka_timestamp", since, columns=_SEEN))
 
     def _loaded(self) -> Loaded:
         rows = self._lake.batches.read("batch_id", 0, columns=list(Loaded.__dataclass_fields__))

@@ -52,8 +52,9 @@ class PatternState:
 
     def saved(self) -> Saved:
         """Return a copy to be written, of the entities still needed alone."""
-        answered = np.concatenate([self.answer_codes, self.earlier.codes])
-        answer_times = np.concatenate([self.answer_times, self.earlier.times])
+        earlier = self.earlier.merged()
+        answered = np.concatenate([self.answer_codes, earlier.codes])
+        answer_times = np.concatenate([self.answer_times, earlier.times])
         used, codes = np.unique(np.concatenate([self.codes, answered]), return_inverse=True)
         opened, answers = np.split(codes.astype(np.int64), [len(self.codes)])
         parts = {

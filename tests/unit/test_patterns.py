@@ -229,6 +229,18 @@ def test_the_second_arithmetic_is_what_its_definition_says(
     assert found == {rule.name: expected(rule, rows, arithmetic=2) for rule in rules}
 
 
+@settings(max_examples=50, deadline=None)
+@given(rows=long_and_late, within=st.integers(1, 15), cuts=st.lists(st.integers(0, 40), max_size=12))
+def test_what_is_remembered_is_the_same_for_any_cut(rows: list[Row], within: int, cuts: list[int]) -> None:
+    patterns, remembered = compiled(absence(within=within), sequence(), arithmetic=2), []
+    for bounds in ([0, len(rows)], [0, *sorted(cuts), len(rows)]):
+        running = Patterns()
+        for first, end in pairwise(bounds):
+            running.commit(advance(running, patterns, rows[first:end], first))
+        remembered.append(running.snapshot())
+    assert remembered[0] == remembered[1]
+
+
 def day_of_silences(ahead: int) -> list[Row]:
     """A payment every ten seconds for two hours; every minute one opens and is never answered.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from schemas.alert import ALERTS
@@ -51,6 +52,9 @@ class SeenIds:
     def claim(self, valid: pa.Table) -> npt.NDArray[np.bool_]:
         ids = valid["transaction_id"].to_pylist()
         return np.array([ids.index(each) == place for place, each in enumerate(ids)], dtype=np.bool_)
+
+    def settle(self, stored: pa.Table) -> int | None:
+        return pc.max(stored["kafka_timestamp"].cast(pa.int64())).as_py()
 
 
 @pytest.fixture
