@@ -58,7 +58,7 @@ def without_counterparties(spec: AgentSpec) -> AgentSpec:
 
 def evidence_of(transfers: pa.Table, spec: AgentSpec, entities: tuple[str, ...]) -> Floats:
     """Return each transfer's evidence, nats, float64[n], as the live scorer finds it row by row."""
-    scorer, found = Scorer(spec, entities), []
+    scorer, found = Scorer(spec.anew(), entities), []
     for start in range(0, len(transfers), _SLICE_ROWS):
         scored = scorer.score(transfers.slice(start, _SLICE_ROWS))
         scorer.commit(scored)

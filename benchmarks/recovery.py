@@ -32,14 +32,14 @@ def measure(entities: int, *, as_json: bool) -> None:
     half = entities // 2
     with tempfile.TemporaryDirectory(prefix="flagstream-bench-") as folder:
         say(f"remembering {entities:,} entities")
-        scorer = Scorer(spec, names)
+        scorer = Scorer(spec.anew(), names)
         for first in range(0, half, _BLOCK):
             scorer.fold(_rows(scorer.next_sequence, np.arange(first, min(first + _BLOCK, half))))
         saved = scorer.save(Path(folder))
         on_disk = sum(file.stat().st_size for file in saved.iterdir())
         since = _rows(scorer.next_sequence, np.random.default_rng(7).integers(0, half, _ROWS_SINCE))
         begun = time.perf_counter()
-        restored = Scorer(spec, names)
+        restored = Scorer(spec.anew(), names)
         restored.load(Path(folder))
         loaded = time.perf_counter()
         restored.fold(since)

@@ -103,7 +103,7 @@ def tied_rows(rows: pl.DataFrame) -> int:
 
 def _stream(rows: pl.DataFrame, *, windows: bool) -> Streamed:
     spec = _spec(windows=windows)
-    scorer = Scorer(spec, tuple(_ENTITIES))
+    scorer = Scorer(spec.anew(), tuple(_ENTITIES))
     began = time.perf_counter()
     run = run_history(scorer, _history(rows), keep=np.full(rows.height, windows))
     seconds = time.perf_counter() - began

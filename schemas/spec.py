@@ -262,8 +262,8 @@ _SNAPSHOTS = "snapshots"
 class Pattern(Document):
     """Two events of one entity, apart by at most `within` of event time.
 
-    `entity` is one of the contract's, or two of them as `customer+terminal`. Event time has come as far as
-    the newest event less `lateness`: by so much may events come out of order.
+    `entity` is one of the contract's, or two of them as `customer+terminal`. `lateness` is taken off event
+    time: by so much may events come out of order.
     """
 
     entity: str

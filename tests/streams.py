@@ -157,8 +157,9 @@ def verdicts_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
 
 def folded_patterns(spec: AgentSpec, transactions: pa.Table) -> Recognised:
     """Look for sequences and absences in the recorded sequence in one go."""
-    contract = load_contract(spec.data_sources.transactions.contract)
-    rules = RuleSet.compile(spec.rules, contract.arrow_schema(), contract.entity_names)
+    contract, arithmetic = load_contract(spec.data_sources.transactions.contract), spec.anew().arithmetic
+    assert arithmetic is not None
+    rules = RuleSet.compile(spec.rules, contract.arrow_schema(), contract.entity_names, arithmetic)
     held = rules.held(transactions)
     return Patterns().advance(
         rules.patterns, transactions, held.starts, held.ends, lambda rows: transactions.take(pa.array(rows))
@@ -171,7 +172,7 @@ def folded_scores(
     """Score the recorded sequence in one go: transaction id → (score, log-odds) of every flagged row."""
     contract = load_contract(spec.data_sources.transactions.contract)
     verdicts = None if lake is None else verdicts_by_row(lake, spec)
-    scored = Scorer(spec, contract.entity_names).score(transactions, verdicts)
+    scored = Scorer(spec.anew(), contract.entity_names).score(transactions, verdicts)
     hits = RuleSet.compile(spec.rules, contract.arrow_schema(), contract.entity_names).hits(transactions)
     raised = (scored.score >= spec.threshold) | hits.any(axis=1)
     for each in folded_patterns(spec, transactions).completed:
