@@ -23,7 +23,8 @@ from streaming.detection.features import rule_fields
 from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
 from streaming.labels.verdicts import at_positions
-from streaming.rules.patterns import Pattern, Patterns, Recognised
+from streaming.rules.pattern import Pattern
+from streaming.rules.patterns import Patterns, Recognised
 from streaming.rules.rule_set import RuleSet
 from streaming.rules.rules_in_force import Stretch
 from streaming.service.health import Condition, Health

@@ -19,60 +19,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
 
-from schemas.spec import FIRST_ARITHMETIC, Rule
 from streaming.arrays.arrow_arrays import Saved
 from streaming.arrays.compilation import Flags, Ints
-from streaming.arrays.entity_index import EncodedColumn, EntityIndex
-from streaming.profiles.frame import entity_ids, microseconds, numbers
-from streaming.rules.event_time import EventClock, blank_clock, state_of
+from streaming.arrays.entity_index import EncodedColumn
+from streaming.profiles.frame import microseconds, numbers
+from streaming.rules.event_time import EventClock
+from streaming.rules.pattern import Pattern
 from streaming.rules.pattern_kernels import EARLIER, Events, answered, in_time_order, latest_before
+from streaming.rules.pattern_rows import Clocks, PatternRows, rows_seen
 from streaming.rules.pattern_state import PatternState, rows_with, slimmed
 
 Describe = Callable[[Ints], pa.Table]
-
-
-def memory_key(rule: Rule, arithmetic: int) -> str:
-    """Return what the state of a rule is kept by: all that the rule says, and the arithmetic."""
-    return rule.digest if arithmetic == FIRST_ARITHMETIC else f"{rule.digest}.{arithmetic}"
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """A rule over two events, ready to run.
-
-    Attributes:
-        number: its column among the conditions of patterns.
-        rule: as it stands in the spec.
-        digest: the memory_key; under it the state is kept.
-        within: microseconds.
-        lateness: microseconds.
-        grace: by how much a first event may be older than the watermark and is still waited for.
-        clock: before any row.
-    """
-
-    number: int
-    rule: Rule
-    digest: str
-    entities: tuple[str, ...]
-    within: int
-    lateness: int
-    grace: int
-    clock: EventClock
-
-    @classmethod
-    def of(cls, number: int, rule: Rule, arithmetic: int) -> Pattern:
-        """Take the numbers out of a rule that has a pattern."""
-        form = rule.pattern
-        assert form is not None, "only rules with a pattern"
-        within, lateness = (each // timedelta(microseconds=1) for each in (form.within, form.lateness))
-        grace = 0 if arithmetic == FIRST_ARITHMETIC else within
-        times = (within, lateness, grace)
-        return cls(number, rule, memory_key(rule, arithmetic), form.entities, *times, blank_clock(arithmetic))
 
 
 @dataclass(frozen=True)
@@ -123,25 +84,6 @@ class Recognised:
     _steps: Mapping[str, _Step] | None
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """A batch as one pattern sees it; all int64[n].
-
-    Attributes:
-        reached: how far event time has come as of each row.
-        watermark: `reached` less lateness.
-        codes: entity, -1 for none and where neither condition holds.
-    """
-
-    sequences: Ints
-    times: Ints
-    reached: Ints
-    watermark: Ints
-    codes: Ints
-    starts: Ints
-    ends: Ints
-
-
 class Patterns:
     """The state of all patterns in force, by the digest of their rules."""
 
@@ -169,11 +111,11 @@ class Patterns:
         if rows.num_rows == 0:
             return Recognised((), (), None)
         completed, missed, steps = [], [], {}
-        clocks = _Clocks(numbers(microseconds(rows["event_time"]), pa.int64()))
+        clocks = Clocks(numbers(microseconds(rows["event_time"]), pa.int64()))
         for pattern in patterns:
             state = self._states.get(pattern.digest) or PatternState.blank(pattern.clock)
             reached, clock = clocks.advance(state.clock)
-            seen, encoded, new = _seen(pattern, state, rows, (clocks.times, reached), starts, ends)
+            seen, encoded, new = rows_seen(pattern, state, rows, (clocks.times, reached), starts, ends)
             if pattern.rule.sequence is not None:
                 found, after = _complete(pattern, state, seen, clock)
                 completed.append(found)
@@ -208,58 +150,7 @@ class Patterns:
         self._states = {digest: PatternState.restored(parts) for digest, parts in saved.items()}
 
 
-class _Clocks:
-    """Moves the clocks of patterns past a batch, those that show the same once."""
-
-    def __init__(self, times: Ints) -> None:
-        self.times = times
-        self._moved: dict[bytes, tuple[Ints, EventClock]] = {}
-
-    def advance(self, clock: EventClock) -> tuple[Ints, EventClock]:
-        key = state_of(clock).tobytes()
-        if key not in self._moved:
-            self._moved[key] = clock.advance(self.times)
-        return self._moved[key]
-
-
-def _seen(
-    pattern: Pattern,
-    state: PatternState,
-    rows: pa.Table,
-    moments: tuple[Ints, Ints],
-    starts: Flags,
-    ends: Flags,
-) -> tuple[_Rows, EncodedColumn, Ints]:
-    started, ended = starts[:, pattern.number], ends[:, pattern.number]
-    concerned = np.flatnonzero(started | ended)
-    codes = np.full(rows.num_rows, -1, np.int64)
-    chosen = rows.select(list(pattern.entities)).take(pa.array(concerned))
-    codes[concerned], encoded, new = _codes(state.index, entity_ids(chosen, pattern.entities))
-    times, reached = moments
-    known = codes >= 0
-    seen = _Rows(
-        sequences=numbers(rows["sequence"], pa.int64()),
-        times=times,
-        reached=reached,
-        watermark=reached - pattern.lateness,
-        codes=codes,
-        starts=np.flatnonzero(started & known),
-        ends=np.flatnonzero(ended & known),
-    )
-    return seen, encoded, new
-
-
-def _codes(index: EntityIndex, ids: pa.ChunkedArray) -> tuple[Ints, EncodedColumn, Ints]:
-    """Number entities as the index does; those it lacks as it will once they are inserted."""
-    encoded = index.encode(ids)
-    slots = index.find(encoded)
-    new = np.flatnonzero(slots < 0)
-    slots[new] = len(index) + np.arange(len(new))
-    codes = np.append(slots, EARLIER)[encoded.codes]
-    return codes, encoded, new
-
-
-def _events(codes: Ints, times: Ints, seen: _Rows, positions: Ints) -> Events:
+def _events(codes: Ints, times: Ints, seen: PatternRows, positions: Ints) -> Events:
     """Put events of earlier batches and rows of this one together."""
     return Events(
         np.concatenate([codes, seen.codes[positions]]),
@@ -269,7 +160,7 @@ def _events(codes: Ints, times: Ints, seen: _Rows, positions: Ints) -> Events:
 
 
 def _complete(
-    pattern: Pattern, state: PatternState, seen: _Rows, clock: EventClock
+    pattern: Pattern, state: PatternState, seen: PatternRows, clock: EventClock
 ) -> tuple[Completed, PatternState]:
     opened = _events(state.codes, state.times, seen, seen.starts)
     ordered = in_time_order(opened)
@@ -296,7 +187,7 @@ def _complete(
 
 
 def _miss(
-    pattern: Pattern, state: PatternState, seen: _Rows, clock: EventClock, describe: Describe
+    pattern: Pattern, state: PatternState, seen: PatternRows, clock: EventClock, describe: Describe
 ) -> tuple[Missed, PatternState]:
     starts = seen.starts[seen.times[seen.starts] + pattern.grace >= seen.watermark[seen.starts]]
     waiting = _events(state.codes, state.times, seen, starts)

@@ -15,7 +15,7 @@ from schemas.errors import ConfigurationError, nearest
 from schemas.spec import FIRST_ARITHMETIC, Rule
 from streaming.arrays.compilation import Flags
 from streaming.rules.conditions import compile_condition, plain_frame
-from streaming.rules.patterns import Pattern
+from streaming.rules.pattern import Pattern
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import polars as pl
 
 from schemas.errors import DataLossError
 from streaming.delta.pins import pinned_specs
-from streaming.rules.patterns import memory_key
+from streaming.rules.pattern import memory_key
 
 COLUMNS = ["first_sequence", "next_sequence", "pins"]
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.spec import Rule
-from streaming.rules.patterns import Pattern, Patterns, Recognised
+from streaming.rules.pattern import Pattern
+from streaming.rules.patterns import Patterns, Recognised
 
 SECOND = 1_000_000
 START = 1_600_000_000 * SECOND

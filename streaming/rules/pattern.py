@@ -1,0 +1,48 @@
+"""A rule over two events, with the numbers that it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from schemas.spec import FIRST_ARITHMETIC, Rule
+from streaming.rules.event_time import EventClock, blank_clock
+
+
+def memory_key(rule: Rule, arithmetic: int) -> str:
+    """Return what the state of a rule is kept by: all that the rule says, and the arithmetic."""
+    return rule.digest if arithmetic == FIRST_ARITHMETIC else f"{rule.digest}.{arithmetic}"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A rule over two events, ready to run.
+
+    Attributes:
+        number: its column among the conditions of patterns.
+        rule: as it stands in the spec.
+        digest: the memory_key; under it the state is kept.
+        within: microseconds.
+        lateness: microseconds.
+        grace: by how much a first event may be older than the watermark and is still waited for.
+        clock: before any row.
+    """
+
+    number: int
+    rule: Rule
+    digest: str
+    entities: tuple[str, ...]
+    within: int
+    lateness: int
+    grace: int
+    clock: EventClock
+
+    @classmethod
+    def of(cls, number: int, rule: Rule, arithmetic: int) -> Pattern:
+        """Take the numbers out of a rule that has a pattern."""
+        form = rule.pattern
+        assert form is not None, "only rules with a pattern"
+        within, lateness = (each // timedelta(microseconds=1) for each in (form.within, form.lateness))
+        grace = 0 if arithmetic == FIRST_ARITHMETIC else within
+        times = (within, lateness, grace)
+        return cls(number, rule, memory_key(rule, arithmetic), form.entities, *times, blank_clock(arithmetic))
