@@ -2,76 +2,80 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
 
-from agent.triage import FlaggedRow, Triage, TriageResult, Verdict
-from schemas.alert import FallbackReason
-
-_MOST_ATTEMPTS = 3
-_NOT_TRIED: frozenset[FallbackReason] = frozenset(
-    {"circuit_open", "over_budget", "rate_limited", "rejected", "server_error", "unreachable"}
-)
-_NEVER_TO_BE_TRIED: frozenset[FallbackReason] = frozenset({"internal_error", "llm_off", "policy"})
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What one round of questions brought: the model's verdicts by alert id, and what it took."""
-
-    answers: Mapping[str, Verdict]
-    result: TriageResult
+from agent.containment import Faults
+from agent.ledger import RecordedAnswer
+from agent.packing import Case
+from agent.triage import FlaggedRow, Triage, Verdict
+from agent.verdicts import by_model
 
 
 class Unanswered:
-    """Alerts that wait for the model.
-
-    An alert whose answers are unusable, or do not come in time, is given up after three attempts. While the
-    server is down or the budget spent, no attempt counts: how long to wait is the caller's decision.
+    """The alerts of one window that wait for the model.
 
     Args:
         rows: the alerts; those that were asked about together before have to be together again, so that the
             ledger knows the question.
-        triage: asks.
+        triage: says what is asked about them, and whether the policy allows it.
     """
 
     def __init__(self, rows: Sequence[FlaggedRow], triage: Triage) -> None:
-        self._waiting, self._triage = list(rows), triage
-        self._attempts: Counter[str] = Counter()
-        self._given_up = 0
+        self.triage, self._rows, self._faults = triage, rows, Faults()
+        self._cases = triage.cases(rows, self._faults) if triage.ruling(rows).allowed else []
+        self._given_up = len(rows) - self.waiting
 
     @property
     def waiting(self) -> int:
         """Number of alerts that may still be answered."""
-        return len(self._waiting)
+        return sum(len(case.group.members) for case in self._cases)
 
     @property
     def given_up(self) -> int:
         """Number of alerts that keep their deterministic label."""
         return self._given_up
 
-    def ask(self) -> Asked:
-        """Ask one round of questions under the deadline and the budget.
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What kept alerts from being asked about or answered although nothing outside was amiss."""
+        return self._faults.noted
 
-        Raises:
-            FlagstreamError: what the ledger raises for its own store; nothing else.
-        """
-        rows = self._waiting
-        result = self._triage.classify(rows)
-        verdicts = list(zip(rows, result.verdicts, strict=True))
-        answers = {row.alert_id: verdict for row, verdict in verdicts if verdict.source == "llm"}
-        unanswered = [(row, verdict) for row, verdict in verdicts if row.alert_id not in answers]
-        self._waiting = [row for row, verdict in unanswered if self._may_try_again(row, verdict)]
-        self._given_up += len(unanswered) - len(self._waiting)
-        return Asked(answers, result)
+    @property
+    def cases(self) -> Sequence[Case]:
+        """What is to be asked about, what most depends on first."""
+        return self._cases
+
+    def recorded(self) -> Mapping[str, RecordedAnswer]:
+        """Return the answers that are on record already, by key."""
+        return self.triage.recorded(self._cases)
+
+    def settle(
+        self, answers: Mapping[str, RecordedAnswer], given_up: AbstractSet[str] = frozenset()
+    ) -> dict[str, Verdict]:
+        """Take in answers, and what gets none; return the verdicts by alert id."""
+        found = [(case, answers[case.key]) for case in self._cases if case.key in answers]
+        self.triage.note_answered(case for case, _ in found)
+        self._drop(case for case in self._cases if case.key in given_up and case.key not in answers)
+        self._cases = [case for case in self._cases if case.key not in answers]
+        verdicts = {
+            self._rows[position].alert_id: self._faults.contain(
+                partial(by_model, self._rows[position], answer, case), None
+            )
+            for case, answer in found
+            for position in case.group.members
+        }
+        self._given_up += sum(verdict is None for verdict in verdicts.values())
+        return {alert: verdict for alert, verdict in verdicts.items() if verdict is not None}
 
     def give_up(self) -> None:
         """Wait no longer."""
-        self._given_up += len(self._waiting)
-        self._waiting = []
+        self._drop(self._cases)
 
-    def _may_try_again(self, row: FlaggedRow, verdict: Verdict) -> bool:
-        self._attempts[row.alert_id] += verdict.fallback_reason not in _NOT_TRIED
-        tried_enough = self._attempts[row.alert_id] >= _MOST_ATTEMPTS
-        return not tried_enough and verdict.fallback_reason not in _NEVER_TO_BE_TRIED
+    def _drop(self, cases: Iterable[Case]) -> None:
+        dropped = {case.key for case in cases}
+        before = self.waiting
+        self._cases = [case for case in self._cases if case.key not in dropped]
+        self._given_up += before - self.waiting
+        self.triage.inquiries.forget(dropped)

@@ -35,6 +35,19 @@ _FIRST_BACKOFF_SECONDS = 0.1
 _THREAD_GRACE_SECONDS = 0.03
 _CLOSE_SECONDS = 5.0
 _OPTIONS = frozenset({"temperature", "seed", "max_completion_tokens"})
+# What servers call a refusal by a filter, as the error's code or type.
+_FILTERED = frozenset(
+    {
+        "content_filter",
+        "content_policy_violation",
+        "contentpolicyviolationerror",
+        "data_inspection_failed",
+        "datainspectionfailed",
+        "invalid_prompt",
+        "moderation_blocked",
+        "responsibleaipolicyviolation",
+    }
+)
 _TOO_MANY_REQUESTS, _SERVER_FAULTS = 429, 500
 _SERVER_IS_DOWN: frozenset[FallbackReason] = frozenset(
     {"timeout", "unreachable", "server_error", "rate_limited", "rejected"}
@@ -83,6 +96,13 @@ class ModelClient(Protocol):
     def ask(self, questions: Sequence[Question], seconds: float) -> list[Completion | Failure]:
         """Answer each question in place, within `seconds` altogether; what the model does never raises."""
 
+    @property
+    def capacity(self) -> int:
+        """How many questions at a time the model takes as things stand."""
+
+    def begin(self, question: Question, seconds: float) -> Future[Completion | Failure]:
+        """Begin to ask one question beside others; after `seconds` its answer is not waited for any more."""
+
     def abandon(self) -> None:
         """Make what another thread is asking, and whatever is asked from now on, come back at once."""
 
@@ -105,6 +125,15 @@ class Unasked:
     def ask(self, questions: Sequence[Question], seconds: float) -> list[Completion | Failure]:  # noqa: ARG002 -- the protocol's
         """See ModelClient: each question comes back unsent."""
         return [Failure("llm_off", sent=False) for _ in questions]
+
+    @property
+    def capacity(self) -> int:
+        """See ModelClient."""
+        return 1
+
+    def begin(self, question: Question, seconds: float) -> Future[Completion | Failure]:  # noqa: ARG002 -- the protocol's
+        """See ModelClient: the question comes back unsent."""
+        return _finished(Failure("llm_off", sent=False))
 
     def abandon(self) -> None:
         """See ModelClient: there is nothing to abandon."""
@@ -142,6 +171,7 @@ class LlmClient:
         self._output_limit = "max_completion_tokens"
         self._client = _openai_client(base_url or llm.base_url, api_key, reach)
         self._asking: Future[None] = Future()
+        self._under_way: set[Future[Completion | Failure]] = set()
         self._abandoned, self._lock = False, threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="llm-client", daemon=True)
@@ -183,11 +213,28 @@ class LlmClient:
             asking.cancel()
         return [outcome or Failure("timeout", sent=False) for outcome in list(outcomes)]
 
+    @property
+    def capacity(self) -> int:
+        """See ModelClient: a server that has failed again and again is left alone, then tried with one."""
+        return self._concurrency if self._breaker.closed else int(self._breaker.trial_due)
+
+    def begin(self, question: Question, seconds: float) -> Future[Completion | Failure]:
+        """See ModelClient; a question that is abandoned comes back cancelled."""
+        with self._lock:
+            if self._abandoned:
+                return _finished(Failure("timeout", sent=False))
+            asking = asyncio.run_coroutine_threadsafe(self._answer(question, seconds), self._loop)
+            self._under_way.add(asking)
+        asking.add_done_callback(self._under_way.discard)
+        return asking
+
     def abandon(self) -> None:
-        """See ModelClient: what is outstanding comes back as `timeout`."""
+        """See ModelClient: what is outstanding comes back as `timeout`, or cancelled."""
         with self._lock:
             self._abandoned = True
             self._asking.cancel()
+            for each in list(self._under_way):
+                each.cancel()
 
     def _begin(
         self, questions: Sequence[Question], outcomes: list[Completion | Failure | None], deadline: float
@@ -202,6 +249,7 @@ class LlmClient:
         """Abandon what is outstanding, close the connections and end the thread. Twice does no harm."""
         if self._loop.is_closed():
             return
+        self.abandon()
         self._await(self._shut_down())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSE_SECONDS)
@@ -254,10 +302,22 @@ class LlmClient:
                 outcomes[position] = Failure("circuit_open", sent=False)
                 continue
             outcomes[position] = Failure("timeout")
-            outcome = await self._ask_one(questions[position], deadline)
-            if not isinstance(outcome, Failure) or outcome.sent:
-                self._breaker.note(not (isinstance(outcome, Failure) and outcome.reason in _SERVER_IS_DOWN))
-            outcomes[position] = outcome
+            outcomes[position] = self._noted(await self._ask_one(questions[position], deadline))
+
+    async def _answer(self, question: Question, seconds: float) -> Completion | Failure:
+        if not (self._breaker.closed or self._breaker.trial_due):
+            return Failure("circuit_open", sent=False)
+        try:
+            async with asyncio.timeout(seconds):
+                return self._noted(await self._ask_one(question, self._clock() + seconds))
+        except TimeoutError:
+            return self._noted(Failure("timeout"))
+
+    def _noted(self, outcome: Completion | Failure) -> Completion | Failure:
+        """Take in what an outcome says of the server."""
+        if not isinstance(outcome, Failure) or outcome.sent:
+            self._breaker.note(not (isinstance(outcome, Failure) and outcome.reason in _SERVER_IS_DOWN))
+        return outcome
 
     async def _ask_one(self, question: Question, deadline: float) -> Completion | Failure:
         outcome: Completion | Failure = Failure("rate_limited", sent=False)
@@ -317,6 +377,20 @@ def _openai_client(base_url: str | None, api_key: SecretStr | None, reach: Reach
     return AsyncOpenAI(base_url=url, api_key=key or "none", max_retries=0, http_client=http)
 
 
+def _finished(outcome: Completion | Failure) -> Future[Completion | Failure]:
+    future: Future[Completion | Failure] = Future()
+    future.set_result(outcome)
+    return future
+
+
+def _is_refusal(fault: openai.APIStatusError) -> bool:
+    """Whether a filter has refused what was asked, which says nothing of the server."""
+    body = fault.body if isinstance(fault.body, dict) else {}
+    inner = body.get("innererror")
+    codes = (fault.code, fault.type, inner.get("code") if isinstance(inner, dict) else None)
+    return fault.status_code < _SERVER_FAULTS and any(str(each).lower() in _FILTERED for each in codes)
+
+
 def _retry_after(fault: openai.APIStatusError) -> float:
     try:
         seconds = float(fault.response.headers.get("retry-after", "0"))
@@ -346,6 +420,8 @@ def _failure(fault: Exception) -> Failure:
     if isinstance(fault, openai.APIStatusError):
         if fault.status_code == _TOO_MANY_REQUESTS:
             return Failure("rate_limited")
+        if _is_refusal(fault):
+            return Failure("refused")
         reason: FallbackReason = "server_error" if fault.status_code >= _SERVER_FAULTS else "rejected"
         return Failure(reason)
     return Failure("invalid_json")

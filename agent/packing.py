@@ -7,7 +7,8 @@ such a text shares requests only with groups of the very same text.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent.answers import answer_schema
@@ -59,8 +60,17 @@ class Packer:
         self._most_groups = llm.groups_per_request or (1 if model == LOCAL_MODEL else _GROUPS_OF_ENDPOINTS)
         self._frame_tokens = _tokens_of(prompt.render({}))
 
-    def pack(self, cases: Iterable[Case]) -> list[list[Case]]:
+    @property
+    def most_groups(self) -> int:
+        """Groups in a request at most."""
+        return self._most_groups
+
+    def pack(
+        self, cases: Iterable[Case], together: Callable[[Case], int] = lambda _: sys.maxsize
+    ) -> list[list[Case]]:
         """Fill requests in the order of `cases`; of them a batch sends those that most depends on.
+
+        `together` says how many cases may share a request with one, itself included.
 
         Many groups in one request weigh more than one that must go alone, so texts of outsiders hardly use up
         a batch's calls.
@@ -69,7 +79,8 @@ class Packer:
         filling: dict[Texts, list[Case]] = {}
         for case in cases:
             texts = case.group.pattern.texts
-            if not self._fits([*filling.get(texts, ()), case]):
+            sharing = [*filling.get(texts, ()), case]
+            if len(sharing) > min(map(together, sharing)) or not self._fits(sharing):
                 filling.pop(texts, None)
             if texts in filling:
                 filling[texts].append(case)

@@ -104,7 +104,7 @@ def spread(
 
 
 def _verdict(row: FlaggedRow, answer: RecordedAnswer | FallbackReason, case: Case) -> Verdict:
-    return _by_model(row, answer, case) if isinstance(answer, RecordedAnswer) else _by_rules(row, answer)
+    return by_model(row, answer, case) if isinstance(answer, RecordedAnswer) else _by_rules(row, answer)
 
 
 def all_by_rules(rows: Sequence[FlaggedRow], reason: FallbackReason) -> TriageResult:
@@ -117,7 +117,8 @@ def _by_rules(row: FlaggedRow, reason: FallbackReason) -> Verdict:
     return Verdict(label.classification, label.severity, label.rationale, "rules", reason, None, None, None)
 
 
-def _by_model(row: FlaggedRow, answer: RecordedAnswer, case: Case) -> Verdict:
+def by_model(row: FlaggedRow, answer: RecordedAnswer, case: Case) -> Verdict:
+    """Give a row the answer to its case, no less severe than score and rules call for."""
     originals = case.told.originals
     return Verdict(
         classification=answer.classification,

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -53,6 +54,13 @@ class _Watched:
     @property
     def model(self) -> str:
         return self.inner.model
+
+    @property
+    def capacity(self) -> int:
+        return self.inner.capacity
+
+    def begin(self, question: Question, seconds: float) -> Future[Completion | Failure]:
+        return self.inner.begin(question, seconds)
 
     def abandon(self) -> None:
         self.inner.abandon()

@@ -218,8 +218,11 @@ LATE = pa.schema(
         pa.field("input_tokens", pa.int64()),
         pa.field("output_tokens", pa.int64()),
         pa.field("cost_usd", pa.float64()),
+        # Windows that begin before it are settled; null in rows of the time when one was open at most.
+        pa.field("open_from", pa.int64()),
     ]
 )
+LATER_LATE = ("open_from",)
 
 
 def transactions_schema(decoded: pa.Schema) -> pa.Schema:

@@ -154,17 +154,23 @@ def hang() -> Step:
     return lambda _: Reply(status=None, delay=3600)
 
 
+def depending(on: str, then: Step, otherwise: Step | None = None) -> Step:
+    """Take one step where the data holds a text, another where it does not."""
+    other = otherwise or answer()
+    return lambda request: (then if on in request.user_message else other)(request)
+
+
 def closed() -> Step:
     """Close the connection instead of answering."""
     return lambda _: Reply(status=None)
 
 
-def fails(status: int, *, param: str | None = None, **headers: str) -> Step:
+def fails(status: int, *, param: str | None = None, code: str | None = None, **headers: str) -> Step:
     """Fail with an HTTP status; underscores in header names mean hyphens. The body repeats the key."""
 
     def step(request: Request) -> Reply:
         message = f"failed for {request.headers.get('authorization', '')}"
-        error = {"message": message, "type": "scripted", "param": param, "code": None}
+        error = {"message": message, "type": "scripted", "param": param, "code": code}
         plain = {name.replace("_", "-"): value for name, value in headers.items()}
         return Reply(status=status, body={"error": error}, headers=plain)
 

@@ -3,11 +3,16 @@
 Everything is derived from Delta: the windows (`late`), the alerts in them, the answers on record (`ledger`),
 and which of these have become revisions (`alerts`). So a driver goes on where its predecessor ended, however
 that was, and an answer takes the same lane as any alert: numbered, committed and published by the outbox.
+
+Requests are under way side by side, each as long as the model needs. The next window is opened once nothing
+of those in hand could be asked, and what is being asked takes longer than usual: like alerts of a busy time
+are asked about together, and no group keeps others waiting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -15,8 +20,11 @@ from enum import StrEnum
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.late import Asked, Unanswered
+from agent.inquiries import Collected
+from agent.late import Unanswered
+from agent.ledger import RecordedAnswer
 from agent.triage import Triage, TriageResult
+from agent.verdicts import Verdict
 from streaming.batch.alerting import tell_faults
 from streaming.batch.late_windows import (
     LateJournal,
@@ -34,7 +42,7 @@ from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
 
 _ROUND_SECONDS = 0.5
-_LONGEST_PAUSE_SECONDS = 60.0
+_MOST_WAITING = 20_000
 
 
 class LateStep(StrEnum):
@@ -110,8 +118,10 @@ class LateAnswers:
         self._settings, self._told, self._clock, self._reached = settings, told, clock, reached
         self._app_id = f"{agent}/late"
         self._journal = LateJournal(lake.late, agent, spent_at or clock)
-        self._in_hand: _InHand | None = None
-        self._next, self._pause = 0, _ROUND_SECONDS
+        self._in_hand: list[_InHand] = []
+        self._asked: dict[int, Triage] = {}
+        self._known: dict[str, RecordedAnswer] = {}
+        self._next = 0
         self._totals = LateTotals()
         self._triage: Triage | None = None
         self._others: Mapping[str, Triage] = {}
@@ -151,14 +161,20 @@ class LateAnswers:
         self._worker.check()
 
     def close(self) -> None:
-        """Stop without waiting for an answer; the next driver takes up what is pending."""
+        """Stop without waiting for an answer; the next driver takes up what is pending.
+
+        What has come meanwhile is put on record first.
+        """
         self._worker.ask_to_end()
         self._abandon()
         self._worker.close()
+        with suppress(Exception):  # a table that takes nothing more: the next driver asks again
+            for triage in self._asked.values():
+                triage.inquiries.collect(0.0)
 
     def _forget(self) -> None:
         """What a round that failed has left half-done is found again in Delta."""
-        self._resumed, self._in_hand = False, None
+        self._resumed, self._in_hand, self._known = False, [], {}
 
     def _work(self) -> float:
         if self._anybody() is None:
@@ -169,33 +185,95 @@ class LateAnswers:
         return self._round()
 
     def _resume(self) -> None:
-        window, closed = self._journal.newest()
-        self._next = window.end if closed else window.first
-        if not closed:
-            self._take(window, answered_since(self._lake.alerts, window.first))
+        windows, self._next = self._journal.resume()
+        if windows:
+            answered = answered_since(self._lake.alerts, windows[0].first)
+            for window in windows:
+                self._take(window, answered)
 
     def _round(self) -> float:
         """Work for one round; return the seconds to wait before the next."""
-        work = self._in_hand
-        if work is None:
-            return self._look()
-        if self._clock() > work.until:
-            work.unanswered.give_up()
-        answered = work.unanswered.waiting == 0 or self._ask(work)
-        if not self._worker.is_closing:
-            self._close_if_settled(work)
-        self._pause = 0.0 if answered else min(max(2 * self._pause, _ROUND_SECONDS), _LONGEST_PAUSE_SECONDS)
-        return self._pause
+        self._take_in(self._collected())
+        if self._worker.is_closing:
+            return 0.0
+        for work in self._in_hand:
+            if self._clock() > work.until:
+                work.unanswered.give_up()
+        self._close_settled()
+        begun = self._begin()
+        opened = self._has_room and self._look()
+        return 0.0 if begun or opened or self._known or self._is_asking else _ROUND_SECONDS
 
-    def _look(self) -> float:
+    @property
+    def _is_asking(self) -> bool:
+        return any(triage.inquiries.keys for triage in self._asked.values())
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether more alerts may be taken in hand: nobody else is kept waiting, nor grows without bound."""
+        asked = [triage.inquiries for triage in self._asked.values()]
+        waiting = sum(work.unanswered.waiting for work in self._in_hand)
+        free = not asked or any(each.room > 0 for each in asked)
+        return free and not any(each.is_waited_for for each in asked) and waiting < _MOST_WAITING
+
+    def _collected(self) -> list[tuple[Triage, Collected]]:
+        """Return what has come back, waiting for it for a moment where something is under way."""
+        asked = list(self._asked.values())
+        return [(each, each.inquiries.collect(_ROUND_SECONDS / len(asked))) for each in asked]
+
+    def _take_in(self, collected: Sequence[tuple[Triage, Collected]]) -> None:
+        """Put on record what requests took, and hand over what they brought."""
+        for triage, found in collected:
+            self._note(triage, found)
+        given_up = frozenset(key for _, found in collected for key in found.given_up)
+        answers = dict(self._known)
+        for _, found in collected:
+            answers.update(found.answers)
+        if self._worker.is_closing or not (answers or given_up):
+            return
+        self._known = {}
+        verdicts = {work.window: work.unanswered.settle(answers, given_up) for work in self._in_hand}
+        for work in self._in_hand:
+            self._tell_faults(work.unanswered)
+        self._hand_over(verdicts)
+
+    def _tell_faults(self, unanswered: Unanswered) -> None:
+        groups = len(unanswered.cases)
+        tell_faults(self._health, [TriageResult((), faults=unanswered.faults, groups=groups)])
+
+    def _note(self, triage: Triage, found: Collected) -> None:
+        for window in dict.fromkeys(window for window, _ in found.outcomes):
+            result = triage.result_of([outcome for owner, outcome in found.outcomes if owner == window])
+            tell_faults(self._health, [replace(result, faults=found.faults, groups=len(result.made))])
+            if result.calls:
+                self._journal.asked(window, result)
+                self._told(result)
+            self._totals = replace(
+                self._totals,
+                calls=self._totals.calls + result.calls,
+                tokens=self._totals.tokens + result.input_tokens + result.output_tokens,
+            )
+
+    def _begin(self) -> int:
+        """Begin what can be asked, the oldest window first; return the number of requests."""
+        begun = 0
+        for work in self._in_hand:
+            triage = work.unanswered.triage
+            busy = frozenset().union(*(each.inquiries.keys for each in self._asked.values()))
+            self._asked[id(triage)] = triage
+            begun += triage.inquiries.begin(work.unanswered.cases, work.window, busy)
+        return begun
+
+    def _look(self) -> bool:
+        """Take the next window in hand, if there is one."""
         below = self._outbox.next_seq
         if self._next >= below:
-            return _ROUND_SECONDS
+            return False
         window = next_window(self._lake.alerts, self._next, below, frozenset(self._others))
-        self._next = window.first
+        self._next = window.end
         if window.first < window.end:
             self._journal.opened(window, self._take(window, frozenset()))
-        return 0.0
+        return True
 
     def _take(self, window: Window, answered: frozenset[str]) -> int:
         alerts = deferred(self._lake.alerts.read("outbox_seq", window.first, window.end))
@@ -203,7 +281,10 @@ class LateAnswers:
         # A group is answered as a whole: without those that were, the others still make the same questions.
         rows = [row for row in flagged_rows(alerts, texts) if row.alert_id not in answered]
         until = pc.max(alerts["created_at"]).as_py() + self._settings.patience
-        self._in_hand = _InHand(window, alerts, Unanswered(rows, self._asked_about(alerts)), until)
+        unanswered = Unanswered(rows, self._asked_about(alerts))
+        self._tell_faults(unanswered)
+        self._known.update(unanswered.recorded())
+        self._in_hand.append(_InHand(window, alerts, unanswered, until))
         return len(alerts)
 
     def _asked_about(self, alerts: pa.Table) -> Triage:
@@ -215,39 +296,32 @@ class LateAnswers:
     def _anybody(self) -> Triage | None:
         return self._triage or next(iter(self._others.values()), None)
 
-    def _ask(self, work: _InHand) -> bool:
-        """Ask once; return whether answers came, which are then on Kafka."""
-        asked = work.unanswered.ask()
-        tell_faults(self._health, [asked.result])
-        if asked.result.calls:
-            self._journal.asked(work.window, asked.result)
-            self._told(asked.result)
-        self._count(asked)
-        if asked.answers and not self._worker.is_closing:
-            self._reached(LateStep.ANSWERED)
-            self._hand_over(work, asked)
-        return bool(asked.answers)
-
-    def _hand_over(self, work: _InHand, asked: Asked) -> None:
+    def _hand_over(self, verdicts: Mapping[Window, Mapping[str, Verdict]]) -> None:
+        """Publish what was answered, as one commit."""
+        parts = [
+            revised(work.alerts, verdicts[work.window], self._clock())
+            for work in self._in_hand
+            if verdicts.get(work.window)
+        ]
+        if not parts:
+            return
+        self._reached(LateStep.ANSWERED)
         number = self._lake.alerts.last_batch(self._app_id) + 1
-        self._outbox.append(revised(work.alerts, asked.answers, self._clock()), Stamp(self._app_id, number))
+        self._outbox.append(pa.concat_tables(parts), Stamp(self._app_id, number))
         self._reached(LateStep.REVISED)
         self._outbox.publish()
         self._reached(LateStep.SENT)
+        count = sum(map(len, verdicts.values()))
+        self._totals = replace(self._totals, answered=self._totals.answered + count)
 
-    def _close_if_settled(self, work: _InHand) -> None:
-        if work.unanswered.waiting:
-            return
-        given_up = work.unanswered.given_up
-        self._journal.closed(work.window, given_up)
-        self._totals = replace(self._totals, given_up=self._totals.given_up + given_up)
-        self._next, self._in_hand = work.window.end, None
-
-    def _count(self, asked: Asked) -> None:
-        totals, took = self._totals, asked.result
-        self._totals = replace(
-            totals,
-            answered=totals.answered + len(asked.answers),
-            calls=totals.calls + took.calls,
-            tokens=totals.tokens + took.input_tokens + took.output_tokens,
-        )
+    def _close_settled(self) -> None:
+        for work in self._in_hand:
+            if work.unanswered.waiting == 0:
+                self._journal.closed(work.window, work.unanswered.given_up)
+                given_up = self._totals.given_up + work.unanswered.given_up
+                self._totals = replace(self._totals, given_up=given_up)
+        self._in_hand = [work for work in self._in_hand if work.unanswered.waiting]
+        wanted = {id(work.unanswered.triage) for work in self._in_hand}
+        self._asked = {
+            name: each for name, each in self._asked.items() if name in wanted or each.inquiries.keys
+        }

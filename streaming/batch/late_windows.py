@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,11 +37,11 @@ class Window(NamedTuple):
     end: int
 
 
-class Newest(NamedTuple):
-    """The newest window on record, and whether all its alerts are settled."""
+class Progress(NamedTuple):
+    """The windows that are not settled, and where the next one begins."""
 
-    window: Window
-    closed: bool
+    open: tuple[Window, ...]
+    next: int
 
 
 class LateJournal:
@@ -55,18 +55,23 @@ class LateJournal:
 
     def __init__(self, table: LakeTable, agent: str, clock: Callable[[], datetime]) -> None:
         self._table, self._app_id, self._clock = table, f"{agent}/late", clock
+        self._open, self._next = list[Window](), 0
 
-    def newest(self) -> Newest:
-        """Return where an earlier driver has left off."""
+    def resume(self) -> Progress:
+        """Return where an earlier driver, or an earlier attempt, has left off."""
         rows = self._table.read("commit", self._table.last_batch(self._app_id)).to_pylist()
-        if not rows:
-            return Newest(Window(0, 0), closed=True)
-        return Newest(
-            Window(rows[0]["first_outbox_seq"], rows[0]["next_outbox_seq"]), rows[0]["event"] == "closed"
-        )
+        self._open, self._next = [], 0
+        if rows:
+            since = rows[0]["open_from"]
+            first = rows[0]["first_outbox_seq"] if since is None else since
+            self._follow(self._table.read("first_outbox_seq", first).sort_by("commit").to_pylist())
+            self._next = max(self._next, rows[0]["next_outbox_seq"])
+        return Progress(tuple(self._open), self._next)
 
     def opened(self, window: Window, alerts: int) -> None:
         """Record a window and the number of its alerts before any is asked about."""
+        self._open.append(window)
+        self._next = max(self._next, window.end)
         self._note("opened", window, alerts=alerts)
 
     def asked(self, window: Window, result: TriageResult) -> None:
@@ -82,7 +87,17 @@ class LateJournal:
 
     def closed(self, window: Window, given_up: int) -> None:
         """Record that every alert of a window is answered, or given up."""
+        self._open.remove(window)
         self._note("closed", window, given_up=given_up)
+
+    def _follow(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            window = Window(row["first_outbox_seq"], row["next_outbox_seq"])
+            self._next = max(self._next, window.end)
+            if row["event"] == "opened":
+                self._open.append(window)
+            elif row["event"] == "closed":
+                self._open.remove(window)
 
     def _note(self, event: str, window: Window, **figures: float) -> None:
         commit = self._table.last_batch(self._app_id) + 1
@@ -91,6 +106,7 @@ class LateJournal:
             **{"input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0},
             **{"commit": commit, "at": self._clock(), "event": event},
             **{"first_outbox_seq": window.first, "next_outbox_seq": window.end},
+            "open_from": min((each.first for each in self._open), default=self._next),
             **figures,
         }
         self._table.append(pa.Table.from_pylist([row], schema=LATE), Stamp(self._app_id, commit))

@@ -31,7 +31,7 @@ from schemas.errors import (
     RetryableError,
 )
 from schemas.spec import AgentSpec
-from schemas.tables import FAULTS, LATER_BATCHES, LATER_MONITORING
+from schemas.tables import FAULTS, LATER_BATCHES, LATER_LATE, LATER_MONITORING
 from streaming.delta.durable import sync
 from streaming.delta.faults import disk_faults
 from streaming.delta.log_tail import TRANSACTIONS_KEY
@@ -42,6 +42,7 @@ _COMPACTED_BYTES = 16 * 1024 * 1024
 _LATER = {
     "transactions": (FAULTS.name,),
     "alerts": LATER_FIELDS,
+    "late": LATER_LATE,
     "ledger": ("evidence",),
     "monitoring": LATER_MONITORING,
     "batches": LATER_BATCHES,

@@ -1,0 +1,127 @@
+"""Alerts that wait for a late answer, and triage by a scripted server, for tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from agent.budget import SpendingBudget
+from agent.labels import Labeller
+from agent.ledger import MemoryLedger
+from agent.llm_client import CircuitBreaker, LlmClient
+from agent.prompts import load_prompt
+from agent.pseudonyms import Pseudonyms
+from agent.triage import POLICIES, FlaggedRow, Triage, TriageResult
+from schemas.alert import Reason, alert_ids, alerts_table, entities_array, reasons_array
+from schemas.policy import load_policy
+from schemas.spec import Budget, Llm, PromptReference, Rule
+from streaming.delta.lake import LakeTable, Stamp
+from tests import scripted_llm as scripted
+
+NOW = datetime(2024, 5, 1, 12, 0, 0, 500_000, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=3)
+LABELLER = Labeller([Rule(name="large", when="amount > 1", severity="critical", reason="too large")])
+KINDS = (
+    (Reason("amount.customer", 5.0, "amount 40x usual"), Reason("rate.terminal", -0.5, "calm")),
+    (Reason("rate.terminal", 4.0, "9 in an hour"),),
+    (Reason("novelty.customer", 3.0, "never seen"),),
+)
+
+
+def row(number: int, rules: tuple[str, ...] = ()) -> FlaggedRow:
+    reasons, score = KINDS[number % 3], 0.99 + (number % 90) / 10_000
+    return FlaggedRow(
+        alert_id=alert_ids("cards", [f"t{number}"])[0],
+        transaction_id=f"t{number}",
+        amount=100.0,
+        currency="EUR",
+        entities={"customer": f"c{number}", "terminal": "m1"},
+        event_time=NOW,
+        score=score,
+        reasons=reasons,
+        rules=rules,
+        label=LABELLER.label(score, reasons, rules),
+        untrusted={"memo": f"memo {number}"},
+    )
+
+
+ROWS = [row(number) for number in range(30)]
+
+
+@contextmanager
+def triage(
+    server: scripted.ScriptedLlm,
+    *,
+    seconds: float = 5.0,
+    calls: int = 8,
+    mode: str = "deferred",
+    ledger: MemoryLedger | None = None,
+    tokens: int = 10**9,
+    failures: int = 1000,
+    concurrency: int = 1,
+    groups: int = 1,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Triage]:
+    llm = Llm(
+        mode=mode,  # type: ignore[arg-type]  # one of two words
+        base_url=server.base_url,
+        max_concurrency=concurrency,
+        groups_per_request=groups,
+        deadline=timedelta(seconds=seconds),
+        budget=Budget(calls_per_batch=calls, tokens_per_day=tokens),
+    )
+    with LlmClient(llm, breaker=CircuitBreaker(failures)) as client:
+        yield Triage(
+            llm,
+            load_prompt(PromptReference(), "amount: amount, number"),
+            client,
+            ledger=ledger or MemoryLedger(),
+            budget=SpendingBudget(llm.budget, lambda: NOW),
+            policy=load_policy("default", POLICIES),
+            pseudonyms=Pseudonyms(b"a key of thirty-two bytes, no less"),
+            clock=clock,
+        )
+
+
+def stored_alerts(
+    count: int, first: int = 0, reason: str | None = "deferred", rules: tuple[str, ...] = ()
+) -> pa.Table:
+    rows = [row(number, rules) for number in range(first, first + count)]
+    columns = {
+        **{name: [None] * count for name in TriageResult(()).columns()},
+        "classification": [each.label.classification for each in rows],
+        "severity": [each.label.severity for each in rows],
+        "rationale": [each.label.rationale for each in rows],
+        "classification_source": ["rules"] * count,
+        "fallback_reason": [reason] * count,
+        "alert_id": [each.alert_id for each in rows],
+        "transaction_id": [each.transaction_id for each in rows],
+        "amount": [each.amount for each in rows],
+        "event_time": [each.event_time for each in rows],
+        "score": [each.score for each in rows],
+        "entities": entities_array(
+            {name: [each.entities[name] for each in rows] for name in ("customer", "terminal")}
+        ),
+        "reasons": reasons_array([each.reasons for each in rows]),
+        "rules": [list(each.rules) for each in rows],
+        "sequence": [3 * number for number in range(first, first + count)],
+        "outbox_seq": list(range(first, first + count)),
+    }
+    constants = {
+        **{"agent": "cards", "spec_version": "1", "rules_version": "1", "query_id": "q", "batch_id": 0},
+        **{"currency": "EUR", "base": 0.0, "log_odds": 0.0, "own_evidence": 0.0, "created_at": NOW},
+    }
+    return alerts_table(columns, constants)
+
+
+def a_table(folder: Path, name: str, schema: pa.Schema, *parts: pa.Table) -> LakeTable:
+    table = LakeTable(folder / name, schema, "cards/epoch", timedelta(days=30))
+    table.claim(table.epoch + 1)
+    for number, part in enumerate(parts):
+        table.append(part, Stamp("filled", number))
+    return table
