@@ -33,6 +33,7 @@ from schemas.contract import load_contract
 from schemas.errors import MachineError
 from schemas.policy import load_policy
 from schemas.spec import Budget, Llm, PromptReference, load_spec
+from streaming.batch.alerts_lane import AlertsLane
 from streaming.batch.late_answers import LateAnswers, LateSettings
 from streaming.batch.outbox import Outbox
 from streaming.compose import lake_schemas
@@ -79,7 +80,7 @@ class Late:
         schemas = lake_schemas(load_contract("simulator"))
         self.lake = Lake.open(folder, SPEC, schemas, retention=timedelta(days=30))
         self.sent, self._batches = Sent(), 0
-        self.outbox = Outbox("cards", self.lake.alerts, cast("Publisher", self.sent))
+        self.outbox = Outbox("cards", self.lake.alerts, cast("Publisher", self.sent), AlertsLane("alerts"))
         self.outbox.open()
         settings = LateSettings(timedelta(days=36500), ())
         abandon = cast("Any", asking)._requests.client.abandon
