@@ -249,7 +249,10 @@ def test_closing_with_a_question_outstanding_ends_the_thread() -> None:
             asking.close()
         names = [thread.name for thread in threading.enumerate()]
     assert "llm-client" not in names
-    assert threading.active_count() <= before
+    latest = time.monotonic() + 30
+    while threading.active_count() > before:  # the server's own thread for the request may still end
+        assert time.monotonic() < latest
+        time.sleep(0.01)
 
 
 def test_what_is_being_asked_can_be_abandoned_from_another_thread() -> None:
