@@ -21,7 +21,7 @@ from streaming.delta.stored import open_version, read_stored
 from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.topic import connection
 from streaming.quarantine.requests import read_requests
-from streaming.quarantine.waiting import by_reason, waiting
+from streaming.quarantine.waiting import waiting_by_reason
 from streaming.service.health import Standing, is_running, read_health
 from streaming.settings import Settings
 from streaming.versions.shadow_status import SideBySide, side_by_side
@@ -128,8 +128,8 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         cost_usd=float(frame["cost_usd"].sum()) + took["cost_usd"],
         degraded_share=totals["degraded"] / max(totals["alerts"], 1),
         balanced=bool(balanced.all()),
-        quarantine_reasons=by_reason(
-            waiting(lake / spec.tables.quarantine, lake / spec.tables.requeues, requests, sizes=False)
+        quarantine_reasons=waiting_by_reason(
+            lake / spec.tables.quarantine, lake / spec.tables.requeues, requests
         ),
         lag=_lag(frame, spec.data_sources.transactions.topic, ends),
         late=late,

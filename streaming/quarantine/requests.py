@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.spec import AgentSpec
 from schemas.tables import REQUEUES
@@ -120,13 +121,13 @@ def places_of(path: Path, requests: Sequence[Request], only: int | None = None) 
     Returns:
         number, topic, partition, first_offset and next_offset, by number; those of one number are disjoint.
     """
-    where = (pl.col("event") == _REQUESTED) & pl.col("number").is_in([each.number for each in requests])
-    where = where if only is None else where & (pl.col("slice") == only)
-    table = read_stored(path, ["event", "number", "slice", "places"])
-    if table is None:
-        table = REQUEUES.empty_table().select(["event", "number", "slice", "places"])
-    rows = pl.DataFrame(table).filter(where).explode("places").unnest("places")
-    return rows.drop("event", "slice").drop_nulls().sort("number", "topic", "partition", "first_offset")
+    numbers = pa.array([each.number for each in requests], pa.int64())
+    where = (pc.field("event") == _REQUESTED) & pc.field("number").isin(numbers)
+    where = where if only is None else where & (pc.field("slice") == only)
+    table = read_stored(path, ["number", "places"], where)
+    rows = pl.DataFrame(REQUEUES.empty_table().select(["number", "places"]) if table is None else table)
+    rows = rows.explode("places").unnest("places").drop_nulls()
+    return rows.sort("number", "topic", "partition", "first_offset")
 
 
 class RequestTable:

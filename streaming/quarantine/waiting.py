@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.tables import QUARANTINE, UTC_MICROS
-from streaming.delta.stored import StoredTable, open_version
+from streaming.delta.stored import StoredTable, open_version, read_stored
 from streaming.quarantine.requests import PLACE, Request, places_of
 
 _ORIGINAL = -1
@@ -114,6 +114,14 @@ def _held(quarantine: StoredTable, places: pl.DataFrame) -> pa.Table:
     return pa.concat_tables(
         [empty, *(_inside(part, places) for part in _files(quarantine, _RECORD, *bounds))]
     )
+
+
+def waiting_by_reason(quarantine: Path, requeues: Path, requests: Sequence[Request]) -> dict[str, int]:
+    """Count what waits by the reason of its newest rejection, the most frequent first; see `waiting`."""
+    if requests:
+        return by_reason(waiting(quarantine, requeues, requests, sizes=False))
+    rows = read_stored(quarantine, ["reason"])  # each row is a record of its own
+    return {} if rows is None else by_reason(pl.DataFrame(rows))
 
 
 def by_reason(rows: pl.DataFrame) -> dict[str, int]:
