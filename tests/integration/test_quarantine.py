@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.compute as pc
+import pytest
 import yaml
 from pyspark.sql import SparkSession
 
@@ -23,6 +24,7 @@ from tests.integration.test_main_job import Job, Topic, new_job, replayed
 from tests.streams import Stream, published
 
 SECONDS = 60.0
+pytestmark = pytest.mark.timeout(240)  # the broker and Spark start here where it runs alone
 SENT = 200
 
 
