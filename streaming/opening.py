@@ -37,6 +37,7 @@ from streaming.batch.store import Decision
 from streaming.compose import build_engine, check_spec, keep_model, lake_schemas, rule_watch
 from streaming.delta.lake import Lake, LakeTable, Tenure
 from streaming.delta.ledger import LakeLedger
+from streaming.delta.maintenance import Maintenance, at_low_priority
 from streaming.delta.stored import open_version
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.kafka.source import initial_offsets
@@ -47,7 +48,8 @@ from streaming.labels.verdicts import Verdicts
 from streaming.quarantine.lane import RequeueLane
 from streaming.quarantine.requests import requeues_path
 from streaming.rules.rule_file import RuleWatch
-from streaming.service.health import Health
+from streaming.service.health import Condition, Health
+from streaming.service.worker import Worker
 from streaming.settings import Settings
 from streaming.spending import restored_budget
 from streaming.versions.arithmetic import with_arithmetic
@@ -120,6 +122,9 @@ def open_agent(
             pipeline.process(no_records, name, 0, dict, mark={MOVED: asdict(change.lane)})
         stack.callback(shadow.close)
         shadow.start()
+        maintenance = opening.maintenance()
+        stack.callback(maintenance.close)
+        maintenance.start()
         # Only now is every decided batch closed, whose offsets a new query starts from.
         yield Agent(pipeline, opening.stream(), opening.requested(pipeline), late)
 
@@ -232,6 +237,21 @@ class _Opening:
             self.spec.replay_horizon,
             _now,
             self.health,
+        )
+
+    def maintenance(self) -> Worker:
+        lake, sandbox = (place(self.spec.name) for place in (self.settings.lake, self.settings.sandbox))
+
+        def tables() -> list[Path]:  # snapshots stay as they are
+            return [log.parent for log in (*lake.glob("*/_delta_log"), *sandbox.glob("**/_delta_log"))]
+
+        return Worker(
+            "maintenance",
+            Maintenance(tables).round,
+            Condition.MAINTENANCE_FAILING,
+            self.health,
+            begin=at_low_priority,
+            fatal=(),
         )
 
     def stream(self) -> StreamSettings:

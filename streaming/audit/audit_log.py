@@ -30,6 +30,7 @@ from streaming.delta.stored import StoredTable, open_for_reading
 from streaming.settings import Settings
 
 _CHAIN = "audit/chain"
+_RUNS = frozenset({"command", "agent_run", "replay"})
 _NAMES = [each.name for each in fields(AuditRow)]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -111,6 +112,7 @@ class LakeAudit:
         self, places: AuditPlaces, retention: timedelta, clock: Clock = lambda: datetime.now(UTC)
     ) -> None:
         self._anchors, self._clock, self._lock = places.anchor, clock, threading.Lock()
+        self._told_here: dict[str, int] = {}
         anchor = self._anchors.read()
         if places.check_layout() and anchor is None:
             raise _anchor_gone(places.anchor.path)
@@ -132,12 +134,12 @@ class LakeAudit:
 
     def position(self, source: str) -> int:
         """Return how far a source has told its events, -1 for not at all."""
-        return self._table.last_batch(_told_by(source))
+        return self._told_here.get(source, self._table.last_batch(_told_by(source)))
 
-    def tidy(self) -> bool:
-        """See streaming.delta.shared_table.SharedTable."""
+    def renew(self) -> bool:
+        """See streaming.delta.lake.LakeTable."""
         with self._lock:
-            return self._table.tidy()
+            return self._table.renew()
 
     def _append(self, events: Sequence[AuditEvent]) -> Head:
         head = self._head()
@@ -146,9 +148,10 @@ class LakeAudit:
             return head
         rows = linked(self._key, head, fresh, (self._clock() - _EPOCH) // timedelta(microseconds=1))
         table = pa.Table.from_pylist([asdict(row) for row in rows], schema=AUDIT)
-        told = {_told_by(each.source): each.position for each in fresh}
-        also = [Stamp(source, position) for source, position in told.items()]
+        told = {each.source: each.position for each in fresh}
+        also = [Stamp(_told_by(source), at) for source, at in told.items() if not _tells_once(source)]
         self._table.append(table, Stamp(_CHAIN, rows[-1].number), also=also)
+        self._told_here |= {source: at for source, at in told.items() if _tells_once(source)}
         return Head(rows[-1].number, rows[-1].hash)
 
     def _head(self) -> Head:
@@ -208,6 +211,11 @@ def _anchor_gone(path: Path) -> DataLossError:
         f"{path} is gone, which names the end of the audit log: restore it from a copy, or name another "
         "table in the spec to begin a new log, tables: {audit: NAME}"
     )
+
+
+def _tells_once(source: str) -> bool:
+    """Whether a source is one run of a command: nobody goes on with it after a crash."""
+    return source.split("/", 1)[0] in _RUNS
 
 
 def _told_by(source: str) -> str:

@@ -71,9 +71,9 @@ class BatchAudit:
         """Record the questions put to the model beside the batches, those of a round in one append."""
         self._log.record(list(self._calls(Asked.of([result]))))
 
-    def tidy(self) -> None:
-        """Compact the log's files from time to time."""
-        self._log.tidy()
+    def renew(self) -> None:
+        """Open the log anew from time to time."""
+        self._log.renew()
 
     def _event(
         self, kind: EventKind, subject: str, detail: Mapping[str, Any], decision: Decision

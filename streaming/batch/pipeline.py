@@ -217,8 +217,8 @@ class Pipeline:
         self._duplicates.commit()
         for engine in self._deciders.engines:
             engine.checkpoint_if_due()
-        if not self._lake.tidy():
-            self._audit.tidy()
+        if not self._lake.renew():
+            self._audit.renew()
         return closed
 
     def check(self) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from schemas.alert import LATER_FIELDS
@@ -35,10 +35,10 @@ from schemas.tables import FAULTS, LATER_BATCHES, LATER_LATE, LATER_MONITORING
 from streaming.delta.durable import sync
 from streaming.delta.faults import disk_faults
 from streaming.delta.log_tail import TRANSACTIONS_KEY
+from streaming.delta.maintenance import NO_HOOKS, WRITER, Limits, maintain
 from streaming.delta.stored import METADATA_KEY, StoredTable, newest_version
 
 _TIDY_EVERY = 128
-_COMPACTED_BYTES = 16 * 1024 * 1024
 _LATER = {
     "transactions": (FAULTS.name,),
     "alerts": LATER_FIELDS,
@@ -49,7 +49,6 @@ _LATER = {
 }
 # The model was asked, and paid. What batches hold is synced before their alerts are published.
 _TOLD = ("ledger", "late")
-_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class LakeTable(StoredTable):
             super().__init__(path, _open_or_create(path, schema, retention), schema)
         self._fence_id, self._epoch, self._commits, self._told = fence_id, 0, 0, told
         self._add_missing(later)
-        # Late answers are committed beside batches, which tidy the tables meanwhile.
+        # Late answers are committed beside batches, which open the tables anew meanwhile.
         self._writing = threading.RLock()
         self._check_schema()
 
@@ -137,6 +136,7 @@ class LakeTable(StoredTable):
             FencedError: a later driver has claimed the table.
         """
         with self._writing:
+            self._before_append()
             if self.epoch > self._epoch:
                 raise FencedError(f"{self.path.name}: a driver with epoch {self.epoch} has taken over")
             if self.last_batch(stamp.app_id) >= stamp.batch_id:
@@ -146,6 +146,9 @@ class LakeTable(StoredTable):
         if self._told:
             sync(self.path)
         return True
+
+    def _before_append(self) -> None:
+        self._keep_up()
 
     def metadata_of(self, query_id: str, batch_id: int) -> dict[str, Any]:
         """Return the facts committed with a batch.
@@ -161,31 +164,27 @@ class LakeTable(StoredTable):
         raise DataLossError(f"{self.path.name}: batch {batch_id} of query {query_id} has no commit to read")
 
     def tidy(self) -> bool:
-        """Compact small files, remove those replaced before the retention, and reopen; True when it did.
+        """Maintain the table and open it anew, once every few commits; True when it did.
 
-        It does so once every few commits.
-
-        A handle kept for long slows down with every commit, and so does a table of many small files.
+        For who has nobody to do it beside; see streaming.delta.maintenance.
         """
         if self._commits < _TIDY_EVERY:
             return False
         with self._writing:
+            maintain(self.path, Limits(files=_TIDY_EVERY))
+        return self.renew()
+
+    def renew(self) -> bool:
+        """Open the table anew once every few commits, or when its log was shortened; True when it did.
+
+        A handle kept for long slows down with every commit.
+        """
+        with self._writing:
+            if self._commits < _TIDY_EVERY:
+                return self._keep_up()
             self._commits = 0
-            self._compact()
-            self._table.vacuum(dry_run=False)
             self._reopen()
         return True
-
-    def _compact(self) -> None:
-        try:
-            with disk_faults(self.path):
-                self._table.optimize.compact(
-                    target_size=_COMPACTED_BYTES,
-                    commit_properties=self._properties(),
-                    writer_properties=_WRITER,
-                )
-        except CommitFailedError as fault:
-            raise self._refused(fault) from None
 
     def _properties(
         self, stamps: Sequence[Stamp] = (), metadata: Mapping[str, Any] | None = None
@@ -204,7 +203,12 @@ class LakeTable(StoredTable):
         try:
             with disk_faults(self.path):
                 write_deltalake(
-                    self._table, rows, mode="append", commit_properties=properties, writer_properties=_WRITER
+                    self._table,
+                    rows,
+                    mode="append",
+                    commit_properties=properties,
+                    writer_properties=WRITER,
+                    post_commithook_properties=NO_HOOKS,
                 )
         except CommitFailedError as fault:
             raise self._refused(fault) from None
@@ -213,7 +217,11 @@ class LakeTable(StoredTable):
         try:
             with disk_faults(self.path):
                 self._table.create_write_transaction(
-                    [], "append", self._table.schema(), commit_properties=properties
+                    [],
+                    "append",
+                    self._table.schema(),
+                    commit_properties=properties,
+                    post_commithook_properties=NO_HOOKS,
                 )
         except CommitFailedError as fault:
             raise self._refused(fault) from None
@@ -235,9 +243,6 @@ class LakeTable(StoredTable):
         except FencedError as fenced:
             return fenced
         return RetryableError(f"{self.path.name}: {fault}")
-
-    def _reopen(self) -> None:
-        self._table = newest_version(self.path)
 
     def _add_missing(self, later: Collection[str]) -> None:
         known = pa.schema(self._table.schema()).names
@@ -323,8 +328,12 @@ class Lake:
         return [getattr(self, field.name) for field in dataclasses.fields(self)]
 
     def tidy(self) -> bool:
-        """Compact at most one table, so that no batch waits for more than one; True when it did."""
+        """Maintain at most one table, so that no batch waits for more than one; True when it did."""
         return any(table.tidy() for table in self.tables())
+
+    def renew(self) -> bool:
+        """Open at most one table anew; True when it did."""
+        return any(table.renew() for table in self.tables())
 
 
 def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> DeltaTable:

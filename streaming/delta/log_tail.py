@@ -91,6 +91,22 @@ def facts_before(table: Path, version: int, key: str) -> dict[str, Any] | None:
     return None
 
 
+def checkpointed_version(table: Path) -> int:
+    """Return the version of the newest checkpoint of a log, -1 for none."""
+    try:
+        return int(json.loads((table / _LOG / _POINTER).read_bytes())["version"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return -1
+
+
+def checkpoint_mark(table: Path) -> int:
+    """Return what changes whenever a checkpoint is written; looking costs microseconds."""
+    try:
+        return (table / _LOG / _POINTER).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 def cut_from(table: Path, version: int) -> None:
     """Remove the log entries of a version and of all that followed."""
     for later in sorted((each for each in _versions(table) if each >= version), reverse=True):

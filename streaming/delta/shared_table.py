@@ -40,6 +40,7 @@ class SharedTable(LakeTable):
             RetryableError: the commit was refused although nobody else has written.
         """
         while True:
+            self._keep_up()
             seen = self.version
             try:
                 return attempt()
@@ -48,10 +49,5 @@ class SharedTable(LakeTable):
                 if self.version == seen:
                     raise
 
-    def tidy(self) -> bool:
-        """Compact small files from time to time; when another process writes just then, next time."""
-        try:
-            return super().tidy()
-        except RetryableError:
-            self._reopen()
-            return False
+    def _before_append(self) -> None:
+        """What was read before the append must be what the commit goes on from."""

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from schemas.errors import MachineError
-from streaming.delta.log_tail import check_newest
+from streaming.delta.log_tail import check_newest, checkpoint_mark
 
 METADATA_KEY = "flagstream"
 _STATISTICS_SLACK = 999  # Delta cuts timestamps in statistics to milliseconds
@@ -32,6 +32,7 @@ class StoredTable:
 
     def __init__(self, path: Path, table: DeltaTable, schema: pa.Schema) -> None:
         self.path, self.schema, self._table = path, schema, table
+        self._checkpoint = checkpoint_mark(path)
 
     @property
     def version(self) -> int:
@@ -62,7 +63,19 @@ class StoredTable:
 
     def refresh(self) -> None:
         """See what other processes have committed since."""
-        self._table.update_incremental()
+        if not self._keep_up():
+            self._table.update_incremental()
+
+    def _keep_up(self) -> bool:
+        """Open the table anew if its log was shortened: entries that this handle goes back to may be gone."""
+        if checkpoint_mark(self.path) == self._checkpoint:
+            return False
+        self._reopen()
+        return True
+
+    def _reopen(self) -> None:
+        self._checkpoint = checkpoint_mark(self.path)
+        self._table = newest_version(self.path)
 
     def maximum(self, column: str) -> int | None:
         """Return the largest value of a column by the files' statistics, None when the table is empty.

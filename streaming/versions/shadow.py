@@ -6,9 +6,7 @@ appends one row per batch to `shadow`. The stream never waits for it; where it f
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from streaming.batch.alerting import build_alerts
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import flag
 from streaming.delta.lake import Stamp
+from streaming.delta.maintenance import at_low_priority
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import StoredTable
 from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
@@ -37,7 +36,6 @@ from streaming.versions.stages import Stage, Standing
 
 _MOVING_UP: tuple[Stage, ...] = ("canary", "active")
 _ROUND_SECONDS = 0.3
-_LOW_PRIORITY = 10
 _BATCH_COLUMNS = [*dict.fromkeys(["query_id", "batch_id", *COLUMNS, *PIN_COLUMNS])]
 _ALERT_COLUMNS = [field.name for field in SHADOW.field("alerted").type.value_type]
 
@@ -93,7 +91,7 @@ class Shadow:
             self._work,
             Condition.SHADOW_FAILING,
             health or Health(),
-            begin=_at_low_priority,
+            begin=at_low_priority,
             fatal=(),
         )
 
@@ -208,11 +206,6 @@ class Shadow:
     def _work(self) -> float:
         self.round()
         return _ROUND_SECONDS
-
-
-def _at_low_priority() -> None:
-    if sys.platform == "linux":  # elsewhere this would slow the whole process down
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
 
 
 def _ended(engine: Engine) -> None:

@@ -1,0 +1,175 @@
+"""Keeps tables small: few files, a short log, nothing on disk that no readable version needs.
+
+It runs beside the writers, in handles of its own. What it commits changes no row and carries no epoch, so it
+neither fences a writer nor is refused because of one; of two that compact at once, one is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+from deltalake import DeltaTable, PostCommitHookProperties, WriterProperties
+from deltalake.exceptions import CommitFailedError
+
+from streaming.delta.durable import sync
+from streaming.delta.faults import disk_faults
+from streaming.delta.log_tail import checkpointed_version
+from streaming.delta.stored import newest_version
+
+WRITER = WriterProperties(compression="ZSTD", compression_level=1)
+NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+_COMPACTED_BYTES = 16 * 1024 * 1024
+_LOW_PRIORITY = 10
+_ROUND_SECONDS = 10.0
+_DAY_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much may gather in a table before it is worked off.
+
+    Attributes:
+        files: small files, and those that have lain for a day.
+        old_files: see files.
+        entries: log entries since the newest checkpoint.
+        least_age: younger files stay, whatever the table's retention: a commit may be under way.
+    """
+
+    files: int = 64
+    old_files: int = 8
+    entries: int = 100
+    least_age: timedelta = timedelta(hours=1)
+
+
+def maintain(path: Path, limits: Limits = Limits(), *, now_ms: int | None = None) -> bool:
+    """Compact a table's small files and shorten its log, where enough has gathered; True where it did.
+
+    Raises:
+        DataLossError: its newest log entry is torn.
+        DiskError: the disk takes nothing.
+    """
+    with disk_faults(path):
+        table = newest_version(path)
+        compacted = _compact(table, limits, int(time.time() * 1000) if now_ms is None else now_ms)
+        shortened = _shorten_log(table, path, limits)
+    return compacted or shortened
+
+
+def clear(path: Path, limits: Limits = Limits()) -> int:
+    """Remove the files that no readable version of a table names; return how many.
+
+    Files that were replaced stay for the table's retention, and so do those that no commit has named yet.
+    Delta's own clearing forgets replaced files once a checkpoint has dropped them; so all that lie there are
+    looked through.
+    """
+    with disk_faults(path):
+        table = newest_version(path)
+        hours = _hours(table, limits)
+        if not table.vacuum(hours, full=True):
+            return 0
+        return len(table.vacuum(hours, dry_run=False, full=True, post_commithook_properties=NO_HOOKS))
+
+
+class Maintenance:
+    """Goes round some tables, again and again.
+
+    Args:
+        tables: gives their folders, each round.
+        limits: how much may gather.
+        clear_every: between two clearings of one table.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        tables: Callable[[], Iterable[Path]],
+        limits: Limits = Limits(),
+        clear_every: timedelta = timedelta(hours=1),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tables, self._limits, self._clock = tables, limits, clock
+        self._clear_seconds = clear_every.total_seconds()
+        self._seen: dict[Path, int] = {}
+        self._cleared: dict[Path, float] = {}
+
+    def round(self) -> float:
+        """Look after every table that has changed since the last round; return the seconds until the next.
+
+        Raises:
+            FlagstreamError: a table cannot be maintained; the others were.
+        """
+        faults = [fault for path in self._tables() if (fault := self._attempt(path)) is not None]
+        if faults:
+            raise faults[0]
+        return _ROUND_SECONDS
+
+    def _attempt(self, path: Path) -> Exception | None:
+        try:
+            self._look_after(path)
+        except (CommitFailedError, FileNotFoundError):
+            self._seen.pop(path, None)  # another process was quicker, or the table was removed
+        except Exception as fault:
+            return fault
+        return None
+
+    def _look_after(self, path: Path) -> None:
+        changed = (path / "_delta_log").stat().st_mtime_ns
+        if self._seen.get(path) != changed:
+            maintain(path, self._limits)
+            self._seen[path] = changed
+        if self._clock() - self._cleared.get(path, -self._clear_seconds) >= self._clear_seconds:
+            self._cleared[path] = self._clock()
+            clear(path, self._limits)
+
+
+def at_low_priority() -> None:
+    """Let this thread step back behind the others; elsewhere than on Linux it would be the whole process."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
+
+
+def _compact(table: DeltaTable, limits: Limits, now_ms: int) -> bool:
+    actions = pa.table(table.get_add_actions())
+    columns = (actions[name].to_pylist() for name in ("size_bytes", "modification_time"))
+    small = [_as_ms(moment) for size, moment in zip(*columns, strict=True) if size < _COMPACTED_BYTES]
+    old = [moment for moment in small if now_ms - moment > _DAY_MS]
+    if len(small) < limits.files and len(old) < limits.old_files:
+        return False
+    table.optimize.compact(
+        target_size=_COMPACTED_BYTES, writer_properties=WRITER, post_commithook_properties=NO_HOOKS
+    )
+    return True
+
+
+def _as_ms(moment: object) -> int:
+    return int(moment.timestamp() * 1000) if hasattr(moment, "timestamp") else int(str(moment))
+
+
+def _shorten_log(table: DeltaTable, path: Path, limits: Limits) -> bool:
+    """Remove entries before the last checkpoint, then write another.
+
+    So a checkpoint is long on disk before the entries that it stands for are removed, and handles that were
+    opened since it was written find all they need.
+    """
+    if table.version() - checkpointed_version(path) < limits.entries:
+        return False
+    table.cleanup_metadata()
+    table.create_checkpoint()
+    sync(path)
+    return True
+
+
+def _hours(table: DeltaTable, limits: Limits) -> int | None:
+    """Return for how long files are kept, None for the table's own retention, as `LakeTable` has set it."""
+    kept = table.metadata().configuration.get("delta.deletedFileRetentionDuration", "")
+    seconds = int(kept.split()[1]) if kept.endswith(" seconds") else None
+    least = int(limits.least_age.total_seconds())
+    return None if seconds is None or seconds >= least else -(-least // 3600)
