@@ -22,6 +22,7 @@ from confluent_kafka import (
 )
 
 from schemas.errors import DataLossError, FencedError, RetryableError
+from streaming.kafka.bounded import within
 from streaming.kafka.topic import connection
 
 SEQUENCE_HEADER = "outbox_seq"
@@ -31,6 +32,7 @@ REPLAY_HEADER = "replay"
 Result = TypeVar("Result")
 _CHUNK = 10_000
 _CALL_SECONDS = 10.0
+_CLIENT_SECONDS = 20.0  # after an outage a client may wait for ever for a coordinator that has come back
 _TAIL_RECORDS = 1_000
 _PAUSE_SECONDS = 0.1
 _REFUSED_CODES = frozenset(
@@ -121,6 +123,7 @@ class Publisher:
         )
         self._producer: Producer | None = None
         self._marker = 0
+        self._lost_sight = False
 
     @property
     def marker(self) -> int:
@@ -133,6 +136,7 @@ class Publisher:
         Args:
             stored_next: the next outbox_seq according to the alerts table, to judge a lost marker.
         """
+        self._lost_sight = False
         self._producer = _until(self._new_producer, self._settings.deadline_s)
         marker = _until(lambda: self._read_marker(stored_next), self._settings.deadline_s)
         self._marker = max(marker, self._settings.first)
@@ -175,14 +179,33 @@ class Publisher:
         deadline = time.monotonic() + self._settings.deadline_s
         while True:
             try:
+                self._look_out()
                 return transaction()
             except KafkaException as fault:
                 if time.monotonic() > deadline:
                     raise RetryableError(f"publishing to {self._settings.topic}: {fault}") from fault
                 self._recover(fault.args[0])
+            except TimeoutError:
+                if time.monotonic() > deadline:
+                    raise RetryableError(
+                        f"publishing to {self._settings.topic}: the Kafka client does not answer"
+                    ) from None
+                self._begin_anew()
+
+    def _look_out(self) -> None:
+        self._live_producer().poll(0)
+        if self._lost_sight:
+            self._begin_anew()
+
+    def _saw(self, error: KafkaError) -> None:
+        """Called by the producer's own poll: after an outage it would wait in vain for its coordinator."""
+        self._lost_sight |= error.code() == KafkaError._ALL_BROKERS_DOWN
 
     def _transact(self, chunk: Sequence[OutboxRecord], target: int) -> None:
         producer = self._live_producer()
+        within(_CLIENT_SECONDS, lambda: self._transact_through(producer, chunk, target))
+
+    def _transact_through(self, producer: Producer, chunk: Sequence[OutboxRecord], target: int) -> None:
         producer.begin_transaction()
         for record in chunk:
             self._produce(producer, record)
@@ -213,6 +236,10 @@ class Publisher:
                 return
             except KafkaException as fault:
                 _raise_if_fenced(fault.args[0])
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Claim the transactional id once more, which aborts what is left open, and read the marker."""
         self._check_ours()
         self.open(stored_next=self._marker)
 
@@ -229,6 +256,7 @@ class Publisher:
                 "transaction.timeout.ms": 60_000,
                 "compression.type": "lz4",
                 "linger.ms": 2,
+                "error_cb": self._saw,
             }
         )
         producer.init_transactions(_CALL_SECONDS)

@@ -1,0 +1,40 @@
+"""A call that never returns does not hold its caller for longer than it said."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from streaming.kafka.bounded import within
+
+
+class Panic(BaseException):
+    """What no `except Exception` catches."""
+
+
+def test_what_a_call_returns_or_raises_is_passed_on() -> None:
+    assert within(20.0, lambda: 42) == 42
+
+    def fail() -> None:
+        raise Panic("index out of range")
+
+    with pytest.raises(Panic, match="out of range"):
+        within(20.0, fail)
+
+
+def test_a_call_that_does_not_return_is_left_behind() -> None:
+    released, ended = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        released.wait(60)
+        ended.set()
+
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        within(0.05, wait)
+    assert time.monotonic() - begun < 20
+    assert not ended.is_set()
+    released.set()
+    assert ended.wait(20), "it may still do its work later"
