@@ -220,6 +220,8 @@ class _Run:
 
     def _told_to(self, supervisor: Supervisor) -> Callable[[ClosedBatch], None]:
         def closed(batch: ClosedBatch) -> None:
+            # What was asked for has been done: what is lost later is asked about anew.
+            self._consent = _Consent(None, move_alerts=False)
             self._display.batch(batch)
             supervisor.settle()
 

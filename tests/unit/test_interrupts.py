@@ -57,6 +57,26 @@ def test_leaving_at_once_ends_the_services_that_were_started() -> None:
     assert "stopped at once" in done.stderr
 
 
+_WAITING = """
+import os, signal, threading
+from streaming import interrupts
+
+interrupts._LEAVING_SECONDS = 0.2
+with interrupts.stop_on_interrupt(threading.Event(), lambda: True):
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        threading.Event().wait(60)
+"""
+
+
+def test_who_waits_for_what_is_away_leaves_with_0_although_the_batch_in_hand_never_ends() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WAITING], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "stopped while waiting" in done.stderr
+
+
 def test_a_service_that_ended_in_the_usual_way_is_not_ended_again() -> None:
     ended: list[str] = []
     with ended_on_leaving(lambda: ended.append("again")):
