@@ -12,36 +12,32 @@ from datetime import timedelta
 
 from pyspark.sql import SparkSession
 
-from agent.local_llm import weights_file
 from schemas.contract import load_contract
-from schemas.errors import MachineError, RetryableError
+from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
 from streaming.batch.late_answers import LateAnswers
 from streaming.batch.pipeline import ClosedBatch
 from streaming.batch.runner import StreamRunner, TopicWatch
-from streaming.delta.faults import unusable
 from streaming.delta.lake import Tenure
 from streaming.detection.reasons import duration_text
 from streaming.display import Progress, progress_display
 from streaming.downloads import jar_paths
 from streaming.interrupts import stop_on_interrupt
-from streaming.kafka.broker import EmbeddedBroker, ensure_topic, require_topic, topic_retention_ms
-from streaming.kafka.presence import broker_away
+from streaming.kafka.broker import ensure_topic, require_topic, topic_retention_ms
+from streaming.needs import Needs
 from streaming.opening import Agent, Hooks, open_agent
 from streaming.service.health import Condition, Health
-from streaming.service.supervisor import Need, Supervisor
+from streaming.service.supervisor import Supervisor
 from streaming.service.worker import Worker, cause_of
 from streaming.session import is_alive, start_session
 from streaming.settings import Settings
 from streaming.versions.clients import Clients
 from streaming.versions.registry import check_reason
-from streaming.versions.registry_table import read_entries, registry_path
 from streaming.versions.renewal import spec_in_force
 from streaming.warmup import compile_kernels
 
 PATIENCE_SECONDS = 60.0
 _REPORT_SECONDS = 1.0
-_REVIVE_SECONDS = 5.0
 _WATCH_CALL_SECONDS = 3.0
 _WAITING = (Condition.BROKER_AWAY, Condition.DISK_UNUSABLE, Condition.RESTARTING)
 
@@ -95,7 +91,7 @@ def drive(
     ):
         consent = _Consent(accept_loss, move_alerts)
         run = _Run(settings, spec, bootstrap, clients, hooks, health, display, kept, consent)
-        supervisor = Supervisor(run.needs(), health, stop, patience=patience)
+        supervisor = Supervisor(run.needs.all(), health, stop, patience=patience)
         supervisor.run(lambda: run.attempt(supervisor, stop, started, until_idle=until_idle))
     return display
 
@@ -130,18 +126,10 @@ class _Run:
         self._settings, self._spec, self._bootstrap = settings, spec, bootstrap
         self._clients, self._hooks, self._health = clients, hooks, health
         self._display, self._kept, self._consent = display, kept, consent
+        self.needs = Needs(settings, spec, bootstrap, clients)
         self._session: SparkSession | None = None
         self._tenure = Tenure()
         self._was_up = False
-
-    def needs(self) -> list[Need]:
-        """Return what is looked for before each attempt, in this order."""
-        return [
-            Need(Condition.DISK_UNUSABLE, self._disk_fault),
-            Need(Condition.REGISTRY_UNREADABLE, self._registry_fault),
-            Need(Condition.BROKER_AWAY, self._broker_fault),
-            Need(Condition.MODEL_AWAY, self._model_fault),
-        ]
 
     def attempt(
         self, supervisor: Supervisor, stop: threading.Event, started: Callable[[], None], *, until_idle: bool
@@ -158,40 +146,10 @@ class _Run:
             runner = StreamRunner(session, agent.pipeline, stream, self._told_to(supervisor), agent.requested)
             supervisor.opened()
             if not self._was_up:
-                self._was_up = True
+                self._was_up = self.needs.lake_is_known = True
                 self._kept.enter_context(self._display)
                 started()
             runner.run(stop, until_idle=until_idle)
-
-    def _disk_fault(self) -> str | None:
-        name = self._spec.name
-        faults = (
-            unusable(self._settings.lake(name), known=self._was_up),
-            unusable(self._settings.checkpoint(name).parent),
-        )
-        return next((each for each in faults if each is not None), None)
-
-    def _registry_fault(self) -> str | None:
-        try:
-            read_entries(registry_path(self._settings, self._spec))
-        except (MachineError, OSError) as fault:
-            return cause_of(fault)
-        return None
-
-    def _broker_fault(self) -> str | None:
-        if self._settings.kafka == "embedded":
-            EmbeddedBroker.of(self._settings).revive(self._bootstrap)
-        return broker_away(self._bootstrap)
-
-    def _model_fault(self) -> str | None:
-        """Say why the model cannot be asked; that one is wrongly configured is said here, too."""
-        try:
-            self._clients.revive()
-            self._clients.of(spec_in_force(self._settings, self._spec))
-        except MachineError as fault:
-            weights_file()  # without them it never can
-            return cause_of(fault)
-        return None
 
     def _make_topics(self, spec: AgentSpec) -> None:
         topic = spec.data_sources.transactions.topic
@@ -230,14 +188,7 @@ class _Run:
     def _beside(self, agent: Agent, supervisor: Supervisor) -> _Beside:
         watch = TopicWatch(agent.stream, call_seconds=_WATCH_CALL_SECONDS)
         report = _Report(watch, agent.late, self._display, self._health, supervisor.settle)
-        return _Beside(report, self._revive, self._health)
-
-    def _revive(self) -> float:
-        """Start the services again that this run has brought along and that have died."""
-        if self._settings.kafka == "embedded":
-            EmbeddedBroker.of(self._settings).revive(self._bootstrap)
-        self._clients.revive()
-        return _REVIVE_SECONDS
+        return _Beside(report, self.needs.revive, self._health)
 
 
 def say_horizon(spec: AgentSpec, bootstrap: str) -> None:

@@ -17,12 +17,13 @@ from schemas.spec import AgentSpec
 from streaming.batch.late_windows import MARKS, REVISION, deferred
 from streaming.batch.queries import of_the_stream
 from streaming.batch.resuming import records_lost
+from streaming.delta.faults import looks_unusable
 from streaming.delta.stored import open_version, read_stored
 from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.topic import connection
 from streaming.quarantine.requests import read_requests
 from streaming.quarantine.waiting import waiting_by_reason
-from streaming.service.health import Standing, is_running, read_health
+from streaming.service.health import Condition, Standing, is_running, read_health
 from streaming.settings import Settings
 from streaming.versions.shadow_status import SideBySide, side_by_side
 
@@ -92,9 +93,16 @@ class Status:
     rejected_shares: dict[str, float] = field(default_factory=dict)
     requests_waiting: int = 0
 
-    def with_health(self, file: Path) -> Status:
-        """Return the same with what the running agent says of itself in `file`, see Settings.health."""
-        return replace(self, running=is_running(file), conditions=read_health(file))
+    def with_health(self, file: Path, lake: Path) -> Status:
+        """Return the same with what the running agent says of itself in `file`, see Settings.health.
+
+        Where the disk takes nothing, the agent may be unable to write that down: it is looked at here, too.
+        """
+        conditions, running = read_health(file), is_running(file)
+        fault = looks_unusable(lake) if running else None
+        if fault is not None and Condition.DISK_UNUSABLE not in {each.condition for each in conditions}:
+            conditions += (Standing(Condition.DISK_UNUSABLE, fault, datetime.now(UTC)),)
+        return replace(self, running=running, conditions=conditions)
 
     def to_json(self) -> str:
         """Return the status as one JSON object, times in ISO 8601."""

@@ -222,8 +222,8 @@ def status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: As
 
     settings, loaded = settings_in(home), spec_named(spec)
     ends = topic_ends(settings, loaded.data_sources.transactions.topic)
-    found = read_status(settings.lake(loaded.name), loaded, ends).with_health(settings.health(loaded.name))
-    print_status(found, as_json=as_json)
+    lake, health = settings.lake(loaded.name), settings.health(loaded.name)
+    print_status(read_status(lake, loaded, ends).with_health(health, lake), as_json=as_json)
 
 
 @app.command()

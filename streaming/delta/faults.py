@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,10 +59,10 @@ def unusable(folder: Path, *, known: bool = False) -> str | None:
     if known and not folder.is_dir():
         return f"{folder} is gone"
     place = next(each for each in (folder, *folder.parents) if each.is_dir())
+    seen = looks_unusable(place)
+    if seen is not None:
+        return seen
     try:
-        free = shutil.disk_usage(place).free
-        if free < _LEAST_FREE_BYTES:
-            return f"{place}: {free >> 20} MiB free, {_LEAST_FREE_BYTES >> 20} MiB needed"
         with tempfile.TemporaryFile(dir=place) as tried:
             tried.write(b"flagstream")
             tried.flush()
@@ -72,6 +71,20 @@ def unusable(folder: Path, *, known: bool = False) -> str | None:
         if not is_of_the_disk(fault):
             raise
         return f"{place}: {fault.strerror}"
+    return None
+
+
+def looks_unusable(folder: Path) -> str | None:
+    """Say why nothing could be stored below a folder, as far as it can be told without writing."""
+    try:
+        seen = os.statvfs(folder)
+    except OSError as fault:
+        return f"{folder}: {fault.strerror}" if is_of_the_disk(fault) else None
+    if seen.f_flag & os.ST_RDONLY:
+        return f"{folder}: mounted read-only"
+    free = seen.f_bavail * seen.f_frsize
+    if free < _LEAST_FREE_BYTES:
+        return f"{folder}: {free >> 20} MiB free, {_LEAST_FREE_BYTES >> 20} MiB needed"
     return None
 
 
