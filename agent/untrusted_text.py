@@ -32,3 +32,19 @@ def _seen(text: str) -> str:
 def cleaned(text: str, characters: int = TEXT_CHARACTERS) -> str:
     """Return `visible` text, shortened to at most `characters`."""
     return clip(visible(text), characters)
+
+
+def escaped(text: str, *, lines: bool = False) -> str:
+    """Return `text` for people to see, with everything that is not to be seen written out as an escape.
+
+    Args:
+        text: as it is; nothing else in it changes.
+        lines: whether line breaks stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(each if _shows(each) or (lines and each == "\n") else ascii(each)[1:-1] for each in text)
+
+
+def _shows(character: str) -> bool:
+    return character.isprintable() and _INVISIBLE.match(character) is None

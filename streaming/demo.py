@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import threading
 import time
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
 from agent import SPECS
+from agent.untrusted_text import escaped
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
 from streaming.batch.runner import StreamSettings, TopicWatch
@@ -25,6 +24,7 @@ from streaming.kafka.broker import EmbeddedBroker, bootstrap_for, ensure_topic
 from streaming.kafka.feeds import Simulated, simulate_to_topic
 from streaming.settings import Settings
 from streaming.status import read_status
+from streaming.terminal import Terminal, print_json
 
 _DAYS_SHOWN_PER_RUN = 3.0
 _SECONDS_PER_DAY = 86_400.0
@@ -190,14 +190,14 @@ def _result(alerts: pl.DataFrame, sent: Simulated | None, first_alert_s: float |
 def _show(alerts: pl.DataFrame, result: DemoResult, settings: Settings, *, as_json: bool) -> None:
     top = alerts.head(_TOP).to_dicts()
     if as_json:
-        print(json.dumps({"demo": asdict(result), "top": [_summary(alert) for alert in top]}))
+        print_json({"demo": asdict(result), "top": [_summary(alert) for alert in top]})
         return
-    console = Console()
+    console = Terminal()
     headings = ("score", "severity", "classification", "by", "amount", "why")
     table = Table(*headings, title=f"Top {len(top)} alerts")
     for alert in top:
         summary = _summary(alert)
-        table.add_row(*(str(summary[name]) for name in summary))
+        table.add_row(*(escaped(str(summary[name])) for name in summary))
     console.print(table)
     console.print(
         f"{result.events:,} payments, {result.frauds} planted frauds, {result.caught} caught; "
@@ -212,7 +212,6 @@ def _show(alerts: pl.DataFrame, result: DemoResult, settings: Settings, *, as_js
         f"  flagstream reconcile --home {home}        transactions, Delta and Kafka compared\n"
         f"  flagstream run --spec card-fraud --home {home}\n"
         f"  flagstream simulate --home {home}         more payments for it, from another terminal",
-        highlight=False,
         soft_wrap=True,
     )
 

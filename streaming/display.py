@@ -14,16 +14,16 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
-from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 
+from agent.untrusted_text import escaped
 from streaming.batch.late_answers import LateTotals
 from streaming.batch.pipeline import ClosedBatch
 from streaming.kafka.topic import committed_messages, topic_exists
 from streaming.service.health import Condition, Standing
 from streaming.status import Status
+from streaming.terminal import Terminal, print_json, print_json_text, say_error
 from streaming.versions.shadow_status import SideBySide
 
 _WINDOW_SECONDS = 10.0
@@ -109,8 +109,7 @@ class _Counting(ABC):
             self.totals.tokens += late.tokens - before.tokens
 
     def condition(self, condition: Condition, standing: Standing | None) -> None:
-        sys.stderr.write(f"{condition_line(condition, standing)}\n")
-        sys.stderr.flush()
+        say_error(condition_line(condition, standing))
 
     @abstractmethod
     def show(self) -> None: ...
@@ -149,17 +148,17 @@ class JsonProgress(_Counting):
         super().condition(condition, standing)
         since = None if standing is None else standing.since.isoformat()
         cause = None if standing is None else standing.cause
-        print(json.dumps({"condition": {"name": condition, "cause": cause, "since": since}}), flush=True)
+        print_json({"condition": {"name": condition, "cause": cause, "since": since}})
 
     def _write(self) -> None:
         self._last = time.monotonic()
-        print(json.dumps({"progress": asdict(self.totals)}), flush=True)
+        print_json({"progress": asdict(self.totals)})
 
 
 class TerminalProgress(_Counting):
     """Redraws a small table in place."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         super().__init__()
         self._live = Live(self._table(), console=console, refresh_per_second=4)
 
@@ -200,20 +199,20 @@ def progress_display(*, as_json: bool) -> Progress:
     """Return the display that fits where standard output goes."""
     if as_json or not sys.stdout.isatty():
         return JsonProgress()
-    return TerminalProgress(Console())
+    return TerminalProgress(Terminal())
 
 
 def condition_line(condition: Condition, standing: Standing | None) -> str:
     """Return what an operator reads when a condition begins, changes or ends."""
     if standing is None:
         return f"{condition}: over"
-    return _printable(f"{condition} since {standing.since:%Y-%m-%d %H:%M:%S}Z: {standing.cause}")
+    return escaped(f"{condition} since {standing.since:%Y-%m-%d %H:%M:%S}Z: {standing.cause}")
 
 
 def print_status(status: Status, *, as_json: bool) -> None:
     """Print an agent's totals."""
     if as_json:
-        print(status.to_json())
+        print_json_text(status.to_json())
         return
     table = Table(box=None, show_header=False)
     table.add_row("running", "yes" if status.running else "no")
@@ -229,7 +228,7 @@ def print_status(status: Status, *, as_json: bool) -> None:
     table.add_row("read = stored + quarantined + duplicates in every batch", balance)
     table.add_row("batches", f"{status.batches:,}")
     for name, said in _about_input(status):
-        table.add_row(name, escape(said))
+        table.add_row(name, said)
     table.add_row("lag", "unknown, as no broker runs" if status.lag is None else f"{status.lag:,}")
     for name, count in status.late.items():
         table.add_row(f"late answers of the model: {name.replace('_', ' ')}", f"{count:,}")
@@ -243,11 +242,12 @@ def print_status(status: Status, *, as_json: bool) -> None:
         table.add_row(f"  {step}", f"{seconds:.3f} s")
     if status.version:
         table.add_row("version of the spec", status.version)
-    Console().print(table)
+    console = Terminal()
+    console.print(table)
     for standing in status.conditions:
-        Console().print(condition_line(standing.condition, standing), markup=False, soft_wrap=True)
+        console.print(condition_line(standing.condition, standing), soft_wrap=True)
     for each in status.beside:
-        Console().print(_versions_table(each))
+        console.print(_versions_table(each))
 
 
 def _about_input(status: Status) -> Iterator[tuple[str, str]]:
@@ -272,24 +272,24 @@ def _versions_table(found: SideBySide) -> Table:
 
 def print_alerts(bootstrap: str, topic: str, *, follow: bool, as_json: bool) -> None:
     """Print the alerts a read_committed consumer sees, one line each, until the end or Ctrl-C."""
-    console = Console()
+    console = Terminal()
     with suppress(KeyboardInterrupt):
         if not _appears(bootstrap, topic, follow=follow):
             return
         for message in committed_messages(bootstrap, topic, follow=follow):
             document = (message.value() or b"").decode()
             if as_json:
-                print(document, flush=True)
+                print_json_text(document)
             else:
                 line = alert_line(json.loads(document))
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
+                console.print(line, soft_wrap=True)
 
 
 def _appears(bootstrap: str, topic: str, *, follow: bool) -> bool:
     """Say on standard error when there are no alerts yet; wait for the first agent's topic if `follow`."""
     if topic_exists(bootstrap, topic):
         return True
-    sys.stderr.write(f"no alerts yet: topic {topic} appears when an agent first runs\n")
+    say_error(f"no alerts yet: topic {topic} appears when an agent first runs")
     while follow:
         time.sleep(_WAIT_SECONDS)
         if topic_exists(bootstrap, topic):
@@ -301,7 +301,7 @@ def alert_line(alert: dict[str, Any]) -> str:
     """Return one alert as a line of text."""
     reasons = "; ".join(reason["text"] for reason in alert["reasons"][:2])
     late = f", revision {alert['revision']}" if alert["revision"] > 1 else ""
-    return _printable(
+    return escaped(
         f"{alert['event_time']}  {alert['severity']:<8} {alert['score']:.4f}  {alert['classification']} "
         f"({alert['classification_source']}{late})  {alert['transaction_id']}  "
         f"{_amount(alert['amount'])} {alert['currency']}  {reasons}"
@@ -310,8 +310,3 @@ def alert_line(alert: dict[str, Any]) -> str:
 
 def _amount(amount: float) -> str:
     return f"{amount:.2f}" if amount < _LONGEST_WRITTEN_OUT else f"{amount:.6g}"
-
-
-def _printable(text: str) -> str:
-    """Ids and currencies come from outside: nothing in them may steer a terminal or begin a new line."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

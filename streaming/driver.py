@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from streaming.service.supervisor import Supervisor
 from streaming.service.worker import Worker, cause_of
 from streaming.session import is_alive, start_session
 from streaming.settings import Settings
+from streaming.terminal import say_error
 from streaming.versions.clients import Clients
 from streaming.versions.registry import check_reason
 from streaming.versions.renewal import spec_in_force
@@ -199,9 +199,9 @@ def say_horizon(spec: AgentSpec, bootstrap: str) -> None:
     if retention < 0 or timedelta(milliseconds=retention) > horizon:
         kept = "for ever" if retention < 0 else f"for {duration_text(retention / 1_000)}"
         known = duration_text(horizon.total_seconds())
-        sys.stderr.write(
+        say_error(
             f"note: the topic keeps records {kept}, duplicates are recognised within {known}; a transaction "
-            "id sent again after that counts as new (duplicates.horizon in the contract)\n"
+            "id sent again after that counts as new (duplicates.horizon in the contract)"
         )
 
 

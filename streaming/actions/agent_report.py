@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from agent.executing import Outcome
 from agent.finding import Finding
 from agent.plans import Plan
+from agent.untrusted_text import escaped
+from streaming.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class RunReport:
         }
 
 
-def show_report(report: RunReport, console: Console) -> None:
+def show_report(report: RunReport, console: Terminal) -> None:
     """Print what became of a run for people."""
     if report.plan is not None:
         console.print(_plan_table(report))
@@ -85,7 +86,7 @@ def _plan_table(report: RunReport) -> Table:
             if outcome is None
             else ", ".join(f"{key} {value}" for key, value in outcome.result.facts.items())
         )
-        status = "-" if outcome is None else f"{outcome.status} {facts}"
+        status = "-" if outcome is None else escaped(f"{outcome.status} {facts}")
         table.add_row(step.id, step.action, json.dumps(dict(step.parameters)), status)
     return table
 
@@ -99,13 +100,13 @@ def _rows_table(outcome: Outcome) -> Table:
 
 
 def _shown(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else "-" if value is None else escaped(str(value))
 
 
-def _show_finding(finding: Finding, console: Console) -> None:
+def _show_finding(finding: Finding, console: Terminal) -> None:
     title = f"{finding.title} (by {finding.written_by}{'' if finding.valid else ', NOT VALID'})"
     lines = [title, *(_told(claim.text, claim.evidence) for claim in finding.claims)]
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    console.print("\n".join(map(escaped, lines)), soft_wrap=True)
 
 
 def _told(text: str, evidence: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from schemas.errors import FlagstreamError
 from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.settings import Settings
+from streaming.terminal import say_error
 
 
 def tell_read(settings: Settings, spec: AgentSpec, command: str, tables: Sequence[str]) -> None:
@@ -54,4 +54,4 @@ def _tell(
             log = LakeAudit(places, spec.replay_horizon)
             log.record([AuditEvent(kind, command, {**who, **detail}, source, 0)])
     except (FlagstreamError, DeltaError, OSError) as fault:
-        sys.stderr.write(f"note: not recorded in the audit log: {fault}\n")
+        say_error(f"note: not recorded in the audit log: {fault}")

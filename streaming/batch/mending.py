@@ -7,7 +7,6 @@ again, if the other tables are such as they were before it: then the protocol go
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from streaming.delta.log_tail import (
 )
 from streaming.delta.stored import METADATA_KEY, StoredTable
 from streaming.settings import Settings
+from streaming.terminal import say_error
 
 
 def mend(settings: Settings, spec: AgentSpec) -> None:
@@ -48,9 +48,7 @@ def mend(settings: Settings, spec: AgentSpec) -> None:
     _check_nothing_rests(settings, spec, torn)
     for name, version in torn.items():
         cut_from(folder / name, version)
-        sys.stderr.write(
-            f"{entry_path(folder / name, version)} was torn and is removed: nothing rested on it\n"
-        )
+        say_error(f"{entry_path(folder / name, version)} was torn and is removed: nothing rested on it")
 
 
 def _check_nothing_rests(settings: Settings, spec: AgentSpec, torn: Mapping[str, int]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +17,7 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
+from streaming.terminal import print_json, say_error
 
 agent_app = typer.Typer(
     no_args_is_help=True, help="Give the agent a goal; it plans and acts under its policy."
@@ -72,9 +71,9 @@ def agent_run(
             lambda: LakeAudit(AuditPlaces(settings, loaded), loaded.replay_horizon),
         )
     if as_json:
-        print(json.dumps(report.facts()))
+        print_json(report.facts())
     else:
         show_report(report, console)
     for problem in (*report.refusals, *report.problems):
-        sys.stderr.write(f"flagstream: {problem}\n")
+        say_error(f"flagstream: {problem}")
     raise typer.Exit(0 if report.ok else 1)

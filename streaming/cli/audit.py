@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 from rich.table import Table
 
 from streaming.cli.options import DEFAULT_HOME, AsJson, Home, SpecName, console, settings_in, spec_named
+from streaming.terminal import print_json, print_json_text, say_line
 
 audit_app = typer.Typer(no_args_is_help=True, help="Check and show the audit log.")
 
@@ -37,12 +37,12 @@ def audit_verify(
 
     found = check_audit(AuditPlaces(settings_in(home), spec_named(spec)), anchor)
     if as_json:
-        print(json.dumps(found.facts()))
+        print_json(found.facts())
     else:
         for each in found.findings:
-            print(f"row {each.number}: {each.problem}: {each.detail}")
+            say_line(f"row {each.number}: {each.problem}: {each.detail}")
         said = "sound" if found.sound else "BROKEN"
-        print(f"{said}: {found.rows} rows up to number {found.last}, anchored at {found.anchored}")
+        say_line(f"{said}: {found.rows} rows up to number {found.last}, anchored at {found.anchored}")
     raise typer.Exit(0 if found.sound else 1)
 
 
@@ -66,7 +66,7 @@ def audit_show(
     rows = newest_events(AuditPlaces(settings_in(home), spec_named(spec)), kind, count)
     if as_json:
         for row in rows:
-            print(json.dumps({**row, "at": row["at"].isoformat()}))
+            print_json({**row, "at": row["at"].isoformat()})
         return
     table = Table("row", "at", "kind", "subject", "detail", box=None)
     for row in rows:
@@ -106,7 +106,7 @@ def cost(
     lake = settings_in(home).lake(loaded.name)
     if forecast is not None:
         estimate = estimated(lake, loaded, forecast, compute_price)
-        print(plain(estimate)) if as_json else show_estimate(estimate, console)
+        print_json_text(plain(estimate)) if as_json else show_estimate(estimate, console)
         return
     found = booked(lake, loaded, by, compute_price)
-    print(plain(found)) if as_json else show_booked(found, console)
+    print_json_text(plain(found)) if as_json else show_booked(found, console)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from streaming.terminal import say_line
+
 _SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
@@ -36,7 +38,7 @@ def ci(
     report = run_ci(folders, base or [], Fixture(rows=rows, seed=seed))
     text = markdown(report)
     if summary is None:
-        print(text, end="")
+        say_line(text, end="")
     else:
         write_report(text, summary)
     raise typer.Exit(report.exit_code)

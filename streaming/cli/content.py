@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,7 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
+from streaming.terminal import print_json, say_line
 
 spec_app = typer.Typer(no_args_is_help=True, help="Check agent specs and print schemas.")
 labels_app = typer.Typer(no_args_is_help=True, help="Record verdicts on transactions and count them.")
@@ -66,7 +66,7 @@ def spec_reference() -> None:
     from streaming.cli.root import program
     from streaming.commands.reference import reference_page
 
-    print(reference_page(program()), end="")
+    say_line(reference_page(program()), end="")
 
 
 @spec_app.command("event-schema")
@@ -79,13 +79,13 @@ def spec_event_schema(
     Example: `flagstream spec event-schema handbook`
     """
     loaded = load_contract(contract)
-    print(loaded.spark_schema_ddl() if ddl else json.dumps(loaded.json_schema(), indent=2))
+    say_line(loaded.spark_schema_ddl()) if ddl else print_json(loaded.json_schema(), indent=2)
 
 
 @spec_app.command("alert-schema")
 def spec_alert_schema() -> None:
     """Print the JSON Schema of an alert on the topic."""
-    print(json.dumps(alert_json_schema(), indent=2))
+    print_json(alert_json_schema(), indent=2)
 
 
 @labels_app.command("import")
@@ -148,4 +148,4 @@ def labels_schema() -> None:
 
     Example: `flagstream labels schema`
     """
-    print(json.dumps(label_json_schema(), indent=2))
+    print_json(label_json_schema(), indent=2)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from schemas.contract import load_contract
@@ -25,6 +21,7 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
+from streaming.terminal import print_json, progress_bar
 
 snapshot_app = typer.Typer(no_args_is_help=True, help="Keep spans of history that no maintenance removes.")
 
@@ -81,7 +78,7 @@ def snapshot_create(
     contract = load_contract(loaded.data_sources.transactions.contract)
     wanted = Wanted(None, from_version, to_version, from_time, to_time)
     span = wanted.span(wanted.history(settings, loaded))
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("copying", total=span.end - span.first)
         made = create_snapshot(
             settings, loaded, contract, name, span, lambda rows: progress.update(task, advance=rows)
@@ -100,7 +97,7 @@ def snapshot_list(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_j
 
     found = [each.facts() for each in snapshots(settings_in(home).snapshots(spec_named(spec).name))]
     if as_json:
-        print(json.dumps(found))
+        print_json(found)
         return
     table = Table("name", "from sequence", "to", "megabytes", "created", box=None)
     for each in found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from agent import SPECS
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec, resolve_named
 from streaming.private_files import keep_private
 from streaming.settings import Settings
+from streaming.terminal import Terminal, print_json
 
 Home = Annotated[Path, typer.Option("--home", help="Folder for all state.", envvar="FLAGSTREAM_HOME")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -31,7 +30,7 @@ LlmChoice = Annotated[
 ]
 DEFAULT_HOME = Path("var")
 TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
-console = Console()
+console = Terminal()
 
 
 def settings_in(home: Path) -> Settings:
@@ -64,8 +63,8 @@ def broker_of(settings: Settings) -> Iterator[str]:
 def say(facts: dict[str, object], as_json: bool) -> None:
     """Print facts as JSON, or one per line."""
     if as_json:
-        print(json.dumps(facts))
+        print_json(facts)
         return
     width = max(len(name) for name in facts)
     for name, value in facts.items():
-        console.print(f"{name:<{width}}  {value}", highlight=False)
+        console.print(f"{name:<{width}}  {value}", soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
+from streaming.terminal import print_json
 
 quarantine_app = typer.Typer(
     no_args_is_help=True, help="Look at rejected records, and take them in after all."
@@ -66,7 +66,7 @@ def quarantine_list(
     meant = wanted(reason, topic, partition, (from_offset, to_offset), (since, until))
     found = Quarantine(settings, loaded).waiting(meant)
     tell_read(settings, loaded, "quarantine-list", [loaded.tables.quarantine])
-    print(json.dumps(listed(found))) if as_json else show_waiting(found, limit, console)
+    print_json(listed(found)) if as_json else show_waiting(found, limit, console)
 
 
 @quarantine_app.command("show")
@@ -90,7 +90,7 @@ def quarantine_show(
     tell_read(settings, loaded, "quarantine-show", [loaded.tables.quarantine])
     if raw is not None:
         raw.write_bytes(found[0]["value"] or b"")
-    print(json.dumps(told(found))) if as_json else show_record(found, console)
+    print_json(told(found)) if as_json else show_record(found, console)
 
 
 @quarantine_app.command("requeue")
@@ -141,7 +141,7 @@ def quarantine_requeue(
             if runs
             else "No agent runs: they wait for the next run"
         )
-        console.print(f"{when}; `flagstream quarantine requests` shows how far it is.", highlight=False)
+        console.print(f"{when}; `flagstream quarantine requests` shows how far it is.")
 
 
 @quarantine_app.command("requests")
@@ -156,4 +156,4 @@ def quarantine_requests(
     from streaming.commands.quarantine_view import show_requests
 
     found = Quarantine(settings_in(home), spec_named(spec)).requests()
-    print(json.dumps(found, default=lambda at: at.isoformat())) if as_json else show_requests(found, console)
+    print_json(found, default=lambda at: at.isoformat()) if as_json else show_requests(found, console)

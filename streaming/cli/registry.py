@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -17,6 +16,7 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
+from streaming.terminal import print_json
 
 registry_app = typer.Typer(no_args_is_help=True, help="Keep the versions of an agent's spec.")
 Who = Annotated[str | None, typer.Option(help="Who decides it; the user of this machine if absent.")]
@@ -59,7 +59,7 @@ def registry_list(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_j
     from streaming.versions.registry import SpecRegistry
 
     found = SpecRegistry(settings_in(home), spec_named(spec)).standings()
-    print(json.dumps(listed(found))) if as_json else show_registry(found, console)
+    print_json(listed(found)) if as_json else show_registry(found, console)
 
 
 def promote(

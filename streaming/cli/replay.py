@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +21,7 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
+from streaming.terminal import print_json, say_error
 
 
 def replay(
@@ -115,12 +114,12 @@ def replay(
     if candidate is None:
         found = run_replay(settings, loaded, wanted)
         tell_read(settings, loaded, "replay", read)
-        print(json.dumps(found.facts(), default=str)) if as_json else show_replay(found, console)
+        print_json(found.facts(), default=str) if as_json else show_replay(found, console)
         raise typer.Exit(1 if found.differences else 0)
     other = spec_named(candidate)
     changed = run_what_if(settings, loaded, other, wanted, warmth, asking)
     tell_read(settings, loaded, "replay-candidate", read)
     note_replay(settings, loaded, other, changed)
-    print(json.dumps(changed.facts(), default=str)) if as_json else show_what_if(changed, console)
+    print_json(changed.facts(), default=str) if as_json else show_what_if(changed, console)
     if report is not None:
-        sys.stderr.write(f"report: {candidate_report(changed, report)}\n")
+        say_error(f"report: {candidate_report(changed, report)}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
+import traceback
 from dataclasses import asdict
 from typing import Annotated
 
@@ -38,10 +37,12 @@ from streaming.cli.prompts import prompts_app
 from streaming.cli.quarantine import quarantine_app
 from streaming.cli.registry import promote, registry_app, rollback
 from streaming.cli.replay import replay
+from streaming.terminal import print_json, say_error
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
     help="Watches transactions on Kafka, stores and scores them in Delta, and raises alerts exactly once.",
     epilog="Exit codes: 0 done, 1 differences or a fault, 2 wrong configuration, 3 the machine lacks "
     "something, 4 another driver took over, 5 stopped so that nothing is lost.",
@@ -70,12 +71,15 @@ def main() -> None:
     try:
         app()
     except FlagstreamError as fault:
-        sys.stderr.write(f"flagstream: {fault}\n")
+        say_error(f"flagstream: {fault}")
         raise SystemExit(fault.exit_code) from None
     except OSError as fault:
         place = f"{fault.filename}: " if fault.filename else ""
-        sys.stderr.write(f"flagstream: {place}{fault.strerror or fault}\n")
+        say_error(f"flagstream: {place}{fault.strerror or fault}")
         raise SystemExit(MachineError.exit_code) from None
+    except Exception:  # a fault of ours is shown whole, and like all else by what cannot steer a terminal
+        say_error(traceback.format_exc())
+        raise SystemExit(1) from None
 
 
 @app.command()
@@ -88,7 +92,7 @@ def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
     findings = check_machine(settings_in(home))
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings]))
+        print_json([asdict(finding) for finding in findings])
     else:
         table = Table("check", "", "found", "what to do", box=None)
         for finding in findings:
@@ -206,7 +210,7 @@ def explain(
     found = take_apart(settings.lake(loaded.name), loaded, alert, contract.primary_entity)
     tell_read(settings, loaded, "explain", [loaded.tables.alerts, loaded.tables.transactions])
     if as_json:
-        print(json.dumps(found.plain(), default=str))
+        print_json(found.plain(), default=str)
     else:
         show(found, console)
 

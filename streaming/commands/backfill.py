@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import Progress
 
 from agent.budget import SpendingBudget
 from agent.ledger import MemoryLedger
@@ -24,6 +20,7 @@ from streaming.delta.stored import open_version, read_stored
 from streaming.history.backfill import Backfill, Loaded, Passed
 from streaming.history.backfill_source import HistorySource, open_history
 from streaming.settings import Settings
+from streaming.terminal import progress_bar
 from streaming.versions.arithmetic import with_arithmetic
 
 
@@ -37,7 +34,7 @@ def run_backfill(settings: Settings, spec: AgentSpec, path: Path) -> dict[str, o
     check_spec(spec, kept=contract_so_far(settings.lake(spec.name), spec))
     contract = load_contract(spec.data_sources.transactions.contract)
     source = source_to_load(settings, spec, contract, path)
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with progress_bar() as progress:
         reading = progress.add_task(f"checking {path.name}", total=None)
         task = progress.add_task("loading", total=source.count())
         progress.remove_task(reading)

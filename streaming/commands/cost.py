@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
 from agent.prompts import load_prompt
@@ -16,6 +15,7 @@ from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec
 from streaming.history.cost import GROUPINGS, closed_batches, cost_by, totals, unpriced
 from streaming.history.forecast import Forecast, basis_of, forecast, model_in_force
+from streaming.terminal import Terminal
 
 _CHARACTERS_PER_TOKEN = 3.0
 _WHOLE_FROM = 1_000
@@ -42,7 +42,7 @@ def estimated(lake: Path, spec: AgentSpec, rate: float, compute_price: float | N
     return forecast(spec, basis, rate, model_in_force(spec, batches), price)
 
 
-def show_booked(found: dict[str, Any], console: Console) -> None:
+def show_booked(found: dict[str, Any], console: Terminal) -> None:
     """Print what was spent for people."""
     rows = pl.DataFrame(found["rows"])
     table = Table(*rows.columns, box=None)
@@ -54,14 +54,14 @@ def show_booked(found: dict[str, Any], console: Console) -> None:
         console.print(f"no price in llm.prices, counted as free: {', '.join(found['unpriced'])}")
 
 
-def show_estimate(found: Forecast, console: Console) -> None:
+def show_estimate(found: Forecast, console: Terminal) -> None:
     """Print a forecast for people."""
     facts = found.facts()
     for name, figure in facts.pop("basis").items():
-        console.print(f"{name:<24}{_shown(figure['value']):>16}  {figure['basis']}", highlight=False)
+        console.print(f"{name:<24}{_shown(figure['value']):>16}  {figure['basis']}")
     console.print()
     for name, value in facts.items():
-        console.print(f"{name:<24}{_shown(value):>16}", highlight=False)
+        console.print(f"{name:<24}{_shown(value):>16}")
 
 
 def as_json(found: dict[str, Any] | Forecast) -> str:

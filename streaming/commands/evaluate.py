@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import Progress
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, nearest
@@ -17,6 +13,7 @@ from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
 from streaming.learning.evaluation import MODES, evaluate, read_labelled
 from streaming.learning.evaluation_plots import write_plots
+from streaming.terminal import progress_bar
 
 
 def run_evaluation(
@@ -43,7 +40,7 @@ def run_evaluation(
         delay = parse_duration(label_delay)
     except ValueError as fault:
         raise ConfigurationError(str(fault), where="--label-delay") from None
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with progress_bar() as progress:
         reading = progress.add_task("reading", total=None)
         labelled = read_labelled(files, contract)
         progress.remove_task(reading)

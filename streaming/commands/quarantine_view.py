@@ -6,49 +6,49 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from agent.untrusted_text import escaped
 from streaming.quarantine.requests import PLACE
 from streaming.quarantine.waiting import by_reason
+from streaming.terminal import Terminal
 
 _SHOWN_BYTES = 4_000
 
 
-def show_waiting(rows: pl.DataFrame, limit: int, console: Console) -> None:
+def show_waiting(rows: pl.DataFrame, limit: int, console: Terminal) -> None:
     """Print counts by reason, then the records that came last."""
     counts = Table("reason", "records", box=None)
     for reason, count in by_reason(rows).items():
-        counts.add_row(Text(escaped(reason)), f"{count:,}")
+        counts.add_row(escaped(reason), f"{count:,}")
     console.print(counts)
     table = Table("record", "arrived (UTC)", "reason", "detail", "times", "bytes", box=None)
     for row in rows.sort("arrived", *PLACE, descending=True).head(limit).to_dicts():
         place = "/".join(str(row[name]) for name in PLACE)
         arrived = "-" if row["arrived"] is None else f"{row['arrived']:%Y-%m-%d %H:%M:%S}"
         told = (place, arrived, row["reason"], row["detail"] or "", str(row["times"]), f"{row['bytes']:,}")
-        table.add_row(*(Text(escaped(each)) for each in told))
+        table.add_row(*(escaped(each) for each in told))
     console.print(table)
     if rows.height > limit:
-        console.print(f"and {rows.height - limit:,} more; --limit or --json shows them", highlight=False)
+        console.print(f"and {rows.height - limit:,} more; --limit or --json shows them")
 
 
-def show_record(attempts: Sequence[Mapping[str, Any]], console: Console) -> None:
+def show_record(attempts: Sequence[Mapping[str, Any]], console: Terminal) -> None:
     """Print one record and why it was rejected, each time."""
     first = attempts[0]
     for name in ("key", "value"):
-        console.print(Text(f"{name}: {_content(first[name])}"))
+        console.print(f"{name}: {_content(first[name])}")
     for each in first["headers"] or []:
-        console.print(Text(f"header {escaped(str(each['key']))}: {_content(each['value'])}"))
+        console.print(f"header {escaped(str(each['key']))}: {_content(each['value'])}")
     table = Table("rejected (UTC)", "reason", "detail", "query", "batch", box=None)
     for row in attempts:
         at = "-" if row["kafka_timestamp"] is None else f"{row['kafka_timestamp']:%Y-%m-%d %H:%M:%S}"
         told = (at, row["reason"], row["detail"] or "", row["query_id"], str(row["batch_id"]))
-        table.add_row(*(Text(escaped(each)) for each in told))
+        table.add_row(*(escaped(each) for each in told))
     console.print(table)
 
 
-def show_requests(requests: Sequence[Mapping[str, Any]], console: Console) -> None:
+def show_requests(requests: Sequence[Mapping[str, Any]], console: Terminal) -> None:
     """Print requests and what became of them."""
     heads = ("request", "asked (UTC)", "state", "records", "stored", "rejected again", "duplicates", "why")
     table = Table(*heads, box=None)
@@ -58,13 +58,8 @@ def show_requests(requests: Sequence[Mapping[str, Any]], console: Console) -> No
         state = f"{row['state']}{done}"
         counts = (f"{row['records']:,}", f"{row['stored']:,}", again, f"{row['duplicates']:,}")
         told = (row["request"], f"{row['at']:%Y-%m-%d %H:%M:%S}", state, *counts, row["why"] or "")
-        table.add_row(*(Text(escaped(each)) for each in told))
+        table.add_row(*(escaped(each) for each in told))
     console.print(table)
-
-
-def escaped(text: str) -> str:
-    """Return text on one line, with all that is not to be seen written out as escapes."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _content(content: bytes | None) -> str:

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from agent.audit import is_name
@@ -19,6 +18,7 @@ from schemas.spec import AgentSpec
 from streaming.compose import check_spec, rule_watch
 from streaming.history.what_if_report import WhatIf
 from streaming.settings import Settings
+from streaming.terminal import Terminal
 from streaming.versions.arithmetic import with_arithmetic
 from streaming.versions.registry import SpecRegistry
 from streaming.versions.stages import Entry, Standing, standing_in
@@ -120,7 +120,7 @@ def listed(found: Mapping[str, Standing]) -> list[dict[str, object]]:
     ]
 
 
-def show_registry(found: Mapping[str, Standing], console: Console) -> None:
+def show_registry(found: Mapping[str, Standing], console: Terminal) -> None:
     """Print where each version stands."""
     table = Table("version", "stage", "digest", "since", "who", "why", box=None)
     for each in found.values():

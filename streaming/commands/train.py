@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import Any, cast
-
-from rich.console import Console
-from rich.progress import Progress
 
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
@@ -15,6 +11,7 @@ from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
 from streaming.learning.training import Known, TrainingOrder, save_next, train_on_lake
 from streaming.settings import Settings
+from streaming.terminal import progress_bar
 from streaming.versions.arithmetic import with_arithmetic
 
 
@@ -38,7 +35,7 @@ def run_training(
     moment = None if until is None else until.replace(tzinfo=UTC)
     order = TrainingOrder(moment, cast("Known", verdicts), delay, seed)
     entities = load_contract(spec.data_sources.transactions.contract).entity_names
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("scoring stored rows", total=None)
         trained = train_on_lake(
             settings.lake(spec.name),

@@ -16,12 +16,13 @@ from typing import Any
 
 import polars as pl
 import pyarrow.compute as pc
-from rich.console import Console
 from rich.table import Table
 
+from agent.untrusted_text import escaped
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.delta.stored import read_stored
+from streaming.terminal import Terminal
 
 _NEAREST = 5
 _SECONDS_PER_DAY = 86_400.0
@@ -97,7 +98,7 @@ def explain(lake: Path, spec: AgentSpec, wanted: str, primary: str) -> Explanati
     )
 
 
-def show(found: Explanation, console: Console) -> None:
+def show(found: Explanation, console: Terminal) -> None:
     """Print an explanation for people."""
     alert = found.alert
     console.print(
@@ -105,14 +106,12 @@ def show(found: Explanation, console: Console) -> None:
         f"({alert['classification_source']})\n"
         f"{alert['amount']:.2f} {alert['currency']} at {alert['event_time']:%Y-%m-%d %H:%M:%S} UTC, "
         f"transaction {alert['transaction_id']}\n{alert['rationale']}{_rules(alert)}",
-        highlight=False,
-        markup=False,
     )
     console.print(_parts(found))
     console.print(_normals(found))
     console.print(_payments(found))
     if found.history.height > 1:
-        console.print(plot(found.history, alert), markup=False, highlight=False)
+        console.print(plot(found.history, alert))
 
 
 def plot(history: pl.DataFrame, alert: dict[str, Any]) -> str:
@@ -209,7 +208,7 @@ def _parts(found: Explanation) -> Table:
     table.add_column("why")
     table.add_row("base", f"{found.alert['base']:+.4f}", "a transaction without any evidence")
     for reason in found.alert["reasons"]:
-        table.add_row(reason["name"], f"{reason['contribution']:+.4f}", reason["text"])
+        table.add_row(escaped(reason["name"]), f"{reason['contribution']:+.4f}", escaped(reason["text"]))
     table.add_row("sum", f"{found.alert['log_odds']:+.4f}", "exact" if found.adds_up else "DOES NOT ADD UP")
     return table
 
@@ -219,7 +218,7 @@ def _normals(found: Explanation) -> Table:
     for each in found.normal:
         figures = (each.median_amount, each.largest_amount, each.median_days_between)
         shown = ["-" if figure is None else f"{figure:.2f}" for figure in figures]
-        table.add_row(each.kind, each.entity, str(each.payments), *shown)
+        table.add_row(each.kind, escaped(each.entity), str(each.payments), *shown)
     return table
 
 
@@ -227,5 +226,5 @@ def _payments(found: Explanation) -> Table:
     table = Table("transaction", "when (UTC)", "amount", title="nearest past payments")
     for row in found.nearest:
         when = f"{row['event_time']:%Y-%m-%d %H:%M}"
-        table.add_row(row["transaction_id"], when, f"{row['amount']:.2f} {row['currency']}")
+        table.add_row(escaped(row["transaction_id"]), when, escaped(f"{row['amount']:.2f} {row['currency']}"))
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +10,9 @@ from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
+from agent.untrusted_text import escaped
 from schemas.alert import alert_documents
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
@@ -30,6 +28,7 @@ from streaming.history.what_if_report import WhatIf
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.settings import Settings
+from streaming.terminal import Terminal, progress_bar
 from streaming.versions.arithmetic import with_arithmetic
 
 _SHOWN = 20
@@ -187,18 +186,17 @@ def check_topic(spec: AgentSpec, topic: str) -> None:
         raise ConfigurationError("name a topic that the agent does not use itself", where="--to-topic")
 
 
-def show_replay(found: ExactReplay, console: Console) -> None:
+def show_replay(found: ExactReplay, console: Terminal) -> None:
     """Print what an exact replay found."""
     console.print(
         f"{found.span}: {found.rows} transactions decided anew, {found.alerts} published alerts compared, "
         f"{len(found.differences)} differences"
         + (f"; {found.backfilled} backfilled ones passed over" if found.backfilled else ""),
-        highlight=False,
     )
     if found.differences:
         table = Table("alert", "transaction", "what", "fields")
         for each in found.differences[:_SHOWN]:
-            table.add_row(each.alert_id, each.transaction_id, each.what, ", ".join(each.fields))
+            table.add_row(each.alert_id, escaped(each.transaction_id), each.what, ", ".join(each.fields))
         console.print(table)
         if len(found.differences) > _SHOWN:
             console.print(f"… and {len(found.differences) - _SHOWN} more; --json lists all")
@@ -208,7 +206,7 @@ def show_replay(found: ExactReplay, console: Console) -> None:
 def _replayer(
     settings: Settings, spec: AgentSpec, contract: EventContract, history: DecidedHistory, span: Span
 ) -> Iterator[Replayer]:
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("replaying", total=span.end - span.first)
         yield Replayer(settings, spec, contract, history, lambda rows: progress.update(task, advance=rows))
 

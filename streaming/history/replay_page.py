@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from agent.untrusted_text import escaped
 from streaming.history.what_if_report import Changes, Flips, WhatIf, cold_text
 from streaming.history.what_if_view import CHANGES, answering_lines, changed, matrix, sides, summary
+from streaming.terminal import html_text
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
@@ -25,7 +26,7 @@ _PAIR = ("published", "candidate")
 def page(found: WhatIf) -> str:
     """Return the report; whatever comes from transactions is escaped."""
     parts = [
-        f"<h1>{escape(found.candidate)} on {escape(str(found.span))}</h1>",
+        f"<h1>{html_text(found.candidate)} on {html_text(str(found.span))}</h1>",
         _paragraph(
             f"{found.transactions} transactions over {found.days:.2f} days, {found.known_frauds} known "
             f"frauds. {summary(found)}."
@@ -44,7 +45,7 @@ def page(found: WhatIf) -> str:
         "<h2>The model's answers</h2>",
         *(_paragraph(f"{line}.") for line in answering_lines(found)),
     ]
-    title = escape(f"what if {found.candidate}")
+    title = html_text(f"what if {found.candidate}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>"
@@ -52,7 +53,7 @@ def page(found: WhatIf) -> str:
 
 
 def _paragraph(text: str) -> str:
-    return f"<p>{escape(text)}</p>"
+    return f"<p>{html_text(text)}</p>"
 
 
 def _changes(name: str, of: Mapping[str, Changes]) -> str:
@@ -61,19 +62,19 @@ def _changes(name: str, of: Mapping[str, Changes]) -> str:
 
 def _flips(name: str, flips: Flips) -> str:
     columns, rows = matrix(flips)
-    title = f"<h2>{escape(name.replace('_', ' ').capitalize())}: published ↓ candidate →</h2>"
+    title = f"<h2>{html_text(name.replace('_', ' ').capitalize())}: published ↓ candidate →</h2>"
     table = _table(("", *columns), ((old, *counts) for old, counts in rows))
     return title + (_heat(columns, rows) if rows else "") + table
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    top = "".join(f"<th>{html_text(name)}</th>" for name in head)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return f"<table><tr>{top}</tr>{body}</table>"
 
 
 def _cell(value: object) -> str:
-    return f"<td>{'-' if value is None else escape(str(value))}</td>"
+    return f"<td>{'-' if value is None else html_text(str(value))}</td>"
 
 
 def _per_day(found: WhatIf) -> str:
@@ -109,7 +110,7 @@ def _bars(names: Sequence[str], series: Mapping[str, Sequence[int]], label: str)
     for number, (name, values) in enumerate(series.items()):
         axes.barh(places + (number - (len(series) - 1) / 2) * width, values, width, label=name)
     # Names come from specs and transactions: a dollar sign in one is no formula.
-    axes.set_yticks(places, [name.replace("$", r"\$") for name in names])
+    axes.set_yticks(places, [escaped(name).replace("$", r"\$") for name in names])
     axes.invert_yaxis()
     axes.set_xlabel(label)
     axes.legend()

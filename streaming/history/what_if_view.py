@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.table import Table
 
+from agent.untrusted_text import escaped
 from streaming.history.candidate_answers import Answering
 from streaming.history.what_if_report import Changes, Flips, WhatIf, cold_text
+from streaming.terminal import Terminal
 
 SIDES = (
     "alerts",
@@ -76,7 +77,7 @@ def answering_lines(found: WhatIf) -> list[str]:
     ]
 
 
-def show_what_if(found: WhatIf, console: Console) -> None:
+def show_what_if(found: WhatIf, console: Terminal) -> None:
     """Print what a candidate would have changed."""
     _say(
         console,
@@ -137,9 +138,9 @@ def _money(told: Answering, usd: float) -> str:
 def _table(head: tuple[str, ...], rows: Iterator[tuple[object, ...]]) -> Table:
     table = Table(*head)
     for row in rows:
-        table.add_row(*("-" if value is None else str(value) for value in row))
+        table.add_row(*("-" if value is None else escaped(str(value)) for value in row))
     return table
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+def _say(console: Terminal, text: str) -> None:
+    console.print(text, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import Progress
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
@@ -31,6 +28,7 @@ from streaming.events.simulator import (
 )
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.sending import Pace, Report, Sender
+from streaming.terminal import progress_bar
 
 _BATCH_ROWS = 50_000
 _BLOCK_SECONDS = 0.2
@@ -269,7 +267,7 @@ def produce_with_progress(
     topic = topic or contract.name
     file_events(file, contract)
     ensure_topic(bootstrap, topic, partitions)
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"{file.name} → {topic}", total=_known_rows(file))
         done = produce_file(
             bootstrap, file, contract, topic=topic, rate=rate,

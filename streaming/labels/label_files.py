@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,14 +14,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import Progress
 
 from schemas.errors import ConfigurationError, nearest
 from schemas.label import GIVEN, LABEL_REJECTS
 from streaming.kafka.sending import Report
 from streaming.labels.book import LabelBook, Recorded, rejects_table
 from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_labels
+from streaming.terminal import progress_bar, say_error
 
 TOLD_REJECTS = 10
 _BATCH_ROWS = 250_000
@@ -116,7 +114,7 @@ def import_labels(
 
 def import_with_progress(path: Path, book: LabelBook, columns: LabelColumns, by: str) -> Recorded:
     """Do `import_labels` with a progress bar when stderr is a terminal; rejects are told on stderr."""
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"{path.name} → labels", total=_known_rows(path))
         recorded = import_labels(
             path, book, columns=columns, by=by, on_progress=lambda rows: progress.update(task, completed=rows)
@@ -127,9 +125,9 @@ def import_with_progress(path: Path, book: LabelBook, columns: LabelColumns, by:
 
 def _tell_rejects(path: Path, recorded: Recorded) -> None:
     for reject in recorded.rejects.slice(0, TOLD_REJECTS).to_pylist():
-        sys.stderr.write(f"{path}: row {reject['source_position']}: {reject['reason']}\n")
+        say_error(f"{path}: row {reject['source_position']}: {reject['reason']}")
     if recorded.rejected > TOLD_REJECTS:
-        sys.stderr.write(f"{path}: and {recorded.rejected - TOLD_REJECTS:,} more rows\n")
+        say_error(f"{path}: and {recorded.rejected - TOLD_REJECTS:,} more rows")
 
 
 def _said(path: Path, columns: LabelColumns) -> Iterator[Said]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from streaming.batch.engine import Engine
 from streaming.delta.stored import change_mark
 from streaming.rules.rule_file import RuleWatch
 from streaming.settings import Settings
+from streaming.terminal import say_error
 from streaming.versions.registry_table import read_entries, registry_path
 from streaming.versions.stages import Stage, Standing, standing_in, standings
 
@@ -90,7 +90,7 @@ class Renewal:
             if self._registry.active is not None:
                 return self._as_registered(deciders, self._registry.active)
         except (ConfigurationError, MachineError) as fault:
-            self._tell(f"{fault}; version {deciders.engine.spec.version} stays in force\n")
+            self._tell(f"{fault}; version {deciders.engine.spec.version} stays in force")
             return deciders
         changed = self._rules.changed()
         return deciders if changed is None else replace(deciders, engine=deciders.engine.under(changed))
@@ -117,14 +117,14 @@ class Renewal:
         if found.scorer is not engine.scorer:
             engine.close()
             self._replaced = engine
-        self._tell(f"version {spec.version} takes over from {engine.spec.version}\n")
+        self._tell(f"version {spec.version} takes over from {engine.spec.version}")
         return found
 
     def _beside(self, engine: Engine, before: Canary | None, spec: AgentSpec) -> Engine:
         if before is not None and before.engine.spec.digest == spec.digest:
             return before.engine
         wanted, warm = self._canary_for(spec), self._warm(spec.digest)
-        self._tell(f"version {spec.version} decides a share beside {engine.spec.version}\n")
+        self._tell(f"version {spec.version} decides a share beside {engine.spec.version}")
         if warm is not None and wanted.scores_as(warm):
             return warm.going_on_as(wanted)
         if wanted.scores_as(engine):
@@ -142,7 +142,7 @@ class Renewal:
         """Say it on standard error, not once more with every batch."""
         if text != self._told:
             self._told = text
-            sys.stderr.write(text)
+            say_error(text)
 
 
 def spec_in_force(settings: Settings, spec: AgentSpec) -> AgentSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -55,10 +55,18 @@ def spec_of(policy: Path | str = "default", **changes: Any) -> AgentSpec:
     )
 
 
-def build_lake(settings: Settings, spec: AgentSpec, rows: int = 600) -> None:
-    """Store one closed batch of payments over a day; terminal m1 has 40 large ones, two of them fraud."""
+def build_lake(
+    settings: Settings,
+    spec: AgentSpec,
+    rows: int = 600,
+    edit: Callable[[pa.Table], pa.Table] = lambda table: table,
+) -> None:
+    """Store one closed batch of payments over a day; terminal m1 has 40 large ones, two of them fraud.
+
+    `edit` makes other payments of them before they are decided.
+    """
     lake = settings.lake(spec.name)
-    transactions = _transactions(rows)
+    transactions = edit(_transactions(rows))
     engine = build_engine(settings, spec, CONTRACT, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
     alerts = _decided(engine, transactions)
     versions = {
