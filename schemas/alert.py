@@ -177,6 +177,13 @@ ALERT_FIELDS: tuple[AlertField, ...] = (
         later=True,
         confined=_FROM_ZERO,
     ),
+    AlertField(
+        "clipped",
+        pa.list_(_STRING),
+        "fields that were cut because the alert was larger than the topic admits",
+        nullable=True,
+        later=True,
+    ),
 )
 
 ALERTS = pa.schema([pa.field(each.name, each.type, each.nullable) for each in ALERT_FIELDS])

@@ -507,9 +507,16 @@ class Monitoring(Document):
 
 
 class AlertOutput(Document):
-    """Where alerts go besides the table."""
+    """Where alerts go besides the table.
+
+    An alert that would take more than `max_bytes`, key and value together, is cut to fit and says so. Topics
+    admit 1 MiB unless their `max.message.bytes` says otherwise.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"max_bytes"})
 
     topic: TopicName
+    max_bytes: int = Field(default=900_000, ge=16_384)
 
 
 class AgentSpec(Document):

@@ -318,7 +318,7 @@ class _Opening:
             self.lake,
             outbox,
             self.clients.abandon,
-            LateSettings(self.spec.llm.patience, texts),
+            LateSettings(self.spec.llm.patience, texts, self.spec.alerts.max_bytes),
             told=audit.asked_late,
             clock=_now,
             spent_at=self.clock,

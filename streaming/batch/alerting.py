@@ -14,6 +14,7 @@ import pyarrow as pa
 from agent.audit import ModelCall, PolicyRuling
 from agent.triage import TriageResult
 from schemas.alert import alerts_table, entities_array, reasons_array
+from schemas.alert_size import fitted
 from streaming.batch.engine import OURS, Engine
 from streaming.batch.flagging import Flagged
 from streaming.batch.store import Decision
@@ -114,6 +115,8 @@ def build_alerts(
 ) -> pa.Table:
     """Return the batch's alerts as rows of schema `ALERTS`, numbered from 0; the outbox numbers them on.
 
+    None is larger than the spec's topic admits.
+
     Args:
         marks: query_id, batch_id and created_at, the same for all.
     """
@@ -137,7 +140,7 @@ def build_alerts(
         "spec_version": engine.spec.version,
         "rules_version": engine.rules.version,
     }
-    return alerts_table(columns, constants)
+    return fitted(alerts_table(columns, constants), engine.spec.alerts.max_bytes)
 
 
 def marks_of(decision: Decision) -> dict[str, Any]:

@@ -70,10 +70,12 @@ class LateSettings:
     Attributes:
         patience: how long an alert waits before it keeps its label.
         texts: free-text fields of transactions that the model may see.
+        max_bytes: of an alert on the topic.
     """
 
     patience: timedelta
     texts: tuple[str, ...]
+    max_bytes: int
 
 
 @dataclass(frozen=True)
@@ -299,7 +301,7 @@ class LateAnswers:
     def _hand_over(self, verdicts: Mapping[Window, Mapping[str, Verdict]]) -> None:
         """Publish what was answered, as one commit."""
         parts = [
-            revised(work.alerts, verdicts[work.window], self._clock())
+            revised(work.alerts, verdicts[work.window], self._clock(), self._settings.max_bytes)
             for work in self._in_hand
             if verdicts.get(work.window)
         ]

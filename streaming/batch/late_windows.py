@@ -18,6 +18,7 @@ from agent.grouping import FlaggedRow
 from agent.labels import Label
 from agent.triage import TriageResult, Verdict
 from schemas.alert import Reason
+from schemas.alert_size import fitted
 from schemas.tables import LATE
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.stored import StoredTable
@@ -181,8 +182,11 @@ def flagged_rows(alerts: pa.Table, texts: Texts) -> list[FlaggedRow]:
     ]
 
 
-def revised(alerts: pa.Table, answers: Mapping[str, Verdict], at: datetime) -> pa.Table:
-    """Return the alerts that have an answer, as their second revision; `outbox_seq` is still the first's."""
+def revised(alerts: pa.Table, answers: Mapping[str, Verdict], at: datetime, max_bytes: int) -> pa.Table:
+    """Return the alerts that have an answer, as their second revision; `outbox_seq` is still the first's.
+
+    None takes more than `max_bytes` on the topic.
+    """
     chosen = alerts.filter(pc.is_in(alerts["alert_id"], pa.array(list(answers), pa.string())))
     verdicts = TriageResult(tuple(answers[each] for each in chosen["alert_id"].to_pylist()))
     count = chosen.num_rows
@@ -192,4 +196,4 @@ def revised(alerts: pa.Table, answers: Mapping[str, Verdict], at: datetime) -> p
         chosen = chosen.set_column(
             place, chosen.schema.field(place), pa.array(values, chosen.schema.types[place])
         )
-    return chosen
+    return fitted(chosen, max_bytes)

@@ -15,6 +15,7 @@ _OF_THE_BATCH = frozenset({"query_id", "batch_id", "created_at", "outbox_seq", "
 _BY_THE_MODEL = frozenset({"classification", "severity", "rationale"})
 _BY_TRIAGE = frozenset(
     {"classification_source", "fallback_reason", "model", "prompt_id", "prompt_version", "evidence"}
+    | {"clipped"}  # follows from the fields it names
 )
 _ON_RECORD = ("model", "prompt_id", "prompt_version", "classification")
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from agent.budget import SpendingBudget
 from agent.ledger import MemoryLedger
 from agent.triage import TriageResult
+from schemas.alert_size import fitted
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
@@ -166,10 +167,11 @@ class Replayer:
             deciders = self.as_pinned(pinned, tables.transactions)
             for part, _, flagged in self._flagged(deciders, tables.transactions, pinned.span):
                 replayed = _by_rules(deciders, [_without_refused(each, refused) for each in flagged])
-                published = raised_in(tables.alerts, part)
+                published = _fitted(deciders, raised_in(tables.alerts, part))
+                answers = _fitted(deciders, within(late, part))
                 alerts += published.num_rows
                 differences += differences_between(published, replayed, recorded)
-                differences += differences_of_late(within(late, part), published, recorded)
+                differences += differences_of_late(answers, published, recorded)
         return ExactReplay(span, rows, span.end - span.first - rows, alerts, tuple(differences))
 
     def cold_start(
@@ -295,6 +297,11 @@ def _without_refused(flagged: Flagged, refused: Sequence[tuple[Span, frozenset[s
             for row, passed in places
         ]
     )
+
+
+def _fitted(deciders: Deciders, published: pa.Table) -> pa.Table:
+    """Cut alerts from before they had a bound as they are cut since; those that were cut stay as they are."""
+    return fitted(published, max(engine.spec.alerts.max_bytes for engine in deciders.engines))
 
 
 def _by_rules(deciders: Deciders, flagged: list[Flagged]) -> pa.Table:

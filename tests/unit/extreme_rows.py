@@ -16,6 +16,7 @@ from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from tests.unit.live_lake import TOPIC
 
+MOST_BYTES = 16_384
 LARGEST = 1.7976931348623157e308
 START = datetime(2026, 5, 1, tzinfo=UTC)
 # As lakes from before amounts and ids had bounds hold them.
@@ -69,7 +70,7 @@ def spec_of(folder: Path, **changes: Any) -> AgentSpec:
         "name": "extreme",
         "version": "1.0.0",
         "data_sources": {"transactions": {"contract": str(path), "topic": TOPIC}},
-        "alerts": {"topic": "alerts"},
+        "alerts": {"topic": "alerts", "max_bytes": MOST_BYTES},
         "profiles": {
             "block_rows": 16,
             "checkpoint_rows": 40,

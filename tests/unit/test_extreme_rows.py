@@ -35,7 +35,7 @@ from streaming.labels.verdicts import verdicts_schema
 from streaming.service.health import Condition, Health
 from streaming.settings import Settings
 from streaming.versions.clients import Clients
-from tests.unit.extreme_rows import CONTRACT, LARGEST, START, AnsweringModel, payments, spec_of
+from tests.unit.extreme_rows import CONTRACT, LARGEST, MOST_BYTES, START, AnsweringModel, payments, spec_of
 from tests.unit.live_lake import TOPIC, frame, records, without_broker
 
 MARKS = {"query_id": "q", "batch_id": 0, "created_at": START}
@@ -95,6 +95,7 @@ def alerts_of(engine: Engine, rows: pa.Table, faults: int = 0) -> pa.Table:
 
 def check_documents(alerts: pa.Table) -> None:
     for document in alert_documents(alerts):
+        assert len(document) <= MOST_BYTES
         VALIDATOR.validate(json.loads(document))
         parse_alert(document)
 
@@ -172,7 +173,8 @@ def run(home: Settings, spec: AgentSpec, batches: Sequence[list[dict[str, Any]]]
 def test_whole_batches_of_extremes_are_closed_recovered_and_replayed(
     tmp_path_factory: pytest.TempPathFactory, mode: str, batches: list[list[dict[str, Any]]]
 ) -> None:
-    batches = [[*told, {**PLAIN, "amount": 900.0}] for told in batches]
+    large = {**PLAIN, "amount": 900.0, "customer": "\x01" * 3_000}
+    batches = [[*told, large] for told in batches]
     folder = tmp_path_factory.mktemp("extreme")
     spec = spec_of(folder, llm={"mode": mode, "budget": {"calls_per_batch": 50}})
     home = Settings.load(folder / "home", {})
@@ -183,9 +185,12 @@ def test_whole_batches_of_extremes_are_closed_recovered_and_replayed(
     history, rows = Wanted().history(home, spec), sum(map(len, batches))
     found = Replayer(home, spec, CONTRACT, history, slice_rows=17).exactly(history.whole)
     assert (found.differences, found.rows) == ((), rows)
-    alerts = frame(read_stored(home.lake(spec.name) / "alerts"))
+    published = read_stored(home.lake(spec.name) / "alerts")
+    alerts = frame(published)
+    check_documents(published)
     assert found.alerts == alerts.filter(pl.col("revision") == 1).height > 0
     assert "internal_error" not in alerts["fallback_reason"]
+    assert alerts["clipped"].drop_nulls().explode().unique().to_list() != []
 
 
 class _OddFaultError(Exception):

@@ -152,7 +152,7 @@ def test_a_revision_changes_what_the_model_says_and_nothing_else(tmp_path: Path)
         work = Unanswered(flagged_rows(alerts, {}), asking)
         asking.inquiries.begin(work.cases, "window")
         answers = work.settle(asking.inquiries.collect(30).answers)
-    late = revised(alerts, answers, LATER)
+    late = revised(alerts, answers, LATER, 900_000)
     said = {
         **{"revision": 2, "created_at": LATER, "classification": "card_testing", "severity": "high"},
         **{"rationale": "rapid small amounts", "classification_source": "llm", "fallback_reason": None},
