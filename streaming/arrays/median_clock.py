@@ -16,6 +16,7 @@ from streaming.arrays.compilation import Ints, compiled
 BEFORE_ALL = -(1 << 62)
 WINDOW = 64
 _MEDIAN = (WINDOW - 1) // 2
+_ROOM = 16 * WINDOW
 
 
 class MedianClock(NamedTuple):
@@ -59,22 +60,41 @@ class MedianClock(NamedTuple):
 
 @compiled
 def _run(now: int, times: Ints, shown: Ints) -> None:
-    ordered = np.sort(times[:WINDOW])
+    # The window lies sorted somewhere in a longer array, so that taking out near one end and putting in near
+    # the other, as a stream that is almost in order does, moves few numbers.
+    room = np.empty(_ROOM, dtype=np.int64)
+    low = (_ROOM - WINDOW) // 2
+    room[low : low + WINDOW] = np.sort(times[:WINDOW])
     for row in range(len(shown)):
+        if low == 0 or low + WINDOW == _ROOM:
+            middle = (_ROOM - WINDOW) // 2
+            room[middle : middle + WINDOW] = room[low : low + WINDOW].copy()
+            low = middle
         leaving, coming = times[row], times[row + WINDOW]
-        place, high = 0, WINDOW
-        while place < high:
-            middle = (place + high) // 2
-            if ordered[middle] < leaving:
-                place = middle + 1
-            else:
-                high = middle
-        while place < WINDOW - 1 and ordered[place + 1] < coming:
-            ordered[place] = ordered[place + 1]
+        place = low
+        while room[place] != leaving:
             place += 1
-        while place > 0 and ordered[place - 1] > coming:
-            ordered[place] = ordered[place - 1]
-            place -= 1
-        ordered[place] = coming
-        now = max(now, ordered[_MEDIAN])
+        if place - low < _MEDIAN:
+            while place > low:
+                room[place] = room[place - 1]
+                place -= 1
+            low += 1
+        else:
+            while place < low + WINDOW - 1:
+                room[place] = room[place + 1]
+                place += 1
+        high = low + WINDOW - 1  # behind the last of one less than a window
+        if coming >= room[low + _MEDIAN]:
+            place = high
+            while place > low and room[place - 1] > coming:
+                room[place] = room[place - 1]
+                place -= 1
+        else:
+            low -= 1
+            place = low
+            while place < high - 1 and room[place + 1] < coming:
+                room[place] = room[place + 1]
+                place += 1
+        room[place] = coming
+        now = max(now, room[low + _MEDIAN])
         shown[row] = now
