@@ -360,7 +360,8 @@ class PromptReference(Document):
 class Budget(Document):
     """What the LLM may be asked for; what does not fit gets the deterministic label or waits its turn.
 
-    `calls_per_batch` counts the calls under one deadline. When short, it goes to the most expected loss,
+    `calls_per_batch` counts the calls under one deadline; where answers are late, those under way at a time.
+    When short, it goes to the most expected loss,
     uncertainty and novelty first. Days and minutes are those of UTC; money is in USD, by the prices of `llm`.
     What is not given is not limited.
     """
@@ -412,7 +413,7 @@ class Llm(Document):
     prompt: PromptReference = PromptReference()
     deadline: Duration = Field(
         default=timedelta(seconds=10),
-        description="of one round of questions; inline, every alert may wait for it",
+        description="inline, how long an alert may wait; late answers have none but `patience`",
     )
     max_concurrency: int | None = Field(
         default=None, ge=1, le=64, description="requests at a time; 8 unless given, 1 for the local model"

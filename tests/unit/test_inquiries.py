@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as tried
 from hypothesis import strategies as st
-from late_samples import NOW, ROWS, row, stored_alerts, triage
 
-from agent import SPECS
 from agent.budget import SpendingBudget
 from agent.late import Unanswered
 from agent.ledger import MemoryLedger, RecordedAnswer
@@ -29,38 +24,13 @@ from agent.pseudonyms import Pseudonyms
 from agent.tempo import Tempo
 from agent.triage import POLICIES, Triage
 from schemas.alert import FallbackReason
-from schemas.contract import load_contract
 from schemas.errors import MachineError
 from schemas.policy import load_policy
-from schemas.spec import Budget, Llm, PromptReference, load_spec
-from streaming.batch.alerts_lane import AlertsLane
-from streaming.batch.late_answers import LateAnswers, LateSettings
-from streaming.batch.outbox import Outbox
-from streaming.compose import lake_schemas
-from streaming.delta.lake import Lake, Stamp
-from streaming.kafka.publish import OutboxRecord, Publisher
+from schemas.spec import Budget, Llm, PromptReference
 from tests import scripted_llm as scripted
+from tests.late_samples import GROUPS, NOW, ROWS, Late, asked_about, row, triage, working
 
-SPEC = load_spec(SPECS / "card-fraud.yaml")
 SECONDS = 60.0
-GROUPS = 3
-
-
-class Sent:
-    """The lane's end on Kafka: what was published, in memory."""
-
-    def __init__(self) -> None:
-        self.marker, self.records = 0, list[OutboxRecord]()
-
-    def open(self, _: int) -> None:
-        """Nothing is pending."""
-
-    def publish(self, records: Iterator[OutboxRecord]) -> None:
-        self.records += records
-        self.marker = len(self.records)
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 @dataclass
@@ -71,51 +41,6 @@ class Clock:
 
     def __call__(self) -> float:
         return time.monotonic() + self.ahead
-
-
-class Late:
-    """A lane with alerts that wait, and what works them off."""
-
-    def __init__(self, folder: Path, asking: Triage) -> None:
-        schemas = lake_schemas(load_contract("simulator"))
-        self.lake = Lake.open(folder, SPEC, schemas, retention=timedelta(days=30))
-        self.sent, self._batches = Sent(), 0
-        self.outbox = Outbox("cards", self.lake.alerts, cast("Publisher", self.sent), AlertsLane("alerts"))
-        self.outbox.open()
-        settings = LateSettings(timedelta(days=36500), ())
-        abandon = cast("Any", asking)._requests.client.abandon
-        self.answers = LateAnswers("cards", self.lake, self.outbox, abandon, settings)
-        self.answers.ask_with(asking, {})
-
-    def alert(self, count: int, first: int = 0) -> None:
-        """Let a batch's alerts leave."""
-        self.outbox.append(stored_alerts(count, first), Stamp("batches", self._batches))
-        self._batches += 1
-
-    @property
-    def revised(self) -> list[str]:
-        rows = self.lake.alerts.read("outbox_seq", 0, columns=["alert_id", "revision"]).to_pylist()
-        return [each["alert_id"] for each in rows if each["revision"] == 2]
-
-    def wait(self, enough: Callable[[], bool]) -> None:
-        latest = time.monotonic() + SECONDS
-        while not enough():
-            self.answers.check()
-            assert time.monotonic() < latest, "in time"
-            time.sleep(0.02)
-
-
-@contextmanager
-def working(folder: Path, asking: Triage) -> Iterator[Late]:
-    late = Late(folder, asking)
-    try:
-        yield late
-    finally:
-        late.answers.close()
-
-
-def asked_about(server: scripted.ScriptedLlm) -> Counter[str]:
-    return Counter(name for request in server.requests for name in request.asked)
 
 
 def test_a_slow_model_is_asked_about_each_group_once_and_answers_them_all(tmp_path: Path) -> None:

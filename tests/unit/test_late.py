@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from late_samples import LATER, NOW, ROWS, a_table, row, stored_alerts, triage
 
 from agent.inquiries import Collected
 from agent.late import Unanswered
@@ -32,6 +31,7 @@ from streaming.batch.late_windows import (
 )
 from streaming.delta.lake import LakeTable, Stamp
 from tests import scripted_llm as scripted
+from tests.late_samples import LATER, NOW, ROWS, a_table, row, stored_alerts, triage
 
 
 def worked_off(work: Unanswered, seconds: float = 60.0) -> dict[str, Verdict]:

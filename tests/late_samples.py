@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 
+from agent import SPECS
 from agent.budget import SpendingBudget
 from agent.labels import Labeller
 from agent.ledger import MemoryLedger
@@ -18,11 +21,18 @@ from agent.prompts import load_prompt
 from agent.pseudonyms import Pseudonyms
 from agent.triage import POLICIES, FlaggedRow, Triage, TriageResult
 from schemas.alert import Reason, alert_ids, alerts_table, entities_array, reasons_array
+from schemas.contract import load_contract
 from schemas.policy import load_policy
-from schemas.spec import Budget, Llm, PromptReference, Rule
-from streaming.delta.lake import LakeTable, Stamp
+from schemas.spec import Budget, Llm, PromptReference, Rule, load_spec
+from streaming.batch.alerts_lane import AlertsLane
+from streaming.batch.late_answers import LateAnswers, LateSettings
+from streaming.batch.outbox import Outbox
+from streaming.compose import lake_schemas
+from streaming.delta.lake import Lake, LakeTable, Stamp
+from streaming.kafka.publish import OutboxRecord, Publisher
 from tests import scripted_llm as scripted
 
+SPEC = load_spec(SPECS / "card-fraud.yaml")
 NOW = datetime(2024, 5, 1, 12, 0, 0, 500_000, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=3)
 LABELLER = Labeller([Rule(name="large", when="amount > 1", severity="critical", reason="too large")])
@@ -51,6 +61,7 @@ def row(number: int, rules: tuple[str, ...] = ()) -> FlaggedRow:
 
 
 ROWS = [row(number) for number in range(30)]
+GROUPS = len(KINDS)
 
 
 @contextmanager
@@ -125,3 +136,65 @@ def a_table(folder: Path, name: str, schema: pa.Schema, *parts: pa.Table) -> Lak
     for number, part in enumerate(parts):
         table.append(part, Stamp("filled", number))
     return table
+
+
+class Sent:
+    """The lane's end on Kafka: what was published, in memory."""
+
+    def __init__(self) -> None:
+        self.marker, self.records = 0, list[OutboxRecord]()
+
+    def open(self, _: int) -> None:
+        """Nothing is pending."""
+
+    def publish(self, records: Iterator[OutboxRecord]) -> None:
+        self.records += records
+        self.marker = len(self.records)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Late:
+    """A lane with alerts that wait, and what works them off."""
+
+    def __init__(self, folder: Path, asking: Triage, seconds: float = 60.0) -> None:
+        schemas = lake_schemas(load_contract("simulator"))
+        self.lake = Lake.open(folder, SPEC, schemas, retention=timedelta(days=30))
+        self.sent, self._batches, self._seconds = Sent(), 0, seconds
+        self.outbox = Outbox("cards", self.lake.alerts, cast("Publisher", self.sent), AlertsLane("alerts"))
+        self.outbox.open()
+        settings = LateSettings(timedelta(days=36500), ())
+        abandon = cast("Any", asking)._requests.client.abandon
+        self.answers = LateAnswers("cards", self.lake, self.outbox, abandon, settings)
+        self.answers.ask_with(asking, {})
+
+    def alert(self, count: int, first: int = 0) -> None:
+        """Let a batch's alerts leave."""
+        self.outbox.append(stored_alerts(count, first), Stamp("batches", self._batches))
+        self._batches += 1
+
+    @property
+    def revised(self) -> list[str]:
+        rows = self.lake.alerts.read("outbox_seq", 0, columns=["alert_id", "revision"]).to_pylist()
+        return [each["alert_id"] for each in rows if each["revision"] == 2]
+
+    def wait(self, enough: Callable[[], bool]) -> None:
+        latest = time.monotonic() + self._seconds
+        while not enough():
+            self.answers.check()
+            assert time.monotonic() < latest, "in time"
+            time.sleep(0.02)
+
+
+@contextmanager
+def working(folder: Path, asking: Triage, seconds: float = 60.0) -> Iterator[Late]:
+    late = Late(folder, asking, seconds)
+    try:
+        yield late
+    finally:
+        late.answers.close()
+
+
+def asked_about(server: scripted.ScriptedLlm) -> Counter[str]:
+    return Counter(name for request in server.requests for name in request.asked)
