@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
+from rich.console import Console
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
@@ -24,6 +26,7 @@ from streaming.batch.backfill_mark import unfinished_backfill
 from streaming.batch.pipeline import Step
 from streaming.batch.runner import arrival
 from streaming.commands.backfill import run_backfill
+from streaming.commands.quarantine_view import show_record
 from streaming.delta.stored import read_stored
 from streaming.history.explain import explain
 from streaming.history.replay_command import Wanted as Span
@@ -37,6 +40,7 @@ from streaming.quarantine.requests import RequestTable, read_requests, requeues_
 from streaming.quarantine.waiting import waiting
 from streaming.settings import Settings
 from streaming.versions.clients import Clients
+from tests.registry_rows import activate, entry, put
 from tests.unit.live_lake import CONTRACT, DAY, TOPIC, agent, events, frame, judge, records, without_broker
 
 NOW = DAY + timedelta(hours=10)
@@ -415,3 +419,28 @@ def test_a_backlog_s_redeliveries_are_recognised_after_a_request(settings: Setti
         within = read - timedelta(minutes=50)
         feed(started, 3, at_moment(records(TOLD[ROWS - 5 : ROWS], 2 * ROWS + 5), within))
     assert table(settings, "duplicates", "offset")["offset"].to_list() == list(range(2 * ROWS, 2 * ROWS + 10))
+
+
+def test_a_canary_decides_its_share_of_requeued_records(settings: Settings) -> None:
+    active = agent(promotion={"canary_percent": 50})
+    activate(settings, active)
+    put(settings, entry(agent(version="1.1.0", threshold=0.9), "canary", "promoted"))
+    requeued(settings.home)
+    rows = table(settings, "alerts", "outbox_seq").filter(pl.col("query_id").str.starts_with("requeue-"))
+    assert set(rows["spec_version"]) == {"1.0.0", "1.1.0"}
+    batches = table(settings, "batches", "closed_at").filter(pl.col("query_id").str.starts_with("requeue-"))
+    pins = json.loads(batches["pins"][0])
+    assert pins["canary"]["contract_digest"] == pins["contract_digest"] == CORRECTED.digest
+    assert run_replay(settings, active, Span()).differences == ()
+
+
+@limits(deadline=None, derandomize=True)
+@given(st.binary(max_size=200))
+def test_whatever_was_sent_is_shown_on_one_line(content: bytes) -> None:
+    out = io.StringIO()
+    row = {"key": content, "value": content, "headers": None, "kafka_timestamp": NOW, "reason": "bad_time"}
+    row |= {"detail": None, "query_id": "live", "batch_id": 0}
+    show_record([row], Console(file=out, width=4_000))
+    shown = out.getvalue()
+    assert all(each.isprintable() for each in shown.replace("\n", ""))
+    assert [line.partition(":")[0] for line in shown.splitlines()[:2]] == ["key", "value"]
