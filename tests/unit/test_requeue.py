@@ -17,7 +17,6 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
-from rich.console import Console
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
@@ -39,6 +38,7 @@ from streaming.quarantine.lane import RequeueMark, check_same_columns
 from streaming.quarantine.requests import RequestTable, read_requests, requeues_path
 from streaming.quarantine.waiting import waiting
 from streaming.settings import Settings
+from streaming.terminal import Terminal
 from streaming.versions.clients import Clients
 from tests.registry_rows import activate, entry, put
 from tests.unit.live_lake import CONTRACT, DAY, TOPIC, agent, events, frame, judge, records, without_broker
@@ -440,7 +440,7 @@ def test_whatever_was_sent_is_shown_on_one_line(content: bytes) -> None:
     out = io.StringIO()
     row = {"key": content, "value": content, "headers": None, "kafka_timestamp": NOW, "reason": "bad_time"}
     row |= {"detail": None, "query_id": "live", "batch_id": 0}
-    show_record([row], Console(file=out, width=4_000))
+    show_record([row], Terminal(file=out, width=4_000))
     shown = out.getvalue()
     assert all(each.isprintable() for each in shown.replace("\n", ""))
     assert [line.partition(":")[0] for line in shown.splitlines()[:2]] == ["key", "value"]
