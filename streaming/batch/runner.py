@@ -259,23 +259,25 @@ class TopicWatch:
         call_seconds: how long the broker may take for an answer.
 
     Raises:
-        RetryableError: from any call, when the broker does not answer.
+        RetryableError: from looking, when the broker does not answer.
     """
 
     def __init__(self, settings: StreamSettings, call_seconds: float = _CALL_SECONDS) -> None:
         self._settings = settings
         self._quiet_since: float | None = None
         self._facts = TopicFacts(settings.bootstrap, settings.topic, call_seconds)
-        ends = self._facts.bounds()
-        from_end = settings.starting == "latest"
-        self._begin = {partition: high if from_end else low for partition, (low, high) in ends.items()}
+        self._begin: dict[str, int] | None = None
 
     def unread(self) -> int:
         """Return how many offsets of the topic lie beyond Spark's newest committed batch."""
         done = committed_offsets(self._settings.checkpoint).get(self._settings.topic, {})
+        bounds = self._facts.bounds()
+        if self._begin is None:
+            from_end = self._settings.starting == "latest"
+            self._begin = {place: high if from_end else low for place, (low, high) in bounds.items()}
         return sum(
             high - max(low, done.get(partition, self._begin.get(partition, low)))
-            for partition, (low, high) in self._facts.bounds().items()
+            for partition, (low, high) in bounds.items()
         )
 
     def caught_up(self) -> bool:
