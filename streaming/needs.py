@@ -5,6 +5,7 @@ from __future__ import annotations
 from agent.local_llm import weights_file
 from schemas.errors import MachineError
 from schemas.spec import AgentSpec
+from streaming.batch.mending import mend
 from streaming.delta.faults import unusable
 from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.presence import broker_away
@@ -54,8 +55,13 @@ class Needs:
         return next((each for each in faults if each is not None), None)
 
     def registry_fault(self) -> str | None:
-        """Say why the versions of the spec cannot be read."""
+        """Say why the versions of the spec cannot be read.
+
+        Raises:
+            DataLossError: a power cut has torn what something rests on, see streaming.batch.mending.
+        """
         try:
+            mend(self._settings, self._spec)
             read_entries(registry_path(self._settings, self._spec))
         except (MachineError, OSError) as fault:
             return cause_of(fault)

@@ -272,7 +272,7 @@ class _Opening:
             _ask_late_with(late, to)
 
         canary_for = beside("canary", self.engine)
-        return Renewal(self.rules, registry, self.engine, canary_for, switched, shadow.release)
+        return Renewal(self.rules, registry, self.engine, canary_for, switched, shadow.release, self.health)
 
     def lane(self, *, move: bool) -> LaneChange:
         newest = self.lake.transactions.newest_metadata()

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from schemas.errors import ConfigurationError, MachineError
+from schemas.errors import ConfigurationError, FlagstreamError, MachineError
 from schemas.spec import AgentSpec
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
 from streaming.delta.stored import change_mark
 from streaming.rules.rule_file import RuleWatch
+from streaming.service.health import Condition, Health
+from streaming.service.worker import cause_of
 from streaming.settings import Settings
 from streaming.terminal import say_error
 from streaming.versions.registry_table import read_entries, registry_path
@@ -67,6 +69,7 @@ class Renewal:
         canary_for: builds that of a version in canary, which keeps its checkpoints apart.
         switched: told of what decides from now on, whenever that has changed.
         warm: gives, by digest, the engine of a version that has kept up beside the stream, once.
+        health: told while the registry cannot be read.
     """
 
     def __init__(
@@ -77,16 +80,18 @@ class Renewal:
         canary_for: Callable[[AgentSpec], Engine],
         switched: Callable[[Deciders], None] = lambda _: None,
         warm: Callable[[str], Engine | None] = lambda _: None,
+        health: Health | None = None,
     ) -> None:
         self._rules, self._registry, self._engine_for = rules, registry, engine_for
         self._canary_for, self._switched, self._warm = canary_for, switched, warm
         self._replaced: Engine | None = None
+        self._health = health or Health()
         self._told = ""
 
     def __call__(self, deciders: Deciders) -> Deciders:
         """Return what decides the next batch, the same where nothing has changed."""
+        self._look()
         try:
-            self._registry.look()
             if self._registry.active is not None:
                 return self._as_registered(deciders, self._registry.active)
         except (ConfigurationError, MachineError) as fault:
@@ -94,6 +99,15 @@ class Renewal:
             return deciders
         changed = self._rules.changed()
         return deciders if changed is None else replace(deciders, engine=deciders.engine.under(changed))
+
+    def _look(self) -> None:
+        """A registry that cannot be read changes nothing: what was last seen in it stays in force."""
+        try:
+            self._registry.look()
+        except (FlagstreamError, OSError) as fault:
+            self._health.begins(Condition.REGISTRY_UNREADABLE, cause_of(fault))
+        else:
+            self._health.ends(Condition.REGISTRY_UNREADABLE)
 
     def _as_registered(self, deciders: Deciders, active: AgentSpec) -> Deciders:
         wanted, percent = self._registry.canary, active.promotion.canary_percent

@@ -18,6 +18,7 @@ from streaming.batch.engine import Engine
 from streaming.compose import build_engine, rule_watch
 from streaming.delta.stored import StoredTable, open_version
 from streaming.labels.verdicts import verdicts_schema
+from streaming.service.health import Condition, Health
 from streaming.settings import Settings
 from streaming.versions.registry_table import registry_path
 from streaming.versions.renewal import RegistryWatch, Renewal, spec_in_force
@@ -262,3 +263,24 @@ def test_a_share_is_the_same_wherever_it_is_asked_for() -> None:
 
 
 SHARE = [18, 29, 47, 55]
+
+
+def test_a_registry_that_cannot_be_read_leaves_the_version_in_force(settings: Settings) -> None:
+    activate(settings, FIRST)
+    health, registry = Health(), RegistryWatch(registry_path(settings, FIRST))
+    running = Running(settings)
+    running.renew = Renewal(
+        rule_watch(FIRST, CONTRACT), registry, running.engine_for, running.canary_for, health=health
+    )
+    running.batch(0, 100)
+    activate(settings, spec_of(version="1.9.0"), FIRST)
+    newest = max((registry_path(settings, FIRST) / "_delta_log").glob("*.json"))
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[: len(whole) // 2])
+    running.batch(100, 200)
+    assert running.engine.spec.version == "1.0.0"
+    assert [each.condition for each in health.standing] == [Condition.REGISTRY_UNREADABLE]
+    newest.write_bytes(whole)
+    running.batch(200, 300)
+    assert running.engine.spec.version == "1.9.0"
+    assert health.standing == ()
