@@ -101,11 +101,11 @@ class RequeueLane:
         try:
             contract = None if request.contract is None else self._checked(request.contract)
         except ConfigurationError as fault:
-            self._table().settle(request, "refused", str(fault))
+            self._table().settle(request, "refused", number, str(fault))
             return None
         closed = self._decide(request, number, contract, moment) if number < len(request.slices) else None
         if number + 1 >= len(request.slices):
-            self._table().settle(request, "done")
+            self._table().settle(request, "done", len(request.slices))
         return closed
 
     def _decide(

@@ -57,6 +57,7 @@ class Request:
         slices: records of each slice, in order.
         contract: JSON of the contract they are read under, None for the agent's own.
         why: given by who asked; for a refused request, why it was refused.
+        decided: how many slices were decided when nothing was left to be taken, 0 as long as it waits.
     """
 
     number: int
@@ -67,6 +68,7 @@ class Request:
     slices: tuple[int, ...]
     contract: str | None
     state: State
+    decided: int = 0
 
     @property
     def query_id(self) -> str:
@@ -109,6 +111,7 @@ def _request(slices: Sequence[dict[str, Any]], settled: dict[str, Any] | None) -
         slices=tuple(each["records"] for each in slices),
         contract=first["contract"],
         state="waiting" if settled is None else settled["event"],
+        decided=0 if settled is None else settled["slice"],
     )
 
 
@@ -119,13 +122,15 @@ def places_of(path: Path, requests: Sequence[Request], only: int | None = None) 
         only: of this slice alone.
 
     Returns:
-        number, topic, partition, first_offset and next_offset, by number; those of one number are disjoint.
+        number, slice, topic, partition, first_offset and next_offset, by number; those of one number are
+        disjoint.
     """
     numbers = pa.array([each.number for each in requests], pa.int64())
     where = (pc.field("event") == _REQUESTED) & pc.field("number").isin(numbers)
     where = where if only is None else where & (pc.field("slice") == only)
-    table = read_stored(path, ["number", "places"], where)
-    rows = pl.DataFrame(REQUEUES.empty_table().select(["number", "places"]) if table is None else table)
+    columns = ["number", "slice", "places"]
+    table = read_stored(path, columns, where)
+    rows = pl.DataFrame(REQUEUES.empty_table().select(columns) if table is None else table)
     rows = rows.explode("places").unnest("places").drop_nulls()
     return rows.sort("number", "topic", "partition", "first_offset")
 
@@ -155,9 +160,9 @@ class RequestTable:
         self._append(rows)
         return request
 
-    def settle(self, request: Request, state: State, why: str | None = None) -> None:
-        """Note that nothing of a request is left to be taken."""
-        self._append([{"event": state, "request": request.request, "why": why}])
+    def settle(self, request: Request, state: State, decided: int, why: str | None = None) -> None:
+        """Note that nothing of a request is left to be taken, and how many of its slices were decided."""
+        self._append([{"event": state, "request": request.request, "slice": decided, "why": why}])
 
     def _append(self, rows: Sequence[dict[str, Any]]) -> None:
         def attempt() -> None:

@@ -53,8 +53,7 @@ def waiting(
         pl.col("kafka_timestamp").last().alias("rejected"),
         pl.len().alias("times"),
     )
-    done = [each for each in requests if each.state == "done"]
-    return found.filter(found["turn"] >= _last_taken(found, requeues, done)).drop("turn")
+    return found.filter(found["turn"] >= _last_taken(found, requeues, requests)).drop("turn")
 
 
 def records_waiting(
@@ -76,8 +75,7 @@ def records_waiting(
         .group_by(PLACE, maintain_order=True)
     )
     newest = chosen.agg(pl.col("turn").last(), pl.col("row").first())
-    done = [each for each in earlier if each.state == "done"]
-    kept = newest.filter(newest["turn"] >= _last_taken(newest, requeues, done))
+    kept = newest.filter(newest["turn"] >= _last_taken(newest, requeues, earlier))
     return rows.take(kept["row"].to_arrow()).select(_CAME)
 
 
@@ -160,13 +158,15 @@ def _with_turns(rows: pl.DataFrame, requests: Iterable[Request]) -> pl.DataFrame
     return rows.with_columns(turn=turn)
 
 
-def _last_taken(rows: pl.DataFrame, requeues: Path, done: Sequence[Request]) -> pl.Series:
-    """Return the number of the newest of these requests that took a place, -1 for none."""
+def _last_taken(rows: pl.DataFrame, requeues: Path, requests: Sequence[Request]) -> pl.Series:
+    """Return the number of the newest settled request of which a slice with the place was decided, or -1."""
     taken = pl.Series("taken", [_ORIGINAL] * rows.height, dtype=pl.Int64)
-    places = places_of(requeues, done)
-    for (number,), own in places.group_by(["number"], maintain_order=True):
+    decided = [each for each in requests if each.decided]
+    places = places_of(requeues, decided)
+    for each in decided:
+        own = places.filter(pl.col("number") == each.number, pl.col("slice") < each.decided)
         inside = _within(rows, own)
-        taken = pl.select(pl.when(inside).then(pl.lit(number)).otherwise(taken)).to_series()
+        taken = pl.select(pl.when(inside).then(pl.lit(each.number)).otherwise(taken)).to_series()
     return taken
 
 

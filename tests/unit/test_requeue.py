@@ -303,6 +303,25 @@ def test_a_contract_with_other_columns_is_refused_by_command_and_agent(settings:
     assert waits(settings).height == ROWS
 
 
+def test_what_a_request_had_decided_before_it_was_refused_is_not_taken_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "SLICE_RECORDS", 40)
+    with running(settings) as started:
+        two_batches(started)
+        both = waits(settings)
+        ask(settings, both)
+        assert started.requested.take(NOW) is not None
+        (request,) = read_requests(requeues_path(settings, agent()))
+        requests = RequestTable(requeues_path(settings, agent()), agent().replay_horizon)
+        requests.settle(request, "refused", 1, "the agent's contract was changed meanwhile")
+        assert waits(settings).height == ROWS - 39
+        ask(settings, both)
+        assert take_all(started, NOW + timedelta(days=2)) == 3
+    assert table(settings, "transactions", "sequence")["transaction_id"].is_unique().all()
+    assert waits(settings)["offset"].to_list() == [ROWS + 7]
+
+
 def test_replay_and_what_if_agree_over_requeued_batches(settings: Settings) -> None:
     requeued(settings.home)
     found = run_replay(settings, agent(), Span())
