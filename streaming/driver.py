@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from schemas.contract import load_contract
@@ -28,7 +29,7 @@ from streaming.opening import Agent, Hooks, open_agent
 from streaming.service.health import Condition, Health
 from streaming.service.supervisor import Supervisor
 from streaming.service.worker import Worker, cause_of
-from streaming.session import is_alive, start_session
+from streaming.session import forget, is_alive, start_session
 from streaming.settings import Settings
 from streaming.terminal import say_error
 from streaming.versions.clients import Clients
@@ -134,10 +135,31 @@ class _Run:
     def attempt(
         self, supervisor: Supervisor, stop: threading.Event, started: Callable[[], None], *, until_idle: bool
     ) -> None:
-        """Open the agent and run it until it ends."""
+        """Open the agent and run it until it ends.
+
+        Raises:
+            RetryableError: the JVM has died under it; the next attempt starts another.
+        """
         spec = spec_in_force(self._settings, self._spec)
         self._make_topics(spec)
         session = self._spark(spec)
+        try:
+            self._run(spec, session, supervisor, stop, started, until_idle=until_idle)
+        except (Py4JError, OSError) as fault:
+            if is_alive(session):
+                raise
+            raise RetryableError("Spark's JVM has ended; did the machine run out of memory?") from fault
+
+    def _run(
+        self,
+        spec: AgentSpec,
+        session: SparkSession,
+        supervisor: Supervisor,
+        stop: threading.Event,
+        started: Callable[[], None],
+        *,
+        until_idle: bool,
+    ) -> None:
         self._clients.let_go()
         at = (self._settings, spec, self._bootstrap, self._clients, self._hooks, self._health)
         opening = open_agent(*at, self._tenure, move_alerts=self._consent.move_alerts)
@@ -166,14 +188,17 @@ class _Run:
 
     def _spark(self, spec: AgentSpec) -> SparkSession:
         """Return the session; kernels are compiled while the first one starts."""
-        if self._session is None or not is_alive(self._session):
+        if self._session is not None and not is_alive(self._session):
+            forget(self._session)
+            self._session = None
+        if self._session is None:
             contract = load_contract(spec.data_sources.transactions.contract)
             with ThreadPoolExecutor(1) as beside:
                 compiled = beside.submit(compile_kernels, spec, contract)
                 jars = jar_paths(self._settings.jars_spark)
                 self._session = start_session(jars, work_dir=self._settings.spark)
                 compiled.result()
-            self._kept.callback(self._session.stop)
+            self._kept.callback(_stop, self._session)
         return self._session
 
     def _told_to(self, supervisor: Supervisor) -> Callable[[ClosedBatch], None]:
@@ -189,6 +214,11 @@ class _Run:
         watch = TopicWatch(agent.stream, call_seconds=_WATCH_CALL_SECONDS)
         report = _Report(watch, agent.late, self._display, self._health, supervisor.settle)
         return _Beside(report, self.needs.revive, self._health)
+
+
+def _stop(session: SparkSession) -> None:
+    if is_alive(session):
+        session.stop()
 
 
 def say_horizon(spec: AgentSpec, bootstrap: str) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from py4j.protocol import Py4JError
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from agent.child_environment import inherited_environment
@@ -60,6 +63,22 @@ def is_alive(session: SparkSession) -> bool:
         return not session.sparkContext._jsc.sc().isStopped()
     except (Py4JError, OSError, AttributeError):
         return False
+
+
+def forget(session: SparkSession) -> None:
+    """Let go of a session that is not alive, so that another can be started in this process.
+
+    PySpark keeps the way to its JVM in its classes; there is no public way to forget it.
+    """
+    with warnings.catch_warnings(), suppress(Py4JError, OSError):
+        warnings.simplefilter("ignore")  # that the JVM cannot be shut down cleanly is known
+        session.sparkContext.stop()
+    gateway, SparkContext._gateway, SparkContext._jvm = SparkContext._gateway, None, None
+    SparkContext._active_spark_context = None
+    SparkSession._instantiatedSession = SparkSession._activeSession = None
+    if gateway is not None:
+        with suppress(Py4JError, OSError):
+            gateway.shutdown()
 
 
 def _log_to_file(scratch: Path) -> Path:
