@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from deltalake import DeltaTable
 
 from schemas.contract import load_contract
-from schemas.spec import AgentSpec
+from schemas.spec import NEWEST_ARITHMETIC, AgentSpec
 from streaming.detection.scoring import Scorer
 from streaming.kafka.topic import committed_messages, connection
 from streaming.labels.book import LabelBook
@@ -110,6 +110,7 @@ def write_spec(
         },
         "profiles": {"block_rows": 64, "checkpoint_rows": 500},
         "threshold": 0.95,
+        "arithmetic": NEWEST_ARITHMETIC,
         "rules": [
             {"name": "large", "when": f"amount > {limit}", "severity": "high", "reason": "a large amount"}
         ],
@@ -157,8 +158,7 @@ def verdicts_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
 
 def folded_patterns(spec: AgentSpec, transactions: pa.Table) -> Recognised:
     """Look for sequences and absences in the recorded sequence in one go."""
-    contract, arithmetic = load_contract(spec.data_sources.transactions.contract), spec.anew().arithmetic
-    assert arithmetic is not None
+    contract, arithmetic = load_contract(spec.data_sources.transactions.contract), spec.arithmetic_in_force
     rules = RuleSet.compile(spec.rules, contract.arrow_schema(), contract.entity_names, arithmetic)
     held = rules.held(transactions)
     return Patterns().advance(
@@ -172,7 +172,7 @@ def folded_scores(
     """Score the recorded sequence in one go: transaction id → (score, log-odds) of every flagged row."""
     contract = load_contract(spec.data_sources.transactions.contract)
     verdicts = None if lake is None else verdicts_by_row(lake, spec)
-    scored = Scorer(spec.anew(), contract.entity_names).score(transactions, verdicts)
+    scored = Scorer(spec, contract.entity_names).score(transactions, verdicts)
     hits = RuleSet.compile(spec.rules, contract.arrow_schema(), contract.entity_names).hits(transactions)
     raised = (scored.score >= spec.threshold) | hits.any(axis=1)
     for each in folded_patterns(spec, transactions).completed:
