@@ -280,7 +280,8 @@ def _check_kept(engine: Engine, first: int) -> None:
     found = checkpoints.newest(engine.checkpoints, engine.scorer.definition_hash, through=first)
     if found.snapshot is None:
         raise ConfigurationError(
-            "the snapshot holds no profiles of this spec's definition: replay the lake itself under it",
+            "the snapshot holds no profiles of this spec's definition: replay the lake itself under it, or "
+            "name in the spec the arithmetic that the snapshot was decided under",
             where="--snapshot",
         )
 
