@@ -33,6 +33,7 @@ from streaming.detection.reasons import elapsed_text
 from streaming.history.replay import _MARKS
 from streaming.labels.verdicts import verdicts_schema
 from streaming.rules.rules_in_force import Stretch, stretches
+from streaming.service.health import Health
 from streaming.settings import Settings
 
 ROWS, PART = 480, 40
@@ -276,15 +277,14 @@ def test_alerts_of_either_kind_fit_the_exported_schema(table: StoredTable, tmp_p
         ("lateness: soon", "rules.yaml:3: rules.0.absence.lateness"),
     ],
 )
-def test_a_broken_pattern_is_refused_with_its_line(
-    text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broken_pattern_is_refused_with_its_line(text: str, told: str, tmp_path: Path) -> None:
     parts = {"entity": "customer", "after": "amount > 1", "expected": "amount > 2", "within": "1h"}
     name, _, value = text.partition(": ")
     parts[name] = value
     path = tmp_path / "rules.yaml"
     path.write_text("rules: []\n", encoding="utf-8")
-    watch = rule_watch(agent_spec(rules_file=str(path)), CONTRACT)
+    health = Health()
+    watch = rule_watch(agent_spec(rules_file=str(path)), CONTRACT, health)
     watch.load()
     form = json.dumps(parts)
     path.write_text(
@@ -292,7 +292,7 @@ def test_a_broken_pattern_is_refused_with_its_line(
         encoding="utf-8",
     )
     assert watch.changed() is None
-    assert told in capsys.readouterr().err
+    assert [told in each.cause for each in health.standing] == [True]
 
 
 def test_texts() -> None:
