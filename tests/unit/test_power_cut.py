@@ -27,7 +27,7 @@ from streaming.delta.stored import newest_version, open_for_reading, open_versio
 from streaming.kafka.publish import OutboxRecord
 from streaming.settings import Settings
 from streaming.versions.clients import Clients
-from tests.unit.live_lake import TOPIC, agent, events, judge, records
+from tests.unit.live_lake import TOPIC, QuietLane, agent, events, judge, records
 
 SCHEMA = pa.schema([("n", pa.int64())])
 SPEC = agent()
@@ -53,11 +53,11 @@ class _PowerCutError(Exception):
     """The power is gone."""
 
 
-class Lane:
+class Lane(QuietLane):
     """An alerts topic that outlives drivers."""
 
     def __init__(self) -> None:
-        self.marker = 0
+        super().__init__()
         self.sent: dict[int, bytes] = {}
 
     def __call__(self, *_: object, **__: object) -> Lane:
@@ -72,9 +72,6 @@ class Lane:
             self.sent[record.outbox_seq] = record.value
         self.marker += len(new)
         return len(new)
-
-    def close(self) -> None:
-        pass
 
 
 def run(
