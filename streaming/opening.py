@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import polars as pl
-
 from agent.budget import SpendingBudget
 from agent.ledger import MemoryLedger
 from agent.steady_clock import SteadyClock
@@ -30,7 +28,7 @@ from streaming.batch.late_answers import LateAnswers, LateSettings, LateStep
 from streaming.batch.mending import mend
 from streaming.batch.outbox import Outbox
 from streaming.batch.pipeline import Pipeline, Step
-from streaming.batch.queries import LOSS, MOVE, of_the_stream
+from streaming.batch.queries import LOSS, MOVE, newest_of_the_stream, stamp_of
 from streaming.batch.resuming import no_records
 from streaming.batch.runner import StreamSettings, starting_offsets
 from streaming.batch.store import Decision
@@ -40,7 +38,7 @@ from streaming.delta.ledger import LakeLedger
 from streaming.delta.maintenance import Maintenance, at_low_priority
 from streaming.delta.stored import open_version
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
-from streaming.kafka.source import initial_offsets
+from streaming.kafka.source import initial_offsets, query_id_of
 from streaming.kafka.topic import topic_exists
 from streaming.labels.book import LabelBook
 from streaming.labels.label_topic import LabelTopic
@@ -355,12 +353,9 @@ def stream_settings(
     """
     source = spec.data_sources.transactions
     checkpoint = settings.checkpoint(spec.name)
-    columns = ["query_id", "batch_id", "next_sequence", "closed_at", "offsets", "topic_ids"]
-    frame = pl.from_arrow(batches.read("batch_id", 0, columns=columns))
-    assert isinstance(frame, pl.DataFrame)
-    frame = frame.filter(of_the_stream(pl.col("query_id")))
-    closed = dict(frame.group_by("query_id").agg(pl.col("batch_id").max()).iter_rows())
-    newest = {} if frame.height == 0 else frame.sort("next_sequence", "closed_at").row(-1, named=True)
+    query = query_id_of(checkpoint)
+    closed = {} if query is None else {query: batches.last_batch(stamp_of(spec.name, query))}
+    newest = newest_of_the_stream(batches)
     offsets = newest.get("offsets")
     return StreamSettings(
         bootstrap=bootstrap,

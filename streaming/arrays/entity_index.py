@@ -133,6 +133,16 @@ def _utf8(array: pa.Array) -> Ids:
     return Ids(read_only(content), read_only(bounds))
 
 
+def hashes_of(column: pa.ChunkedArray | pa.Array, seed: int) -> Hashes:
+    """Return the hash of each row's text, uint64[rows]; the same for one text and seed at any time."""
+    indices, distinct = _dictionary(column)
+    ids = _utf8(distinct)
+    hashes: Hashes = np.empty(len(distinct), np.uint64)
+    _hash(ids, np.uint64(seed), hashes)
+    rows: Hashes = hashes[indices.to_numpy(zero_copy_only=False)]
+    return rows
+
+
 class EntityIndex:
     """Grows as entities appear; looking up never changes it.
 

@@ -7,6 +7,7 @@ again, if the other tables are such as they were before it: then the protocol go
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from streaming.audit.audit_log import AuditPlaces, chain_end
 from streaming.batch.backfill_mark import BackfillMark
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
+from streaming.delta.key_index import INDEX
 from streaming.delta.log_tail import (
     cut_from,
     entry_path,
@@ -48,6 +50,7 @@ def mend(settings: Settings, spec: AgentSpec) -> None:
     _check_nothing_rests(settings, spec, torn)
     for name, version in torn.items():
         cut_from(folder / name, version)
+        shutil.rmtree(folder / name / INDEX, ignore_errors=True)
         say_error(f"{entry_path(folder / name, version)} was torn and is removed: nothing rested on it")
 
 

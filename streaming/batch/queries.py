@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
+
+from streaming.delta.stored import StoredTable
 
 BACKFILL = "backfill-"
 REQUEUE = "requeue-"
@@ -24,3 +28,21 @@ def requeue(query_id: pl.Expr) -> pl.Expr:
 def stamp_of(agent: str, query_id: str) -> str:
     """Return the application id under which batches of a query are committed."""
     return f"{agent}/{query_id}"
+
+
+def newest_of_the_stream(batches: StoredTable) -> dict[str, Any]:
+    """Return the row of the batch that the streaming query closed last, empty where it has closed none.
+
+    It is looked for from the end backwards: what was closed before it is not read.
+    """
+    columns = ["query_id", "batch_id", "closed_at", "offsets", "topic_ids"]
+    highest, span = batches.maximum("next_sequence"), 1
+    while highest is not None:
+        rows = pl.DataFrame(batches.read("next_sequence", highest + 1 - span, columns=columns))
+        found = rows.filter(of_the_stream(pl.col("query_id"))).sort("next_sequence", "closed_at")
+        if found.height:
+            return found.row(-1, named=True)
+        if span > highest:
+            break
+        span *= 16
+    return {}

@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 from agent.ledger import Intent, RecordedAnswer
 from schemas.spec import PromptReference
 from schemas.tables import LEDGER
+from streaming.delta.key_index import KeyIndex
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import read_stored
 
-_NEWEST_COMMITS = 20_000
+_HELD = 10_000
 
 
 def ledger_stream(agent: str) -> str:
@@ -34,21 +35,26 @@ class LakeLedger:
         agent: the agent's name.
         clock: current time, written beside each entry.
 
-    The answers of the newest 20,000 commits are held in memory: a retried batch or a repeated pattern finds
-    its answer there. An older answer would be asked for again.
+    Answers are looked up when they are asked for; those newly recorded or found are held in memory, some ten
+    thousand of them.
     """
 
     def __init__(self, table: LakeTable, agent: str, clock: Callable[[], datetime]) -> None:
         self._table, self._app_id, self._clock = table, ledger_stream(agent), clock
-        since = table.last_batch(self._app_id) - _NEWEST_COMMITS
+        self._by_key = KeyIndex(table, "key", "commit")
         self._answers: dict[str, RecordedAnswer] = {}
-        for row in table.read("commit", max(since, 0)).to_pylist():
-            if row["kind"] == "answer":
-                self._answers.setdefault(row["key"], _answer(row))
 
     def recorded(self, keys: Collection[str]) -> Mapping[str, RecordedAnswer]:
         """Return the answers on record among `keys`; the first recorded under a key holds."""
-        return {key: self._answers[key] for key in keys if key in self._answers}
+        unknown = [key for key in keys if key not in self._answers]
+        if unknown:
+            for row in self._by_key.rows(pa.array(unknown, pa.string()), LEDGER.names).to_pylist():
+                if row["kind"] == "answer":
+                    self._answers.setdefault(row["key"], _answer(row))
+        found = {key: self._answers[key] for key in keys if key in self._answers}
+        while len(self._answers) > _HELD:
+            del self._answers[next(iter(self._answers))]
+        return found
 
     def intend(self, entries: Sequence[Intent]) -> None:
         """Record questions before they are asked."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -15,6 +16,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from schemas.errors import MachineError
+from streaming.arrays.compilation import Ints
 from streaming.delta.log_tail import check_newest, checkpoint_mark
 
 METADATA_KEY = "flagstream"
@@ -54,6 +56,22 @@ class StoredTable:
         parts = [_completed(pq.ParquetFile(file).read(names), kinds) for file in files]
         chosen = [_select(part, column, at_least, below) for part in parts]
         return pa.concat_tables([kinds.empty_table(), *chosen]).sort_by(column)
+
+    def at(self, column: str, values: Ints, columns: Sequence[str]) -> pa.Table:
+        """Return the rows whose `column` holds one of `values`, int64[n] ascending, sorted by it.
+
+        Files are chosen by their recorded minimum and maximum, so scattered values open no more of them than
+        there are values.
+        """
+        names = [*dict.fromkeys([column, *columns])]
+        kinds, wanted = pa.schema([self.schema.field(name) for name in names]), pa.array(values)
+        parts = [kinds.empty_table()]
+        for name, low, high in self._ranges(column) if len(values) else ():
+            first = 0 if low is None else int(np.searchsorted(values, low))
+            if first < len(values) and (high is None or values[first] <= high):
+                where = pc.field(column).isin(wanted)
+                parts.append(_completed(_read_file(self.path / name, names, where), kinds))
+        return pa.concat_tables(parts).sort_by(column)
 
     def read_all(self) -> pa.Table:
         """Return all rows, in an order that is the same for one version."""

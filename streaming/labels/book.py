@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.label import GIVEN, LABEL_REJECTS, LABELS
+from streaming.delta.key_index import KeyIndex
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import open_for_reading
@@ -104,6 +105,7 @@ class LabelBook:
         self, path: Path, *, retention: timedelta, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._table, self._clock = SharedTable(path, LABELS, retention), clock
+        self._by_transaction = KeyIndex(self._table, "transaction_id", "label_sequence")
 
     @property
     def path(self) -> Path:
@@ -193,10 +195,10 @@ class LabelBook:
             label_sequence, transaction_id, is_fraud, decided_at and recorded_at, in no useful order.
         """
         self._table.refresh()
+        judged = self._table.read("label_sequence", label_sequence, through, ["transaction_id"])
         columns = ["label_sequence", "transaction_id", "is_fraud", "decided_at", "recorded_at"]
-        below = self._scan(columns).filter(pl.col("label_sequence") < through)
-        judged = below.filter(pl.col("label_sequence") >= label_sequence).select("transaction_id")
-        return below.join(judged, on="transaction_id", how="semi").collect()
+        rows = pl.DataFrame(self._by_transaction.rows(judged["transaction_id"], columns))
+        return rows.filter(pl.col("label_sequence") < through).select(columns)
 
     def status(self) -> LabelStatus:
         """Count labels and standing verdicts."""
@@ -253,7 +255,9 @@ class LabelBook:
     def _new_undated(self, labels: pl.DataFrame) -> pl.DataFrame:
         if labels.height == 0:
             return labels
-        known = self._scan([*_DATED, "label_sequence"]).join(labels.lazy(), on=_DECIDER, how="semi")
+        ids = labels["transaction_id"].to_arrow().cast(pa.string())
+        told = pl.DataFrame(self._by_transaction.rows(ids, [*_DATED, "label_sequence"]))
+        known = told.lazy().join(labels.lazy(), on=_DECIDER, how="semi")
         said = _standing(known, _DECIDER).select(_VERDICT).collect()
         return labels.join(said, on=_VERDICT, how="anti", nulls_equal=True)
 

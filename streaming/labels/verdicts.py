@@ -7,10 +7,11 @@ same verdicts follow at any time: live, in a recovery and in a replay.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import polars as pl
@@ -19,12 +20,15 @@ import pyarrow.compute as pc
 
 from schemas.alert import ALERT_KIND
 from schemas.tables import UTC_MICROS
-from streaming.delta.stored import read_stored
+from streaming.delta.key_index import KeyIndex
+from streaming.delta.stored import StoredTable, open_version
 from streaming.detection.combination import blame_of
 from streaming.labels.book import LabelBook
+from streaming.profiles.frame import numbers
 
 PIN_COLUMNS = ["first_sequence", "labels_through", "labels_below"]
 _TRANSACTION = "transaction_id"
+_Tables = tuple[StoredTable, StoredTable, KeyIndex]
 
 
 class LabelPin(NamedTuple):
@@ -85,6 +89,7 @@ class Verdicts:
     def __init__(self, book: LabelBook, transactions: Path, alerts: Path, entities: Sequence[str]) -> None:
         self._book, self._transactions, self._alerts = book, transactions, alerts
         self._entities = tuple(entities)
+        self._lock, self._tables = threading.Lock(), cast("_Tables | None", None)
         self.schema = verdicts_schema(entities)
 
     @property
@@ -119,17 +124,34 @@ class Verdicts:
 
     def _with_transactions(self, labels: pl.DataFrame) -> pl.DataFrame:
         ids = labels[_TRANSACTION].unique().to_arrow().cast(pa.string())
-        columns = [_TRANSACTION, "sequence", "event_time", *self._entities]
+        alerts, index = self._opened()
+        rows = index.rows(ids, ["event_time", *self._entities])
         # An id that came again after the duplicates' horizon is another row; its label means the first.
-        known = _rows(self._transactions, columns, ids, "sequence")
-        # An absence is alerted some time after its transaction: it must not change what a label says by then.
-        at_once = pc.field("kind") == ALERT_KIND
-        evidence = _rows(self._alerts, [_TRANSACTION, "own_evidence", "revision"], ids, "revision", at_once)
-        evidence = evidence.with_columns(blame=blame_of(evidence["own_evidence"].to_numpy()))
-        found = labels.join(known, on=_TRANSACTION, how="left").join(
-            evidence.select(_TRANSACTION, "blame"), on=_TRANSACTION, how="left"
-        )
+        known = pl.DataFrame(rows).unique(_TRANSACTION, keep="first", maintain_order=True)
+        evidence = self._evidence(alerts, ids, rows["sequence"])
+        found = labels.join(known, on=_TRANSACTION, how="left").join(evidence, on=_TRANSACTION, how="left")
         return found.with_columns(pl.col("blame").fill_null(1.0)).sort("label_sequence")
+
+    def _evidence(self, alerts: StoredTable, ids: pa.Array, sequences: pa.ChunkedArray) -> pl.DataFrame:
+        columns = [_TRANSACTION, "own_evidence", "revision", "kind"]
+        rows = alerts.at("sequence", numbers(sequences, pa.int64()), columns)
+        # An absence is alerted some time after its transaction: it must not change what a label says by then.
+        at_once = pc.and_(pc.equal(rows["kind"], ALERT_KIND), pc.is_in(rows[_TRANSACTION], ids))
+        first = pl.DataFrame(rows.filter(at_once)).sort("revision", maintain_order=True)
+        first = first.unique(_TRANSACTION, keep="first", maintain_order=True)
+        blame = blame_of(first["own_evidence"].to_numpy())
+        return first.select(_TRANSACTION).with_columns(blame=pl.Series(blame, dtype=pl.Float64))
+
+    def _opened(self) -> tuple[StoredTable, KeyIndex]:
+        """Return the alerts, and where transactions stand by their ids, as of now."""
+        with self._lock:
+            if self._tables is None:
+                found = [open_version(path) for path in (self._transactions, self._alerts)]
+                transactions, alerts = (table for table in found if table is not None)
+                self._tables = transactions, alerts, KeyIndex(transactions, _TRANSACTION, "sequence")
+            for table in self._tables[:2]:
+                table.refresh()
+            return self._tables[1:]
 
 
 def pins_of(batches: pl.DataFrame) -> list[LabelPin]:
@@ -150,16 +172,6 @@ def at_positions(verdicts: pa.Table, first: int, end: int) -> pa.Table:
 
 
 _NOBODY = pl.DataFrame(schema={"label_sequence": pl.Int64, "recorded_at": pl.Datetime("us", "UTC")})
-
-
-def _rows(
-    path: Path, columns: list[str], ids: pa.Array, order: str, where: pc.Expression | None = None
-) -> pl.DataFrame:
-    named = pc.field(_TRANSACTION).isin(ids)
-    found = read_stored(path, columns, named if where is None else named & where)
-    assert found is not None
-    rows = pl.DataFrame(found).sort(order)
-    return rows.unique(_TRANSACTION, keep="first", maintain_order=True)
 
 
 def _pinned(rows: pl.DataFrame, pins: Sequence[LabelPin]) -> pl.DataFrame:

@@ -41,7 +41,7 @@ def a_lake(folder: Path, *, pins: list[tuple[int, int, int]], delay_us: int = 30
     ids = pa.array([f"t{row}" for row in range(ROWS)])
     write_deltalake(folder / "transactions", STREAM.append_column("transaction_id", ids))
     alerts = {"transaction_id": ["none"], "kind": ["transaction"], "own_evidence": [1.0], "revision": [1]}
-    write_deltalake(folder / "alerts", pa.table(alerts))
+    write_deltalake(folder / "alerts", pa.table({**alerts, "sequence": [0]}))
     columns = list(zip(*pins, strict=True))
     names = ("first_sequence", "labels_through", "labels_below")
     batches = {name: pa.array(values, pa.int64()) for name, values in zip(names, columns, strict=True)}

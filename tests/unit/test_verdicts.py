@@ -26,6 +26,7 @@ ALERTS = pa.schema(
         pa.field("transaction_id", pa.string()),
         pa.field("kind", pa.string()),
         pa.field("own_evidence", pa.float64()),
+        pa.field("sequence", pa.int64()),
         pa.field("revision", pa.int32()),
     ]
 )
@@ -53,6 +54,7 @@ class LakeOfTen:
             "transaction_id": ["t4", "t5"],
             "kind": ["transaction", "absence.unconfirmed"],
             "own_evidence": [9.0, 9.0],
+            "sequence": [4, 5],
             "revision": [1, 1],
         }
         write_deltalake(folder / "alerts", pa.table(alerts, schema=ALERTS))
