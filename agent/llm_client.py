@@ -24,6 +24,7 @@ from agent.circuit_breaker import CircuitBreaker
 from agent.guarded_http import Reach, guarded_client
 from agent.pacing import Pace
 from agent.prompts import Messages
+from agent.server_faults import SERVER_FAULTS, TOO_MANY_REQUESTS, is_refusal, retry_after
 from schemas.alert import FallbackReason
 from schemas.spec import Llm
 
@@ -35,20 +36,6 @@ _FIRST_BACKOFF_SECONDS = 0.1
 _THREAD_GRACE_SECONDS = 0.03
 _CLOSE_SECONDS = 5.0
 _OPTIONS = frozenset({"temperature", "seed", "max_completion_tokens"})
-# What servers call a refusal by a filter, as the error's code or type.
-_FILTERED = frozenset(
-    {
-        "content_filter",
-        "content_policy_violation",
-        "contentpolicyviolationerror",
-        "data_inspection_failed",
-        "datainspectionfailed",
-        "invalid_prompt",
-        "moderation_blocked",
-        "responsibleaipolicyviolation",
-    }
-)
-_TOO_MANY_REQUESTS, _SERVER_FAULTS = 429, 500
 _SERVER_IS_DOWN: frozenset[FallbackReason] = frozenset(
     {"timeout", "unreachable", "server_error", "rate_limited", "rejected"}
 )
@@ -86,6 +73,9 @@ class Failure:
     output_tokens: int = 0
 
 
+Replies = list[tuple[int, "Completion | Failure"]]
+
+
 class ModelClient(Protocol):
     """What triage needs of a model."""
 
@@ -93,8 +83,13 @@ class ModelClient(Protocol):
     def model(self) -> str:
         """Name of the model."""
 
-    def ask(self, questions: Sequence[Question], seconds: float) -> list[Completion | Failure]:
-        """Answer each question in place, within `seconds` altogether; what the model does never raises."""
+    def ask(
+        self, questions: Sequence[Question], seconds: float, late: Replies | None = None
+    ) -> list[Completion | Failure]:
+        """Answer each question in place, within `seconds` altogether; what the model does never raises.
+
+        `late` takes, by their questions' places, replies that come within as long again.
+        """
 
     @property
     def capacity(self) -> int:
@@ -105,6 +100,15 @@ class ModelClient(Protocol):
 
     def abandon(self) -> None:
         """Make what another thread is asking, and whatever is asked from now on, come back at once."""
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """Until when a question may be sent, until when its answer is listened to, and what takes late ones."""
+
+    deadline: float
+    until: float
+    late: Replies | None = None
 
 
 class Unasked:
@@ -122,7 +126,12 @@ class Unasked:
         """See ModelClient."""
         return self._model
 
-    def ask(self, questions: Sequence[Question], seconds: float) -> list[Completion | Failure]:  # noqa: ARG002 -- the protocol's
+    def ask(
+        self,
+        questions: Sequence[Question],
+        seconds: float,  # noqa: ARG002 -- the protocol's
+        late: Replies | None = None,  # noqa: ARG002 -- the protocol's
+    ) -> list[Completion | Failure]:
         """See ModelClient: each question comes back unsent."""
         return [Failure("llm_off", sent=False) for _ in questions]
 
@@ -172,6 +181,7 @@ class LlmClient:
         self._client = _openai_client(base_url or llm.base_url, api_key, reach)
         self._asking: Future[None] = Future()
         self._under_way: set[Future[Completion | Failure]] = set()
+        self._outstanding: set[asyncio.Task[None]] = set()
         self._abandoned, self._lock = False, threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="llm-client", daemon=True)
@@ -199,14 +209,18 @@ class LlmClient:
         """Name the model and nothing else: no key, no address with credentials."""
         return f"LlmClient(model={self.model!r})"
 
-    def ask(self, questions: Sequence[Question], seconds: float) -> list[Completion | Failure]:
+    def ask(
+        self, questions: Sequence[Question], seconds: float, late: Replies | None = None
+    ) -> list[Completion | Failure]:
         """Answer each question in place, the first ones first, within `seconds` altogether.
 
-        What is outstanding at the deadline is abandoned and comes back as `timeout`; with the circuit open,
-        questions come back as `circuit_open` at once.
+        What is outstanding at the deadline comes back as `timeout`, and is abandoned unless there is `late`
+        to take it; with the circuit open, questions come back as `circuit_open` at once.
         """
         outcomes: list[Completion | Failure | None] = [None] * len(questions)
-        asking = self._begin(questions, outcomes, self._clock() + seconds)
+        deadline = self._clock() + seconds
+        terms = _Terms(deadline, deadline if late is None else deadline + seconds, late)
+        asking = self._begin(questions, outcomes, terms)
         try:
             asking.result(seconds + _THREAD_GRACE_SECONDS)
         except (TimeoutError, CancelledError):
@@ -237,11 +251,11 @@ class LlmClient:
                 each.cancel()
 
     def _begin(
-        self, questions: Sequence[Question], outcomes: list[Completion | Failure | None], deadline: float
+        self, questions: Sequence[Question], outcomes: list[Completion | Failure | None], terms: _Terms
     ) -> Future[None]:
         with self._lock:
             if not self._abandoned:
-                work = self._ask_under_deadline(questions, outcomes, deadline)
+                work = self._ask_under_deadline(questions, outcomes, terms)
                 self._asking = asyncio.run_coroutine_threadsafe(work, self._loop)
             return self._asking
 
@@ -268,48 +282,54 @@ class LlmClient:
         await self._loop.shutdown_default_executor()
 
     async def _ask_under_deadline(
-        self, questions: Sequence[Question], outcomes: list[Completion | Failure | None], deadline: float
+        self, questions: Sequence[Question], outcomes: list[Completion | Failure | None], terms: _Terms
     ) -> None:
         queue = list(reversed(range(len(questions))))
         if self._breaker.trial_due and queue:
-            await self._within(
-                [self._work(questions, outcomes, [queue.pop()], deadline, trial=True)], deadline
-            )
+            await self._within([self._work(questions, outcomes, [queue.pop()], terms, trial=True)], terms)
         workers = min(self._concurrency, len(queue))
-        work = [self._work(questions, outcomes, queue, deadline) for _ in range(workers)]
-        await self._within(work, deadline)
+        work = [self._work(questions, outcomes, queue, terms) for _ in range(workers)]
+        await self._within(work, terms)
 
-    async def _within(self, work: Sequence[Coroutine[Any, Any, None]], deadline: float) -> None:
+    async def _within(self, work: Sequence[Coroutine[Any, Any, None]], terms: _Terms) -> None:
         tasks = [asyncio.create_task(each) for each in work]
         if not tasks:
             return
-        _, late = await asyncio.wait(tasks, timeout=max(deadline - self._clock(), 0))
-        for task in late:
-            task.cancel()
+        _, outstanding = await asyncio.wait(tasks, timeout=max(terms.deadline - self._clock(), 0))
+        for task in outstanding:
             self._breaker.note(healthy=False)
+            if terms.late is None:
+                task.cancel()
+            else:
+                self._outstanding.add(task)
+                task.add_done_callback(self._outstanding.discard)
 
     async def _work(
         self,
         questions: Sequence[Question],
         outcomes: list[Completion | Failure | None],
         queue: list[int],
-        deadline: float,
+        terms: _Terms,
         trial: bool = False,
     ) -> None:
-        while queue:
+        while queue and self._clock() < terms.deadline:
             position = queue.pop()
             if not (trial or self._breaker.closed):
                 outcomes[position] = Failure("circuit_open", sent=False)
                 continue
             outcomes[position] = Failure("timeout")
-            outcomes[position] = self._noted(await self._ask_one(questions[position], deadline))
+            outcome = self._noted(await self._ask_one(questions[position], terms))
+            outcomes[position] = outcome
+            if terms.late is not None and self._clock() >= terms.deadline:
+                terms.late.append((position, outcome))
 
     async def _answer(self, question: Question, seconds: float) -> Completion | Failure:
         if not (self._breaker.closed or self._breaker.trial_due):
             return Failure("circuit_open", sent=False)
         try:
             async with asyncio.timeout(seconds):
-                return self._noted(await self._ask_one(question, self._clock() + seconds))
+                until = self._clock() + seconds
+                return self._noted(await self._ask_one(question, _Terms(until, until)))
         except TimeoutError:
             return self._noted(Failure("timeout"))
 
@@ -319,24 +339,24 @@ class LlmClient:
             self._breaker.note(not (isinstance(outcome, Failure) and outcome.reason in _SERVER_IS_DOWN))
         return outcome
 
-    async def _ask_one(self, question: Question, deadline: float) -> Completion | Failure:
+    async def _ask_one(self, question: Question, terms: _Terms) -> Completion | Failure:
         outcome: Completion | Failure = Failure("rate_limited", sent=False)
         for attempt in range(_MOST_ATTEMPTS):
-            turn = self._pace.take(question.most_tokens, deadline)
+            turn = self._pace.take(question.most_tokens, terms.deadline)
             if turn is None:
                 return outcome
             await asyncio.sleep(turn)
             try:
-                return _read(await self._send(question, deadline))
+                return _read(await self._send(question, terms.until))
             except Exception as fault:  # no fault of a model may stop a batch
                 outcome = _failure(fault)
                 wait = self._wait_before_retry(fault, attempt)
-            if wait is None or self._clock() + wait >= deadline:
+            if wait is None or self._clock() + wait >= terms.deadline:
                 return outcome
             await asyncio.sleep(wait)
         return outcome
 
-    async def _send(self, question: Question, deadline: float) -> ChatCompletion:
+    async def _send(self, question: Question, until: float) -> ChatCompletion:
         messages = [
             {"role": "system", "content": question.messages.system},
             {"role": "user", "content": question.messages.user},
@@ -347,7 +367,7 @@ class LlmClient:
             model=self.model,
             messages=cast("Any", messages),
             response_format=cast("Any", {"type": "json_schema", "json_schema": form}),
-            timeout=max(deadline - self._clock(), 0.001),
+            timeout=max(until - self._clock(), 0.001),
             **options,
         )
         return cast("ChatCompletion", completion)
@@ -358,8 +378,8 @@ class LlmClient:
             self._do_without(fault.param)
             return 0.0
         if isinstance(fault, openai.APIStatusError):
-            passing = fault.status_code == _TOO_MANY_REQUESTS or fault.status_code >= _SERVER_FAULTS
-            return max(_retry_after(fault), backoff) if passing else None
+            passing = fault.status_code == TOO_MANY_REQUESTS or fault.status_code >= SERVER_FAULTS
+            return max(retry_after(fault), backoff) if passing else None
         stale = isinstance(fault, openai.APIConnectionError) and not isinstance(fault, openai.APITimeoutError)
         return 0.0 if stale and attempt == 0 else None
 
@@ -383,22 +403,6 @@ def _finished(outcome: Completion | Failure) -> Future[Completion | Failure]:
     return future
 
 
-def _is_refusal(fault: openai.APIStatusError) -> bool:
-    """Whether a filter has refused what was asked, which says nothing of the server."""
-    body = fault.body if isinstance(fault.body, dict) else {}
-    inner = body.get("innererror")
-    codes = (fault.code, fault.type, inner.get("code") if isinstance(inner, dict) else None)
-    return fault.status_code < _SERVER_FAULTS and any(str(each).lower() in _FILTERED for each in codes)
-
-
-def _retry_after(fault: openai.APIStatusError) -> float:
-    try:
-        seconds = float(fault.response.headers.get("retry-after", "0"))
-    except ValueError:
-        return 0.0
-    return seconds if seconds > 0 else 0.0  # not a number is no number of seconds
-
-
 def _read(completion: ChatCompletion) -> Completion | Failure:
     usage = completion.usage
     tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
@@ -418,10 +422,10 @@ def _failure(fault: Exception) -> Failure:
     if isinstance(fault, openai.APIConnectionError):
         return Failure("unreachable")
     if isinstance(fault, openai.APIStatusError):
-        if fault.status_code == _TOO_MANY_REQUESTS:
+        if fault.status_code == TOO_MANY_REQUESTS:
             return Failure("rate_limited")
-        if _is_refusal(fault):
+        if is_refusal(fault):
             return Failure("refused")
-        reason: FallbackReason = "server_error" if fault.status_code >= _SERVER_FAULTS else "rejected"
+        reason: FallbackReason = "server_error" if fault.status_code >= SERVER_FAULTS else "rejected"
         return Failure(reason)
     return Failure("invalid_json")

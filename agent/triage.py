@@ -22,6 +22,7 @@ from agent.grouping import FlaggedRow, Group, group_rows
 from agent.inquiries import Inquiries
 from agent.ledger import Ledger, RecordedAnswer
 from agent.llm_client import ModelClient
+from agent.overdue import Overdue
 from agent.packing import Case, case_of
 from agent.prompts import Prompt
 from agent.pseudonyms import Pseudonyms
@@ -101,6 +102,7 @@ class Triage:
         self._disclosure, self._familiarity = Disclosure(policy, pseudonyms), Familiarity()
         self._requests = Requests(llm, prompt, client, ledger, budget)
         self.inquiries = Inquiries(self._requests, llm, clock)
+        self._overdue = Overdue(self._requests, clock)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -187,17 +189,23 @@ class Triage:
         return PolicyRuling(self._policy.policyName, model, self._policy.allows_model(model), withheld)
 
     def _answered(self, rows: Sequence[FlaggedRow], start: float, faults: Faults) -> TriageResult:
-        cases = self.cases(rows, faults)
+        came = self.result_of(self._overdue.collect(faults))
+        cases, waiting = self.cases(rows, faults), self._overdue.keys
         known = self._requests.known(cases)
-        requests = self._book(self._requests.packer.pack(case for case in cases if case.key not in known))
-        outcomes = self._ask(requests, start, faults)
-        answers: dict[str, RecordedAnswer | FallbackReason] = dict(known)
+        askable = (case for case in cases if case.key not in known and case.key not in waiting)
+        outcomes = self._ask(self._book(self._requests.packer.pack(askable)), start, faults)
+        answers: dict[str, RecordedAnswer | FallbackReason] = dict.fromkeys(waiting, "timeout")
+        answers.update(known)
         for outcome in outcomes:
             answers.update(outcome.answers)
         self.note_answered(case for case in cases if case.key in answers)
+        took = self.result_of(outcomes, self._clock() - start)
         return replace(
-            self.result_of(outcomes, self._clock() - start),
+            took,
             verdicts=spread(rows, cases, answers, "over_budget", faults),
+            input_tokens=took.input_tokens + came.input_tokens,
+            output_tokens=took.output_tokens + came.output_tokens,
+            cost=took.cost + came.cost,
             reused=len(known),
             groups=len(cases),
         )
@@ -230,8 +238,7 @@ class Triage:
         self._requests.intend(requests)
         writing = self._clock() - before  # the answers' write will take about as long: keep that much back
         seconds = self._llm.deadline.total_seconds() - (self._clock() - start) - writing
-        questions = [self._requests.question(request) for request in requests]
-        replies = self._requests.client.ask(questions, max(seconds, 0.0))
+        replies = self._overdue.ask(requests, max(seconds, 0.0))
         outcomes = [self._requests.outcome(*each, faults) for each in zip(requests, replies, strict=True)]
         self._requests.record(outcomes)
         return outcomes

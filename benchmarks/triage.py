@@ -21,7 +21,7 @@ from pathlib import Path
 
 from agent.budget import SpendingBudget
 from agent.labels import Labeller
-from agent.llm_client import Completion, Failure, LlmClient, Question
+from agent.llm_client import Completion, Failure, LlmClient, Question, Replies
 from agent.local_llm import LocalLlm
 from agent.prompts import load_prompt
 from agent.pseudonyms import Pseudonyms
@@ -65,8 +65,10 @@ class _Watched:
     def abandon(self) -> None:
         self.inner.abandon()
 
-    def ask(self, questions: Sequence[Question], seconds: float) -> list[Completion | Failure]:
-        replies = self.inner.ask(questions, seconds)
+    def ask(
+        self, questions: Sequence[Question], seconds: float, late: Replies | None = None
+    ) -> list[Completion | Failure]:
+        replies = self.inner.ask(questions, seconds, late)
         for question, reply in zip(questions, replies, strict=True):
             needed = reply.input_tokens + question.max_output_tokens
             self.largest = max(self.largest, needed)

@@ -164,7 +164,7 @@ class Late:
         self.sent, self._batches, self._seconds = Sent(), 0, seconds
         self.outbox = Outbox("cards", self.lake.alerts, cast("Publisher", self.sent), AlertsLane("alerts"))
         self.outbox.open()
-        settings = LateSettings(timedelta(days=36500), ())
+        settings = LateSettings(timedelta(days=36500), (), SPEC.alerts.max_bytes)
         abandon = cast("Any", asking)._requests.client.abandon
         self.answers = LateAnswers("cards", self.lake, self.outbox, abandon, settings)
         self.answers.ask_with(asking, {})

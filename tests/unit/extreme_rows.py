@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from agent.llm_client import Completion, Failure, Question
+from agent.llm_client import Completion, Failure, Question, Replies
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from tests.unit.live_lake import TOPIC
@@ -95,11 +95,15 @@ class AnsweringModel:
     """Answers every question as it is asked, without a server."""
 
     model = "local"
+    capacity = 1
 
     def __init__(self) -> None:
         self.asked = 0
 
-    def ask(self, questions: Sequence[Question], _: float) -> list[Completion | Failure]:
+    def ask(
+        self, questions: Sequence[Question], _: float, late: Replies | None = None
+    ) -> list[Completion | Failure]:
+        assert not late
         self.asked += len(questions)
         return [Completion(_verdicts(question), 10, 5) for question in questions]
 

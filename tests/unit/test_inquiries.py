@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from agent.budget import SpendingBudget
 from agent.late import Unanswered
 from agent.ledger import MemoryLedger, RecordedAnswer
-from agent.llm_client import Completion, Failure, Question
+from agent.llm_client import Completion, Failure, Question, Replies
 from agent.prompts import load_prompt
 from agent.pseudonyms import Pseudonyms
 from agent.tempo import Tempo
@@ -188,7 +188,10 @@ class Scripted:
     model: str = "local"
     held: list[tuple[Question, Future[Completion | Failure]]] = field(default_factory=list)
 
-    def ask(self, questions: Sequence[Question], seconds: float) -> list[Completion | Failure]:
+    def ask(
+        self, questions: Sequence[Question], seconds: float, late: Replies | None = None
+    ) -> list[Completion | Failure]:
+        assert late is None
         raise AssertionError(f"{len(questions)} questions under a deadline of {seconds}")
 
     def begin(self, question: Question, seconds: float) -> Future[Completion | Failure]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ def a_triage(
     budget: SpendingBudget | None = None,
     calls: int = 8,
     groups: int = 1,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Triage:
     llm = Llm(
         deadline=timedelta(seconds=seconds),
@@ -92,6 +94,7 @@ def a_triage(
         budget=budget or spending(10**9),
         policy=policy,
         pseudonyms=Pseudonyms(b"k" * 32),
+        clock=clock,
     )
 
 
@@ -497,3 +500,31 @@ def test_another_packing_finds_each_answer_again() -> None:
         assert len(server.requests) == 3
     assert (again.calls, again.reused) == (0, 3)
     assert list(reversed(again.verdicts)) == list(first.verdicts)
+
+
+def test_an_answer_that_comes_after_the_deadline_is_kept_for_the_next_question() -> None:
+    """And while it is pending, its group is not asked about again."""
+    let_go, arrived = threading.Event(), threading.Semaphore(0)
+
+    def hold(request: scripted.Request) -> scripted.Reply:
+        arrived.release()
+        assert let_go.wait(60)
+        return scripted.answer()(request)
+
+    ledger, budget, now = MemoryLedger(), spending(10_000), [0.0]
+    with scripted.scripted_llm(default=hold) as server, connected(server.base_url, 3) as client:
+        triage = a_triage(client, seconds=3.0, ledger=ledger, budget=budget, clock=lambda: now[0])
+        assert_all_by_rules(triage.classify(ROWS), "timeout")
+        assert arrived.acquire(timeout=60)
+        again = triage.classify(ROWS)
+        assert_all_by_rules(again, "timeout")
+        assert (again.calls, len(server.requests)) == (0, 3)
+        let_go.set()
+        latest = time.monotonic() + 60
+        while client._outstanding:
+            assert time.monotonic() < latest
+            time.sleep(0.01)
+        later = triage.classify(ROWS)
+    assert {verdict.source for verdict in later.verdicts} == {"llm"}
+    assert (later.calls, later.reused, later.input_tokens, len(server.requests)) == (0, 3, 300, 3)
+    assert budget.tokens_left_today == 10_000 - 3 * 120
