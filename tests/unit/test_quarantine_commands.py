@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from schemas.contract import load_contract
 from streaming import reconcile as reconciling
-from streaming.audit.audit_check import newest_events
+from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import app
 from streaming.opening import open_agent
@@ -207,6 +207,7 @@ def test_requests_and_what_becomes_of_them_are_audited(
     )
     run_agent(broken)
     places = AuditPlaces(broken, agent())
+    assert check_audit(places).sound
     (action,) = newest_events(places, "action", 5)
     assert (action["subject"], action["detail"]["rows"]) == ("quarantine-requeue", ROWS - 1)
     decided = newest_events(places, "batch_decided", 1)[0]["detail"]
