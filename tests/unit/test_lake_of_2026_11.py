@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from streaming.delta.stored import read_stored
 from streaming.history.replay import Replayer
 from streaming.history.replay_command import Wanted
 from streaming.opening import open_agent
+from streaming.quarantine.choosing import slices_of
+from streaming.quarantine.requests import RequestTable, read_requests, requeues_path
+from streaming.quarantine.waiting import waiting
 from streaming.settings import Settings
 from streaming.status import read_status
 from streaming.versions.clients import Clients
@@ -107,3 +111,24 @@ def test_its_registry_labels_and_open_window_are_there(tmp_path: Path) -> None:
     assert labels is not None
     assert labels.num_rows == 41
     assert read_status(settings.lake(NAME), spec, None).late["pending"] > 0
+
+
+def test_what_it_rejected_can_be_requeued(tmp_path: Path) -> None:
+    settings = unpacked("closed", tmp_path)
+    spec, lake = spec_of(settings), settings.lake(NAME)
+    path = requeues_path(settings, spec)
+    rejected = waiting(lake / "quarantine", path, [])
+    assert rejected.height > 0
+    RequestTable(path, spec.replay_horizon).ask(slices_of(rejected), None, "anna", "once more")
+    with (
+        Clients(settings, "auto") as clients,
+        open_agent(settings, spec, "127.0.0.1:1", clients) as on,
+    ):
+        closed = on.requested.take(datetime(2026, 5, 8, tzinfo=UTC))
+        assert closed is not None
+        assert not on.requested.waits()
+    assert closed.row["read"] == rejected.height
+    still = waiting(lake / "quarantine", path, read_requests(path))
+    assert still.height == closed.row["quarantined"]
+    assert set(still["times"]) <= {2}
+    assert replayed_exactly(settings)[0] == 2_700 + closed.row["stored"]
