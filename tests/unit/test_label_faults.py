@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from hypothesis import HealthCheck, given
@@ -143,7 +146,7 @@ class ScriptedConsumer:
     def consume(self, _: int, __: float) -> list[Message]:
         if self.broken or self.place == len(self.records):
             return []
-        moment = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1_000)
+        moment = int(datetime(2024, 5, 2, tzinfo=UTC).timestamp() * 1_000)
         given = Message(
             topic="labels",
             partition=0,
@@ -191,3 +194,28 @@ def test_records_that_were_dropped_unread_are_told_by_every_call(
         for _ in range(2):
             with pytest.raises(DataLossError, match="dropped before they were read"):
                 topic.poll()
+
+
+def test_a_disk_that_is_full_while_labels_are_recorded_costs_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_topic, "_consumer", lambda _: ScriptedConsumer([]))
+    monkeypatch.setattr(label_topic, "partitions_of", lambda *_: [TopicPartition("labels", 0, 0)])
+    real, faults = LabelBook.record, [DiskError("No space left on device"), OSError(28, "No space left")]
+
+    def record(book: LabelBook, labels: pa.Table, **more: Any) -> Recorded:
+        if faults:
+            raise faults.pop(0)
+        return real(book, labels, **more)
+
+    monkeypatch.setattr(LabelBook, "record", record)
+    lake = LakeOfTen(tmp_path)
+    with LabelTopic("nowhere", "labels", lake.book, rejects=tmp_path / "rejects", retention=KEEP) as topic:
+        following = LabelFollower(lake.verdicts, (), lambda: 10, topic)
+        following.start()
+        latest = time.monotonic() + SECONDS
+        while lake.book.position("labels/0") < len(ScriptedConsumer.records):
+            assert time.monotonic() < latest
+            following.take(10)  # the next batch, which must not fail
+        following.close()
+    assert lake.book.since(0)["transaction_id"].to_pylist() == [f"t{n}" for n in range(6)]
