@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.alert import alert_documents
-from schemas.errors import DataLossError, FencedError, RetryableError
+from schemas.errors import ConfigurationError, DataLossError, FencedError, RetryableError
 from streaming.batch.alerts_lane import AlertsLane
 from streaming.delta.durable import sync
 from streaming.delta.lake import LakeTable, Stamp
@@ -56,7 +56,7 @@ class Outbox:
         self.lane, self._clock, self._kept = lane, clock, -math.inf
         self._lock = threading.RLock()
         self._next, self._sound = 0, False
-        self._lasting: FencedError | DataLossError | None = None
+        self._lasting: ConfigurationError | FencedError | DataLossError | None = None
 
     @property
     def next_seq(self) -> int:
@@ -142,7 +142,7 @@ class Outbox:
             self._sound = False
             try:
                 yield
-            except (FencedError, DataLossError) as fault:
+            except (ConfigurationError, FencedError, DataLossError) as fault:
                 self._lasting = fault
                 raise
             self._sound = True

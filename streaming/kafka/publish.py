@@ -21,8 +21,9 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from schemas.errors import DataLossError, FencedError, RetryableError
+from schemas.errors import ConfigurationError, DataLossError, RetryableError
 from streaming.kafka.bounded import within
+from streaming.kafka.refusals import TooLargeError, raise_if_fenced, raise_if_refused
 from streaming.kafka.topic import connection
 
 SEQUENCE_HEADER = "outbox_seq"
@@ -35,15 +36,8 @@ _CALL_SECONDS = 10.0
 _CLIENT_SECONDS = 20.0  # after an outage a client may wait for ever for a coordinator that has come back
 _TAIL_RECORDS = 1_000
 _PAUSE_SECONDS = 0.1
-_REFUSED_CODES = frozenset(
-    {
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError._AUTHENTICATION,
-    }
-)
-_FENCED_CODES = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
+_FRAME_BYTES = 1_024  # headers, and what Kafka writes around a record
+_LARGEST_MESSAGE = 1_000_000_000  # as far as the client goes: the topic's limit decides
 
 
 @dataclass(frozen=True)
@@ -99,6 +93,7 @@ class Publisher:
             anew, which would fence that driver.
 
     Raises:
+        ConfigurationError: the broker refuses what no repetition makes it take.
         FencedError: from any call, once a successor has initialised the same transactional id.
         RetryableError: the broker did not answer within the deadline.
         DataLossError: neither the group nor the topic can show how far publishing had come.
@@ -137,8 +132,8 @@ class Publisher:
             stored_next: the next outbox_seq according to the alerts table, to judge a lost marker.
         """
         self._lost_sight = False
-        self._producer = _until(self._new_producer, self._settings.deadline_s)
-        marker = _until(lambda: self._read_marker(stored_next), self._settings.deadline_s)
+        self._producer = self._until(self._new_producer)
+        marker = self._until(lambda: self._read_marker(stored_next))
         self._marker = max(marker, self._settings.first)
 
     def publish(self, records: Iterable[OutboxRecord]) -> int:
@@ -172,7 +167,20 @@ class Publisher:
                 self._transact([record for record in chunk if record.outbox_seq >= self._marker], target)
                 self._marker = target
 
-        self._through(send)
+        try:
+            self._through(send)
+        except TooLargeError:
+            self._send_in_parts([record for record in chunk if record.outbox_seq >= self._marker])
+
+    def _send_in_parts(self, chunk: Sequence[OutboxRecord]) -> None:
+        """Send what was too large as a whole: the topic's limit is for what is sent at once."""
+        if len(chunk) == 1:
+            raise _too_large(chunk[0], self._settings.topic)
+        if not chunk:
+            return
+        middle = len(chunk) // 2
+        self._send(chunk[:middle])
+        self._send(chunk[middle:])
 
     def _through(self, transaction: Callable[[], None]) -> None:
         """Repeat a transaction through passing faults, after the broker has said how far it came."""
@@ -185,6 +193,7 @@ class Publisher:
                 if time.monotonic() > deadline:
                     raise RetryableError(f"publishing to {self._settings.topic}: {fault}") from fault
                 self._recover(fault.args[0])
+                raise_if_refused(fault, self._settings.topic)
             except TimeoutError:
                 if time.monotonic() > deadline:
                     raise RetryableError(
@@ -229,13 +238,13 @@ class Publisher:
 
     def _recover(self, error: KafkaError) -> None:
         """Abort what can be aborted; otherwise start over from what the broker says was committed."""
-        _raise_if_fenced(error)
+        raise_if_fenced(error)
         if error.txn_requires_abort():
             try:
                 self._live_producer().abort_transaction(_CALL_SECONDS)
                 return
             except KafkaException as fault:
-                _raise_if_fenced(fault.args[0])
+                raise_if_fenced(fault.args[0])
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -248,6 +257,20 @@ class Publisher:
             raise RetryableError("the publisher is not open")
         return self._producer
 
+    def _until(self, call: Callable[[], Result]) -> Result:
+        """Repeat a call through passing faults such as a coordinator that is still moving."""
+        seconds, topic = self._settings.deadline_s, self._settings.topic
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return call()
+            except KafkaException as fault:
+                raise_if_fenced(fault.args[0])
+                raise_if_refused(fault, topic)
+                if time.monotonic() > deadline:
+                    raise RetryableError(f"the broker did not do it in {seconds:g} s: {fault}") from fault
+                time.sleep(_PAUSE_SECONDS)
+
     def _new_producer(self) -> Producer:
         producer = Producer(
             {
@@ -255,6 +278,7 @@ class Publisher:
                 "transactional.id": self._settings.transactional_id,
                 "transaction.timeout.ms": 60_000,
                 "compression.type": "lz4",
+                "message.max.bytes": _LARGEST_MESSAGE,
                 "linger.ms": 2,
                 "error_cb": self._saw,
             }
@@ -326,9 +350,14 @@ def sequence_of(message: Message, lane: PublisherSettings) -> int:
     return -1 if value is None or marks != lane.marks else int(value)
 
 
-def _raise_if_fenced(error: KafkaError) -> None:
-    if error.code() in _FENCED_CODES:
-        raise FencedError(f"another driver publishes for this agent now: {error.str()}")
+def _too_large(record: OutboxRecord, topic: str) -> ConfigurationError:
+    size = len(record.key) + len(record.value)
+    return ConfigurationError(
+        f"alert {record.outbox_seq} takes {size:,} bytes, more than the topic admits: raise its "
+        f"max.message.bytes to {size + _FRAME_BYTES} and start the agent again. alerts.max_bytes of the spec "
+        "bounds the alerts decided from then on",
+        where=f"publishing to {topic}",
+    )
 
 
 def _retrying(call: Callable[[], Result]) -> Result:
@@ -340,17 +369,4 @@ def _retrying(call: Callable[[], Result]) -> Result:
         except KafkaException as fault:
             if not fault.args[0].retriable() or time.monotonic() > deadline:
                 raise
-            time.sleep(_PAUSE_SECONDS)
-
-
-def _until(call: Callable[[], Result], seconds: float) -> Result:
-    """Repeat a call through passing faults such as a coordinator that is still moving."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return call()
-        except KafkaException as fault:
-            _raise_if_fenced(fault.args[0])
-            if time.monotonic() > deadline or fault.args[0].code() in _REFUSED_CODES:
-                raise RetryableError(f"the broker did not do it in {seconds:g} s: {fault}") from fault
             time.sleep(_PAUSE_SECONDS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -9,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
-from schemas.errors import DataLossError, FencedError
+from schemas.errors import ConfigurationError, DataLossError, FencedError
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.publish import (
     AGENT_HEADER,
@@ -250,3 +252,57 @@ def test_many_alerts_leave_in_order_over_several_transactions(lane: PublisherSet
     assert len(sizes) > 1
     assert sum(sizes) == marker_of(lane) == 23_000
     assert seen(lane) == list(range(23_000))
+
+
+@pytest.fixture
+def narrow(bootstrap: str, topic: Callable[[str], str]) -> PublisherSettings:
+    """A lane whose topic admits 20,000 bytes at a time."""
+    name = topic("alerts")
+    ensure_topic(bootstrap, name, partitions=1, config={"max.message.bytes": "20000"})
+    return PublisherSettings(bootstrap, name, f"agent-{uuid.uuid4().hex[:8]}")
+
+
+def large(number: int, size: int) -> OutboxRecord:
+    """A record that does not compress."""
+    return OutboxRecord(number, b"k", random.Random(number).randbytes(size))
+
+
+def admit(lane: PublisherSettings, size: int) -> None:
+    """Raise the limit of the topic, as an operator would."""
+    admin = AdminClient(connection(lane.bootstrap))
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    wanted = ConfigResource(ConfigResource.Type.TOPIC, lane.topic, incremental_configs=[entry])
+    for future in admin.incremental_alter_configs([wanted]).values():
+        future.result(CALL_SECONDS)
+
+
+def test_an_alert_that_the_topic_does_not_admit_stops_the_lane_at_once_and_says_what_to_do(
+    narrow: PublisherSettings, opened: Callable[..., Publisher]
+) -> None:
+    lane = [*outbox(0, 5), large(5, 50_000), *outbox(6, 3)]
+    begun = time.monotonic()
+    with pytest.raises(ConfigurationError, match=r"alert 5 takes 50,001 bytes.*max.message.bytes to 51025"):
+        opened(narrow).publish(lane)
+    assert time.monotonic() - begun < narrow.deadline_s / 2
+    assert (seen(narrow), marker_of(narrow)) == ([0, 1, 2, 3, 4], 5), "what came before it has left"
+    admit(narrow, 51_025)
+    successor = opened(narrow, 9)
+    successor.publish(lane)
+    assert (seen(narrow), marker_of(narrow)) == (list(range(9)), 9)
+
+
+def test_alerts_that_are_too_large_together_leave_one_after_the_other(
+    narrow: PublisherSettings, opened: Callable[..., Publisher]
+) -> None:
+    assert opened(narrow).publish([large(number, 4_000) for number in range(30)]) == 30
+    assert (seen(narrow), marker_of(narrow)) == (list(range(30)), 30)
+
+
+def test_the_topic_decides_how_large_an_alert_may_be(
+    lane: PublisherSettings, opened: Callable[..., Publisher]
+) -> None:
+    admit(lane, 4_000_000)
+    opened(lane).publish([large(0, 3_000_000)])
+    assert [len(message.value() or b"") for message in committed_messages(lane.bootstrap, lane.topic)] == [
+        3_000_000
+    ]
