@@ -79,7 +79,7 @@ def test_answers_follow_as_revision_2_after_a_restart_and_on_an_idle_topic(
         return (scripted.answer() if answering.is_set() else scripted.hang())(request)
 
     with scripted.scripted_llm(default=in_its_own_time) as server:
-        llm = {"base_url": server.base_url}
+        llm = {"base_url": server.base_url, "groups_per_request": 1}
         job = new_job(spark, settings, bootstrap, topic, llm=llm, limit=40)
         stream = Stream(bootstrap, job.source)
         stream.send(300)
