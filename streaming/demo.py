@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.table import Table
 
 from agent import SPECS
 from agent.untrusted_text import escaped
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, RetryableError
 from schemas.spec import AgentSpec, load_spec
 from streaming.batch.runner import StreamSettings, TopicWatch
 from streaming.delta.stored import read_stored
@@ -102,8 +103,10 @@ class _Feed:
 
     def _wait_until_read(self) -> None:
         watch = TopicWatch(StreamSettings(self._bootstrap, self._topic, self._checkpoint, 1, 1, "earliest"))
-        while not self.stop.wait(_POLL_SECONDS) and watch.unread() > 0:
-            pass
+        read = False
+        while not read and not self.stop.wait(_POLL_SECONDS):
+            with suppress(RetryableError):  # the agent says that the broker is away, and gives up in time
+                read = watch.unread() == 0
         watch.close()
 
     def _wait_for_the_model(self) -> None:
