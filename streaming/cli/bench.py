@@ -135,3 +135,31 @@ def bench_recovery(
     from benchmarks.recovery import measure
 
     measure(entities, as_json=as_json)
+
+
+@bench_app.command("growth")
+def bench_growth(
+    batches: Annotated[int, typer.Option(help="Batches of 20 payments.", min=10)] = 2_000,
+    as_json: AsJson = False,
+) -> None:
+    """What lies on disk, and what a batch takes, over many batches.
+
+    Example: `flagstream bench growth --batches 20000`
+    """
+    from benchmarks.growth import measure
+
+    measure(batches, as_json=as_json)
+
+
+@bench_app.command("history")
+def bench_history(
+    rows: Annotated[int, typer.Option(help="Transactions of the largest lake.", min=100_000)] = 2_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """What a start and a look-up cost in lakes of growing size.
+
+    Example: `flagstream bench history --rows 50000000`
+    """
+    from benchmarks.history import measure
+
+    measure(rows, as_json=as_json)

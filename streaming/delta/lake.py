@@ -148,7 +148,12 @@ class LakeTable(StoredTable):
         return True
 
     def _before_append(self) -> None:
-        self._keep_up()
+        self.keep_up()
+
+    def keep_up(self) -> bool:
+        """See StoredTable; nobody commits meanwhile."""
+        with self._writing:
+            return super().keep_up()
 
     def metadata_of(self, query_id: str, batch_id: int) -> dict[str, Any]:
         """Return the facts committed with a batch.
@@ -181,7 +186,7 @@ class LakeTable(StoredTable):
         """
         with self._writing:
             if self._commits < _TIDY_EVERY:
-                return self._keep_up()
+                return self.keep_up()
             self._commits = 0
             self._reopen()
         return True
@@ -332,8 +337,12 @@ class Lake:
         return any(table.tidy() for table in self.tables())
 
     def renew(self) -> bool:
-        """Open at most one table anew; True when it did."""
-        return any(table.renew() for table in self.tables())
+        """Open the tables anew whose logs were shortened, and at most one other; True when it did.
+
+        What a handle goes back to may be gone once a log was shortened, so that cannot wait for its turn.
+        """
+        shortened = [table.keep_up() for table in self.tables()]
+        return any(shortened) or any(table.renew() for table in self.tables())
 
 
 def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> DeltaTable:

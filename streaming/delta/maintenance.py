@@ -24,7 +24,8 @@ from streaming.delta.faults import disk_faults
 from streaming.delta.log_tail import checkpointed_version
 from streaming.delta.stored import newest_version
 
-WRITER = WriterProperties(compression="ZSTD", compression_level=1)
+# Groups of rows are what a look-up of single rows reads of a file.
+WRITER = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=65_536)
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _COMPACTED_BYTES = 16 * 1024 * 1024
 _LOW_PRIORITY = 10
@@ -121,13 +122,14 @@ class Maintenance:
         return None
 
     def _look_after(self, path: Path) -> None:
+        # Clearing shortens the log up to the last checkpoint: see _shorten_log for why it comes first.
+        if self._clock() - self._cleared.get(path, -self._clear_seconds) >= self._clear_seconds:
+            self._cleared[path] = self._clock()
+            clear(path, self._limits)
         changed = (path / "_delta_log").stat().st_mtime_ns
         if self._seen.get(path) != changed:
             maintain(path, self._limits)
             self._seen[path] = changed
-        if self._clock() - self._cleared.get(path, -self._clear_seconds) >= self._clear_seconds:
-            self._cleared[path] = self._clock()
-            clear(path, self._limits)
 
 
 def at_low_priority() -> None:

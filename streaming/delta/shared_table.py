@@ -40,7 +40,7 @@ class SharedTable(LakeTable):
             RetryableError: the commit was refused although nobody else has written.
         """
         while True:
-            self._keep_up()
+            self.keep_up()
             seen = self.version
             try:
                 return attempt()

@@ -81,10 +81,10 @@ class StoredTable:
 
     def refresh(self) -> None:
         """See what other processes have committed since."""
-        if not self._keep_up():
+        if not self.keep_up():
             self._table.update_incremental()
 
-    def _keep_up(self) -> bool:
+    def keep_up(self) -> bool:
         """Open the table anew if its log was shortened: entries that this handle goes back to may be gone."""
         if checkpoint_mark(self.path) == self._checkpoint:
             return False

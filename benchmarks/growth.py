@@ -1,0 +1,167 @@
+"""Growth: what lies on disk, and what an append takes, over many small batches of the real pipeline.
+
+Only Kafka is left out. Versions are kept for seconds instead of a month, so what is to go is due.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+from unittest import mock
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from benchmarks.harness import bench_spec, report, say
+from schemas.spec import AgentSpec
+from schemas.tables import HEADERS, UTC_MICROS
+from streaming import opening
+from streaming.delta.maintenance import Limits, Maintenance
+from streaming.events.simulator import SimulatedBlock, Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.kafka.publish import OutboxRecord
+from streaming.settings import Settings
+from streaming.versions.clients import Clients
+
+Given = TypeVar("Given")
+_KEPT = timedelta(seconds=2)
+_LIMITS = Limits(least_age=timedelta(0))
+_BEGUN = datetime(2026, 5, 1, tzinfo=UTC)
+_ROWS = 20
+_ROUND_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Point:
+    """All tables of a lake together after so many batches; `batch_ms` is the median since the last point."""
+
+    batches: int
+    files: int
+    live_files: int
+    log_entries: int
+    transactions: int
+    megabytes: float
+    batch_ms: float
+
+
+def measure(batches: int, *, as_json: bool) -> None:
+    """Print the points, ten in all, and by how much the last one exceeds the one half-way.
+
+    Args:
+        batches: how many; 20,000 take about a quarter of an hour.
+    """
+    with tempfile.TemporaryDirectory(prefix="flagstream-bench-") as folder:
+        settings = Settings.load(Path(folder), {})
+        points = []
+        for point in growth(settings, batches, max(batches // 10, 1)):
+            say(str(asdict(point)))
+            points.append(point)
+    early, last = points[min(4, len(points) - 1)], points[-1]
+    figures: dict[str, object] = {f"after_{each.batches}": asdict(each) for each in points}
+    for name in ("files", "log_entries", "transactions", "batch_ms"):
+        figures[f"{name}_ratio"] = round(getattr(last, name) / max(getattr(early, name), 1e-9), 2)
+    report(figures, as_json=as_json)
+
+
+def growth(settings: Settings, batches: int, every: int) -> Iterator[Point]:
+    """Run an agent over simulated payments; yield where it stands every so many batches."""
+    spec = bench_spec(batch=_ROWS).model_copy(update={"replay_horizon": _KEPT})
+    lake = settings.lake(spec.name)
+    maintenance = Maintenance(lambda: [log.parent for log in lake.glob("*/_delta_log")], _LIMITS, _KEPT)
+    with (
+        mock.patch.object(opening, "Publisher", _Nowhere),
+        Clients(settings, "none") as clients,
+        opening.open_agent(settings, spec, "", clients) as agent,
+    ):
+        took: list[float] = []
+        for number, records in enumerate(_batches(batches)):
+            offsets = {_topic(spec): {"0": (number + 1) * _ROWS}}
+            begun = time.perf_counter()
+            agent.pipeline.process(partial(_same, records), "bench", number, partial(_same, offsets))
+            took.append(time.perf_counter() - begun)
+            if (number + 1) % _ROUND_EVERY == 0:
+                maintenance.round()
+            if (number + 1) % every == 0:
+                yield _point(lake, number + 1, took[-every:])
+
+
+def _same(given: Given) -> Given:
+    return given
+
+
+def _point(lake: Path, batches: int, took: list[float]) -> Point:
+    tables = [log.parent for log in lake.glob("*/_delta_log")]
+    opened = [DeltaTable(path) for path in tables]
+    return Point(
+        batches=batches,
+        files=sum(len(list(path.glob("*.parquet"))) for path in tables),
+        live_files=sum(len(table.file_uris()) for table in opened),
+        log_entries=sum(len(list((path / "_delta_log").iterdir())) for path in tables),
+        transactions=sum(_kept_transactions(path) for path in tables),
+        megabytes=round(sum(file.stat().st_size for file in lake.rglob("*") if file.is_file()) / 1e6, 1),
+        batch_ms=round(median(took) * 1000, 1),
+    )
+
+
+def _kept_transactions(path: Path) -> int:
+    """Count the application transactions that a table's newest checkpoint keeps for good."""
+    checkpoints = sorted((path / "_delta_log").glob("*.checkpoint.parquet"))
+    if not checkpoints:
+        return 0
+    rows = pq.read_table(checkpoints[-1], columns=["txn"])["txn"]
+    return int(len(rows) - rows.null_count)
+
+
+def _batches(count: int) -> Iterator[pa.Table]:
+    simulator = Simulator(SimulatorSettings(duplicate_share=0.02, malformed_share=0.01))
+    for number in range(count):
+        start = _BEGUN + timedelta(minutes=number)
+        yield _records(simulator.block(_ROWS, start, start + timedelta(minutes=1)), start, number * _ROWS)
+
+
+def _records(block: SimulatedBlock, sent_at: datetime, first: int) -> pa.Table:
+    values, keys = json_lines(block), json_keys(block)
+    count = len(values)
+    return pa.table(
+        {
+            "key": pa.array(keys, pa.binary()),
+            "value": pa.array(values, pa.binary()),
+            "headers": pa.nulls(count, HEADERS),
+            "topic": pa.repeat(pa.scalar("bench"), count),
+            "partition": pa.repeat(pa.scalar(0, pa.int32()), count),
+            "offset": pa.array(range(first, first + count), pa.int64()),
+            "timestamp": pa.repeat(pa.scalar(sent_at + timedelta(minutes=1), UTC_MICROS), count),
+        }
+    )
+
+
+def _topic(spec: AgentSpec) -> str:
+    return spec.data_sources.transactions.topic
+
+
+class _Nowhere:
+    """Stands where the alerts topic would."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.marker = 0
+
+    def open(self, stored_next: int) -> None:
+        self.marker = stored_next
+
+    def publish(self, records: Iterable[OutboxRecord]) -> int:
+        sent = sum(record.outbox_seq >= self.marker for record in records)
+        self.marker += sent
+        return sent
+
+    def keep_marker(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
