@@ -22,6 +22,7 @@ from streaming.batch.alerts_lane import AlertsLane
 from streaming.delta.durable import sync
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.kafka.publish import OutboxRecord, Publisher
+from streaming.service.worker import cause_of
 
 _SLICE = 2_000
 _KEEP_SECONDS = 86_400.0
@@ -55,7 +56,7 @@ class Outbox:
         self._agent, self._alerts, self._publisher = agent, alerts, publisher
         self.lane, self._clock, self._kept = lane, clock, -math.inf
         self._lock = threading.RLock()
-        self._next, self._sound = 0, False
+        self._next, self._sound, self._broken_by = 0, False, "it has not been opened yet"
         self._lasting: ConfigurationError | FencedError | DataLossError | None = None
 
     @property
@@ -145,13 +146,16 @@ class Outbox:
             except (ConfigurationError, FencedError, DataLossError) as fault:
                 self._lasting = fault
                 raise
+            except Exception as fault:
+                self._broken_by = cause_of(fault)
+                raise
             self._sound = True
 
     def _check_sound(self) -> None:
         if self._lasting is not None:
             raise self._lasting
         if not self._sound:
-            raise RetryableError("the outbox is not open, or a commit to it failed half-way: start anew")
+            raise RetryableError(f"the alerts lane is not open, start anew: {self._broken_by}")
 
     def _check_marker(self) -> None:
         """New alerts numbered below the marker would never leave: another lake has published here before."""
