@@ -22,6 +22,7 @@ from streaming.profiles.decayed import Advance
 Features = npt.NDArray[np.float32]
 
 _LEAST = 1e-9
+_LARGEST = np.finfo(np.float32).max
 _HOUR_US, _DAY_US = 3_600_000_000, 86_400_000_000
 _PER_ROW = (
     "log_ratio", "amount_nats", "rate_nats", "log_deviation", "age", "gap", "memory", "risk",
@@ -156,7 +157,7 @@ def calendar_features(times: Ints, log_amounts: Floats) -> list[Floats]:
 def features_of(views: Sequence[View], evidence: Floats, findings: Sequence[Finding] = ()) -> Features:
     """Return all features of a batch, float32[n, features]; NaN stays where nothing is known.
 
-    What is too large for 32 bits is infinite.
+    What is too large for 32 bits is the largest number that is not: models take no infinite ones.
 
     Args:
         views: at least one.
@@ -166,7 +167,8 @@ def features_of(views: Sequence[View], evidence: Floats, findings: Sequence[Find
     first = views[0]
     columns = feature_columns(first.advance.rows.times, first.seen.log_amounts, views, findings)
     with np.errstate(over="ignore"):
-        return np.column_stack([*columns, evidence.sum(axis=1)]).astype(np.float32)
+        features = np.column_stack([*columns, evidence.sum(axis=1)]).astype(np.float32)
+    return np.clip(features, -_LARGEST, _LARGEST, out=features)
 
 
 def feature_columns(

@@ -27,6 +27,7 @@ from streaming.terminal import Terminal
 _NEAREST = 5
 _SECONDS_PER_DAY = 86_400.0
 _CAUGHT_UP = 1e-9
+_MOST_DRAWN = 1e15  # labels of an axis have no room for more
 _PLOT_COLUMNS, _PLOT_ROWS = 72, 12
 _SHORTEST_ID = 6
 
@@ -122,8 +123,8 @@ def plot(history: pl.DataFrame, alert: dict[str, Any]) -> str:
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plot_size(_PLOT_COLUMNS, _PLOT_ROWS)
-    plotext.scatter(days.to_list(), history["amount"].to_list(), marker="•")
-    plotext.scatter([0.0], [alert["amount"]], marker="X")
+    plotext.scatter(days.to_list(), history["amount"].clip(upper_bound=_MOST_DRAWN).to_list(), marker="•")
+    plotext.scatter([0.0], [min(alert["amount"], _MOST_DRAWN)], marker="X")
     plotext.title("amount by days before the alert (X)")
     return str(plotext.build())
 
@@ -179,7 +180,8 @@ def normal_of(kind: str, entity: str, past: pl.DataFrame) -> Normal:
 
 
 def _number(value: Any) -> float | None:
-    return None if value is None else round(float(value), 4)
+    """Return a figure rounded; the median of the largest numbers there are has no number."""
+    return None if value is None or not math.isfinite(value) else round(float(value), 4)
 
 
 def _nearest(rows: pl.DataFrame, alert: dict[str, Any]) -> tuple[dict[str, Any], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,13 +28,18 @@ from streaming import opening
 from streaming.batch.alerting import Alerted, build_alerts, tell_faults
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import flag
+from streaming.batch.pipeline import Step
 from streaming.compose import build_engine
 from streaming.delta.stored import read_stored
+from streaming.detection.model import save, train
+from streaming.detection.scoring import Scorer
+from streaming.history.explain import explain, show
 from streaming.history.replay import Replayer
 from streaming.history.replay_command import Wanted
 from streaming.labels.verdicts import verdicts_schema
 from streaming.service.health import Condition, Health
 from streaming.settings import Settings
+from streaming.terminal import Terminal
 from streaming.versions.clients import Clients
 from tests.unit.extreme_rows import CONTRACT, LARGEST, MOST_BYTES, START, AnsweringModel, payments, spec_of
 from tests.unit.live_lake import TOPIC, frame, records, without_broker
@@ -158,9 +164,17 @@ def taken(told: Sequence[dict[str, Any]], first: int) -> pa.Table:
     return rows.set_column(rows.schema.get_field_index("value"), "value", pa.array(values, pa.binary()))
 
 
-def run(home: Settings, spec: AgentSpec, batches: Sequence[list[dict[str, Any]]], number: int) -> None:
+def run(
+    home: Settings,
+    spec: AgentSpec,
+    batches: Sequence[list[dict[str, Any]]],
+    number: int,
+    reached: Callable[[Step], None] = lambda _: None,
+) -> None:
     """Run an agent over batches of 40 payments, the first of which has this number."""
-    with opening.open_agent(home, spec, "127.0.0.1:1", Asked(AnsweringModel())) as started:
+    with opening.open_agent(
+        home, spec, "127.0.0.1:1", Asked(AnsweringModel()), opening.Hooks(reached)
+    ) as started:
         for told in batches:
             part, end = taken(told, number * 1_000), {TOPIC: {"0": number * 1_000 + len(told)}}
             started.pipeline.process(lambda part=part: part, "live", number, lambda end=end: end)
@@ -191,6 +205,46 @@ def test_whole_batches_of_extremes_are_closed_recovered_and_replayed(
     assert found.alerts == alerts.filter(pl.col("revision") == 1).height > 0
     assert "internal_error" not in alerts["fallback_reason"]
     assert alerts["clipped"].drop_nulls().explode().unique().to_list() != []
+
+
+def test_a_trained_model_takes_whatever_features_become(tmp_path: Path) -> None:
+    """It takes no infinite ones."""
+    names = Scorer.under(spec_of(tmp_path), CONTRACT, None).feature_names
+    random = np.random.default_rng(0)
+    features = random.normal(size=(200, len(names))).astype(np.float32)
+    path = save(train(features, random.random(200) < 0.3, names), tmp_path / "model", {})
+    engine = engine_of(tmp_path, model={"path": str(path)})
+    amounts = [0.0, 5e-324, 1e154, 1e300, LARGEST, 900.0] * 10
+    told = [{**PLAIN, "amount": amount, "customer": f"c{n % 4}"} for n, amount in enumerate(amounts)]
+    check_documents(alerts_of(engine, stored(told)))
+    check_documents(alerts_of(engine, stored(told, len(told))))
+
+
+class _KilledError(Exception):
+    """Where a process would have died."""
+
+
+def test_a_stored_row_that_stopped_earlier_versions_is_finished_and_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(step: Step) -> None:
+        if step is Step.STORE:
+            raise _KilledError
+
+    without_broker(monkeypatch)
+    spec, home = spec_of(tmp_path), Settings.load(tmp_path / "home", {})
+    told = [{**PLAIN, "amount": LARGEST, "currency": "own"}] * 45
+    with pytest.raises(_KilledError):
+        run(home, spec, [told], 0, kill)
+    run(home, spec, [[PLAIN]], 1)
+    lake = home.lake(spec.name)
+    alerts, batches = (frame(read_stored(lake / name)) for name in ("alerts", "batches"))
+    assert sorted(batches["stored"].to_list()) == [1, 45]
+    assert alerts.filter(pl.col("batch_id") == 0).height >= 45
+    for wanted in alerts["alert_id"].unique().to_list()[:5]:
+        found = explain(lake, spec, wanted, CONTRACT.primary_entity)
+        show(found, Terminal(file=io.StringIO(), width=200))
+        json.dumps(found.plain(), default=str, allow_nan=False)
 
 
 class _OddFaultError(Exception):
