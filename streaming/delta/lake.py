@@ -136,7 +136,7 @@ class LakeTable(StoredTable):
             FencedError: a later driver has claimed the table.
         """
         with self._writing:
-            self._before_append()
+            self._follow()
             if self.epoch > self._epoch:
                 raise FencedError(f"{self.path.name}: a driver with epoch {self.epoch} has taken over")
             if self.last_batch(stamp.app_id) >= stamp.batch_id:
@@ -147,7 +147,12 @@ class LakeTable(StoredTable):
             sync(self.path)
         return True
 
-    def _before_append(self) -> None:
+    def last_batch(self, app_id: str) -> int:
+        """See StoredTable; a log that was shortened meanwhile is followed."""
+        self._follow()
+        return super().last_batch(app_id)
+
+    def _follow(self) -> None:
         self.keep_up()
 
     def keep_up(self) -> bool:

@@ -49,5 +49,5 @@ class SharedTable(LakeTable):
                 if self.version == seen:
                     raise
 
-    def _before_append(self) -> None:
-        """What was read before the append must be what the commit goes on from."""
+    def _follow(self) -> None:
+        """Only between two turns: what an attempt has read must be what its commit goes on from."""
