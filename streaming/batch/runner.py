@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,7 +107,12 @@ class StreamRunner:
         Raises:
             FlagstreamError: whatever made a batch fail.
         """
-        query = self._start()
+        with closing(self._facts):
+            failure = self._run(self._start(), stop, until_idle=until_idle)
+        self._raise_failure(failure)
+
+    def _run(self, query: StreamingQuery, stop: threading.Event, *, until_idle: bool) -> BaseException | None:
+        """Watch over a query; return what has ended it, None where it was stopped."""
         passing: RetryableError | None = None
         try:
             while query.isActive and not stop.is_set():
@@ -124,8 +130,7 @@ class StreamRunner:
             self._stop(query)
             if self._watch is not None:
                 self._watch.close()
-            self._facts.close()
-        self._raise_failure(ended_by or passing)
+        return ended_by or passing
 
     def _start(self) -> StreamingQuery:
         settings, starting = self._settings, self._resume()

@@ -25,6 +25,9 @@ from streaming.kafka.source import initial_offsets, offsets_of, reader_options
 _CONTENTS = ("key", "value", "headers")
 _PLACES = ("partition", "offset", "timestamp", "timestampType")
 _LEFT_OUT = "left_out"
+_SLICES = 4  # of the limit, so that a slice and what was taken before it fit beside each other
+_CHUNK_BYTES = 16 * 1024 * 1024
+_FEWEST_TOGETHER, _MOST_TOGETHER = 16, 10_000
 Range = tuple[int, int]
 
 
@@ -60,8 +63,8 @@ class Intake:
     Attributes:
         bootstrap: address of the broker.
         topic: what is read.
-        max_bytes: keys, values and headers that are taken at once, together; a record larger than that comes
-            by itself.
+        max_bytes: keys, values and headers that are taken at once, together; slices have a quarter of that,
+            or one record.
     """
 
     bootstrap: str
@@ -81,6 +84,7 @@ class Intake:
         share = self.max_bytes // max(planned, 1)
         large = _size() > share
         contents = [sql.when(~large, sql.col(name)).alias(name) for name in _CONTENTS]
+        _bound_chunks(frame, share)
         found = frame.select(*contents, *_PLACES, sql.when(large, _size()).alias(_LEFT_OUT)).toArrow()
         left_out = found[_LEFT_OUT].is_valid()
         rows = self._named(found.drop_columns([_LEFT_OUT]))
@@ -91,7 +95,8 @@ class Intake:
         return Taken(rows.filter(pc.invert(left_out)), more, rows.select(_PLACES))
 
     def _slices(self, frame: DataFrame, left: pa.Table, share: int) -> Iterator[pa.Table]:
-        for count, ranges in slices(left, self.max_bytes):
+        _bound_chunks(frame, pc.max(left[_LEFT_OUT]).as_py())
+        for count, ranges in slices(left, self.max_bytes // _SLICES):
             rows = self._read_again(frame, ranges).where(_size() > share)
             found = rows.select(*_CONTENTS, *_PLACES).toArrow()
             if found.num_rows != count:
@@ -164,6 +169,12 @@ def planned_records(checkpoint: Path, batch_id: int, topic: str) -> int:
 
 def _offsets(topic: str, ranges: Mapping[int, Range], end: int) -> str:
     return json.dumps({topic: {str(partition): bounds[end] for partition, bounds in ranges.items()}})
+
+
+def _bound_chunks(frame: DataFrame, largest: int) -> None:
+    """Have Spark pack few large records at a time: each pack is held several times while it is made."""
+    rows = max(_FEWEST_TOGETHER, min(_MOST_TOGETHER, _CHUNK_BYTES // max(largest, 1)))
+    frame.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", rows)
 
 
 def _size() -> Column:
