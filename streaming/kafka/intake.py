@@ -114,6 +114,8 @@ class Intake:
             reader.option("assign", json.dumps({self.topic: sorted(ranges)}))
             .option("startingOffsets", bounds["starting"])
             .option("endingOffsets", bounds["ending"])
+            # What is fetched is unpacked in memory, where a megabyte can have come from some kilobytes.
+            .option("kafka.max.partition.fetch.bytes", 131_072)
             .load()
         )
 

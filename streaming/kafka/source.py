@@ -35,15 +35,12 @@ def read_stream(
 def reader_options(bootstrap: str) -> dict[str, str]:
     """Return what every reading of the topic by Spark has in common.
 
-    The broker answers a fetch after 20 ms: with its default of 500 ms every trigger waits that long. It sends
-    little of each partition at a time, since all of that is unpacked in memory, where a record of a megabyte
-    can have come from some kilobytes.
+    The broker answers a fetch after 20 ms: with its default of 500 ms every trigger waits that long.
     """
     return {
         "kafka.bootstrap.servers": bootstrap,
         "kafka.isolation.level": "read_committed",
         "kafka.fetch.max.wait.ms": "20",
-        "kafka.max.partition.fetch.bytes": "131072",
         "failOnDataLoss": "true",
         "includeHeaders": "true",
     }
