@@ -49,6 +49,7 @@ def batch(number: int) -> pa.Table:
         "query_id": ["query"] * ROWS,
         "batch_id": [number] * ROWS,
         "late": [each % 2 == 0 for each in sequences],
+        "faults": [["memo: cut"], None, None],
     }
     return pa.table(columns, schema=SCHEMA)
 
