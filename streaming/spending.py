@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
 from agent.budget import SpendingBudget
 from agent.steady_clock import SteadyClock
+from schemas.instants import micros_of, moment_of
 from schemas.spec import Budget
 from streaming.delta.lake import Lake, LakeTable
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def restored_budget(limits: Budget, lake: Lake, clock: SteadyClock) -> SpendingBudget:
@@ -22,7 +20,7 @@ def restored_budget(limits: Budget, lake: Lake, clock: SteadyClock) -> SpendingB
     """
     tables = ((lake.batches, "next_sequence", "closed_at"), (lake.late, "commit", "at"))
     for table, _, moment in tables:
-        clock.reach(_EPOCH + (table.maximum(moment) or 0) * _MICROSECOND)
+        clock.reach(moment_of(table.maximum(moment) or 0))
     budget = SpendingBudget(limits, clock)
     today = clock().replace(hour=0, minute=0, second=0, microsecond=0)
     for table, order, moment in tables:
@@ -36,7 +34,7 @@ def restored_budget(limits: Budget, lake: Lake, clock: SteadyClock) -> SpendingB
 
 def _since(table: LakeTable, order: str, moment: str, since: datetime) -> list[dict[str, Any]]:
     """Return, in the order written, the rows from the first one on whose moment is `since` or later."""
-    after = table.read(moment, (since - _EPOCH) // _MICROSECOND, columns=[order])
+    after = table.read(moment, micros_of(since), columns=[order])
     if after.num_rows == 0:
         return []
     first = min(after[order].to_pylist())

@@ -21,6 +21,7 @@ import pyarrow as pa
 from agent.audit import AuditEvent
 from agent.audit_chain import AuditRow, ChainKey, Head, linked, origin, verify
 from schemas.errors import ConfigurationError, DataLossError
+from schemas.instants import micros_of
 from schemas.spec import AgentSpec
 from schemas.tables import AUDIT
 from streaming.audit.audit_guard import Anchor, AnchorFile, chain_key, make_key
@@ -32,7 +33,6 @@ from streaming.settings import Settings
 _CHAIN = "audit/chain"
 _RUNS = frozenset({"command", "agent_run", "replay"})
 _NAMES = [each.name for each in fields(AuditRow)]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Clock = Callable[[], datetime]
 
@@ -146,7 +146,7 @@ class LakeAudit:
         fresh = [each for each in events if each.position > self.position(each.source)]
         if not fresh:
             return head
-        rows = linked(self._key, head, fresh, (self._clock() - _EPOCH) // timedelta(microseconds=1))
+        rows = linked(self._key, head, fresh, micros_of(self._clock()))
         table = pa.Table.from_pylist([asdict(row) for row in rows], schema=AUDIT)
         told = {each.source: each.position for each in fresh}
         also = [Stamp(_told_by(source), at) for source, at in told.items() if not _tells_once(source)]

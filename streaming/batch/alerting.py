@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from agent.audit import ModelCall, PolicyRuling
 from agent.triage import TriageResult
 from schemas.alert import alerts_table, entities_array, reasons_array
 from schemas.alert_size import fitted
+from schemas.instants import moment_of
 from streaming.batch.engine import OURS, Engine
 from streaming.batch.flagging import Flagged
 from streaming.batch.store import Decision
@@ -148,5 +148,5 @@ def marks_of(decision: Decision) -> dict[str, Any]:
     return {
         "query_id": decision.query_id,
         "batch_id": decision.batch_id,
-        "created_at": datetime.fromtimestamp(decision.opened_at / 1_000_000, UTC),
+        "created_at": moment_of(decision.opened_at),
     }

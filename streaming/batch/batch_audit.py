@@ -17,6 +17,7 @@ from agent.triage import TriageResult
 from streaming.audit.audit_log import LakeAudit
 from streaming.batch.alerting import Alerted, Asked
 from streaming.batch.alerts_lane import MOVED
+from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, LakeTable
 from streaming.delta.ledger import ledger_stream
@@ -79,7 +80,7 @@ class BatchAudit:
         self, kind: EventKind, subject: str, detail: Mapping[str, Any], decision: Decision
     ) -> AuditEvent:
         batch = {"query_id": decision.query_id, "batch_id": decision.batch_id}
-        source = f"{self._agent}/{decision.query_id}"
+        source = stamp_of(self._agent, decision.query_id)
         return AuditEvent(kind, subject, {**batch, **detail}, source, decision.batch_id)
 
     def _changes(self, decision: Decision) -> Iterator[AuditEvent]:

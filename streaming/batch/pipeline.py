@@ -25,13 +25,14 @@ from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from streaming.batch.alerting import Alerted, Asked, marks_of, tell_faults
 from streaming.batch.batch_audit import BatchAudit
+from streaming.batch.batch_rows import batch_row, monitoring_row
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine, Judged
 from streaming.batch.input_watch import InputWatch
 from streaming.batch.late_answers import LateAnswers
 from streaming.batch.outbox import Outbox
+from streaming.batch.queries import stamp_of
 from streaming.batch.recovery import Recovery, StreamPosition, as_pinned
-from streaming.batch.rejections import rejected_counts, rejected_shares
 from streaming.batch.store import BatchInHand, Decision, Origin, Stored, settle_rejected, store
 from streaming.batch.told import told_before, without_told
 from streaming.delta.lake import Lake, Stamp
@@ -185,7 +186,7 @@ class Pipeline:
         watch = Stopwatch(self._reached)
         with watch.step(Step.OPEN):
             self.check()
-            stamp = Stamp(f"{self._agent}/{query_id}", batch_id)
+            stamp = Stamp(stamp_of(self._agent, query_id), batch_id)
             if self._lake.batches.last_batch(stamp.app_id) >= batch_id:
                 self._check_same(query_id, batch_id, offsets())
                 return None
@@ -310,7 +311,15 @@ class Pipeline:
         alerted: Alerted,
         watch: Stopwatch,
     ) -> dict[str, Any]:
-        row = self._batch_row(decision, alerted, watch)
+        row = batch_row(
+            self._lake,
+            decision,
+            alerted,
+            closed_at=self._clock(),
+            next_outbox_seq=self._outbox.next_seq,
+            seconds=watch.seconds,
+            lane=self._outbox.lane,
+        )
         self._lake.batches.append(_one(row, self._lake.batches.schema), self._stamp(decision))
         deciders.commit(judged)
         self._position.next_sequence = decision.next_sequence
@@ -321,48 +330,11 @@ class Pipeline:
     def _monitor(self, decision: Decision, alerted: Alerted) -> None:
         tolerated = self._deciders.engine.spec.monitoring.rejected_share
         problems = self._input.problems(decision, tolerated)
-        row = {
-            "query_id": decision.query_id,
-            "batch_id": decision.batch_id,
-            "at": self._clock(),
-            "alert": alerted.alerts > 0,
-            "count": alerted.alerts,
-            "status": alerted.status if problems is None else "degraded",
-            "problems": problems,
-            **rejected_shares(decision),
-        }
+        row = monitoring_row(decision, alerted, self._clock(), problems)
         self._lake.monitoring.append(_one(row, self._lake.monitoring.schema), self._stamp(decision))
 
-    def _batch_row(self, decision: Decision, alerted: Alerted, watch: Stopwatch) -> dict[str, Any]:
-        versions = {table.path.name: table.version for table in self._lake.tables()}
-        return {
-            "query_id": decision.query_id,
-            "batch_id": decision.batch_id,
-            "opened_at": datetime.fromtimestamp(decision.opened_at / 1_000_000, UTC),
-            "closed_at": self._clock(),
-            "first_sequence": decision.first_sequence,
-            "next_sequence": decision.next_sequence,
-            "next_outbox_seq": self._outbox.next_seq,
-            "labels_through": decision.labels_through,
-            "labels_below": decision.labels_below,
-            "read": decision.read,
-            "stored": decision.stored,
-            "quarantined": decision.quarantined,
-            "duplicates": decision.duplicates,
-            "late": decision.late,
-            **alerted.to_metadata(),
-            "offsets": json.dumps(decision.offsets, sort_keys=True),
-            "pins": json.dumps(decision.pins, sort_keys=True),
-            "versions": json.dumps(versions, sort_keys=True),
-            "durations": json.dumps(watch.seconds),
-            "rejected": rejected_counts(decision),
-            "topic_ids": _json(decision.topic_ids),
-            "lost": _json(decision.lost),
-            "lane": self._outbox.lane.to_json(),
-        }
-
     def _stamp(self, decision: Decision) -> Stamp:
-        return Stamp(f"{self._agent}/{decision.query_id}", decision.batch_id)
+        return Stamp(stamp_of(self._agent, decision.query_id), decision.batch_id)
 
     def _check_same(self, query_id: str, batch_id: int, planned: dict[str, dict[str, int]]) -> None:
         """A checkpoint set back plans a closed batch anew, perhaps with more records, which would be lost."""
@@ -434,10 +406,6 @@ class Pipeline:
     def _take_verdicts(self, first: int) -> tuple[LabelPin, pa.Table]:
         assert self._follower is not None, "start() comes first"
         return self._follower.take(first)
-
-
-def _json(value: Mapping[str, Any] | None) -> str | None:
-    return None if value is None else json.dumps(value, sort_keys=True)
 
 
 def _one(row: dict[str, Any], schema: pa.Schema) -> pa.Table:

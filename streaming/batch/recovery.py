@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import DataLossError
+from schemas.instants import MICRO
 from schemas.spec import AgentSpec
 from streaming.arrays.median_clock import WINDOW, MedianClock
 from streaming.batch.deciders import Canary, Deciders
@@ -122,7 +123,7 @@ def recently_stored(
     latest = transactions.read("sequence", first, columns=["kafka_timestamp"])["kafka_timestamp"]
     noted = None if newest is None else newest.broker_us
     clock = MedianClock.after(latest.cast(pa.int64()).to_numpy(), noted)
-    since = clock.now - 2 * int(horizon / timedelta(microseconds=1))
+    since = clock.now - 2 * horizon // MICRO
     return transactions.read("kafka_timestamp", since, columns=_SEEN), clock
 
 

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import DataLossError
+from schemas.instants import MICRO, micros_of
 from streaming.delta.lake import Lake, LakeTable, Stamp
 from streaming.events.broker_clock import Reading
-from streaming.events.exact_decode import EPOCH, MICRO
 from streaming.labels.verdicts import LabelPin
 
 _PLACE = ["topic", "partition", "offset"]
@@ -224,7 +224,7 @@ def _decide(batch: BatchInHand, rejected: pa.Table, duplicates: int, rows: pa.Ta
     return Decision(
         query_id=batch.query_id,
         batch_id=batch.stamp.batch_id,
-        opened_at=_micros(batch.opened_at),
+        opened_at=micros_of(batch.opened_at),
         first_sequence=batch.first_sequence,
         next_sequence=batch.first_sequence + stored,
         read=batch.read,
@@ -238,14 +238,10 @@ def _decide(batch: BatchInHand, rejected: pa.Table, duplicates: int, rows: pa.Ta
         pins=batch.pins,
         rejected=_by_reason(rejected),
         clock=None if batch.clock is None else batch.clock.clock,
-        clock_at=None if batch.clock is None else _micros(batch.now),
+        clock_at=None if batch.clock is None else micros_of(batch.now),
         topic_ids=batch.origin.topic_ids,
         lost=batch.origin.lost,
     )
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - EPOCH) // MICRO
 
 
 def _by_reason(rejected: pa.Table) -> dict[str, int]:

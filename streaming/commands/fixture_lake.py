@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, HEADERS, UTC_MICROS
 from streaming.batch.alerting import Alerted, build_alerts, marks_of
+from streaming.batch.batch_rows import batch_row
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import flag
-from streaming.batch.rejections import rejected_counts
 from streaming.batch.store import BatchInHand, Stored, store
 from streaming.compose import build_engine, lake_schemas
 from streaming.delta.lake import Lake, Stamp
@@ -118,29 +117,8 @@ class _Writer:
         numbers = pa.array(range(self._outbox, self._outbox + alerts.num_rows), pa.int64())
         self._lake.alerts.append(alerts.set_column(place, alerts.schema.field(place), numbers), stamp)
         self._outbox += alerts.num_rows
-        versions = {table.path.name: table.version for table in self._lake.tables()}
-        row = {
-            "query_id": decision.query_id,
-            "batch_id": decision.batch_id,
-            "opened_at": closed_at,
-            "closed_at": closed_at,
-            "first_sequence": decision.first_sequence,
-            "next_sequence": decision.next_sequence,
-            "next_outbox_seq": self._outbox,
-            "labels_through": 0,
-            "labels_below": 0,
-            "read": decision.read,
-            "stored": decision.stored,
-            "quarantined": decision.quarantined,
-            "duplicates": decision.duplicates,
-            "late": decision.late,
-            **Alerted.of([result]).to_metadata(),
-            "offsets": json.dumps(decision.offsets),
-            "pins": json.dumps(decision.pins, sort_keys=True),
-            "versions": json.dumps(versions, sort_keys=True),
-            "durations": "{}",
-            "rejected": rejected_counts(decision),
-        }
+        alerted = Alerted.of([result])
+        row = batch_row(self._lake, decision, alerted, closed_at=closed_at, next_outbox_seq=self._outbox)
         self._lake.batches.append(pa.Table.from_pylist([row], schema=BATCHES), stamp)
         engine.commit(judged)
         self._next, self._watermark = decision.next_sequence, decision.watermark_us

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from datetime import timedelta
 
 from schemas.errors import ConfigurationError, nearest
+from schemas.instants import MICRO
 from schemas.spec import FIRST_ARITHMETIC, AgentSpec, Detectors
 from streaming.detection.counterparties import Counterparties
 from streaming.detection.detectors import HABIT, TRAVEL
@@ -32,7 +32,7 @@ def horizons_of(spec: AgentSpec) -> tuple[float, ...]:
 def idle_horizon(spec: AgentSpec) -> int | None:
     """Return the microseconds after which an idle entity is forgotten, None for never."""
     horizon = spec.profiles.idle_horizon
-    return None if horizon is None else horizon // timedelta(microseconds=1)
+    return None if horizon is None else horizon // MICRO
 
 
 def block_decay(spec: AgentSpec) -> float:

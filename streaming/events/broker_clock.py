@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from schemas.instants import MICRO, micros_of
 from schemas.tables import UTC_MICROS
-from streaming.events.exact_decode import EPOCH, MICRO
 
 ClockName = Literal["machine", "records", "broker"]
 
@@ -80,7 +80,7 @@ def _reading(clock: ClockName, now: datetime, micros: int) -> Reading:
 
 def _ahead_of(stamps: pa.Table, now: datetime) -> npt.NDArray[np.int64]:
     micros = stamps["timestamp"].cast(UTC_MICROS).cast(pa.int64()).fill_null(0).to_numpy()
-    differences: npt.NDArray[np.int64] = micros - (now - EPOCH) // MICRO
+    differences: npt.NDArray[np.int64] = micros - micros_of(now)
     return differences
 
 

@@ -18,14 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.contract import NANOSECONDS, Column, EventContract
+from schemas.instants import micros_of, moment_of
 from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, UTC_MICROS
 from streaming.arrays.compilation import Bytes, Flags, Ints, read_only
 from streaming.events import json_scan
 from streaming.events.exact_decode import (
     ABSURD,
     AHEAD,
-    EPOCH,
-    MICRO,
     STAMP_AHEAD,
     ExactDecoder,
     RejectedError,
@@ -94,7 +93,7 @@ def median_stamp(records: pa.Table) -> datetime | None:
     """
     stamps = records["timestamp"].cast(UTC_MICROS).cast(pa.int64()).drop_null()
     last = np.sort(stamps.slice(max(len(stamps) - _LAST_STAMPS, 0)).to_numpy())
-    return EPOCH + int(last[len(last) // 2]) * MICRO if len(last) else None
+    return moment_of(int(last[len(last) // 2])) if len(last) else None
 
 
 def _stamped_ahead(records: pa.Table, contract: EventContract, now: datetime) -> pa.ChunkedArray:
@@ -335,7 +334,7 @@ class _Reader:
         """Read numbers just as the exact decoder does, but only where 64 bits suffice."""
         time, kinds = self._contract.event_time, self._found.kinds
         unit = NANOSECONDS[time.unit]
-        start = (time.epoch - EPOCH) // MICRO
+        start = micros_of(time.epoch)
         mantissas, _ = self._digits(kinds == json_scan.INTEGER)
         whole = np.abs(mantissas) < _INT64 // 4 // max(unit, 1_000)
         floats = self._floats(kinds == json_scan.DECIMAL) * (unit / 1_000)

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.errors import FlagstreamError
+from schemas.instants import MICRO
 from schemas.tables import UTC_MICROS
 from streaming.arrays.compilation import Codes, Flags, Ints, compiled, read_only
 from streaming.arrays.entity_index import EncodedColumn, EntityIndex, Ids
@@ -49,7 +50,7 @@ class Deduplicator:
     """
 
     def __init__(self, horizon: timedelta) -> None:
-        self._horizon = int(horizon / timedelta(microseconds=1))
+        self._horizon = horizon // MICRO
         self._claim: _Claim | None = None
         self._times: Ints = np.zeros(0, np.int64)
         self._clock = self._next_clock = MedianClock.blank()

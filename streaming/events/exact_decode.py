@@ -8,11 +8,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from schemas.contract import NANOSECONDS, Column, EventContract
+from schemas.instants import MICRO, micros_of
 from streaming.events.json_mend import mend
 
 RejectionReason = Literal[
@@ -35,8 +36,6 @@ RejectionReason = Literal[
 # Reads one column's value, which is not null, and says what is wrong with it.
 Reader = Callable[[Column, Any, list[str]], Any]
 
-MICRO = timedelta(microseconds=1)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ABSURD: tuple[RejectionReason, str] = ("absurd_time", "outside the contract's bounds")
 AHEAD: tuple[RejectionReason, str] = ("time_ahead_of_broker", "later than the broker's clock allows")
 STAMP_AHEAD: tuple[RejectionReason, str] = (
@@ -122,7 +121,7 @@ class ExactDecoder:
                 raise RejectedError("bad_time", column.source or "")
             moment = _from_iso(text) if time.format == "iso8601" else datetime.strptime(text, time.format)
             zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=self._zone)
-            return (zoned - EPOCH) // MICRO
+            return micros_of(zoned)
         except (ValueError, OverflowError):
             raise RejectedError("bad_time", column.source or "") from None
 
@@ -132,7 +131,7 @@ class ExactDecoder:
         time = self._contract.event_time
         unit = NANOSECONDS[time.unit]
         since = value * unit // 1_000 if isinstance(value, int) else round(value * (unit / 1_000))
-        micros = int(since) + (time.epoch - EPOCH) // MICRO
+        micros = int(since) + micros_of(time.epoch)
         if not -_INT64 <= micros < _INT64:
             raise RejectedError(*ABSURD)
         return micros
@@ -278,4 +277,4 @@ def _from_iso(text: str) -> datetime:
 def time_bounds(contract: EventContract) -> tuple[int, int, int]:
     """Return the earliest and the latest event time and how far it may be ahead, in microseconds."""
     time = contract.event_time
-    return (time.earliest - EPOCH) // MICRO, (time.latest - EPOCH) // MICRO, time.max_ahead // MICRO
+    return micros_of(time.earliest), micros_of(time.latest), time.max_ahead // MICRO

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import ConfigurationError
+from schemas.instants import micros_of
 from streaming.arrays.compilation import Floats, Ints
 
 FRAUD_TYPES = ("leaked_card", "card_testing", "compromised_terminal", "new_account_cash_out")
@@ -35,7 +36,6 @@ LABELS = pa.schema(
 _AT_TERMINAL, _NEW_ACCOUNT = 2, 3
 _MICROS = 1_000_000
 _HOUR = 3600 * _MICROS
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Relative traffic by hour of the day, UTC: quiet before dawn, peaks around noon and in the evening.
 _NIGHT_AND_MORNING = (30, 20, 15, 12, 12, 20, 40, 70, 95, 105, 115, 130)
 _DAY_AND_EVENING = (135, 120, 110, 110, 120, 135, 140, 125, 105, 85, 65, 45)
@@ -162,7 +162,7 @@ class Simulator:
 
         A burst of fraud that outlasts the block goes on in the next one.
         """
-        first, last = _micros(start), _micros(end)
+        first, last = micros_of(start), micros_of(end)
         if count < 0 or last <= first:
             raise ValueError("expected a count of 0 or more and a start before the end")
         waiting = _concat([self._pending, self._plant(count, first, last)]).in_order()
@@ -338,10 +338,6 @@ def _named(prefix: str, numbers: Ints, width: int) -> pa.Array:
 
 def _words(words: tuple[str, ...], codes: Ints, absent: npt.NDArray[np.bool_] | None = None) -> pa.Array:
     return pa.array(words).take(pa.array(codes, pa.int64(), mask=absent))
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _truncated(line: bytes) -> bytes:

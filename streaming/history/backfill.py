@@ -7,7 +7,6 @@ anywhere is continued by the next one from what Delta holds.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,10 +21,10 @@ from schemas.errors import DataLossError
 from schemas.tables import BATCHES, HEADERS, UTC_MICROS
 from streaming.batch.alerting import Alerted
 from streaming.batch.backfill_mark import BackfillMark
+from streaming.batch.batch_rows import batch_row
 from streaming.batch.engine import Engine
 from streaming.batch.queries import stamp_of
 from streaming.batch.recovery import recently_stored
-from streaming.batch.rejections import rejected_counts
 from streaming.batch.store import BatchInHand, Decision, store
 from streaming.delta.lake import Lake, Stamp
 from streaming.detection import checkpoints
@@ -186,22 +185,8 @@ class Backfill:
         )
 
     def _close(self, decision: Decision) -> None:
-        versions = {table.path.name: table.version for table in self._lake.tables()}
-        told = {
-            **decision.to_metadata(),
-            **_NOTHING.to_metadata(),
-            "opened_at": datetime.fromtimestamp(decision.opened_at / 1_000_000, UTC),
-            "closed_at": self._clock(),
-            "stored": decision.stored,
-            "next_outbox_seq": 0,
-            "offsets": json.dumps(decision.offsets, sort_keys=True),
-            "pins": json.dumps(decision.pins, sort_keys=True),
-            "versions": json.dumps(versions, sort_keys=True),
-            "durations": "{}",
-            "rejected": rejected_counts(decision),
-        }
-        row = pa.Table.from_pylist([{name: told.get(name) for name in BATCHES.names}], schema=BATCHES)
-        self._lake.batches.append(row, self._stamp(decision.batch_id))
+        row = batch_row(self._lake, decision, _NOTHING, closed_at=self._clock(), next_outbox_seq=0)
+        self._lake.batches.append(pa.Table.from_pylist([row], schema=BATCHES), self._stamp(decision.batch_id))
 
     def _stamp(self, number: int) -> Stamp:
         return Stamp(stamp_of(self._engine.spec.name, self._query), number)

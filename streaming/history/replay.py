@@ -17,6 +17,7 @@ from agent.triage import TriageResult
 from schemas.alert_size import fitted
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
+from schemas.instants import MICRO
 from schemas.spec import AgentSpec
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
@@ -192,7 +193,7 @@ class Replayer:
             return None
         moment = transactions.read("sequence", first, first + 1, ["event_time"])["event_time"][0]
         until = moment.cast(pa.int64()).as_py()
-        since = until - int(warm_up / timedelta(microseconds=1))
+        since = until - warm_up // MICRO
         rows = transactions.read("event_time", since, until, ["sequence"])["sequence"]
         earliest = min(pc.min(rows).as_py(), first) if len(rows) else first
         return earliest // spec.profiles.block_rows * spec.profiles.block_rows or None

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
+from schemas.instants import micros_of, moment_of
 from streaming.events.file_events import Keyed, file_events
 from streaming.events.simulator import (
     LABELS,
@@ -34,7 +35,6 @@ _BATCH_ROWS = 50_000
 _BLOCK_SECONDS = 0.2
 _SPAN_OF_FULL_BURSTS = 3600.0
 _FILE_START = datetime(2025, 1, 1, tzinfo=UTC)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ def event_time_bounds(began: datetime, block_seconds: float, blocks: int, compre
     """
     if not compress >= 1:
         raise ConfigurationError("expected 1 or more: event time must not run ahead", key="compress")
-    turns = _micros(began) + np.arange(blocks) * round(block_seconds * 1e6)
+    turns = micros_of(began) + np.arange(blocks) * round(block_seconds * 1e6)
     span = round(blocks * block_seconds * compress * 1e6)
     last = int(turns[-1])
     passed = rhythm_times(np.linspace(0, 1, blocks + 1), last - span, last)
     passed[1:] = np.minimum(passed[1:], turns)
-    return [_EPOCH + timedelta(microseconds=each) for each in passed.tolist()]
+    return [moment_of(each) for each in passed.tolist()]
 
 
 def simulate_to_file(path: Path, *, rate: float, seconds: float, seed: int) -> Simulated:
@@ -147,10 +147,10 @@ def simulate_to_file(path: Path, *, rate: float, seconds: float, seed: int) -> S
     if not path.absolute().parent.is_dir():
         raise ConfigurationError("its folder does not exist", where=str(path))
     sizes = _sizes(_total(rate, seconds), _BATCH_ROWS)
-    first = _micros(_FILE_START)
+    first = micros_of(_FILE_START)
     shares = np.cumsum([0, *sizes]) / sum(sizes)
     times = rhythm_times(shares, first, first + max(round(seconds * 1e6), len(sizes)))
-    bounds = [_EPOCH + timedelta(microseconds=each) for each in times.tolist()]
+    bounds = [moment_of(each) for each in times.tolist()]
     simulator = Simulator(_population(sum(sizes), seconds, seed, "tx"))
     blocks = (simulator.block(*each) for each in zip(sizes, bounds, bounds[1:], strict=False))
     truth = list(_written(path, blocks))
@@ -199,7 +199,7 @@ def _population(total: int, span_seconds: float, seed: int, prefix: str) -> Simu
 
 def _fresh_prefix(began: datetime) -> str:
     """Keep apart the ids of two streams on one topic, which would otherwise pass for redeliveries."""
-    return f"tx{_micros(began) // 1000:x}-"
+    return f"tx{micros_of(began) // 1000:x}-"
 
 
 def _labels_of(block: SimulatedBlock, queued: int) -> pa.Table:
@@ -211,10 +211,6 @@ def _simulated(truth: list[pa.Table], labels: Path | None, records: int) -> Simu
     table = pa.concat_tables([LABELS.empty_table(), *truth])
     frauds = int(np.count_nonzero(table["is_fraud"].to_numpy()))
     return Simulated(table.num_rows, frauds, labels, table, records)
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def produce_file(

@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
+from schemas.instants import micros_of
 from schemas.label import GIVEN, LABEL_REJECTS, LABELS
 from streaming.delta.key_index import KeyIndex
 from streaming.delta.lake import Stamp
@@ -27,8 +28,6 @@ _VERDICT = ["transaction_id", "is_fraud", "kind", "decided_by"]
 _DATED = [*_VERDICT, "decided_at"]
 _DECIDER = ["transaction_id", "decided_by"]
 _ROW = "row"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICRO = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -280,8 +279,8 @@ class LabelBook:
         self, columns: list[str], first: datetime | None = None, last: datetime | None = None
     ) -> pl.LazyFrame:
         """Read columns of the labels decided from `first` to `last`, both included, in no useful order."""
-        low = _micros(first or _BEGINNING)
-        files = self._table.files("decided_at", low, None if last is None else _micros(last) + 1)
+        low = micros_of(first or _BEGINNING)
+        files = self._table.files("decided_at", low, None if last is None else micros_of(last) + 1)
         if not files:
             return _EMPTY.lazy().select(columns)
         rows = pl.scan_parquet(files).filter(pl.col("decided_at") >= pl.lit(first or _BEGINNING, _MOMENT))
@@ -351,7 +350,3 @@ def _last_undated(labels: pl.DataFrame) -> tuple[pl.DataFrame, pa.Table]:
     earlier = labels.join(last, on=_VERDICT, how="anti", nulls_equal=True)
     reason = pl.lit("undated, and the same decider says otherwise further down").alias("reason")
     return last, rejects_table(earlier.sort(_ROW).select("source_position", reason))
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICRO

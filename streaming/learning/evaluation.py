@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
+from schemas.instants import MICRO
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
 from streaming.arrays.compilation import Flags, Floats, Ints
@@ -159,7 +160,7 @@ def evaluate(
     chosen = [_chosen(rows, start, label_delay) for start in test_starts]
     scores = run.scores
     if mode == "trained":
-        horizon = int(spec.profiles.horizons[-1] / timedelta(microseconds=1))
+        horizon = spec.profiles.horizons[-1] // MICRO
         trainer = _Trainer(history, run.features, scorer.feature_names, horizon)
         scores = scores.copy()
         for start, kept in zip(test_starts, chosen, strict=True):
@@ -194,7 +195,7 @@ class _Trainer:
 
 def _history(labelled: Labelled, delay: timedelta | None) -> History:
     times = labelled.transactions["event_time"].cast(pa.int64()).to_numpy()
-    known = np.full(len(times), NEVER) if delay is None else times + int(delay / timedelta(microseconds=1))
+    known = np.full(len(times), NEVER) if delay is None else times + delay // MICRO
     return History(labelled.transactions, labelled.frauds, known)
 
 

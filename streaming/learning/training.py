@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.errors import ConfigurationError, nearest
+from schemas.instants import MICRO
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Flags, Floats, Ints
 from streaming.delta.stored import open_for_reading, read_stored
@@ -31,7 +32,6 @@ Known = Literal["recorded", "decided"]
 KNOWN: tuple[Known, ...] = ("recorded", "decided")
 
 _HELD_OUT = 0.2
-_US = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -227,13 +227,13 @@ def _taken_for_genuine(rows: pa.Table, order: TrainingOrder) -> Flags:
     if order.label_delay is None or not len(times):
         return np.zeros(len(times), np.bool_)
     until = int(times.max()) if order.until is None else _micros(order.until)
-    return np.asarray(times < until - order.label_delay // _US)
+    return np.asarray(times < until - order.label_delay // MICRO)
 
 
 def _settled(rows: pa.Table, spec: AgentSpec) -> Flags:
     times = _times(rows)
     first = int(times.min()) if len(times) else 0
-    return np.asarray(times >= first + spec.profiles.horizons[-1] // _US)
+    return np.asarray(times >= first + spec.profiles.horizons[-1] // MICRO)
 
 
 def _held_out(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
+from schemas.instants import MICRO
 from schemas.spec import FIRST_ARITHMETIC, Rule
 from streaming.rules.event_time import EventClock, blank_clock
 
@@ -42,7 +42,7 @@ class Pattern:
         """Take the numbers out of a rule that has a pattern."""
         form = rule.pattern
         assert form is not None, "only rules with a pattern"
-        within, lateness = (each // timedelta(microseconds=1) for each in (form.within, form.lateness))
+        within, lateness = (each // MICRO for each in (form.within, form.lateness))
         grace = 0 if arithmetic == FIRST_ARITHMETIC else within
         times = (within, lateness, grace)
         return cls(number, rule, memory_key(rule, arithmetic), form.entities, *times, blank_clock(arithmetic))

@@ -1,0 +1,18 @@
+"""Moments as the whole microseconds since 1970 UTC that tables keep."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICRO = timedelta(microseconds=1)
+
+
+def micros_of(moment: datetime) -> int:
+    """Return the microseconds from 1970 UTC to a timezone-aware moment."""
+    return (moment - EPOCH) // MICRO
+
+
+def moment_of(micros: int) -> datetime:
+    """Return the moment so many microseconds after 1970 UTC, in UTC."""
+    return EPOCH + micros * MICRO
