@@ -35,6 +35,7 @@ _MOST_ATTEMPTS = 3
 _FIRST_BACKOFF_SECONDS = 0.1
 _THREAD_GRACE_SECONDS = 0.03
 _CLOSE_SECONDS = 5.0
+_MOST_TOKENS = 100_000_000  # no model reads or writes as much in one request
 _OPTIONS = frozenset({"temperature", "seed", "max_completion_tokens"})
 _SERVER_IS_DOWN: frozenset[FallbackReason] = frozenset(
     {"timeout", "unreachable", "server_error", "rate_limited", "rejected"}
@@ -404,8 +405,7 @@ def _finished(outcome: Completion | Failure) -> Future[Completion | Failure]:
 
 
 def _read(completion: ChatCompletion) -> Completion | Failure:
-    usage = completion.usage
-    tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+    tokens = _tokens_of(completion.usage)
     if not completion.choices:
         return Failure("invalid_json", True, *tokens)
     choice = completion.choices[0]
@@ -413,7 +413,15 @@ def _read(completion: ChatCompletion) -> Completion | Failure:
         return Failure("refused", True, *tokens)
     if choice.finish_reason == "length":
         return Failure("truncated", True, *tokens)
-    return Completion(choice.message.content or "", *tokens)
+    text: object = choice.message.content or ""  # the library takes a server's word for what it sends
+    return Completion(text, *tokens) if isinstance(text, str) else Failure("invalid_json", True, *tokens)
+
+
+def _tokens_of(usage: object) -> tuple[int, int]:
+    """Return the counts of a server, (0, 0) for no count where one of them cannot be."""
+    counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+    read, written = (each if type(each) is int and 0 <= each <= _MOST_TOKENS else -1 for each in counts)
+    return (read, written) if min(read, written) >= 0 else (0, 0)
 
 
 def _failure(fault: Exception) -> Failure:

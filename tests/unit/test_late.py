@@ -84,6 +84,15 @@ def test_a_server_that_is_down_costs_no_attempt() -> None:
     assert (set(answers), work.given_up) == ({ROWS[0].alert_id}, 0)
 
 
+def test_a_server_that_counts_no_tokens_answers_all_the_same() -> None:
+    def step(request: scripted.Request) -> scripted.Reply:
+        return scripted.Reply(body={**scripted.completion(scripted.verdict(request)), "usage": {}})
+
+    with scripted.scripted_llm(default=step) as server, triage(server) as asking:
+        assert worked_off(Unanswered(ROWS, asking)).keys() == {each.alert_id for each in ROWS}
+        assert len(server.requests) == 3
+
+
 def test_without_budget_alerts_wait_until_they_are_given_up() -> None:
     with scripted.scripted_llm() as server, triage(server, tokens=10) as asking:
         work = Unanswered(ROWS, asking)

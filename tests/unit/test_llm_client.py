@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -54,6 +55,37 @@ def test_an_answer_comes_back_with_its_tokens_and_the_request_asks_for_determini
     assert (outcome.input_tokens, outcome.output_tokens) == (100, 20)
     assert (body["temperature"], body["seed"], body["max_completion_tokens"]) == (0, 0, 160)
     assert body["response_format"]["json_schema"]["strict"] is True
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": None, "completion_tokens": None},
+        {"total_tokens": 120},
+        {"prompt_tokens": "100", "completion_tokens": 20},
+        {"prompt_tokens": 100, "completion_tokens": 20.5},
+        {"prompt_tokens": True, "completion_tokens": 20},
+        {"prompt_tokens": -1_000_000_000, "completion_tokens": 20},
+        {"prompt_tokens": 100, "completion_tokens": 10**30},
+    ],
+)
+def test_counts_that_cannot_be_are_none(usage: dict[str, Any]) -> None:
+    def step(request: scripted.Request) -> scripted.Reply:
+        body = {**scripted.completion(scripted.verdict(request)), "usage": usage}
+        return scripted.Reply(body=body)
+
+    with scripted.scripted_llm(default=step) as server, client(server.base_url) as asking:
+        (outcome,) = asking.ask([question()], 5)
+    assert isinstance(outcome, Completion)
+    assert (outcome.input_tokens, outcome.output_tokens) == (0, 0)
+
+
+def test_an_answer_in_parts_is_of_no_use() -> None:
+    body = scripted.completion("")
+    body["choices"][0]["message"]["content"] = [{"type": "text", "text": "{}"}]
+    with scripted.scripted_llm(default=lambda _: scripted.Reply(body=body)) as server:
+        with client(server.base_url) as asking:
+            assert reason_of(asking.ask([question()], 5)[0]) == "invalid_json"
 
 
 def test_connections_live_from_batch_to_batch() -> None:
