@@ -146,7 +146,7 @@ class Outbox:
             except (ConfigurationError, FencedError, DataLossError) as fault:
                 self._lasting = fault
                 raise
-            except Exception as fault:
+            except BaseException as fault:
                 self._broken_by = cause_of(fault)
                 raise
             self._sound = True

@@ -13,6 +13,7 @@ import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -87,7 +88,7 @@ class KeyIndex:
         number = 0
         with suppress(OSError, ValueError, EOFError):
             while True:
-                yield np.load(self._folder / f"{number:08}.npy", mmap_mode="r")
+                yield np.load(self._span(number), mmap_mode="r")
                 number += 1
 
     def _keep(self, number: int, entries: Hashes) -> Hashes:
@@ -98,22 +99,38 @@ class KeyIndex:
                 np.save(file, entries)
                 file.flush()
                 os.fsync(file.fileno())
-            unfinished.replace(self._folder / f"{number:08}.npy")
-            return cast("Hashes", np.load(self._folder / f"{number:08}.npy", mmap_mode="r"))
+            unfinished.replace(self._span(number))
+            return cast("Hashes", np.load(self._span(number), mmap_mode="r"))
         return entries
+
+    def _span(self, number: int) -> Path:
+        """Named by the seed as well: under another one its entries would find nothing."""
+        return self._folder / f"{self._seed:016x}.{number:08}.npy"
 
     def _kept_seed(self) -> int:
         """Hashes begin with a number of the table's own, so that nobody can make keys that fall together."""
         file, drawn = self._folder / "seed", secrets.randbits(64)
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError), file.open("x", encoding="ascii") as new:
-                new.write(f"{drawn:016x}")
-                new.flush()
-                os.fsync(new.fileno())
-        with suppress(OSError, ValueError, EOFError):
-            return int(file.read_text(encoding="ascii"), 16)
+            for _ in range(2):
+                _offer(file, f"{drawn:016x}")
+                try:
+                    return int(file.read_text(encoding="ascii"), 16)
+                except ValueError:
+                    file.unlink(missing_ok=True)  # torn by a power cut
         return drawn
+
+
+def _offer(file: Path, text: str) -> None:
+    """Write a file, whole or not at all, unless it is there."""
+    unfinished = file.with_suffix(f".{os.getpid()}.unfinished")
+    with unfinished.open("w", encoding="ascii") as new:
+        new.write(text)
+        new.flush()
+        os.fsync(new.fileno())
+    with suppress(FileExistsError):
+        os.link(unfinished, file)
+    unfinished.unlink()
 
 
 def _found_in(entries: Hashes, hashes: Hashes, first: int) -> Ints:

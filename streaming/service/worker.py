@@ -123,5 +123,8 @@ def pause_after(failures: int, longest: float) -> float:
 def cause_of(fault: BaseException) -> str:
     """Return what operators read of a fault: one line, with its kind where it was not raised on purpose."""
     known = isinstance(fault, FlagstreamError | OSError)
-    text = str(fault) if known else f"{type(fault).__name__}: {fault}"
+    try:
+        text = str(fault) if known else f"{type(fault).__name__}: {fault}"
+    except Exception:  # what Java raised has its words in a JVM, which may have ended
+        text = type(fault).__name__
     return " ".join(text.split())[:500]

@@ -151,16 +151,20 @@ def test_late_answers_outlive_what_befalls_them(settings: Settings, monkeypatch:
 class LaneThatBreaks(QuietLane):
     """Sends the first alerts and fails with the next."""
 
+    fault: BaseException
+
     def publish(self, records: Sequence[OutboxRecord]) -> int:  # type: ignore[override]  # read once is enough
         if self.marker > 0:
-            raise RetryableError("the broker did not do it in 60 s")
+            raise self.fault
         return super().publish(records)
 
 
+@pytest.mark.parametrize("fault", [RetryableError("no answer in 60 s"), Panic("no answer in 60 s")])
 def test_a_lane_that_broke_beside_the_batches_stops_an_idle_agent(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, fault: BaseException
 ) -> None:
     """A pipeline with a broken lane must be replaced, although no batch comes that would find it broken."""
+    monkeypatch.setattr(LaneThatBreaks, "fault", fault, raising=False)
     monkeypatch.setattr(opening, "Publisher", LaneThatBreaks)
     with scripted.scripted_llm() as server:
         spec = agent(llm={"base_url": server.base_url}, rules=[], threshold=0.9)
@@ -171,7 +175,7 @@ def test_a_lane_that_broke_beside_the_batches_stops_an_idle_agent(
                 try:
                     started.pipeline.check()
                 except RetryableError as fault:
-                    return "start anew" in str(fault)
+                    return "start anew" in str(fault) and "no answer in 60 s" in str(fault)
                 return False
 
             wait_for(stopped)

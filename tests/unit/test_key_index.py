@@ -93,11 +93,40 @@ def test_it_is_made_anew_where_it_was_removed_or_cannot_be_kept(
     assert found(KeyIndex(reading(tmp_path), "id", "sequence"), ["t7", "t99"]) == [(7, "t7"), (99, "t99")]
     kept = tmp_path / "things" / INDEX / "id"
     assert len(list(kept.glob("*.npy"))) == 6
-    (kept / f"{3:08}.npy").write_bytes(b"")
+    next(kept.glob(f"*{3:08}.npy")).write_bytes(b"")
     assert found(KeyIndex(reading(tmp_path), "id", "sequence"), ["t50", "t51"]) == [(50, "t50"), (51, "t51")]
     shutil.rmtree(kept)
     kept.write_text("in the way")
     assert found(KeyIndex(reading(tmp_path), "id", "sequence"), ["t7", "t99"]) == [(7, "t7"), (99, "t99")]
+
+
+@pytest.mark.parametrize("left", ["", "zzzz"])
+def test_a_seed_that_was_never_written_whole_is_drawn_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    """Killed between creating the file and writing it: what is kept under one seed must be found by all."""
+    monkeypatch.setattr(key_index, "_BITS", 4)
+    monkeypatch.setattr(key_index, "_SPAN", 16)
+    monkeypatch.setattr(key_index, "_PLACE", key_index._PLACE.dtype.type(15))
+    put(table_of(tmp_path), 0, 0, [f"t{number}" for number in range(40)])
+    kept = tmp_path / "things" / INDEX / "id"
+    kept.mkdir(parents=True)
+    (kept / "seed").write_text(left)
+    for _ in range(3):
+        index = KeyIndex(reading(tmp_path), "id", "sequence")
+        assert found(index, ["t3", "t39"]) == [(3, "t3"), (39, "t39")]
+    assert len(list(kept.iterdir())) == 3, "a seed and two spans"
+
+
+def test_spans_of_another_seed_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process leaves them whose disk had room for its spans, but not yet for their seed."""
+    monkeypatch.setattr(key_index, "_BITS", 4)
+    monkeypatch.setattr(key_index, "_SPAN", 16)
+    monkeypatch.setattr(key_index, "_PLACE", key_index._PLACE.dtype.type(15))
+    put(table_of(tmp_path), 0, 0, [f"t{number}" for number in range(40)])
+    assert found(KeyIndex(reading(tmp_path), "id", "sequence"), ["t3"]) == [(3, "t3")]
+    (tmp_path / "things" / INDEX / "id" / "seed").unlink()
+    assert found(KeyIndex(reading(tmp_path), "id", "sequence"), ["t3"]) == [(3, "t3")]
 
 
 def test_a_ledger_reads_nothing_when_it_opens_and_finds_the_oldest_answer(

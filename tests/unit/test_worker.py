@@ -181,3 +181,25 @@ def test_health_that_cannot_be_shown_is_no_fault_of_the_work() -> None:
 
 def test_the_table_of_faults_is_complete() -> None:
     assert set(FATAL) == {type(each()) for each in LASTING}
+
+
+def test_a_fault_without_words_has_its_name() -> None:
+    """What Java raised asks the JVM for its words, which raises where that has ended."""
+
+    class Wordless(Exception):
+        def __str__(self) -> str:
+            raise ConnectionRefusedError("no JVM")
+
+    assert cause_of(Wordless()) == "Wordless"
+    health, done = Health(), threading.Event()
+
+    def work() -> float | None:
+        if not health.standing:
+            raise Wordless
+        done.set()
+        return None
+
+    worker = Worker("w", work, Condition.LABELS_FAILING, health)
+    worker.start()
+    assert done.wait(SECONDS)
+    worker.close()
