@@ -81,11 +81,6 @@ class Planner:
         self._deadline, self._output_tokens, self._now = deadline, output_tokens, now
         self._wordings, self._tokens = Wordings.load(), policy.budgets.tokens
 
-    @property
-    def tokens_left(self) -> int:
-        """Tokens that the run may still use."""
-        return self._tokens
-
     def plan(self, goal: str) -> Plan:
         """Have a plan made that the policy allows.
 

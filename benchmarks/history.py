@@ -75,7 +75,7 @@ def _open(place: Path, spec: AgentSpec) -> Lake:
 
 def _grow(place: Path, spec: AgentSpec, rows: int) -> None:
     lake = _open(place, spec)
-    for first in range(1 + (lake.transactions.maximum("sequence") or -1), rows, _COMMIT):
+    for first in range(lake.transactions.next_number("sequence"), rows, _COMMIT):
         _write(lake, spec, first)
     # What maintenance does from time to time, so that files are of the size they have in a running agent.
     for table in lake.tables():

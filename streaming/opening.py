@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +27,7 @@ from streaming.batch.late_answers import LateAnswers, LateSettings, LateStep
 from streaming.batch.mending import mend
 from streaming.batch.outbox import Outbox
 from streaming.batch.pipeline import Pipeline, Step
-from streaming.batch.queries import LOSS, MOVE, newest_of_the_stream, stamp_of
+from streaming.batch.queries import LOSS, MOVE, new_query, newest_of_the_stream, stamp_of
 from streaming.batch.resuming import no_records
 from streaming.batch.runner import StreamSettings, starting_offsets
 from streaming.batch.store import Decision
@@ -116,7 +115,7 @@ def open_agent(
         stack.callback(pipeline.close)
         pipeline.start()
         if change.moved:
-            name = f"{MOVE}{uuid.uuid4().hex[:12]}"
+            name = new_query(MOVE)
             pipeline.process(no_records, name, 0, dict, mark={MOVED: asdict(change.lane)})
         stack.callback(shadow.close)
         shadow.start()
@@ -274,11 +273,10 @@ class _Opening:
 
     def lane(self, *, move: bool) -> LaneChange:
         newest = self.lake.transactions.newest_metadata()
-        highest = self.lake.alerts.maximum("outbox_seq")
         return choose_lane(
             self.spec.alerts.topic,
             kept_lane(self.lake.batches, None if newest is None else newest["pins"]),
-            0 if highest is None else highest + 1,
+            self.lake.alerts.next_number("outbox_seq"),
             move=move,
             left=self._left_on,
         )
@@ -289,7 +287,7 @@ class _Opening:
             return max(self.lake.batches.maximum("next_outbox_seq") or 0, lane.first)
         publisher = self._publisher(lane)
         try:
-            publisher.open((self.lake.alerts.maximum("outbox_seq") or 0) + 1)
+            publisher.open(self.lake.alerts.next_number("outbox_seq"))
             return publisher.marker
         finally:
             publisher.close()

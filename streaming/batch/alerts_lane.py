@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 
 from schemas.errors import ConfigurationError
 from schemas.tables import BATCHES
+from streaming.batch.queries import newest_batch
 from streaming.delta.stored import StoredTable, dataset_of
 
 MOVED = "moved"  # what the batch pins that says so
@@ -33,6 +34,11 @@ class AlertsLane:
     def to_json(self) -> str:
         """Return the form kept in column `lane` of `batches`."""
         return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, kept: str) -> AlertsLane:
+        """Read the form kept in column `lane` of `batches`."""
+        return cls(**json.loads(kept))
 
 
 @dataclass(frozen=True)
@@ -77,12 +83,9 @@ def kept_lane(batches: StoredTable, newest_pins: dict[str, Any] | None) -> Alert
     Args:
         newest_pins: of the newest decided batch, for a lake from before lanes were noted.
     """
-    highest = batches.maximum("next_sequence")
-    if highest is not None:
-        rows = batches.read("next_sequence", highest, columns=["closed_at", "lane"])
-        told = rows.sort_by("closed_at")["lane"][-1].as_py()
-        if told is not None:
-            return AlertsLane(**json.loads(told))
+    newest = newest_batch(batches, ["lane"])
+    if newest is not None and newest["lane"] is not None:
+        return AlertsLane.from_json(newest["lane"])
     return None if newest_pins is None else AlertsLane(newest_pins["spec"]["alerts"]["topic"])
 
 
@@ -96,7 +99,7 @@ def lanes_of(batches: Path, wanted: str) -> list[AlertsLane]:
     table = dataset_of(batches, BATCHES)
     noted = "lane" in table.schema.names
     told = table.to_table(columns=["lane"])["lane"].unique().to_pylist() if noted else [None]
-    lanes = {AlertsLane(**json.loads(each)) for each in told if each is not None}
+    lanes = {AlertsLane.from_json(each) for each in told if each is not None}
     if None in told and not any(lane.first == 0 for lane in lanes):
         where = ds.field("lane").is_null() if noted else None
         pins = table.head(1, columns=["pins"], filter=where)["pins"].to_pylist()

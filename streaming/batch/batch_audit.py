@@ -17,7 +17,7 @@ from agent.triage import TriageResult
 from streaming.audit.audit_log import LakeAudit
 from streaming.batch.alerting import Alerted, Asked
 from streaming.batch.alerts_lane import MOVED
-from streaming.batch.queries import stamp_of
+from streaming.batch.queries import newest_batch, stamp_of
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, LakeTable
 from streaming.delta.ledger import ledger_stream
@@ -139,9 +139,5 @@ def _configuration(pins: Mapping[str, Any]) -> dict[str, Any]:
 
 def _newest_pins(batches: LakeTable) -> dict[str, Any] | None:
     """Return the pins of the batch closed last, None before the first."""
-    highest = batches.maximum("next_sequence")
-    if highest is None:
-        return None
-    rows = batches.read("next_sequence", highest, columns=["closed_at", "pins"])
-    pins: dict[str, Any] = json.loads(rows.sort_by("closed_at")["pins"][-1].as_py())
-    return pins
+    newest = newest_batch(batches, ["pins"])
+    return None if newest is None else json.loads(newest["pins"])

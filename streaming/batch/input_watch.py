@@ -38,10 +38,7 @@ class InputWatch:
             Condition.CLOCK_SKEW: _skew(decision),
         }
         for condition, cause in found.items():
-            if cause is None:
-                self._health.ends(condition)
-            else:
-                self._health.begins(condition, cause)
+            self._health.update(condition, cause)
         return "; ".join(cause for cause in found.values() if cause is not None) or None
 
     def _rejected(self, decision: Decision, tolerated_share: float) -> str | None:

@@ -70,8 +70,7 @@ class Outbox:
         Raises:
             DataLossError: Kafka holds alerts that the lake does not.
         """
-        highest = self._alerts.maximum("outbox_seq")
-        self._next = 0 if highest is None else highest + 1
+        self._next = self._alerts.next_number("outbox_seq")
         self._publisher.open(self._next)
         self._check_marker()
         self._sound = True

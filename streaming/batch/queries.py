@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import uuid
+from collections.abc import Sequence
+from typing import Any, cast
 
 import polars as pl
 
@@ -10,6 +12,7 @@ from streaming.delta.stored import StoredTable
 
 BACKFILL = "backfill-"
 REQUEUE = "requeue-"
+_ID_CHARACTERS = 12
 LOSS = "loss-"  # a batch of no records, which says that some were given up and where the stream goes on
 MOVE = "move-"  # a batch of no records, which says on which topic alerts leave from now on
 _BESIDE = (BACKFILL, REQUEUE, MOVE)  # Spark calls its queries by UUIDs
@@ -25,9 +28,23 @@ def requeue(query_id: pl.Expr) -> pl.Expr:
     return query_id.str.starts_with(REQUEUE)
 
 
+def new_query(prefix: str) -> str:
+    """Return a name that no other query has, for a batch decided beside the stream."""
+    return f"{prefix}{uuid.uuid4().hex[:_ID_CHARACTERS]}"
+
+
 def stamp_of(agent: str, query_id: str) -> str:
     """Return the application id under which batches of a query are committed."""
     return f"{agent}/{query_id}"
+
+
+def newest_batch(batches: StoredTable, columns: Sequence[str]) -> dict[str, Any] | None:
+    """Return columns of the batch closed last, None before the first."""
+    highest = batches.maximum("next_sequence")
+    if highest is None:
+        return None
+    rows = batches.read("next_sequence", highest, columns=[*columns, "closed_at"])
+    return cast("dict[str, Any]", rows.sort_by("closed_at").select(list(columns)).to_pylist()[-1])
 
 
 def newest_of_the_stream(batches: StoredTable) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from pyspark.sql.streaming import StreamingQuery
 
 from schemas.errors import DataLossError, FlagstreamError, RetryableError
 from streaming.batch.pipeline import ClosedBatch, Pipeline
-from streaming.batch.queries import LOSS
+from streaming.batch.queries import LOSS, new_query
 from streaming.batch.resuming import Loss, Resumption, no_records, resume, set_aside
 from streaming.batch.store import Origin
 from streaming.kafka.intake import Intake, planned_records
@@ -163,7 +162,7 @@ class StreamRunner:
         loss = Loss(why, self._settings.topic, place.lost)
         offsets = {self._settings.topic: dict(place.starts or {})}
         origin = replace(self._origin, lost=loss.to_metadata())
-        name = f"{LOSS}{uuid.uuid4().hex[:12]}"
+        name = new_query(LOSS)
         closed = self._pipeline.process(no_records, name, 0, lambda: offsets, origin=origin)
         if closed is not None:
             self._on_batch(closed)

@@ -137,8 +137,7 @@ class LakeTable(StoredTable):
         """
         with self._writing:
             self._follow()
-            if self.epoch > self._epoch:
-                raise FencedError(f"{self.path.name}: a driver with epoch {self.epoch} has taken over")
+            self._check_epoch()
             if self.last_batch(stamp.app_id) >= stamp.batch_id:
                 return False
             self._write(rows, self._properties([stamp, *also], metadata))
@@ -244,6 +243,9 @@ class LakeTable(StoredTable):
             FencedError: one has.
         """
         self._reopen()
+        self._check_epoch()
+
+    def _check_epoch(self) -> None:
         if self.epoch > self._epoch:
             raise FencedError(f"{self.path.name}: a driver with epoch {self.epoch} has taken over")
 

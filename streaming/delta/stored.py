@@ -105,6 +105,11 @@ class StoredTable:
         ]
         return max((high for high in known if high is not None), default=None)
 
+    def next_number(self, column: str) -> int:
+        """Return the number that follows the largest of a column that counts rows from 0."""
+        highest = self.maximum(column)
+        return 0 if highest is None else highest + 1
+
     def _largest(self, name: str, column: str) -> int | None:
         values = pq.read_table(self.path / name, columns=[column])[column]
         return cast("int | None", pc.max(_as_integers(values)).as_py())

@@ -119,8 +119,7 @@ class LabelBook:
     @property
     def next_sequence(self) -> int:
         """The label_sequence that follows the last label seen; pin it to select the same labels again."""
-        highest = self._table.maximum("label_sequence")
-        return 0 if highest is None else highest + 1
+        return self._table.next_number("label_sequence")
 
     def refreshed(self) -> int:
         """Return next_sequence as it is after all recordings so far, other processes' included."""

@@ -98,6 +98,13 @@ class Health:
             self._write()
         self._tell(condition, None)
 
+    def update(self, condition: Condition, cause: str | None) -> None:
+        """Say why a condition holds; None: it does not."""
+        if cause is None:
+            self.ends(condition)
+        else:
+            self.begins(condition, cause)
+
     def _tell(self, condition: Condition, standing: Standing | None) -> None:
         """A terminal that is gone must not end whoever has something to tell."""
         with contextlib.suppress(OSError, ValueError):

@@ -108,10 +108,9 @@ class Supervisor:
         """Look for one need after the other, and return what is wrong with the first that is away."""
         for each in self._needs:
             cause = each.fault()
+            self._health.update(each.condition, cause)
             if cause is not None:
-                self._health.begins(each.condition, cause)
                 return cause
-            self._health.ends(each.condition)
         return None
 
     def _weigh(self, fault: BaseException) -> None:

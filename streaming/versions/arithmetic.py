@@ -6,8 +6,9 @@ import json
 
 from schemas.spec import AgentSpec
 from streaming.batch.backfill_mark import newest_decision
+from streaming.batch.queries import newest_batch
 from streaming.delta.pins import pinned_specs
-from streaming.delta.stored import read_stored
+from streaming.delta.stored import open_version
 from streaming.settings import Settings
 from streaming.versions.registry_table import read_entries, registry_path
 from streaming.versions.stages import standings
@@ -43,7 +44,6 @@ def _newest_pinned(settings: Settings, agent: AgentSpec) -> AgentSpec | None:
     if decision is not None:
         return pinned_specs(decision.pins)[0]
     # The log of `transactions` may have been cleaned up beyond its newest batch.
-    batches = read_stored(folder / agent.tables.batches, ["next_sequence", "pins"])
-    if batches is None or not batches.num_rows:
-        return None
-    return pinned_specs(json.loads(batches.sort_by("next_sequence")["pins"][-1].as_py()))[0]
+    batches = open_version(folder / agent.tables.batches)
+    newest = None if batches is None else newest_batch(batches, ["pins"])
+    return None if newest is None else pinned_specs(json.loads(newest["pins"]))[0]
