@@ -19,7 +19,7 @@ from agent.containment import Faults
 from agent.ledger import RecordedAnswer
 from agent.llm_client import Completion, Failure
 from agent.packing import Case
-from agent.requests import Outcome, Request, Requests
+from agent.requests import Request, RequestOutcome, Requests
 from agent.tempo import Tempo
 from schemas.alert import FallbackReason
 from schemas.spec import Llm
@@ -68,7 +68,7 @@ class Collected:
     `faults` are those of our own reading.
     """
 
-    outcomes: Sequence[tuple[Any, Outcome]] = ()
+    outcomes: Sequence[tuple[Any, RequestOutcome]] = ()
     answers: Mapping[str, RecordedAnswer] = field(default_factory=dict)
     given_up: frozenset[str] = frozenset()
     faults: tuple[str, ...] = ()
@@ -188,14 +188,14 @@ class Inquiries:
     def _seen_of(self, key: str) -> _Standing:
         return self._standing.get(key) or _Standing(self._requests.packer.most_groups)
 
-    def _learn(self, begun: _UnderWay, outcome: Outcome) -> None:
+    def _learn(self, begun: _UnderWay, outcome: RequestOutcome) -> None:
         if isinstance(outcome.reply, Completion):
             self._answered += 1
             self._tempo.answered(len(outcome.answers), self._clock() - begun.since)
         elif outcome.reply.reason == "timeout" and outcome.sent:
             self._tempo.lost()
 
-    def _judged(self, outcome: Outcome) -> Iterable[str]:
+    def _judged(self, outcome: RequestOutcome) -> Iterable[str]:
         """Note what came of each group; yield those that get no answer."""
         for key, answer in outcome.answers.items():
             if isinstance(answer, RecordedAnswer):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from agent.containment import Faults
 from agent.llm_client import Completion, Failure, Replies
-from agent.requests import Outcome, Request, Requests
+from agent.requests import Request, RequestOutcome, Requests
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Overdue:
             self._rounds.append(begun)
         return replies
 
-    def collect(self, faults: Faults) -> list[Outcome]:
+    def collect(self, faults: Faults) -> list[RequestOutcome]:
         """Return what has come since, which is on record then."""
         outcomes = [
             self._requests.outcome(each.requests[place], reply, faults)

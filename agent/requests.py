@@ -30,7 +30,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RequestOutcome:
     """What came of a request: by the cases' keys the answer, or why there is none."""
 
     request: Request
@@ -102,14 +102,14 @@ class Requests:
         """Return what is sent."""
         return self.packer.question(list(request.cases))
 
-    def outcome(self, request: Request, reply: Completion | Failure, faults: Faults) -> Outcome:
+    def outcome(self, request: Request, reply: Completion | Failure, faults: Faults) -> RequestOutcome:
         """Read what came back; `faults` takes what befalls the reading."""
-        unread = Outcome(request, reply, {case.key: "internal_error" for case in request.cases})
+        unread = RequestOutcome(request, reply, {case.key: "internal_error" for case in request.cases})
         return faults.contain(lambda: self._read(request, reply), unread)
 
-    def _read(self, request: Request, reply: Completion | Failure) -> Outcome:
+    def _read(self, request: Request, reply: Completion | Failure) -> RequestOutcome:
         if isinstance(reply, Failure):
-            return Outcome(request, reply, {case.key: reply.reason for case in request.cases})
+            return RequestOutcome(request, reply, {case.key: reply.reason for case in request.cases})
         found = answers_of(reply.text, {case.request_id: case.told.citable for case in request.cases})
         read, written = (_shares(each, len(found)) for each in (reply.input_tokens, reply.output_tokens))
         answers = {
@@ -118,9 +118,9 @@ class Requests:
                 request.cases, found.values(), zip(read, written, strict=True), strict=True
             )
         }
-        return Outcome(request, reply, answers)
+        return RequestOutcome(request, reply, answers)
 
-    def record(self, outcomes: Sequence[Outcome]) -> None:
+    def record(self, outcomes: Sequence[RequestOutcome]) -> None:
         """Put answers on record, before they are used, and settle what was booked for them."""
         given = [answer for outcome in outcomes for answer in outcome.answers.values()]
         self._ledger.record([answer for answer in given if isinstance(answer, RecordedAnswer)])

@@ -26,7 +26,7 @@ from agent.overdue import Overdue
 from agent.packing import Case, case_of
 from agent.prompts import Prompt
 from agent.pseudonyms import Pseudonyms
-from agent.requests import Outcome, Request, Requests
+from agent.requests import Request, RequestOutcome, Requests
 from agent.scheduling import Familiarity, by_priority
 from agent.verdicts import TriageResult, Verdict, all_by_rules, spread
 from schemas.alert import FallbackReason
@@ -165,7 +165,7 @@ class Triage:
         """Take in that cases were answered, so that those of other kinds go first."""
         self._familiarity.note(case.group.pattern for case in cases)
 
-    def result_of(self, outcomes: Sequence[Outcome], seconds: float = 0.0) -> TriageResult:
+    def result_of(self, outcomes: Sequence[RequestOutcome], seconds: float = 0.0) -> TriageResult:
         """Return what requests have taken, with no verdict in it."""
         input_tokens = sum(outcome.reply.input_tokens for outcome in outcomes)
         output_tokens = sum(outcome.reply.output_tokens for outcome in outcomes)
@@ -231,7 +231,7 @@ class Triage:
         booked = (self._requests.book(cases) for cases in packed)
         return [request for request in booked if request is not None]
 
-    def _ask(self, requests: Sequence[Request], start: float, faults: Faults) -> list[Outcome]:
+    def _ask(self, requests: Sequence[Request], start: float, faults: Faults) -> list[RequestOutcome]:
         if not requests:
             return []
         before = self._clock()

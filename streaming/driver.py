@@ -210,10 +210,10 @@ class _Run:
 
         return closed
 
-    def _beside(self, agent: Agent, supervisor: Supervisor) -> _Beside:
+    def _beside(self, agent: Agent, supervisor: Supervisor) -> _Workers:
         watch = TopicWatch(agent.stream, call_seconds=_WATCH_CALL_SECONDS)
         report = _Report(watch, agent.late, self._display, self._health, supervisor.settle)
-        return _Beside(report, self.needs.revive, self._health)
+        return _Workers(report, self.needs.revive, self._health)
 
 
 def _stop(session: SparkSession) -> None:
@@ -276,7 +276,7 @@ class _Report:
             self._display.late(self._late.totals)
 
 
-class _Beside:
+class _Workers:
     """The two threads beside a running agent: one reports, one revives what has died."""
 
     def __init__(self, report: _Report, revive: Callable[[], float], health: Health) -> None:
@@ -286,7 +286,7 @@ class _Beside:
             Worker("services", revive, Condition.MODEL_AWAY, health, fatal=()),
         )
 
-    def __enter__(self) -> _Beside:
+    def __enter__(self) -> _Workers:
         for each in self._workers:
             each.start()
         return self

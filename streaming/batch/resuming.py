@@ -28,7 +28,7 @@ _RECORDS = pa.schema(
 
 
 @dataclass(frozen=True)
-class Span:
+class UnreadSpan:
     """Offsets of one partition that were never read.
 
     Attributes:
@@ -52,7 +52,7 @@ class Resumption:
     """
 
     starts: Mapping[str, int] | None
-    lost: tuple[Span, ...] = ()
+    lost: tuple[UnreadSpan, ...] = ()
     recreated: bool = False
 
     def refusal(self, topic: str) -> str:
@@ -78,16 +78,16 @@ def resume(reached: Mapping[str, int] | None, topic_id: str | None, found: Topic
         return Resumption(None)
     lows = {partition: low for partition, (low, _) in found.bounds.items()}
     if topic_id is not None and found.topic_id is not None and topic_id != found.topic_id:
-        lost = tuple(Span(int(partition), at, None) for partition, at in _in_order(reached))
+        lost = tuple(UnreadSpan(int(partition), at, None) for partition, at in _in_order(reached))
         return Resumption(lows, lost, recreated=True)
     starts = dict(lows)
     gone = []
     for partition, at in _in_order(reached):
         low, high = found.bounds.get(partition, (at, at - 1))
         if low > at:
-            gone.append(Span(int(partition), at, low))
+            gone.append(UnreadSpan(int(partition), at, low))
         elif high < at:
-            gone.append(Span(int(partition), at, None))
+            gone.append(UnreadSpan(int(partition), at, None))
         if partition in lows:
             starts[partition] = min(max(at, low), max(low, high))
     return Resumption(starts, tuple(gone))
@@ -99,7 +99,7 @@ class Loss:
 
     why: str
     topic: str
-    spans: tuple[Span, ...]
+    spans: tuple[UnreadSpan, ...]
 
     @property
     def records(self) -> int:
@@ -133,6 +133,6 @@ def _in_order(reached: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(reached.items(), key=lambda item: int(item[0]))
 
 
-def _told(span: Span) -> str:
+def _told(span: UnreadSpan) -> str:
     end = "on" if span.next is None else f"to {span.next - 1}"
     return f"offsets {span.first} {end} of partition {span.partition}"

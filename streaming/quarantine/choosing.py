@@ -17,7 +17,7 @@ from schemas.contract import EventContract
 from schemas.tables import UTC_MICROS
 from streaming.delta.stored import open_version
 from streaming.events.decode import decode
-from streaming.quarantine.requests import PLACE, Slice
+from streaming.quarantine.requests import PLACE, RequeueSlice
 from streaming.quarantine.waiting import records_at, stamped
 
 SLICE_RECORDS = 20_000
@@ -170,9 +170,9 @@ class Trials:
         return valid.join(known.select(PLACE).unique().collect(engine="streaming"), on=PLACE, how="anti")
 
 
-def slices_of(chosen: pl.DataFrame) -> list[Slice]:
+def slices_of(chosen: pl.DataFrame) -> list[RequeueSlice]:
     """Cut records into batches that are bounded in records and bytes."""
-    return [Slice(_ranges(each), each.height) for each in _parts(chosen)]
+    return [RequeueSlice(_ranges(each), each.height) for each in _parts(chosen)]
 
 
 def _parts(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:

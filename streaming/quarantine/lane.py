@@ -22,7 +22,7 @@ from streaming.batch.pipeline import ClosedBatch, Pipeline
 from streaming.batch.queries import stamp_of
 from streaming.delta.lake import Lake
 from streaming.delta.stored import change_mark
-from streaming.quarantine.requests import Request, RequestTable, read_requests
+from streaming.quarantine.requests import RequestTable, RequeueRequest, read_requests
 from streaming.quarantine.waiting import records_waiting, stamped
 
 PIN = "requeue"
@@ -79,7 +79,7 @@ class RequeueLane:
     ) -> None:
         self._path, self._retention, self._agent = path, retention, agent
         self._contract, self._lake, self._pipeline = contract, lake, pipeline
-        self._seen, self._requests = (0, 0), list[Request]()
+        self._seen, self._requests = (0, 0), list[RequeueRequest]()
 
     def waits(self) -> bool:
         """Whether a request waits to be taken; costs microseconds where nothing has changed."""
@@ -109,7 +109,7 @@ class RequeueLane:
         return closed
 
     def _decide(
-        self, request: Request, number: int, contract: EventContract | None, moment: datetime
+        self, request: RequeueRequest, number: int, contract: EventContract | None, moment: datetime
     ) -> ClosedBatch | None:
         earlier = [each for each in self._requests if each.number < request.number]
         at = pa.scalar(moment, UTC_MICROS)

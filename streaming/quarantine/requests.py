@@ -35,7 +35,7 @@ _LIGHT = [name for name in REQUEUES.names if name != "places"]
 
 
 @dataclass(frozen=True)
-class Slice:
+class RequeueSlice:
     """Records that are decided as one batch.
 
     Attributes:
@@ -48,7 +48,7 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Request:
+class RequeueRequest:
     """One request as it stands.
 
     Attributes:
@@ -86,7 +86,7 @@ def requeues_path(settings: Settings, spec: AgentSpec) -> Path:
     return settings.lake(spec.name) / spec.tables.requeues
 
 
-def read_requests(path: Path) -> list[Request]:
+def read_requests(path: Path) -> list[RequeueRequest]:
     """Return all requests, oldest first; nothing where there is no table."""
     table = read_stored(path, _LIGHT)
     rows = (
@@ -100,9 +100,9 @@ def read_requests(path: Path) -> list[Request]:
     return [_request(slices, settled.get(name)) for name, slices in asked.items()]
 
 
-def _request(slices: Sequence[dict[str, Any]], settled: dict[str, Any] | None) -> Request:
+def _request(slices: Sequence[dict[str, Any]], settled: dict[str, Any] | None) -> RequeueRequest:
     first = slices[0]
-    return Request(
+    return RequeueRequest(
         number=first["number"],
         request=first["request"],
         at=first["at"].astimezone(UTC),
@@ -115,7 +115,7 @@ def _request(slices: Sequence[dict[str, Any]], settled: dict[str, Any] | None) -
     )
 
 
-def places_of(path: Path, requests: Sequence[Request], only: int | None = None) -> pl.DataFrame:
+def places_of(path: Path, requests: Sequence[RequeueRequest], only: int | None = None) -> pl.DataFrame:
     """Return the places of requests.
 
     Args:
@@ -149,7 +149,7 @@ class RequestTable:
     ) -> None:
         self._table, self._clock = SharedTable(path, REQUEUES, retention), clock
 
-    def ask(self, slices: Sequence[Slice], contract: str | None, who: str, why: str) -> str:
+    def ask(self, slices: Sequence[RequeueSlice], contract: str | None, who: str, why: str) -> str:
         """Write a request and return its id."""
         request = secrets.token_hex(_ID_BYTES)
         common = {"event": _REQUESTED, "request": request, "contract": contract, "who": who, "why": why}
@@ -160,7 +160,7 @@ class RequestTable:
         self._append(rows)
         return request
 
-    def settle(self, request: Request, state: State, decided: int, why: str | None = None) -> None:
+    def settle(self, request: RequeueRequest, state: State, decided: int, why: str | None = None) -> None:
         """Note that nothing of a request is left to be taken, and how many of its slices were decided."""
         self._append([{"event": state, "request": request.request, "slice": decided, "why": why}])
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from schemas.tables import QUARANTINE, UTC_MICROS
 from streaming.delta.stored import StoredTable, open_version, read_stored
-from streaming.quarantine.requests import PLACE, Request, places_of
+from streaming.quarantine.requests import PLACE, RequeueRequest, places_of
 
 _ORIGINAL = -1
 _TOLD = [*PLACE, "kafka_timestamp", "reason", "detail", "query_id"]
@@ -26,7 +26,7 @@ _RECORD = [*_CAME, "kafka_timestamp", "query_id"]
 
 
 def waiting(
-    quarantine: Path, requeues: Path, requests: Sequence[Request], *, sizes: bool = True
+    quarantine: Path, requeues: Path, requests: Sequence[RequeueRequest], *, sizes: bool = True
 ) -> pl.DataFrame:
     """Return every record that waits, by its newest rejection.
 
@@ -57,7 +57,11 @@ def waiting(
 
 
 def records_waiting(
-    quarantine: StoredTable, requeues: Path, request: Request, number: int, earlier: Sequence[Request]
+    quarantine: StoredTable,
+    requeues: Path,
+    request: RequeueRequest,
+    number: int,
+    earlier: Sequence[RequeueRequest],
 ) -> pa.Table:
     """Return those records of a slice that wait, as they came.
 
@@ -114,7 +118,7 @@ def _held(quarantine: StoredTable, places: pl.DataFrame) -> pa.Table:
     )
 
 
-def waiting_by_reason(quarantine: Path, requeues: Path, requests: Sequence[Request]) -> dict[str, int]:
+def waiting_by_reason(quarantine: Path, requeues: Path, requests: Sequence[RequeueRequest]) -> dict[str, int]:
     """Count what waits by the reason of its newest rejection, the most frequent first; see `waiting`."""
     if requests:
         return by_reason(waiting(quarantine, requeues, requests, sizes=False))
@@ -149,7 +153,7 @@ def _inside(rows: pa.Table, places: pl.DataFrame) -> pa.Table:
     return rows.filter(held.to_arrow())
 
 
-def _with_turns(rows: pl.DataFrame, requests: Iterable[Request]) -> pl.DataFrame:
+def _with_turns(rows: pl.DataFrame, requests: Iterable[RequeueRequest]) -> pl.DataFrame:
     """Add `turn`: the number of the request that took a row, -1 for what the topic brought."""
     turns = {each.query_id: each.number for each in requests}
     if not turns:
@@ -158,7 +162,7 @@ def _with_turns(rows: pl.DataFrame, requests: Iterable[Request]) -> pl.DataFrame
     return rows.with_columns(turn=turn)
 
 
-def _last_taken(rows: pl.DataFrame, requeues: Path, requests: Sequence[Request]) -> pl.Series:
+def _last_taken(rows: pl.DataFrame, requeues: Path, requests: Sequence[RequeueRequest]) -> pl.Series:
     """Return the number of the newest settled request of which a slice with the place was decided, or -1."""
     taken = pl.Series("taken", [_ORIGINAL] * rows.height, dtype=pl.Int64)
     decided = [each for each in requests if each.decided]

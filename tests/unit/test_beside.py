@@ -174,8 +174,8 @@ def test_a_lane_that_broke_beside_the_batches_stops_an_idle_agent(
             def stopped() -> bool:
                 try:
                     started.pipeline.check()
-                except RetryableError as fault:
-                    return "start anew" in str(fault) and "no answer in 60 s" in str(fault)
+                except RetryableError as raised:
+                    return "start anew" in str(raised) and "no answer in 60 s" in str(raised)
                 return False
 
             wait_for(stopped)

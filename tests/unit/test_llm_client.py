@@ -83,9 +83,11 @@ def test_counts_that_cannot_be_are_none(usage: dict[str, Any]) -> None:
 def test_an_answer_in_parts_is_of_no_use() -> None:
     body = scripted.completion("")
     body["choices"][0]["message"]["content"] = [{"type": "text", "text": "{}"}]
-    with scripted.scripted_llm(default=lambda _: scripted.Reply(body=body)) as server:
-        with client(server.base_url) as asking:
-            assert reason_of(asking.ask([question()], 5)[0]) == "invalid_json"
+    with (
+        scripted.scripted_llm(default=lambda _: scripted.Reply(body=body)) as server,
+        client(server.base_url) as asking,
+    ):
+        assert reason_of(asking.ask([question()], 5)[0]) == "invalid_json"
 
 
 def test_connections_live_from_batch_to_batch() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import settings as properties
 from hypothesis import strategies as st
 
-from streaming.batch.resuming import Loss, Span, records_lost, resume, set_aside
+from streaming.batch.resuming import Loss, UnreadSpan, records_lost, resume, set_aside
 from streaming.kafka.topic import TopicState
 
 PARTITIONS = st.dictionaries(st.integers(0, 5).map(str), st.integers(0, 50), min_size=1)
@@ -53,7 +53,7 @@ def test_a_topic_whose_id_nobody_knows_is_taken_for_the_same() -> None:
 
 def test_a_refusal_names_offsets_and_what_to_do() -> None:
     place = resume({"0": 3, "1": 7}, "a", TopicState("a", {"0": (5, 9), "1": (0, 9)}))
-    assert place.lost == (Span(0, 3, 5),)
+    assert place.lost == (UnreadSpan(0, 3, 5),)
     assert "offsets 3 to 4 of partition 0" in place.refusal("in")
     assert '--accept-loss "why"' in place.refusal("in")
     again = resume({"0": 3}, "a", TopicState("b", {"0": (0, 9)}))
@@ -61,7 +61,7 @@ def test_a_refusal_names_offsets_and_what_to_do() -> None:
 
 
 def test_losses_are_counted_as_far_as_they_are_known() -> None:
-    loss = Loss("retention", "in", (Span(0, 3, 5), Span(1, 4, None)))
+    loss = Loss("retention", "in", (UnreadSpan(0, 3, 5), UnreadSpan(1, 4, None)))
     assert loss.to_metadata()["records"] == 2
     assert records_lost([None, '{"records": 2}', '{"records": 5}']) == 7
 

@@ -186,16 +186,16 @@ def test_the_table_of_faults_is_complete() -> None:
 def test_a_fault_without_words_has_its_name() -> None:
     """What Java raised asks the JVM for its words, which raises where that has ended."""
 
-    class Wordless(Exception):
+    class WordlessError(Exception):
         def __str__(self) -> str:
             raise ConnectionRefusedError("no JVM")
 
-    assert cause_of(Wordless()) == "Wordless"
+    assert cause_of(WordlessError()) == "WordlessError"
     health, done = Health(), threading.Event()
 
     def work() -> float | None:
         if not health.standing:
-            raise Wordless
+            raise WordlessError
         done.set()
         return None
 
