@@ -20,8 +20,13 @@ from agent.child_environment import PRIVATE_UMASK, child_environment
 from schemas.errors import MachineError
 
 _POLL_SECONDS = 0.05
+_TAKEN = "Address already in use"
 _SAME_START_SECONDS = 1.0
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}  # held, since a handle let go warns while its child lives
+
+
+class PortTakenError(MachineError):
+    """Another program began to listen at the port before the child did: another port may be tried."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class Service:
             seconds: how long to wait.
 
         Raises:
+            PortTakenError: another program listens at its port.
             MachineError: the child ended or was not ready in time; the log's end is quoted.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +120,7 @@ class Service:
         while not ready():
             if child.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise MachineError(f"{self.name} did not come up; its log ends: {self._log_end()}")
+                raise self._not_up()
             time.sleep(_POLL_SECONDS)
 
     def stop(self, seconds: float = 20.0) -> bool:
@@ -129,6 +135,11 @@ class Service:
     @property
     def _record(self) -> Path:
         return self.folder / f"{self.name}.json"
+
+    def _not_up(self) -> MachineError:
+        end = self._log_end()
+        kind = PortTakenError if _TAKEN in end else MachineError
+        return kind(f"{self.name} did not come up; its log ends: {end}")
 
     def _log_end(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -16,13 +16,14 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from agent.child_environment import PRIVATE_UMASK, child_environment
-from agent.processes import Service, free_port
+from agent.processes import PortTakenError, Service, free_port
 from schemas.errors import ConfigurationError, MachineError, RetryableError, nearest
 from streaming.interrupts import ended_on_leaving
 from streaming.kafka.topic import connection
 from streaming.settings import Settings, find_java
 
 _CALL_SECONDS = 10.0
+_PORTS = 3
 _BROKER_DEFAULT = -1
 # testcontainers starts Kafka through scripts that only this vendor's images have.
 _DOCKER_IMAGE = "confluentinc/cp-kafka:7.6.0"
@@ -142,7 +143,13 @@ class EmbeddedBroker:
     def _start(self) -> str:
         if not any(self.jars.glob("kafka_*.jar")):
             raise MachineError(f"the broker's jars are not in {self.jars}: run `make setup`")
-        port = self._service.port()
+        for _ in range(_PORTS - 1):
+            with suppress(PortTakenError):
+                return self._start_at(self._service.port())
+        return self._start_at(self._service.port())
+
+    def _start_at(self, port: int) -> str:
+        """Start it there; between choosing a port and listening at it lie seconds of a JVM."""
         bootstrap = f"127.0.0.1:{port}"
         self._configure(port, free_port())
         facts = {"bootstrap": bootstrap}

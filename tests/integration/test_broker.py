@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 
+from agent.processes import Service, free_port
 from schemas.errors import ConfigurationError
 from streaming.kafka.broker import EmbeddedBroker, ensure_topic, require_topic, topic_retention_ms
 from streaming.settings import Settings
@@ -60,3 +62,15 @@ def test_a_topic_missing_from_a_foreign_broker_is_named_with_the_nearest(
     with pytest.raises(ConfigurationError, match="did you mean") as fault:
         require_topic(bootstrap, f"{name}x")
     assert name in str(fault.value)
+
+
+def test_a_port_that_is_taken_before_the_broker_listens_is_passed_over(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = iter([taken.getsockname()[1], free_port()])
+        monkeypatch.setattr(Service, "port", lambda _: next(ports))
+        with EmbeddedBroker.of(settings).in_use() as bootstrap:
+            assert not bootstrap.endswith(f":{taken.getsockname()[1]}")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.processes import Service, free_port, one_at_a_time
+from agent.processes import PortTakenError, Service, free_port, one_at_a_time
 from schemas.errors import MachineError
 
 WAITS = [sys.executable, "-c", "import signal; signal.pause()"]
@@ -81,3 +82,13 @@ def test_only_one_at_a_time_holds_a_guard(tmp_path: Path) -> None:
 
 def test_free_ports_can_be_bound_by_anyone() -> None:
     assert 1024 <= free_port() <= 65535
+
+
+def test_a_port_that_somebody_else_took_meanwhile_is_told_apart(service: Service) -> None:
+    listens = "import socket, sys; socket.socket().bind(('127.0.0.1', int(sys.argv[1])))"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTakenError, match="Address already in use"):
+            service.start([sys.executable, "-c", listens, str(port)], {}, lambda: False)
