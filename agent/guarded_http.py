@@ -12,6 +12,7 @@ from typing import Literal
 import httpx2
 
 from schemas.addresses import is_loopback, is_public, literal_address
+from schemas.errors import ConfigurationError
 
 MOST_ANSWER_BYTES = 4 << 20
 _TOO_LARGE = 413
@@ -31,8 +32,14 @@ def guarded_client(base_url: str, reach: Reach) -> httpx2.AsyncClient:
     Args:
         base_url: the endpoint.
         reach: whether its name may lead to a private network.
+
+    Raises:
+        ConfigurationError: nothing can be sent to such an address.
     """
-    proxy = _proxy_of(base_url)
+    try:
+        proxy = _proxy_of(base_url)
+    except httpx2.InvalidURL:
+        raise ConfigurationError("no address that requests can be sent to", key="llm.base_url") from None
     transport = _Guarded(reach, httpx2.AsyncHTTPTransport(proxy=proxy, limits=httpx2.Limits()), proxy is None)
     # What the environment says of proxies is read above: a transport made from it would not be guarded.
     return httpx2.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _PORTS = {"http": 80, "https": 443}
@@ -52,12 +52,20 @@ def origin_of(url: str) -> str:
     """Return scheme, host and port of a web address, the port left out where it is the scheme's own.
 
     Raises:
-        ValueError: the address has no host, or a port that is none.
+        ValueError: the address has no host, a port that is none, or signs that cannot be seen; the message
+            does not quote it.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if not host:
+    if not host.rstrip(".") or " " in host or not url.isprintable():
         raise ValueError("expected an address such as https://host")
     shown = f"[{host}]" if ":" in host else host.rstrip(".")
-    port = parts.port if parts.port != _PORTS.get(parts.scheme) else None
-    return f"{parts.scheme}://{shown}" + ("" if port is None else f":{port}")
+    port = _port_of(parts)
+    return f"{parts.scheme}://{shown}" + ("" if port in (None, _PORTS.get(parts.scheme)) else f":{port}")
+
+
+def _port_of(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:
+        raise ValueError("expected a port from 0 to 65535") from None

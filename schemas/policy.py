@@ -254,6 +254,7 @@ def checked_address(value: str) -> str:
     encrypted = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     if not encrypted or not parts.hostname or parts.username is not None or parts.password is not None:
         raise ValueError("expected an https address without user or password")
+    origin_of(value)
     return value
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from schemas.addresses import origin_of
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, Duration, load_document
 
@@ -34,6 +35,7 @@ def checked_base_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("expected an address such as https://host/v1")
+    origin_of(value)
     if parts.username is not None or parts.password is not None:
         raise ValueError("no user or password in the address: name the key's variable in llm.api_key_env")
     if parts.query or parts.fragment:

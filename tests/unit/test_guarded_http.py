@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from agent.guarded_http import MOST_ANSWER_BYTES, Reach, guarded_client
 from agent.llm_client import Failure, LlmClient
 from schemas.addresses import is_loopback, is_public, literal_address
+from schemas.errors import ConfigurationError
 from schemas.spec import Llm
 from tests import scripted_llm as scripted
 from tests.scripted_http import Handled, handled_http
@@ -200,3 +201,9 @@ def test_other_machines_are_not_this_one(host: str) -> None:
     assert not is_loopback(host)
     assert literal_address("example.org") is None
     assert is_public(ip_address("8.8.8.8"))
+
+
+@pytest.mark.parametrize("url", ["https://\u2460\u2461.example/v1", "https://[v1.x]/v1"])
+def test_an_address_that_cannot_be_spelled_out_is_a_mistake_of_the_configuration(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"llm\.base_url"):
+        guarded_client(url, "public")

@@ -65,6 +65,7 @@ def test_a_named_field_is_allowed_and_its_neighbours_are_not(tmp_path: Path) -> 
         ({"actions": {"query_aggregates": {"rows": 0}}}, "actions.query_aggregates.rows"),
         ({"actions": {"run_job": {"submit": True}}}, "'submit' needs the address of a 'workspace'"),
         ({"actions": {"notify": {"targets": {"x": "http://example.org"}}}}, "expected an https address"),
+        ({"actions": {"notify": {"targets": {"x": "https://example.org:99999"}}}}, "expected a port"),
         ({"budgets": {"step": 3}}, "did you mean 'steps'"),
     ],
 )

@@ -107,6 +107,16 @@ def test_what_may_be_a_secret_is_refused_unquoted(llm: dict[str, str]) -> None:
     assert "secret" not in str(fault.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://host:99999/v1", "https://host:port/v1", "https://....", "https://ho st/v1", "https://host\n/v1"],
+)
+def test_an_address_that_nothing_can_be_sent_to_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError) as fault:
+        parsed(llm={"base_url": url})
+    assert fault.value.key == "llm.base_url"
+
+
 def test_a_contract_s_path_starts_at_the_spec_s_folder(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     source = {"contract": "contracts/own.yaml", "topic": "transactions"}
