@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import tempfile
 from pathlib import Path
+
+from streaming.whole_files import create_file
 
 _BYTES = 32
 
@@ -15,18 +15,5 @@ def pseudonym_key(home: Path) -> bytes:
     path = home / "pseudonyms.key"
     if not path.is_file():
         home.mkdir(parents=True, exist_ok=True)
-        _make(path)
+        create_file(path, secrets.token_bytes(_BYTES))
     return path.read_bytes()
-
-
-def _make(path: Path) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "wb") as file:
-        file.write(secrets.token_bytes(_BYTES))
-    made = Path(name)
-    try:
-        path.hardlink_to(made)
-    except FileExistsError:
-        pass  # another process was first
-    finally:
-        made.unlink()

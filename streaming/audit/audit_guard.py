@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -19,9 +18,9 @@ from agent.audit_chain import ChainKey, Head
 from schemas.documents import parse_json, read_text
 from schemas.errors import ConfigurationError, MachineError
 from schemas.loading import Document, parse_document
+from streaming.whole_files import create_file, replace_file
 
 _KEY_BYTES = 32
-_KEY_MODE = 0o600
 _LOCK_SECONDS, _LOCK_POLL_SECONDS = 1.0, 0.005
 
 
@@ -86,10 +85,7 @@ class AnchorFile:
                     raise MachineError(f"another process holds {self.path.with_suffix('.lock')}: end it")
                 return
             if standing is None or standing.head.number < anchor.head.number:
-                unfinished = self.path.with_suffix(".unfinished")
-                _write_synced(unfinished, anchor.to_json())
-                unfinished.replace(self.path)
-                _sync_folder(self.path.parent)
+                replace_file(self.path, anchor.to_json().encode())
 
 
 def chain_key(path: Path, given: SecretStr | None) -> ChainKey | None:
@@ -104,12 +100,7 @@ def chain_key(path: Path, given: SecretStr | None) -> ChainKey | None:
 def make_key(path: Path) -> ChainKey:
     """Keep a random key that only its owner may read, unless another process just has; return it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    _write_synced(unfinished, secrets.token_hex(_KEY_BYTES) + "\n")
-    with suppress(FileExistsError):
-        os.link(unfinished, path)
-    unfinished.unlink()
-    _sync_folder(path.parent)
+    create_file(path, f"{secrets.token_hex(_KEY_BYTES)}\n".encode())
     return ChainKey(path.read_bytes().strip())
 
 
@@ -128,19 +119,3 @@ def _try_lock(lock: IO[str]) -> bool:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     return False
-
-
-def _write_synced(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, _KEY_MODE)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

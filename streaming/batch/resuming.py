@@ -11,20 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.tables import HEADERS, UTC_MICROS
+from streaming.events.record_table import RECORDS
 from streaming.kafka.topic import TopicState
-
-_RECORDS = pa.schema(
-    [
-        pa.field("key", pa.binary()),
-        pa.field("value", pa.binary()),
-        pa.field("headers", HEADERS),
-        pa.field("topic", pa.string()),
-        pa.field("partition", pa.int32()),
-        pa.field("offset", pa.int64()),
-        pa.field("timestamp", UTC_MICROS),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -126,7 +114,7 @@ def set_aside(checkpoint: Path) -> None:
 
 def no_records() -> pa.Table:
     """Return a batch of no records."""
-    return _RECORDS.empty_table()
+    return RECORDS.empty_table()
 
 
 def _in_order(reached: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -15,16 +15,18 @@ from agent.ledger import MemoryLedger
 from schemas.contract import EventContract, load_contract
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
-from schemas.tables import BATCHES, HEADERS, UTC_MICROS
+from schemas.tables import BATCHES
 from streaming.batch.alerting import Alerted, build_alerts, marks_of
 from streaming.batch.batch_rows import batch_row
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import flag
+from streaming.batch.queries import stamp_of
 from streaming.batch.store import BatchInHand, Stored, store
 from streaming.compose import build_engine, lake_schemas
 from streaming.delta.lake import Lake, Stamp
 from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator
+from streaming.events.record_table import record_table
 from streaming.events.simulator import SimulatedBlock, Simulator, SimulatorSettings, json_keys, json_lines
 from streaming.labels.book import LabelBook
 from streaming.labels.verdicts import LabelPin, verdicts_schema
@@ -86,10 +88,11 @@ class _Writer:
         self._next, self._watermark, self._offset, self._outbox = 0, 0, 0, 0
 
     def batch(self, number: int, block: SimulatedBlock, closed_at: datetime) -> None:
-        records = _records(block, closed_at, self._offset)
+        values, keys = json_lines(block), json_keys(block)
+        records = record_table(keys, values, topic=_TOPIC, first=self._offset, sent_at=closed_at)
         self._offset += records.num_rows
         decoded = decode(records, self._contract, closed_at)
-        stamp = Stamp(f"{self._engine.spec.name}/{self._query}", number)
+        stamp = Stamp(stamp_of(self._engine.spec.name, self._query), number)
         in_hand = BatchInHand(
             stamp=stamp,
             read=records.num_rows,
@@ -125,22 +128,6 @@ class _Writer:
 
     def _no_verdicts(self, first: int) -> tuple[LabelPin, pa.Table]:
         return LabelPin(first, 0, 0), verdicts_schema(self._contract.entity_names).empty_table()
-
-
-def _records(block: SimulatedBlock, sent_at: datetime, first: int) -> pa.Table:
-    values, keys = json_lines(block), json_keys(block)
-    count = len(values)
-    return pa.table(
-        {
-            "key": pa.array(keys, pa.binary()),
-            "value": pa.array(values, pa.binary()),
-            "headers": pa.nulls(count, HEADERS),
-            "topic": pa.repeat(pa.scalar(_TOPIC), count),
-            "partition": pa.repeat(pa.scalar(0, pa.int32()), count),
-            "offset": pa.array(range(first, first + count), pa.int64()),
-            "timestamp": pa.repeat(pa.scalar(sent_at, UTC_MICROS), count),
-        }
-    )
 
 
 def _labels(block: SimulatedBlock) -> pa.Table:

@@ -8,7 +8,7 @@ then the files that hold what was found. Everything here follows from the table 
 
 from __future__ import annotations
 
-import os
+import io
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from streaming.arrays.compilation import Hashes, Ints
 from streaming.arrays.entity_index import hashes_of
 from streaming.delta.stored import StoredTable
+from streaming.whole_files import create_file, replace_file
 
 INDEX = "_index"  # Delta leaves alone what begins with an underscore
 _BITS = 18
@@ -93,13 +94,10 @@ class KeyIndex:
 
     def _keep(self, number: int, entries: Hashes) -> Hashes:
         """Where the table's folder cannot be written, the span stays in memory."""
-        unfinished = self._folder / f"{number:08}.{os.getpid()}.unfinished"
+        content = io.BytesIO()
+        np.save(content, entries)
         with suppress(OSError):
-            with unfinished.open("wb") as file:
-                np.save(file, entries)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(self._span(number))
+            replace_file(self._span(number), content.getvalue())
             return cast("Hashes", np.load(self._span(number), mmap_mode="r"))
         return entries
 
@@ -113,24 +111,12 @@ class KeyIndex:
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             for _ in range(2):
-                _offer(file, f"{drawn:016x}")
+                create_file(file, f"{drawn:016x}".encode())
                 try:
                     return int(file.read_text(encoding="ascii"), 16)
                 except ValueError:
                     file.unlink(missing_ok=True)  # torn by a power cut
         return drawn
-
-
-def _offer(file: Path, text: str) -> None:
-    """Write a file, whole or not at all, unless it is there."""
-    unfinished = file.with_suffix(f".{os.getpid()}.unfinished")
-    with unfinished.open("w", encoding="ascii") as new:
-        new.write(text)
-        new.flush()
-        os.fsync(new.fileno())
-    with suppress(FileExistsError):
-        os.link(unfinished, file)
-    unfinished.unlink()
 
 
 def _found_in(entries: Hashes, hashes: Hashes, first: int) -> Ints:

@@ -8,7 +8,6 @@ with the size and CRC-32 of each file.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from streaming.detection.calibration import Histogram
 from streaming.detection.tails import DEPTHS, Counts
 from streaming.profiles.decayed import ProfileSnapshot
 from streaming.profiles.profile_kernels import MOMENTS, State
+from streaming.whole_files import sync_path
 
 KEPT = 3
 _FORMAT = 4
@@ -94,7 +94,7 @@ def write(snapshot: ScorerSnapshot, folder: Path) -> Path:
     if target.exists():
         shutil.rmtree(target)
     unfinished.rename(target)
-    _sync_folder(folder)
+    sync_path(folder)
     for outdated in _newest_first(folder)[KEPT:]:
         shutil.rmtree(outdated)
     return target
@@ -157,8 +157,8 @@ def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
         "files": files,
     }
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    _sync(folder / _MANIFEST)
-    _sync_folder(folder)
+    sync_path(folder / _MANIFEST)
+    sync_path(folder)
 
 
 def _write_saved(memories: Mapping[str, Saved], kind: str, folder: Path) -> dict[str, dict[str, Any]]:
@@ -213,7 +213,7 @@ def _write_arrow(path: Path, batches: list[pa.RecordBatch]) -> None:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batches[0].schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
-    _sync(path)
+    sync_path(path)
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
@@ -227,19 +227,6 @@ def _fingerprint(path: Path) -> dict[str, int]:
     for chunk in _chunks(path):
         crc = zlib.crc32(chunk, crc)
     return {"bytes": path.stat().st_size, "crc32": crc}
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _read(path: Path, definition_hash: str) -> ScorerSnapshot:

@@ -13,12 +13,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from schemas.errors import DataLossError
-from schemas.tables import BATCHES, HEADERS, UTC_MICROS
+from schemas.tables import BATCHES, UTC_MICROS
 from streaming.batch.alerting import Alerted
 from streaming.batch.backfill_mark import BackfillMark
 from streaming.batch.batch_rows import batch_row
@@ -31,6 +30,7 @@ from streaming.detection import checkpoints
 from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator
 from streaming.events.file_events import Keyed
+from streaming.events.record_table import record_table
 from streaming.history.backfill_source import HistorySource
 from streaming.labels.verdicts import LabelPin, verdicts_schema
 from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
@@ -139,11 +139,13 @@ class Backfill:
 
     def _load(self, number: int, first: int, chunk: Keyed, *, last: bool) -> None:
         opened_at = self._clock()
-        decoded = decode(self._records(chunk, first, opened_at), self._engine.contract, opened_at)
+        keys, values = chunk
+        records = record_table(keys, values, topic=self._query, first=first, sent_at=opened_at)
+        decoded = decode(records, self._engine.contract, opened_at)
         valid = decoded.valid
         place = valid.schema.get_field_index("kafka_timestamp")
         valid = valid.set_column(place, valid.schema.field(place), valid["event_time"].cast(UTC_MICROS))
-        batch = self._batch(number, len(chunk[1]), opened_at, last=last)
+        batch = self._batch(number, records.num_rows, opened_at, last=last)
         stored = store(self._lake, batch, valid, decoded.rejected, self._duplicates, self._unlabelled)
         self._reached(Passed.DECIDED)
         self._engine.absorb(stored.rows)
@@ -153,21 +155,6 @@ class Backfill:
         self._duplicates.commit()
         self._engine.checkpoint_if_due()
         self._lake.tidy()
-
-    def _records(self, chunk: Keyed, first: int, now: datetime) -> pa.Table:
-        keys, values = chunk
-        count = len(values)
-        return pa.table(
-            {
-                "key": pa.array(keys, pa.binary()),
-                "value": pa.array(values, pa.binary()),
-                "headers": pa.nulls(count, HEADERS),
-                "topic": pa.repeat(pa.scalar(self._query), count),
-                "partition": pa.repeat(pa.scalar(0, pa.int32()), count),
-                "offset": pa.array(np.arange(first, first + count)),
-                "timestamp": pa.repeat(pa.scalar(now, UTC_MICROS), count),
-            }
-        )
 
     def _batch(self, number: int, read: int, opened_at: datetime, *, last: bool) -> BatchInHand:
         source = self._source

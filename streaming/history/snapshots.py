@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ from schemas.loading import Document, parse_document
 from schemas.spec import AgentSpec
 from streaming.delta.stored import open_version
 from streaming.history.decided import DecidedHistory, Span, Tables
+from streaming.whole_files import sync_path
 
 MANIFEST = "manifest.json"
 PROFILES = "profiles"
@@ -168,7 +168,7 @@ def new_snapshot(folder: Path, name: str) -> Iterator[Path]:
     try:
         yield unfinished
         unfinished.rename(folder / name)
-        _sync(folder)
+        sync_path(folder)
     finally:
         _remove(unfinished)
 
@@ -185,10 +185,10 @@ def seal(folder: Path, span: Span, rows: Mapping[str, int], versions: Mapping[st
         "files": {str(path.relative_to(folder)): _fingerprint(path) for path in files},
     }
     for path in files:
-        _sync(path)
+        sync_path(path)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    _sync(folder / MANIFEST)
-    _sync(folder)
+    sync_path(folder / MANIFEST)
+    sync_path(folder)
 
 
 def _manifest(folder: Path, name: str) -> Path:
@@ -224,11 +224,3 @@ def _fingerprint(path: Path) -> tuple[int, str]:
 def _remove(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

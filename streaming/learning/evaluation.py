@@ -20,13 +20,13 @@ from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.instants import MICRO
 from schemas.spec import AgentSpec
-from schemas.tables import HEADERS, UTC_MICROS
 from streaming.arrays.compilation import Flags, Floats, Ints
 from streaming.detection.features import Features
 from streaming.detection.model import train
 from streaming.detection.scoring import Scorer
 from streaming.events.decode import decode
 from streaming.events.file_events import file_events
+from streaming.events.record_table import record_table
 from streaming.learning import protocol
 from streaming.learning.evaluation_plots import observed_shares
 from streaming.learning.labelled_run import NEVER, History, run_history
@@ -246,18 +246,7 @@ def _read(path: Path, contract: EventContract, field: str, kind: str | None) -> 
 
 
 def _decoded(keys: list[bytes | None], values: list[bytes], first: int, contract: EventContract) -> pa.Table:
-    rows = len(values)
-    records = pa.table(
-        {
-            "key": pa.array(keys, pa.binary()),
-            "value": pa.array(values, pa.binary()),
-            "headers": pa.nulls(rows, HEADERS),
-            "topic": pa.repeat("file", rows),
-            "partition": pa.repeat(pa.scalar(0, pa.int32()), rows),
-            "offset": pa.array(np.arange(first, first + rows)),
-            "timestamp": pa.repeat(pa.scalar(_FAR, UTC_MICROS), rows),
-        }
-    )
+    records = record_table(keys, values, topic="file", first=first, sent_at=_FAR)
     return decode(records, contract, _FAR).valid
 
 
