@@ -24,6 +24,7 @@ from agent.local_llm import weights_file
 from schemas.errors import MachineError, RetryableError
 from schemas.spec import Llm
 from streaming.downloads import LOCK_FILE, check_jars, jar_paths, locked_jars
+from streaming.kafka.refusals import words_of
 from streaming.settings import Settings, find_java
 
 _PYTHON = (3, 11)
@@ -158,7 +159,7 @@ def _check_bootstrap(bootstrap: str) -> Finding:
         brokers = len(admin.list_topics(timeout=_ANSWER_SECONDS).brokers)
     except KafkaException as fault:
         advice = "start that Kafka, or unset FLAGSTREAM_KAFKA to use the embedded broker"
-        return Finding("Kafka", False, f"{bootstrap} does not answer: {fault.args[0].str()}", advice)
+        return Finding("Kafka", False, f"{bootstrap} does not answer: {words_of(fault)}", advice)
     return Finding("Kafka", True, f"{bootstrap} answers, {brokers} broker(s)")
 
 

@@ -47,6 +47,7 @@ _LONGEST_TIME = 100
 _BROKEN = re.compile("[\ud800-\udfff]")
 # Characters that are merely written unescaped, such as tabs, do no harm.
 _JSON = json.JSONDecoder(strict=False)
+_BLANK, _OUTLINED = b" \n\r\t", (b"{", b"[", b'"')
 
 
 class RejectedError(Exception):
@@ -160,10 +161,12 @@ def _loaded(value: bytes) -> Any:
     text = value.decode("utf-8", "surrogateescape")
     with contextlib.suppress(ValueError, RecursionError):
         return _JSON.decode(text)
-    try:
-        return _JSON.decode(mend(value).decode("utf-8", "surrogateescape"))
-    except ValueError:
-        raise RejectedError("invalid_utf8" if _BROKEN.search(text) else "malformed_json") from None
+    with contextlib.suppress(ValueError):
+        if value.lstrip(_BLANK).startswith(
+            _OUTLINED
+        ):  # a mere word has no outline, and would be mended to {}
+            return _JSON.decode(mend(value).decode("utf-8", "surrogateescape"))
+    raise RejectedError("invalid_utf8" if _BROKEN.search(text) else "malformed_json")
 
 
 def _value(column: Column, read: Reader, value: Any, faults: list[str]) -> Any:

@@ -126,7 +126,7 @@ def plot(history: pl.DataFrame, alert: dict[str, Any]) -> str:
     plotext.scatter(days.to_list(), history["amount"].clip(upper_bound=_MOST_DRAWN).to_list(), marker="•")
     plotext.scatter([0.0], [min(alert["amount"], _MOST_DRAWN)], marker="X")
     plotext.title("amount by days before the alert (X)")
-    return str(plotext.build())
+    return str(plotext.uncolorize(plotext.build()))  # it resets colours that were never set
 
 
 def find_alert(path: Path, wanted: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from agent.child_environment import PRIVATE_UMASK, child_environment
 from agent.processes import PortTakenError, Service, free_port
 from schemas.errors import ConfigurationError, MachineError, RetryableError, nearest
 from streaming.interrupts import ended_on_leaving
+from streaming.kafka.refusals import words_of
 from streaming.kafka.topic import connection
 from streaming.settings import Settings, find_java
 
@@ -229,7 +230,7 @@ def ensure_topic(
             future.result(_CALL_SECONDS)
     except KafkaException as fault:
         if fault.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise RetryableError(f"creating topic {name}: {fault}") from fault
+            raise RetryableError(f"creating topic {name}: {words_of(fault)}") from fault
     except TimeoutError:
         raise RetryableError(f"{bootstrap} does not answer; is that the broker's address?") from None
 
@@ -244,7 +245,7 @@ def require_topic(bootstrap: str, name: str) -> None:
     try:
         topics = AdminClient({**connection(bootstrap)}).list_topics(timeout=_CALL_SECONDS).topics
     except KafkaException as fault:
-        problem = f"{bootstrap} does not answer ({fault.args[0].str()}); `flagstream doctor` checks it"
+        problem = f"{bootstrap} does not answer ({words_of(fault)}); `flagstream doctor` checks it"
         raise RetryableError(problem) from fault
     if name not in topics:
         known = [each for each in topics if not each.startswith("__")]
@@ -264,7 +265,7 @@ def topic_retention_ms(bootstrap: str, name: str) -> int:
         (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
         return int(future.result(_CALL_SECONDS)["retention.ms"].value)
     except KafkaException as fault:
-        raise RetryableError(f"asking for the configuration of {name}: {fault}") from fault
+        raise RetryableError(f"asking for the configuration of {name}: {words_of(fault)}") from fault
     except TimeoutError:
         raise RetryableError(f"{bootstrap} does not answer; is that the broker's address?") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streaming.kafka.refusals import words_of
 from streaming.kafka.topic import connection
 
 _SECONDS = 3.0
@@ -15,5 +16,5 @@ def broker_away(bootstrap: str) -> str | None:
     try:
         AdminClient(connection(bootstrap)).list_topics(timeout=_SECONDS)
     except KafkaException as fault:
-        return f"no broker answers at {bootstrap} ({fault.args[0].str()}); `flagstream doctor` checks it"
+        return f"no broker answers at {bootstrap} ({words_of(fault)}); `flagstream doctor` checks it"
     return None

@@ -23,7 +23,7 @@ from confluent_kafka import (
 
 from schemas.errors import ConfigurationError, DataLossError, RetryableError
 from streaming.kafka.bounded import within
-from streaming.kafka.refusals import TooLargeError, raise_if_fenced, raise_if_refused
+from streaming.kafka.refusals import TooLargeError, raise_if_fenced, raise_if_refused, words_of
 from streaming.kafka.topic import connection
 
 SEQUENCE_HEADER = "outbox_seq"
@@ -191,7 +191,8 @@ class Publisher:
                 return transaction()
             except KafkaException as fault:
                 if time.monotonic() > deadline:
-                    raise RetryableError(f"publishing to {self._settings.topic}: {fault}") from fault
+                    problem = f"publishing to {self._settings.topic}: {words_of(fault)}"
+                    raise RetryableError(problem) from fault
                 self._recover(fault.args[0])
                 raise_if_refused(fault, self._settings.topic)
             except TimeoutError:
@@ -268,7 +269,8 @@ class Publisher:
                 raise_if_fenced(fault.args[0])
                 raise_if_refused(fault, topic)
                 if time.monotonic() > deadline:
-                    raise RetryableError(f"the broker did not do it in {seconds:g} s: {fault}") from fault
+                    problem = f"the broker did not do it in {seconds:g} s: {words_of(fault)}"
+                    raise RetryableError(problem) from fault
                 time.sleep(_PAUSE_SECONDS)
 
     def _new_producer(self) -> Producer:

@@ -25,6 +25,12 @@ class TooLargeError(Exception):
     """What was sent at once is more than the topic admits."""
 
 
+def words_of(fault: Exception) -> str:
+    """Return what Kafka, or its client, says of a fault, for people."""
+    error = fault.args[0] if fault.args else None
+    return str(error.str()) if isinstance(error, KafkaError) else str(fault) or "no answer in time"
+
+
 def raise_if_fenced(error: KafkaError) -> None:
     """Raise when a successor has taken the transactional id over.
 
@@ -51,7 +57,7 @@ def raise_if_refused(fault: KafkaException, topic: str) -> None:
         raise TooLargeError
     if code in _REFUSED_CODES:
         raise ConfigurationError(
-            f"the broker refuses it: {fault.args[0].str()}; grant the agent what it needs on its topics, "
+            f"the broker refuses it: {words_of(fault)}; grant the agent what it needs on its topics, "
             "transactional id and consumer group, then start it again",
             where=f"publishing to {topic}",
         ) from fault

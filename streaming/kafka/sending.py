@@ -11,6 +11,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas.errors import ConfigurationError, RetryableError
+from streaming.kafka.refusals import words_of
 
 Report = Callable[[int], None]
 
@@ -101,7 +102,7 @@ class Sender:
             except BufferError:
                 self._produce_when_room(key, value)
             except KafkaException as fault:
-                raise RetryableError(f"sending to {topic}: {fault}") from fault
+                raise RetryableError(f"sending to {topic}: {words_of(fault)}") from fault
         self.sent += len(values)
         self._producer.poll(0)
         self._check()

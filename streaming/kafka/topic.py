@@ -18,6 +18,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import RetryableError
+from streaming.kafka.refusals import words_of
 
 _CALL_SECONDS = 10.0
 _PAUSE_SECONDS = 0.1
@@ -66,7 +67,7 @@ def committed_messages(
         consumer.assign(places)
         yield from _drain(consumer, len(places), follow, stop)
     except KafkaException as fault:
-        raise RetryableError(f"reading {topic} from {bootstrap}: {fault}") from fault
+        raise RetryableError(f"reading {topic} from {bootstrap}: {words_of(fault)}") from fault
     finally:
         consumer.close()
 
@@ -80,7 +81,7 @@ def topic_exists(bootstrap: str, topic: str) -> bool:
     try:
         return topic in AdminClient(connection(bootstrap)).list_topics(timeout=_CALL_SECONDS).topics
     except KafkaException as fault:
-        raise RetryableError(f"{bootstrap} does not answer: {fault.args[0].str()}") from fault
+        raise RetryableError(f"{bootstrap} does not answer: {words_of(fault)}") from fault
 
 
 def partitions_of(consumer: Consumer, topic: str) -> list[TopicPartition]:
@@ -136,6 +137,7 @@ class TopicFacts:
 
     def __init__(self, bootstrap: str, topic: str, call_seconds: float = _CALL_SECONDS) -> None:
         self._topic, self._call_seconds = topic, call_seconds
+        self._bootstrap = bootstrap
         self._admin = AdminClient(connection(bootstrap))
         self._consumer = Consumer({**connection(bootstrap), "group.id": "flagstream-watch"})
 
@@ -151,7 +153,7 @@ class TopicFacts:
             )
             found = asked[self._topic].result(self._call_seconds).topic_id
         except (KafkaException, TimeoutError) as fault:
-            raise RetryableError(f"asking for the id of topic {self._topic}: {fault}") from fault
+            raise self._unanswered("id", fault) from fault
         return None if found is None or str(found) == _NO_ID else str(found)
 
     def bounds(self) -> dict[str, tuple[int, int]]:
@@ -159,7 +161,7 @@ class TopicFacts:
         try:
             topic = self._consumer.list_topics(self._topic, self._call_seconds).topics[self._topic]
             if topic.error is not None:
-                raise RetryableError(f"topic {self._topic}: {topic.error}")
+                raise RetryableError(f"topic {self._topic}: {topic.error.str()}")
             return {
                 str(partition): self._consumer.get_watermark_offsets(
                     TopicPartition(self._topic, partition), timeout=self._call_seconds
@@ -167,7 +169,11 @@ class TopicFacts:
                 for partition in topic.partitions
             }
         except KafkaException as fault:
-            raise RetryableError(f"asking for the offsets of {self._topic}: {fault}") from fault
+            raise self._unanswered("offsets", fault) from fault
+
+    def _unanswered(self, what: str, fault: Exception) -> RetryableError:
+        asked = f"asking {self._bootstrap} for the {what} of topic {self._topic}"
+        return RetryableError(f"{asked}: {words_of(fault)}")
 
     def close(self) -> None:
         """Let go of the broker."""

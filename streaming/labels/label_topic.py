@@ -22,6 +22,7 @@ from schemas.label import GIVEN, LABEL_REJECTS
 from schemas.tables import COORDINATES, QUARANTINE
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
+from streaming.kafka.refusals import words_of
 from streaming.kafka.topic import PASSING, connection, partitions_of
 from streaming.labels.book import LabelBook, Recorded, rejects_table, sound_labels
 from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_labels
@@ -183,7 +184,7 @@ class LabelTopic:
             self._next = {partition: self._start(partition) for partition in partitions}
             self._consumer.assign([TopicPartition(self._topic, *start) for start in self._next.items()])
         except KafkaException as fault:
-            raise RetryableError(f"reading {self._topic}: {fault}") from fault
+            raise RetryableError(f"reading {self._topic}: {words_of(fault)}") from fault
         self._recorded = {self._source(partition): start for partition, start in self._next.items()}
 
     def _source(self, partition: int) -> str:
@@ -224,9 +225,9 @@ class LabelTopic:
 
     def _lasting(self, fault: KafkaError) -> FlagstreamError | None:
         if fault.code() == KafkaError._AUTO_OFFSET_RESET:
-            return DataLossError(f"{self._topic}: labels were dropped before they were read ({fault})")
+            return DataLossError(f"{self._topic}: labels were dropped before they were read ({fault.str()})")
         if fault.fatal() or fault.code() not in PASSING:
-            return RetryableError(f"reading {self._topic}: {fault}")
+            return RetryableError(f"reading {self._topic}: {fault.str()}")
         return None
 
     def _parsed(

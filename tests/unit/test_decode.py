@@ -319,6 +319,8 @@ REASONS: list[tuple[str, bytes | None]] = [
     ("malformed_json", event() + b"{}"),
     ("malformed_json", b"\xef\xbb\xbf\xef\xbb\xbf" + event()),
     ("malformed_json", b"[" * 400),
+    ("malformed_json", b"hello"),
+    ("malformed_json", b"\x00" * 100),
     ("malformed_json", event().replace(b'"id"', b"id")),
     ("malformed_json", b'{"memo": "' + b'\\"' * 60),
     ("invalid_utf8", event(id="\ud800")),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from schemas.errors import ConfigurationError, FencedError
-from streaming.kafka.refusals import TooLargeError, raise_if_fenced, raise_if_refused
+from agent.processes import free_port
+from schemas.errors import ConfigurationError, FencedError, RetryableError
+from streaming.kafka.refusals import TooLargeError, raise_if_fenced, raise_if_refused, words_of
+from streaming.kafka.topic import TopicWatch
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,18 @@ def test_what_passes_is_not(code: int) -> None:
 def test_a_successor_is_neither() -> None:
     with pytest.raises(FencedError):
         raise_if_fenced(KafkaError(KafkaError.PRODUCER_FENCED))
+
+
+def test_people_read_words_instead_of_a_representation() -> None:
+    """An address where nobody listens: what is said names it, and what was asked, in words."""
+    refused = f"127.0.0.1:{free_port()}"
+    watch = TopicWatch(refused, "payments", call_seconds=0.5)
+    for ask in (watch.topic_id, watch.bounds):
+        with pytest.raises(
+            RetryableError, match=f"asking {refused} for the .* of topic payments: "
+        ) as raised:
+            ask()
+        assert "KafkaError{" not in str(raised.value)
+        assert not str(raised.value).endswith(": ")
+    watch.close()
+    assert words_of(TimeoutError()) == "no answer in time"

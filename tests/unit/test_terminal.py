@@ -134,6 +134,7 @@ def test_every_alert_is_explained_without_steering_anything(home: Path, flagstre
         code, shown, errors = flagstream("explain", alert["alert_id"])
         assert code == 0, errors
         assert is_safe(without_styles(shown)), shown
+        assert "\\x1b[0m" not in shown, "a style of our own, written out"
         assert escaped(dict(alert["entities"])["customer"]) in without_styles(shown)
 
 
