@@ -311,6 +311,7 @@ def sound_labels(labels: pa.Table, now: datetime) -> tuple[pa.Table, pa.Table]:
         .when(pl.col("decided_by").fill_null("") == "").then(pl.lit("nobody decided it"))
         .when(pl.col("decided_at") > pl.lit(now + MAX_AHEAD, _MOMENT))
         .then(pl.format("decided at {}, which is still to come", pl.col("decided_at").cast(pl.String)))
+        .when(pl.col("decided_at") < pl.lit(_BEGINNING, _MOMENT)).then(pl.lit("decided before the year 1"))
     )  # fmt: skip
     problems = _frame(labels).select("source_position", problem.alias("reason"))
     bad = problems["reason"].is_not_null()

@@ -116,7 +116,14 @@ def _cell(value: Any, name: str, field: str) -> str | None:
             return str(value).lower()
     elif isinstance(value, int | float):
         return repr(value)
-    raise ValueError(f"{field} is {clipped(orjson.dumps(value).decode())}; expected {_EXPECTED[name]}")
+    raise ValueError(f"{field} is {_shown(value)}; expected {_EXPECTED[name]}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return clipped(orjson.dumps(value).decode())
+    except orjson.JSONEncodeError:  # it reads what is nested deeper than it writes
+        return "nested too deep"
 
 
 def clipped(text: str) -> str:

@@ -30,6 +30,7 @@ from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_
 _CALL_SECONDS = 10.0
 _ORIGIN = "labels"
 _BAD_LABEL = "bad_label"
+_LATEST_MS = 253_402_300_799_999  # the end of the year 9999
 _FIELDS = {name: name for name in GIVEN.names if name != "source_position"}
 
 
@@ -291,7 +292,7 @@ def _headers(message: Message) -> list[dict[str, Any]] | None:
 
 
 def _place(message: Message) -> tuple[Any, ...]:
-    stamp = max(message.timestamp()[1], 0) * 1_000
+    stamp = min(max(message.timestamp()[1], 0), _LATEST_MS) * 1_000  # whoever sends a record may stamp it
     return message.topic(), message.partition(), message.offset(), stamp
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from schemas.errors import DataLossError, DiskError, RetryableError
 from schemas.label import GIVEN, LABEL_REJECTS
 from schemas.tables import QUARANTINE
+from streaming.delta.stored import read_stored
 from streaming.labels import label_follower, label_topic
 from streaming.labels.book import LabelBook, Recorded
 from streaming.labels.label_follower import LabelFollower
@@ -133,6 +134,8 @@ class ScriptedConsumer:
         for n in range(6)
     )
 
+    stamp = int(datetime(2024, 5, 2, tzinfo=UTC).timestamp() * 1_000)
+
     def __init__(self, faults: list[int]) -> None:
         self.faults = faults
         self.place, self.broken = 0, False
@@ -146,13 +149,12 @@ class ScriptedConsumer:
     def consume(self, _: int, __: float) -> list[Message]:
         if self.broken or self.place == len(self.records):
             return []
-        moment = int(datetime(2024, 5, 2, tzinfo=UTC).timestamp() * 1_000)
         given = Message(
             topic="labels",
             partition=0,
             offset=self.place,
             value=self.records[self.place],
-            timestamp=(1, moment),
+            timestamp=(1, self.stamp),
         )
         self.place += 1
         if not self.faults:
@@ -180,6 +182,36 @@ def test_a_fault_that_the_broker_reports_costs_one_call_and_no_label(
                 refused += 1
     assert (refused, book.position("labels/0")) == (3, 6)
     assert book.since(0)["transaction_id"].to_pylist() == [f"t{n}" for n in range(6)]
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize("stamp", [ScriptedConsumer.stamp, 2**62])
+def test_no_record_keeps_others_from_being_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stamp: int
+) -> None:
+    said = [
+        f'{{"transaction_id": {nested(300)}, "is_fraud": 1}}',
+        f'{{"transaction_id": "t", "is_fraud": {nested(900)}}}',
+        '{"transaction_id": "t", "is_fraud": 1, "decided_at": "0001-01-01T00:00:00+23:59"}',
+        '{"transaction_id": "t", "is_fraud": 1, "decided_at": "9999-12-31T23:59:59-23:59"}',
+        '{"transaction_id": "last", "is_fraud": 1, "decided_at": "2024-05-02T00:00:00Z"}',
+    ]
+    monkeypatch.setattr(ScriptedConsumer, "records", tuple(each.encode() for each in said))
+    monkeypatch.setattr(ScriptedConsumer, "stamp", stamp)
+    monkeypatch.setattr(label_topic, "_consumer", lambda _: ScriptedConsumer([]))
+    monkeypatch.setattr(label_topic, "partitions_of", lambda *_: [TopicPartition("labels", 0, 0)])
+    book, rejects = LabelBook(tmp_path / "labels", retention=KEEP), tmp_path / "rejects"
+    with LabelTopic("nowhere", "labels", book, rejects=rejects, retention=KEEP) as topic:
+        for _ in said:
+            topic.record(topic.poll())
+    assert book.since(0)["transaction_id"].to_pylist() == ["last"]
+    kept = read_stored(rejects)
+    assert kept is not None
+    assert sorted(kept["offset"].to_pylist()) == [0, 1, 2, 3]
+    assert all(isinstance(each, datetime) for each in kept["kafka_timestamp"].to_pylist())
 
 
 def test_records_that_were_dropped_unread_are_told_by_every_call(
