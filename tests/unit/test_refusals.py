@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, KafkaException
 from agent.processes import free_port
 from schemas.errors import ConfigurationError, FencedError, RetryableError
 from streaming.kafka.refusals import TooLargeError, raise_if_fenced, raise_if_refused, words_of
-from streaming.kafka.topic import TopicWatch
+from streaming.kafka.topic import TopicFacts
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_successor_is_neither() -> None:
 def test_people_read_words_instead_of_a_representation() -> None:
     """An address where nobody listens: what is said names it, and what was asked, in words."""
     refused = f"127.0.0.1:{free_port()}"
-    watch = TopicWatch(refused, "payments", call_seconds=0.5)
+    watch = TopicFacts(refused, "payments", call_seconds=0.5)
     for ask in (watch.topic_id, watch.bounds):
         with pytest.raises(
             RetryableError, match=f"asking {refused} for the .* of topic payments: "
