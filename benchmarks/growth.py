@@ -22,10 +22,10 @@ from deltalake import DeltaTable
 
 from benchmarks.harness import bench_spec, report, say
 from schemas.spec import AgentSpec
-from schemas.tables import HEADERS, UTC_MICROS
 from streaming import opening
 from streaming.delta.maintenance import Limits, Maintenance
-from streaming.events.simulator import SimulatedBlock, Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.events.record_table import record_table
+from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
 from streaming.kafka.publish import OutboxRecord
 from streaming.settings import Settings
 from streaming.versions.clients import Clients
@@ -123,23 +123,10 @@ def _batches(count: int) -> Iterator[pa.Table]:
     simulator = Simulator(SimulatorSettings(duplicate_share=0.02, malformed_share=0.01))
     for number in range(count):
         start = _BEGUN + timedelta(minutes=number)
-        yield _records(simulator.block(_ROWS, start, start + timedelta(minutes=1)), start, number * _ROWS)
-
-
-def _records(block: SimulatedBlock, sent_at: datetime, first: int) -> pa.Table:
-    values, keys = json_lines(block), json_keys(block)
-    count = len(values)
-    return pa.table(
-        {
-            "key": pa.array(keys, pa.binary()),
-            "value": pa.array(values, pa.binary()),
-            "headers": pa.nulls(count, HEADERS),
-            "topic": pa.repeat(pa.scalar("bench"), count),
-            "partition": pa.repeat(pa.scalar(0, pa.int32()), count),
-            "offset": pa.array(range(first, first + count), pa.int64()),
-            "timestamp": pa.repeat(pa.scalar(sent_at + timedelta(minutes=1), UTC_MICROS), count),
-        }
-    )
+        end = start + timedelta(minutes=1)
+        block = simulator.block(_ROWS, start, end)
+        values, keys = json_lines(block), json_keys(block)
+        yield record_table(keys, values, topic="bench", first=number * _ROWS, sent_at=end)
 
 
 def _topic(spec: AgentSpec) -> str:

@@ -16,9 +16,9 @@ def test_files_and_logs_of_all_tables_stay_few(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(bench, "_LIMITS", Limits(8, 8, 10, bench._LIMITS.least_age))
     monkeypatch.setattr(bench, "_KEPT", bench._KEPT * 0)
     monkeypatch.setattr(bench, "_ROUND_EVERY", 8)
-    points = list(growth(Settings.load(tmp_path, {}), 120, 40))
+    points = list(growth(Settings.load(tmp_path, {}), 60, 20))
     tables = 10
-    assert [point.batches for point in points] == [40, 80, 120]
+    assert [point.batches for point in points] == [20, 40, 60]
     for point in points:
         assert point.files <= tables * 2 * 16
         assert point.log_entries <= tables * 4 * 10 + 60

@@ -154,7 +154,7 @@ def torn(entry: bytes, share: float, *, at_line: bool) -> bytes:
 )
 @examples(
     deadline=None,
-    max_examples=25,
+    max_examples=16,
     phases=[Phase.generate],
     derandomize=True,
     suppress_health_check=list(HealthCheck),

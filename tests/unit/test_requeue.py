@@ -194,7 +194,7 @@ def test_the_contract_the_moment_and_the_request_are_pinned(settings: Settings) 
 
 @limits(
     deadline=None,
-    max_examples=8,
+    max_examples=5,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
