@@ -35,7 +35,6 @@ OF_PROFILES: tuple[str, ...] = (AMOUNT, RATE, NOVELTY, RECURRENCE, RISK)
 
 _PRIOR_EVENTS = 2.0
 _LEAST_EXPOSURE = 60.0
-_LEAST_COUNT = 1e-9
 
 
 class Lookout(NamedTuple):

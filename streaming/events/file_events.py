@@ -26,7 +26,6 @@ Keyed = tuple[list[bytes | None], list[bytes]]
 
 _BATCH_ROWS = 50_000
 _CSV_BLOCK_BYTES = 8 << 20
-_NO_FIELDS = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
 _LONG_NUMBER = re.compile(rb"\d{19}")
 _CSV_TYPES = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from pyspark.sql import DataFrame, SparkSession
 
 from schemas.errors import DataLossError
-
-Offsets = Mapping[str, Mapping[str, int]]
 
 
 def read_stream(
