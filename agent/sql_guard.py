@@ -106,17 +106,18 @@ def check_query(
         qualified = _qualified(tree.copy(), held)
         _check_kinds(qualified)  # resolving names can bring new kinds, such as a table taken for a column
         scopes = traverse_scope(qualified)
+        lineage = Lineage(scopes, held)
+        if told is not None:
+            check_token_columns(scopes, lineage, told)
+        limited = _limited(qualified, rows)
+        written = limited.sql(dialect=_DIALECT, comments=False)
     except OptimizeError as fault:
         _check_denied(tree, [(views[name], held[name]) for name in used])
         raise refused("query.columns", _first_line(fault)) from None
     except (SqlglotError, RecursionError, ValueError) as fault:
         raise refused("query.syntax", _first_line(fault)) from None
-    lineage = Lineage(scopes, held)
-    if told is not None:
-        check_token_columns(scopes, lineage, told)
-    limited = _limited(qualified, rows)
     return CheckedQuery(
-        limited.sql(dialect=_DIALECT, comments=False),
+        written,
         {name: held[name] for name in used},
         sum(isinstance(node, exp.Placeholder) for node in limited.walk()),
         lineage.of(scopes[-1]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import duckdb
 import pytest
 from hypothesis import given, settings
@@ -242,6 +244,14 @@ def test_a_hostile_query_is_refused_with_a_rule(sql: str) -> None:
     with pytest.raises(Refused) as caught:
         checked(sql)
     assert caught.value.refusals[0].rule.partition(".")[0] in ("query", "dataAccess")
+
+
+@pytest.mark.parametrize("depth", [10, 100, 250, 330, 450, 900])
+@pytest.mark.parametrize(("before", "after"), [("- ", ""), ("NOT ", ""), ("(", ")"), ("coalesce(", ")")])
+def test_however_deep_a_query_goes_it_passes_or_is_refused(depth: int, before: str, after: str) -> None:
+    sql = f"SELECT {before * depth}amount{after * depth} AS x FROM transactions"
+    with suppress(Refused):
+        assert only_selects(checked(sql))
 
 
 def test_what_is_refused_does_not_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
