@@ -24,7 +24,10 @@ def bench_throughput(
     rounds: Annotated[int, typer.Option(help="How often the two take turns.", min=1)] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """The whole pipeline against bare Spark from Kafka to Delta, in one run on one topic."""
+    """The whole pipeline against bare Spark from Kafka to Delta, in one run on one topic.
+
+    Example: `flagstream bench throughput --events 1500000`
+    """
     from benchmarks.throughput import measure
 
     measure(events, batch, rounds, as_json=as_json)
@@ -55,7 +58,10 @@ def bench_latency(
     seconds: Annotated[float, typer.Option(help="Seconds that count.", min=5)] = 120,
     as_json: AsJson = False,
 ) -> None:
-    """From an event's Kafka timestamp to a read_committed consumer holding its alert."""
+    """From an event's Kafka timestamp to a read_committed consumer holding its alert.
+
+    Example: `flagstream bench latency`
+    """
     from benchmarks.latency import measure
 
     measure(rate, warm_up, seconds, as_json=as_json)
@@ -120,7 +126,10 @@ def bench_replay(
     batch: Annotated[int, typer.Option(help="Micro-batch size.", min=1_000)] = 500_000,
     as_json: AsJson = False,
 ) -> None:
-    """An exact replay of stored events against the live pipeline that stored them, in one run."""
+    """An exact replay of stored events against the live pipeline that stored them, in one run.
+
+    Example: `flagstream bench replay`
+    """
     from benchmarks.replay import measure
 
     measure(events, batch, as_json=as_json)
@@ -131,7 +140,10 @@ def bench_recovery(
     entities: Annotated[int, typer.Option(help="Entities remembered.", min=1_000)] = 2_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """From a profiles checkpoint and the rows stored since to a scorer that goes on."""
+    """From a profiles checkpoint and the rows stored since to a scorer that goes on.
+
+    Example: `flagstream bench recovery`
+    """
     from benchmarks.recovery import measure
 
     measure(entities, as_json=as_json)

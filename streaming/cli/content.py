@@ -22,7 +22,7 @@ from streaming.cli.options import (
 from streaming.terminal import print_json, say_line
 
 spec_app = typer.Typer(no_args_is_help=True, help="Check agent specs and print schemas.")
-labels_app = typer.Typer(no_args_is_help=True, help="Record verdicts on transactions and count them.")
+labels_app = typer.Typer(no_args_is_help=True, help="Record labels of transactions and count them.")
 
 
 @spec_app.command("validate")
@@ -84,7 +84,10 @@ def spec_event_schema(
 
 @spec_app.command("alert-schema")
 def spec_alert_schema() -> None:
-    """Print the JSON Schema of an alert on the topic."""
+    """Print the JSON Schema of an alert on the topic.
+
+    Example: `flagstream spec alert-schema > alert.schema.json`
+    """
     print_json(alert_json_schema(), indent=2)
 
 
@@ -95,7 +98,7 @@ def labels_import(
     home: Home = DEFAULT_HOME,
     by: Annotated[str, typer.Option(help="Who decided, where no column says.")] = "unknown",
     id_column: Annotated[str, typer.Option(help="Column of the transaction id.")] = "transaction_id",
-    fraud_column: Annotated[str, typer.Option(help="Column of the verdict: 0/1, yes/no …")] = "is_fraud",
+    fraud_column: Annotated[str, typer.Option(help="Column of the label: 0/1, yes/no …")] = "is_fraud",
     time_column: Annotated[
         str | None, typer.Option(help="Column of when it was decided; `decided_at` if there, else now.")
     ] = None,
@@ -107,9 +110,10 @@ def labels_import(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Record a file's verdicts on transactions, each once; works while the agent runs.
+    """Record a file's labels of transactions, each once; works while the agent runs.
 
-    Rows that hold no label are told on stderr; exit 1 when all are such.
+    A label may come before its transaction. Rows that hold no label are named on stderr; exit 1 when all
+    are such.
 
     Examples: `flagstream labels import chargebacks.csv --by chargebacks`,
     `flagstream labels import tx.parquet --spec handbook --id-column TRANSACTION_ID --fraud-column TX_FRAUD`
@@ -131,7 +135,7 @@ def labels_import(
 
 @labels_app.command("status")
 def labels_status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Count labels, labelled transactions and frauds, by the verdicts that stand.
+    """Count labels, labelled transactions and frauds, by the labels that stand.
 
     Example: `flagstream labels status --spec handbook --json`
     """

@@ -79,7 +79,10 @@ def produce(
 
 @broker_app.command("start")
 def broker_start(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Start the embedded broker and leave it running."""
+    """Start the embedded broker and leave it running.
+
+    Example: `flagstream broker start`
+    """
     from streaming.kafka.broker import EmbeddedBroker
 
     say({"bootstrap": EmbeddedBroker.of(settings_in(home)).start()}, as_json)
@@ -87,7 +90,10 @@ def broker_start(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 @broker_app.command("stop")
 def broker_stop(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Stop the embedded broker; its data stays."""
+    """Stop the embedded broker; its data stays.
+
+    Example: `flagstream broker stop`
+    """
     from streaming.kafka.broker import EmbeddedBroker
 
     say({"stopped": EmbeddedBroker.of(settings_in(home)).stop()}, as_json)
@@ -95,7 +101,10 @@ def broker_stop(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 @broker_app.command("status")
 def broker_status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Say whether the embedded broker runs, and where; exit 1 when it does not."""
+    """Say whether the embedded broker runs, and where; exit 1 when it does not.
+
+    Example: `flagstream broker status --json`
+    """
     from streaming.kafka.broker import EmbeddedBroker
 
     found = EmbeddedBroker.of(settings_in(home)).status()

@@ -31,7 +31,7 @@ def evaluate(
         str | None, typer.Option(help="Spec; by default the shipped one named as the contract.")
     ] = None,
     mode: Annotated[str, typer.Option(help="unlabelled, delayed or trained.")] = "unlabelled",
-    label_delay: Annotated[str, typer.Option(help="From a transaction to its verdict.")] = "7d",
+    label_delay: Annotated[str, typer.Option(help="From a transaction to its label.")] = "7d",
     alerts_per_day: Annotated[int, typer.Option(help="Budget for precision and recall.", min=1)] = 100,
     plots: Annotated[Path | None, typer.Option(help="Folder for the plots.")] = None,
     as_json: AsJson = False,

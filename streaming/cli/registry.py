@@ -42,7 +42,7 @@ def registry_add(
     from streaming.versions.registry import Author, SpecRegistry
 
     settings, named = settings_in(home), spec_named(file)
-    spec = complete(with_arithmetic(settings, named, named))
+    spec = complete(with_arithmetic(settings, named, named), where=file)
     registry = SpecRegistry(settings, spec)
     registry.add(spec, Author(who or default_author(), why))
     standing = registry.standings()[spec.version]
@@ -76,7 +76,7 @@ def promote(
 ) -> None:
     """Move a version one stage along: sandbox, shadow, canary, active; exit 1 with the reasons if it may not.
 
-    Asked for are a replay report, precision on matured verdicts, alerts within the budget, and for another
+    Asked for are a replay report, precision on matured labels, alerts within the budget, and for another
     prompt or model an evaluation that passed; how much of each the active spec's `promotion` says. A version
     with another policy, model, endpoint or key needs `--allow-endpoint-change` at each stage.
 

@@ -103,7 +103,10 @@ def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 @app.command(hidden=True)
 def fetch(home: Home = DEFAULT_HOME) -> None:
-    """Download the pinned jars into the project's cache and compile the kernels; `make setup` calls it."""
+    """Download the pinned jars into the project's cache and compile the kernels; `make setup` calls it.
+
+    Example: `flagstream fetch`
+    """
     from streaming.downloads import fetch_jars
     from streaming.settings import Settings
     from streaming.warmup import compile_kernels
@@ -152,7 +155,8 @@ def run(
 ) -> None:
     """Run an agent until Ctrl-C: the first finishes the batch in hand, the second stops at once.
 
-    Example: `flagstream run --spec handbook --until-idle`
+    Examples: `flagstream run --spec handbook --until-idle`,
+    `flagstream run --spec my-agent.yaml --accept-loss "retention overtook a long outage"`
     """
     from streaming.driver import PATIENCE_SECONDS, drive
 

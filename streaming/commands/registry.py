@@ -26,13 +26,16 @@ from streaming.versions.stages import Entry, Standing, standing_in
 _SHOWN_DIGEST = 12
 
 
-def complete(spec: AgentSpec) -> AgentSpec:
+def complete(spec: AgentSpec, where: str | None = None) -> AgentSpec:
     """Return a spec that no longer depends on where it was read: whole paths, and the rules of its file.
+
+    Args:
+        where: the file it was read from, for errors.
 
     Raises:
         ConfigurationError: something that it names cannot be used.
     """
-    check_spec(spec)
+    check_spec(spec, where)
     source = spec.data_sources.transactions
     ruled = rule_watch(spec, load_contract(source.contract)).load()
     source = source.model_copy(update={"contract": _whole(source.contract)})

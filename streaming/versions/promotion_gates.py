@@ -68,10 +68,10 @@ def precision_gate(case: Case) -> str | None:
     sides = [case.replay["matured"][side] for side in ("published", "candidate")]
     fewest, asked = min(side["judged"] for side in sides), case.asked.least_labels
     if fewest < asked:
-        return f"precision: {fewest} alerts of one side have a matured verdict, {asked} are needed"
+        return f"precision: {fewest} alerts of one side have a matured label, {asked} are needed"
     before, after = (side["frauds"] / side["judged"] for side in sides)
     if after < before:
-        return f"precision: {after:.4f} on matured verdicts, that of published alerts is {before:.4f}"
+        return f"precision: {after:.4f} on matured labels, that of published alerts is {before:.4f}"
     return None
 
 

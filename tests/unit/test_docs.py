@@ -72,6 +72,24 @@ def parse(words: list[str]) -> None:
     command.make_parser(context).parse_args(words)
 
 
+def leaves(command: TyperGroup | TyperCommand, name: str) -> Iterator[tuple[str, str]]:
+    """The commands below one, by their whole names, each with its help."""
+    if isinstance(command, TyperGroup):
+        for word, inner in command.commands.items():
+            assert isinstance(inner, TyperGroup | TyperCommand)
+            yield from leaves(inner, f"{name} {word}")
+    else:
+        yield name, command.help or ""
+
+
+def test_the_help_of_every_command_has_an_example_of_it() -> None:
+    for name, text in leaves(PROGRAM, "flagstream"):
+        examples = [line for line in re.sub(r"\s+", " ", text).split("`") if line.startswith("flagstream ")]
+        assert any(f"{each} ".startswith(f"{name} ") for each in examples), name
+        for each in examples:
+            parse(shlex.split(each.partition(" | ")[0].partition(" > ")[0])[1:])
+
+
 ALL_COMMANDS = list(dict.fromkeys(line for page in PAGES for line in commands(page)))
 
 

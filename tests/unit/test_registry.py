@@ -114,7 +114,7 @@ def test_too_few_verdicts_keep_the_gate_closed(flagstream: Shell) -> None:
         flagstream("registry", "add", file)
     flagstream("replay", "--spec", first, "--candidate", second)
     assert flagstream("promote", "1.1.0", "--spec", first, "--why", "looks good")[0] == 1
-    assert "precision: 2 alerts of one side have a matured verdict, 3 are needed" in flagstream.errors
+    assert "precision: 2 alerts of one side have a matured label, 3 are needed" in flagstream.errors
 
 
 def test_verdicts_on_young_transactions_do_not_count(flagstream: Shell) -> None:
@@ -144,6 +144,13 @@ def test_bad_input_changes_nothing(flagstream: Shell, arguments: list[str], told
     assert flagstream(*arguments, "--spec", first) == (2, "")
     assert told in flagstream.errors
     assert flagstream.stages() == {"1.0.0": "active"}
+
+
+def test_a_version_that_cannot_be_used_is_named_by_its_file(flagstream: Shell) -> None:
+    rule = {"name": "dear", "when": "amuont > 1", "severity": "high", "reason": "x"}
+    file = flagstream.file("1.0.0", rules=[rule])
+    assert flagstream("registry", "add", file)[0] == 2
+    assert f"{file}: rules.0.when: rule 'dear': unknown column 'amuont'" in flagstream.errors
 
 
 def test_another_endpoint_is_promoted_by_consent_which_is_kept_and_audited(flagstream: Shell) -> None:
