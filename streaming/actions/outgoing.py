@@ -78,7 +78,7 @@ def _submitted(job: Mapping[str, object], limits: JobLimits, key: SecretStr) -> 
     answer = _posted("the workspace", address, job, {"authorization": f"Bearer {key.get_secret_value()}"})
     try:
         return int(json.loads(answer.body)["run_id"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError):
         raise RetryableError("the workspace has not said which run it has started") from None
 
 
@@ -112,8 +112,10 @@ def _posted(who: str, address: str, content: Mapping[str, object], headers: Mapp
     """Post JSON once.
 
     Raises:
-        RetryableError: no success, or a longer answer than anybody needs. It names `who`, and neither the
-            address nor what was answered, since both may hold secrets.
+        ConfigurationError: address or token cannot stand in a request, such as one that ends in a line break.
+        RetryableError: no success, or a longer answer than anybody needs.
+
+    Both name `who`, and neither the address nor what was sent or answered, since all may hold secrets.
     """
     body, plain = json.dumps(content).encode(), {"content-type": "application/json"}
     request = urllib.request.Request(address, body, {**plain, **headers}, method="POST")
@@ -125,6 +127,10 @@ def _posted(who: str, address: str, content: Mapping[str, object], headers: Mapp
         raise RetryableError(f"{who} answered {refusal.code}") from None
     except (OSError, HTTPException) as fault:
         raise RetryableError(f"{who} does not answer: {type(fault).__name__}") from None
+    except (ValueError, OverflowError):  # which quotes the header, token and all
+        raise ConfigurationError(
+            f"nothing can be sent to {who}: its address or its token holds signs that do not belong there"
+        ) from None
     if len(read) > _MOST_ANSWER_BYTES:
         raise RetryableError(f"{who} answered with more than {_MOST_ANSWER_BYTES >> 20} MiB")
     return _Answer(status, read)

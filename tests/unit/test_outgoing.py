@@ -73,6 +73,15 @@ def test_a_workspace_that_refuses_or_a_missing_key_is_an_error_without_the_key()
             run_job("/Shared/refit", DAY, limits(server), TOKEN, None)
 
 
+@pytest.mark.parametrize("key", ["dapi-s3cr3t\n", "dapi-s3cr3t\u2028"])
+def test_a_token_that_no_header_can_hold_is_an_error_without_it(key: str) -> None:
+    with scripted_http() as server:
+        with pytest.raises(ConfigurationError, match="nothing can be sent to the workspace") as caught:
+            run_job("/Shared/refit", DAY, limits(server), TOKEN, SecretStr(key))
+        assert server.asked == []
+    assert "s3cr3t" not in str(caught.value)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_job_is_not_sent_where_a_workspace_redirects_to(status: int) -> None:
     with scripted_http(elsewhere=Answer(body={"run_id": 1})) as server:
@@ -96,7 +105,7 @@ def test_answers_are_read_up_to_a_limit(tmp_path: Path) -> None:
             run_job("/Shared/refit", DAY, JobLimits(submit=True, workspace=url), TOKEN, KEY)
 
 
-@pytest.mark.parametrize("body", [{}, {"run_id": None}, {"run_id": "x"}])
+@pytest.mark.parametrize("body", [{}, {"run_id": None}, {"run_id": "x"}, {"run_id": float("inf")}])
 def test_a_workspace_that_names_no_run_is_an_error(body: dict[str, object]) -> None:
     with scripted_http() as server:
         server.answers[SUBMIT] = Answer(body=body)
