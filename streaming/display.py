@@ -215,33 +215,9 @@ def print_status(status: Status, *, as_json: bool) -> None:
         print_json_text(status.to_json())
         return
     table = Table(box=None, show_header=False)
-    table.add_row("running", "yes" if status.running else "no")
-    for name, value in status.totals.items():
-        table.add_row(name, f"{value:,}")
-    for reason, count in status.quarantine_reasons.items():
-        table.add_row(f"  in quarantine: {reason}", f"{count:,}")
-    for reason, share in status.rejected_shares.items():
-        table.add_row(f"  rejected in the last hour read: {reason}", f"{share:.2%}")
-    if status.requests_waiting:
-        table.add_row("requests to take records out of the quarantine", f"{status.requests_waiting:,}")
-    balance = "yes" if status.balanced else "NO: run `flagstream reconcile`"
-    table.add_row("read = stored + quarantined + duplicates in every batch", balance)
-    table.add_row("batches", f"{status.batches:,}")
-    for name, said in _about_input(status):
-        table.add_row(name, said)
-    table.add_row("lag", "unknown, as no broker runs" if status.lag is None else f"{status.lag:,}")
-    for name, count in status.late.items():
-        table.add_row(f"late answers of the model: {name.replace('_', ' ')}", f"{count:,}")
-    table.add_row("labels that count", f"{status.labels:,}")
-    table.add_row("alerts degraded for want of the LLM", f"{status.degraded_share:.1%}")
-    table.add_row("LLM cost", f"{status.cost_usd:.4f} USD")
-    table.add_row("last closed", str(status.last_closed_at or "never"))
-    if status.durations:
-        table.add_row("steps of the last batch", "")
-    for step, seconds in status.durations.items():
-        table.add_row(f"  {step}", f"{seconds:.3f} s")
-    if status.version:
-        table.add_row("version of the spec", status.version)
+    for rows in (_about_records, _about_input, _about_alerts, _about_batch):
+        for name, said in rows(status):
+            table.add_row(name, said)
     console = Terminal()
     console.print(table)
     for standing in status.conditions:
@@ -250,12 +226,46 @@ def print_status(status: Status, *, as_json: bool) -> None:
         console.print(_versions_table(each))
 
 
+def _about_records(status: Status) -> Iterator[tuple[str, str]]:
+    yield "running", "yes" if status.running else "no"
+    for name, value in status.totals.items():
+        yield name, f"{value:,}"
+    for reason, count in status.quarantine_reasons.items():
+        yield f"  in quarantine: {reason}", f"{count:,}"
+    for reason, share in status.rejected_shares.items():
+        yield f"  rejected in the last hour read: {reason}", f"{share:.2%}"
+    if status.requests_waiting:
+        yield "requests to take records out of the quarantine", f"{status.requests_waiting:,}"
+    balance = "yes" if status.balanced else "NO: run `flagstream reconcile`"
+    yield "read = stored + quarantined + duplicates in every batch", balance
+    yield "batches", f"{status.batches:,}"
+
+
 def _about_input(status: Status) -> Iterator[tuple[str, str]]:
     if status.monitoring:
         problems = "" if status.problems is None else f": {status.problems}"
         yield "newest batch", f"{status.monitoring}{problems}"
     if status.lost:
         yield "given up unread with --accept-loss", f"{status.lost:,}"
+    yield "lag", "unknown, as no broker runs" if status.lag is None else f"{status.lag:,}"
+
+
+def _about_alerts(status: Status) -> Iterator[tuple[str, str]]:
+    for name, count in status.late.items():
+        yield f"late answers of the model: {name.replace('_', ' ')}", f"{count:,}"
+    yield "labels that count", f"{status.labels:,}"
+    yield "alerts degraded for want of the LLM", f"{status.degraded_share:.1%}"
+    yield "LLM cost", f"{status.cost_usd:.4f} USD"
+
+
+def _about_batch(status: Status) -> Iterator[tuple[str, str]]:
+    yield "last closed", str(status.last_closed_at or "never")
+    if status.durations:
+        yield "steps of the last batch", ""
+    for step, seconds in status.durations.items():
+        yield f"  {step}", f"{seconds:.3f} s"
+    if status.version:
+        yield "version of the spec", status.version
 
 
 def _versions_table(found: SideBySide) -> Table:
