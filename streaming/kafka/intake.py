@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sql
 
 from schemas.errors import DataLossError
+from schemas.instants import micros_of
+from schemas.tables import UTC_MICROS
 from streaming.kafka.source import initial_offsets, offsets_of, reader_options
 
 _CONTENTS = ("key", "value", "headers")
 _PLACES = ("partition", "offset", "timestamp", "timestampType")
 _LEFT_OUT = "left_out"
+_EARLIEST, _LATEST = (micros_of(datetime(year, 1, 1, tzinfo=UTC)) for year in (1000, 9000))
 _SLICES = 4  # of the limit, so that a slice and what was taken before it fit beside each other
 _CHUNK_BYTES = 16 * 1024 * 1024
 _FEWEST_TOGETHER, _MOST_TOGETHER = 16, 10_000
@@ -47,8 +51,10 @@ class Taken:
 
     @classmethod
     def of(cls, taken: Taken | pa.Table) -> Taken:
-        """Return a table as what was taken at once."""
-        return taken if isinstance(taken, Taken) else cls(taken)
+        """Return a table as what was taken at once; stamps that no calendar knows are brought to its ends."""
+        found = taken if isinstance(taken, Taken) else cls(taken)
+        stamps = None if found.stamps is None else _with_dates(found.stamps)
+        return cls(_with_dates(found.rows), map(_with_dates, found.more), stamps)
 
     @property
     def places(self) -> pa.Table:
@@ -177,6 +183,19 @@ def _bound_chunks(frame: DataFrame, largest: int) -> None:
     """Have Spark pack few large records at a time: each pack is held several times while it is made."""
     rows = max(_FEWEST_TOGETHER, min(_MOST_TOGETHER, _CHUNK_BYTES // max(largest, 1)))
     frame.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", rows)
+
+
+def _with_dates(rows: pa.Table) -> pa.Table:
+    """Whoever sends a record may stamp it, with a moment that is none: nothing could be computed with it."""
+    stamps = rows["timestamp"].cast(UTC_MICROS).cast(pa.int64())
+    ends = pc.min_max(stamps).as_py()
+    if ends["min"] is None or (ends["min"] >= _EARLIEST and ends["max"] <= _LATEST):
+        return rows
+    held = pc.max_element_wise(
+        pc.min_element_wise(stamps, _LATEST, skip_nulls=False), _EARLIEST, skip_nulls=False
+    )
+    place = rows.schema.get_field_index("timestamp")
+    return rows.set_column(place, "timestamp", held.cast(UTC_MICROS))
 
 
 def _size() -> Column:

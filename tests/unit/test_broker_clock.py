@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -16,6 +17,8 @@ from streaming import opening
 from streaming.batch import pipeline
 from streaming.events.broker_clock import LAST_RECORDS, BrokerClock, Reading
 from streaming.kafka.intake import Taken
+from streaming.opening import open_agent
+from streaming.quarantine.waiting import waiting
 from streaming.service.health import Condition, Health
 from streaming.settings import Settings
 from streaming.status import read_status
@@ -171,3 +174,23 @@ def test_small_batches_are_taken_together(settings: Settings, monkeypatch: pytes
     monitored = stored(settings.lake("tester"), "monitoring", "batch_id").to_pylist()
     assert [row["status"] == "degraded" for row in monitored[:3]] == [False, False, True]
     assert [each.condition for each in health.standing] == [Condition.RECORDS_REJECTED]
+
+
+@pytest.mark.parametrize("stamp", [2**63 - 1, 9_007_199_254_740_992_000, -(2**63)])
+@pytest.mark.parametrize("count", [1, 40])
+def test_no_stamp_that_no_calendar_knows_stops_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stamp: int, count: int
+) -> None:
+    """One record alone is all that a batch of an idle topic has to go by."""
+    without_broker(monkeypatch)
+    settings, spec = Settings.load(tmp_path, {}), agent()
+    part = records(events(count))
+    stamps = pa.array([stamp] * count, pa.int64()).cast(UTC_MICROS)
+    part = part.set_column(part.schema.get_field_index("timestamp"), "timestamp", stamps)
+    with Clients(settings, "none") as clients, open_agent(settings, spec, "127.0.0.1:1", clients) as started:
+        closed = started.pipeline.process(lambda: part, "live", 0, lambda: {TOPIC: {"0": count}})
+    assert closed is not None
+    assert closed.row["read"] == count
+    lake = settings.lake(spec.name)
+    waits = waiting(lake / spec.tables.quarantine, lake / spec.tables.requeues, [])
+    assert len(waits.to_dicts()) == closed.row["quarantined"]
