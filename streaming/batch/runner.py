@@ -29,6 +29,7 @@ from streaming.kafka.topic import TopicFacts
 _POLL_SECONDS = 0.1
 _CALL_SECONDS = 10.0
 _IDLE_SECONDS = 1.0
+_RECORD_AT, _STAMP_OVERFLOWS = "Record at topic", "that overflows when converting to"
 _RECORDS_LOST = "Some data may have been lost because they are not available in Kafka"
 
 
@@ -345,4 +346,12 @@ def _told(fault: BaseException) -> FlagstreamError:
         where = next((line for line in lines if line.startswith("Reason: ")), "")
         advice = "start again, which names the offsets that are gone and what to do"
         return DataLossError(f"records left the topic before they were read: {advice}. {where}".rstrip())
+    stamped = next((line for line in lines if _STAMP_OVERFLOWS in line), None)
+    if stamped is not None:
+        record = stamped[stamped.find(_RECORD_AT) :].rstrip(".")
+        return DataLossError(
+            f"a stamp that Spark cannot read: {record}; have the broker delete the records of that partition "
+            "up to this one (kafka-delete-records), then start once with `flagstream run --accept-loss "
+            '"why"`; message.timestamp.after.max.ms of the topic keeps such records out'
+        )
     return RetryableError(f"the streaming query failed: {(causes or lines)[0]}")
