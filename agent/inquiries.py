@@ -2,8 +2,9 @@
 
 A group is asked about once: while its request is under way it is not asked again, and an answer that came is
 on record before anything else happens. What keeps a request of several groups from an answer may lie in one
-of them, so the next requests about them are half as large, until the one group is alone: a refusal is then
-its answer, and only what the model has made of it three times in vain is given up.
+of them, so the next requests about them are half as large, until the one group is alone: a refusal, or an
+answer longer than the limit, is then its answer; what else the model has made of it in vain is given up after
+three times.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _SERVER_FAILED: frozenset[FallbackReason] = frozenset({"rejected", "server_error
 _OF_ONE_GROUP: frozenset[FallbackReason] = frozenset(
     {"refused", "truncated", "invalid_json", "timeout", "rejected", "server_error", "internal_error"}
 )
-_FINAL: frozenset[FallbackReason] = frozenset({"refused", "internal_error"})
+# An answer about one group that was cut off would be again: prompt, limit and seed are the same.
+_FINAL: frozenset[FallbackReason] = frozenset({"refused", "truncated", "internal_error"})
 
 
 @dataclass

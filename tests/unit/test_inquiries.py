@@ -85,6 +85,24 @@ def test_what_a_filter_refuses_is_one_group_s_answer(refusal: scripted.Step, tmp
         assert late.answers.totals.answered == 60
 
 
+@pytest.mark.parametrize("groups", [1, 8])
+def test_an_answer_that_was_cut_off_about_one_group_alone_is_not_asked_for_again(
+    groups: int, tmp_path: Path
+) -> None:
+    step = scripted.depending("rate.terminal", scripted.truncated())
+    with (
+        scripted.scripted_llm(default=step) as server,
+        triage(server, groups=groups) as asking,
+        working(tmp_path, asking) as late,
+    ):
+        late.alert(30)
+        late.answers.start()
+        late.wait(lambda: late.answers.totals.given_up == 10)
+        late.wait(lambda: len(late.revised) == 20)
+        alone = [each for each in server.requests if len(each.asked) == 1]
+        assert sum("rate.terminal" in each.user_message for each in alone) == 1
+
+
 def test_a_group_whose_server_hangs_keeps_no_other_waiting_nor_a_later_window(tmp_path: Path) -> None:
     clock = Clock()
     step = scripted.depending("rate.terminal", scripted.hang())
