@@ -30,14 +30,16 @@ def spec_validate(
     file: Annotated[str, typer.Argument(help="A spec file, or the name of a shipped spec.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check a spec, its contract, rules, policy and prompt.
+    """Check a spec, its contract, rules, policy, prompt and endpoint.
 
     Example: `flagstream spec validate my-agent.yaml`
     """
     from streaming.compose import check_spec
+    from streaming.versions.clients import check_endpoint
 
     spec = spec_named(file)
     check_spec(spec, where=file)
+    check_endpoint(spec, file)
     say({"valid": True, "name": spec.name, "version": spec.version, "digest": spec.digest}, as_json)
 
 

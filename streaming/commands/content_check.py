@@ -15,6 +15,7 @@ from schemas.loading import load_document
 from schemas.policy import load_policy
 from schemas.spec import PromptReference, RuleFile, load_spec
 from streaming.compose import check_spec
+from streaming.versions.clients import check_endpoint
 
 _NOTES_OF = "simulator"  # any contract's notes fill a prompt's placeholder
 
@@ -68,7 +69,9 @@ def _fault(check: Callable[[Path], object], path: Path) -> str | None:
 
 
 def _check_spec(path: Path) -> None:
-    check_spec(load_spec(path), where=str(path))
+    spec = load_spec(path)
+    check_spec(spec, where=str(path))
+    check_endpoint(spec, str(path))
 
 
 def _check_rules(path: Path) -> None:

@@ -120,6 +120,23 @@ def endpoint_client(settings: Settings, spec: AgentSpec) -> LlmClient | None:
     return LlmClient(spec.llm, model=model, base_url=endpoint.url, api_key=key, reach=endpoint.reach)
 
 
+def check_endpoint(spec: AgentSpec, where: str) -> None:
+    """Check that the policy admits the endpoint that a spec names, as far as the environment names none.
+
+    Args:
+        where: the spec's file, for the error.
+
+    Raises:
+        ConfigurationError: it does not.
+    """
+    if spec.llm.provider == "none" or spec.llm.base_url is None:
+        return
+    try:
+        endpoint_of(load_policy(spec.policy, POLICIES), spec.llm, spec.llm.model or DEFAULT_MODEL, None)
+    except ConfigurationError as fault:
+        raise fault.within(where) from None
+
+
 def model_asked(settings: Settings, spec: AgentSpec) -> str:
     """Return the name of the model that a spec asks where nothing else is said."""
     return (spec.llm.model or DEFAULT_MODEL) if _names_an_endpoint(settings, spec) else LOCAL_MODEL

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 from typer.core import TyperCommand, TyperGroup
+from typer.testing import CliRunner
 
 from schemas.contract import EventContract
 from schemas.loading import load_document
 from schemas.spec import load_spec
-from streaming.cli.root import program
+from streaming.cli.root import app, program
 from streaming.commands.reference import reference_page
 from streaming.compose import check_spec
 
@@ -183,3 +184,26 @@ def known(name: str) -> bool:
         if module is not None:
             return all(re.search(rf"\b{word}\b", text_of(module)) for word in parts[count:])
     return False
+
+
+@pytest.mark.parametrize(
+    ("llm", "said"),
+    [
+        ("{base_url: 'https://10.1.2.3/v1', model: gpt-4o-mini}", "llm.base_url"),
+        ("{base_url: 'http://169.254.169.254/v1', model: gpt-4o-mini}", "llm.base_url"),
+        (
+            "{base_url: 'https://api.openai.com/v1', model: gpt-4o-mini, api_key_env: AWS_KEY}",
+            "llm.api_key_env",
+        ),
+        ("{base_url: 'https://api.openai.com/v1', model: gpt-4o-mini}", None),
+        ("{base_url: 'http://127.0.0.1:8000/v1', model: gpt-4o-mini}", None),
+    ],
+)
+def test_validate_refuses_what_the_policy_does_not_admit(llm: str, said: str | None, tmp_path: Path) -> None:
+    for name, body in examples():
+        (tmp_path / name).write_text(body, encoding="utf-8")
+    file = tmp_path / "my-agent.yaml"
+    file.write_text(f"{file.read_text(encoding='utf-8')}llm: {llm}\n", encoding="utf-8")
+    result = CliRunner().invoke(app, ["spec", "validate", str(file)])
+    assert (result.exit_code == 0) == (said is None), result.output
+    assert said is None or f"{file}: {said}: the policy default does not admit it" in str(result.exception)
