@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ class Intake:
     bootstrap: str
     topic: str
     max_bytes: int
+    _selections: dict[int, list[Column]] = field(default_factory=dict, repr=False, compare=False)
 
     def take(self, frame: DataFrame, planned: int) -> Taken:
         """Collect a micro-batch.
@@ -87,11 +88,9 @@ class Intake:
         Raises:
             DataLossError: records left the topic between the first and the second reading.
         """
-        share = self.max_bytes // max(planned, 1)
-        large = _size() > share
-        contents = [sql.when(~large, sql.col(name)).alias(name) for name in _CONTENTS]
+        share = _rounded(self.max_bytes // max(planned, 1))
         _bound_chunks(frame, share)
-        found = frame.select(*contents, *_PLACES, sql.when(large, _size()).alias(_LEFT_OUT)).toArrow()
+        found = frame.select(*self._selection(share)).toArrow()
         left_out = found[_LEFT_OUT].is_valid()
         rows = self._named(found.drop_columns([_LEFT_OUT]))
         if not pc.any(left_out).as_py():
@@ -99,6 +98,15 @@ class Intake:
         left = found.filter(left_out).select(["partition", "offset", _LEFT_OUT])
         more = self._slices(frame, left, share)
         return Taken(rows.filter(pc.invert(left_out)), more, rows.select(_PLACES))
+
+    def _selection(self, share: int) -> list[Column]:
+        """Return what is selected; made once per share, as it takes dozens of calls into the JVM."""
+        if share not in self._selections:
+            large = _size() > share
+            contents = [sql.when(~large, sql.col(name)).alias(name) for name in _CONTENTS]
+            left_out = sql.when(large, _size()).alias(_LEFT_OUT)
+            self._selections[share] = [*contents, *(sql.col(name) for name in _PLACES), left_out]
+        return self._selections[share]
 
     def _slices(self, frame: DataFrame, left: pa.Table, share: int) -> Iterator[pa.Table]:
         _bound_chunks(frame, pc.max(left[_LEFT_OUT]).as_py())
@@ -177,6 +185,11 @@ def planned_records(checkpoint: Path, batch_id: int, topic: str) -> int:
 
 def _offsets(topic: str, ranges: Mapping[int, Range], end: int) -> str:
     return json.dumps({topic: {str(partition): bounds[end] for partition, bounds in ranges.items()}})
+
+
+def _rounded(share: int) -> int:
+    """Round down to a power of two: Spark compiles the selection anew for each other number in it."""
+    return 1 << (share.bit_length() - 1) if share else 0
 
 
 def _bound_chunks(frame: DataFrame, largest: int) -> None:
