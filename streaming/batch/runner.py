@@ -141,7 +141,7 @@ class StreamRunner:
             max_records=settings.max_records,
             starting=starting,
         )
-        writer = frame.writeStream.foreachBatch(self._on_micro_batch)
+        writer = self._intake.bounded(frame).writeStream.foreachBatch(self._on_micro_batch)
         return writer.option("checkpointLocation", str(settings.checkpoint)).start()
 
     def _resume(self) -> str:

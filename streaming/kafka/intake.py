@@ -30,6 +30,7 @@ _PLACES = ("partition", "offset", "timestamp", "timestampType")
 _LEFT_OUT = "left_out"
 _EARLIEST, _LATEST = (micros_of(datetime(year, 1, 1, tzinfo=UTC)) for year in (1000, 9000))
 _SLICES = 4  # of the limit, so that a slice and what was taken before it fit beside each other
+_FEW = 4096  # records of a small batch
 _CHUNK_BYTES = 16 * 1024 * 1024
 _FEWEST_TOGETHER, _MOST_TOGETHER = 16, 10_000
 Range = tuple[int, int]
@@ -78,19 +79,31 @@ class Intake:
     max_bytes: int
     _selections: dict[int, list[Column]] = field(default_factory=dict, repr=False, compare=False)
 
+    def bounded(self, frame: DataFrame) -> DataFrame:
+        """Return a stream without the contents of records above the share of a small batch.
+
+        It is part of the stream's own plan, since to plan a selection takes a tenth of a small batch's time.
+        """
+        large = _size() > self._share_of_few
+        contents = [sql.when(~large, sql.col(name)).alias(name) for name in _CONTENTS]
+        return frame.select(*contents, *_PLACES, sql.when(large, _size()).alias(_LEFT_OUT))
+
     def take(self, frame: DataFrame, planned: int) -> Taken:
         """Collect a micro-batch.
 
         Args:
-            frame: as it was handed over by the query.
+            frame: of a stream that is `bounded`, as it was handed over by the query.
             planned: how many records it holds at most.
 
         Raises:
             DataLossError: records left the topic between the first and the second reading.
         """
-        share = _rounded(self.max_bytes // max(planned, 1))
+        share = self._share_of_few
+        if planned > _FEW:
+            share = _rounded(self.max_bytes // planned)
+            frame = frame.select(*self._selection(share))
         _bound_chunks(frame, share)
-        found = frame.select(*self._selection(share)).toArrow()
+        found = frame.toArrow()
         left_out = found[_LEFT_OUT].is_valid()
         rows = self._named(found.drop_columns([_LEFT_OUT]))
         if not pc.any(left_out).as_py():
@@ -99,12 +112,16 @@ class Intake:
         more = self._slices(frame, left, share)
         return Taken(rows.filter(pc.invert(left_out)), more, rows.select(_PLACES))
 
+    @property
+    def _share_of_few(self) -> int:
+        return self.max_bytes // _FEW
+
     def _selection(self, share: int) -> list[Column]:
-        """Return what is selected; made once per share, as it takes dozens of calls into the JVM."""
+        """Return what is selected of a large batch; made once, as it takes dozens of calls into the JVM."""
         if share not in self._selections:
-            large = _size() > share
-            contents = [sql.when(~large, sql.col(name)).alias(name) for name in _CONTENTS]
-            left_out = sql.when(large, _size()).alias(_LEFT_OUT)
+            size = sql.coalesce(sql.col(_LEFT_OUT), _size())
+            contents = [sql.when(size <= share, sql.col(name)).alias(name) for name in _CONTENTS]
+            left_out = sql.when(size > share, size).alias(_LEFT_OUT)
             self._selections[share] = [*contents, *(sql.col(name) for name in _PLACES), left_out]
         return self._selections[share]
 

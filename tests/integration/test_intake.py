@@ -41,8 +41,9 @@ def send(bootstrap: str, topic: str, count: int) -> int:
     return total
 
 
+@pytest.mark.parametrize("planned", [300, 20_000])
 def test_pieces_are_bounded_and_hold_every_record(
-    spark: SparkSession, bootstrap: str, topic: Callable[[str], str]
+    spark: SparkSession, bootstrap: str, topic: Callable[[str], str], planned: int
 ) -> None:
     name, count = topic("large"), 300
     ensure_topic(bootstrap, name, 2)
@@ -50,7 +51,8 @@ def test_pieces_are_bounded_and_hold_every_record(
     assert total > 8 * LIMIT
     reader = spark.read.format("kafka").options(**reader_options(bootstrap)).option("subscribe", name)
     frame = reader.load()
-    taken = Intake(bootstrap, name, LIMIT).take(frame, count)
+    intake = Intake(bootstrap, name, LIMIT)
+    taken = intake.take(intake.bounded(frame), planned)
     pieces = [taken.rows, *taken.more]
     assert len(pieces) > 8
     assert max(piece.nbytes for piece in pieces) < LIMIT + count * 200
