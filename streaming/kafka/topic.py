@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import RetryableError
 from streaming.kafka.refusals import words_of
 
 _CALL_SECONDS = 10.0
 _PAUSE_SECONDS = 0.1
+_SETTLING_SECONDS = 3.0
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # sixteen zeros
 PASSING = frozenset(
     {
@@ -48,6 +50,9 @@ def committed_messages(
 ) -> Iterator[Message]:
     """Yield every committed message of a topic; with `follow`, go on waiting for more until `stop`.
 
+    A broker answers a commit before readers see the transaction. Without `follow`, the end is therefore where
+    the topic ended at the call, open transactions included; those are waited for some seconds.
+
     Raises:
         RetryableError: the broker does not answer, or the topic does not exist.
     """
@@ -65,7 +70,8 @@ def committed_messages(
     try:
         places = partitions_of(consumer, topic)
         consumer.assign(places)
-        yield from _drain(consumer, len(places), follow, stop)
+        ends = {} if follow else _ends_of(bootstrap, places)
+        yield from _drain(consumer, ends, follow, stop)
     except KafkaException as fault:
         raise RetryableError(f"reading {topic} from {bootstrap}: {words_of(fault)}") from fault
     finally:
@@ -96,10 +102,24 @@ def partitions_of(consumer: Consumer, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in found.partitions]
 
 
-def _drain(consumer: Consumer, partitions: int, follow: bool, stop: Callable[[], bool]) -> Iterator[Message]:
-    ended: set[int] = set()
+def _ends_of(bootstrap: str, places: Sequence[TopicPartition]) -> dict[int, int]:
+    """Return, by partition, the offset after the last record, whether or not its transaction is settled."""
+    admin = AdminClient(connection(bootstrap))
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library's stubs leave it out
+    asked = admin.list_offsets(
+        {TopicPartition(place.topic, place.partition): latest for place in places},
+        isolation_level=IsolationLevel.READ_UNCOMMITTED,
+        request_timeout=_CALL_SECONDS,
+    )
+    return {place.partition: answer.result(_CALL_SECONDS).offset for place, answer in asked.items()}
+
+
+def _drain(
+    consumer: Consumer, ends: Mapping[int, int], follow: bool, stop: Callable[[], bool]
+) -> Iterator[Message]:
+    reached: dict[int, int] = {}
     answered = time.monotonic()
-    while not stop() and (follow or len(ended) < partitions):
+    while not stop() and (follow or not _all_reached(reached, ends, time.monotonic() - answered)):
         message = consumer.poll(0.2)
         if message is None:
             if not follow and time.monotonic() - answered > 6 * _CALL_SECONDS:
@@ -110,9 +130,15 @@ def _drain(consumer: Consumer, partitions: int, follow: bool, stop: Callable[[],
         if fault is None:
             yield message
         elif fault.code() == KafkaError._PARTITION_EOF:
-            ended.add(message.partition() or 0)
+            reached[message.partition() or 0] = message.offset() or 0
         elif fault.fatal() or fault.code() not in PASSING:
             raise KafkaException(fault)
+
+
+def _all_reached(reached: Mapping[int, int], ends: Mapping[int, int], silent_s: float) -> bool:
+    if reached.keys() != ends.keys():
+        return False
+    return silent_s > _SETTLING_SECONDS or all(reached[each] >= end for each, end in ends.items())
 
 
 @dataclass(frozen=True)

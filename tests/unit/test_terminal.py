@@ -96,6 +96,7 @@ Command = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def flagstream(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("TERM", "xterm-256color")  # a dumb one has 80 columns, whatever COLUMNS says
     monkeypatch.setenv("FORCE_COLOR", "1")
 
     def call(*arguments: str) -> tuple[int, str, str]:
