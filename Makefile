@@ -81,7 +81,7 @@ $(STAMPS)/project: pyproject.toml $(STAMPS)/packages $(STAMPS)/weights
 	@$(PIP) --no-build-isolation --editable .
 	@touch $@
 
-$(STAMPS)/jars: streaming/jars.lock $(STAMPS)/project $(JARS)
+$(STAMPS)/jars: streaming/setup/jars.lock $(STAMPS)/project $(JARS)
 	@$(BIN)/flagstream fetch
 	@touch $@
 

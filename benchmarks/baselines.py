@@ -46,7 +46,7 @@ _GIVEN = (
 
 
 @dataclass(frozen=True)
-class Week:
+class HandbookWeek:
     """A test week: it starts on `start_day` (days since 1970-01-01) and trains as the protocol says."""
 
     start_day: int
@@ -70,7 +70,7 @@ class Week:
         return _between(frame, self.first_train_day, self.first_train_day + self.train_days)
 
 
-Competitor = Callable[[pl.DataFrame, Week], Floats]
+Competitor = Callable[[pl.DataFrame, HandbookWeek], Floats]
 
 
 @dataclass(frozen=True)
@@ -108,18 +108,18 @@ def judged_rows(frame: pl.DataFrame, scores: Floats | None = None) -> JudgedRows
     )
 
 
-def amount(frame: pl.DataFrame, week: Week) -> Floats:
+def amount(frame: pl.DataFrame, week: HandbookWeek) -> Floats:
     """Score a transaction by its amount."""
     return frame["TX_AMOUNT"].to_numpy()[week.judged(frame)]
 
 
-def large_amount(frame: pl.DataFrame, week: Week) -> Floats:
+def large_amount(frame: pl.DataFrame, week: HandbookWeek) -> Floats:
     """Score 1 above the amount that the handbook's first scenario is made of, 0 up to it."""
     return (amount(frame, week) > LARGE_AMOUNT).astype(np.float64)
 
 
 def isolation_forest(
-    frame: pl.DataFrame, week: Week, *, label_free: bool = False, jobs: int = _JOBS
+    frame: pl.DataFrame, week: HandbookWeek, *, label_free: bool = False, jobs: int = _JOBS
 ) -> Floats:
     """Score by scikit-learn's IsolationForest, library defaults, fitted on the training week's rows."""
     names = _inputs(frame, label_free=label_free)
@@ -127,7 +127,7 @@ def isolation_forest(
     return -_floats(forest.score_samples(_matrix(frame.filter(week.judged(frame)), names)))
 
 
-def half_space_trees(frame: pl.DataFrame, week: Week, *, label_free: bool = False) -> Floats:
+def half_space_trees(frame: pl.DataFrame, week: HandbookWeek, *, label_free: bool = False) -> Floats:
     """Score by River's HalfSpaceTrees, library defaults, features scaled to [0, 1] as they come.
 
     It learns every row from the training week on, those of the test week after they are scored.
@@ -142,12 +142,12 @@ def half_space_trees(frame: pl.DataFrame, week: Week, *, label_free: bool = Fals
     return _floats(pl.Series(scores, dtype=pl.Float64).filter(tested["judged"]))
 
 
-def random_forest(frame: pl.DataFrame, week: Week, *, trees: int = 100, jobs: int = _JOBS) -> Floats:
+def random_forest(frame: pl.DataFrame, week: HandbookWeek, *, trees: int = 100, jobs: int = _JOBS) -> Floats:
     """Score by scikit-learn's random forest, trained as in the book on the training week's 15 features."""
     return _trained(RandomForestClassifier(trees, random_state=0, n_jobs=jobs), frame, week)
 
 
-def boosted_trees(frame: pl.DataFrame, week: Week, *, trees: int = 100, jobs: int = _JOBS) -> Floats:
+def boosted_trees(frame: pl.DataFrame, week: HandbookWeek, *, trees: int = 100, jobs: int = _JOBS) -> Floats:
     """Score by XGBoost, trained as in the book on the training week's 15 features."""
     return _trained(xgboost.XGBClassifier(n_estimators=trees, random_state=0, n_jobs=jobs), frame, week)
 
@@ -185,7 +185,7 @@ def baseline_figures(
         ConfigurationError: the files do not fit together, or a week cannot be judged.
     """
     frame = load_rows(folder_transactions, folder_features)
-    chosen = [Week((start - _EPOCH).days) for start in weeks]
+    chosen = [HandbookWeek((start - _EPOCH).days) for start in weeks]
     ceilings = [
         protocol.label_free_ceiling(judged_rows(frame.filter(week.judged(frame))), BLIND_SCENARIO)
         for week in chosen
@@ -227,18 +227,20 @@ def amlsim_degree_auc(nodes: pl.DataFrame, transactions: pl.DataFrame) -> float:
     return protocol.roc_auc(labels, accounts["degree"].cast(pl.Float64).to_numpy())
 
 
-def _judge(name: str, competitor: Competitor, frame: pl.DataFrame, weeks: Sequence[Week]) -> list[Figures]:
+def _judge(
+    name: str, competitor: Competitor, frame: pl.DataFrame, weeks: Sequence[HandbookWeek]
+) -> list[Figures]:
     begun = time.perf_counter()
     judged = [_figures(competitor, frame, week) for week in weeks]
     say(f"{name}: {time.perf_counter() - begun:.1f} s")
     return judged
 
 
-def _figures(competitor: Competitor, frame: pl.DataFrame, week: Week) -> Figures:
+def _figures(competitor: Competitor, frame: pl.DataFrame, week: HandbookWeek) -> Figures:
     return protocol.figures(judged_rows(frame.filter(week.judged(frame)), competitor(frame, week)))
 
 
-def _trained(classifier: Any, frame: pl.DataFrame, week: Week) -> Floats:
+def _trained(classifier: Any, frame: pl.DataFrame, week: HandbookWeek) -> Floats:
     names, training = _inputs(frame), week.training(frame)
     classifier.fit(_matrix(training, names), training["TX_FRAUD"].to_numpy())
     # Threads add the trees' votes up in any order, and the last bit decides between cards of equal votes.

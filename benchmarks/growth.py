@@ -22,17 +22,17 @@ from deltalake import DeltaTable
 
 from benchmarks.harness import bench_spec, report, say
 from schemas.spec import AgentSpec
-from streaming import opening
-from streaming.delta.maintenance import Limits, Maintenance
+from streaming.delta.maintenance import Maintenance, MaintenanceLimits
 from streaming.events.record_table import record_table
 from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
-from streaming.settings import Settings
+from streaming.run import opening
 from streaming.versions.clients import Clients
 
 Given = TypeVar("Given")
 _KEPT = timedelta(seconds=2)
-_LIMITS = Limits(least_age=timedelta(0))
+_LIMITS = MaintenanceLimits(least_age=timedelta(0))
 _BEGUN = datetime(2026, 5, 1, tzinfo=UTC)
 _ROWS = 20
 _ROUND_EVERY = 50

@@ -17,8 +17,8 @@ import psutil
 from agent import SPECS
 from schemas.loading import parse_document
 from schemas.spec import AgentSpec, load_spec
+from streaming.home.settings import Settings
 from streaming.kafka.broker import bootstrap_for
-from streaming.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,14 @@ from benchmarks.harness import bench_spec, report, say
 from schemas.contract import load_contract
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
+from streaming.batch.compose import lake_schemas
 from streaming.batch.queries import newest_of_the_stream
 from streaming.batch.recovery import Recovery
 from streaming.batch.store import Decision
-from streaming.compose import lake_schemas
 from streaming.delta.lake import Lake, LakeTable, Stamp
 from streaming.delta.ledger import LakeLedger
 from streaming.labels.book import LabelBook
-from streaming.labels.verdicts import LabelPin, Verdicts
+from streaming.labels.verdicts import EntityLabels, LabelPin
 
 _COMMIT = 500_000
 _BATCH = 2_500
@@ -186,13 +186,13 @@ def _costs(place: Path, spec: AgentSpec, rows: int) -> Costs:
     )
 
 
-def _verdicts(place: Path, spec: AgentSpec, lake: Lake) -> Verdicts:
+def _verdicts(place: Path, spec: AgentSpec, lake: Lake) -> EntityLabels:
     contract = load_contract(spec.data_sources.transactions.contract)
     book = LabelBook(place / spec.tables.labels, retention=spec.replay_horizon)
-    return Verdicts(book, lake.transactions.path, lake.alerts.path, contract.entity_names)
+    return EntityLabels(book, lake.transactions.path, lake.alerts.path, contract.entity_names)
 
 
-def _look_ups(verdicts: Verdicts, rows: int, seed: int) -> Iterator[float]:
+def _look_ups(verdicts: EntityLabels, rows: int, seed: int) -> Iterator[float]:
     """Record labels of rows anywhere, one by one; yield the seconds until what each says is known."""
     for row in np.random.default_rng([rows, seed]).integers(0, rows, _LOOK_UPS):
         before = verdicts.book.refreshed()

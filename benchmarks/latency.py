@@ -21,13 +21,13 @@ from benchmarks.harness import Stage, bench_spec, report, say, stage
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from streaming.batch.runner import StreamRunner
-from streaming.downloads import jar_paths
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
-from streaming.opening import open_agent
-from streaming.session import start_session
+from streaming.run.opening import open_agent
+from streaming.setup.downloads import jar_paths
+from streaming.setup.session import start_session
+from streaming.setup.warmup import compile_kernels
 from streaming.versions.clients import Clients
-from streaming.warmup import compile_kernels
 
 _DRAIN_SECONDS = 10.0
 _BATCH = 100_000

@@ -13,10 +13,10 @@ import time
 from benchmarks.harness import bench_spec, report, say, stage
 from benchmarks.throughput import fill, run_pipeline
 from schemas.contract import load_contract
-from streaming.downloads import jar_paths
-from streaming.history.replay_command import Wanted, run_replay
-from streaming.session import start_session
-from streaming.warmup import compile_kernels
+from streaming.history.replay_runs import ReplaySpan, run_replay
+from streaming.setup.downloads import jar_paths
+from streaming.setup.session import start_session
+from streaming.setup.warmup import compile_kernels
 
 
 def measure(events: int, batch: int, *, as_json: bool) -> None:
@@ -33,7 +33,7 @@ def measure(events: int, batch: int, *, as_json: bool) -> None:
         say(f"live {live:,.0f} events/s; replaying")
         before = _peak_mib()
         begun = time.perf_counter()
-        found = run_replay(place.settings, spec, Wanted())
+        found = run_replay(place.settings, spec, ReplaySpan())
         seconds = time.perf_counter() - begun
     figures: dict[str, object] = {
         "events_per_s": round(found.rows / seconds),

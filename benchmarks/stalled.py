@@ -18,10 +18,10 @@ from benchmarks.harness import Stage, bench_spec, report, say, stage
 from benchmarks.throughput import fill, run_pipeline
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec, Llm
-from streaming.downloads import jar_paths
-from streaming.session import start_session
-from streaming.status import read_status
-from streaming.warmup import compile_kernels
+from streaming.run.status import read_status
+from streaming.setup.downloads import jar_paths
+from streaming.setup.session import start_session
+from streaming.setup.warmup import compile_kernels
 
 
 def measure(events: int, batch: int, pairs: int, *, as_json: bool) -> None:

@@ -22,15 +22,15 @@ from benchmarks.harness import Stage, bench_spec, report, say, stage
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from streaming.batch.runner import StreamRunner
-from streaming.downloads import jar_paths
 from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
 from streaming.kafka.broker import ensure_topic
-from streaming.kafka.sending import Pace, Sender
+from streaming.kafka.sending import Sender, SendSchedule
 from streaming.kafka.source import read_stream
-from streaming.opening import open_agent
-from streaming.session import start_session
+from streaming.run.opening import open_agent
+from streaming.setup.downloads import jar_paths
+from streaming.setup.session import start_session
+from streaming.setup.warmup import compile_kernels
 from streaming.versions.clients import Clients
-from streaming.warmup import compile_kernels
 
 _BLOCK = 100_000
 _PARTITIONS = 4
@@ -81,7 +81,7 @@ def fill(bootstrap: str, topic: str, events: int) -> None:
     simulator = Simulator(SimulatorSettings(customers=50_000, terminals=10_000, malformed_share=0.005))
     end = datetime.now(UTC)
     blocks = -(-events // _BLOCK)
-    with Sender(bootstrap, topic, Pace()) as sender:
+    with Sender(bootstrap, topic, SendSchedule()) as sender:
         for number in range(blocks):
             start = end - _HISTORY * (1 - number / blocks)
             block = simulator.block(_BLOCK, start, start + _HISTORY / blocks)

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from agent.budget import SpendingBudget
-from agent.labels import Labeller
-from agent.llm_client import Completion, Failure, LlmClient, Question, Replies
-from agent.local_llm import LocalLlm
-from agent.prompts import load_prompt
-from agent.pseudonyms import Pseudonyms
-from agent.triage import POLICIES, FlaggedRow, Triage, TriageResult
+from agent.model.budget import SpendingBudget
+from agent.model.llm_client import Completion, Failure, LlmClient, Question, Replies
+from agent.model.local_llm import LocalLlm
+from agent.model.prompt_files import load_prompt
+from agent.triage.labeller import Labeller
+from agent.triage.pseudonyms import Pseudonyms
+from agent.triage.triage import POLICIES, FlaggedRow, Triage, TriageResult
 from benchmarks.harness import report, say
 from schemas.alert import Reason, alert_id
 from schemas.contract import load_contract

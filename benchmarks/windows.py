@@ -18,7 +18,7 @@ import pyarrow as pa
 from agent import SPECS
 from benchmarks.baselines import load_rows
 from benchmarks.harness import report, say
-from schemas.spec import AgentSpec, Profiles, load_spec
+from schemas.spec import AgentSpec, ProfileSettings, load_spec
 from streaming.arrays.compilation import Floats
 from streaming.detection.scoring import Scorer
 from streaming.learning.labelled_run import History, run_history
@@ -114,7 +114,7 @@ def _stream(rows: pl.DataFrame, *, windows: bool) -> Streamed:
 def _spec(*, windows: bool) -> AgentSpec:
     spec = load_spec(SPECS / "handbook.yaml")
     chosen = {"customer": {}, "terminal": {"delay": "7d"}} if windows else {}
-    return spec.model_copy(update={"profiles": Profiles.model_validate({"windows": chosen})})
+    return spec.model_copy(update={"profiles": ProfileSettings.model_validate({"windows": chosen})})
 
 
 def _history(rows: pl.DataFrame) -> History:

@@ -200,7 +200,7 @@ class TextField(Document):
     max_length: int = Field(default=500, ge=1)
 
 
-class LabelField(Document):
+class LabelMapping(Document):
     """A label for evaluation, and the field of the kind of fraud; never decoded into transactions."""
 
     field: str = Field(min_length=1)
@@ -251,7 +251,7 @@ class EventContract(Document):
     untrusted_text: dict[str, TextField] = Field(default={})
     duplicates: Duplicates = Duplicates()
     max_record_bytes: int = Field(default=1 << 20, ge=16)
-    label: LabelField | None = None
+    label: LabelMapping | None = None
 
     @field_validator("entities", "extra", "untrusted_text")
     @classmethod

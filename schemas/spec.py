@@ -96,7 +96,7 @@ class WindowedProfile(Document):
         return value
 
 
-class Profiles(Document):
+class ProfileSettings(Document):
     """What is remembered about each entity.
 
     `entities` empty means every entity of the contract; each of `pairs` has a profile of its own, so that the
@@ -139,7 +139,7 @@ class Profiles(Document):
         return value
 
     @model_validator(mode="after")
-    def _idle_beyond_the_horizons(self) -> Profiles:
+    def _idle_beyond_the_horizons(self) -> ProfileSettings:
         if self.idle_horizon is not None and self.idle_horizon < self.horizons[-1]:
             raise ValueError("expected an idle_horizon of at least the longest of the horizons")
         return self
@@ -448,7 +448,7 @@ class Llm(Document):
         return None if value is None else checked_base_url(value)
 
 
-class Tables(Document):
+class TableNames(Document):
     """Names of the Delta tables, below the lake folder."""
 
     LATER: ClassVar[frozenset[str]] = frozenset({"requeues"})
@@ -471,7 +471,7 @@ class Tables(Document):
     requeues: TableName = "requeues"
 
     @model_validator(mode="after")
-    def _distinct(self) -> Tables:
+    def _distinct(self) -> TableNames:
         names = [getattr(self, name) for name in type(self).model_fields]
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
@@ -531,7 +531,7 @@ class AgentSpec(Document):
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     orchestrator: Literal["sequential"] = "sequential"
     data_sources: DataSources
-    profiles: Profiles = Profiles()
+    profiles: ProfileSettings = ProfileSettings()
     detectors: Detectors = Detectors()
     model: ModelReference | None = None
     threshold: float = Field(
@@ -551,7 +551,7 @@ class AgentSpec(Document):
     )
     llm: Llm = Llm()
     compute_price: float = Field(default=0.0, ge=0, description="USD per hour of the agent's machine")
-    tables: Tables = Tables()
+    tables: TableNames = TableNames()
     alerts: AlertOutput
     monitoring: Monitoring = Monitoring()
     policy: str = "default"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from streaming.downloads import jar_paths
+from streaming.home.settings import Settings
 from streaming.kafka.broker import bootstrap_for
-from streaming.session import start_session
-from streaming.settings import Settings
+from streaming.setup.downloads import jar_paths
+from streaming.setup.session import start_session
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,21 +13,21 @@ from typing import Any, cast
 import pyarrow as pa
 
 from agent import SPECS
-from agent.budget import SpendingBudget
-from agent.labels import Labeller
-from agent.ledger import MemoryLedger
-from agent.llm_client import CircuitBreaker, LlmClient
-from agent.prompts import load_prompt
-from agent.pseudonyms import Pseudonyms
-from agent.triage import POLICIES, FlaggedRow, Triage, TriageResult
+from agent.model.budget import SpendingBudget
+from agent.model.llm_client import CircuitBreaker, LlmClient
+from agent.model.prompt_files import load_prompt
+from agent.triage.labeller import Labeller
+from agent.triage.ledger import MemoryLedger
+from agent.triage.pseudonyms import Pseudonyms
+from agent.triage.triage import POLICIES, FlaggedRow, Triage, TriageResult
 from schemas.alert import Reason, alert_ids, alerts_table, entities_array, reasons_array
 from schemas.contract import load_contract
 from schemas.policy import load_policy
 from schemas.spec import Budget, Llm, PromptReference, Rule, load_spec
 from streaming.batch.alerts_lane import AlertsLane
+from streaming.batch.compose import lake_schemas
 from streaming.batch.late_answers import LateAnswers, LateSettings
 from streaming.batch.outbox import Outbox
-from streaming.compose import lake_schemas
 from streaming.delta.lake import Lake, LakeTable, Stamp
 from streaming.kafka.publish import OutboxRecord, Publisher
 from tests import scripted_llm as scripted

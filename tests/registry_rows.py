@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from schemas.spec import AgentSpec
-from streaming.settings import Settings
+from streaming.home.settings import Settings
 from streaming.versions.registry_table import RegistryTable, registry_path
 from streaming.versions.stages import Entry, Event, Stage
 

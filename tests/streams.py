@@ -20,7 +20,7 @@ from schemas.spec import NEWEST_ARITHMETIC, AgentSpec
 from streaming.detection.scoring import Scorer
 from streaming.kafka.topic import committed_messages, connection
 from streaming.labels.book import LabelBook
-from streaming.labels.verdicts import LabelPin, Verdicts
+from streaming.labels.verdicts import EntityLabels, LabelPin
 from streaming.rules.patterns import Patterns, Recognised
 from streaming.rules.rule_set import RuleSet
 
@@ -153,7 +153,7 @@ def verdicts_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
         LabelPin(*row) for row in zip(*(batches[name].to_pylist() for name in columns), strict=True)
     )
     folders = lake / spec.tables.transactions, lake / spec.tables.alerts
-    return Verdicts(label_book(lake, spec), *folders, entities).derive(0, pins).table
+    return EntityLabels(label_book(lake, spec), *folders, entities).derive(0, pins).table
 
 
 def folded_patterns(spec: AgentSpec, transactions: pa.Table) -> Recognised:

@@ -9,11 +9,11 @@ from typing import Any
 
 from rich.table import Table
 
-from agent.executing import Outcome
-from agent.finding import Finding
-from agent.plans import Plan
-from agent.untrusted_text import escaped
-from streaming.terminal import Terminal
+from agent.planning.executing import Outcome
+from agent.planning.finding import Finding
+from agent.planning.plans import Plan
+from agent.triage.untrusted_text import escaped
+from streaming.output.terminal import Terminal
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.actions import ActionResult
+from agent.planning.actions import ActionResult
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.actions.query import plain

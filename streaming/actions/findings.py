@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.actions import ActionResult
-from agent.finding import Finding
+from agent.planning.actions import ActionResult
+from agent.planning.finding import Finding
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from schemas.tables import FINDINGS

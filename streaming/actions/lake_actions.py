@@ -1,4 +1,4 @@
-"""Carries the planning agent's actions out over one agent's lake; see agent.actions.Actions."""
+"""Carries the planning agent's actions out over one agent's lake; see agent.planning.actions.Actions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.actions import ActionResult
-from agent.catalogue import JobParameter, ReplayPreview
-from agent.finding import Finding
-from agent.sql_guard import CheckedQuery
+from agent.planning.actions import ActionResult
+from agent.planning.catalogue import JobParameter, ReplayPreview
+from agent.planning.finding import Finding
+from agent.planning.sql_guard import CheckedQuery
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.label import LABELS
@@ -19,11 +19,11 @@ from streaming.actions.entity_actions import EntityActions
 from streaming.actions.findings import FindingFacts, FindingTables
 from streaming.actions.outgoing import notify, run_job
 from streaming.actions.query import QueryEngine
-from streaming.compose import lake_schemas
+from streaming.batch.compose import lake_schemas
 from streaming.history.decided import DecidedHistory
-from streaming.history.replay_command import Wanted, run_what_if
+from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.history.what_if_report import Side, WhatIf
-from streaming.settings import Settings
+from streaming.home.settings import Settings
 
 
 class LakeActions:
@@ -74,7 +74,7 @@ class LakeActions:
 
     def replay_preview(self, wanted: ReplayPreview, limits: ReplayLimits) -> ActionResult:
         """See agent.actions.Actions."""
-        span = Wanted(from_time=wanted.from_time, to_time=wanted.to_time)
+        span = ReplaySpan(from_time=wanted.from_time, to_time=wanted.to_time)
         held = span.span(DecidedHistory(self._settings.lake(self._spec.name), self._spec))
         count = held.end - held.first
         if count > limits.transactions:

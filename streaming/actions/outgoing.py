@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from agent.actions import ActionResult, Scalar
-from agent.catalogue import JobParameter
+from agent.planning.actions import ActionResult, Scalar
+from agent.planning.catalogue import JobParameter
 from schemas.addresses import is_loopback
 from schemas.errors import ConfigurationError, RetryableError
 from schemas.policy import LOG, JobLimits

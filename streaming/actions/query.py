@@ -15,8 +15,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from agent.actions import ActionResult, Scalar
-from agent.sql_guard import CheckedQuery
+from agent.planning.actions import ActionResult, Scalar
+from agent.planning.sql_guard import CheckedQuery
 from schemas.errors import ConfigurationError, MachineError, RetryableError
 from schemas.policy import QueryLimits
 from streaming.delta.stored import dataset_of

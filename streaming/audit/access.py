@@ -9,12 +9,12 @@ from typing import Any
 
 from deltalake.exceptions import DeltaError
 
-from agent.audit import AuditEvent, EventKind
+from agent.audit.events import AuditEvent, EventKind
 from schemas.errors import FlagstreamError
 from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
-from streaming.settings import Settings
-from streaming.terminal import say_error
+from streaming.home.settings import Settings
+from streaming.output.terminal import say_error
 
 
 def tell_read(settings: Settings, spec: AgentSpec, command: str, tables: Sequence[str]) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.audit import EVENT_KINDS
-from agent.audit_chain import NOTHING_YET, AuditRow, Finding, origin, verify
+from agent.audit.chain import NOTHING_YET, AuditRow, ChainFault, origin, verify
+from agent.audit.events import EVENT_KINDS
 from schemas.errors import ConfigurationError, MachineError, nearest
 from schemas.tables import AUDIT
 from streaming.audit.audit_guard import Anchor, AnchorFile
@@ -35,7 +35,7 @@ class AuditReport:
     rows: int
     last: int
     anchored: int | None
-    findings: tuple[Finding, ...]
+    findings: tuple[ChainFault, ...]
 
     @property
     def sound(self) -> bool:
@@ -69,12 +69,12 @@ def check_audit(places: AuditPlaces, copy: Path | None = None) -> AuditReport:
     return AuditReport(table.num_rows, head.number, anchored, (*lost, *damage, *findings))
 
 
-def _own(places: AuditPlaces) -> tuple[Anchor | None, list[Finding]]:
+def _own(places: AuditPlaces) -> tuple[Anchor | None, list[ChainFault]]:
     try:
         anchor = places.anchor.read()
     except ConfigurationError as fault:
-        return None, [Finding(NOTHING_YET, "anchor", str(fault))]
-    lost = [Finding(NOTHING_YET, "anchor", f"{places.anchor.path} is gone")]
+        return None, [ChainFault(NOTHING_YET, "anchor", str(fault))]
+    lost = [ChainFault(NOTHING_YET, "anchor", f"{places.anchor.path} is gone")]
     return anchor, lost if anchor is None else []
 
 
@@ -85,18 +85,20 @@ def _copied(copy: Path) -> Anchor:
     return anchor
 
 
-def _read(places: AuditPlaces) -> tuple[pa.Table, list[Finding]]:
+def _read(places: AuditPlaces) -> tuple[pa.Table, list[ChainFault]]:
     try:
         places.check_layout()
         read = read_undamaged(places.table)
     except MachineError as fault:
-        return AUDIT.empty_table(), [Finding(NOTHING_YET, "unreadable", str(fault))]
+        return AUDIT.empty_table(), [ChainFault(NOTHING_YET, "unreadable", str(fault))]
     if read is None:
-        return AUDIT.empty_table(), [Finding(NOTHING_YET, "unreadable", f"there is no table {places.table}")]
+        return AUDIT.empty_table(), [
+            ChainFault(NOTHING_YET, "unreadable", f"there is no table {places.table}")
+        ]
     table, damaged = read
-    findings = [Finding(NOTHING_YET, "unreadable", f"file {name} cannot be read") for name in damaged]
+    findings = [ChainFault(NOTHING_YET, "unreadable", f"file {name} cannot be read") for name in damaged]
     if unnumbered := table["number"].null_count:
-        findings.append(Finding(NOTHING_YET, "edited", f"{unnumbered} rows have no number"))
+        findings.append(ChainFault(NOTHING_YET, "edited", f"{unnumbered} rows have no number"))
     return table.filter(pc.is_valid(table["number"])), findings
 
 

@@ -14,11 +14,11 @@ from typing import IO
 
 from pydantic import SecretStr
 
-from agent.audit_chain import ChainKey, Head
+from agent.audit.chain import ChainKey, Head
 from schemas.documents import parse_json, read_text
 from schemas.errors import ConfigurationError, MachineError
 from schemas.loading import Document, parse_document
-from streaming.whole_files import create_file, replace_file
+from streaming.home.whole_files import create_file, replace_file
 
 _KEY_BYTES = 32
 _LOCK_SECONDS, _LOCK_POLL_SECONDS = 1.0, 0.005
@@ -36,7 +36,7 @@ class Anchor:
         return json.dumps({"number": self.head.number, "hash": self.head.hash, "key": self.key}) + "\n"
 
 
-class _Noted(Document):
+class _AnchorFile(Document):
     number: int
     hash: str
     key: str
@@ -62,7 +62,7 @@ class AnchorFile:
         if not self.path.exists():
             return None
         try:
-            noted = parse_document(parse_json(read_text(self.path), where=where), _Noted, where=where)
+            noted = parse_document(parse_json(read_text(self.path), where=where), _AnchorFile, where=where)
         except ConfigurationError:
             raise ConfigurationError("holds no anchor of an audit log", where=where) from None
         return Anchor(Head(noted.number, noted.hash), noted.key)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from agent.audit import AuditEvent
-from agent.audit_chain import AuditRow, ChainKey, Head, linked, origin, verify
+from agent.audit.chain import AuditRow, ChainKey, Head, linked, origin, verify
+from agent.audit.events import AuditEvent
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.instants import micros_of
 from schemas.spec import AgentSpec
@@ -28,7 +28,7 @@ from streaming.audit.audit_guard import Anchor, AnchorFile, chain_key, make_key
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import StoredTable, open_for_reading
-from streaming.settings import Settings
+from streaming.home.settings import Settings
 
 _CHAIN = "audit/chain"
 _RUNS = frozenset({"command", "agent_run", "replay"})

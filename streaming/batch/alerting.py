@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from agent.audit import ModelCall, PolicyRuling
-from agent.triage import TriageResult
+from agent.audit.events import ModelCall, PolicyRuling
+from agent.triage.triage import TriageResult
 from schemas.alert import alerts_table, entities_array, reasons_array
 from schemas.alert_size import fitted
 from schemas.instants import moment_of

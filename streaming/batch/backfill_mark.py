@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.contract import EventContract, load_contract
-from schemas.spec import AgentSpec, Tables
+from schemas.spec import AgentSpec, TableNames
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
 from streaming.delta.pins import pinned_contract
@@ -49,7 +49,7 @@ class BackfillMark:
         return {PIN: asdict(self)}
 
 
-def newest_decision(lake: Path, tables: Tables) -> Decision | None:
+def newest_decision(lake: Path, tables: TableNames) -> Decision | None:
     """Return what decided the newest batch, without taking the lake over; None where nothing is on record."""
     transactions = open_version(lake / tables.transactions)
     kept = None if transactions is None else transactions.newest_metadata()

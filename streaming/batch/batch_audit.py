@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from agent.audit import AuditEvent, EventKind, ModelCall
-from agent.triage import TriageResult
+from agent.audit.events import AuditEvent, EventKind, ModelCall
+from agent.triage.triage import TriageResult
 from streaming.audit.audit_log import LakeAudit
 from streaming.batch.alerting import Alerted, Asked
 from streaming.batch.alerts_lane import MOVED

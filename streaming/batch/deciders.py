@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from agent.triage import TriageResult
+from agent.triage.triage import TriageResult
 from streaming.batch.alerting import build_alerts
 from streaming.batch.engine import Engine, Judged
 from streaming.batch.flagging import Flagged, flag

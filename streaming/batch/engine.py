@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from agent.labels import Labeller
-from agent.triage import RulesAlone, Triage
+from agent.triage.labeller import Labeller
+from agent.triage.triage import RulesAlone, Triage
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from streaming.arrays.arrow_arrays import matrix_column
@@ -23,7 +23,7 @@ from streaming.detection.features import rule_fields
 from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
 from streaming.labels.verdicts import at_positions
-from streaming.rules.pattern import Pattern
+from streaming.rules.pattern import CompiledPattern
 from streaming.rules.patterns import Patterns, Recognised
 from streaming.rules.rule_set import RuleSet
 from streaming.rules.rules_in_force import Stretch
@@ -210,7 +210,7 @@ class Engine:
                 self.scorer.fold(rows, known)
 
     def _judge(
-        self, transactions: pa.Table, verdicts: pa.Table | None, patterns: Sequence[Pattern]
+        self, transactions: pa.Table, verdicts: pa.Table | None, patterns: Sequence[CompiledPattern]
     ) -> Judged:
         scored = self.scorer.score(transactions, verdicts)
         held = self.rules.held(self._with_features(transactions, scored))

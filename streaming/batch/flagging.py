@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from agent.grouping import FlaggedRow
-from agent.labels import Label
+from agent.triage.grouping import FlaggedRow
+from agent.triage.labeller import Label
 from schemas.alert import ALERT_KIND, Reason, absence_kind, alert_ids
 from schemas.contract import EventContract
 from schemas.spec import Rule

@@ -20,15 +20,15 @@ from enum import StrEnum
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.inquiries import Collected
-from agent.late import Unanswered
-from agent.ledger import RecordedAnswer
-from agent.triage import Triage, TriageResult
-from agent.verdicts import Verdict
+from agent.triage.inquiries import Collected
+from agent.triage.late import Unanswered
+from agent.triage.ledger import RecordedAnswer
+from agent.triage.outcomes import Verdict
+from agent.triage.triage import Triage, TriageResult
 from streaming.batch.alerting import tell_faults
 from streaming.batch.late_windows import (
     LateJournal,
-    Window,
+    LateWindow,
     answered_since,
     deferred,
     flagged_rows,
@@ -80,7 +80,7 @@ class LateSettings:
 
 @dataclass(frozen=True)
 class _InHand:
-    window: Window
+    window: LateWindow
     alerts: pa.Table
     unanswered: Unanswered
     until: datetime
@@ -277,7 +277,7 @@ class LateAnswers:
             self._journal.opened(window, self._take(window, frozenset()))
         return True
 
-    def _take(self, window: Window, answered: frozenset[str]) -> int:
+    def _take(self, window: LateWindow, answered: frozenset[str]) -> int:
         alerts = deferred(self._lake.alerts.read("outbox_seq", window.first, window.end))
         texts = texts_of(self._lake.transactions, alerts, self._settings.texts)
         # A group is answered as a whole: without those that were, the others still make the same questions.
@@ -298,7 +298,7 @@ class LateAnswers:
     def _anybody(self) -> Triage | None:
         return self._triage or next(iter(self._others.values()), None)
 
-    def _hand_over(self, verdicts: Mapping[Window, Mapping[str, Verdict]]) -> None:
+    def _hand_over(self, verdicts: Mapping[LateWindow, Mapping[str, Verdict]]) -> None:
         """Publish what was answered, as one commit."""
         parts = [
             revised(work.alerts, verdicts[work.window], self._clock(), self._settings.max_bytes)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.grouping import FlaggedRow
-from agent.labels import Label
-from agent.triage import TriageResult, Verdict
+from agent.triage.grouping import FlaggedRow
+from agent.triage.labeller import Label
+from agent.triage.triage import TriageResult, Verdict
 from schemas.alert import Reason
 from schemas.alert_size import fitted
 from schemas.tables import LATE
@@ -31,17 +31,17 @@ MARKS = ("revision", "fallback_reason", "spec_version")
 Texts = Mapping[int, Mapping[str, str]]
 
 
-class Window(NamedTuple):
+class LateWindow(NamedTuple):
     """Alerts with `first` <= outbox_seq < `end`."""
 
     first: int
     end: int
 
 
-class Progress(NamedTuple):
+class LateProgress(NamedTuple):
     """The windows that are not settled, and where the next one begins."""
 
-    open: tuple[Window, ...]
+    open: tuple[LateWindow, ...]
     next: int
 
 
@@ -56,9 +56,9 @@ class LateJournal:
 
     def __init__(self, table: LakeTable, agent: str, clock: Callable[[], datetime]) -> None:
         self._table, self._app_id, self._clock = table, f"{agent}/late", clock
-        self._open, self._next = list[Window](), 0
+        self._open, self._next = list[LateWindow](), 0
 
-    def resume(self) -> Progress:
+    def resume(self) -> LateProgress:
         """Return where an earlier driver, or an earlier attempt, has left off."""
         rows = self._table.read("commit", self._table.last_batch(self._app_id)).to_pylist()
         self._open, self._next = [], 0
@@ -67,15 +67,15 @@ class LateJournal:
             first = rows[0]["first_outbox_seq"] if since is None else since
             self._follow(self._table.read("first_outbox_seq", first).sort_by("commit").to_pylist())
             self._next = max(self._next, rows[0]["next_outbox_seq"])
-        return Progress(tuple(self._open), self._next)
+        return LateProgress(tuple(self._open), self._next)
 
-    def opened(self, window: Window, alerts: int) -> None:
+    def opened(self, window: LateWindow, alerts: int) -> None:
         """Record a window and the number of its alerts before any is asked about."""
         self._open.append(window)
         self._next = max(self._next, window.end)
         self._note("opened", window, alerts=alerts)
 
-    def asked(self, window: Window, result: TriageResult) -> None:
+    def asked(self, window: LateWindow, result: TriageResult) -> None:
         """Record what a round of questions took."""
         self._note(
             "asked",
@@ -86,21 +86,21 @@ class LateJournal:
             cost_usd=result.cost,
         )
 
-    def closed(self, window: Window, given_up: int) -> None:
+    def closed(self, window: LateWindow, given_up: int) -> None:
         """Record that every alert of a window is answered, or given up."""
         self._open.remove(window)
         self._note("closed", window, given_up=given_up)
 
     def _follow(self, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows:
-            window = Window(row["first_outbox_seq"], row["next_outbox_seq"])
+            window = LateWindow(row["first_outbox_seq"], row["next_outbox_seq"])
             self._next = max(self._next, window.end)
             if row["event"] == "opened":
                 self._open.append(window)
             elif row["event"] == "closed":
                 self._open.remove(window)
 
-    def _note(self, event: str, window: Window, **figures: float) -> None:
+    def _note(self, event: str, window: LateWindow, **figures: float) -> None:
         commit = self._table.last_batch(self._app_id) + 1
         row = {
             **{"alerts": 0, "given_up": 0, "llm_calls": 0},
@@ -113,7 +113,9 @@ class LateJournal:
         self._table.append(pa.Table.from_pylist([row], schema=LATE), Stamp(self._app_id, commit))
 
 
-def next_window(alerts: StoredTable, first: int, below: int, apart: frozenset[str] = frozenset()) -> Window:
+def next_window(
+    alerts: StoredTable, first: int, below: int, apart: frozenset[str] = frozenset()
+) -> LateWindow:
     """Return the next window with deferred alerts, 5,000 of them at most; it is empty when none is near.
 
     Args:
@@ -125,11 +127,11 @@ def next_window(alerts: StoredTable, first: int, below: int, apart: frozenset[st
     end = min(first + _LOOK_AHEAD, below)
     found = deferred(alerts.read("outbox_seq", first, end, MARKS)).slice(0, _MOST_ALERTS)
     if found.num_rows == 0:
-        return Window(end, end)
+        return LateWindow(end, end)
     owners = [version if version in apart else None for version in found["spec_version"].to_pylist()]
     alike = sum(1 for _ in takewhile(lambda owner: owner == owners[0], owners))
     numbers = found["outbox_seq"]
-    return Window(numbers[0].as_py(), numbers[alike - 1].as_py() + 1)
+    return LateWindow(numbers[0].as_py(), numbers[alike - 1].as_py() + 1)
 
 
 def deferred(alerts: pa.Table) -> pa.Table:

@@ -30,8 +30,8 @@ from streaming.delta.log_tail import (
     torn_error,
 )
 from streaming.delta.stored import METADATA_KEY, StoredTable
-from streaming.settings import Settings
-from streaming.terminal import say_error
+from streaming.home.settings import Settings
+from streaming.output.terminal import say_error
 
 
 def mend(settings: Settings, spec: AgentSpec) -> None:

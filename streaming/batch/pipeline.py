@@ -43,14 +43,14 @@ from streaming.events.decode import Decoded, decode, median_stamp
 from streaming.events.duplicates import Deduplicator
 from streaming.kafka.intake import Taken
 from streaming.labels.label_follower import LabelFollower, LabelStream
-from streaming.labels.verdicts import LabelPin, Verdicts
+from streaming.labels.verdicts import EntityLabels, LabelPin
 from streaming.service.health import Health
 
 Clock = Callable[[], datetime]
 NO_MARK: Mapping[str, Any] = {}
 
 
-class Step(StrEnum):
+class BatchStep(StrEnum):
     """The steps of the protocol, in order."""
 
     OPEN = "open"
@@ -76,11 +76,11 @@ class ClosedBatch:
 class Stopwatch:
     """Seconds spent in each step of one batch; tells `reached` when a step is done."""
 
-    reached: Callable[[Step], None]
+    reached: Callable[[BatchStep], None]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def step(self, step: Step) -> Iterator[None]:
+    def step(self, step: BatchStep) -> Iterator[None]:
         """Time one step."""
         begun = time.perf_counter()
         yield
@@ -120,13 +120,13 @@ class Pipeline:
         lake: Lake,
         outbox: Outbox,
         audit: BatchAudit,
-        verdicts: Verdicts,
+        verdicts: EntityLabels,
         labels: LabelStream | None = None,
         late: LateAnswers | None = None,
         renew: Callable[[Deciders], Deciders] = lambda deciders: deciders,
         health: Health | None = None,
         clock: Clock = lambda: datetime.now(UTC),
-        reached: Callable[[Step], None] = lambda _: None,
+        reached: Callable[[BatchStep], None] = lambda _: None,
     ) -> None:
         self._deciders, self._engine_for = Deciders(engine), engine_for
         self._agent, self._contract = engine.spec.name, engine.contract
@@ -184,7 +184,7 @@ class Pipeline:
             origin: of the stream's records.
         """
         watch = Stopwatch(self._reached)
-        with watch.step(Step.OPEN):
+        with watch.step(BatchStep.OPEN):
             self.check()
             stamp = Stamp(stamp_of(self._agent, query_id), batch_id)
             if self._lake.batches.last_batch(stamp.app_id) >= batch_id:
@@ -192,7 +192,7 @@ class Pipeline:
                 return None
             opened_at = self._clock()
             self._renew_deciders()
-        with watch.step(Step.TAKE):
+        with watch.step(BatchStep.TAKE):
             taken = Taken.of(take())
             self.stream_time = self.stream_time if mark else median_stamp(taken.places) or self.stream_time
             batch = BatchInHand(
@@ -208,9 +208,9 @@ class Pipeline:
                 origin=origin,
                 clock=self._read_clock(taken, opened_at, requeued=bool(mark)),
             )
-        with watch.step(Step.DECODE):
+        with watch.step(BatchStep.DECODE):
             decoded = self._decode(taken, contract or self._contract, batch)
-        with watch.step(Step.STORE):
+        with watch.step(BatchStep.STORE):
             stored = store(
                 self._lake, batch, decoded.valid, decoded.rejected, self._duplicates, self._take_verdicts
             )
@@ -259,16 +259,16 @@ class Pipeline:
     def _complete(self, deciders: Deciders, stored: Stored, watch: Stopwatch) -> ClosedBatch:
         """Steps 4 to 8 over the stored rows of a decided batch."""
         decision = stored.decision
-        with watch.step(Step.SCORE):
+        with watch.step(BatchStep.SCORE):
             judged = deciders.judge(stored.rows, stored.verdicts)
         alerted, asked = self._alert(deciders, decision, stored.rows, judged, watch)
         told = [
             self._beside.submit(self._monitor, decision, alerted),
             self._beside.submit(self._audit.decided, decision, alerted, asked),
         ]
-        with watch.step(Step.PUBLISH):
+        with watch.step(BatchStep.PUBLISH):
             self._outbox.publish()
-        with watch.step(Step.CLOSE):
+        with watch.step(BatchStep.CLOSE):
             for each in told:
                 each.result()
             row = self._close(deciders, decision, judged, alerted, watch)
@@ -286,12 +286,12 @@ class Pipeline:
         if self._lake.alerts.last_batch(stamp.app_id) >= stamp.batch_id:
             kept = self._lake.alerts.metadata_of(decision.query_id, decision.batch_id)
             return Alerted(**kept["alerted"]), Asked.from_metadata(kept["asked"])
-        with watch.step(Step.TRIAGE):
+        with watch.step(BatchStep.TRIAGE):
             flagged, refused = without_told(deciders.flag(rows, judged), self._told)
             chosen = zip(deciders.engines, flagged, strict=True)
             results = [engine.triage.decide(each.rows) for engine, each in chosen]
             tell_faults(self._health, results)
-        with watch.step(Step.ALERT):
+        with watch.step(BatchStep.ALERT):
             alerted, asked = Alerted.of(results, refused), Asked.of(results)
             if alerted.alerts:
                 table = deciders.alerts(marks_of(decision), flagged, results)

@@ -20,7 +20,7 @@ from streaming.batch.engine import Engine
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, LakeTable
 from streaming.delta.pins import CANARY, pinned_spec, pins_by_engine
-from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
+from streaming.labels.verdicts import PIN_COLUMNS, EntityLabels, LabelPin, pins_of
 from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
 
 _SEEN = ["transaction_id", "topic", "partition", "offset", "kafka_timestamp"]
@@ -43,7 +43,7 @@ class Recovery:
         verdicts: derives what labels say.
     """
 
-    def __init__(self, lake: Lake, verdicts: Verdicts) -> None:
+    def __init__(self, lake: Lake, verdicts: EntityLabels) -> None:
         self._lake, self._verdicts = lake, verdicts
 
     def newest_decision(self) -> Decision | None:

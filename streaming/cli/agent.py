@@ -17,7 +17,7 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
-from streaming.terminal import print_json, say_error
+from streaming.output.terminal import print_json, say_error
 
 agent_app = typer.Typer(
     no_args_is_help=True, help="Give the agent a goal; it plans and acts under its policy."

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from streaming.cli.options import DEFAULT_HOME, AsJson, Home, SpecName, console, settings_in, spec_named
-from streaming.terminal import print_json, print_json_text, say_line
+from streaming.output.terminal import print_json, print_json_text, say_line
 
 audit_app = typer.Typer(no_args_is_help=True, help="Check and show the audit log.")
 

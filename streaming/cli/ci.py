@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streaming.terminal import say_line
+from streaming.output.terminal import say_line
 
 _SUMMARY = "GITHUB_STEP_SUMMARY"
 

@@ -19,7 +19,7 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
-from streaming.terminal import print_json, say_line
+from streaming.output.terminal import print_json, say_line
 
 spec_app = typer.Typer(no_args_is_help=True, help="Check agent specs and print schemas.")
 labels_app = typer.Typer(no_args_is_help=True, help="Record labels of transactions and count them.")
@@ -34,7 +34,7 @@ def spec_validate(
 
     Example: `flagstream spec validate my-agent.yaml`
     """
-    from streaming.compose import check_spec
+    from streaming.batch.compose import check_spec
     from streaming.versions.clients import check_endpoint
 
     spec = spec_named(file)
@@ -52,7 +52,7 @@ def spec_columns(
 
     Example: `flagstream spec columns handbook`
     """
-    from streaming.compose import rule_watch
+    from streaming.batch.compose import rule_watch
 
     loaded = spec_named(spec)
     watch = rule_watch(loaded, load_contract(loaded.data_sources.transactions.contract))

@@ -21,7 +21,7 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
-from streaming.terminal import print_json, progress_bar
+from streaming.output.terminal import print_json, progress_bar
 
 snapshot_app = typer.Typer(no_args_is_help=True, help="Keep spans of history that no maintenance removes.")
 
@@ -71,12 +71,12 @@ def snapshot_create(
     Example: `flagstream snapshot create before-easter --spec handbook --from-time 2018-04-07`
     """
     from streaming.audit.access import tell_done
-    from streaming.history.replay_command import Wanted
+    from streaming.history.replay_runs import ReplaySpan
     from streaming.history.snapshot_copy import create_snapshot
 
     settings, loaded = settings_in(home), spec_named(spec)
     contract = load_contract(loaded.data_sources.transactions.contract)
-    wanted = Wanted(None, from_version, to_version, from_time, to_time)
+    wanted = ReplaySpan(None, from_version, to_version, from_time, to_time)
     span = wanted.span(wanted.history(settings, loaded))
     with progress_bar() as progress:
         task = progress.add_task("copying", total=span.end - span.first)

@@ -13,9 +13,9 @@ import typer
 from agent import SPECS
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec, resolve_named
-from streaming.private_files import keep_private
-from streaming.settings import Settings
-from streaming.terminal import Terminal, print_json
+from streaming.home.private_files import keep_private
+from streaming.home.settings import Settings
+from streaming.output.terminal import Terminal, print_json
 
 Home = Annotated[Path, typer.Option("--home", help="Folder for all state.", envvar="FLAGSTREAM_HOME")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

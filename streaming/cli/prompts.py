@@ -21,7 +21,7 @@ from streaming.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from agent.prompt_evaluation import PromptFigures
+    from agent.triage.prompt_evaluation import PromptFigures
 
 prompts_app = typer.Typer(no_args_is_help=True, help="Judge prompts on labelled triage cases.")
 
@@ -42,7 +42,7 @@ def prompts_eval(
 
     Example: `flagstream prompts eval --llm local`
     """
-    from agent.prompt_evaluation import load_cases
+    from agent.triage.prompt_evaluation import load_cases
     from streaming.commands.prompts import judge_prompt
     from streaming.commands.registry import note_evaluation
 

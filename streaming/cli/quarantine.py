@@ -20,7 +20,7 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
-from streaming.terminal import print_json
+from streaming.output.terminal import print_json
 
 quarantine_app = typer.Typer(
     no_args_is_help=True, help="Look at rejected records, and take them in after all."
@@ -121,13 +121,13 @@ def quarantine_requeue(
     from streaming.audit.access import tell_done
     from streaming.commands.quarantine import Quarantine
     from streaming.commands.registry import default_author
-    from streaming.quarantine.choosing import Wanted, wanted
+    from streaming.quarantine.choosing import RecordFilter, wanted
     from streaming.service.health import is_running
     from streaming.versions.registry import Author
 
     settings, loaded = settings_in(home), spec_named(spec)
     meant = wanted(reason, topic, partition, (from_offset, to_offset), (since, until))
-    if meant == Wanted() and not everything:
+    if meant == RecordFilter() and not everything:
         raise ConfigurationError("say which records are meant, such as --reason missing_field, or --all")
     author = Author(who or default_author(), why)
     asked = Quarantine(settings, loaded).requeue(meant, contract, author, dry_run=dry_run)

@@ -16,7 +16,7 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
-from streaming.terminal import print_json
+from streaming.output.terminal import print_json
 
 registry_app = typer.Typer(no_args_is_help=True, help="Keep the versions of an agent's spec.")
 Who = Annotated[str | None, typer.Option(help="Who decides it; the user of this machine if absent.")]

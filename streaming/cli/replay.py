@@ -21,7 +21,7 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
-from streaming.terminal import print_json, say_error
+from streaming.output.terminal import print_json, say_error
 
 
 def replay(
@@ -80,26 +80,24 @@ def replay(
     """
     from streaming.audit.access import tell_read
     from streaming.commands.registry import note_replay
+    from streaming.commands.replay import candidate_report, check_report, show_replay  # fmt: skip
+    from streaming.commands.what_if_view import show_what_if
     from streaming.history.asking import Asking
-    from streaming.history.replay_command import (
-        Wanted,
-        candidate_report,
-        check_report,
+    from streaming.history.replay_runs import (
+        ReplaySpan,
         check_topic,
         run_replay,
         run_what_if,
         send_again,
-        show_replay,
         warm_up_of,
-    )  # fmt: skip
-    from streaming.history.what_if_view import show_what_if
+    )
 
     asking = Asking(llm, max_usd, max_tokens)
     if candidate is None and (asking != Asking() or report is not None):
         raise ConfigurationError("--llm, --max-usd, --max-tokens and --report go with --candidate")
     check_report(report)
     warmth = warm_up_of(warm_up, candidate)
-    wanted = Wanted(alert, from_version, to_version, from_time, to_time, snapshot)
+    wanted = ReplaySpan(alert, from_version, to_version, from_time, to_time, snapshot)
     settings, loaded = settings_in(home), spec_named(spec)
     read = [loaded.tables.transactions, loaded.tables.alerts, loaded.tables.labels]
     if to_topic is not None:

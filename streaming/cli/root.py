@@ -37,7 +37,7 @@ from streaming.cli.prompts import prompts_app
 from streaming.cli.quarantine import quarantine_app
 from streaming.cli.registry import promote, registry_app, rollback
 from streaming.cli.replay import replay
-from streaming.terminal import print_json, say_error
+from streaming.output.terminal import print_json, say_error
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -88,7 +88,7 @@ def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
     Example: `flagstream doctor --json`
     """
-    from streaming.doctor import check_machine
+    from streaming.setup.doctor import check_machine
 
     findings = check_machine(settings_in(home))
     if as_json:
@@ -107,9 +107,9 @@ def fetch(home: Home = DEFAULT_HOME) -> None:
 
     Example: `flagstream fetch`
     """
-    from streaming.downloads import fetch_jars
-    from streaming.settings import Settings
-    from streaming.warmup import compile_kernels
+    from streaming.home.settings import Settings
+    from streaming.setup.downloads import fetch_jars
+    from streaming.setup.warmup import compile_kernels
 
     fetch_jars(Settings.load(home))  # not settings_in: an installation is for every user of the machine
     spec = spec_named("card-fraud")
@@ -131,7 +131,7 @@ def demo(
 
     Example: `flagstream demo --seconds 30 --rate 500`
     """
-    from streaming.demo import DemoSettings, run_demo
+    from streaming.commands.demo import DemoSettings, run_demo
 
     run_demo(settings_in(home), DemoSettings(seconds, rate, seed, llm), as_json=as_json)
 
@@ -158,7 +158,7 @@ def run(
     Examples: `flagstream run --spec handbook --until-idle`,
     `flagstream run --spec my-agent.yaml --accept-loss "retention overtook a long outage"`
     """
-    from streaming.driver import PATIENCE_SECONDS, drive
+    from streaming.run.driver import PATIENCE_SECONDS, drive
 
     stop = threading.Event()
     settings, loaded = settings_in(home), spec_named(spec)
@@ -188,7 +188,7 @@ def alerts(
 
     Example: `flagstream alerts --follow --json | jq .severity`
     """
-    from streaming.display import print_alerts
+    from streaming.run.display import print_alerts
 
     with broker_of(settings_in(home)) as bootstrap:
         print_alerts(bootstrap, spec_named(spec).alerts.topic, follow=follow, as_json=as_json)
@@ -225,8 +225,8 @@ def status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: As
 
     Example: `flagstream status --spec handbook --json`
     """
-    from streaming.display import print_status
-    from streaming.status import read_status, topic_ends
+    from streaming.run.display import print_status
+    from streaming.run.status import read_status, topic_ends
 
     settings, loaded = settings_in(home), spec_named(spec)
     ends = topic_ends(settings, loaded.data_sources.transactions.topic)
@@ -241,7 +241,7 @@ def reconcile(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json:
     Example: `flagstream reconcile --spec handbook`
     """
     from streaming.audit.access import tell_read
-    from streaming.reconcile import reconcile as compare
+    from streaming.history.reconcile import reconcile as compare
 
     settings, loaded = settings_in(home), spec_named(spec)
     contract = load_contract(loaded.data_sources.transactions.contract)

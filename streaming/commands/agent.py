@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.audit import AuditLog
-from agent.curated import curated_views
-from agent.executing import Deadline, Executor, Outcome
-from agent.finding import Evidence, Finding, restored, told_plainly
-from agent.llm_client import ModelClient
-from agent.plan_policy import Ground, check_plan
-from agent.planning import Planner
-from agent.plans import Plan, load_plan
-from agent.pseudonyms import Pseudonyms, TokenBook
-from agent.refusals import Refused, refused
-from agent.run_audit import RunAudit
-from agent.triage import POLICIES
+from agent.audit.events import AuditLog
+from agent.model.llm_client import ModelClient
+from agent.planning.curated import curated_views
+from agent.planning.executing import Deadline, Executor, Outcome
+from agent.planning.finding import Evidence, Finding, restored, told_plainly
+from agent.planning.plan_policy import Ground, check_plan
+from agent.planning.planning import Planner
+from agent.planning.plans import Plan, load_plan
+from agent.planning.refusals import Refused, refused
+from agent.planning.run_audit import RunAudit
+from agent.triage.pseudonyms import Pseudonyms, TokenBook
+from agent.triage.triage import POLICIES
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.policy import ENTITIES, load_policy
@@ -29,8 +29,8 @@ from schemas.spec import AgentSpec
 from streaming.actions.agent_report import RunReport
 from streaming.actions.findings import FindingFacts
 from streaming.actions.lake_actions import LakeActions
-from streaming.pseudonym_key import pseudonym_key
-from streaming.settings import Settings
+from streaming.home.pseudonym_key import pseudonym_key
+from streaming.home.settings import Settings
 
 PLAN_TOKENS = 1024
 _ID_CHARACTERS = 32
@@ -108,10 +108,10 @@ def run_agent(
         raise ConfigurationError(
             "no model is in use (llm.provider: none), so nobody can plan: hand in a plan", where="--plan"
         )
-    return _Run(settings, spec, wish, client, open_log, now, clock).carried_out(on_outcome)
+    return _AgentRun(settings, spec, wish, client, open_log, now, clock).carried_out(on_outcome)
 
 
-class _Run:
+class _AgentRun:
     def __init__(
         self,
         settings: Settings,

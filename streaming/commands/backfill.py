@@ -7,20 +7,20 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from agent.budget import SpendingBudget
-from agent.ledger import MemoryLedger
+from agent.model.budget import SpendingBudget
+from agent.triage.ledger import MemoryLedger
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.batch.backfill_mark import BackfillMark, contract_so_far, newest_decision, unfinished_backfill
+from streaming.batch.compose import build_engine, check_spec, keep_model, lake_schemas, rule_watch
 from streaming.batch.mending import mend
-from streaming.compose import build_engine, check_spec, keep_model, lake_schemas, rule_watch
 from streaming.delta.lake import Lake
 from streaming.delta.stored import open_version, read_stored
 from streaming.history.backfill import Backfill, Loaded, Passed
 from streaming.history.backfill_source import HistorySource, open_history
-from streaming.settings import Settings
-from streaming.terminal import progress_bar
+from streaming.home.settings import Settings
+from streaming.output.terminal import progress_bar
 from streaming.versions.arithmetic import with_arithmetic
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
+from streaming.batch.compose import rule_watch
 from streaming.commands.content_check import Checked, check_content, specs_below
 from streaming.commands.fixture_lake import Fixture, build_fixture
-from streaming.compose import rule_watch
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay import ExactReplay, Replayer
 from streaming.history.what_if import what_if
 from streaming.history.what_if_report import WhatIf
-from streaming.settings import Settings
+from streaming.home.settings import Settings
 
 _FIXTURE_CONTRACT = "simulator"
 _SIDES = ("alerts", "alerts_per_day", "judged", "frauds", "precision", "recall")

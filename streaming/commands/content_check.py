@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.planning import PLACEHOLDERS
-from agent.prompt_evaluation import load_cases
-from agent.prompts import load_prompt, load_wording
+from agent.model.prompt_files import load_prompt, load_wording
+from agent.planning.planning import PLACEHOLDERS
+from agent.triage.prompt_evaluation import load_cases
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import load_document
 from schemas.policy import load_policy
 from schemas.spec import PromptReference, RuleFile, load_spec
-from streaming.compose import check_spec
+from streaming.batch.compose import check_spec
 from streaming.versions.clients import check_endpoint
 
 _NOTES_OF = "simulator"  # any contract's notes fill a prompt's placeholder

@@ -9,13 +9,13 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
-from agent.prompts import load_prompt
+from agent.model.prompt_files import load_prompt
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec
 from streaming.history.cost import GROUPINGS, closed_batches, cost_by, totals, unpriced
 from streaming.history.forecast import Forecast, basis_of, forecast, model_in_force
-from streaming.terminal import Terminal
+from streaming.output.terminal import Terminal
 
 _CHARACTERS_PER_TOKEN = 3.0
 _WHOLE_FROM = 1_000

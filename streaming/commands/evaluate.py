@@ -13,7 +13,7 @@ from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
 from streaming.learning.evaluation import MODES, evaluate, read_labelled
 from streaming.learning.evaluation_plots import write_plots
-from streaming.terminal import progress_bar
+from streaming.output.terminal import progress_bar
 
 
 def run_evaluation(

@@ -10,27 +10,27 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from agent.budget import SpendingBudget
-from agent.ledger import MemoryLedger
+from agent.model.budget import SpendingBudget
+from agent.triage.ledger import MemoryLedger
 from schemas.contract import EventContract, load_contract
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES
 from streaming.batch.alerting import Alerted, build_alerts, marks_of
 from streaming.batch.batch_rows import batch_row
+from streaming.batch.compose import build_engine, lake_schemas
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import flag
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import BatchInHand, Stored, store
-from streaming.compose import build_engine, lake_schemas
 from streaming.delta.lake import Lake, Stamp
 from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator
 from streaming.events.record_table import record_table
 from streaming.events.simulator import SimulatedBlock, Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
 from streaming.labels.verdicts import LabelPin, verdicts_schema
-from streaming.settings import Settings
 
 _START = datetime(2026, 3, 2, tzinfo=UTC)
 _TOPIC = "fixture"

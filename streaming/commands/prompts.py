@@ -5,16 +5,16 @@ from __future__ import annotations
 import secrets
 from datetime import timedelta
 
-from agent.budget import SpendingBudget
-from agent.ledger import MemoryLedger
-from agent.prompt_evaluation import PromptFigures, TriageCases, evaluate_prompt
-from agent.prompts import load_prompt
-from agent.pseudonyms import Pseudonyms
-from agent.triage import POLICIES, RulesAlone, Triage
+from agent.model.budget import SpendingBudget
+from agent.model.prompt_files import load_prompt
+from agent.triage.ledger import MemoryLedger
+from agent.triage.prompt_evaluation import PromptFigures, TriageCases, evaluate_prompt
+from agent.triage.pseudonyms import Pseudonyms
+from agent.triage.triage import POLICIES, RulesAlone, Triage
 from schemas.contract import load_contract
 from schemas.policy import load_policy
 from schemas.spec import AgentSpec, Budget
-from streaming.settings import Settings
+from streaming.home.settings import Settings
 from streaming.versions.clients import model_client
 
 _SECONDS_PER_CASE = 20

@@ -16,11 +16,11 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.batch.queries import REQUEUE
 from streaming.delta.stored import read_stored
-from streaming.quarantine.choosing import Trials, Wanted, slices_of
+from streaming.home.settings import Settings
+from streaming.quarantine.choosing import RecordFilter, Trials, slices_of
 from streaming.quarantine.lane import check_same_columns
 from streaming.quarantine.requests import PLACE, RequestTable, read_requests, requeues_path
 from streaming.quarantine.waiting import attempts_at, waiting
-from streaming.settings import Settings
 from streaming.versions.registry import Author
 
 _COUNTS = ["read", "stored", "quarantined", "duplicates"]
@@ -38,7 +38,7 @@ class Quarantine:
     settings: Settings
     spec: AgentSpec
 
-    def waiting(self, wanted: Wanted) -> pl.DataFrame:
+    def waiting(self, wanted: RecordFilter) -> pl.DataFrame:
         """Return the records that wait; see streaming.quarantine.waiting.waiting."""
         path, quarantine = requeues_path(self.settings, self.spec), self._table(self.spec.tables.quarantine)
         return wanted.of(waiting(quarantine, path, read_requests(path)))
@@ -58,7 +58,7 @@ class Quarantine:
         return found
 
     def requeue(
-        self, wanted: Wanted, contract: str | None, author: Author, *, dry_run: bool
+        self, wanted: RecordFilter, contract: str | None, author: Author, *, dry_run: bool
     ) -> dict[str, Any]:
         """Ask for records to be taken in, and return what that would come to now.
 

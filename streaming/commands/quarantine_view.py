@@ -8,10 +8,10 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
-from agent.untrusted_text import escaped
+from agent.triage.untrusted_text import escaped
+from streaming.output.terminal import Terminal
 from streaming.quarantine.requests import PLACE
 from streaming.quarantine.waiting import by_reason
-from streaming.terminal import Terminal
 
 _SHOWN_BYTES = 4_000
 

@@ -10,18 +10,18 @@ from typing import Any
 
 from rich.table import Table
 
-from agent.audit import is_name
-from agent.prompt_evaluation import PromptFigures
-from agent.prompts import load_prompt
+from agent.audit.events import is_name
+from agent.model.prompt_files import load_prompt
+from agent.triage.prompt_evaluation import PromptFigures
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
-from streaming.compose import check_spec, rule_watch
+from streaming.batch.compose import check_spec, rule_watch
 from streaming.history.what_if_report import WhatIf
-from streaming.settings import Settings
-from streaming.terminal import Terminal
+from streaming.home.settings import Settings
+from streaming.output.terminal import Terminal
 from streaming.versions.arithmetic import with_arithmetic
 from streaming.versions.registry import SpecRegistry
-from streaming.versions.stages import Entry, Standing, standing_in
+from streaming.versions.stages import Entry, VersionStage, standing_in
 
 _SHOWN_DIGEST = 12
 
@@ -66,7 +66,7 @@ def note_replay(settings: Settings, spec: AgentSpec, candidate: AgentSpec, found
     return registry.note("replayed", whole.version, whole.digest, default_author(), evidence)
 
 
-def replay_evidence(found: WhatIf, active: Standing) -> dict[str, Any]:
+def replay_evidence(found: WhatIf, active: VersionStage) -> dict[str, Any]:
     """Return what the gates look at of a candidate's report."""
     return {
         "active_version": active.version,
@@ -108,7 +108,7 @@ def default_author() -> str:
     return name if is_name(name) else "unnamed"
 
 
-def listed(found: Mapping[str, Standing]) -> list[dict[str, object]]:
+def listed(found: Mapping[str, VersionStage]) -> list[dict[str, object]]:
     """Return where each version stands, JSON-serialisable."""
     return [
         {
@@ -123,7 +123,7 @@ def listed(found: Mapping[str, Standing]) -> list[dict[str, object]]:
     ]
 
 
-def show_registry(found: Mapping[str, Standing], console: Terminal) -> None:
+def show_registry(found: Mapping[str, VersionStage], console: Terminal) -> None:
     """Print where each version stands."""
     table = Table("version", "stage", "digest", "since", "who", "why", box=None)
     for each in found.values():

@@ -9,9 +9,9 @@ from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
+from streaming.home.settings import Settings
 from streaming.learning.training import Known, TrainingOrder, save_next, train_on_lake
-from streaming.settings import Settings
-from streaming.terminal import progress_bar
+from streaming.output.terminal import progress_bar
 from streaming.versions.arithmetic import with_arithmetic
 
 

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from streaming.arrays.compilation import Hashes, Ints
 from streaming.arrays.entity_index import hashes_of
 from streaming.delta.stored import StoredTable
-from streaming.whole_files import create_file, replace_file
+from streaming.home.whole_files import create_file, replace_file
 
 INDEX = "_index"  # Delta leaves alone what begins with an underscore
 _BITS = 18

@@ -35,7 +35,7 @@ from schemas.tables import FAULTS, LATER_BATCHES, LATER_LATE, LATER_MONITORING
 from streaming.delta.durable import sync
 from streaming.delta.faults import disk_faults
 from streaming.delta.log_tail import TRANSACTIONS_KEY
-from streaming.delta.maintenance import NO_HOOKS, WRITER, Limits, maintain
+from streaming.delta.maintenance import NO_HOOKS, WRITER, MaintenanceLimits, maintain
 from streaming.delta.stored import METADATA_KEY, StoredTable, newest_version
 
 _TIDY_EVERY = 128
@@ -180,7 +180,7 @@ class LakeTable(StoredTable):
         if self._commits < _TIDY_EVERY:
             return False
         with self._writing:
-            maintain(self.path, Limits(files=_TIDY_EVERY))
+            maintain(self.path, MaintenanceLimits(files=_TIDY_EVERY))
         return self.renew()
 
     def renew(self) -> bool:

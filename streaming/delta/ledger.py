@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.ledger import Intent, RecordedAnswer
+from agent.triage.ledger import Intent, RecordedAnswer
 from schemas.spec import PromptReference
 from schemas.tables import LEDGER
 from streaming.delta.key_index import KeyIndex

@@ -34,7 +34,7 @@ _DAY_MS = 24 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True)
-class Limits:
+class MaintenanceLimits:
     """How much may gather in a table before it is worked off.
 
     Attributes:
@@ -50,7 +50,9 @@ class Limits:
     least_age: timedelta = timedelta(hours=1)
 
 
-def maintain(path: Path, limits: Limits = Limits(), *, now_ms: int | None = None) -> bool:
+def maintain(
+    path: Path, limits: MaintenanceLimits = MaintenanceLimits(), *, now_ms: int | None = None
+) -> bool:
     """Compact a table's small files and shorten its log, where enough has gathered; True where it did.
 
     Raises:
@@ -64,7 +66,7 @@ def maintain(path: Path, limits: Limits = Limits(), *, now_ms: int | None = None
     return compacted or shortened
 
 
-def clear(path: Path, limits: Limits = Limits()) -> int:
+def clear(path: Path, limits: MaintenanceLimits = MaintenanceLimits()) -> int:
     """Remove the files that no readable version of a table names; return how many.
 
     Files that were replaced stay for the table's retention, and so do those that no commit has named yet.
@@ -92,7 +94,7 @@ class Maintenance:
     def __init__(
         self,
         tables: Callable[[], Iterable[Path]],
-        limits: Limits = Limits(),
+        limits: MaintenanceLimits = MaintenanceLimits(),
         clear_every: timedelta = timedelta(hours=1),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -138,7 +140,7 @@ def at_low_priority() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
 
 
-def _compact(table: DeltaTable, limits: Limits, now_ms: int) -> bool:
+def _compact(table: DeltaTable, limits: MaintenanceLimits, now_ms: int) -> bool:
     actions = pa.table(table.get_add_actions())
     columns = (actions[name].to_pylist() for name in ("size_bytes", "modification_time"))
     small = [_as_ms(moment) for size, moment in zip(*columns, strict=True) if size < _COMPACTED_BYTES]
@@ -155,7 +157,7 @@ def _as_ms(moment: object) -> int:
     return int(moment.timestamp() * 1000) if hasattr(moment, "timestamp") else int(str(moment))
 
 
-def _shorten_log(table: DeltaTable, path: Path, limits: Limits) -> bool:
+def _shorten_log(table: DeltaTable, path: Path, limits: MaintenanceLimits) -> bool:
     """Remove entries before the last checkpoint, then write another.
 
     So a checkpoint is long on disk before the entries that it stands for are removed, and handles that were
@@ -169,7 +171,7 @@ def _shorten_log(table: DeltaTable, path: Path, limits: Limits) -> bool:
     return True
 
 
-def _hours(table: DeltaTable, limits: Limits) -> int | None:
+def _hours(table: DeltaTable, limits: MaintenanceLimits) -> int | None:
     """Return for how long files are kept, None for the table's own retention, as `LakeTable` has set it."""
     kept = table.metadata().configuration.get("delta.deletedFileRetentionDuration", "")
     seconds = int(kept.split()[1]) if kept.endswith(" seconds") else None

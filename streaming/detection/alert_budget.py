@@ -19,7 +19,7 @@ _LARGEST_SHARE = 0.5
 _NEVER = -(2**63)
 
 
-class Pace(NamedTuple):
+class StreamRate(NamedTuple):
     """How fast the stream goes.
 
     Attributes:
@@ -33,7 +33,7 @@ class Pace(NamedTuple):
 
 @compiled
 def _thresholds(
-    first_sequence: int, block_rows: int, times: Ints, pace: Pace, budget: float, found: Floats
+    first_sequence: int, block_rows: int, times: Ints, pace: StreamRate, budget: float, found: Floats
 ) -> None:
     seen, clocks = pace.seen, pace.clocks
     for row in range(len(times)):
@@ -61,9 +61,9 @@ class AlertBudget:
 
     def __init__(self, alerts_per_day: float, block_rows: int) -> None:
         self._budget, self._block_rows = alerts_per_day, block_rows
-        self.pace = Pace(np.zeros(2), np.full(2, _NEVER))
+        self.pace = StreamRate(np.zeros(2), np.full(2, _NEVER))
 
-    def thresholds(self, times: Ints, first_sequence: int) -> tuple[Floats, Pace]:
+    def thresholds(self, times: Ints, first_sequence: int) -> tuple[Floats, StreamRate]:
         """Return the score each row must reach, float64[n], and the pace this leads to.
 
         Nothing is flagged in the first block, whose pace is unknown.
@@ -72,7 +72,7 @@ class AlertBudget:
             times: int64[n], event time in microseconds, read-only.
             first_sequence: `sequence` of the first row.
         """
-        pace = Pace._make(part.copy() for part in self.pace)
+        pace = StreamRate._make(part.copy() for part in self.pace)
         found = np.empty(len(times))
         _thresholds(first_sequence, self._block_rows, times, pace, self._budget, found)
         return found, pace

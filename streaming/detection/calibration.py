@@ -27,7 +27,7 @@ _PRIOR_ROWS = 64.0
 _TOLL_NATS = 3.0
 
 
-class Histogram(NamedTuple):
+class TotalsHistogram(NamedTuple):
     """Decayed counts of totals by bin, float64[BINS + 1], the last bin open; `pending` awaits its block."""
 
     counts: Floats
@@ -56,7 +56,7 @@ class Calibrated:
     scores: Floats
     log_odds: Floats
     base: Floats
-    histogram: Histogram
+    histogram: TotalsHistogram
 
 
 @compiled
@@ -86,7 +86,7 @@ def _score(total: float, tails: Floats) -> float:
 
 
 @compiled
-def _promote(histogram: Histogram, decay: float) -> None:
+def _promote(histogram: TotalsHistogram, decay: float) -> None:
     for place in range(len(histogram.counts)):
         histogram.counts[place] = histogram.counts[place] * decay + histogram.pending[place]
         histogram.pending[place] = 0.0
@@ -98,7 +98,9 @@ def _log_odds(score: float) -> float:
 
 
 @compiled
-def _calibrate(batch: Batch, histogram: Histogram, prior: Floats, out: tuple[Floats, Floats, Floats]) -> None:
+def _calibrate(
+    batch: Batch, histogram: TotalsHistogram, prior: Floats, out: tuple[Floats, Floats, Floats]
+) -> None:
     scores, log_odds, bases = out
     tails = np.empty(len(prior), dtype=np.float64)
     _sum_tails(histogram.counts, prior, tails)
@@ -137,7 +139,7 @@ class Calibration:
     def __init__(self, reasons: int, block_rows: int, block_decay: float) -> None:
         self._prior = _PRIOR_ROWS * prior_tail(reasons)
         self._block_rows, self._block_decay = block_rows, block_decay
-        self.histogram = Histogram(np.zeros(BINS + 1), np.zeros(BINS + 1))
+        self.histogram = TotalsHistogram(np.zeros(BINS + 1), np.zeros(BINS + 1))
 
     def calibrate(self, totals: Floats, first_sequence: int) -> Calibrated:
         """Score one batch, leaving the current histogram as it is.
@@ -147,7 +149,7 @@ class Calibration:
             first_sequence: `sequence` of the first row.
         """
         rows = len(totals)
-        histogram = Histogram(*(part.copy() for part in self.histogram))
+        histogram = TotalsHistogram(*(part.copy() for part in self.histogram))
         scores, log_odds, bases = np.empty(rows), np.empty(rows), np.empty(rows)
         batch = Batch(first_sequence, self._block_rows, self._block_decay, totals)
         _calibrate(batch, histogram, self._prior, (scores, log_odds, bases))

@@ -20,12 +20,12 @@ import pyarrow as pa
 
 from streaming.arrays.arrow_arrays import Saved, id_column, ids_of, matrix_column, matrix_of
 from streaming.arrays.compilation import Floats
-from streaming.detection.alert_budget import Pace
-from streaming.detection.calibration import Histogram
+from streaming.detection.alert_budget import StreamRate
+from streaming.detection.calibration import TotalsHistogram
 from streaming.detection.tails import DEPTHS, Counts
+from streaming.home.whole_files import sync_path
 from streaming.profiles.decayed import ProfileSnapshot
 from streaming.profiles.profile_kernels import MOMENTS, State
-from streaming.whole_files import sync_path
 
 KEPT = 3
 _FORMAT = 4
@@ -52,9 +52,9 @@ class ScorerSnapshot:
     next_sequence: int
     definition_hash: str
     profiles: dict[str, ProfileSnapshot]
-    histogram: Histogram
+    histogram: TotalsHistogram
     tails: dict[str, Counts]
-    pace: Pace
+    pace: StreamRate
     detectors: dict[str, Saved]
     patterns: Mapping[str, Saved] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundCheckpoint:
     """The newest usable checkpoint, if any, and those passed over on the way to it."""
 
     snapshot: ScorerSnapshot | None
@@ -100,7 +100,7 @@ def write(snapshot: ScorerSnapshot, folder: Path) -> Path:
     return target
 
 
-def newest(folder: Path, definition_hash: str, *, through: int | None = None) -> Found:
+def newest(folder: Path, definition_hash: str, *, through: int | None = None) -> FoundCheckpoint:
     """Read the newest checkpoint that is whole and was made under the same profile definition.
 
     Args:
@@ -113,10 +113,10 @@ def newest(folder: Path, definition_hash: str, *, through: int | None = None) ->
         if through is not None and int(path.name) > through:
             continue
         try:
-            return Found(_read(path, definition_hash), tuple(skipped))
+            return FoundCheckpoint(_read(path, definition_hash), tuple(skipped))
         except _TORN as fault:
             skipped.append(Skipped(path, f"{fault}" or type(fault).__name__))
-    return Found(None, tuple(skipped))
+    return FoundCheckpoint(None, tuple(skipped))
 
 
 def drop_after(folder: Path, next_sequence: int) -> None:
@@ -244,13 +244,13 @@ def _read(path: Path, definition_hash: str) -> ScorerSnapshot:
         for name, noted in manifest["files"].items()
         if "kind" in noted
     }
-    histogram = Histogram(*_read_histogram(path / _CALIBRATION))
+    histogram = TotalsHistogram(*_read_histogram(path / _CALIBRATION))
     tails = {
         name: Counts(*(part.reshape(DEPTHS, -1) for part in _read_histogram(path / _tail_file(name))))
         for name in manifest["tails"]
     }
     noted = manifest["pace"]
-    pace = Pace(_floats(noted["seen"]), np.array(noted["clocks"], np.int64))
+    pace = StreamRate(_floats(noted["seen"]), np.array(noted["clocks"], np.int64))
     memories = (_read_saved(path, manifest["files"], kind) for kind in ("detector", "pattern"))
     return ScorerSnapshot(
         manifest["next_sequence"], definition_hash, profiles, histogram, tails, pace, *memories

@@ -35,8 +35,8 @@ from streaming.detection.counterparty_kernels import (
     RETURNED,
     ROLES,
     SECONDS,
-    Found,
-    Memory,
+    AccountState,
+    CounterpartyMemory,
     Transfers,
     gather,
     meet,
@@ -61,7 +61,7 @@ class Encounters:
         entities: who pays and who is paid.
         fans: what the payers' fan-out and the payees' fan-in are judged by.
         fan_nats: float64[n, 2], surprise of fan-out and of fan-in.
-        relations: int64[n], see counterparty_kernels.Found.
+        relations: int64[n], see counterparty_kernels.AccountState.
         relation_nats: float64[n].
     """
 
@@ -73,16 +73,16 @@ class Encounters:
     _encoded: EncodedColumn
     _numbers: Ints
     _new: Ints
-    _memory: Memory
+    _memory: CounterpartyMemory
 
     @property
     def nats(self) -> Mapping[str, Floats]:
-        """See stateful.Finding."""
+        """See stateful.DetectorResult."""
         names = _reason_names(self.entities)
         return dict(zip(names, (*self.fan_nats.T, self.relation_nats), strict=True))
 
     def sentences(self, rows: Ints) -> Mapping[str, list[str]]:
-        """See stateful.Finding."""
+        """See stateful.DetectorResult."""
         names = _reason_names(self.entities)
         fans = [
             [counterparties_sentence(entity, seen) for seen in evidence(fan, rows)]
@@ -182,9 +182,11 @@ class Counterparties:
         held = {
             name: part.reshape(len(part), ROLES, part.shape[1] // ROLES).copy() for name, part in flat.items()
         }
-        self._memory = Memory(**held, **{name: census[name].to_numpy().copy() for name in _OF_ALL})
+        self._memory = CounterpartyMemory(
+            **held, **{name: census[name].to_numpy().copy() for name in _OF_ALL}
+        )
 
-    def _fan(self, role: int, found: Found, first_sequence: int) -> Lookout:
+    def _fan(self, role: int, found: AccountState, first_sequence: int) -> Lookout:
         rows, blocks = len(found.relations), len(found.census)
         added, seconds = found.census[:, ADDED + role], found.census[:, SECONDS + role]
         # The amounts of a Lookout mean nothing here: rates alone are read.
@@ -219,8 +221,8 @@ def _reason_names(entities: tuple[str, str]) -> tuple[str, ...]:
     return (*(f"{COUNTERPARTIES}.{entity}" for entity in entities), f"{COUNTERPARTIES}.{PAIR}")
 
 
-def _blank(accounts: int, cells: int, horizons: int) -> Memory:
-    return Memory(
+def _blank(accounts: int, cells: int, horizons: int) -> CounterpartyMemory:
+    return CounterpartyMemory(
         np.zeros((accounts, ROLES, cells), np.uint64),
         np.zeros((accounts, ROLES, horizons)),
         np.zeros((accounts, ROLES, CLOCKS), np.int64),
@@ -229,8 +231,8 @@ def _blank(accounts: int, cells: int, horizons: int) -> Memory:
     )
 
 
-def _empty_found(rows: int, horizons: int, blocks: int) -> Found:
-    return Found(
+def _empty_found(rows: int, horizons: int, blocks: int) -> AccountState:
+    return AccountState(
         counts=np.empty((ROLES, rows, horizons)),
         exposures=np.empty((ROLES, rows)),
         relations=np.empty(rows, np.int64),

@@ -37,7 +37,7 @@ _MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
 _HALF = np.uint64(33)
 
 
-class Memory(NamedTuple):
+class CounterpartyMemory(NamedTuple):
     """Mutable arrays; the second axis says in which role: PAID or PAID_BY.
 
     Attributes:
@@ -65,7 +65,7 @@ class Transfers(NamedTuple):
     numbers: Ints
 
 
-class Found(NamedTuple):
+class AccountState(NamedTuple):
     """What is known of each row's accounts just before it.
 
     Attributes:
@@ -75,7 +75,7 @@ class Found(NamedTuple):
             where the row does not name both accounts.
         relations: int64[n], NEW, KNOWN, RETURNED, or NO_RELATION while one account never met anyone.
         nats: float64[n], -ln of the share of that relation; 0 in a cold start.
-        census: float64[blocks, 7], see Memory.
+        census: float64[blocks, 7], see CounterpartyMemory.
     """
 
     counts: Floats
@@ -107,7 +107,7 @@ def place_new(transfers: Transfers, slots: Ints, first: int) -> Ints:
 
 
 @compiled
-def gather(memory: Memory, slots: Ints) -> Memory:
+def gather(memory: CounterpartyMemory, slots: Ints) -> CounterpartyMemory:
     """Return a memory of copies of the accounts at `slots`, blank where a slot is -1."""
     cells = np.zeros((len(slots), ROLES, memory.cells.shape[2]), dtype=np.uint64)
     sums = np.zeros((len(slots), ROLES, memory.sums.shape[2]), dtype=np.float64)
@@ -117,11 +117,11 @@ def gather(memory: Memory, slots: Ints) -> Memory:
             cells[code] = memory.cells[slots[code]]
             sums[code] = memory.sums[slots[code]]
             clocks[code] = memory.clocks[slots[code]]
-    return Memory(cells, sums, clocks, memory.census.copy(), memory.pending.copy())
+    return CounterpartyMemory(cells, sums, clocks, memory.census.copy(), memory.pending.copy())
 
 
 @compiled
-def scatter(touched: Memory, slots: Ints, memory: Memory) -> None:
+def scatter(touched: CounterpartyMemory, slots: Ints, memory: CounterpartyMemory) -> None:
     """Write touched accounts back to their slots."""
     for code in range(len(slots)):
         memory.cells[slots[code]] = touched.cells[code]
@@ -172,7 +172,7 @@ def _distinct(occupied: float, cells: int) -> float:
 
 @compiled
 def meet(  # noqa: PLR0912, PLR0915 -- one flat loop, as in profile_kernels.fold
-    blocks: Blocks, transfers: Transfers, memory: Memory, found: Found, horizons: Floats
+    blocks: Blocks, transfers: Transfers, memory: CounterpartyMemory, found: AccountState, horizons: Floats
 ) -> None:
     """Fill in `found` row by row, moving `memory` past each row; horizons are in seconds.
 

@@ -68,7 +68,7 @@ class Norm(NamedTuple):
     within: float
 
 
-class Window(NamedTuple):
+class DecayedRate(NamedTuple):
     """Transactions counted over an exposure, both decayed over one horizon."""
 
     events: float
@@ -128,14 +128,14 @@ def log_ratios(seen: Lookout) -> Floats:
 
 
 @compiled
-def _long_run(exposure: float, longest: float, count: float) -> Window:
+def _long_run(exposure: float, longest: float, count: float) -> DecayedRate:
     # The first transaction opened the exposure, so it is not counted within it.
     first = math.exp(-exposure / longest)
-    return Window(max(count - first, 0.0), (1.0 - first) * longest)
+    return DecayedRate(max(count - first, 0.0), (1.0 - first) * longest)
 
 
 @compiled
-def _expected(rate: float, recent: Window, whole: Window) -> tuple[float, float]:
+def _expected(rate: float, recent: DecayedRate, whole: DecayedRate) -> tuple[float, float]:
     # Count expected from the rate of the time before the recent window, and the events behind that rate.
     behind = _PRIOR_EVENTS + max(whole.events - recent.events, 0.0)
     seconds = _PRIOR_EVENTS / rate + max(whole.seconds - recent.seconds, 0.0)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from streaming.arrays.compilation import Floats, Ints
 from streaming.detection.detectors import Lookout
 from streaming.detection.reasons import duration_text
-from streaming.detection.stateful import Finding
+from streaming.detection.stateful import DetectorResult
 from streaming.detection.tails import Counts
 from streaming.profiles.decayed import Advance
 
@@ -67,7 +67,7 @@ _FIRST_WEEKDAY = 3
 
 
 @dataclass(frozen=True)
-class View:
+class EntityBatch:
     """One kind of entities in one batch.
 
     Attributes:
@@ -119,7 +119,7 @@ def _span(seconds: float) -> str:
     return duration_text(seconds).replace(" ", "_")
 
 
-def kind_features(view: View) -> list[Floats]:
+def kind_features(view: EntityBatch) -> list[Floats]:
     """Return one column, float64[n], per name of kind_feature_names."""
     features = view.advance.features
     counts = np.maximum(features.counts, _LEAST)
@@ -138,7 +138,7 @@ def kind_features(view: View) -> list[Floats]:
     ]
 
 
-def _log_deviations(view: View) -> Floats:
+def _log_deviations(view: EntityBatch) -> Floats:
     """Standardised distance of the log-amount from the entity's own mean; NaN below two transactions."""
     features = view.advance.features
     history = np.maximum(features.counts[:, -1], _LEAST)
@@ -154,7 +154,9 @@ def calendar_features(times: Ints, log_amounts: Floats) -> list[Floats]:
     return [hours, weekdays.astype(np.float64), log_amounts]
 
 
-def features_of(views: Sequence[View], evidence: Floats, findings: Sequence[Finding] = ()) -> Features:
+def features_of(
+    views: Sequence[EntityBatch], evidence: Floats, findings: Sequence[DetectorResult] = ()
+) -> Features:
     """Return all features of a batch, float32[n, features]; NaN stays where nothing is known.
 
     What is too large for 32 bits is the largest number that is not: models take no infinite ones.
@@ -172,7 +174,7 @@ def features_of(views: Sequence[View], evidence: Floats, findings: Sequence[Find
 
 
 def feature_columns(
-    times: Ints, log_amounts: Floats, views: Sequence[View], findings: Sequence[Finding]
+    times: Ints, log_amounts: Floats, views: Sequence[EntityBatch], findings: Sequence[DetectorResult]
 ) -> list[Floats]:
     """Return one column, float64[n], per feature but the evidence; see features_of."""
     columns = calendar_features(times, log_amounts)

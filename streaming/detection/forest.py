@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from streaming.arrays.arrow_arrays import Saved, matrix_column, matrix_of
 from streaming.arrays.compilation import Codes, Floats, Ints
-from streaming.detection.forest_rarity import Histogram, no_scores, promote, rarity
+from streaming.detection.forest_rarity import RarityHistogram, no_scores, promote, rarity
 from streaming.detection.forest_sample import SAMPLE, Inputs, Sample, chances, draw, no_sample, remember
 from streaming.detection.forest_trees import INNER, LEADERS, TREES, Trees, grow, leading, loneliness, no_trees
 
@@ -26,12 +26,12 @@ _WORTH_LEADERS = 3.0
 _FADING = math.log(2.0) / 8_192
 
 
-class Memory(NamedTuple):
+class ForestMemory(NamedTuple):
     """All that is remembered; `built` is the number of trees grown so far, int64[1]."""
 
     trees: Trees
     sample: Sample
-    histogram: Histogram
+    histogram: RarityHistogram
     built: Ints
 
 
@@ -48,7 +48,7 @@ class Outlook:
     raw: Floats
     nats: Floats
     leaders: Codes
-    memory: Memory
+    memory: ForestMemory
 
 
 class Forest:
@@ -132,7 +132,7 @@ class Forest:
             leading(trees, inputs, np.flatnonzero(nats >= _WORTH_LEADERS), outlook.leaders[place])
         remember(sample, self._seed, _FADING, sequence, inputs)
 
-    def _turn(self, sequence: int, memory: Memory) -> None:
+    def _turn(self, sequence: int, memory: ForestMemory) -> None:
         """Move statistics forward at a block boundary and grow the oldest trees anew."""
         trees, sample, histogram, built = memory
         promote(histogram, self._block_decay)
@@ -146,16 +146,16 @@ class Forest:
             built[0] += 1
 
 
-def _blank(features: int) -> Memory:
-    return Memory(no_trees(features), no_sample(features), no_scores(), np.zeros(1, np.int64))
+def _blank(features: int) -> ForestMemory:
+    return ForestMemory(no_trees(features), no_sample(features), no_scores(), np.zeros(1, np.int64))
 
 
-def _copy(memory: Memory) -> Memory:
+def _copy(memory: ForestMemory) -> ForestMemory:
     trees, sample, histogram, built = memory
-    return Memory(
+    return ForestMemory(
         Trees._make(part.copy() for part in trees),
         Sample._make(part.copy() for part in sample),
-        Histogram._make(part.copy() for part in histogram),
+        RarityHistogram._make(part.copy() for part in histogram),
         built.copy(),
     )
 

@@ -22,16 +22,16 @@ _PRIOR_ROWS = 64.0
 _EXTREME = 0.005
 
 
-class Histogram(NamedTuple):
+class RarityHistogram(NamedTuple):
     """Decayed numbers of rows by raw score, float64[bins + 1]; `pending` awaits its block."""
 
     settled: Floats
     pending: Floats
 
 
-def no_scores() -> Histogram:
+def no_scores() -> RarityHistogram:
     """Return a histogram of nothing."""
-    return Histogram(np.zeros(_BINS + 1), np.zeros(_BINS + 1))
+    return RarityHistogram(np.zeros(_BINS + 1), np.zeros(_BINS + 1))
 
 
 @compiled
@@ -45,7 +45,7 @@ def _shares(settled: Floats, shares: Floats) -> None:
 
 
 @compiled
-def rarity(raw: Floats, histogram: Histogram, nats: Floats) -> None:
+def rarity(raw: Floats, histogram: RarityHistogram, nats: Floats) -> None:
     """Put the surprise of each score into `nats`, float64[n] from 0 up, and count the scores as pending."""
     settled, pending = histogram
     shares = np.empty(len(settled), dtype=np.float64)
@@ -64,7 +64,7 @@ def rarity(raw: Floats, histogram: Histogram, nats: Floats) -> None:
 
 
 @compiled
-def promote(histogram: Histogram, decay: float) -> None:
+def promote(histogram: RarityHistogram, decay: float) -> None:
     """Age what was settled and settle what was pending, as happens at a block boundary."""
     histogram.settled[:] = histogram.settled * decay + histogram.pending
     histogram.pending[:] = 0.0

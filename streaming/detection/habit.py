@@ -32,7 +32,7 @@ class Hourly:
 
     @property
     def nats(self) -> Mapping[str, Floats]:
-        """See stateful.Finding."""
+        """See stateful.DetectorResult."""
         return {self.reason: self.found}
 
     def features(self) -> list[Floats]:
@@ -40,7 +40,7 @@ class Hourly:
         return [self.found]
 
     def sentences(self, rows: Ints) -> Mapping[str, list[str]]:
-        """See stateful.Finding."""
+        """See stateful.DetectorResult."""
         told = zip(self.times[rows].tolist(), self.found[rows].tolist(), strict=True)
         return {self.reason: [habit_sentence(self.kind, time, nats) for time, nats in told]}
 

@@ -41,7 +41,7 @@ _PARAMETERS = {
 }
 
 
-class _Noted(Document):
+class _ModelManifest(Document):
     model_config = ConfigDict(extra="ignore")
 
     sha256: str
@@ -53,7 +53,7 @@ class _Card(Document):
 
     model_config = ConfigDict(extra="ignore")
 
-    metadata: _Noted
+    metadata: _ModelManifest
 
 
 @dataclass(frozen=True)

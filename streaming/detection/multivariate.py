@@ -34,15 +34,15 @@ class Oddities:
 
     @property
     def nats(self) -> Mapping[str, Floats]:
-        """See stateful.Finding."""
+        """See stateful.DetectorResult."""
         return {EVENT: self._outlook.nats}
 
     def features(self) -> list[Floats]:
-        """See stateful.Finding; what is made of features is none itself."""
+        """See stateful.DetectorResult; what is made of features is none itself."""
         return []
 
     def sentences(self, rows: Ints) -> Mapping[str, list[str]]:
-        """See stateful.Finding."""
+        """See stateful.DetectorResult."""
         rarity = np.exp(self._outlook.nats[rows]).tolist()
         leaders, values = self._outlook.leaders[rows].tolist(), self.inputs[rows].tolist()
         told = []

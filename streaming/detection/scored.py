@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from schemas.alert import Reason
 from streaming.arrays.compilation import Flags, Floats, Ints
-from streaming.detection.alert_budget import Pace
-from streaming.detection.calibration import Histogram
+from streaming.detection.alert_budget import StreamRate
+from streaming.detection.calibration import TotalsHistogram
 from streaming.detection.detectors import RISK, Evidence, evidence
-from streaming.detection.features import Features, View, features_of
+from streaming.detection.features import EntityBatch, Features, features_of
 from streaming.detection.model import SupervisedModel
 from streaming.detection.reasons import Payment, sentence
-from streaming.detection.stateful import Finding
+from streaming.detection.stateful import DetectorResult
 from streaming.detection.tails import Counts
 from streaming.profiles.block_clock import Ticks
 from streaming.profiles.levels import LevelState
@@ -44,12 +44,12 @@ class ScoredBatch:
     late: Flags
     _payment_columns: pa.Table
     _entities: tuple[str, ...]
-    _views: tuple[View, ...]
-    _findings: tuple[Finding, ...]
+    _views: tuple[EntityBatch, ...]
+    _findings: tuple[DetectorResult, ...]
     _evidence: Floats
     _tails: dict[str, Counts]
-    _histogram: Histogram
-    _pace: Pace
+    _histogram: TotalsHistogram
+    _pace: StreamRate
     _ticks: Ticks
     _level: LevelState
     _model: SupervisedModel | None

@@ -20,8 +20,8 @@ from schemas.errors import ConfigurationError, DataLossError, nearest
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Flags, Floats
 from streaming.detection import checkpoints
-from streaming.detection.alert_budget import AlertBudget, Pace
-from streaming.detection.calibration import Calibration, Histogram
+from streaming.detection.alert_budget import AlertBudget, StreamRate
+from streaming.detection.calibration import Calibration, TotalsHistogram
 from streaming.detection.checkpoints import ScorerSnapshot, Skipped
 from streaming.detection.combination import total_of
 from streaming.detection.definition import (
@@ -38,18 +38,18 @@ from streaming.detection.detectors import log_ratios, look, population_log_ratio
 from streaming.detection.features import (
     CALENDAR,
     EVIDENCE,
-    View,
+    EntityBatch,
     feature_columns,
     features_of,
     kind_feature_names,
 )
 from streaming.detection.model import SupervisedModel
 from streaming.detection.scored import ScoredBatch
-from streaming.detection.stateful import Finding, Remembering
+from streaming.detection.stateful import DetectorResult, Remembering
 from streaming.detection.tails import Counts, TailFrequencies
 from streaming.detection.weighing import POPULATION, Weighing
 from streaming.profiles.block_clock import BlockClock
-from streaming.profiles.decayed import EntityProfile, Profiles
+from streaming.profiles.decayed import Profiles, ProfileSummary
 from streaming.profiles.frame import Frame, numbers
 from streaming.profiles.levels import Levels
 from streaming.profiles.profile_kernels import NEVER
@@ -202,7 +202,7 @@ class Scorer:
         self._budget = AlertBudget(spec.alerts_per_day or 0.0, self._block_rows)
         self._budget.pace = pace
 
-    def profile(self, kind: str, entity: str) -> EntityProfile | None:
+    def profile(self, kind: str, entity: str) -> ProfileSummary | None:
         """Return what is remembered about one entity, None if it is unknown."""
         profiles = self._profiles.get(kind)
         return profiles.find(entity) if profiles else None
@@ -211,9 +211,9 @@ class Scorer:
         """Copy the whole state; the copy may be written by another thread (checkpoints.write)."""
         parts = self._threads.map(Profiles.snapshot, self._profiles.values())
         profiles = dict(zip(self._entities, parts, strict=True))
-        histogram = Histogram(*(part.copy() for part in self._calibration.histogram))
+        histogram = TotalsHistogram(*(part.copy() for part in self._calibration.histogram))
         tails = {name: Counts(*(part.copy() for part in each.counts)) for name, each in self._tails.items()}
-        pace = Pace._make(part.copy() for part in self._budget.pace)
+        pace = StreamRate._make(part.copy() for part in self._budget.pace)
         detectors = {detector.name: detector.snapshot() for detector in self._remembering}
         detectors["clock"], detectors["level"] = self._clock.snapshot(), self._level.snapshot()
         sequence, definition = self._next_sequence, self.definition_hash
@@ -232,8 +232,8 @@ class Scorer:
             detector.restore(snapshot.detectors[detector.name])
         self._clock.restore(snapshot.detectors["clock"])
         self._level.restore(snapshot.detectors.get("level", {}))
-        self._calibration.histogram = Histogram(*(np.array(part) for part in snapshot.histogram))
-        self._budget.pace = Pace._make(np.array(part) for part in snapshot.pace)
+        self._calibration.histogram = TotalsHistogram(*(np.array(part) for part in snapshot.histogram))
+        self._budget.pace = StreamRate._make(np.array(part) for part in snapshot.pace)
         for name, counts in snapshot.tails.items():
             self._tails[name].counts = Counts(*(np.array(part) for part in counts))
         self._next_sequence = snapshot.next_sequence
@@ -313,7 +313,7 @@ class Scorer:
             _model=self._model,
         )
 
-    def _views(self, frame: Frame, levels: Levels) -> list[View]:
+    def _views(self, frame: Frame, levels: Levels) -> list[EntityBatch]:
         """Look at the profiles of all entities, at those of peers first."""
         peers = self._spec.profiles.peers
         first = [entity for entity in self._entities if entity not in peers]
@@ -324,14 +324,14 @@ class Scorer:
             views[entity] = self._look(frame, levels, entity, usual)
         return [views[entity] for entity in self._entities]
 
-    def _findings(self, frame: Frame, views: Sequence[View]) -> list[Finding]:
+    def _findings(self, frame: Frame, views: Sequence[EntityBatch]) -> list[DetectorResult]:
         found = self._each(lambda detector: detector.advance(frame), self._detectors, len(frame))
         if self._multivariate is None:
             return found
         columns = feature_columns(frame.times, frame.log_amounts, views, found)
         return [*found, self._multivariate.advance(columns, self._next_sequence)]
 
-    def _look(self, frame: Frame, levels: Levels, entity: str, peers: Floats | None = None) -> View:
+    def _look(self, frame: Frame, levels: Levels, entity: str, peers: Floats | None = None) -> EntityBatch:
         place = (self._next_sequence, self._block_rows)
         rows = (frame.ids(entity), frame.times, frame.amounts, frame.log_amounts, place[0])
         advance = self._profiles[entity].advance(*rows, frame.known(entity), frame.forgotten, levels)
@@ -339,7 +339,7 @@ class Scorer:
         ratios = log_ratios(seen)
         nats, counts = self._tails[entity].surprises(ratios, seen.counts[:, -1], self._rows_met)
         memory, judged = advance.recall(nats, _STRIKING), advance.judge(self._memories)
-        return View(advance, seen, ratios, nats, surprises(seen), memory, judged, counts)
+        return EntityBatch(advance, seen, ratios, nats, surprises(seen), memory, judged, counts)
 
     def _forget(self) -> None:
         """Give back memory now and then: it takes a look at every entity."""
@@ -352,7 +352,7 @@ class Scorer:
             self._forgotten = until
 
     def _weigh(
-        self, views: Sequence[View], findings: Sequence[Finding], rows: int
+        self, views: Sequence[EntityBatch], findings: Sequence[DetectorResult], rows: int
     ) -> tuple[Floats, dict[str, Counts]]:
         """Return the evidence of each reason, float64[n, reasons], and the tails it leads to."""
         by_entity = dict(zip(self._entities, views, strict=True))
@@ -364,7 +364,9 @@ class Scorer:
         each = partial(self._each, rows=rows)
         return self._weighing.evidence(by_entity, population, findings, each), tails
 
-    def _totals(self, views: Sequence[View], findings: Sequence[Finding], found: Floats) -> Floats:
+    def _totals(
+        self, views: Sequence[EntityBatch], findings: Sequence[DetectorResult], found: Floats
+    ) -> Floats:
         if self._model is None or not len(found):
             return total_of(found)
         return self._model.margins(features_of(views, found, findings))

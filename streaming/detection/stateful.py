@@ -10,7 +10,7 @@ from streaming.arrays.compilation import Floats, Ints
 from streaming.profiles.frame import Frame
 
 
-class Finding(Protocol):
+class DetectorResult(Protocol):
     """What one batch shows, and the memory it leads to."""
 
     @property
@@ -47,7 +47,7 @@ class StatefulDetector(Remembering, Protocol):
 
     Attributes:
         columns: the transactions' columns it reads, besides entities, amount and event_time.
-        reason_names: `detector.what`, the keys of Finding.nats.
+        reason_names: `detector.what`, the keys of DetectorResult.nats.
         rivals: reason → the reason of a plain detector that views the same thing; the more surprising counts.
     """
 
@@ -56,7 +56,7 @@ class StatefulDetector(Remembering, Protocol):
     feature_names: tuple[str, ...]
     rivals: Mapping[str, str]
 
-    def advance(self, frame: Frame) -> Finding:
+    def advance(self, frame: Frame) -> DetectorResult:
         """Work out what a batch shows and the memory it leads to, leaving the current one as it is."""
 
     def forget(self, until: int) -> None:

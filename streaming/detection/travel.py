@@ -39,7 +39,7 @@ class Journeys:
 
     @property
     def nats(self) -> Mapping[str, Floats]:
-        """See stateful.Finding."""
+        """See stateful.DetectorResult."""
         return {self.reason: self.found[:, _NATS]}
 
     def features(self) -> list[Floats]:
@@ -48,7 +48,7 @@ class Journeys:
         return [distances, distances / np.maximum(self.found[:, _HOURS], 1.0 / 3600.0)]
 
     def sentences(self, rows: Ints) -> Mapping[str, list[str]]:
-        """See stateful.Finding."""
+        """See stateful.DetectorResult."""
         return {self.reason: [travel_sentence(self.kind, *each) for each in self.found[rows].tolist()]}
 
 

@@ -10,9 +10,9 @@ from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Floats, Ints
 from streaming.detection.combination import beyond, remembered, strongest
 from streaming.detection.detectors import AMOUNT, NOVELTY, OF_PROFILES, RATE, RECURRENCE, RISK
-from streaming.detection.features import EVIDENCE, View, reason_of
+from streaming.detection.features import EVIDENCE, EntityBatch, reason_of
 from streaming.detection.multivariate import EVENT
-from streaming.detection.stateful import Finding, StatefulDetector
+from streaming.detection.stateful import DetectorResult, StatefulDetector
 
 POPULATION = "population"
 
@@ -54,9 +54,9 @@ class Weighing:
 
     def evidence(
         self,
-        views: Mapping[str, View],
+        views: Mapping[str, EntityBatch],
         population: Floats,
-        findings: Iterable[Finding],
+        findings: Iterable[DetectorResult],
         each: Callable[[Callable[[tuple[str, ...]], None], Sequence[tuple[str, ...]]], object],
     ) -> Floats:
         """Return the evidence of each reason, nats, float64[n, reasons].
@@ -86,7 +86,7 @@ class Weighing:
             beyond(nats[EVENT], self._columns(self._of_the_row), self._column(EVENT), found)
         return found if self._weights is None else found * self._weights
 
-    def _novelty(self, entity: str, views: Mapping[str, View]) -> Floats:
+    def _novelty(self, entity: str, views: Mapping[str, EntityBatch]) -> Floats:
         """Leave out pairs that are new because one of the two is."""
         found = views[entity].others[:, 1]
         for name in self._pairs.get(entity, ()):
@@ -94,7 +94,7 @@ class Weighing:
                 found = np.where(views[name].others[:, 1] > 0.0, 0.0, found)
         return found
 
-    def _remember(self, entity: str, view: View, found: Floats) -> None:
+    def _remember(self, entity: str, view: EntityBatch, found: Floats) -> None:
         if self.looks_at(RISK, entity):
             found[:, self._column(f"{RISK}.{entity}")] = view.verdicts[:, 0]
         if self.looks_at(RECURRENCE, entity):

@@ -73,7 +73,7 @@ class WindowAdvance:
         ]
 
     def sentences(self, _: Ints) -> Mapping[str, list[str]]:
-        """See stateful.Finding."""
+        """See stateful.DetectorResult."""
         return {}
 
 

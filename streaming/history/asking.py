@@ -12,22 +12,22 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from agent.audit import AuditEvent
-from agent.budget import SpendingBudget
-from agent.ledger import Ledger, MemoryLedger, RecordedAnswer
-from agent.llm_client import LOCAL_MODEL, ModelClient, Unasked
-from agent.triage import Triage, TriageResult
+from agent.audit.events import AuditEvent
+from agent.model.budget import SpendingBudget
+from agent.model.llm_client import LOCAL_MODEL, ModelClient, Unasked
+from agent.triage.ledger import Ledger, MemoryLedger, RecordedAnswer
+from agent.triage.triage import Triage, TriageResult
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec, Budget
 from schemas.tables import LEDGER
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
-from streaming.compose import build_triage
+from streaming.batch.compose import build_triage
 from streaming.delta.ledger import SharedLedger, answers_on_record
 from streaming.delta.shared_table import SharedTable
 from streaming.history.candidate_answers import Answering, AnswerSources, CandidateAnswers
 from streaming.history.decided import DecidedHistory, PinnedSpan, Span
-from streaming.settings import Settings
+from streaming.home.settings import Settings
 from streaming.versions.clients import model_asked, model_client
 
 ASKING = ("recorded", "auto", "local")
@@ -153,7 +153,7 @@ def candidate_answers(
 
 
 class _OnRecord:
-    """A ledger on top of answers that are on record elsewhere; see agent.ledger.Ledger."""
+    """A ledger on top of answers that are on record elsewhere; see agent.triage.ledger.Ledger."""
 
     def __init__(self, known: Mapping[str, RecordedAnswer], own: Ledger) -> None:
         self._known, self._own = known, own

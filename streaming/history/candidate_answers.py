@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from agent.grouping import FlaggedRow
-from agent.labels import highest
-from agent.triage import Quote, Triage, TriageResult, Verdict
-from agent.verdicts import all_by_rules
+from agent.triage.grouping import FlaggedRow
+from agent.triage.labeller import highest
+from agent.triage.outcomes import all_by_rules
+from agent.triage.triage import Quote, Triage, TriageResult, Verdict
 from schemas.alert import ALERTS, FallbackReason
 from schemas.spec import Severity
 from streaming.arrays.compilation import Ints

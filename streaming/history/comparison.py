@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from agent.labels import highest
+from agent.triage.labeller import highest
 from schemas.spec import Severity
 
 _OF_THE_BATCH = frozenset({"query_id", "batch_id", "created_at", "outbox_seq", "revision"})

@@ -18,11 +18,11 @@ import polars as pl
 import pyarrow.compute as pc
 from rich.table import Table
 
-from agent.untrusted_text import escaped
+from agent.triage.untrusted_text import escaped
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.delta.stored import read_stored
-from streaming.terminal import Terminal
+from streaming.output.terminal import Terminal
 
 _NEAREST = 5
 _SECONDS_PER_DAY = 86_400.0

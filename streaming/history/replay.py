@@ -11,26 +11,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.budget import SpendingBudget
-from agent.ledger import MemoryLedger
-from agent.triage import TriageResult
+from agent.model.budget import SpendingBudget
+from agent.triage.ledger import MemoryLedger
+from agent.triage.triage import TriageResult
 from schemas.alert_size import fitted
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.instants import MICRO
 from schemas.spec import AgentSpec
+from streaming.batch.compose import build_engine
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import Flagged
-from streaming.compose import build_engine
 from streaming.delta.pins import CANARY, pinned_contract, pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
 from streaming.history.comparison import Difference, differences_between, differences_of_late
 from streaming.history.decided import DecidedHistory, PinnedSpan, Span, raised_in, within
+from streaming.home.settings import ARTEFACTS, Settings
 from streaming.labels.book import LabelBook
-from streaming.labels.verdicts import Verdicts, at_positions
-from streaming.settings import ARTEFACTS, Settings
+from streaming.labels.verdicts import EntityLabels, at_positions
 
 SLICE_ROWS = 100_000
 _SLICES_TOLD_AT_ONCE = 10
@@ -106,7 +106,7 @@ class Replayer:
         self._settings, self._contract, self._history = settings, contract, history
         self._on_progress = on_progress
         lake, tables = history.lake, spec.tables
-        self._verdicts = Verdicts(
+        self._verdicts = EntityLabels(
             LabelBook(lake / tables.labels, retention=spec.replay_horizon),
             lake / tables.transactions,
             lake / tables.alerts,

@@ -15,8 +15,8 @@ from schemas.errors import ConfigurationError
 from schemas.label import LABELS
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, LEDGER
+from streaming.batch.compose import artefact_of
 from streaming.batch.deciders import Deciders
-from streaming.compose import artefact_of
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.pins import pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable, open_version, read_stored
@@ -26,7 +26,7 @@ from streaming.detection.model import keep
 from streaming.history.decided import DecidedHistory, Span
 from streaming.history.replay import SLICE_ROWS, Progress, Replayer
 from streaming.history.snapshots import PROFILES, Snapshot, find_snapshot, new_snapshot, seal
-from streaming.settings import ARTEFACTS, Settings
+from streaming.home.settings import ARTEFACTS, Settings
 
 
 def create_snapshot(

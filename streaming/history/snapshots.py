@@ -26,7 +26,7 @@ from schemas.loading import Document, parse_document
 from schemas.spec import AgentSpec
 from streaming.delta.stored import open_version
 from streaming.history.decided import DecidedHistory, Span, Tables
-from streaming.whole_files import sync_path
+from streaming.home.whole_files import sync_path
 
 MANIFEST = "manifest.json"
 PROFILES = "profiles"
@@ -36,7 +36,7 @@ _UNFINISHED = ".unfinished-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class _Noted(Document):
+class _Manifest(Document):
     """A manifest."""
 
     model_config = ConfigDict(extra="ignore")
@@ -205,7 +205,7 @@ def _read(manifest: Path) -> Snapshot:
         raise ConfigurationError(
             f"cannot be read: format {content.get('format')} is not {_FORMAT}", where=where
         )
-    noted = parse_document(content, _Noted, where=where)
+    noted = parse_document(content, _Manifest, where=where)
     return Snapshot(
         path=manifest.parent,
         span=Span(*noted.span),

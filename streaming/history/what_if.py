@@ -23,7 +23,7 @@ from streaming.delta.lake import LakeTable, Stamp
 from streaming.history.candidate_answers import CandidateAnswers, Published
 from streaming.history.decided import DecidedHistory, Span, raised_in, within
 from streaming.history.replay import Replayer, Slice
-from streaming.history.what_if_report import ONE_ALERT, Found, Tally, WhatIf, compared
+from streaming.history.what_if_report import ONE_ALERT, BothSides, Tally, WhatIf, compared
 from streaming.labels.book import LabelBook
 
 _KEPT = [
@@ -124,7 +124,7 @@ class _Decided:
     labels: _Labels
     primary: str
 
-    def of(self, slices: Iterator[Slice], budgets: tuple[float | None, float | None]) -> Found:
+    def of(self, slices: Iterator[Slice], budgets: tuple[float | None, float | None]) -> BothSides:
         """Decide the slices, write the candidate's alerts, and keep what the report needs."""
         tables, late = self.history.tables(self.span), self.history.late_answers(self.span)
         ends, tally = self.history.batch_ends(self.span), Tally()
@@ -136,7 +136,7 @@ class _Decided:
             before.append(self._slim(published.table))
             after.append(self._slim(alerts))
             tally += self._tally(part.rows)
-        return Found(pl.concat(before), pl.concat(after), tally, budgets)
+        return BothSides(pl.concat(before), pl.concat(after), tally, budgets)
 
     def _tally(self, rows: pa.Table) -> Tally:
         known = self.labels.on(pl.DataFrame(rows.select(["transaction_id", "event_time"])))

@@ -162,7 +162,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Found:
+class BothSides:
     """What both sides decided.
 
     Attributes:
@@ -185,7 +185,7 @@ class Found:
         return {name: _judged(alerts.filter(ripe)) for name, alerts in sides.items()}
 
 
-def compared(found: Found) -> dict[str, Any]:
+def compared(found: BothSides) -> dict[str, Any]:
     """Return the fields of WhatIf that follow from the alerts and transactions."""
     before, after, tally = found.before, found.after, found.tally
     per_day = _per_day(before, after)
@@ -244,7 +244,7 @@ def _by(column: str, changed: pl.DataFrame, most: int | None) -> dict[str, Chang
     return {row.pop(column): Changes(**row) for row in ranked.to_dicts()}
 
 
-def _side(found: Found, alerts: pl.DataFrame, place: int, per_day: Mapping[str, tuple[int, int]]) -> Side:
+def _side(found: BothSides, alerts: pl.DataFrame, place: int, per_day: Mapping[str, tuple[int, int]]) -> Side:
     judged, tally, budget = _judged(alerts), found.tally, found.budgets[place]
     over = 0 if budget is None else sum(counts[place] > budget for counts in per_day.values())
     return Side(

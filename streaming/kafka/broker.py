@@ -15,13 +15,13 @@ from typing import IO
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from agent.child_environment import PRIVATE_UMASK, child_environment
-from agent.processes import PortTakenError, Service, free_port
+from agent.model.child_environment import PRIVATE_UMASK, child_environment
+from agent.model.processes import PortTakenError, Service, free_port
 from schemas.errors import ConfigurationError, MachineError, RetryableError, nearest
-from streaming.interrupts import ended_on_leaving
+from streaming.home.settings import Settings, find_java
 from streaming.kafka.refusals import words_of
 from streaming.kafka.topic import connection
-from streaming.settings import Settings, find_java
+from streaming.service.interrupts import ended_on_leaving
 
 _CALL_SECONDS = 10.0
 _PORTS = 3

@@ -28,8 +28,8 @@ from streaming.events.simulator import (
     rhythm_times,
 )
 from streaming.kafka.broker import ensure_topic
-from streaming.kafka.sending import Pace, Report, Sender
-from streaming.terminal import progress_bar
+from streaming.kafka.sending import Report, Sender, SendSchedule
+from streaming.output.terminal import progress_bar
 
 _BATCH_ROWS = 50_000
 _BLOCK_SECONDS = 0.2
@@ -103,7 +103,7 @@ def simulate_to_topic(
     simulator = Simulator(settings or _population(total, seconds * compress, seed, _fresh_prefix(began)))
     ensure_topic(bootstrap, topic)
     truth = []
-    with Sender(bootstrap, topic, Pace(rate), on_progress=on_progress, stop=stop) as sender:
+    with Sender(bootstrap, topic, SendSchedule(rate), on_progress=on_progress, stop=stop) as sender:
         for size, start, end in zip(sizes, bounds, bounds[1:], strict=False):
             block = simulator.block(size, start, end)
             queued = sender.send(json_keys(block), json_lines(block))
@@ -230,7 +230,7 @@ def produce_file(
     """
     batches = file_events(path, contract)
     began = time.monotonic()
-    with Sender(bootstrap, topic, Pace(rate), on_progress=on_progress) as sender:
+    with Sender(bootstrap, topic, SendSchedule(rate), on_progress=on_progress) as sender:
         fault = _send_all(sender, batches)
     if fault is not None:
         sent = (

@@ -21,7 +21,7 @@ _SHORTEST_WAIT_S = 0.001
 _DELIVERY_SECONDS = 60.0
 
 
-class Pace:
+class SendSchedule:
     """An open-loop schedule: record n is due n / rate seconds after the start, however late others were.
 
     Args:
@@ -56,7 +56,7 @@ class Sender:
         self,
         bootstrap: str,
         topic: str,
-        pace: Pace,
+        pace: SendSchedule,
         *,
         on_progress: Report | None = None,
         stop: threading.Event | None = None,
@@ -128,7 +128,7 @@ class Sender:
 
 
 def produce_records(
-    bootstrap: str, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes], pace: Pace
+    bootstrap: str, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes], pace: SendSchedule
 ) -> None:
     """Send records in order and wait until the broker has them all.
 

@@ -20,7 +20,7 @@ from schemas.label import GIVEN, LABEL_REJECTS
 from streaming.kafka.sending import Report
 from streaming.labels.book import LabelBook, Recorded, rejects_table
 from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_labels
-from streaming.terminal import progress_bar, say_error
+from streaming.output.terminal import progress_bar, say_error
 
 TOLD_REJECTS = 10
 _BATCH_ROWS = 250_000

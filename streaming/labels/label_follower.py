@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streaming.labels.book import Recorded
 from streaming.labels.label_topic import PolledLabels
-from streaming.labels.verdicts import Derived, LabelPin, Verdicts
+from streaming.labels.verdicts import Derived, EntityLabels, LabelPin
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
 
@@ -46,7 +46,7 @@ class LabelFollower:
 
     def __init__(
         self,
-        verdicts: Verdicts,
+        verdicts: EntityLabels,
         pins: Sequence[LabelPin],
         settled: Callable[[], int],
         source: LabelStream | None = None,

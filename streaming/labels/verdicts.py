@@ -76,7 +76,7 @@ def verdicts_schema(entities: Sequence[str]) -> pa.Schema:
     )
 
 
-class Verdicts:
+class EntityLabels:
     """Derives verdicts from what the lake holds.
 
     Args:

@@ -57,7 +57,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Week:
+class WeekResult:
     """A test week and how its rows were ranked.
 
     Attributes:
@@ -81,7 +81,7 @@ class Evaluation:
     """What `evaluate` found; `judged` holds all test rows with their scores."""
 
     mode: Mode
-    weeks: tuple[Week, ...]
+    weeks: tuple[WeekResult, ...]
     judged: JudgedRows
 
     def summary(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def evaluate(
             scores[kept] = trainer.scores(start, kept)
     judged = [rows.scored(scores).only(kept) for kept in chosen]
     weeks = [
-        Week(
+        WeekResult(
             start,
             protocol.figures(each),
             protocol.precision_recall_at_budget(each, alerts_per_day),

@@ -24,7 +24,7 @@ from streaming.delta.stored import open_for_reading, read_stored
 from streaming.detection.model import SupervisedModel, save, train
 from streaming.detection.scoring import Scorer
 from streaming.labels.book import LabelBook
-from streaming.labels.verdicts import PIN_COLUMNS, Verdicts, at_positions, pins_of
+from streaming.labels.verdicts import PIN_COLUMNS, EntityLabels, at_positions, pins_of
 from streaming.learning.labelled_run import NEVER, History, Run, run_history, run_recorded
 from streaming.learning.protocol import average_precision, roc_auc
 
@@ -202,7 +202,7 @@ class _Source:
         batches = read_stored(self.lake / tables.batches, PIN_COLUMNS)
         pins = [] if batches is None else pins_of(pl.DataFrame(batches))
         folders = self.lake / tables.transactions, self.lake / tables.alerts
-        recorded = Verdicts(self.book, *folders, self.entities).derive(0, pins).table
+        recorded = EntityLabels(self.book, *folders, self.entities).derive(0, pins).table
         verdicts = at_positions(recorded, 0, rows.num_rows)
         return run_recorded(scorer, rows, verdicts, keep=kept, on_progress=progress)
 

@@ -26,9 +26,9 @@ from streaming.profiles.profile_kernels import (
     POPULATION_WIDTH,
     Blocks,
     Features,
+    LabelEvents,
     Rows,
     State,
-    Verdicts,
     fold,
     gather,
     judge,
@@ -64,7 +64,7 @@ class Population:
 
 @dataclass(frozen=True)
 class KnownVerdicts:
-    """Verdicts with the entity each transaction belonged to; see profile_kernels.Verdicts for the rest.
+    """Verdicts with the entity each transaction belonged to; see profile_kernels.LabelEvents for the rest.
 
     Attributes:
         entities: entity id of each transaction.
@@ -91,7 +91,7 @@ class Advance:
     slots: Ints
     state: State
     rows: Rows
-    verdicts: Verdicts
+    verdicts: LabelEvents
     blocks: Blocks
     forgotten: Ints
 
@@ -123,7 +123,7 @@ class ProfileSnapshot:
 
 
 @dataclass(frozen=True)
-class EntityProfile:
+class ProfileSummary:
     """One entity, for people: decayed counts and mean amount per horizon (seconds)."""
 
     horizons: tuple[float, ...]
@@ -269,7 +269,7 @@ class Profiles:
             self._index.restore(kept_ids(self._index.ids(), alive))
             self._state = state._replace(**{name: getattr(state, name)[alive] for name in ENTITY_PARTS})
 
-    def find(self, entity: str) -> EntityProfile | None:
+    def find(self, entity: str) -> ProfileSummary | None:
         """Return what is remembered about one entity, as of its last transaction."""
         slot = int(self._index.find(self._index.encode(pa.array([entity], pa.large_string())))[0])
         if slot < 0:
@@ -277,7 +277,7 @@ class Profiles:
         counts, amounts, _, _ = self._state.moments[slot].T
         last, first, total = (int(part) for part in self._state.clocks[slot])
         usual = amounts / np.maximum(counts, np.finfo(np.float64).tiny)
-        return EntityProfile(
+        return ProfileSummary(
             tuple(self._horizons.tolist()), tuple(counts.tolist()), tuple(usual.tolist()), first, last, total
         )
 
@@ -290,11 +290,11 @@ class Profiles:
             self._state = larger
 
 
-def _verdicts(codes: Codes, known: KnownVerdicts | None) -> Verdicts:
+def _verdicts(codes: Codes, known: KnownVerdicts | None) -> LabelEvents:
     if known is None:
         none = np.zeros(0, np.int64)
-        return Verdicts(codes, none, np.zeros(0), np.zeros(0, np.bool_), none)
-    return Verdicts(codes, known.times, known.blames, known.firsts, known.positions)
+        return LabelEvents(codes, none, np.zeros(0), np.zeros(0, np.bool_), none)
+    return LabelEvents(codes, known.times, known.blames, known.firsts, known.positions)
 
 
 def _copied(state: State) -> State:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from streaming.arrays.arrow_arrays import Saved
 from streaming.arrays.compilation import Floats, compiled
-from streaming.profiles.profile_kernels import Limits
+from streaming.profiles.profile_kernels import TeachingLimits
 
 _ORDINARY = math.log(100.0)
 _DEVIATIONS = 4.0
@@ -33,11 +33,11 @@ class Levels(NamedTuple):
     variances: Floats
     winsorized: bool
 
-    def limits(self, horizons: Floats) -> Limits:
+    def limits(self, horizons: Floats) -> TeachingLimits:
         """Return what one row can teach a kind; a gap counts as at most the longest of its horizons."""
         if not self.winsorized:
-            return Limits(self.means, math.inf, math.inf)
-        return Limits(self.means, _ORDINARY * _ORDINARY, float(horizons[-1]))
+            return TeachingLimits(self.means, math.inf, math.inf)
+        return TeachingLimits(self.means, _ORDINARY * _ORDINARY, float(horizons[-1]))
 
 
 def own_levels(blocks: int) -> Levels:

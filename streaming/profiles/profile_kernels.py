@@ -43,7 +43,7 @@ class Blocks(NamedTuple):
         return last // self.rows - self.first_sequence // self.rows + 1
 
 
-class Limits(NamedTuple):
+class TeachingLimits(NamedTuple):
     """What one row can teach a kind as a whole.
 
     Attributes:
@@ -97,7 +97,7 @@ class Rows(NamedTuple):
     log_amounts: Floats
 
 
-class Verdicts(NamedTuple):
+class LabelEvents(NamedTuple):
     """Verdicts on earlier transactions, in the order in which they became known.
 
     Attributes:
@@ -215,7 +215,7 @@ def fold(  # noqa: PLR0912, PLR0915 -- one flat loop, see below
     features: Features,
     horizons: Floats,
     forgotten: Ints,
-    limits: Limits,
+    limits: TeachingLimits,
 ) -> None:
     """Fill in `features` row by row, moving `state` past each row; horizons are in seconds.
 
@@ -343,7 +343,7 @@ def recall(
 def judge(
     blocks: Blocks,
     rows: Rows,
-    known: Verdicts,
+    known: LabelEvents,
     state: State,
     memories: Floats,
     found: Floats,
@@ -354,7 +354,7 @@ def judge(
     Its columns are the log-odds of fraud that they lend by the first memory, then the decayed numbers of
     frauds and of verdicts by each memory, in seconds. The share of frauds of an entity has a Beta prior that
     weighs two verdicts and has the mean of all entities; what counts is the posterior mean (Gelman et al.,
-    Bayesian Data Analysis, 3rd ed., section 2.4). Verdicts fade with exp(-age / memory), in seconds before
+    Bayesian Data Analysis, 3rd ed., section 2.4). LabelEvents fade with exp(-age / memory), in seconds before
     the newest transaction with a verdict: so a delay that all verdicts share does not weaken them. Those on
     transactions up to `forgotten`, see fold, are as if never given.
     """

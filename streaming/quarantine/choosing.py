@@ -26,7 +26,7 @@ _EVERYTHING = 2**62
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RecordFilter:
     """Which of the records that wait; what is not given does not matter.
 
     Attributes:
@@ -65,7 +65,7 @@ def wanted(
     partition: int | None,
     offsets: tuple[int | None, int | None],
     times: tuple[datetime | None, datetime | None],
-) -> Wanted:
+) -> RecordFilter:
     """Return what options of a command mean.
 
     Args:
@@ -73,7 +73,7 @@ def wanted(
         times: since and until, without a zone those of UTC.
     """
     first, last = offsets
-    return Wanted(
+    return RecordFilter(
         tuple(reasons or ()),
         topic,
         partition,

@@ -24,7 +24,7 @@ from streaming.batch.queries import REQUEUE
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import read_stored
-from streaming.settings import Settings
+from streaming.home.settings import Settings
 
 State = Literal["waiting", "done", "refused"]
 PLACE = ("topic", "partition", "offset")

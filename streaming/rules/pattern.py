@@ -15,7 +15,7 @@ def memory_key(rule: Rule, arithmetic: int) -> str:
 
 
 @dataclass(frozen=True)
-class Pattern:
+class CompiledPattern:
     """A rule over two events, ready to run.
 
     Attributes:
@@ -38,7 +38,7 @@ class Pattern:
     clock: EventClock
 
     @classmethod
-    def of(cls, number: int, rule: Rule, arithmetic: int) -> Pattern:
+    def of(cls, number: int, rule: Rule, arithmetic: int) -> CompiledPattern:
         """Take the numbers out of a rule that has a pattern."""
         form = rule.pattern
         assert form is not None, "only rules with a pattern"

@@ -11,7 +11,7 @@ from streaming.arrays.compilation import Flags, Ints
 from streaming.arrays.entity_index import EncodedColumn, EntityIndex
 from streaming.profiles.frame import entity_ids, numbers
 from streaming.rules.event_time import EventClock, state_of
-from streaming.rules.pattern import Pattern
+from streaming.rules.pattern import CompiledPattern
 from streaming.rules.pattern_kernels import EARLIER
 from streaming.rules.pattern_state import PatternState
 
@@ -55,7 +55,7 @@ class Clocks:
 
 
 def rows_seen(
-    pattern: Pattern,
+    pattern: CompiledPattern,
     state: PatternState,
     rows: pa.Table,
     moments: tuple[Ints, Ints],
@@ -66,7 +66,7 @@ def rows_seen(
 
     Args:
         moments: int64[n] each, event times and how far event time has come.
-        starts: bool[n, patterns], where `first` or `after` holds, by Pattern.number.
+        starts: bool[n, patterns], where `first` or `after` holds, by CompiledPattern.number.
         ends: bool[n, patterns], where `then` or `expected` holds.
     """
     started, ended = starts[:, pattern.number], ends[:, pattern.number]

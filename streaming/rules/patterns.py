@@ -28,7 +28,7 @@ from streaming.arrays.compilation import Flags, Ints
 from streaming.arrays.entity_index import EncodedColumn
 from streaming.profiles.frame import microseconds, numbers
 from streaming.rules.event_time import EventClock
-from streaming.rules.pattern import Pattern
+from streaming.rules.pattern import CompiledPattern
 from streaming.rules.pattern_kernels import EARLIER, Events, answered, in_time_order, latest_before
 from streaming.rules.pattern_rows import Clocks, PatternRows, rows_seen
 from streaming.rules.pattern_state import PatternState, rows_with, slimmed
@@ -45,7 +45,7 @@ class Completed:
         since: int64[n], event time of each one's first event, in microseconds.
     """
 
-    pattern: Pattern
+    pattern: CompiledPattern
     positions: Ints
     since: Ints
 
@@ -60,7 +60,7 @@ class Missed:
         passed_at: int64[n], how far event time had come then, in microseconds.
     """
 
-    pattern: Pattern
+    pattern: CompiledPattern
     rows: pa.Table
     passed_by: Ints
     passed_at: Ints
@@ -96,14 +96,19 @@ class Patterns:
         return frozenset(self._states)
 
     def advance(
-        self, patterns: Sequence[Pattern], rows: pa.Table, starts: Flags, ends: Flags, describe: Describe
+        self,
+        patterns: Sequence[CompiledPattern],
+        rows: pa.Table,
+        starts: Flags,
+        ends: Flags,
+        describe: Describe,
     ) -> Recognised:
         """Work out what holds in a batch. Patterns that are no longer given are forgotten, others begin.
 
         Args:
             patterns: those in force.
             rows: in `sequence` order, with sequence, event_time and the entities' columns.
-            starts: bool[n, patterns], where `first` or `after` holds, by Pattern.number.
+            starts: bool[n, patterns], where `first` or `after` holds, by CompiledPattern.number.
             ends: bool[n, patterns], where `then` or `expected` holds.
             describe: gives the rows, int64[m] positions, that missed events are to be told with; must have
                 a column `sequence`.
@@ -160,7 +165,7 @@ def _events(codes: Ints, times: Ints, seen: PatternRows, positions: Ints) -> Eve
 
 
 def _complete(
-    pattern: Pattern, state: PatternState, seen: PatternRows, clock: EventClock
+    pattern: CompiledPattern, state: PatternState, seen: PatternRows, clock: EventClock
 ) -> tuple[Completed, PatternState]:
     opened = _events(state.codes, state.times, seen, seen.starts)
     ordered = in_time_order(opened)
@@ -187,7 +192,7 @@ def _complete(
 
 
 def _miss(
-    pattern: Pattern, state: PatternState, seen: PatternRows, clock: EventClock, describe: Describe
+    pattern: CompiledPattern, state: PatternState, seen: PatternRows, clock: EventClock, describe: Describe
 ) -> tuple[Missed, PatternState]:
     starts = seen.starts[seen.times[seen.starts] + pattern.grace >= seen.watermark[seen.starts]]
     waiting = _events(state.codes, state.times, seen, starts)

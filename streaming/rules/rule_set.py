@@ -15,7 +15,7 @@ from schemas.errors import ConfigurationError, nearest
 from schemas.spec import FIRST_ARITHMETIC, Rule
 from streaming.arrays.compilation import Flags
 from streaming.rules.conditions import compile_condition, plain_frame
-from streaming.rules.pattern import Pattern
+from streaming.rules.pattern import CompiledPattern
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class RuleSet:
     """
 
     rules: tuple[Rule, ...]
-    patterns: tuple[Pattern, ...]
+    patterns: tuple[CompiledPattern, ...]
     version: str
     _conditions: tuple[tuple[pl.Expr, ...], ...]
     _columns: tuple[str, ...]
@@ -83,7 +83,7 @@ class RuleSet:
         content = json.dumps([rule.model_dump() for rule in rules], sort_keys=True)
         version = hashlib.sha256(content.encode()).hexdigest()[:12]
         found = enumerate(rule for rule in rules if rule.pattern is not None)
-        patterns = tuple(Pattern.of(number, rule, arithmetic) for number, rule in found)
+        patterns = tuple(CompiledPattern.of(number, rule, arithmetic) for number, rule in found)
         return cls(tuple(rules), patterns, version, conditions, tuple(sorted(columns)))
 
     @property

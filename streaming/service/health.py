@@ -39,7 +39,7 @@ class Condition(StrEnum):
 
 
 @dataclass(frozen=True)
-class Standing:
+class ActiveCondition:
     """One condition that holds: the cause in a sentence, and since when."""
 
     condition: Condition
@@ -59,12 +59,12 @@ class Health:
     def __init__(
         self,
         file: Path | None = None,
-        changed: Callable[[Condition, Standing | None], None] = lambda _, __: None,
+        changed: Callable[[Condition, ActiveCondition | None], None] = lambda _, __: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._file, self._changed, self._clock = file, changed, clock
         self._lock = threading.Lock()
-        self._standing: dict[Condition, Standing] = {}
+        self._standing: dict[Condition, ActiveCondition] = {}
         self._running = None if file is None else _mark_running(file)
         self._write()
 
@@ -74,7 +74,7 @@ class Health:
             self._running.close()
 
     @property
-    def standing(self) -> tuple[Standing, ...]:
+    def standing(self) -> tuple[ActiveCondition, ...]:
         """What holds now, the longest first."""
         with self._lock:
             return tuple(sorted(self._standing.values(), key=lambda each: each.since))
@@ -85,7 +85,7 @@ class Health:
             before = self._standing.get(condition)
             if before is not None and before.cause == cause:
                 return
-            now = Standing(condition, cause, before.since if before else self._clock())
+            now = ActiveCondition(condition, cause, before.since if before else self._clock())
             self._standing[condition] = now
             self._write()
         self._tell(condition, now)
@@ -105,7 +105,7 @@ class Health:
         else:
             self.begins(condition, cause)
 
-    def _tell(self, condition: Condition, standing: Standing | None) -> None:
+    def _tell(self, condition: Condition, standing: ActiveCondition | None) -> None:
         """A terminal that is gone must not end whoever has something to tell."""
         with contextlib.suppress(OSError, ValueError):
             self._changed(condition, standing)
@@ -125,14 +125,14 @@ class Health:
             beside.replace(self._file)
 
 
-def read_health(file: Path) -> tuple[Standing, ...]:
+def read_health(file: Path) -> tuple[ActiveCondition, ...]:
     """Return the conditions of an agent that is running, none where no process runs it."""
     if not is_running(file):
         return ()
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
         return tuple(
-            Standing(Condition(row["condition"]), row["cause"], datetime.fromisoformat(row["since"]))
+            ActiveCondition(Condition(row["condition"]), row["cause"], datetime.fromisoformat(row["since"]))
             for row in rows
         )
     except (OSError, ValueError):

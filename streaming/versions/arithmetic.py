@@ -9,7 +9,7 @@ from streaming.batch.backfill_mark import newest_decision
 from streaming.batch.queries import newest_batch
 from streaming.delta.pins import pinned_specs
 from streaming.delta.stored import open_version
-from streaming.settings import Settings
+from streaming.home.settings import Settings
 from streaming.versions.registry_table import read_entries, registry_path
 from streaming.versions.stages import standings
 

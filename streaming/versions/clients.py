@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
-from agent.endpoints import endpoint_of
-from agent.llm_client import LOCAL_MODEL, LlmClient
-from agent.local_llm import LocalLlm
-from agent.triage import POLICIES
+from agent.model.endpoints import endpoint_of
+from agent.model.llm_client import LOCAL_MODEL, LlmClient
+from agent.model.local_llm import LocalLlm
+from agent.triage.triage import POLICIES
 from schemas.errors import ConfigurationError, nearest
 from schemas.policy import load_policy
 from schemas.spec import AgentSpec
-from streaming.interrupts import ended_on_leaving
-from streaming.settings import Settings
+from streaming.home.settings import Settings
+from streaming.service.interrupts import ended_on_leaving
 
 LLM_CHOICES = ("auto", "local", "none")
 DEFAULT_MODEL = "gpt-4o-mini"

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.spec import AgentSpec, Promotion
-from streaming.versions.stages import NEXT, Standing
+from streaming.versions.stages import NEXT, VersionStage
 
 
 @dataclass(frozen=True)
-class Case:
+class PromotionCase:
     """A version that asks to be promoted.
 
     Attributes:
@@ -25,9 +25,9 @@ class Case:
         endpoint_change: why another policy, model, endpoint or key is meant, None where nobody has said so.
     """
 
-    candidate: Standing
-    active: Standing
-    beside: Standing | None
+    candidate: VersionStage
+    active: VersionStage
+    beside: VersionStage | None
     replay: Mapping[str, Any] | None
     evaluations: Sequence[Mapping[str, Any]]
     prompt_digest: str
@@ -39,20 +39,20 @@ class Case:
         return self.active.spec.promotion
 
 
-def closed_gates(case: Case) -> list[str]:
+def closed_gates(case: PromotionCase) -> list[str]:
     """Return why the version may not be promoted, nothing when all gates are open."""
     found = [gate(case) for gate in _GATES]
     return [reason for reason in found if reason is not None]
 
 
-def place_gate(case: Case) -> str | None:
+def place_gate(case: PromotionCase) -> str | None:
     """One version at a time stands in shadow and in canary."""
     if case.beside is None or NEXT[case.candidate.stage] == "active":
         return None
     return f"place: version {case.beside.version} is in {case.beside.stage}; promote it or roll it back first"
 
 
-def replay_gate(case: Case) -> str | None:
+def replay_gate(case: PromotionCase) -> str | None:
     """A replay under the candidate is on record, compared since the active version became active."""
     if case.replay is None:
         return f"replay: no report of version {case.candidate.version} is on record; {_REPLAY_HINT}"
@@ -61,7 +61,7 @@ def replay_gate(case: Case) -> str | None:
     return None
 
 
-def precision_gate(case: Case) -> str | None:
+def precision_gate(case: PromotionCase) -> str | None:
     """On enough matured verdicts, the candidate's alerts are right as often as those published."""
     if case.replay is None:
         return "precision: unknown without a replay"
@@ -75,7 +75,7 @@ def precision_gate(case: Case) -> str | None:
     return None
 
 
-def alerts_gate(case: Case) -> str | None:
+def alerts_gate(case: PromotionCase) -> str | None:
     """Alerts per day, those by rules included, are within the candidate's budget and the tolerance.
 
     Without a budget in the candidate, what was published is the budget.
@@ -92,7 +92,7 @@ def alerts_gate(case: Case) -> str | None:
     )
 
 
-def prompt_gate(case: Case) -> str | None:
+def prompt_gate(case: PromotionCase) -> str | None:
     """Where prompt or model differ from the active version's, the newest evaluation of them has passed."""
     llm, before = case.candidate.spec.llm, case.active.spec.llm
     if llm.provider == "none" or _asked_model(case.candidate.spec) == _asked_model(case.active.spec):
@@ -105,7 +105,7 @@ def prompt_gate(case: Case) -> str | None:
     return None if runs[-1]["passed"] else f"prompt: the newest evaluation of {name} has not passed"
 
 
-def endpoint_gate(case: Case) -> str | None:
+def endpoint_gate(case: PromotionCase) -> str | None:
     """Where what leaves, to whom or with which key differs, somebody has said that it is meant."""
     before, after = _reaches(case.active.spec), _reaches(case.candidate.spec)
     changed = [name for name, value in after.items() if value != before.get(name)]

@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from agent.audit import AuditEvent, is_name, is_short_sentence
+from agent.audit.events import AuditEvent, is_name, is_short_sentence
 from schemas.errors import ConfigurationError, FlagstreamError
 from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
-from streaming.settings import Settings
-from streaming.versions.promotion_gates import Case, closed_gates
+from streaming.home.settings import Settings
+from streaming.versions.promotion_gates import PromotionCase, closed_gates
 from streaming.versions.registry_table import RegistryTable, read_entries, registry_path
 from streaming.versions.stages import (
     NEXT,
     Entry,
     Event,
     Move,
-    Standing,
+    VersionStage,
     promotion,
     standing_in,
     standings,
@@ -92,7 +92,7 @@ class SpecRegistry:
         """Return all that is on record, oldest first; nothing where there is no registry."""
         return read_entries(self._path)
 
-    def standings(self) -> dict[str, Standing]:
+    def standings(self) -> dict[str, VersionStage]:
         """Return where each version stands, by version."""
         return standings(self.entries())
 
@@ -200,12 +200,12 @@ class SpecRegistry:
 
 
 def case_of(
-    candidate: Standing,
-    found: Mapping[str, Standing],
+    candidate: VersionStage,
+    found: Mapping[str, VersionStage],
     entries: Sequence[Entry],
     prompt_digest: str,
     endpoint_change: str | None = None,
-) -> Case:
+) -> PromotionCase:
     """Return what the gates look at.
 
     Args:
@@ -217,7 +217,7 @@ def case_of(
     active = standing_in("active", found)
     assert active is not None, "the first version is active, and every move keeps one"
     replays = [each for each in entries if each.event == "replayed" and each.digest == candidate.digest]
-    return Case(
+    return PromotionCase(
         candidate=candidate,
         active=active,
         beside=standing_in(NEXT[candidate.stage], found),

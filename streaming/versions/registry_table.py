@@ -15,7 +15,7 @@ from schemas.tables import SPECS
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import read_stored
-from streaming.settings import Settings
+from streaming.home.settings import Settings
 from streaming.versions.stages import Entry
 
 _STREAM = "registry"

@@ -12,13 +12,13 @@ from schemas.spec import AgentSpec
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
 from streaming.delta.stored import change_mark
+from streaming.home.settings import Settings
+from streaming.output.terminal import say_error
 from streaming.rules.rule_file import RuleWatch
 from streaming.service.health import Condition, Health
 from streaming.service.worker import cause_of
-from streaming.settings import Settings
-from streaming.terminal import say_error
 from streaming.versions.registry_table import read_entries, registry_path
-from streaming.versions.stages import Stage, Standing, standing_in, standings
+from streaming.versions.stages import Stage, VersionStage, standing_in, standings
 
 
 class RegistryWatch:
@@ -30,7 +30,7 @@ class RegistryWatch:
 
     def __init__(self, path: Path) -> None:
         self._path, self._seen = path, (0, 0)
-        self._found: dict[str, Standing] = {}
+        self._found: dict[str, VersionStage] = {}
 
     @property
     def active(self) -> AgentSpec | None:
@@ -42,7 +42,7 @@ class RegistryWatch:
         """The version in canary as last seen, None where there is none."""
         return self._spec_in("canary")
 
-    def look(self) -> dict[str, Standing] | None:
+    def look(self) -> dict[str, VersionStage] | None:
         """Return where all versions stand if that may have changed since the last look, None if not."""
         mark = change_mark(self._path)
         if mark == self._seen:

@@ -27,12 +27,12 @@ from streaming.delta.lake import Stamp
 from streaming.delta.maintenance import at_low_priority
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import StoredTable
-from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, Verdicts, pins_of
+from streaming.labels.verdicts import PIN_COLUMNS, EntityLabels, LabelPin, pins_of
 from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
 from streaming.versions.renewal import RegistryWatch
-from streaming.versions.stages import Stage, Standing
+from streaming.versions.stages import Stage, VersionStage
 
 _MOVING_UP: tuple[Stage, ...] = ("canary", "active")
 _ROUND_SECONDS = 0.3
@@ -46,14 +46,14 @@ class AgentTables:
 
     transactions: StoredTable
     batches: StoredTable
-    verdicts: Verdicts
+    verdicts: EntityLabels
 
 
 @dataclass
 class _Beside:
     """A version, its engine, and the `sequence` up to which it has decided."""
 
-    standing: Standing
+    standing: VersionStage
     engine: Engine
     reached: int
 
@@ -84,7 +84,7 @@ class Shadow:
         self._path, self._retention, self._tables = path, retention, tables
         self._registry, self._engine_for, self._clock = registry, engine_for, clock
         self._beside: dict[str, _Beside] = {}
-        self._wanted: dict[str, Standing] = {}
+        self._wanted: dict[str, VersionStage] = {}
         self._lock = threading.Lock()
         self._worker = Worker(
             "shadow",
@@ -153,7 +153,7 @@ class Shadow:
             self._decide_or_forget(beside, batch)
             return True
 
-    def _begun(self, standing: Standing) -> _Beside:
+    def _begun(self, standing: VersionStage) -> _Beside:
         """Bring a version up to where it ended, at first to the batches closed since it came."""
         self._tables.batches.refresh()
         recorded = self._table().last_batch(_stream(standing.digest))
@@ -227,7 +227,7 @@ def _next_batch(batches: StoredTable, reached: int) -> dict[str, Any] | None:
 
 
 def _row(
-    standing: Standing, batch: dict[str, Any], rows: pa.Table, alerts: pa.Table, marks: dict[str, Any]
+    standing: VersionStage, batch: dict[str, Any], rows: pa.Table, alerts: pa.Table, marks: dict[str, Any]
 ) -> dict[str, Any]:
     times = pc.min_max(rows["event_time"]).as_py()
     return {

@@ -9,12 +9,12 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from schemas.spec import AgentSpec, Tables
+from schemas.spec import AgentSpec, TableNames
 from streaming.delta.pins import CANARY
 from streaming.delta.stored import open_version, read_stored
 from streaming.labels.book import LabelBook
 from streaming.versions.registry_table import read_entries
-from streaming.versions.stages import Standing, standing_in, standings
+from streaming.versions.stages import VersionStage, standing_in, standings
 
 _DAY_US = 86_400e6
 _KEY, _BOUNDS = ["sequence", "kind"], ["first_sequence", "next_sequence"]
@@ -81,7 +81,7 @@ class _Evidence:
     """Folder and names of the tables, first revisions published, and verdicts."""
 
     lake: Path
-    names: Tables
+    names: TableNames
     published: pl.DataFrame
     verdicts: pl.DataFrame
 
@@ -115,7 +115,7 @@ def _published(path: Path) -> pl.DataFrame:
     return first.with_columns(raised=pl.coalesce("passed_by", "sequence"))
 
 
-def _in_shadow(active: Standing, standing: Standing, evidence: _Evidence) -> SideBySide | None:
+def _in_shadow(active: VersionStage, standing: VersionStage, evidence: _Evidence) -> SideBySide | None:
     rows = read_stored(evidence.lake / evidence.names.shadow)
     mine = None if rows is None else pl.DataFrame(rows).filter(pl.col("digest") == standing.digest)
     if mine is None or mine.height == 0:
@@ -135,7 +135,7 @@ def _in_shadow(active: Standing, standing: Standing, evidence: _Evidence) -> Sid
     )
 
 
-def _in_canary(active: Standing, standing: Standing, evidence: _Evidence) -> SideBySide | None:
+def _in_canary(active: VersionStage, standing: VersionStage, evidence: _Evidence) -> SideBySide | None:
     batches = read_stored(evidence.lake / evidence.names.batches, [*_BOUNDS, "pins"])
     assert batches is not None, "a canary follows a shadow, which follows batches"
     naming = pl.DataFrame(batches).filter(pl.col("pins").str.contains(standing.digest, literal=True))
@@ -178,7 +178,7 @@ def _days_between(path: Path, batches: pl.DataFrame) -> float:
     return _days(*(int(each[0].cast(pa.int64()).as_py()) for each in rows))
 
 
-def _side(standing: Standing, alerts: pl.DataFrame, days: float, verdicts: pl.DataFrame) -> VersionSide:
+def _side(standing: VersionStage, alerts: pl.DataFrame, days: float, verdicts: pl.DataFrame) -> VersionSide:
     judged = alerts.unique("transaction_id").join(verdicts, on="transaction_id", how="inner")["is_fraud"]
     return VersionSide(
         version=standing.version,

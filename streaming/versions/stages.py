@@ -51,7 +51,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Standing:
+class VersionStage:
     """Where a version stands, and since when."""
 
     version: str
@@ -68,29 +68,29 @@ class Move:
     """A version and the stage it goes to."""
 
     event: Event
-    standing: Standing
+    standing: VersionStage
     stage: Stage
 
 
-def standings(entries: Iterable[Entry]) -> dict[str, Standing]:
+def standings(entries: Iterable[Entry]) -> dict[str, VersionStage]:
     """Return where each version stands, by version, in the order in which they were added."""
-    found: dict[str, Standing] = {}
+    found: dict[str, VersionStage] = {}
     for each in sorted(entries, key=lambda entry: entry.action):
         if each.event in _MOVES and each.stage is not None and each.spec is not None:
             where = f"version {each.version} in the registry"
             spec = parse_document(parse_json(each.spec, where=where), AgentSpec, where=where)
-            found[each.version] = Standing(
+            found[each.version] = VersionStage(
                 each.version, each.digest, each.stage, spec, each.at, each.who, each.why
             )
     return found
 
 
-def standing_in(stage: Stage, found: Mapping[str, Standing]) -> Standing | None:
+def standing_in(stage: Stage, found: Mapping[str, VersionStage]) -> VersionStage | None:
     """Return the version in a stage that holds one at most, None when there is none."""
     return next((each for each in found.values() if each.stage == stage), None)
 
 
-def wanted(version: str, found: Mapping[str, Standing]) -> Standing:
+def wanted(version: str, found: Mapping[str, VersionStage]) -> VersionStage:
     """Return a version that can be promoted.
 
     Raises:
@@ -105,7 +105,7 @@ def wanted(version: str, found: Mapping[str, Standing]) -> Standing:
     return standing
 
 
-def promotion(standing: Standing, found: Mapping[str, Standing]) -> list[Move]:
+def promotion(standing: VersionStage, found: Mapping[str, VersionStage]) -> list[Move]:
     """Return the moves by which a version goes one stage along; who becomes active replaces who was."""
     stage = NEXT[standing.stage]
     moves = [Move("promoted", standing, stage)]

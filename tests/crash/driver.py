@@ -14,11 +14,11 @@ from typing import Any
 from schemas.errors import FlagstreamError
 from schemas.spec import load_spec
 from streaming.batch.late_answers import LateStep
-from streaming.batch.pipeline import Step
-from streaming.driver import PATIENCE_SECONDS, drive
+from streaming.batch.pipeline import BatchStep
+from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
-from streaming.opening import Hooks
-from streaming.settings import Settings
+from streaming.run.driver import PATIENCE_SECONDS, drive
+from streaming.run.opening import Hooks
 
 MID_PUBLISH = "mid-publish"
 
@@ -39,7 +39,7 @@ def main(order: dict[str, Any]) -> int:
         if armed and place == order.get("at"):
             os.kill(os.getpid(), getattr(signal, order["signal"]))
 
-    def reached(step: Step | LateStep) -> None:
+    def reached(step: BatchStep | LateStep) -> None:
         strike(step.value)
 
     def before_commit(_: Sequence[OutboxRecord]) -> None:

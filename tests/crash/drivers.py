@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from streaming.settings import Settings
+from streaming.home.settings import Settings
 
 DRIVER_SECONDS = 120.0
 

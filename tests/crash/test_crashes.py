@@ -21,12 +21,12 @@ from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
 from streaming.batch.deciders import in_share
 from streaming.batch.late_answers import LateStep
-from streaming.batch.pipeline import Step
+from streaming.batch.pipeline import BatchStep
+from streaming.history.reconcile import reconcile
+from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
-from streaming.reconcile import reconcile
-from streaming.settings import Settings
-from streaming.status import read_status
+from streaming.run.status import read_status
 from tests import scripted_llm as scripted
 from tests.crash.driver import MID_PUBLISH
 from tests.crash.drivers import DRIVER_SECONDS, Drivers, wait_until
@@ -46,14 +46,14 @@ from tests.streams import (
 LIVE, REPAIR = True, False
 CHAINS = {
     "at every step": [
-        *((step.value, LIVE) for step in Step if step is not Step.PUBLISH),
+        *((step.value, LIVE) for step in BatchStep if step is not BatchStep.PUBLISH),
         (MID_PUBLISH, LIVE),
-        (Step.PUBLISH.value, LIVE),
+        (BatchStep.PUBLISH.value, LIVE),
     ],
     "in repairs": [
-        (Step.STORE.value, LIVE),
-        (Step.SCORE.value, REPAIR),
-        (Step.ALERT.value, REPAIR),
+        (BatchStep.STORE.value, LIVE),
+        (BatchStep.SCORE.value, REPAIR),
+        (BatchStep.ALERT.value, REPAIR),
         (MID_PUBLISH, REPAIR),
     ],
 }
@@ -192,7 +192,7 @@ def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
     assert_audited_once(settings, spec)
 
 
-@pytest.mark.parametrize("place", [Step.SCORE.value, MID_PUBLISH])
+@pytest.mark.parametrize("place", [BatchStep.SCORE.value, MID_PUBLISH])
 def test_a_stopped_driver_that_wakes_after_its_successor_writes_nothing(
     place: str,
     drivers: Drivers,
@@ -229,7 +229,7 @@ def test_rules_changed_between_two_attempts_change_nothing_in_the_batch(
     ensure_topic(bootstrap, spec.data_sources.transactions.topic, 2)
     stream = Stream(bootstrap, spec.data_sources.transactions.topic)
     stream.send(300)
-    assert drivers.run(first_file, Step.STORE.value) == -signal.SIGKILL, drivers.outputs[-1]
+    assert drivers.run(first_file, BatchStep.STORE.value) == -signal.SIGKILL, drivers.outputs[-1]
     stream.send(300)
     assert drivers.run(second_file) == 0, drivers.outputs[-1]
 

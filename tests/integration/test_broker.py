@@ -9,10 +9,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from agent.processes import Service, free_port
+from agent.model.processes import Service, free_port
 from schemas.errors import ConfigurationError
+from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker, ensure_topic, require_topic, topic_retention_ms
-from streaming.settings import Settings
 
 
 def test_commands_started_together_share_one_broker(settings: Settings) -> None:

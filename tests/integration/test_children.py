@@ -9,7 +9,7 @@ import psutil
 import pytest
 from pyspark.sql import SparkSession
 
-from agent.child_environment import child_environment
+from agent.model.child_environment import child_environment
 
 # Set by the shell scripts and the launcher between this process and Spark's JVM.
 OF_THE_LAUNCHER = {"PWD", "OLDPWD", "SHLVL", "_", "_PYSPARK_DRIVER_CONN_INFO_PATH"}

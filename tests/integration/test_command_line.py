@@ -23,15 +23,15 @@ from confluent_kafka import OFFSET_END, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from pyspark.sql import SparkSession
 
-from agent.processes import free_port
+from agent.model.processes import free_port
 from schemas.errors import DataLossError
 from schemas.spec import load_spec
 from streaming.batch.runner import StreamRunner
 from streaming.cli.root import main
+from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages, connection
-from streaming.opening import open_agent
-from streaming.settings import Settings
+from streaming.run.opening import open_agent
 from streaming.versions.clients import Clients
 from tests.streams import Stream, published, write_spec
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import MachineError
-from streaming.downloads import Jar, check_jars, fetch_jars, jar_paths
-from streaming.settings import Settings
+from streaming.home.settings import Settings
+from streaming.setup.downloads import Jar, check_jars, fetch_jars, jar_paths
 
 BROKER = Jar("broker", "org.example", "log", "1.0", hashlib.sha256(b"log").hexdigest())
 SPARK = Jar("spark", "org.example", "table_2.13", "4.4.0", hashlib.sha256(b"table_2.13").hexdigest())

@@ -15,11 +15,11 @@ from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
 from streaming.batch.late_answers import LateTotals
 from streaming.batch.runner import StreamRunner
-from streaming.history.replay_command import Wanted, run_what_if, send_again
+from streaming.history.replay_runs import ReplaySpan, run_what_if, send_again
+from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
-from streaming.opening import Hooks, open_agent
-from streaming.settings import Settings
-from streaming.status import Status, read_status
+from streaming.run.opening import Hooks, open_agent
+from streaming.run.status import Status, read_status
 from streaming.versions.clients import Clients
 from tests import scripted_llm as scripted
 from tests.integration.test_main_job import Job, Topic, new_job, replayed
@@ -124,10 +124,10 @@ def test_answers_follow_as_revision_2_after_a_restart_and_on_an_idle_topic(
 
     found = replayed(job)
     assert (found.alerts, found.differences) == (len(ids), ())
-    same = run_what_if(job.settings, job.spec, job.spec, Wanted())
+    same = run_what_if(job.settings, job.spec, job.spec, ReplaySpan())
     assert (same.added, same.removed, same.unanswered, same.kept) == (0, 0, 0, len(ids))
     assert all({old} == set(row) for flips in same.flips.values() for old, row in flips.items())
-    again = send_again(job.settings, job.spec, Wanted(), bootstrap, topic("again"))
+    again = send_again(job.settings, job.spec, ReplaySpan(), bootstrap, topic("again"))
     assert again["sent"] == len(alerts)
 
 

@@ -11,7 +11,7 @@ import pytest
 from openai import OpenAI
 from openai.types.shared_params import ResponseFormatJSONSchema
 
-from agent.local_llm import LocalLlm, weights_file
+from agent.model.local_llm import LocalLlm, weights_file
 
 FORMAT = cast(
     ResponseFormatJSONSchema,

@@ -30,33 +30,34 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 
 from agent import SPECS
-from agent.budget import SpendingBudget
-from agent.ledger import MemoryLedger
+from agent.model.budget import SpendingBudget
+from agent.triage.ledger import MemoryLedger
 from schemas.alert import ALERT_FIELDS
 from schemas.contract import CONTRACTS, load_contract
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.spec import AgentSpec, load_spec
 from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
+from streaming.batch.compose import build_engine, lake_schemas
 from streaming.batch.deciders import in_share
 from streaming.batch.runner import StreamRunner
 from streaming.commands.backfill import run_backfill
-from streaming.compose import build_engine, lake_schemas
+from streaming.commands.replay import candidate_report
 from streaming.delta.lake import LakeTable
 from streaming.delta.stored import read_stored
 from streaming.detection import checkpoints
 from streaming.history.decided import DecidedHistory
 from streaming.history.explain import explain, plot, show
+from streaming.history.reconcile import Reconciliation, reconcile
 from streaming.history.replay import ExactReplay, Replayer
-from streaming.history.replay_command import Wanted, candidate_report, run_replay, run_what_if, send_again
+from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if, send_again
 from streaming.history.snapshot_copy import create_snapshot
+from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages, connection
 from streaming.labels.verdicts import verdicts_schema
-from streaming.opening import open_agent
-from streaming.reconcile import Reconciliation, reconcile
-from streaming.settings import Settings
-from streaming.status import read_status
+from streaming.run.opening import open_agent
+from streaming.run.status import read_status
 from streaming.versions.clients import Clients
 from streaming.versions.registry import Author, SpecRegistry
 from streaming.versions.shadow_status import SideBySide
@@ -592,7 +593,7 @@ def test_sequences_and_absences_are_alerted_once_across_restarts_and_changing_ru
     assert told.adds_up
     assert f"rule silent: {silent[0]['rule_texts'][0]}" in console.file.getvalue()  # type: ignore[attr-defined]
     put_in_force("silent")
-    same = run_what_if(job.settings, job.spec, job.spec, Wanted())
+    same = run_what_if(job.settings, job.spec, job.spec, ReplaySpan())
     assert same.published.by_reason["rule left"] == kinds["absence.left"]
     assert "rule left" not in same.replayed.by_reason
     assert same.replayed.alerts == same.kept + same.added
@@ -600,7 +601,7 @@ def test_sequences_and_absences_are_alerted_once_across_restarts_and_changing_ru
 
 def replayed(job: Job, *, slice_rows: int = 1_000, **wanted: Any) -> ExactReplay:
     history = DecidedHistory(job.settings.lake(job.spec.name), job.spec)
-    span = Wanted(**wanted).span(history)
+    span = ReplaySpan(**wanted).span(history)
     return Replayer(job.settings, job.spec, CONTRACT, history, slice_rows=slice_rows).exactly(span)
 
 
@@ -669,7 +670,7 @@ def test_a_stream_goes_on_after_a_backfill_and_is_replayed_from_a_snapshot(
     for table in ("transactions", "alerts", "batches", "labels"):
         shutil.rmtree(job.settings.lake(job.spec.name) / table)
     shutil.rmtree(job.settings.profiles(job.spec.name))
-    assert run_replay(job.settings, job.spec, Wanted(snapshot="all")) == again
+    assert run_replay(job.settings, job.spec, ReplaySpan(snapshot="all")) == again
 
 
 def test_a_candidate_is_judged_in_a_sandbox_and_publishes_nothing(done: Done, tmp_path: Path) -> None:
@@ -677,7 +678,7 @@ def test_a_candidate_is_judged_in_a_sandbox_and_publishes_nothing(done: Done, tm
     before = versions(job.settings.lake(job.spec.name)), published(job.bootstrap, job.spec.alerts.topic)
     file = write_spec(tmp_path, lambda name: name, version="2.0.0", limit=60, threshold=0.99)
     candidate = load_spec(file)
-    found = run_what_if(job.settings, job.spec, candidate, Wanted())
+    found = run_what_if(job.settings, job.spec, candidate, ReplaySpan())
     rows = job.table("transactions", "sequence")
     expected = set(folded_scores(candidate, rows))
     kept = pl.DataFrame(read_stored(found.sandbox / "alerts"))
@@ -697,11 +698,11 @@ def test_a_candidate_is_judged_in_a_sandbox_and_publishes_nothing(done: Done, tm
 def test_alerts_of_a_span_are_sent_once_more_to_another_topic_exactly_once(done: Done, topic: Topic) -> None:
     job, other = done.job, topic("again")
     alerts = job.table("alerts", "outbox_seq").to_pylist()
-    sent = send_again(job.settings, job.spec, Wanted(), job.bootstrap, other)
+    sent = send_again(job.settings, job.spec, ReplaySpan(), job.bootstrap, other)
     assert (sent["alerts"], sent["sent"]) == (len(alerts), len(alerts))
-    again = send_again(job.settings, job.spec, Wanted(), job.bootstrap, other)
+    again = send_again(job.settings, job.spec, ReplaySpan(), job.bootstrap, other)
     assert (again["alerts"], again["sent"]) == (len(alerts), 0)
-    part = send_again(job.settings, job.spec, Wanted(alert=alerts[0]["alert_id"]), job.bootstrap, other)
+    part = send_again(job.settings, job.spec, ReplaySpan(alert=alerts[0]["alert_id"]), job.bootstrap, other)
     messages = list(committed_messages(job.bootstrap, other))
     values = [message.value() for message in messages]
     assert values[: len(alerts)] == [
@@ -712,7 +713,7 @@ def test_alerts_of_a_span_are_sent_once_more_to_another_topic_exactly_once(done:
     assert marks == {str(each["replay"]).encode() for each in (sent, part)}
     assert job.reconciled().differences == 0
     with pytest.raises(ConfigurationError, match="does not use itself"):
-        send_again(job.settings, job.spec, Wanted(), job.bootstrap, job.spec.alerts.topic)
+        send_again(job.settings, job.spec, ReplaySpan(), job.bootstrap, job.spec.alerts.topic)
 
 
 def test_the_alerts_table_is_a_source_for_structured_streaming(
@@ -742,7 +743,7 @@ def test_replays_that_cannot_be_are_refused_with_what_to_do(done: Done, tmp_path
         with pytest.raises(ConfigurationError, match=message):
             replayed(job, **wanted)
     with pytest.raises(ConfigurationError, match="candidate is for contract 'handbook'"):
-        run_what_if(job.settings, job.spec, load_spec(SPECS / "handbook.yaml"), Wanted())
+        run_what_if(job.settings, job.spec, load_spec(SPECS / "handbook.yaml"), ReplaySpan())
     assert sorted(job.settings.sandbox(job.spec.name).rglob("*")) == sandboxes
     lake = job.settings.lake(job.spec.name)
     first = json.loads(job.table("batches", "first_sequence")["versions"][0].as_py())["transactions"]
@@ -790,7 +791,7 @@ def test_the_local_model_classifies_alerts_of_a_whole_run(
     assert "entities.customer" in rulings[0]["detail"]["withheld"]
     assert job.reconciled().differences == 0
     assert replayed(job).differences == (), "the model's answers are those on record"
-    same = run_what_if(job.settings, job.spec, job.spec, Wanted())
+    same = run_what_if(job.settings, job.spec, job.spec, ReplaySpan())
     assert (same.added, same.removed, same.unanswered) == (0, 0, len(alerts) - len(by_model))
 
 

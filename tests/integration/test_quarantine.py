@@ -15,9 +15,9 @@ from pyspark.sql import SparkSession
 from schemas.contract import load_contract
 from streaming.batch.runner import StreamRunner
 from streaming.commands.quarantine import Quarantine
-from streaming.opening import open_agent
-from streaming.quarantine.choosing import Wanted
-from streaming.settings import Settings
+from streaming.home.settings import Settings
+from streaming.quarantine.choosing import RecordFilter
+from streaming.run.opening import open_agent
 from streaming.versions.clients import Clients
 from streaming.versions.registry import Author
 from tests.integration.test_main_job import Job, Topic, new_job, replayed
@@ -82,9 +82,12 @@ def test_records_that_a_wrong_contract_rejected_are_taken_in_while_the_agent_run
     def people() -> None:
         stream.send(SENT)
         rejected = SENT + stream.malformed
-        wait_for(lambda: quarantine.waiting(Wanted()).height == rejected, "the records to be rejected")
+        wait_for(lambda: quarantine.waiting(RecordFilter()).height == rejected, "the records to be rejected")
         asked = quarantine.requeue(
-            Wanted(("missing_field",)), str(right), Author("anna", "the contract was wrong"), dry_run=False
+            RecordFilter(("missing_field",)),
+            str(right),
+            Author("anna", "the contract was wrong"),
+            dry_run=False,
         )
         assert asked["would_be_stored"] == SENT
         stream.send(SENT)

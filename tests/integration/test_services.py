@@ -14,21 +14,21 @@ import psutil
 import pytest
 from confluent_kafka import Producer
 
-from agent.answers import answer_schema
-from agent.budget import SpendingBudget
-from agent.labels import Labeller
-from agent.ledger import Intent, MemoryLedger
-from agent.llm_client import Completion, LlmClient, Question
-from agent.local_llm import LocalLlm
-from agent.prompts import Messages, load_prompt
-from agent.pseudonyms import Pseudonyms
-from agent.triage import POLICIES, FlaggedRow, Triage
+from agent.model.budget import SpendingBudget
+from agent.model.llm_client import Completion, LlmClient, Question
+from agent.model.local_llm import LocalLlm
+from agent.model.prompt_files import Messages, load_prompt
+from agent.triage.answers import answer_schema
+from agent.triage.labeller import Labeller
+from agent.triage.ledger import Intent, MemoryLedger
+from agent.triage.pseudonyms import Pseudonyms
+from agent.triage.triage import POLICIES, FlaggedRow, Triage
 from schemas.alert import CLASSIFICATIONS, Reason, alert_id
 from schemas.policy import load_policy
 from schemas.spec import SEVERITIES, Llm, PromptReference, Rule
+from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker, ensure_topic
 from streaming.kafka.topic import committed_messages, connection
-from streaming.settings import Settings
 
 DEADLINE = timedelta(seconds=60)
 LABELLER = Labeller([Rule(name="large", when="amount > 400", severity="high", reason="a large amount")])

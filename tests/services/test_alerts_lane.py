@@ -10,11 +10,11 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming import opening
+from streaming.history.reconcile import Reconciliation, reconcile
+from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import connection
-from streaming.reconcile import Reconciliation, reconcile
-from streaming.settings import Settings
+from streaming.run import opening
 from streaming.versions.clients import Clients
 from tests.streams import published, stored
 from tests.unit.live_lake import TOPIC, agent, events, records

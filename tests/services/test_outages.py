@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from schemas.spec import AgentSpec, load_spec
+from streaming.history.reconcile import reconcile
+from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker, ensure_topic
-from streaming.reconcile import reconcile
+from streaming.run.status import read_status
 from streaming.service.health import Condition, read_health
-from streaming.settings import Settings
-from streaming.status import read_status
 from tests.crash.drivers import DRIVER_SECONDS, Drivers, wait_until
 from tests.streams import Stream, stored, versions, write_spec
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.local_llm import LocalLlm
+from agent.model.local_llm import LocalLlm
+from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker, ensure_topic
 from streaming.kafka.presence import broker_away
 from streaming.kafka.topic import topic_exists
-from streaming.settings import Settings
 from streaming.versions.clients import Clients
 from tests.unit.live_lake import agent
 

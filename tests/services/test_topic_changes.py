@@ -14,11 +14,11 @@ from pyspark.sql import SparkSession
 
 from schemas.errors import DataLossError, RetryableError
 from streaming.batch.runner import StreamRunner
+from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import TopicFacts, connection
-from streaming.opening import open_agent
-from streaming.settings import Settings
-from streaming.status import read_status
+from streaming.run.opening import open_agent
+from streaming.run.status import read_status
 from streaming.versions.clients import Clients
 from tests.integration.test_main_job import Job, new_job
 from tests.streams import Stream, folded_scores

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from agent.llm_client import Completion, Failure, Question, Replies
+from agent.model.llm_client import Completion, Failure, Question, Replies
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from tests.unit.live_lake import TOPIC

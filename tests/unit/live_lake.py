@@ -16,10 +16,10 @@ from schemas.contract import load_contract
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
-from streaming import opening
+from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.labels.book import LabelBook
-from streaming.settings import Settings
+from streaming.run import opening
 from streaming.versions.clients import Clients
 
 CONTRACT = load_contract("simulator")

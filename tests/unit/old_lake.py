@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
-from streaming.settings import Settings
+from streaming.home.settings import Settings
 from streaming.versions.renewal import spec_in_force
 from tests.unit.live_lake import TOPIC, agent
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agent.curated import curated_views
-from agent.plan_policy import Ground
-from agent.plans import Plan
+from agent.planning.curated import curated_views
+from agent.planning.plan_policy import Ground
+from agent.planning.plans import Plan
 from schemas.contract import load_contract
 from schemas.policy import Policy
 

@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from agent.budget import SpendingBudget
-from agent.ledger import MemoryLedger
+from agent.model.budget import SpendingBudget
+from agent.triage.ledger import MemoryLedger
 from schemas.alert import ALERTS
 from schemas.contract import load_contract
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, transactions_schema
 from streaming.batch.alerting import build_alerts
+from streaming.batch.compose import build_engine
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import flag
-from streaming.compose import build_engine
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.stored import read_stored
+from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
 from streaming.labels.verdicts import verdicts_schema
-from streaming.settings import Settings
 
 CONTRACT = load_contract("simulator")
 DAY = datetime(2026, 5, 1, tzinfo=UTC)

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from schemas.contract import EventContract
 from schemas.loading import load_document
 from schemas.spec import load_spec
+from streaming.batch.compose import check_spec
 from streaming.cli.root import app, program
 from streaming.commands.reference import reference_page
-from streaming.compose import check_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(

@@ -55,7 +55,7 @@ def test_packages_of_the_data_path_import_each_other_in_one_direction() -> None:
         known = (name for node in tree for name in names(node) if name.startswith("streaming."))
         found.setdefault(own, set()).update({place(name) for name in known} - {own})
     order = list(TopologicalSorter(found).static_order())
-    assert order.index("delta") < order.index("batch") < order.index("compose") < order.index("cli")
+    assert order.index("delta") < order.index("batch") < order.index("run") < order.index("cli")
 
 
 def place(module: str) -> str:

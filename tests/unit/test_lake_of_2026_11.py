@@ -14,13 +14,13 @@ import pytest
 from schemas.contract import load_contract
 from streaming.delta.stored import read_stored
 from streaming.history.replay import Replayer
-from streaming.history.replay_command import Wanted
-from streaming.opening import open_agent
+from streaming.history.replay_runs import ReplaySpan
+from streaming.home.settings import Settings
 from streaming.quarantine.choosing import slices_of
 from streaming.quarantine.requests import RequestTable, read_requests, requeues_path
 from streaming.quarantine.waiting import waiting
-from streaming.settings import Settings
-from streaming.status import read_status
+from streaming.run.opening import open_agent
+from streaming.run.status import read_status
 from streaming.versions.clients import Clients
 from streaming.versions.registry_table import read_entries, registry_path
 from streaming.versions.stages import standings
@@ -64,7 +64,7 @@ def assert_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> 
 
 def replayed_exactly(settings: Settings) -> tuple[int, int]:
     spec = spec_of(settings)
-    history = Wanted().history(settings, spec)
+    history = ReplaySpan().history(settings, spec)
     contract = load_contract(spec.data_sources.transactions.contract)
     found = Replayer(settings, spec, contract, history).exactly(history.whole)
     assert found.differences == ()

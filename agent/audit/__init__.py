@@ -1,0 +1,1 @@
+"""What the audit log may hold, and the chain that holds it together."""

@@ -1,0 +1,121 @@
+"""The answer to a request about several groups: the JSON Schema it must have, and what of it is accepted.
+
+An answer is one JSON object with a verdict under each group's id. A verdict cites what it relies on as
+`feature=value`; one that cites what was not told is not accepted. Each verdict stands or falls by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from agent.triage.disclosure import cited
+from agent.triage.untrusted_text import cleaned
+from schemas.alert import CLASSIFICATIONS, Classification, FallbackReason
+from schemas.spec import SEVERITIES, Severity
+
+RATIONALE_CHARACTERS = 80
+_MOST_CITATIONS = 3
+_VERDICT_KEYS = ("evidence", "classification", "severity", "rationale")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An accepted verdict on one group."""
+
+    classification: Classification
+    severity: Severity
+    rationale: str
+    evidence: tuple[str, ...]
+
+
+def answer_schema(citable: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the JSON Schema of the answer to one request, `citable` being request id → what it may cite.
+
+    Every id must come back, once. What may be cited is spelled out, so that a server that decodes under the
+    schema cannot invent evidence. The rationale is bounded by a pattern: OpenAI's strict mode documents
+    `pattern`, not `maxLength`, and llama.cpp decodes under it as well. Quotes and backslashes are left out of
+    it, so no escape is cut in half.
+    """
+    return _object({request_id: _verdict_schema(values) for request_id, values in citable.items()})
+
+
+def _verdict_schema(citable: Sequence[str]) -> dict[str, Any]:
+    most = min(_MOST_CITATIONS, len(citable))
+    cited = {"type": "string", "enum": list(citable)}
+    return _object(
+        {
+            "evidence": {"type": "array", "minItems": 1, "maxItems": most, "items": cited},
+            "classification": {"type": "string", "enum": list(CLASSIFICATIONS)},
+            "severity": {"type": "string", "enum": list(SEVERITIES)},
+            "rationale": {"type": "string", "pattern": f"^[ !#-\\[\\]-~]{{1,{RATIONALE_CHARACTERS}}}$"},
+        }
+    )
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(properties),
+        "properties": properties,
+    }
+
+
+def answers_of(text: str, citable: Mapping[str, Sequence[str]]) -> dict[str, Answer | FallbackReason]:
+    """Read the answer to a request: for each id its verdict, or why there is none.
+
+    Args:
+        text: as the model wrote it.
+        citable: request id → what it may cite, as for answer_schema. What stands under other ids is ignored.
+    """
+    content = _parsed(text)
+    if content is None:
+        return dict.fromkeys(citable, "invalid_json")
+    return {
+        request_id: _accepted(content[request_id], values) if request_id in content else "wrong_id"
+        for request_id, values in citable.items()
+    }
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        content = json.loads(text, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two verdicts under one id neither can be told to be meant."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key is repeated")
+    return content
+
+
+def _accepted(content: object, citable: Sequence[str]) -> Answer | FallbackReason:
+    if not isinstance(content, dict) or content.keys() != set(_VERDICT_KEYS):
+        return "invalid_json"
+    evidence, *words = (content[key] for key in _VERDICT_KEYS)
+    if not (_are_texts(words) and cleaned(content["rationale"])):
+        return "invalid_json"
+    if not (isinstance(evidence, list) and _are_texts(evidence) and len(evidence) <= _MOST_CITATIONS):
+        return "invalid_json"
+    if content["classification"] not in CLASSIFICATIONS or content["severity"] not in SEVERITIES:
+        return "wrong_enum"
+    told = [cited(citable, each) for each in evidence]
+    if not told or None in told:
+        return "evidence_mismatch"
+    return Answer(
+        classification=cast("Classification", content["classification"]),
+        severity=cast("Severity", content["severity"]),
+        rationale=cleaned(content["rationale"], RATIONALE_CHARACTERS),
+        evidence=tuple(dict.fromkeys(each for each in told if each is not None)),
+    )
+
+
+def _are_texts(values: Sequence[object]) -> bool:
+    return all(isinstance(value, str) for value in values)

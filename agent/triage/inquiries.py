@@ -1,0 +1,231 @@
+"""Requests under way beside the stream: each takes as long as the model needs, and none waits for another.
+
+A group is asked about once: while its request is under way it is not asked again, and an answer that came is
+on record before anything else happens. What keeps a request of several groups from an answer may lie in one
+of them, so the next requests about them are half as large, until the one group is alone: a refusal, or an
+answer longer than the limit, is then its answer; what else the model has made of it in vain is given up after
+three times.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from agent.model.llm_client import Completion, Failure
+from agent.triage.containment import Faults
+from agent.triage.ledger import RecordedAnswer
+from agent.triage.packing import Case
+from agent.triage.requests import Request, RequestOutcome, Requests
+from agent.triage.tempo import Tempo
+from schemas.alert import FallbackReason
+from schemas.spec import Llm
+
+_MOST_ATTEMPTS = 3
+_LONGEST_REST = 60.0
+_FIRST_REST = 0.5
+_LOOKED_AT = 64
+_NOT_TRIED: frozenset[FallbackReason] = frozenset({"circuit_open", "rate_limited"})
+_SERVER_FAILED: frozenset[FallbackReason] = frozenset({"rejected", "server_error", "unreachable"})
+_OF_ONE_GROUP: frozenset[FallbackReason] = frozenset(
+    {"refused", "truncated", "invalid_json", "timeout", "rejected", "server_error", "internal_error"}
+)
+# An answer about one group that was cut off would be again: prompt, limit and seed are the same.
+_FINAL: frozenset[FallbackReason] = frozenset({"refused", "truncated", "internal_error"})
+
+
+@dataclass
+class _Standing:
+    """What has been seen of a group that has no answer yet.
+
+    Attributes:
+        together: how many groups its next request may ask about.
+        attempts: how often it came back without an answer of use, while the server was fit to give one.
+        rest_until: when it may be asked about again.
+        others: how many requests the server had answered when it last failed this group.
+    """
+
+    together: int
+    attempts: int = 0
+    failures: int = 0
+    rest_until: float = 0.0
+    others: int | None = None
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    request: Request
+    owner: Any
+    since: float
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What has come back: outcomes with who asked, answers by key, and the groups that get none.
+
+    `faults` are those of our own reading.
+    """
+
+    outcomes: Sequence[tuple[Any, RequestOutcome]] = ()
+    answers: Mapping[str, RecordedAnswer] = field(default_factory=dict)
+    given_up: frozenset[str] = frozenset()
+    faults: tuple[str, ...] = ()
+
+
+class Inquiries:
+    """Requests to one model, as many at a time as it takes. For one thread.
+
+    Args:
+        requests: books, records and reads them.
+        llm: calls at a time, and for how long an answer is waited for.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, requests: Requests, llm: Llm, clock: Callable[[], float] = time.monotonic) -> None:
+        self._requests, self._most_calls, self._clock = requests, llm.budget.calls_per_batch, clock
+        self._tempo = Tempo(requests.packer.most_groups, llm.patience.total_seconds())
+        self._under_way: dict[Future[Completion | Failure], _UnderWay] = {}
+        self._standing: dict[str, _Standing] = {}
+        self._answered = 0
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The groups that are being asked about."""
+        return frozenset(case.key for each in self._under_way.values() for case in each.request.cases)
+
+    @property
+    def room(self) -> int:
+        """How many requests more may be begun; one that is overdue makes room for another."""
+        capacity, under_way = self._requests.client.capacity, len(self._under_way)
+        most = min(2 * capacity, self._most_calls)
+        return max(min(capacity - self._usual, most - under_way), 0)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a request is under way that takes no longer than usual."""
+        return self._usual > 0
+
+    @property
+    def _usual(self) -> int:
+        now = self._clock()
+        return sum(
+            now - each.since < self._tempo.overdue(len(each.request.cases))
+            for each in self._under_way.values()
+        )
+
+    def begin(self, cases: Iterable[Case], owner: Any, busy: frozenset[str] = frozenset()) -> int:
+        """Begin the requests there is room for; return their number.
+
+        Args:
+            cases: what has no answer, the first ones first.
+            owner: handed back with the outcomes.
+            busy: groups that another model's requests are about.
+
+        Raises:
+            FlagstreamError: what the ledger raises for its own store.
+        """
+        if self.room <= 0:
+            return 0
+        ready = list(islice(self._ready(cases, self.keys | busy), _LOOKED_AT))
+        booked = map(self._requests.book, self._requests.packer.pack(self._in_turn(ready), self._together))
+        requests = list(islice((each for each in booked if each is not None), self.room))
+        self._requests.intend(requests)
+        for each in requests:
+            self._send(each, owner)
+        return len(requests)
+
+    def collect(self, seconds: float) -> Collected:
+        """Wait for an answer, at most so long, and return all that came; it is on record then.
+
+        Raises:
+            FlagstreamError: what the ledger raises for its own store; nothing that came is lost.
+        """
+        done = list(wait(self._under_way, seconds, FIRST_COMPLETED).done)
+        finished = [(self._under_way[each], _reply_of(each)) for each in done]
+        faults = Faults()
+        outcomes = [self._requests.outcome(each.request, reply, faults) for each, reply in finished]
+        self._requests.record(outcomes)
+        for each in done:
+            del self._under_way[each]
+        for (begun, _), outcome in zip(finished, outcomes, strict=True):
+            self._learn(begun, outcome)
+        found = {key: answer for each in outcomes for key, answer in each.answers.items()}
+        return Collected(
+            [(begun.owner, outcome) for (begun, _), outcome in zip(finished, outcomes, strict=True)],
+            {key: answer for key, answer in found.items() if isinstance(answer, RecordedAnswer)},
+            frozenset(key for each in outcomes for key in self._judged(each)),
+            faults.noted,
+        )
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop what was seen of groups that nobody wants to know about any more."""
+        for key in keys:
+            self._standing.pop(key, None)
+
+    def _send(self, request: Request, owner: Any) -> None:
+        # A server that does one thing at a time comes to this one after those that are under way.
+        limit = self._tempo.limit(len(request.cases)) * (1 + len(self._under_way))
+        future = self._requests.client.begin(self._requests.question(request), limit)
+        self._under_way[future] = _UnderWay(request, owner, self._clock())
+
+    def _ready(self, cases: Iterable[Case], busy: frozenset[str]) -> Iterable[Case]:
+        now, seen = self._clock(), set(busy)
+        for case in cases:
+            standing = self._standing.get(case.key)
+            if case.key not in seen and (standing is None or standing.rest_until <= now):
+                seen.add(case.key)
+                yield case
+
+    def _in_turn(self, cases: Sequence[Case]) -> list[Case]:
+        """What has failed before goes last, so that it keeps no other waiting."""
+        return sorted(cases, key=lambda case: self._seen_of(case.key).failures)
+
+    def _together(self, case: Case) -> int:
+        return min(self._tempo.groups, self._seen_of(case.key).together)
+
+    def _seen_of(self, key: str) -> _Standing:
+        return self._standing.get(key) or _Standing(self._requests.packer.most_groups)
+
+    def _learn(self, begun: _UnderWay, outcome: RequestOutcome) -> None:
+        if isinstance(outcome.reply, Completion):
+            self._answered += 1
+            self._tempo.answered(len(outcome.answers), self._clock() - begun.since)
+        elif outcome.reply.reason == "timeout" and outcome.sent:
+            self._tempo.lost()
+
+    def _judged(self, outcome: RequestOutcome) -> Iterable[str]:
+        """Note what came of each group; yield those that get no answer."""
+        for key, answer in outcome.answers.items():
+            if isinstance(answer, RecordedAnswer):
+                self.forget([key])
+            elif self._is_given_up(key, answer, len(outcome.answers), outcome.sent):
+                self.forget([key])
+                yield key
+
+    def _is_given_up(self, key: str, reason: FallbackReason, groups: int, sent: bool) -> bool:
+        standing = self._standing.setdefault(key, self._seen_of(key))
+        if not sent or reason in _NOT_TRIED:
+            standing.rest_until = self._clock() + _FIRST_REST
+            return reason in ("llm_off", "policy")
+        standing.failures += 1
+        standing.rest_until = self._clock() + min(_FIRST_REST * 2.0**standing.failures, _LONGEST_REST)
+        if groups > 1 and reason in _OF_ONE_GROUP:
+            standing.together, standing.rest_until = max(groups // 2, 1), 0.0
+            return False
+        if reason in _SERVER_FAILED:
+            standing.attempts += standing.others not in (None, self._answered)
+            standing.others = self._answered
+        else:
+            standing.attempts += 1
+        return reason in _FINAL or standing.attempts >= _MOST_ATTEMPTS
+
+
+def _reply_of(future: Future[Completion | Failure]) -> Completion | Failure:
+    try:
+        return future.result()
+    except CancelledError:
+        return Failure("timeout", sent=False)

@@ -1,0 +1,135 @@
+"""What triage makes of flagged rows: a verdict each, by the model's answer or by rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from agent.audit.events import ModelCall, PolicyRuling
+from agent.triage.containment import Faults
+from agent.triage.grouping import FlaggedRow
+from agent.triage.labeller import clip, highest
+from agent.triage.ledger import RecordedAnswer
+from agent.triage.packing import Case
+from agent.triage.pseudonyms import resolved
+from schemas.alert import Classification, ClassificationSource, FallbackReason
+from schemas.spec import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an alert is called, by whom, and if by rules why not by the model.
+
+    Tokens are what the call that answered took for the row's whole group. `evidence` is what the model relied
+    on, each as feature=value.
+    """
+
+    classification: Classification
+    severity: Severity
+    rationale: str
+    source: ClassificationSource
+    fallback_reason: FallbackReason | None
+    model: str | None
+    prompt_id: str | None
+    prompt_version: int | None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TriageResult:
+    """Verdicts in the order of the rows, and what they took.
+
+    Attributes:
+        calls: questions sent now; answers found on record cost none.
+        reused: groups answered from the ledger.
+        cost: USD.
+        seconds: wall time, the ledger's writes included.
+        made: what became of each question put to the model.
+        ruling: what the policy decided, None when nothing was to be asked.
+        faults: what kept groups from being asked about or answered although nothing outside was amiss, as
+            type and place.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    calls: int = 0
+    reused: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+    groups: int = 0
+    seconds: float = 0.0
+    made: tuple[ModelCall, ...] = ()
+    ruling: PolicyRuling | None = None
+    faults: tuple[str, ...] = ()
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return the alert fields the verdicts fill, by name, one value per row."""
+        return {
+            "classification": [verdict.classification for verdict in self.verdicts],
+            "severity": [verdict.severity for verdict in self.verdicts],
+            "rationale": [verdict.rationale for verdict in self.verdicts],
+            "classification_source": [verdict.source for verdict in self.verdicts],
+            "fallback_reason": [verdict.fallback_reason for verdict in self.verdicts],
+            "model": [verdict.model for verdict in self.verdicts],
+            "prompt_id": [verdict.prompt_id for verdict in self.verdicts],
+            "prompt_version": [verdict.prompt_version for verdict in self.verdicts],
+            "evidence": [list(verdict.evidence) for verdict in self.verdicts],
+        }
+
+
+def spread(
+    rows: Sequence[FlaggedRow],
+    cases: Sequence[Case],
+    answers: Mapping[str, RecordedAnswer | FallbackReason],
+    otherwise: FallbackReason,
+    faults: Faults,
+) -> tuple[Verdict, ...]:
+    """Give each row the answer to its case, or the deterministic label where there is none.
+
+    Args:
+        answers: by the cases' keys.
+        otherwise: why the model did not answer a case that `answers` does not name.
+        faults: takes those of single rows; a row of no case has met one before.
+    """
+    verdicts = [_by_rules(row, "internal_error") for row in rows]
+    for case in cases:
+        answer = answers.get(case.key, otherwise)
+        for at in case.group.members:
+            verdicts[at] = faults.contain(partial(_verdict, rows[at], answer, case), verdicts[at])
+    return tuple(verdicts)
+
+
+def _verdict(row: FlaggedRow, answer: RecordedAnswer | FallbackReason, case: Case) -> Verdict:
+    return by_model(row, answer, case) if isinstance(answer, RecordedAnswer) else _by_rules(row, answer)
+
+
+def all_by_rules(rows: Sequence[FlaggedRow], reason: FallbackReason) -> TriageResult:
+    """Give every row the deterministic label, and say why."""
+    return TriageResult(tuple(_by_rules(row, reason) for row in rows))
+
+
+def _by_rules(row: FlaggedRow, reason: FallbackReason) -> Verdict:
+    label = row.label
+    return Verdict(label.classification, label.severity, label.rationale, "rules", reason, None, None, None)
+
+
+def by_model(row: FlaggedRow, answer: RecordedAnswer, case: Case) -> Verdict:
+    """Give a row the answer to its case, no less severe than score and rules call for."""
+    originals = case.told.originals
+    return Verdict(
+        classification=answer.classification,
+        severity=highest((answer.severity, row.label.severity)),
+        rationale=clip(resolved(answer.rationale, originals)),
+        source="llm",
+        fallback_reason=None,
+        model=answer.model,
+        prompt_id=answer.prompt_id,
+        prompt_version=answer.prompt_version,
+        input_tokens=answer.input_tokens,
+        output_tokens=answer.output_tokens,
+        evidence=tuple(resolved(each, originals) for each in answer.evidence),
+    )

@@ -1,0 +1,133 @@
+"""Packs groups into requests: many where nobody outside wrote a word of them, else only with their own text.
+
+A text of outsiders may make a model say anything about whatever stands in the same request. So a group with
+such a text shares requests only with groups of the very same text.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agent.model.llm_client import LOCAL_MODEL, Question
+from agent.model.prompt_files import Messages, Prompt
+from agent.triage.answers import answer_schema
+from agent.triage.disclosure import Told, canonical_json, content_key
+from agent.triage.grouping import Group, Texts
+from schemas.spec import Llm
+
+_GROUPS_OF_ENDPOINTS = 8
+_ID_CHARACTERS = 6
+_ID_TOKENS = 20  # it stands in the data and in the last line, with signs around it
+_LETTERS_PER_TOKEN = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """A group to ask about. `key` is its place in the ledger, `request_id` what the model calls it."""
+
+    group: Group
+    priority: float
+    told: Told
+    data: str
+    key: str
+
+    @property
+    def request_id(self) -> str:
+        """The first digits of the key."""
+        return self.key[:_ID_CHARACTERS]
+
+
+def case_of(prompt: Prompt, model: str, group: Group, priority: float, told: Told) -> Case:
+    """Make a group askable; its key depends on what is told about it, not on what shares its request."""
+    data = canonical_json(told.facts)
+    return Case(group, priority, told, data, content_key(prompt.id, prompt.version, model, data))
+
+
+class Packer:
+    """Packs cases into requests and turns requests into questions.
+
+    Args:
+        llm: context, output and groups per request.
+        prompt: loaded prompt.
+        model: name of the model; the local one writes too slowly to answer for many groups in time.
+    """
+
+    def __init__(self, llm: Llm, prompt: Prompt, model: str) -> None:
+        self._llm, self._prompt = llm, prompt
+        self._most_groups = llm.groups_per_request or (1 if model == LOCAL_MODEL else _GROUPS_OF_ENDPOINTS)
+        self._frame_tokens = _tokens_of(prompt.render({}))
+
+    @property
+    def most_groups(self) -> int:
+        """Groups in a request at most."""
+        return self._most_groups
+
+    def pack(
+        self, cases: Iterable[Case], together: Callable[[Case], int] = lambda _: sys.maxsize
+    ) -> list[list[Case]]:
+        """Fill requests in the order of `cases`; of them a batch sends those that most depends on.
+
+        `together` says how many cases may share a request with one, itself included.
+
+        Many groups in one request weigh more than one that must go alone, so texts of outsiders hardly use up
+        a batch's calls.
+        """
+        requests: list[list[Case]] = []
+        filling: dict[Texts, list[Case]] = {}
+        for case in cases:
+            texts = case.group.pattern.texts
+            sharing = [*filling.get(texts, ()), case]
+            if len(sharing) > min(map(together, sharing)) or not self._fits(sharing):
+                filling.pop(texts, None)
+            if texts in filling:
+                filling[texts].append(case)
+            elif self._fits([case]):
+                requests.append(filling.setdefault(texts, [case]))
+        return sorted(requests, key=_priority, reverse=True)[: self._llm.budget.calls_per_batch]
+
+    def _fits(self, cases: list[Case]) -> bool:
+        distinct = len({case.request_id for case in cases}) == len(cases)
+        few = len(cases) <= self._most_groups
+        return distinct and few and self.most_tokens(cases) <= self._llm.context_tokens
+
+    def most_tokens(self, cases: list[Case]) -> int:
+        """Tokens of prompt and answer, rather too many than too few."""
+        return self.most_input_tokens(cases) + self.most_output_tokens(cases)
+
+    def most_input_tokens(self, cases: list[Case]) -> int:
+        """Tokens of the prompt, rather too many than too few."""
+        return self._frame_tokens + sum(most_tokens_of(case.data) + _ID_TOKENS for case in cases)
+
+    def most_output_tokens(self, cases: list[Case]) -> int:
+        """Tokens the answer is given."""
+        return self._llm.max_output_tokens * len(cases)
+
+    def question(self, cases: list[Case]) -> Question:
+        """Return the request about `cases`."""
+        return Question(
+            messages=self._prompt.render({case.request_id: case.data for case in cases}),
+            schema=answer_schema({case.request_id: case.told.citable for case in cases}),
+            max_output_tokens=self.most_output_tokens(cases),
+            most_tokens=self.most_tokens(cases),
+        )
+
+
+def _priority(cases: list[Case]) -> float:
+    return math.fsum(case.priority for case in cases)
+
+
+def most_tokens_of(text: str) -> int:
+    """Return a number of tokens that byte-level tokenisers stay below for what we send.
+
+    English takes 4 to 5 letters a token and our JSON 2 to 3 characters; digits take one each, signs about as
+    much, and a script the tokeniser hardly knows one per byte.
+    """
+    letters = sum(each.isascii() and (each.isalpha() or each == " ") for each in text)
+    return letters // _LETTERS_PER_TOKEN + len(text.encode("utf-8", "surrogatepass")) - letters
+
+
+def _tokens_of(messages: Messages) -> int:
+    return most_tokens_of(messages.system) + most_tokens_of(messages.user)

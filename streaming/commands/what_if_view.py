@@ -1,0 +1,146 @@
+"""A what-if report on the terminal, and the lines it shares with the HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from agent.triage.untrusted_text import escaped
+from streaming.history.candidate_answers import Answering
+from streaming.history.what_if_report import Changes, Flips, WhatIf, cold_text
+from streaming.output.terminal import Terminal
+
+SIDES = (
+    "alerts",
+    "alerts_per_day",
+    "budget",
+    "days_over_budget",
+    "judged",
+    "frauds",
+    "precision",
+    "recall",
+    "cp100",
+    "answered",
+)
+_NAMES = {
+    "budget": "alerts per day asked for",
+    "days_over_budget": "days with more than that",
+    "cp100": "card precision@100",
+    "answered": "answered by a model",
+}
+CHANGES = ("added", "removed", "re-classified", "severity changed")
+
+
+def sides(found: WhatIf) -> Iterator[tuple[str, object, object]]:
+    """Return each figure's name with that of the published and that of the candidate's alerts."""
+    for name in SIDES:
+        told = _NAMES.get(name, name.replace("_", " "))
+        yield told, getattr(found.published, name), getattr(found.replayed, name)
+    for name in dict.fromkeys([*found.published.by_reason, *found.replayed.by_reason]):
+        yield f"by {name}", found.published.by_reason.get(name, 0), found.replayed.by_reason.get(name, 0)
+
+
+def changed(changes: Changes) -> tuple[int, int, int, int]:
+    """Return the counts in the order of `CHANGES`."""
+    return changes.added, changes.removed, changes.reclassified, changes.regraded
+
+
+def matrix(flips: Flips) -> tuple[list[str], list[tuple[str, list[int]]]]:
+    """Return a matrix's columns and its rows, each with its name."""
+    columns = sorted({new for row in flips.values() for new in row})
+    return columns, [(old, [row.get(new, 0) for new in columns]) for old, row in flips.items()]
+
+
+def summary(found: WhatIf) -> str:
+    """Say how many alerts changed."""
+    changes = found.changes
+    return (
+        f"{found.added} alerts added, {found.removed} removed, {found.kept} kept; of these "
+        f"{changes.reclassified} re-classified, {changes.regraded} with another severity"
+    )
+
+
+def answering_lines(found: WhatIf) -> list[str]:
+    """Say where the verdicts of the candidate's alerts come from, and what new ones took."""
+    told = found.answering
+    if told.model is None:
+        return [f"the candidate asks no model: {found.unanswered} alerts with the deterministic label"]
+    why = ", ".join(f"{count} {reason}" for reason, count in told.by_rules.items())
+    return [
+        f"verdicts of {told.model} to prompt {told.prompt}: {told.same_question} alerts by answers on record "
+        f"to the very question, {told.same_alert} by answers on record to the same alert, {told.asked_now} "
+        f"by new answers; {found.unanswered} keep the deterministic label" + (f" ({why})" if why else ""),
+        *_passed_over(told),
+        _asked(told),
+        *_left(told),
+    ]
+
+
+def show_what_if(found: WhatIf, console: Terminal) -> None:
+    """Print what a candidate would have changed."""
+    _say(
+        console,
+        f"{found.candidate} on {found.span}: {found.transactions} transactions over {found.days:.2f} days, "
+        f"{found.known_frauds} known frauds",
+    )
+    if found.cold_from is not None:
+        _say(console, cold_text(found.cold_from))
+    console.print(_table(("", "published", "candidate"), sides(found)))
+    _say(console, summary(found))
+    for name, flips in found.flips.items():
+        columns, rows = matrix(flips)
+        head = (f"{name.replace('_', ' ')}: published ↓ candidate →", *columns)
+        console.print(_table(head, ((old, *counts) for old, counts in rows)))
+    for name, of in (("entity", found.entities), ("reason", found.reasons)):
+        console.print(_table((name, *CHANGES), ((each, *changed(changes)) for each, changes in of.items())))
+    days = ((day, *counts) for day, counts in found.per_day.items())
+    console.print(_table(("alerts of the day", "published", "candidate"), days))
+    for line in answering_lines(found):
+        _say(console, line)
+    _say(console, f"the candidate's alerts are in {found.sandbox}")
+
+
+def _passed_over(told: Answering) -> list[str]:
+    if not told.passed_over:
+        return []
+    return [
+        f"{told.passed_over} alerts were answered by another model or prompt before: that does not count as "
+        "the candidate's answer"
+    ]
+
+
+def _asked(told: Answering) -> str:
+    if told.asks == "recorded":
+        return "no model was asked"
+    caps = [f"{told.most_usd} USD"] * (told.most_usd is not None)
+    caps += [f"{told.most_tokens} tokens"] * (told.most_tokens is not None)
+    tokens = f"{told.input_tokens} + {told.output_tokens} tokens"
+    return (
+        f"asked now: {told.calls} calls, {tokens}, {_money(told, told.usd)}, of at most {' and '.join(caps)}"
+    )
+
+
+def _left(told: Answering) -> list[str]:
+    left = told.left
+    if not left.groups:
+        return []
+    return [
+        f"asking about the rest would take at most {left.calls} calls about {left.groups} groups, "
+        f"{left.input_tokens} + {left.output_tokens} tokens, {_money(told, left.usd)}"
+    ]
+
+
+def _money(told: Answering, usd: float) -> str:
+    return f"{usd:.4f} USD" if told.priced else "no price known"
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[object, ...]]) -> Table:
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*("-" if value is None else escaped(str(value)) for value in row))
+    return table
+
+
+def _say(console: Terminal, text: str) -> None:
+    console.print(text, soft_wrap=True)

@@ -1,0 +1,190 @@
+"""Runs of replay, what-if and resending: which span, over which history, with progress shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import pyarrow as pa
+
+from schemas.alert import alert_documents
+from schemas.contract import EventContract, load_contract
+from schemas.errors import ConfigurationError
+from schemas.loading import parse_duration
+from schemas.spec import AgentSpec
+from streaming.batch.compose import check_spec, rule_watch
+from streaming.history.asking import RECORDED, Asking, candidate_answers
+from streaming.history.decided import DecidedHistory, Span, raised_in
+from streaming.history.replay import ExactReplay, Replayer
+from streaming.history.snapshots import SnapshotHistory, find_snapshot
+from streaming.history.what_if import what_if
+from streaming.history.what_if_report import WhatIf
+from streaming.home.settings import Settings
+from streaming.kafka.broker import ensure_topic
+from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.output.terminal import progress_bar
+from streaming.versions.arithmetic import with_arithmetic
+
+
+@dataclass(frozen=True)
+class ReplaySpan:
+    """Which span to replay: one alert's batch, a range of versions or of event time, a snapshot, or all."""
+
+    alert: str | None = None
+    from_version: int | None = None
+    to_version: int | None = None
+    from_time: datetime | None = None
+    to_time: datetime | None = None
+    snapshot: str | None = None
+
+    def history(self, settings: Settings, spec: AgentSpec) -> DecidedHistory:
+        """Return what was decided: the agent's, or that of the snapshot named.
+
+        Raises:
+            ConfigurationError: nothing was decided, or there is no such snapshot.
+            DataLossError: the snapshot is damaged.
+        """
+        if self.snapshot is None:
+            return DecidedHistory(settings.lake(spec.name), spec)
+        found = find_snapshot(settings.snapshots(spec.name), self.snapshot)
+        found.check()
+        return SnapshotHistory(found, spec)
+
+    def span(self, history: DecidedHistory) -> Span:
+        """Return the span.
+
+        Raises:
+            ConfigurationError: more than one way was given, or nothing lies in it.
+        """
+        versions = (self.from_version, self.to_version) != (None, None)
+        times = (self.from_time, self.to_time) != (None, None)
+        if (self.alert is not None) + versions + times + (self.snapshot is not None) > 1:
+            raise ConfigurationError(
+                "choose one of --alert, --from/--to-version, --from/--to-time and --snapshot"
+            )
+        if self.alert is not None:
+            return history.of_alert(self.alert)
+        if versions:
+            return history.of_versions(self.from_version or 0, self._through(history))
+        if times:
+            return history.of_times(
+                *(each and each.replace(tzinfo=UTC) for each in (self.from_time, self.to_time))
+            )
+        return history.whole
+
+    def _through(self, history: DecidedHistory) -> int:
+        return history.newest_version if self.to_version is None else self.to_version
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=UTC)
+
+
+def run_replay(settings: Settings, spec: AgentSpec, wanted: ReplaySpan) -> ExactReplay:
+    """Replay exactly, with a progress bar when stderr is a terminal.
+
+    Raises:
+        ConfigurationError: see streaming.history.replay.Replayer.exactly.
+    """
+    history = wanted.history(settings, spec)
+    span = wanted.span(history)
+    contract = history.contract(span) or load_contract(spec.data_sources.transactions.contract)
+    with _replayer(settings, spec, contract, history, span) as replayer:
+        return replayer.exactly(span)
+
+
+def run_what_if(
+    settings: Settings,
+    spec: AgentSpec,
+    candidate: AgentSpec,
+    wanted: ReplaySpan,
+    warm_up: timedelta | None = None,
+    asking: Asking = RECORDED,
+) -> WhatIf:
+    """Replay under a candidate, with a progress bar when stderr is a terminal.
+
+    Args:
+        warm_up: see streaming.history.what_if.
+        asking: whether the candidate's model may be asked, and up to which cap; nobody is unless given.
+
+    Raises:
+        ConfigurationError: see streaming.history.what_if and streaming.history.candidate_answers.
+    """
+    check_spec(candidate, "--candidate")
+    contract = load_contract(candidate.data_sources.transactions.contract)
+    candidate = rule_watch(with_arithmetic(settings, candidate, spec), contract).load()
+    history = wanted.history(settings, spec)
+    span = history.streamed(wanted.span(history))
+    run = f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    sandbox = settings.sandbox(spec.name) / run
+    with (
+        candidate_answers(settings, spec, candidate, history, span, asking, run) as answers,
+        _replayer(settings, spec, contract, history, span) as replayer,
+    ):
+        return what_if(replayer, history, spec, candidate, span, sandbox, warm_up, answers=answers)
+
+
+def warm_up_of(text: str | None, candidate: str | None) -> timedelta | None:
+    """Return how long a candidate's profiles are to be warmed up.
+
+    Raises:
+        ConfigurationError: no duration, or there is no candidate.
+    """
+    if text is None:
+        return None
+    if candidate is None:
+        raise ConfigurationError("only a --candidate is warmed up; a replay is exact", where="--warm-up")
+    try:
+        return parse_duration(text)
+    except ValueError as fault:
+        raise ConfigurationError(str(fault), where="--warm-up") from None
+
+
+def send_again(
+    settings: Settings, spec: AgentSpec, wanted: ReplaySpan, bootstrap: str, topic: str
+) -> dict[str, object]:
+    """Send the alerts of a span to another topic, each once however often this is called; tell how many.
+
+    Raises:
+        ConfigurationError: the topic is one of the agent's own, or the span cannot be had.
+        RetryableError: the broker does not answer.
+    """
+    check_topic(spec, topic)
+    history = wanted.history(settings, spec)
+    span = wanted.span(history)
+    first = raised_in(history.tables(span).alerts, span)
+    alerts = pa.concat_tables([first, history.late_answers(span)]).sort_by("outbox_seq")
+    ensure_topic(bootstrap, topic, partitions=1, config={"retention.ms": "-1"})
+    lane = PublisherSettings(bootstrap, topic, spec.name, replay=f"{span.first}-{span.end}")
+    publisher = Publisher(lane)
+    try:
+        publisher.open(alerts.num_rows)
+        keys = alerts["transaction_id"].to_pylist()
+        records = zip(count(), keys, alert_documents(alerts), strict=False)
+        sent = publisher.publish(OutboxRecord(place, key.encode(), value) for place, key, value in records)
+    finally:
+        publisher.close()
+    return {"topic": topic, "replay": lane.replay, "alerts": alerts.num_rows, "sent": sent}
+
+
+def check_topic(spec: AgentSpec, topic: str) -> None:
+    """Check that alerts may be sent to a topic again.
+
+    Raises:
+        ConfigurationError: it is one of the agent's own.
+    """
+    sources = spec.data_sources
+    if topic in (spec.alerts.topic, sources.transactions.topic, sources.labels.topic):
+        raise ConfigurationError("name a topic that the agent does not use itself", where="--to-topic")
+
+
+@contextmanager
+def _replayer(
+    settings: Settings, spec: AgentSpec, contract: EventContract, history: DecidedHistory, span: Span
+) -> Iterator[Replayer]:
+    with progress_bar() as progress:
+        task = progress.add_task("replaying", total=span.end - span.first)
+        yield Replayer(settings, spec, contract, history, lambda rows: progress.update(task, advance=rows))

@@ -1,0 +1,1 @@
+"""The home folder: settings, files that only its owner reads, and keys."""

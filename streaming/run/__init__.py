@@ -1,0 +1,1 @@
+"""A running agent: put together, driven batch by batch, watched."""

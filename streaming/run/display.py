@@ -1,0 +1,322 @@
+"""Live progress: one refreshing line block on a terminal, JSON lines everywhere else."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.live import Live
+from rich.table import Table
+
+from agent.triage.untrusted_text import escaped
+from streaming.batch.late_answers import LateTotals
+from streaming.batch.pipeline import ClosedBatch
+from streaming.kafka.topic import committed_messages, topic_exists
+from streaming.output.terminal import Terminal, print_json, print_json_text, say_error
+from streaming.run.status import Status
+from streaming.service.health import ActiveCondition, Condition
+from streaming.versions.shadow_status import SideBySide
+
+_WINDOW_SECONDS = 10.0
+_WAIT_SECONDS = 1.0
+_LONGEST_WRITTEN_OUT = 1e15
+_JSON_EVERY_SECONDS = 1.0
+
+
+@dataclass
+class Totals:
+    """What a run has done so far; rates over the last ten seconds."""
+
+    events: int = 0
+    events_per_s: float = 0.0
+    lag: int | None = None
+    quarantined: int = 0
+    duplicates: int = 0
+    alerts: int = 0
+    llm_alerts: int = 0
+    llm_calls: int = 0
+    tokens: int = 0
+    batches: int = 0
+    batch_seconds: float = 0.0
+
+
+class Progress(Protocol):
+    """Somewhere to show progress; a context manager."""
+
+    totals: Totals
+
+    def __enter__(self) -> Progress:
+        """Start showing."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop showing."""
+
+    def batch(self, closed: ClosedBatch) -> None:
+        """Take in a closed batch."""
+
+    def lag(self, lag: int) -> None:
+        """Take in how many offsets are unread."""
+
+    def late(self, late: LateTotals) -> None:
+        """Take in what late answers have come to."""
+
+    def condition(self, condition: Condition, standing: ActiveCondition | None) -> None:
+        """Say that a condition has begun, has another cause, or, with None, is over."""
+
+
+class _Counting(ABC):
+    def __init__(self) -> None:
+        self.totals = Totals()
+        self._recent: deque[tuple[float, int]] = deque()
+        self._lock = threading.Lock()
+        self._late = LateTotals()
+
+    def batch(self, closed: ClosedBatch) -> None:
+        row, totals = closed.row, self.totals
+        with self._lock:
+            totals.events += row["read"]
+            totals.quarantined += row["quarantined"]
+            totals.duplicates += row["duplicates"]
+            totals.alerts += row["alerts"]
+            totals.llm_alerts += row["llm_alerts"]
+            totals.llm_calls += row["llm_calls"]
+            totals.tokens += row["input_tokens"] + row["output_tokens"]
+            totals.batches += 1
+            totals.batch_seconds = round(closed.seconds, 3)
+            self._note_rate(row["read"], closed.seconds)
+        self.show()
+
+    def lag(self, lag: int) -> None:
+        self.totals.lag = lag
+        self.show()
+
+    def late(self, late: LateTotals) -> None:
+        with self._lock:
+            before, self._late = self._late, late
+            self.totals.llm_alerts += late.answered - before.answered
+            self.totals.llm_calls += late.calls - before.calls
+            self.totals.tokens += late.tokens - before.tokens
+
+    def condition(self, condition: Condition, standing: ActiveCondition | None) -> None:
+        say_error(condition_line(condition, standing))
+
+    @abstractmethod
+    def show(self) -> None: ...
+
+    def _note_rate(self, events: int, seconds: float) -> None:
+        now = time.monotonic()
+        self._recent.append((now - seconds, events))
+        while self._recent[0][0] < now - _WINDOW_SECONDS and len(self._recent) > 1:
+            self._recent.popleft()
+        span = max(now - self._recent[0][0], 1e-6)
+        self.totals.events_per_s = round(sum(count for _, count in self._recent) / span, 1)
+
+
+class JsonProgress(_Counting):
+    """Writes the totals as one JSON object per line, at most once a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = 0.0
+
+    def __enter__(self) -> JsonProgress:
+        """Start showing."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the final totals."""
+        self._write()
+
+    def show(self) -> None:
+        """Write a line when the last one is a second old."""
+        if time.monotonic() - self._last >= _JSON_EVERY_SECONDS:
+            self._write()
+
+    def condition(self, condition: Condition, standing: ActiveCondition | None) -> None:
+        """Write a line of its own, at once."""
+        super().condition(condition, standing)
+        since = None if standing is None else standing.since.isoformat()
+        cause = None if standing is None else standing.cause
+        print_json({"condition": {"name": condition, "cause": cause, "since": since}})
+
+    def _write(self) -> None:
+        self._last = time.monotonic()
+        print_json({"progress": asdict(self.totals)})
+
+
+class TerminalProgress(_Counting):
+    """Redraws a small table in place."""
+
+    def __init__(self, console: Terminal) -> None:
+        super().__init__()
+        self._live = Live(self._table(), console=console, refresh_per_second=4)
+
+    def __enter__(self) -> TerminalProgress:
+        """Start drawing."""
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the last drawing on the screen."""
+        self.show()
+        self._live.stop()
+
+    def show(self) -> None:
+        """Redraw."""
+        self._live.update(self._table())
+
+    def _table(self) -> Table:
+        totals = self.totals
+        lag = "…" if totals.lag is None else f"{totals.lag:,}"
+        cells = {
+            "events": f"{totals.events:,}",
+            "events/s": f"{totals.events_per_s:,.0f}",
+            "lag": lag,
+            "quarantined": f"{totals.quarantined:,}",
+            "alerts": f"{totals.alerts:,}",
+            "by LLM": f"{totals.llm_alerts:,}",
+            "LLM calls": f"{totals.llm_calls:,}",
+            "tokens": f"{totals.tokens:,}",
+            "batch s": f"{totals.batch_seconds:.2f}",
+        }
+        table = Table(*cells, box=None, padding=(0, 2))
+        table.add_row(*cells.values())
+        return table
+
+
+def progress_display(*, as_json: bool) -> Progress:
+    """Return the display that fits where standard output goes."""
+    if as_json or not sys.stdout.isatty():
+        return JsonProgress()
+    return TerminalProgress(Terminal())
+
+
+def condition_line(condition: Condition, standing: ActiveCondition | None) -> str:
+    """Return what an operator reads when a condition begins, changes or ends."""
+    if standing is None:
+        return f"{condition}: over"
+    return escaped(f"{condition} since {standing.since:%Y-%m-%d %H:%M:%S}Z: {standing.cause}")
+
+
+def print_status(status: Status, *, as_json: bool) -> None:
+    """Print an agent's totals."""
+    if as_json:
+        print_json_text(status.to_json())
+        return
+    table = Table(box=None, show_header=False)
+    for rows in (_about_records, _about_input, _about_alerts, _about_batch):
+        for name, said in rows(status):
+            table.add_row(name, said)
+    console = Terminal()
+    console.print(table)
+    for standing in status.conditions:
+        console.print(condition_line(standing.condition, standing), soft_wrap=True)
+    for each in status.beside:
+        console.print(_versions_table(each))
+
+
+def _about_records(status: Status) -> Iterator[tuple[str, str]]:
+    yield "running", "yes" if status.running else "no"
+    for name, value in status.totals.items():
+        yield name, f"{value:,}"
+    for reason, count in status.quarantine_reasons.items():
+        yield f"  in quarantine: {reason}", f"{count:,}"
+    for reason, share in status.rejected_shares.items():
+        yield f"  rejected in the last hour read: {reason}", f"{share:.2%}"
+    if status.requests_waiting:
+        yield "requests to take records out of the quarantine", f"{status.requests_waiting:,}"
+    balance = "yes" if status.balanced else "NO: run `flagstream reconcile`"
+    yield "read = stored + quarantined + duplicates in every batch", balance
+    yield "batches", f"{status.batches:,}"
+
+
+def _about_input(status: Status) -> Iterator[tuple[str, str]]:
+    if status.monitoring:
+        problems = "" if status.problems is None else f": {status.problems}"
+        yield "newest batch", f"{status.monitoring}{problems}"
+    if status.lost:
+        yield "given up unread with --accept-loss", f"{status.lost:,}"
+    yield "lag", "unknown, as no broker runs" if status.lag is None else f"{status.lag:,}"
+
+
+def _about_alerts(status: Status) -> Iterator[tuple[str, str]]:
+    for name, count in status.late.items():
+        yield f"late answers of the model: {name.replace('_', ' ')}", f"{count:,}"
+    yield "labels that count", f"{status.labels:,}"
+    yield "alerts degraded for want of the LLM", f"{status.degraded_share:.1%}"
+    yield "LLM cost", f"{status.cost_usd:.4f} USD"
+
+
+def _about_batch(status: Status) -> Iterator[tuple[str, str]]:
+    yield "last closed", str(status.last_closed_at or "never")
+    if status.durations:
+        yield "steps of the last batch", ""
+    for step, seconds in status.durations.items():
+        yield f"  {step}", f"{seconds:.3f} s"
+    if status.version:
+        yield "version of the spec", status.version
+
+
+def _versions_table(found: SideBySide) -> Table:
+    agreement = "-" if found.agreement is None else f"{found.agreement:.0%}"
+    title = f"over {found.transactions:,} transactions in {found.batches:,} batches; "
+    title += f"agreement {agreement}" if found.percent is None else f"{found.percent:g} % of the entities"
+    heads = ("published" if found.percent is None else found.published.stage, found.beside.stage)
+    table = Table("", *heads, title=title, title_justify="left", box=None)
+    for name in ("version", "alerts", "alerts_per_day", "judged", "precision"):
+        pair = (getattr(side, name) for side in (found.published, found.beside))
+        table.add_row(name.replace("_", " "), *("-" if value is None else str(value) for value in pair))
+    return table
+
+
+def print_alerts(bootstrap: str, topic: str, *, follow: bool, as_json: bool) -> None:
+    """Print the alerts a read_committed consumer sees, one line each, until the end or Ctrl-C."""
+    console = Terminal()
+    with suppress(KeyboardInterrupt):
+        if not _appears(bootstrap, topic, follow=follow):
+            return
+        for message in committed_messages(bootstrap, topic, follow=follow):
+            document = (message.value() or b"").decode()
+            if as_json:
+                print_json_text(document)
+            else:
+                line = alert_line(json.loads(document))
+                console.print(line, soft_wrap=True)
+
+
+def _appears(bootstrap: str, topic: str, *, follow: bool) -> bool:
+    """Say on standard error when there are no alerts yet; wait for the first agent's topic if `follow`."""
+    if topic_exists(bootstrap, topic):
+        return True
+    say_error(f"no alerts yet: topic {topic} appears when an agent first runs")
+    while follow:
+        time.sleep(_WAIT_SECONDS)
+        if topic_exists(bootstrap, topic):
+            return True
+    return False
+
+
+def alert_line(alert: dict[str, Any]) -> str:
+    """Return one alert as a line of text."""
+    reasons = "; ".join(reason["text"] for reason in alert["reasons"][:2])
+    late = f", revision {alert['revision']}" if alert["revision"] > 1 else ""
+    return escaped(
+        f"{alert['event_time']}  {alert['severity']:<8} {alert['score']:.4f}  {alert['classification']} "
+        f"({alert['classification_source']}{late})  {alert['transaction_id']}  "
+        f"{_amount(alert['amount'])} {alert['currency']}  {reasons}"
+    )
+
+
+def _amount(amount: float) -> str:
+    return f"{amount:.2f}" if amount < _LONGEST_WRITTEN_OUT else f"{amount:.6g}"

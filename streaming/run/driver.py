@@ -1,0 +1,299 @@
+"""`flagstream run`: one driver process, from start-up to the last batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from py4j.protocol import Py4JError
+from pyspark.sql import SparkSession
+
+from schemas.contract import load_contract
+from schemas.errors import RetryableError
+from schemas.spec import AgentSpec
+from streaming.batch.late_answers import LateAnswers
+from streaming.batch.pipeline import ClosedBatch
+from streaming.batch.runner import StreamRunner, TopicWatch
+from streaming.delta.lake import Tenure
+from streaming.detection.reasons import duration_text
+from streaming.home.settings import Settings
+from streaming.kafka.broker import ensure_topic, require_topic, topic_retention_ms
+from streaming.output.terminal import say_error
+from streaming.run.display import Progress, progress_display
+from streaming.run.needs import Needs
+from streaming.run.opening import Agent, Hooks, open_agent
+from streaming.service.health import Condition, Health
+from streaming.service.interrupts import stop_on_interrupt
+from streaming.service.supervisor import Supervisor
+from streaming.service.worker import Worker, cause_of
+from streaming.setup.downloads import jar_paths
+from streaming.setup.session import forget, is_alive, start_session
+from streaming.setup.warmup import compile_kernels
+from streaming.versions.clients import Clients
+from streaming.versions.registry import check_reason
+from streaming.versions.renewal import spec_in_force
+
+PATIENCE_SECONDS = 60.0
+_REPORT_SECONDS = 1.0
+_WATCH_CALL_SECONDS = 3.0
+_WAITING = (Condition.BROKER_AWAY, Condition.DISK_UNUSABLE, Condition.RESTARTING)
+
+
+def drive(
+    settings: Settings,
+    spec: AgentSpec,
+    bootstrap: str,
+    *,
+    llm: str = "auto",
+    stop: threading.Event,
+    until_idle: bool = False,
+    as_json: bool = False,
+    accept_loss: str | None = None,
+    move_alerts: bool = False,
+    hooks: Hooks = Hooks(),  # noqa: B008 -- frozen and without state
+    started: Callable[[], None] = lambda: None,
+    patience: float | None = None,
+) -> Progress:
+    """Run an agent until `stop` is set or, with `until_idle`, nothing is left to read.
+
+    What it needs and is away is waited for, before anything is claimed; what passes is tried again.
+
+    Args:
+        llm: see streaming.versions.clients.
+        accept_loss: why records that the topic no longer holds may be given up, None where they may not.
+        move_alerts: the next alerts may leave on another topic than those before.
+        hooks: seams for crash tests.
+        started: called once the agent is repaired and about to read, the first time.
+        patience: seconds after which it gives up waiting; None: as long as it takes.
+
+    Returns:
+        The progress display, with the run's totals.
+
+    Raises:
+        FlagstreamError: whatever stopped the agent.
+    """
+    if accept_loss is not None:
+        check_reason(accept_loss, "--accept-loss")
+    display = progress_display(as_json=as_json)
+    health = Health(settings.health(spec.name), display.condition)
+
+    def waiting() -> bool:
+        return any(each.condition in _WAITING for each in health.standing)
+
+    with (
+        closing(health),
+        stop_on_interrupt(stop, waiting),
+        Clients(settings, llm) as clients,
+        ExitStack() as kept,
+    ):
+        consent = _Consent(accept_loss, move_alerts)
+        run = _ServiceRun(settings, spec, bootstrap, clients, hooks, health, display, kept, consent)
+        supervisor = Supervisor(run.needs.all(), health, stop, patience=patience)
+        supervisor.run(lambda: run.attempt(supervisor, stop, started, until_idle=until_idle))
+    return display
+
+
+@dataclass(frozen=True)
+class _Consent:
+    """What is done in this run alone, because somebody has asked for it; see drive()."""
+
+    accept_loss: str | None
+    move_alerts: bool
+
+
+class _ServiceRun:
+    """One run of an agent: what its attempts share, and how one is made.
+
+    Args:
+        kept: closed when the run ends: the display and the Spark session, once there are any.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spec: AgentSpec,
+        bootstrap: str,
+        clients: Clients,
+        hooks: Hooks,
+        health: Health,
+        display: Progress,
+        kept: ExitStack,
+        consent: _Consent,
+    ) -> None:
+        self._settings, self._spec, self._bootstrap = settings, spec, bootstrap
+        self._clients, self._hooks, self._health = clients, hooks, health
+        self._display, self._kept, self._consent = display, kept, consent
+        self.needs = Needs(settings, spec, bootstrap, clients)
+        self._session: SparkSession | None = None
+        self._tenure = Tenure()
+        self._was_up = False
+
+    def attempt(
+        self, supervisor: Supervisor, stop: threading.Event, started: Callable[[], None], *, until_idle: bool
+    ) -> None:
+        """Open the agent and run it until it ends.
+
+        Raises:
+            RetryableError: the JVM has died under it; the next attempt starts another.
+        """
+        spec = spec_in_force(self._settings, self._spec)
+        self._make_topics(spec)
+        session = self._spark(spec)
+        try:
+            self._run(spec, session, supervisor, stop, started, until_idle=until_idle)
+        except (Py4JError, OSError) as fault:
+            if is_alive(session):
+                raise
+            raise RetryableError("Spark's JVM has ended; did the machine run out of memory?") from fault
+
+    def _run(
+        self,
+        spec: AgentSpec,
+        session: SparkSession,
+        supervisor: Supervisor,
+        stop: threading.Event,
+        started: Callable[[], None],
+        *,
+        until_idle: bool,
+    ) -> None:
+        self._clients.let_go()
+        at = (self._settings, spec, self._bootstrap, self._clients, self._hooks, self._health)
+        opening = open_agent(*at, self._tenure, move_alerts=self._consent.move_alerts)
+        with opening as agent, self._beside(agent, supervisor):
+            stream = replace(agent.stream, accept_loss=self._consent.accept_loss)
+            runner = StreamRunner(session, agent.pipeline, stream, self._told_to(supervisor), agent.requested)
+            supervisor.opened()
+            if not self._was_up:
+                self._was_up = self.needs.lake_is_known = True
+                self._kept.enter_context(self._display)
+                started()
+            runner.run(stop, until_idle=until_idle)
+
+    def _make_topics(self, spec: AgentSpec) -> None:
+        topic = spec.data_sources.transactions.topic
+        if ":" in self._settings.kafka:
+            require_topic(self._bootstrap, topic)
+        else:
+            ensure_topic(self._bootstrap, topic)
+        # Alerts are kept for ever unless someone decides otherwise: reconcile compares all of them.
+        ensure_topic(self._bootstrap, spec.alerts.topic, partitions=1, config={"retention.ms": "-1"})
+        if spec.data_sources.labels.topic is not None:
+            ensure_topic(self._bootstrap, spec.data_sources.labels.topic)
+        if not self._was_up:
+            say_horizon(spec, self._bootstrap)
+
+    def _spark(self, spec: AgentSpec) -> SparkSession:
+        """Return the session; kernels are compiled while the first one starts."""
+        if self._session is not None and not is_alive(self._session):
+            forget(self._session)
+            self._session = None
+        if self._session is None:
+            contract = load_contract(spec.data_sources.transactions.contract)
+            with ThreadPoolExecutor(1) as beside:
+                compiled = beside.submit(compile_kernels, spec, contract)
+                jars = jar_paths(self._settings.jars_spark)
+                self._session = start_session(jars, work_dir=self._settings.spark)
+                compiled.result()
+            self._kept.callback(_stop, self._session)
+        return self._session
+
+    def _told_to(self, supervisor: Supervisor) -> Callable[[ClosedBatch], None]:
+        def closed(batch: ClosedBatch) -> None:
+            # What was asked for has been done: what is lost later is asked about anew.
+            self._consent = _Consent(None, move_alerts=False)
+            self._display.batch(batch)
+            supervisor.settle()
+
+        return closed
+
+    def _beside(self, agent: Agent, supervisor: Supervisor) -> _Workers:
+        watch = TopicWatch(agent.stream, call_seconds=_WATCH_CALL_SECONDS)
+        report = _Report(watch, agent.late, self._display, self._health, supervisor.settle)
+        return _Workers(report, self.needs.revive, self._health)
+
+
+def _stop(session: SparkSession) -> None:
+    if is_alive(session):
+        session.stop()
+
+
+def say_horizon(spec: AgentSpec, bootstrap: str) -> None:
+    """Say on standard error when redeliveries may come later than they can be told from new events."""
+    contract = load_contract(spec.data_sources.transactions.contract)
+    retention = topic_retention_ms(bootstrap, spec.data_sources.transactions.topic)
+    horizon = contract.duplicates.horizon
+    if retention < 0 or timedelta(milliseconds=retention) > horizon:
+        kept = "for ever" if retention < 0 else f"for {duration_text(retention / 1_000)}"
+        known = duration_text(horizon.total_seconds())
+        say_error(
+            f"note: the topic keeps records {kept}, duplicates are recognised within {known}; a transaction "
+            "id sent again after that counts as new (duplicates.horizon in the contract)"
+        )
+
+
+class _Report:
+    """Tells once a second how far behind the stream is, and what late answers have come.
+
+    Args:
+        settle: called as often.
+    """
+
+    def __init__(
+        self,
+        watch: TopicWatch,
+        late: LateAnswers | None,
+        display: Progress,
+        health: Health,
+        settle: Callable[[], None],
+    ) -> None:
+        self._watch, self._late, self._display, self._health = watch, late, display, health
+        self._settle = settle
+
+    def round(self) -> float:
+        """Tell once; return the seconds until the next time."""
+        self._settle()
+        self._tell_late()
+        try:
+            unread = self._watch.unread()
+        except RetryableError as fault:
+            self._health.begins(Condition.BROKER_AWAY, cause_of(fault))
+        else:
+            self._health.ends(Condition.BROKER_AWAY)
+            self._display.lag(unread)
+        return _REPORT_SECONDS
+
+    def close(self) -> None:
+        """Tell a last time what late answers have come."""
+        self._watch.close()
+        self._tell_late()
+
+    def _tell_late(self) -> None:
+        if self._late is not None:
+            self._display.late(self._late.totals)
+
+
+class _Workers:
+    """The two threads beside a running agent: one reports, one revives what has died."""
+
+    def __init__(self, report: _Report, revive: Callable[[], float], health: Health) -> None:
+        self._report = report
+        self._workers = (
+            Worker("progress", report.round, Condition.PROGRESS_FAILING, health, fatal=()),
+            Worker("services", revive, Condition.MODEL_AWAY, health, fatal=()),
+        )
+
+    def __enter__(self) -> _Workers:
+        for each in self._workers:
+            each.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._workers:
+            each.ask_to_end()
+        for each in self._workers:
+            each.close()
+        self._report.close()

@@ -1,0 +1,108 @@
+"""What an agent cannot begin without: how it is looked for, and how what a run has started is revived."""
+
+from __future__ import annotations
+
+from agent.model.local_llm import weights_file
+from schemas.errors import MachineError
+from schemas.spec import AgentSpec
+from streaming.batch.mending import mend
+from streaming.delta.faults import unusable
+from streaming.home.settings import Settings
+from streaming.kafka.broker import EmbeddedBroker
+from streaming.kafka.presence import broker_away
+from streaming.service.health import Condition
+from streaming.service.supervisor import Need
+from streaming.service.worker import cause_of
+from streaming.versions.clients import Clients
+from streaming.versions.registry_table import read_entries, registry_path
+from streaming.versions.renewal import spec_in_force
+
+_REVIVE_SECONDS = 5.0
+
+
+class Needs:
+    """Disk, registry, broker and model of one agent.
+
+    Args:
+        bootstrap: address of the broker.
+        clients: know whom the agent asks.
+
+    Attributes:
+        lake_is_known: the lake has been there, so that its absence means that its disk is gone.
+    """
+
+    def __init__(self, settings: Settings, spec: AgentSpec, bootstrap: str, clients: Clients) -> None:
+        self._settings, self._spec = settings, spec
+        self._bootstrap, self._clients = bootstrap, clients
+        self.lake_is_known = False
+
+    def all(self) -> list[Need]:
+        """Return them in the order in which they need each other."""
+        return [
+            Need(Condition.DISK_UNUSABLE, self.disk_fault),
+            Need(Condition.REGISTRY_UNREADABLE, self.registry_fault),
+            Need(Condition.BROKER_AWAY, self.broker_fault),
+            Need(Condition.MODEL_AWAY, self.model_fault),
+        ]
+
+    def disk_fault(self) -> str | None:
+        """Say why a batch could not be stored."""
+        name = self._spec.name
+        faults = (
+            unusable(self._settings.lake(name), known=self.lake_is_known),
+            unusable(self._settings.checkpoint(name).parent),
+        )
+        return next((each for each in faults if each is not None), None)
+
+    def registry_fault(self) -> str | None:
+        """Say why the versions of the spec cannot be read.
+
+        Raises:
+            DataLossError: a power cut has torn what something rests on, see streaming.batch.mending.
+        """
+        try:
+            mend(self._settings, self._spec)
+            read_entries(registry_path(self._settings, self._spec))
+        except (MachineError, OSError) as fault:
+            return cause_of(fault)
+        return None
+
+    def broker_fault(self) -> str | None:
+        """Say why no broker can be reached; an embedded one that has died is started again."""
+        try:
+            self._revive_broker()
+        except MachineError as fault:
+            return cause_of(fault)
+        return broker_away(self._bootstrap)
+
+    def model_fault(self) -> str | None:
+        """Say why the local model cannot be started; one that is wrongly configured raises.
+
+        Raises:
+            ConfigurationError: the endpoint cannot be used.
+            MachineError: the weights are not installed.
+        """
+        try:
+            self._clients.revive()
+            self._clients.of(spec_in_force(self._settings, self._spec))
+        except MachineError as fault:
+            weights_file()  # without them it never can
+            return cause_of(fault)
+        return None
+
+    def revive(self) -> float:
+        """Start the services again that this run has brought along and that have died.
+
+        Returns:
+            The seconds until it should be done again.
+
+        Raises:
+            MachineError: one of them does not come up.
+        """
+        self._revive_broker()
+        self._clients.revive()
+        return _REVIVE_SECONDS
+
+    def _revive_broker(self) -> None:
+        if self._settings.kafka == "embedded":
+            EmbeddedBroker.of(self._settings).revive(self._bootstrap)

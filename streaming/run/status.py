@@ -1,0 +1,232 @@
+"""What an agent has done so far, from its `batches` table and the topic it reads."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.compute as pc
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from schemas.spec import AgentSpec
+from streaming.batch.late_windows import MARKS, REVISION, deferred
+from streaming.batch.queries import of_the_stream
+from streaming.batch.resuming import records_lost
+from streaming.delta.faults import looks_unusable
+from streaming.delta.stored import open_version, read_stored
+from streaming.home.settings import Settings
+from streaming.kafka.broker import EmbeddedBroker
+from streaming.kafka.topic import connection
+from streaming.quarantine.requests import read_requests
+from streaming.quarantine.waiting import waiting_by_reason
+from streaming.service.health import ActiveCondition, Condition, is_running, read_health
+from streaming.versions.shadow_status import SideBySide, side_by_side
+
+_CALL_SECONDS = 5.0
+_TOTALS = (
+    "read",
+    "stored",
+    "quarantined",
+    "duplicates",
+    "late",
+    "alerts",
+    "llm_alerts",
+    "degraded",
+    "llm_calls",
+    "input_tokens",
+    "output_tokens",
+)
+_LATE_TOTALS = ("given_up", "llm_calls", "input_tokens", "output_tokens", "cost_usd")
+_RECENT = timedelta(hours=1)
+_NOTHING_LATE = {"pending": 0, "answered": 0, "given_up": 0}
+
+
+@dataclass(frozen=True)
+class Status:
+    """Totals over all closed batches, and the newest batch.
+
+    Attributes:
+        degraded_share: alerts that fell back to the deterministic label although a model was to be asked.
+        balanced: every closed batch has read = stored + quarantined + duplicates.
+        quarantine_reasons: records that wait in the quarantine, by the code of their newest rejection.
+        rejected_shares: of the records read in the hour before the newest batch closed, by reason.
+        requests_waiting: requests to take records out of the quarantine that are not taken yet.
+        lag: offsets on the topic beyond the last closed batch, None without a broker.
+        late: alerts that left before the model was asked: `pending`, `answered` since, `given_up`. Answers
+            count in `totals`, too, those given up as degraded.
+        labels: labels that the newest transactions knew.
+        durations: seconds per step of the newest batch.
+        version: of the spec that decided the newest batch.
+        beside: versions in shadow or canary beside what was published.
+        monitoring: status of the newest batch: `ok`, `alert` or `degraded`.
+        problems: what was wrong with its input, None where nothing was.
+        lost: records that left the topic unread and were given up, as far as it could tell how many.
+        running: a process runs the agent just now.
+        conditions: what that process waits for or suffers from, the longest first.
+    """
+
+    agent: str
+    batches: int
+    totals: dict[str, int]
+    cost_usd: float
+    degraded_share: float
+    balanced: bool
+    quarantine_reasons: dict[str, int]
+    lag: int | None
+    late: dict[str, int]
+    labels: int
+    last_closed_at: datetime | None
+    durations: dict[str, float]
+    pins: dict[str, str]
+    version: str = ""
+    beside: tuple[SideBySide, ...] = ()
+    monitoring: str = ""
+    problems: str | None = None
+    lost: int = 0
+    running: bool = False
+    conditions: tuple[ActiveCondition, ...] = ()
+    rejected_shares: dict[str, float] = field(default_factory=dict)
+    requests_waiting: int = 0
+
+    def with_health(self, file: Path, lake: Path) -> Status:
+        """Return the same with what the running agent says of itself in `file`, see Settings.health.
+
+        Where the disk takes nothing, the agent may be unable to write that down: it is looked at here, too.
+        """
+        conditions, running = read_health(file), is_running(file)
+        fault = looks_unusable(lake) if running else None
+        if fault is not None and Condition.DISK_UNUSABLE not in {each.condition for each in conditions}:
+            conditions += (ActiveCondition(Condition.DISK_UNUSABLE, fault, datetime.now(UTC)),)
+        return replace(self, running=running, conditions=conditions)
+
+    def to_json(self) -> str:
+        """Return the status as one JSON object, times in ISO 8601."""
+        return json.dumps(asdict(self), default=lambda moment: moment.isoformat())
+
+
+def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Status:
+    """Sum up an agent's batches.
+
+    Args:
+        lake: folder of the tables.
+        ends: end offset per partition of the source topic, None when the broker is away.
+    """
+    table = read_stored(lake / spec.tables.batches)
+    if table is None:
+        return _empty(spec, ends)
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    if frame.height == 0:
+        return _empty(spec, ends)
+    newest = frame.sort("closed_at", "next_sequence").row(-1, named=True)
+    late, took = _late(lake, spec)
+    totals = {name: int(frame[name].sum()) + int(took.get(name, 0)) for name in _TOTALS}
+    pins = json.loads(newest["pins"])
+    requests = read_requests(lake / spec.tables.requeues)
+    balanced = frame["read"] == frame["stored"] + frame["quarantined"] + frame["duplicates"]
+    return Status(
+        agent=spec.name,
+        batches=frame.height,
+        totals=totals,
+        cost_usd=float(frame["cost_usd"].sum()) + took["cost_usd"],
+        degraded_share=totals["degraded"] / max(totals["alerts"], 1),
+        balanced=bool(balanced.all()),
+        quarantine_reasons=waiting_by_reason(
+            lake / spec.tables.quarantine, lake / spec.tables.requeues, requests
+        ),
+        lag=_lag(frame, spec.data_sources.transactions.topic, ends),
+        late=late,
+        labels=max(frame["labels_through"].to_list()),
+        last_closed_at=newest["closed_at"].astimezone(UTC),
+        durations=json.loads(newest["durations"]),
+        pins=_short(pins),
+        version=pins["spec"]["version"],
+        beside=tuple(side_by_side(lake, spec)),
+        rejected_shares=_rejected_shares(frame),
+        requests_waiting=sum(each.state == "waiting" for each in requests),
+        lost=records_lost(frame["lost"] if "lost" in frame.columns else ()),
+        **_monitored(lake / spec.tables.monitoring),
+    )
+
+
+def topic_ends(settings: Settings, topic: str) -> dict[str, int] | None:
+    """Return the end offset of every partition of a topic, None when no broker answers.
+
+    A broker is asked only where one runs; none is started for it.
+    """
+    address = EmbeddedBroker.of(settings).status() if settings.kafka == "embedded" else settings.kafka
+    if address is None or address == "docker":
+        return None
+    consumer = Consumer({**connection(address), "group.id": "flagstream-status"})
+    try:
+        partitions = consumer.list_topics(topic, _CALL_SECONDS).topics[topic].partitions
+        places = [TopicPartition(topic, partition) for partition in partitions]
+        return {
+            str(place.partition): consumer.get_watermark_offsets(place, timeout=_CALL_SECONDS)[1]
+            for place in places
+        }
+    except KafkaException:
+        return None
+    finally:
+        consumer.close()
+
+
+def _empty(spec: AgentSpec, ends: dict[str, int] | None) -> Status:
+    totals = dict.fromkeys(_TOTALS, 0)
+    lag = None if ends is None else sum(ends.values())
+    return Status(spec.name, 0, totals, 0.0, 0.0, True, {}, lag, _NOTHING_LATE, 0, None, {}, {})
+
+
+def _late(lake: Path, spec: AgentSpec) -> tuple[dict[str, int], dict[str, float]]:
+    """Return how deferred alerts stand, and what late answers add to the totals."""
+    alerts = read_stored(lake / spec.tables.alerts, ["alert_id", *MARKS])
+    rounds = read_stored(lake / spec.tables.late)
+    if alerts is None or rounds is None:
+        return _NOTHING_LATE, {"cost_usd": 0.0}
+    answered = int(pc.sum(pc.equal(alerts["revision"], REVISION)).as_py() or 0)
+    took = {name: pc.sum(rounds[name]).as_py() or 0 for name in _LATE_TOTALS}
+    given_up = int(took.pop("given_up"))
+    pending = deferred(alerts).num_rows - answered - given_up
+    counts = {"pending": pending, "answered": answered, "given_up": given_up}
+    return counts, {**took, "llm_alerts": answered, "degraded": given_up}
+
+
+def _monitored(path: Path) -> dict[str, Any]:
+    """Return what the newest row of `monitoring` says; a lake from before it told problems has none."""
+    table = open_version(path)
+    newest = None if table is None else table.maximum("at")
+    if table is None or newest is None:
+        return {}
+    row = table.read("at", newest).to_pylist()[-1]
+    return {"monitoring": row["status"], "problems": row.get("problems")}
+
+
+def _rejected_shares(batches: pl.DataFrame) -> dict[str, float]:
+    """Batches of an older version did not note their reasons."""
+    if "rejected" not in batches.columns:
+        return {}
+    closed = batches["closed_at"]
+    recent = batches.filter(closed > closed.max() - _RECENT)  # type: ignore[operator]  # a time column
+    recent = recent.filter(pl.col("rejected").is_not_null())
+    counts = Counter[str]()
+    for row in recent["rejected"]:
+        counts.update(json.loads(row))
+    read = max(int(recent["read"].sum()), 1)
+    return {reason: round(count / read, 6) for reason, count in counts.most_common()}
+
+
+def _lag(batches: pl.DataFrame, topic: str, ends: dict[str, int] | None) -> int | None:
+    if ends is None:
+        return None
+    streamed = batches.filter(of_the_stream(pl.col("query_id"))).sort("next_sequence", "closed_at")
+    done: dict[str, int] = json.loads(streamed["offsets"][-1]).get(topic, {}) if streamed.height else {}
+    return sum(end - done.get(partition, 0) for partition, end in ends.items())
+
+
+def _short(pins: dict[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in pins.items() if name != "spec"}

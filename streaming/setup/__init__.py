@@ -1,0 +1,1 @@
+"""The machine: what must be there, downloads, the Spark session, compiled loops."""

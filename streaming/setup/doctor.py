@@ -1,0 +1,217 @@
+"""Checks the machine: what flagstream needs, what is there, and what to do about the difference."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from agent.model.child_environment import child_environment
+from agent.model.local_llm import weights_file
+from schemas.errors import MachineError, RetryableError
+from schemas.spec import Llm
+from streaming.home.settings import Settings, find_java
+from streaming.kafka.refusals import words_of
+from streaming.setup.downloads import LOCK_FILE, check_jars, jar_paths, locked_jars
+
+_PYTHON = (3, 11)
+_JDK = 17
+_DISK_BYTES = 2 * 2**30
+_MEMORY_BYTES = 4 * 2**30
+_ANSWER_SECONDS = 3.0
+_VERSION_SECONDS = 30.0
+_JAVA_VERSION = re.compile(r'version "(?:1\.)?(\d+)([^"]*)"')
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found.
+
+    Attributes:
+        name: what was checked.
+        ok: whether it will do.
+        found: what is there, in words.
+        advice: what to do; empty when `ok`.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+def check_machine(settings: Settings) -> list[CheckResult]:
+    """Check everything a run needs; no check stops the others.
+
+    Takes about a second, plus up to three for each service that does not answer. Starts and writes nothing.
+    """
+    return [
+        check_python(sys.version_info),
+        check_java(find_java),
+        check_port(),
+        check_disk(settings.home, shutil.disk_usage(_existing(settings.home)).free),
+        check_memory(psutil.virtual_memory().total),
+        check_jar_folder(settings.jars_spark),
+        check_jar_folder(settings.jars_broker),
+        check_kafka(settings),
+        check_llm(settings),
+    ]
+
+
+def check_python(version: Sequence[int | str]) -> CheckResult:
+    """Python 3.11 or newer; `version` starts with major and minor."""
+    ok = (version[0], version[1]) >= _PYTHON
+    return _finding("Python", ok, platform.python_version(), "install Python 3.11 or newer")
+
+
+def check_java(find: Callable[[], str]) -> CheckResult:
+    """A JDK of version 17 or newer; `find` returns the java executable or raises MachineError."""
+    advice = "install a JDK 17 or newer: openjdk-17-jdk (Debian/Ubuntu) or Temurin 17"
+    try:
+        java = find()
+        said = subprocess.run(
+            [java, "-version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_VERSION_SECONDS,
+            env=child_environment(),
+        ).stderr
+    except (MachineError, OSError, subprocess.TimeoutExpired) as fault:
+        return CheckResult("JDK", False, str(fault), advice)
+    version = _JAVA_VERSION.search(said)
+    found = f"{version[1]}{version[2]} ({java})" if version else f"{java} does not tell its version"
+    return _finding("JDK", version is not None and int(version[1]) >= _JDK, found, advice)
+
+
+def check_port(bind: str = "127.0.0.1") -> CheckResult:
+    """Whether a free port can be bound on the interface everything listens on."""
+    try:
+        with socket.socket() as probe:
+            probe.bind((bind, 0))
+    except OSError as fault:
+        return CheckResult(
+            "ports", False, f"{bind}: {fault}", "let this user listen on the loopback interface"
+        )
+    return CheckResult("ports", True, f"free ports on {bind}")
+
+
+def check_disk(folder: Path, free: int) -> CheckResult:
+    """At least 2 GB of `free` bytes for the folder that holds the state."""
+    advice = f"free some space, or name another place than {folder} with --home"
+    return _finding("disk", free >= _DISK_BYTES, f"{_gigabytes(free)} free for {folder}", advice)
+
+
+def check_memory(total: int) -> CheckResult:
+    """At least 4 GB of memory, `total` in bytes: Spark's driver alone takes up to 3."""
+    return _finding("memory", total >= _MEMORY_BYTES, _gigabytes(total), "use a machine with 4 GB or more")
+
+
+def check_jar_folder(folder: Path, lock: Path = LOCK_FILE) -> CheckResult:
+    """Whether every pinned jar of a section lies in its folder, unchanged."""
+    name = f"{folder.name} jars"
+    try:
+        paths = jar_paths(folder, lock=lock)
+        check_jars(folder, locked_jars(folder.name, lock))
+    except MachineError as fault:
+        return CheckResult(name, False, str(fault), "run `make setup`")
+    return CheckResult(name, True, f"{len(paths)} jars, checksums right")
+
+
+def check_kafka(settings: Settings) -> CheckResult:
+    """Whether the Kafka that the settings choose can be had; a broker already running must answer."""
+    if settings.kafka == "docker":
+        return _check_docker()
+    if settings.kafka != "embedded":
+        return _check_bootstrap(settings.kafka)
+    jars = check_jar_folder(settings.jars_broker)
+    found = "embedded broker, started when needed" if jars.ok else jars.found
+    return CheckResult("Kafka", jars.ok, found, jars.advice)
+
+
+def check_llm(settings: Settings) -> CheckResult:
+    """Whether the endpoint given answers, or else the local model's weights are installed."""
+    if settings.llm_base_url is not None:
+        return _check_endpoint(settings.llm_base_url)
+    if settings.api_key(Llm().api_key_env) is not None:
+        return CheckResult("LLM", True, f"a key in {Llm().api_key_env}: the provider's endpoint is asked")
+    try:
+        return CheckResult("LLM", True, f"local model {weights_file().name}")
+    except MachineError as fault:
+        return CheckResult("LLM", False, str(fault), "run `make setup`, or run with --llm none: rules alone")
+
+
+def _check_bootstrap(bootstrap: str) -> CheckResult:
+    # librdkafka writes every refused connection to standard error unless told not to.
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        brokers = len(admin.list_topics(timeout=_ANSWER_SECONDS).brokers)
+    except KafkaException as fault:
+        advice = "start that Kafka, or unset FLAGSTREAM_KAFKA to use the embedded broker"
+        return CheckResult("Kafka", False, f"{bootstrap} does not answer: {words_of(fault)}", advice)
+    return CheckResult("Kafka", True, f"{bootstrap} answers, {brokers} broker(s)")
+
+
+def _check_docker() -> CheckResult:
+    if importlib.util.find_spec("testcontainers") is None:
+        return CheckResult("Kafka", False, "testcontainers is not installed", "run `make setup`")
+    try:
+        version = _docker_version()
+    except RetryableError as fault:
+        advice = "start Docker, or unset FLAGSTREAM_KAFKA to use the embedded broker"
+        return CheckResult("Kafka", False, f"no Docker engine answers: {fault}", advice)
+    return CheckResult("Kafka", True, f"Docker {version} answers")
+
+
+def _docker_version() -> str:
+    from docker.client import DockerClient  # noqa: PLC0415 - an extra, absent from a plain installation
+    from docker.constants import DEFAULT_DOCKER_API_VERSION  # noqa: PLC0415 - as above
+    from docker.errors import DockerException  # noqa: PLC0415 - as above
+
+    # Naming a version keeps the constructor from connecting: a failure there would leak its socket.
+    client = DockerClient.from_env(version=DEFAULT_DOCKER_API_VERSION, timeout=int(_ANSWER_SECONDS))
+    try:
+        return str(client.version(api_version=False)["Version"])
+    except (DockerException, OSError) as fault:
+        raise RetryableError(str(fault)) from fault
+    finally:
+        client.close()
+
+
+def _check_endpoint(base_url: str) -> CheckResult:
+    url = f"{base_url.rstrip('/')}/models"
+    try:
+        with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS):
+            pass
+    except urllib.error.HTTPError as refusal:
+        # Refusing a call without a key is an answer too.
+        refusal.close()
+    except (OSError, ValueError) as fault:
+        advice = "start it, correct FLAGSTREAM_LLM_BASE_URL, or unset it to use the local model"
+        return CheckResult("LLM", False, f"{base_url} does not answer: {fault}", advice)
+    return CheckResult("LLM", True, f"{base_url} answers")
+
+
+def _finding(name: str, ok: bool, found: str, advice: str) -> CheckResult:
+    return CheckResult(name, ok, found, "" if ok else advice)
+
+
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 2**30:.1f} GB"

@@ -1,0 +1,95 @@
+"""Requests hold as many groups as the context does, and their size is never guessed too small."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from agent.model.llm_client import LOCAL_MODEL
+from agent.model.prompt_files import load_prompt
+from agent.triage.disclosure import Disclosure
+from agent.triage.grouping import group_rows
+from agent.triage.packing import Case, Packer, case_of, most_tokens_of
+from agent.triage.pseudonyms import Pseudonyms
+from schemas.spec import Budget, Llm, PromptReference
+from tests.unit.agent.triage.test_grouping import CLOSED, OPEN, row
+
+PROMPT = load_prompt(PromptReference(), "amount: amount, number")
+
+
+def cases(count: int, memo: str | None = None) -> list[Case]:
+    disclosure = Disclosure(OPEN if memo else CLOSED, Pseudonyms(b"k" * 32))
+    texts = {"memo": memo} if memo else {}
+    rows = [row(number, rules=("r",) * (number + 1), untrusted=texts) for number in range(count)]
+    groups = group_rows(rows, [disclosure.texts_of(each) for each in rows])
+    found = [case_of(PROMPT, "local", group, 1.0, disclosure.tell(group)) for group in groups]
+    return [replace(each, key=f"{number:064x}"[::-1]) for number, each in enumerate(found)]
+
+
+def packer(*, context: int = 100_000, groups: int = 8, calls: int = 100) -> Packer:
+    llm = Llm(context_tokens=context, groups_per_request=groups, budget=Budget(calls_per_batch=calls))
+    return Packer(llm, PROMPT, LOCAL_MODEL)
+
+
+def sizes(requests: list[list[Case]]) -> list[int]:
+    return [len(each) for each in requests]
+
+
+def test_requests_fill_up_to_their_groups_and_their_calls() -> None:
+    assert sizes(packer(groups=4).pack(cases(10))) == [4, 4, 2]
+    assert sizes(packer(groups=4, calls=2).pack(cases(10))) == [4, 4]
+    assert sizes(packer(calls=0).pack(cases(10))) == []
+
+
+def test_the_slow_local_model_is_asked_about_one_group_at_a_time() -> None:
+    assert sizes(Packer(Llm(), PROMPT, LOCAL_MODEL).pack(cases(3))) == [1, 1, 1]
+    assert sizes(Packer(Llm(context_tokens=100_000), PROMPT, "gpt-4.1").pack(cases(10))) == [8, 2]
+
+
+def test_no_request_outgrows_the_context() -> None:
+    three = packer().most_tokens(cases(3))
+    small = packer(context=three)
+    assert sizes(small.pack(cases(7))) == [3, 3, 1]
+    assert all(small.most_tokens(request) <= three for request in small.pack(cases(7)))
+    assert sizes(small.pack(cases(1, memo="x" * 10_000))) == [1], "texts are cut"
+    assert packer(context=256).pack(cases(3)) == []
+
+
+def test_texts_of_outsiders_stand_alone_and_the_others_go_on_filling() -> None:
+    plain, same, other = cases(4), cases(2, "one"), cases(1, "two")
+    requests = packer().pack([plain[0], same[0], plain[1], *other, plain[2], same[1], plain[3]])
+    assert requests == [plain, same, other]
+
+
+def test_two_groups_whose_short_ids_meet_never_share_a_request() -> None:
+    one, other = cases(2)
+    twin = replace(other, key=one.key[:6] + "f" * 58)
+    assert sizes(packer().pack([one, twin])) == [1, 1]
+
+
+def test_the_question_asks_for_each_id_once_with_its_own_evidence() -> None:
+    asked = cases(3)
+    question = packer().question(asked)
+    assert question.schema["required"] == [each.request_id for each in asked]
+    assert question.max_output_tokens == 3 * 160
+    data = json.loads(question.messages.user.removeprefix("<data>").split("</data>")[0])
+    assert list(data) == [each.request_id for each in asked]
+    for each in asked:
+        verdict = question.schema["properties"][each.request_id]["properties"]
+        assert verdict["evidence"]["items"]["enum"] == list(each.told.citable)
+
+
+@pytest.mark.parametrize(
+    ("text", "least"), [("1234567890", 10), ("\u652f\u4ed8", 6), ("\U0001f600", 4), ("some words", 5)]
+)
+def test_digits_and_rare_scripts_count_in_full(text: str, least: int) -> None:
+    assert most_tokens_of(text) >= least
+
+
+def test_single_texts_do_not_use_up_the_calls_that_many_groups_wait_for() -> None:
+    plain, loud = cases(4), [each for number in range(20) for each in cases(1, f"text {number}")]
+    loud = [replace(each, priority=2.0) for each in loud]
+    requests = packer(calls=3).pack([*loud, *plain])
+    assert requests == [plain, [loud[0]], [loud[1]]]

@@ -1,0 +1,25 @@
+"""The figures of the benches on growth and history, in small: what must not grow does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import growth as bench
+from benchmarks.growth import growth
+from streaming.delta.maintenance import MaintenanceLimits
+from streaming.home.settings import Settings
+
+
+def test_files_and_logs_of_all_tables_stay_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "_LIMITS", MaintenanceLimits(8, 8, 10, bench._LIMITS.least_age))
+    monkeypatch.setattr(bench, "_KEPT", bench._KEPT * 0)
+    monkeypatch.setattr(bench, "_ROUND_EVERY", 8)
+    points = list(growth(Settings.load(tmp_path, {}), 60, 20))
+    tables = 10
+    assert [point.batches for point in points] == [20, 40, 60]
+    for point in points:
+        assert point.files <= tables * 2 * 16
+        assert point.log_entries <= tables * 4 * 10 + 60
+    assert points[2].transactions == points[1].transactions

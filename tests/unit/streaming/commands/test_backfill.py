@@ -1,0 +1,299 @@
+"""History before the stream: as if it had been streamed, cut off anywhere, alerted to nobody."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+import yaml
+from deltalake import write_deltalake
+from typer.testing import CliRunner
+
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec
+from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_log import AuditPlaces
+from streaming.cli.root import app, main
+from streaming.commands.backfill import load, run_backfill, source_to_load
+from streaming.delta.stored import read_stored
+from streaming.events import file_events
+from streaming.history import backfill_source
+from streaming.history.backfill import Loaded, Passed
+from streaming.history.backfill_source import open_history
+from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if
+from streaming.history.snapshot_copy import create_snapshot
+from streaming.home.settings import Settings
+from streaming.run.opening import open_agent
+from streaming.versions.clients import Clients
+from tests.unit.live_lake import CONTRACT, agent, events, frame, judge, run_live, without_broker
+
+HISTORY, ROWS, CHUNK = 500, 900, 120
+EVENTS = events(ROWS)
+# A redelivery, and an amount that no transaction can have.
+TOLD = [*EVENTS[:200], EVENTS[190], *EVENTS[200:300], {**EVENTS[0], "tx_id": "bad", "amount": "much"}]
+TOLD += EVENTS[300:HISTORY]
+ALERT = ["alert_id", "sequence", "score", "log_odds", "base", "reasons", "kind", "rules", "passed_by"]
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_broker(monkeypatch)
+    monkeypatch.setattr(file_events, "_BATCH_ROWS", CHUNK)
+    monkeypatch.setattr(backfill_source, "_CHUNK_ROWS", CHUNK)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.load(tmp_path / "home", {})
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    path = tmp_path / "history.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in TOLD), encoding="utf-8")
+    return path
+
+
+def table(settings: Settings, name: str, order: str) -> pl.DataFrame:
+    return frame(read_stored(settings.lake("tester") / name)).sort(order)
+
+
+def alerts_from(settings: Settings, sequence: int) -> list[dict[str, Any]]:
+    rows = table(settings, "alerts", "outbox_seq")
+    raised = pl.coalesce("passed_by", "sequence")
+    return rows.filter(raised >= sequence).select(ALERT).to_dicts()
+
+
+def stored(settings: Settings) -> list[dict[str, Any]]:
+    rows = table(settings, "transactions", "sequence")
+    return rows.select("sequence", *CONTRACT.arrow_schema().names[:8], "late").to_dicts()
+
+
+def streamed(home: Path, spec: AgentSpec) -> Settings:
+    settings = Settings.load(home, {})
+    run_live(settings, spec, TOLD)
+    run_live(settings, spec, EVENTS[HISTORY:], first_batch=50)
+    return settings
+
+
+def test_profiles_are_bit_for_bit_those_of_the_stream(
+    settings: Settings, history: Path, tmp_path: Path
+) -> None:
+    spec, whole = agent(profiles={"block_rows": 64, "checkpoint_rows": HISTORY}), Settings.load(tmp_path, {})
+    run_backfill(settings, spec, history)
+    run_live(whole, spec, TOLD)
+    found = [each.profiles("tester") / f"{HISTORY:020d}" / "manifest.json" for each in (settings, whole)]
+    kept, streamed_ones = (json.loads(path.read_text()) for path in found)
+    assert kept == streamed_ones
+    assert len(kept["files"]) > 10
+
+
+def test_a_run_after_a_backfill_is_the_run_that_streamed_everything(
+    settings: Settings, history: Path, tmp_path: Path
+) -> None:
+    spec = agent()
+    done = run_backfill(settings, spec, history)
+    assert {name: done[name] for name in Loaded.__dataclass_fields__} == {
+        "read": 502, "stored": 500, "quarantined": 1, "duplicates": 1,
+    }  # fmt: skip
+    assert done["events_per_s"] > 0
+    assert table(settings, "alerts", "outbox_seq").height == 0
+    run_live(settings, spec, EVENTS[HISTORY:])
+    whole = streamed(tmp_path / "whole", spec)
+    assert stored(settings) == stored(whole)
+    found = alerts_from(settings, HISTORY)
+    assert found == alerts_from(whole, HISTORY)
+    assert len(found) > 15
+    assert any(each["sequence"] < HISTORY for each in found), "an absence that history left open"
+
+
+@pytest.mark.parametrize("moment", list(Passed))
+@pytest.mark.parametrize("nth", [1, 2, 3, 5])
+def test_a_backfill_cut_off_anywhere_goes_on(
+    settings: Settings, history: Path, tmp_path: Path, moment: Passed, nth: int
+) -> None:
+    spec, left = agent(), nth
+
+    def cut(passed: Passed) -> None:
+        nonlocal left
+        left -= passed == moment
+        if left == 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(settings, spec, CONTRACT, open_history(history, CONTRACT), reached=cut)
+    cold = (moment, nth) == (Passed.SET_ASIDE, 1)
+    if cold:
+        assert run_backfill(settings, spec, history)["stored"] == HISTORY
+    elif (moment, nth) != (Passed.CLOSED, 5):
+        other = tmp_path / "other.jsonl"
+        other.write_text(json.dumps(EVENTS[0]) + "\n")
+        with pytest.raises(ConfigurationError, match="is not finished, and this is another source"):
+            run_backfill(settings, spec, other)
+        with (
+            pytest.raises(ConfigurationError, match="finish it with `flagstream backfill`"),
+            open_agent(settings, spec, "127.0.0.1:1", Clients(settings, "none")),
+        ):
+            raise AssertionError
+        assert run_backfill(settings, spec, history)["stored"] == HISTORY
+    whole = Settings.load(tmp_path / "whole", {})
+    run_backfill(whole, spec, history)
+    assert stored(settings) == stored(whole)
+    for name in ("quarantine", "duplicates"):
+        assert table(settings, name, "offset").height == 1
+    counts = table(settings, "batches", "batch_id").select("batch_id", "read", "stored", "next_sequence")
+    assert counts.equals(table(whole, "batches", "batch_id").select(counts.columns))
+    run_live(settings, spec, EVENTS[HISTORY:])
+    run_live(whole, spec, EVENTS[HISTORY:])
+    assert alerts_from(settings, 0) == alerts_from(whole, 0)
+
+
+def test_nothing_is_alerted_replayed_or_previewed_of_history(settings: Settings, history: Path) -> None:
+    spec = agent()
+    run_backfill(settings, spec, history)
+    with pytest.raises(ConfigurationError, match="loaded by a backfill"):
+        run_what_if(settings, spec, spec, ReplaySpan())
+    judge(settings, spec, [f"t{number:05d}" for number in range(0, 480, 9)])
+    run_live(settings, spec, EVENTS[HISTORY:])
+    found = run_replay(settings, spec, ReplaySpan())
+    assert (found.rows, found.backfilled, found.differences) == (ROWS - HISTORY, HISTORY, ())
+    assert found.alerts == len(alerts_from(settings, 0)) > 15
+    same = run_what_if(settings, spec, spec, ReplaySpan())
+    assert (same.span, same.added, same.removed) == ((HISTORY, ROWS), 0, 0)
+    assert same.kept == found.alerts
+    create_snapshot(settings, spec, CONTRACT, "all", found.span)
+    assert run_replay(settings, spec, ReplaySpan(snapshot="all")) == found
+
+
+def test_history_comes_first_or_not_at_all(settings: Settings, history: Path, tmp_path: Path) -> None:
+    spec = agent()
+    run_backfill(settings, spec, history)
+    rows = stored(settings)
+    with pytest.raises(ConfigurationError, match="is finished"):
+        run_backfill(settings, spec, history)
+    assert stored(settings) == rows
+    live = Settings.load(tmp_path / "live", {})
+    run_live(live, spec, EVENTS[:50])
+    with pytest.raises(ConfigurationError, match="has stored transactions already"):
+        run_backfill(live, spec, history)
+    assert len(stored(live)) == 50
+
+
+def test_rejects_that_another_source_left_are_never_mixed_in(
+    settings: Settings, history: Path, tmp_path: Path
+) -> None:
+    first = tmp_path / "first.jsonl"
+    first.write_text(json.dumps({**EVENTS[0], "amount": "much"}) + "\n" + json.dumps(EVENTS[1]) + "\n")
+
+    def cut(_: Passed) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(settings, agent(), CONTRACT, open_history(first, CONTRACT), reached=cut)
+    assert table(settings, "quarantine", "offset").height == 1
+    with pytest.raises(ConfigurationError, match="has stored transactions already"):
+        run_backfill(settings, agent(), history)
+    assert run_backfill(settings, agent(), first)["quarantined"] == 1
+
+
+def broken(path: Path) -> Path:
+    path.write_text(json.dumps(EVENTS[0]) + "\n" * 3 + '{"tx_id": "cut', encoding="utf-8")
+    return path
+
+
+def empty(path: Path) -> Path:
+    path.write_text("\n", encoding="utf-8")
+    return path
+
+
+def folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (broken, "not JSON"),
+        (empty, "holds no rows"),
+        (folder, "no Delta table"),
+        (lambda path: path, "no such"),
+    ],
+)
+def test_a_source_that_cannot_be_read_writes_nothing(
+    settings: Settings, tmp_path: Path, make: Callable[[Path], Path], told: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        run_backfill(settings, agent(), make(tmp_path / "given.jsonl"))
+    assert not settings.home.exists()
+
+
+def test_parquet_csv_json_lines_and_delta_tables_load_the_same(tmp_path: Path) -> None:
+    spec, rows = agent(), pa.Table.from_pylist(EVENTS[:300])
+    moments = pa.array([datetime.fromisoformat(each["event_time"]) for each in EVENTS[:300]])
+    typed = rows.set_column(1, "event_time", moments).append_column("is_fraud", pa.repeat(pa.scalar(1), 300))
+    shuffled = typed.append_column("sequence", pa.array(range(300))).take(list(range(299, -1, -1)))
+    pl.DataFrame(typed).write_parquet(tmp_path / "a.parquet")
+    pl.DataFrame(rows).write_csv(tmp_path / "a.csv")
+    pl.DataFrame(rows).write_ndjson(tmp_path / "a.jsonl")
+    for part in (0, 100, 200):
+        write_deltalake(tmp_path / "numbered", shuffled.slice(part, 100), mode="append")
+        write_deltalake(tmp_path / "raw", shuffled.drop_columns(["sequence"]).slice(part, 100), mode="append")
+    found = []
+    for name in ("a.parquet", "a.csv", "a.jsonl", "numbered", "raw"):
+        each = Settings.load(tmp_path / f"home-{name}", {})
+        assert run_backfill(each, spec, tmp_path / name)["stored"] == 300
+        found.append(stored(each))
+    decoded = Settings.load(tmp_path / "home-decoded", {})
+    run_backfill(decoded, spec, tmp_path / "home-a.csv" / "lake" / "tester" / "transactions")
+    found.append(stored(decoded))
+    assert all(each == found[0] for each in found)
+
+
+def test_a_delta_table_is_continued_at_the_version_that_was_begun(settings: Settings, tmp_path: Path) -> None:
+    spec, rows, source = agent(), pa.Table.from_pylist(EVENTS[:300]), tmp_path / "source"
+    write_deltalake(source, rows)
+
+    def cut(passed: Passed) -> None:
+        if passed is Passed.DECIDED:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(settings, spec, CONTRACT, open_history(source, CONTRACT), reached=cut)
+    write_deltalake(source, pa.Table.from_pylist(EVENTS[300:400]), mode="append")
+    assert source_to_load(settings, spec, CONTRACT, source).version == 0
+    assert run_backfill(settings, spec, source)["stored"] == 300
+
+
+def test_the_command(settings: Settings, history: Path, tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(json.dumps(agent().model_dump(mode="json", exclude_defaults=True)))
+    arguments = ["backfill", str(history), "--spec", str(file), "--home", str(settings.home), "--json"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["read"] == 502
+
+
+def test_the_command_begins_the_audit_log_that_the_agent_goes_on_with(
+    settings: Settings, history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, file = agent(), tmp_path / "tester.yaml"
+    file.write_text(yaml.safe_dump(spec.model_dump(mode="json")), encoding="utf-8")
+    given = ["backfill", history, "--spec", file, "--home", settings.home]
+    monkeypatch.setattr(sys, "argv", ["flagstream", *map(str, given)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    run_live(settings, spec, EVENTS[HISTORY:])
+    places = AuditPlaces(settings, spec)
+    assert check_audit(places).findings == ()
+    (told,) = newest_events(places, "action", 10)
+    assert (told["subject"], told["detail"]["rows"]) == ("backfill", HISTORY)
+    assert newest_events(places, "configuration_change", 10)

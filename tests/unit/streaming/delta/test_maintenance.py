@@ -1,0 +1,163 @@
+"""Tables stay small however long they are written to, and whoever writes meanwhile loses nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+
+from agent.audit.events import AuditEvent
+from schemas.errors import FencedError
+from streaming.audit.audit_check import check_audit
+from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.maintenance import Maintenance, MaintenanceLimits, clear, maintain
+from streaming.delta.shared_table import SharedTable
+from streaming.home.settings import Settings
+from tests.unit.live_lake import agent
+
+SCHEMA = pa.schema([("n", pa.int64())])
+AT_ONCE = MaintenanceLimits(files=16, entries=20, least_age=timedelta(0))
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+def claimed(folder: Path, retention: timedelta = timedelta(days=30)) -> LakeTable:
+    table = LakeTable(folder / "things", SCHEMA, "agent/epoch", retention)
+    table.claim(table.epoch + 1)
+    return table
+
+
+def one(number: int) -> pa.Table:
+    return pa.table({"n": [number]}, schema=SCHEMA)
+
+
+def on_disk(path: Path) -> tuple[int, int]:
+    return len(list(path.glob("*.parquet"))), len(list((path / "_delta_log").iterdir()))
+
+
+def test_files_and_log_stay_few_over_many_commits(tmp_path: Path) -> None:
+    table, most = claimed(tmp_path, timedelta(0)), (0, 0)
+    for number in range(400):
+        table.append(one(number), Stamp("app", number))
+        if number % 10 == 9:
+            maintain(table.path, AT_ONCE)
+            clear(table.path, AT_ONCE)
+            if number >= 100:
+                most = max(most[0], on_disk(table.path)[0]), max(most[1], on_disk(table.path)[1])
+    assert most[0] <= 2 * AT_ONCE.files + 10
+    assert most[1] <= 3 * AT_ONCE.entries + 10
+    assert claimed(tmp_path).read("n", 0)["n"].to_pylist() == list(range(400))
+
+
+def test_files_that_a_checkpoint_has_forgotten_are_cleared_all_the_same(tmp_path: Path) -> None:
+    table = claimed(tmp_path, timedelta(0))
+    for number in range(20):
+        table.append(one(number), Stamp("app", number))
+    maintain(table.path, AT_ONCE)
+    DeltaTable(table.path).create_checkpoint()
+    assert clear(table.path, AT_ONCE) == 20
+    assert on_disk(table.path)[0] == 1
+
+
+def test_a_file_that_no_commit_has_named_yet_stays(tmp_path: Path) -> None:
+    table = claimed(tmp_path, timedelta(0))
+    table.append(one(0), Stamp("app", 0))
+    for name, age in (("part-under-way.parquet", 60), ("part-left-behind.parquet", 7_200)):
+        pq.write_table(one(1), table.path / name)
+        os.utime(table.path / name, (time.time() - age,) * 2)
+    assert clear(table.path) == 1
+    assert (table.path / "part-under-way.parquet").exists()
+
+
+def test_files_that_a_readable_version_names_stay(tmp_path: Path) -> None:
+    table = claimed(tmp_path)
+    for number in range(20):
+        table.append(one(number), Stamp("app", number))
+    before = table.version
+    maintain(table.path, AT_ONCE)
+    assert clear(table.path, AT_ONCE) == 0
+    assert len(DeltaTable(table.path).file_uris()) == 1
+    assert DeltaTable(table.path, version=before).to_pyarrow_table().num_rows == 20
+
+
+def test_a_few_small_files_are_compacted_once_they_are_a_day_old(tmp_path: Path) -> None:
+    table = claimed(tmp_path)
+    for number in range(9):
+        table.append(one(number), Stamp("app", number))
+    assert not maintain(table.path)
+    assert maintain(table.path, now_ms=int(time.time() * 1000) + 2 * DAY_MS)
+    assert len(DeltaTable(table.path).file_uris()) == 1
+
+
+def test_writers_lose_nothing_while_a_table_is_maintained(tmp_path: Path) -> None:
+    mine, ended = claimed(tmp_path, timedelta(0)), threading.Event()
+    shared = [SharedTable(tmp_path / "shared", SCHEMA, timedelta(0)) for _ in range(2)]
+
+    def write(app: str) -> None:
+        for number in range(60):
+            assert mine.append(one(number), Stamp(app, number))
+            mine.renew()
+
+    def share(table: SharedTable) -> None:
+        for _ in range(40):
+            table.by_turns(
+                lambda: table.append(one(table.count()), Stamp("shared", table.last_batch("shared") + 1))
+            )
+
+    def keep() -> None:
+        maintenance = Maintenance(
+            lambda: [mine.path, shared[0].path], MaintenanceLimits(4, 4, 7), timedelta(0)
+        )
+        while not ended.wait(0.01):
+            maintenance.round()
+
+    with ThreadPoolExecutor(5) as threads:
+        keeper = threads.submit(keep)
+        writers = [threads.submit(write, app) for app in ("batches", "late")]
+        writers += [threads.submit(share, table) for table in shared]
+        for each in writers:
+            each.result()
+        ended.set()
+        keeper.result()
+    again = claimed(tmp_path)
+    assert (again.count(), again.last_batch("batches"), again.last_batch("late")) == (120, 59, 59)
+    assert SharedTable(tmp_path / "shared", SCHEMA, timedelta(0)).read("n", 0)["n"].to_pylist() == list(
+        range(80)
+    )
+    with pytest.raises(FencedError):
+        mine.append(one(0), Stamp("batches", 60))
+
+
+def test_a_table_that_cannot_be_maintained_keeps_no_other_from_it(tmp_path: Path) -> None:
+    broken, sound = claimed(tmp_path / "a"), claimed(tmp_path / "b")
+    for number in range(20):
+        sound.append(one(number), Stamp("app", number))
+    (broken.path / "_delta_log" / f"{1:020}.json").write_text("{")
+    maintenance = Maintenance(lambda: [broken.path, sound.path], AT_ONCE)
+    with pytest.raises(Exception, match="is not whole"):
+        maintenance.round()
+    assert len(DeltaTable(sound.path).file_uris()) == 1
+
+
+def test_runs_of_commands_leave_nothing_in_the_log_for_good(tmp_path: Path) -> None:
+    spec = agent()
+    places = AuditPlaces(Settings.load(tmp_path, {}), spec)
+    for number in range(30):
+        log = LakeAudit(places, timedelta(0))
+        event = AuditEvent("action", "labels", {"rows": number}, f"command/{number}", 0)
+        log.record([event])
+        log.record([event])  # told again by the same run
+    maintain(places.table, AT_ONCE)
+    [checkpoint] = (places.table / "_delta_log").glob("*.checkpoint.parquet")
+    rows = pq.read_table(checkpoint, columns=["txn"])["txn"].to_pylist()
+    assert len([row for row in rows if row is not None]) == 2
+    report = check_audit(places)
+    assert (report.rows, report.findings) == (30, ())

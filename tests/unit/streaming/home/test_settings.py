@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import ConfigurationError, MachineError
+from streaming.home.settings import Settings, find_java
+
+
+def java_in(folder: Path) -> str:
+    java = folder / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.touch(mode=0o755)
+    return str(java)
+
+
+def test_an_empty_environment_gives_the_embedded_defaults(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {})
+    assert (settings.home, settings.kafka) == (tmp_path.resolve(), "embedded")
+    assert (settings.llm_base_url, settings.ivy_settings) == (None, None)
+    assert settings.cache == Path(__file__).resolve().parents[4] / ".cache"
+
+
+def test_every_variable_is_read(tmp_path: Path) -> None:
+    environ = {
+        "FLAGSTREAM_HOME": "the command line reads it",
+        "FLAGSTREAM_CACHE": str(tmp_path / "cache"),
+        "FLAGSTREAM_KAFKA": "kafka.example:9092",
+        "FLAGSTREAM_LLM_BASE_URL": "http://127.0.0.1:1/v1",
+        "FLAGSTREAM_IVY_SETTINGS": str(tmp_path / "ivy.xml"),
+    }
+    settings = Settings.load(tmp_path, environ)
+    assert settings.kafka == "kafka.example:9092"
+    assert settings.llm_base_url == "http://127.0.0.1:1/v1"
+    assert settings.ivy_settings == tmp_path / "ivy.xml"
+    assert settings.jars_spark == tmp_path.resolve() / "cache" / "jars" / "spark"
+
+
+def test_an_empty_variable_counts_as_absent(tmp_path: Path) -> None:
+    names = ("CACHE", "KAFKA", "LLM_BASE_URL", "IVY_SETTINGS", "AUDIT_KEY")
+    empty = Settings.load(tmp_path, {f"FLAGSTREAM_{name}": "" for name in names})
+    absent = Settings.load(tmp_path, {})
+    assert (empty.kafka, empty.cache) == (absent.kafka, absent.cache)
+    assert (empty.llm_base_url, empty.ivy_settings, empty.audit_key) == (None, None, None)
+
+
+def test_the_audit_key_is_masked_and_must_be_long(tmp_path: Path) -> None:
+    secret = "0123456789abcdef" * 2
+    settings = Settings.load(tmp_path, {"FLAGSTREAM_AUDIT_KEY": secret})
+    assert settings.audit_key is not None
+    assert settings.audit_key.get_secret_value() == secret
+    assert secret not in repr(settings)
+    with pytest.raises(ConfigurationError, match="FLAGSTREAM_AUDIT_KEY: expected at least 32") as refused:
+        Settings.load(tmp_path, {"FLAGSTREAM_AUDIT_KEY": "short-secret"})
+    assert "short-secret" not in str(refused.value)
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"FLAGSTREAM_KAKFA: .*did you mean 'FLAGSTREAM_KAFKA'"):
+        Settings.load(tmp_path, {"FLAGSTREAM_KAKFA": "embedded"})
+
+
+@pytest.mark.parametrize("value", ["Docker", "localhost", "9092"])
+def test_a_kafka_that_is_no_address_is_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigurationError, match="FLAGSTREAM_KAFKA: expected embedded, docker or host:port"):
+        Settings.load(tmp_path, {"FLAGSTREAM_KAFKA": value})
+
+
+@given(key=st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=12))
+def test_a_key_never_shows(key: str) -> None:
+    settings = Settings.load(Path("var"), {"SOME_KEY": key})
+    secret = settings.api_key("SOME_KEY")
+    assert secret is not None
+    assert secret.get_secret_value() == key
+    for shown in (repr(settings), str(settings), repr(secret), str(secret)):
+        assert key not in shown
+
+
+def test_a_key_that_is_absent_or_empty_is_none(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {"SOME_KEY": ""})
+    assert settings.api_key("SOME_KEY") is None
+    assert settings.api_key("OTHER_KEY") is None
+
+
+def test_all_state_lies_below_home_and_agents_do_not_share_it(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {})
+    places = [
+        place(agent) for place in (settings.lake, settings.checkpoint, settings.profiles) for agent in "ab"
+    ]
+    assert len(set(places)) == len(places)
+    assert all(settings.home in place.parents for place in [*places, settings.spark])
+
+
+def test_the_java_of_java_home_comes_before_the_one_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, on_path = java_in(tmp_path / "chosen"), java_in(tmp_path / "path")
+    monkeypatch.setenv("PATH", str(Path(on_path).parent))
+    assert find_java({"JAVA_HOME": str(tmp_path / "chosen")}) == chosen
+    assert find_java({"JAVA_HOME": str(tmp_path / "gone")}) == on_path
+    assert find_java({}) == on_path
+
+
+def test_without_java_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MachineError, match="install a JDK 17 or newer"):
+        find_java({})

@@ -1,0 +1,253 @@
+"""Whatever passes by itself never ends labels, and none that was polled is lost; what lasts is raised."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from schemas.errors import DataLossError, DiskError, RetryableError
+from schemas.label import GIVEN, LABEL_REJECTS
+from schemas.tables import QUARANTINE
+from streaming.delta.stored import read_stored
+from streaming.labels import label_follower, label_topic
+from streaming.labels.book import LabelBook, Recorded
+from streaming.labels.label_follower import LabelFollower
+from streaming.labels.label_topic import LabelTopic, PartitionOfLabels, PolledLabels
+from streaming.service import worker
+from streaming.service.health import Health
+from tests.unit.streaming.labels.test_verdicts import LakeOfTen
+
+SECONDS = 20.0
+KEEP = timedelta(days=30)
+
+
+class Panic(BaseException):
+    """What a compiled library raises where it meets what it thought impossible."""
+
+
+PASSING: list[BaseException] = [
+    RetryableError("away"),
+    DiskError("full"),
+    OSError("no disk"),
+    ValueError("a surprise"),
+    KafkaException(KafkaError(KafkaError._SSL, "handshake")),
+    Panic("index out of range"),
+]
+
+
+class FaultySource:
+    """A labels topic that raises what it is told to, when polled or when its labels are recorded."""
+
+    def __init__(
+        self, polling: Sequence[BaseException] = (), recording: Sequence[BaseException] = ()
+    ) -> None:
+        self.polling, self.recording = list(polling), list(recording)
+        self.handed_out = 0
+        self.recorded: list[str] = []
+        self.two_recorded = threading.Event()
+
+    def poll(self, limit: int = 10_000, wait: float = 0.0) -> PolledLabels:  # noqa: ARG002 -- the signature
+        if self.polling:
+            raise self.polling.pop(0)
+        self.handed_out += 1
+        empty = GIVEN.empty_table(), QUARANTINE.empty_table()
+        return PolledLabels((PartitionOfLabels(f"poll {self.handed_out}", 0, 0, *empty),))
+
+    def record(self, polled: PolledLabels) -> Recorded:
+        if self.recording:
+            raise self.recording.pop(0)
+        self.recorded += [each.source for each in polled.partitions]
+        if len(self.recorded) > 1:
+            self.two_recorded.set()
+        return Recorded(0, 0, LABEL_REJECTS.empty_table())
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_SHORTEST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(label_follower, "_ROUND_SECONDS", 0.0)
+
+
+@hypothesis_settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    polling=st.lists(st.sampled_from(PASSING), max_size=4),
+    recording=st.lists(st.sampled_from(PASSING), max_size=4),
+)
+def test_passing_faults_never_end_labels_and_what_was_polled_is_recorded(
+    polling: list[BaseException], recording: list[BaseException]
+) -> None:
+    source, health = FaultySource(polling, recording), Health()
+    with TemporaryDirectory() as folder:
+        following = LabelFollower(LakeOfTen(Path(folder)).verdicts, (), lambda: 10, source, health)
+        following.start()
+        assert source.two_recorded.wait(SECONDS), health.standing
+        assert following.take(10)[0].through == 0, "a batch is not concerned"
+        following.close()
+    wanted = [f"poll {number}" for number in range(1, source.handed_out + 1)]
+    assert source.recorded == wanted[: len(source.recorded)], "in order, none left out, none twice"
+    assert len(wanted) - len(source.recorded) <= 1, "at most the one in hand is still to come"
+
+
+def test_a_fault_is_a_condition_until_following_goes_on(tmp_path: Path) -> None:
+    lake, told = LakeOfTen(tmp_path), list[str | None]()
+    health = Health(changed=lambda _, standing: told.append(standing and standing.cause))
+    source = FaultySource([RetryableError("away"), RetryableError("away")], [OSError("no disk")])
+    lake.say(("t1", True))
+    following = LabelFollower(lake.verdicts, (), lambda: 10, source, health)
+    following.start()
+    assert source.two_recorded.wait(SECONDS)
+    following.close()
+    assert following.take(10)[1].num_rows == 1
+    assert told == ["away", "no disk", None]
+
+
+def test_a_lasting_fault_stops_the_next_batch_and_an_idle_agent(tmp_path: Path) -> None:
+    source = FaultySource([DataLossError("labels were dropped")])
+    following = LabelFollower(LakeOfTen(tmp_path).verdicts, (), lambda: 10, source)
+    following.start()
+    following.close()
+    for call in (following.check, lambda: following.take(10)):
+        with pytest.raises(DataLossError, match="labels were dropped"):
+            call()
+
+
+class ScriptedConsumer:
+    """A consumer of one partition that gives records and faults by turns; a fault unnerves it for good."""
+
+    records = tuple(
+        json.dumps({"transaction_id": f"t{n}", "is_fraud": True, "decided_by": "ann"}).encode()
+        for n in range(6)
+    )
+
+    stamp = int(datetime(2024, 5, 2, tzinfo=UTC).timestamp() * 1_000)
+
+    def __init__(self, faults: list[int]) -> None:
+        self.faults = faults
+        self.place, self.broken = 0, False
+
+    def assign(self, places: list[TopicPartition]) -> None:
+        self.place = places[0].offset
+
+    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
+        return 0, len(self.records)
+
+    def consume(self, _: int, __: float) -> list[Message]:
+        if self.broken or self.place == len(self.records):
+            return []
+        given = Message(
+            topic="labels",
+            partition=0,
+            offset=self.place,
+            value=self.records[self.place],
+            timestamp=(1, self.stamp),
+        )
+        self.place += 1
+        if not self.faults:
+            return [given]
+        self.broken = True
+        return [given, Message(topic="labels", partition=0, error=KafkaError(self.faults.pop(0), "no"))]
+
+    def close(self) -> None:
+        self.broken = True
+
+
+def test_a_fault_that_the_broker_reports_costs_one_call_and_no_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._MAX_POLL_EXCEEDED, KafkaError._FATAL]
+    monkeypatch.setattr(label_topic, "_consumer", lambda _: ScriptedConsumer(faults))
+    monkeypatch.setattr(label_topic, "partitions_of", lambda *_: [TopicPartition("labels", 0, 0)])
+    book = LabelBook(tmp_path / "labels", retention=KEEP)
+    with LabelTopic("nowhere", "labels", book, rejects=tmp_path / "rejects", retention=KEEP) as topic:
+        refused = 0
+        for _ in range(len(faults) + len(ScriptedConsumer.records)):
+            try:
+                topic.record(topic.poll())
+            except RetryableError:
+                refused += 1
+    assert (refused, book.position("labels/0")) == (3, 6)
+    assert book.since(0)["transaction_id"].to_pylist() == [f"t{n}" for n in range(6)]
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize("stamp", [ScriptedConsumer.stamp, 2**62])
+def test_no_record_keeps_others_from_being_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stamp: int
+) -> None:
+    said = [
+        f'{{"transaction_id": {nested(300)}, "is_fraud": 1}}',
+        f'{{"transaction_id": "t", "is_fraud": {nested(900)}}}',
+        '{"transaction_id": "t", "is_fraud": 1, "decided_at": "0001-01-01T00:00:00+23:59"}',
+        '{"transaction_id": "t", "is_fraud": 1, "decided_at": "9999-12-31T23:59:59-23:59"}',
+        '{"transaction_id": "last", "is_fraud": 1, "decided_at": "2024-05-02T00:00:00Z"}',
+    ]
+    monkeypatch.setattr(ScriptedConsumer, "records", tuple(each.encode() for each in said))
+    monkeypatch.setattr(ScriptedConsumer, "stamp", stamp)
+    monkeypatch.setattr(label_topic, "_consumer", lambda _: ScriptedConsumer([]))
+    monkeypatch.setattr(label_topic, "partitions_of", lambda *_: [TopicPartition("labels", 0, 0)])
+    book, rejects = LabelBook(tmp_path / "labels", retention=KEEP), tmp_path / "rejects"
+    with LabelTopic("nowhere", "labels", book, rejects=rejects, retention=KEEP) as topic:
+        for _ in said:
+            topic.record(topic.poll())
+    assert book.since(0)["transaction_id"].to_pylist() == ["last"]
+    kept = read_stored(rejects)
+    assert kept is not None
+    assert sorted(kept["offset"].to_pylist()) == [0, 1, 2, 3]
+    assert all(isinstance(each, datetime) for each in kept["kafka_timestamp"].to_pylist())
+
+
+def test_records_that_were_dropped_unread_are_told_by_every_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [KafkaError._AUTO_OFFSET_RESET]
+    monkeypatch.setattr(label_topic, "_consumer", lambda _: ScriptedConsumer(faults))
+    monkeypatch.setattr(label_topic, "partitions_of", lambda *_: [TopicPartition("labels", 0, 0)])
+    book = LabelBook(tmp_path / "labels", retention=KEEP)
+    with LabelTopic("nowhere", "labels", book, rejects=tmp_path / "rejects", retention=KEEP) as topic:
+        topic.record(topic.poll())
+        for _ in range(2):
+            with pytest.raises(DataLossError, match="dropped before they were read"):
+                topic.poll()
+
+
+def test_a_disk_that_is_full_while_labels_are_recorded_costs_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_topic, "_consumer", lambda _: ScriptedConsumer([]))
+    monkeypatch.setattr(label_topic, "partitions_of", lambda *_: [TopicPartition("labels", 0, 0)])
+    real, faults = LabelBook.record, [DiskError("No space left on device"), OSError(28, "No space left")]
+
+    def record(book: LabelBook, labels: pa.Table, **more: Any) -> Recorded:
+        if faults:
+            raise faults.pop(0)
+        return real(book, labels, **more)
+
+    monkeypatch.setattr(LabelBook, "record", record)
+    lake = LakeOfTen(tmp_path)
+    with LabelTopic("nowhere", "labels", lake.book, rejects=tmp_path / "rejects", retention=KEEP) as topic:
+        following = LabelFollower(lake.verdicts, (), lambda: 10, topic)
+        following.start()
+        latest = time.monotonic() + SECONDS
+        while lake.book.position("labels/0") < len(ScriptedConsumer.records):
+            assert time.monotonic() < latest
+            following.take(10)  # the next batch, which must not fail
+        following.close()
+    assert lake.book.since(0)["transaction_id"].to_pylist() == [f"t{n}" for n in range(6)]

@@ -1,0 +1,133 @@
+"""Rules in a file: read again when it changes, refused with file and line, the last good ones in force."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from schemas.documents import line_of
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec, load_spec
+from streaming.rules.rule_file import RuleWatch
+from streaming.service.health import Condition, Health
+from tests.unit.scoring_samples import agent_spec
+
+SCHEMA = pa.schema([pa.field("amount", pa.float64()), pa.field("score", pa.float64())])
+INLINE = {"name": "large", "when": "amount > 100", "severity": "high", "reason": "large"}
+GOOD = """\
+rules:
+  - name: odd
+    when: amount > 10 and score > 0.5
+    severity: low
+    reason: odd
+"""
+
+
+def watching(path: Path, text: str = GOOD, health: Health | None = None) -> RuleWatch:
+    path.write_text(text, encoding="utf-8")
+    return RuleWatch(agent_spec(rules=[INLINE], rules_file=str(path)), SCHEMA, health=health)
+
+
+def rewrite(path: Path, text: str, seconds: int) -> None:
+    """Write anew, at a moment that differs however coarse the file system's clock is."""
+    path.write_text(text, encoding="utf-8")
+    os.utime(path, (seconds, seconds))
+
+
+def names(spec: AgentSpec | None) -> list[str]:
+    assert spec is not None
+    return [rule.name for rule in spec.rules]
+
+
+def test_the_file_s_rules_follow_the_spec_s_own_and_the_spec_is_then_complete(tmp_path: Path) -> None:
+    spec = watching(tmp_path / "rules.yaml").load()
+    assert names(spec) == ["large", "odd"]
+    assert spec.rules_file is None
+    assert AgentSpec.model_validate(spec.model_dump(mode="json")).digest == spec.digest
+
+
+def test_a_change_is_seen_once(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    watch = watching(path)
+    watch.load()
+    assert watch.changed() is None
+    rewrite(path, GOOD.replace("odd", "strange"), 1_000)
+    assert names(watch.changed()) == ["large", "strange"]
+    assert watch.changed() is None
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (GOOD.replace("amount", "amout"), "rules.yaml:3: rules.0.when: rule 'odd': unknown column 'amout'"),
+        (GOOD.replace("low", "lowest"), "rules.yaml:4: rules.0.severity"),
+        (GOOD.replace("    reason: odd\n", ""), "rules.yaml:2: rules.0.reason: this key is required"),
+        (GOOD.replace("odd", "large"), "two rules share the name 'large'"),
+        ("rules: [", "not valid YAML"),
+        ("- a", "expected a mapping"),
+        (GOOD.replace("reason: odd", "reason: 2020-13-45"), "month must be in 1..12"),
+        (f"? [a]\n: b\n{GOOD}", "expected a plain key"),
+        (GOOD.replace("10", "9" * 5000), "rules.yaml:3: rules.0.when: rule 'odd'"),
+        (GOOD.replace("reason: odd", f"reason: {'9' * 5000}"), "of more than 64 characters"),
+        ("[" * 5000, "nested"),
+        (GOOD.replace("reason: odd", 'reason: "\\0"'), "a text that is none"),
+    ],
+)
+def test_a_broken_file_is_a_condition_with_its_line_and_the_rules_in_force_stay(
+    broken: str, told: str, tmp_path: Path
+) -> None:
+    path, health = tmp_path / "rules.yaml", Health()
+    watch = watching(path, health=health)
+    watch.load()
+    rewrite(path, broken, 1_000)
+    assert watch.changed() is None
+    (standing,) = health.standing
+    assert standing.condition is Condition.RULES_FILE_BROKEN
+    assert told in standing.cause
+    assert "the rules in force stay" in standing.cause
+    assert watch.changed() is None
+    rewrite(path, GOOD, 2_000)
+    assert names(watch.changed()) == ["large", "odd"]
+    assert health.standing == ()
+    with pytest.raises(ConfigurationError):
+        watching(tmp_path / "other.yaml", broken).load()
+
+
+def test_a_file_that_goes_and_comes_back(tmp_path: Path) -> None:
+    path, health = tmp_path / "rules.yaml", Health()
+    watch = watching(path, health=health)
+    watch.load()
+    path.unlink()
+    assert watch.changed() is None
+    assert ["no such file" in each.cause for each in health.standing] == [True]
+    rewrite(path, GOOD, 1_000)
+    assert names(watch.changed()) == ["large", "odd"]
+
+
+def test_without_a_file_nothing_changes() -> None:
+    spec = agent_spec(rules=[INLINE])
+    watch = RuleWatch(spec, SCHEMA)
+    assert watch.load() == spec
+    assert watch.changed() is None
+
+
+def test_a_relative_file_lies_beside_its_spec(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        "name: a\nversion: 1.0.0\nrules_file: rules.yaml\nalerts: {topic: b}\n"
+        "data_sources: {transactions: {contract: simulator, topic: c}}\n",
+        encoding="utf-8",
+    )
+    assert load_spec(path).rules_file == str(tmp_path / "rules.yaml")
+
+
+def test_lines_of_keys(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    assert [line_of(path, key) for key in ("rules", "rules.0.when", "rules.0.nothing", "rules.7", "x")] == [
+        2, 3, 2, 2, 1,
+    ]  # fmt: skip
+    assert line_of(tmp_path / "none.yaml", "rules") is None

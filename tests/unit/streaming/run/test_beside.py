@@ -1,0 +1,181 @@
+"""What works beside the batches survives what befalls it: the shadow, checkpoints, late answers, the lane."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from schemas.errors import DiskError, RetryableError
+from schemas.spec import AgentSpec
+from streaming.batch import late_answers
+from streaming.batch.engine import Engine
+from streaming.delta.stored import read_stored
+from streaming.detection import checkpoints
+from streaming.home.settings import Settings
+from streaming.kafka.publish import OutboxRecord
+from streaming.run import opening
+from streaming.run.opening import Agent
+from streaming.service import worker
+from streaming.service.health import Condition, Health
+from streaming.versions import shadow as shadow_module
+from streaming.versions.clients import Clients
+from tests import scripted_llm as scripted
+from tests.registry_rows import activate, entry, put
+from tests.unit.live_lake import TOPIC, QuietLane, agent, events, frame, records, without_broker
+
+SECONDS = 60.0
+Told = list[tuple[Condition, str | None]]
+
+
+class Panic(BaseException):
+    """What a compiled library raises where it meets what it thought impossible."""
+
+
+def failing(real: Callable[..., Any], *faults: BaseException) -> Callable[..., Any]:
+    """Raise each fault once, then do the real thing."""
+    left = list(faults)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        if left:
+            raise left.pop(0)
+        return real(*arguments, **named)
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_SHORTEST_PAUSE_SECONDS", 0.01)
+    without_broker(monkeypatch)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.load(tmp_path / "home", {})
+
+
+@contextmanager
+def opened(settings: Settings, spec: AgentSpec, llm: str = "none") -> Iterator[tuple[Agent, Told]]:
+    told: Told = []
+    health = Health(changed=lambda each, standing: told.append((each, standing and standing.cause)))
+    with (
+        Clients(settings, llm) as clients,
+        opening.open_agent(settings, spec, "127.0.0.1:1", clients, health=health) as started,
+    ):
+        yield started, told
+    assert health.standing == ()
+
+
+def process(started: Agent, rows: pa.Table, first: int, number: int) -> None:
+    end = {TOPIC: {"0": first + rows.num_rows}}
+    assert started.pipeline.process(lambda: rows, "live", number, lambda: end) is not None
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    latest = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < latest
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("place", ["build_alerts", "commit"])
+def test_the_shadow_outlives_a_panic_and_decides_each_batch_once(
+    place: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = agent()
+    activate(settings, spec)
+    put(settings, entry(agent(version="1.1.0", threshold=0.9), "shadow", "promoted"))
+    faults = (Panic("index out of range"), ValueError("a surprise"))
+    if place == "commit":  # half-way: the row is stored, the state has not moved on
+        real = Engine.commit
+
+        def commit(engine: Engine, judged: Any) -> None:
+            beside = engine.spec.version == "1.1.0"
+            (failed if beside else real)(engine, judged)
+
+        failed = failing(real, *faults)
+        monkeypatch.setattr(Engine, "commit", commit)
+    else:
+        monkeypatch.setattr(shadow_module, place, failing(shadow_module.build_alerts, *faults))
+    rows = records(events(240))
+    table = settings.lake(spec.name) / "shadow"
+    with opened(settings, spec) as (started, told):
+        for number in range(4):
+            process(started, rows.slice(60 * number, 60), 60 * number, number)
+        wait_for(lambda: (found := read_stored(table)) is not None and found.num_rows == 4)
+        wait_for(lambda: bool(told) and told[-1] == (Condition.SHADOW_FAILING, None))
+    found = frame(read_stored(table)).sort("first_sequence")
+    assert found["next_sequence"].to_list() == [60, 120, 180, 240]
+    assert told == [
+        (Condition.SHADOW_FAILING, "Panic: index out of range"),
+        (Condition.SHADOW_FAILING, "ValueError: a surprise"),
+        (Condition.SHADOW_FAILING, None),
+    ]
+
+
+def test_a_checkpoint_that_could_not_be_written_is_written_later(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(checkpoints, "write", failing(checkpoints.write, full, Panic("index out of range")))
+    spec = agent(profiles={"block_rows": 64, "checkpoint_rows": 50})
+    with opened(settings, spec) as (started, told):
+        process(started, records(events(90)), 0, 0)
+        wait_for(lambda: bool(told) and told[-1] == (Condition.CHECKPOINT_FAILING, None))
+    assert [cause for _, cause in told] == [str(full), "Panic: index out of range", None]
+    assert [path.name for path in settings.profiles(spec.name).iterdir()] == [f"{90:020d}"]
+
+
+def test_late_answers_outlive_what_befalls_them(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = (Panic("index out of range"), DiskError("full"), ValueError("a surprise"))
+    monkeypatch.setattr(late_answers, "next_window", failing(late_answers.next_window, *faults))
+    with scripted.scripted_llm() as server:
+        spec = agent(llm={"base_url": server.base_url}, rules=[], threshold=0.9)
+        with opened(settings, spec, "auto") as (started, told):
+            process(started, records(events(200)), 0, 0)
+            wait_for(lambda: started.late is not None and started.late.totals.answered > 0)
+    assert (Condition.LATE_ANSWERS_FAILING, None) in told
+    assert [cause for _, cause in told if cause] == [
+        "Panic: index out of range",
+        "full",
+        "ValueError: a surprise",
+    ]
+
+
+class LaneThatBreaks(QuietLane):
+    """Sends the first alerts and fails with the next."""
+
+    fault: BaseException
+
+    def publish(self, records: Sequence[OutboxRecord]) -> int:  # type: ignore[override]  # read once is enough
+        if self.marker > 0:
+            raise self.fault
+        return super().publish(records)
+
+
+@pytest.mark.parametrize("fault", [RetryableError("no answer in 60 s"), Panic("no answer in 60 s")])
+def test_a_lane_that_broke_beside_the_batches_stops_an_idle_agent(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
+    """A pipeline with a broken lane must be replaced, although no batch comes that would find it broken."""
+    monkeypatch.setattr(LaneThatBreaks, "fault", fault, raising=False)
+    monkeypatch.setattr(opening, "Publisher", LaneThatBreaks)
+    with scripted.scripted_llm() as server:
+        spec = agent(llm={"base_url": server.base_url}, rules=[], threshold=0.9)
+        with opened(settings, spec, "auto") as (started, _):
+            process(started, records(events(200)), 0, 0)
+
+            def stopped() -> bool:
+                try:
+                    started.pipeline.check()
+                except RetryableError as raised:
+                    return "start anew" in str(raised) and "no answer in 60 s" in str(raised)
+                return False
+
+            wait_for(stopped)

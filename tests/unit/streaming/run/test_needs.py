@@ -1,0 +1,155 @@
+"""What an agent needs is looked for before anything is claimed; what is wrong is said, and by status, too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agent.model.local_llm import LocalLlm
+from agent.model.processes import Service, free_port
+from schemas.errors import ConfigurationError, MachineError
+from streaming.delta import faults
+from streaming.delta.faults import looks_unusable, unusable
+from streaming.home.settings import Settings
+from streaming.run.needs import Needs
+from streaming.run.status import read_status
+from streaming.service.health import Condition, Health
+from streaming.versions import clients as clients_module
+from streaming.versions.clients import Clients
+from streaming.versions.registry_table import registry_path
+from tests.registry_rows import activate
+from tests.unit.live_lake import agent
+from tests.unit.streaming.delta.test_disk_faults import disk, fill, make_read_only  # noqa: F401 -- a fixture
+
+SPEC = agent()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.load(tmp_path / "home", {})
+
+
+def needs_of(settings: Settings, choice: str = "none", **changes: object) -> Needs:
+    return Needs(settings, agent(**changes), f"127.0.0.1:{free_port()}", Clients(settings, choice))
+
+
+def test_a_disk_is_unusable_while_it_is_full_read_only_or_gone(
+    disk: Path,  # noqa: F811 -- the fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faults, "_LEAST_FREE_BYTES", 1 << 20)
+    lake = disk / "lake" / "tester"
+    assert unusable(lake) is None
+    assert unusable(lake, known=True) == f"{lake} is gone"
+    lake.mkdir(parents=True)
+    assert unusable(lake, known=True) is None
+    for harm, said in ((fill, "0 MiB free, 1 needed"), (make_read_only, "mounted read-only")):
+        heal = harm(disk)
+        assert unusable(lake) == looks_unusable(lake)
+        assert said.removesuffix(" needed") in str(unusable(lake))
+        heal()
+        assert unusable(lake) is None
+
+
+def test_looking_leaves_nothing_behind_and_makes_no_folder(tmp_path: Path) -> None:
+    assert unusable(tmp_path / "lake" / "tester") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_looks_at_the_disk_itself_where_the_agent_cannot_write_it_down(
+    settings: Settings,
+    disk: Path,  # noqa: F811 -- the fixture
+) -> None:
+    file = settings.health("tester")
+    with closing(Health(file)):
+        make_read_only(disk)
+        found = read_status(disk, SPEC, None).with_health(file, disk)
+    assert [(each.condition, each.cause) for each in found.conditions] == [
+        (Condition.DISK_UNUSABLE, f"{disk}: mounted read-only")
+    ]
+    assert read_status(disk, SPEC, None).with_health(file, disk).conditions == (), "nobody runs it"
+
+
+def test_a_registry_that_cannot_be_read_is_waited_for(settings: Settings) -> None:
+    needs = needs_of(settings)
+    assert needs.registry_fault() is None, "none is no fault"
+    activate(settings, SPEC)
+    assert needs.registry_fault() is None
+    (rows,) = registry_path(settings, SPEC).glob("*.parquet")
+    aside = rows.rename(rows.with_suffix(".aside"))
+    assert str(rows) in str(needs.registry_fault())
+    aside.rename(rows)
+    assert needs.registry_fault() is None
+
+
+def test_what_a_power_cut_tore_of_the_registry_is_mended_before_it_is_read(settings: Settings) -> None:
+    activate(settings, SPEC)
+    log = registry_path(settings, SPEC) / "_delta_log"
+    newest = log / f"{len(list(log.glob('*.json'))):020d}.json"
+    newest.write_bytes(b"")
+    assert needs_of(settings).registry_fault() is None
+    assert not newest.exists()
+
+
+def test_a_broker_that_is_away_is_named_with_its_address(settings: Settings) -> None:
+    assert "no broker answers at 127.0.0.1:" in str(needs_of(settings).broker_fault())
+
+
+def test_a_local_model_that_does_not_come_up_is_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: LocalLlm) -> str:
+        raise MachineError("local-llm did not come up")
+
+    needs = needs_of(settings, "auto", llm={})
+    monkeypatch.setattr(LocalLlm, "start", fails)
+    assert needs.model_fault() == "local-llm did not come up"
+    monkeypatch.setattr("streaming.run.needs.weights_file", lambda: fails(LocalLlm(settings.home)))
+    with pytest.raises(MachineError):
+        needs.model_fault()
+
+
+def test_an_endpoint_that_cannot_be_used_is_not_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: object) -> None:
+        raise ConfigurationError("no such endpoint")
+
+    monkeypatch.setattr(clients_module, "endpoint_client", wrong)
+    with pytest.raises(ConfigurationError):
+        needs_of(settings, "auto", llm={}).model_fault()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    made = Service("sleeper", tmp_path / "sleeper")
+    yield made
+    made.stop()
+
+
+def test_a_child_that_died_is_told_from_one_that_was_stopped(service: Service) -> None:
+    command = [sys.executable, "-c", "import sys; sys.stdin.read(); import time; time.sleep(600)"]
+    facts = {"address": "here"}
+    assert not service.has_died(facts), "it was never started"
+    service.start(command, facts, lambda: True)
+    assert not service.has_died(facts)
+    record = (service.folder / "sleeper.json").read_text(encoding="utf-8")
+    os.kill(int(record.split('"pid": ')[1].split(",")[0]), signal.SIGKILL)
+    while service.facts() is not None:
+        subprocess.run(["true"], check=True)
+    assert service.has_died(facts)
+    assert not service.has_died({"address": "another"})
+    service.stop()
+    assert not service.has_died(facts)
+
+
+def test_a_child_keeps_its_port_while_nobody_else_has_it(service: Service) -> None:
+    port = service.port()
+    assert service.port() == port

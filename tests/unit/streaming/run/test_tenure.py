@@ -1,0 +1,84 @@
+"""A driver that opens its lake again takes nothing back from a successor that came meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import DataLossError, FencedError, RetryableError
+from streaming.batch.compose import lake_schemas
+from streaming.delta.lake import Lake, LakeTable, Tenure
+from streaming.home.settings import Settings
+from streaming.kafka.publish import OutboxRecord
+from streaming.run import opening
+from streaming.run.opening import open_agent
+from streaming.versions.clients import Clients
+from tests.streams import versions
+from tests.unit.live_lake import CONTRACT, TOPIC, QuietLane, agent, events, records
+
+SPEC = agent()
+
+
+def open_lake(folder: Path, tenure: Tenure | None = None) -> Lake:
+    return Lake.open(folder, SPEC, lake_schemas(CONTRACT), retention=SPEC.replay_horizon, tenure=tenure)
+
+
+def test_who_opens_again_goes_on_unless_another_has_come_since(tmp_path: Path) -> None:
+    ours = Tenure()
+    for _ in range(3):
+        open_lake(tmp_path, ours)
+    open_lake(tmp_path)
+    before = versions(tmp_path)
+    for _ in range(2):
+        with pytest.raises(FencedError, match="has taken over"):
+            open_lake(tmp_path, ours)
+    assert versions(tmp_path) == before, "nothing is claimed back"
+
+
+def test_an_opening_of_ones_own_that_was_left_half_way_is_no_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, claim, left = Tenure(), LakeTable.claim, [3]
+
+    def claim_some(table: LakeTable, epoch: int) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise RetryableError("the disk went")
+        claim(table, epoch)
+
+    monkeypatch.setattr(LakeTable, "claim", claim_some)
+    with pytest.raises(RetryableError):
+        open_lake(tmp_path, ours)
+    open_lake(tmp_path, ours)
+
+
+class FencedLane(QuietLane):
+    def __init__(self, fault: Exception) -> None:
+        super().__init__()
+        self.fault = fault
+
+    def publish(self, records: Iterable[OutboxRecord]) -> int:  # noqa: ARG002 -- the signature
+        raise self.fault
+
+
+@pytest.mark.parametrize("fault", [FencedError("another driver publishes"), DataLossError("a gap")])
+def test_whoever_asks_a_broken_lane_learns_what_broke_it(
+    fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a driver that was fenced would take the lane for one to be opened anew."""
+    monkeypatch.setattr(opening, "Publisher", lambda *_, **__: FencedLane(fault))
+    settings = Settings.load(tmp_path / "home", {})
+    with (
+        Clients(settings, "none") as clients,
+        open_agent(settings, SPEC, "127.0.0.1:1", clients) as started,
+    ):
+        rows = records(events(200))
+        for call in (
+            lambda: started.pipeline.process(lambda: rows, "live", 0, lambda: {TOPIC: {"0": 200}}),
+            started.pipeline.check,
+        ):
+            with pytest.raises(type(fault)) as raised:
+                call()
+            assert raised.value is fault

@@ -1,0 +1,49 @@
+"""Conditions are told once, keep their beginning, are read by other processes, and are all documented."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from streaming.service.health import ActiveCondition, Condition, Health, is_running, read_health
+
+BEGUN = datetime(2026, 5, 7, tzinfo=UTC)
+OPERATIONS = Path(__file__).resolve().parents[4] / "docs" / "operations.md"
+
+
+def test_a_condition_keeps_its_beginning_and_is_told_when_it_changes(tmp_path: Path) -> None:
+    told: list[tuple[Condition, ActiveCondition | None]] = []
+    times = iter(BEGUN + timedelta(minutes=minute) for minute in range(10))
+    file, expected = tmp_path / "agent.json", ActiveCondition(Condition.BROKER_AWAY, "timed out", BEGUN)
+    with closing(Health(file, lambda *change: told.append(change), lambda: next(times))) as health:
+        for cause in ("refused", "refused", "timed out"):
+            health.begins(Condition.BROKER_AWAY, cause)
+        assert health.standing == read_health(file) == (expected,)
+        health.ends(Condition.BROKER_AWAY)
+        health.ends(Condition.BROKER_AWAY)
+        assert health.standing == read_health(file) == ()
+    assert [change and change.cause for _, change in told] == ["refused", "timed out", None]
+
+
+def test_a_disk_that_takes_nothing_does_not_keep_a_condition_from_being_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    health = Health(tmp_path / "file" / "agent.json")
+    health.begins(Condition.DISK_UNUSABLE, "read-only")
+    assert [each.cause for each in health.standing] == ["read-only"]
+
+
+def test_every_condition_is_explained_to_operators() -> None:
+    rows = [line for line in OPERATIONS.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    explained = {line.split("`")[1] for line in rows}
+    assert {each.value for each in Condition} <= explained
+
+
+def test_an_agent_that_no_process_runs_tells_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "agent.json"
+    assert read_health(file) == ()
+    with closing(Health(file)):
+        with closing(Health(file)) as fenced:
+            fenced.begins(Condition.BROKER_AWAY, "refused")
+        assert is_running(file) and len(read_health(file)) == 1, "the driver that took over keeps it"
+    assert file.exists() and not is_running(file) and read_health(file) == ()

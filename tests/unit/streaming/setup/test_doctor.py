@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import MachineError
+from streaming.home.settings import Settings
+from streaming.setup import doctor, downloads
+from streaming.setup.doctor import CheckResult, check_machine
+
+
+class Refusing(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(401 if self.path == "/v1/models" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(tmp_path / "not" / "there" / "yet", tmp_path / "cache")
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    # Bound but not listening: nobody else can take it, and connecting is refused.
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+def java_saying(folder: Path, version: str) -> str:
+    java = folder / "java"
+    java.write_text(f"#!/bin/sh\necho '{version}' >&2\n")
+    java.chmod(0o755)
+    return str(java)
+
+
+def assert_fails(finding: CheckResult, *words: str) -> None:
+    assert not finding.ok
+    assert finding.advice
+    for word in words:
+        assert word in finding.found
+
+
+def test_every_check_reports_even_when_nothing_is_there(settings: Settings) -> None:
+    findings = {finding.name: finding for finding in check_machine(settings)}
+    assert list(findings) == [
+        "Python", "JDK", "ports", "disk", "memory", "spark jars", "broker jars", "Kafka", "LLM",
+    ]  # fmt: skip
+    assert findings["Python"].ok
+    assert findings["ports"].ok
+    for name in ("spark jars", "broker jars", "Kafka"):
+        assert_fails(findings[name], "make setup")
+    assert all(bool(finding.advice) != finding.ok for finding in findings.values())
+    assert not settings.home.exists()
+
+
+@pytest.mark.parametrize(("version", "ok"), [((3, 10, 9), False), ((3, 11, 0), True), ((4, 0, 0), True)])
+def test_python(version: tuple[int, ...], ok: bool) -> None:
+    assert doctor.check_python(version).ok is ok
+
+
+@pytest.mark.parametrize(
+    ("said", "ok", "found"),
+    [
+        ('openjdk version "17.0.15" 2025-04-15', True, "17.0.15"),
+        ('openjdk version "25" 2025-09-16', True, "25"),
+        ('openjdk version "11.0.2" 2019-01-15', False, "11.0.2"),
+        ('java version "1.8.0_392"', False, "8.0_392"),
+        ("what?", False, "does not tell"),
+    ],
+)
+def test_jdk_version(tmp_path: Path, said: str, ok: bool, found: str) -> None:
+    finding = doctor.check_java(lambda: java_saying(tmp_path, said))
+    assert finding.ok is ok
+    assert found in finding.found
+    assert ("openjdk-17-jdk" in finding.advice) is not ok
+
+
+def test_jdk_absent() -> None:
+    def absent() -> str:
+        raise MachineError("no java found")
+
+    assert_fails(doctor.check_java(absent), "no java found")
+
+
+def test_jdk_that_cannot_be_started(tmp_path: Path) -> None:
+    assert_fails(doctor.check_java(lambda: str(tmp_path / "java")), "No such file")
+
+
+def test_a_port_that_cannot_be_bound() -> None:
+    # An address of the documentation range: no interface has it.
+    assert_fails(doctor.check_port("192.0.2.1"), "192.0.2.1")
+
+
+@pytest.mark.parametrize(("size", "ok"), [(2 * 2**30 - 1, False), (2 * 2**30, True)])
+def test_disk_needs_two_gigabytes(size: int, ok: bool) -> None:
+    assert doctor.check_disk(Path("var"), size).ok is ok
+
+
+@pytest.mark.parametrize(("size", "ok"), [(4 * 2**30 - 1, False), (4 * 2**30, True)])
+def test_memory_needs_four_gigabytes(size: int, ok: bool) -> None:
+    assert doctor.check_memory(size).ok is ok
+
+
+def test_kafka_that_does_not_answer(settings: Settings, closed_port: int) -> None:
+    given = Settings(settings.home, settings.cache, kafka=f"127.0.0.1:{closed_port}")
+    assert_fails(doctor.check_kafka(given), f"127.0.0.1:{closed_port} does not answer")
+
+
+def test_docker_that_does_not_answer(
+    settings: Settings, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{closed_port}")
+    given = Settings(settings.home, settings.cache, kafka="docker")
+    assert_fails(doctor.check_kafka(given), "no Docker engine answers")
+
+
+def test_an_endpoint_that_refuses_without_a_key_answers(settings: Settings, endpoint: str) -> None:
+    finding = doctor.check_llm(Settings(settings.home, settings.cache, llm_base_url=endpoint))
+    assert finding == CheckResult("LLM", True, f"{endpoint} answers")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/v1", "not a url"])
+def test_an_endpoint_that_does_not_answer(settings: Settings, closed_port: int, url: str) -> None:
+    given = Settings(settings.home, settings.cache, llm_base_url=url.format(port=closed_port))
+    assert_fails(doctor.check_llm(given), "does not answer")
+
+
+def test_a_changed_jar_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    good = hashlib.sha256(b"log").hexdigest()
+    lock = tmp_path / "jars.lock"
+    lock.write_text(f"broker org.example:log:1.0 {good}\n")
+    jars = downloads.locked_jars("broker", lock)
+    (folder / jars[0].file_name).write_bytes(b"log")
+    (folder / "lock.sha256").write_text(downloads.digest(jars))
+    assert doctor.check_jar_folder(folder, lock).ok
+    (folder / jars[0].file_name).write_bytes(b"other")
+    assert_fails(doctor.check_jar_folder(folder, lock), "wrong checksum")

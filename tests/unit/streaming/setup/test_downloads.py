@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import MachineError
+from streaming.setup.downloads import LOCK_FILE, Jar, check_jars, jar_paths, locked_jars
+
+
+def a_jar(folder: Path, section: str, name: str) -> Jar:
+    jar = Jar(section, "org.example", name, "1.0", hashlib.sha256(name.encode()).hexdigest())
+    (folder / jar.file_name).write_bytes(name.encode())
+    return jar
+
+
+def test_missing_jars_tell_to_run_setup(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="run `make setup`"):
+        jar_paths(tmp_path / "spark")
+
+
+def test_check_jars_finds_a_missing_and_a_changed_file(tmp_path: Path) -> None:
+    first, second = a_jar(tmp_path, "broker", "log"), a_jar(tmp_path, "spark", "table")
+    check_jars(tmp_path, [first, second])
+    (tmp_path / second.file_name).write_bytes(b"changed")
+    changed = hashlib.sha256(b"changed").hexdigest()
+    with pytest.raises(
+        MachineError, match=f"table-1.0.jar .*expected sha256 {second.sha256}, found {changed}"
+    ):
+        check_jars(tmp_path, [first, second])
+    (tmp_path / first.file_name).unlink()
+    with pytest.raises(MachineError, match=r"log-1\.0\.jar is missing"):
+        check_jars(tmp_path, [first, second])
+
+
+def test_the_shipped_lock_pins_every_jar_once_with_a_checksum() -> None:
+    lines = [line for line in LOCK_FILE.read_text().splitlines() if not line.startswith("#")]
+    broker, spark = locked_jars("broker"), locked_jars("spark")
+    assert len(lines) == len(broker) + len(spark)
+    for jars in (broker, spark):
+        assert len({jar.file_name for jar in jars}) == len(jars)
+        assert all(len(jar.sha256) == 64 and int(jar.sha256, 16) for jar in jars)
+    assert {"kafka_2.13-4.4.0.jar", "log4j-slf4j-impl-2.25.5.jar"} <= {jar.file_name for jar in broker}
+    assert "delta-spark_4.2_2.13-4.4.0.jar" in {jar.file_name for jar in spark}
