@@ -27,7 +27,7 @@ from streaming.home.settings import Settings
 
 
 class LakeActions:
-    """See agent.actions.Actions.
+    """See agent.planning.actions.Actions.
 
     Args:
         settings: folders, and keys by the name of their variable.
@@ -57,23 +57,23 @@ class LakeActions:
     def query_aggregates(
         self, query: CheckedQuery, values: tuple[str, ...], limits: QueryLimits, seconds: float
     ) -> ActionResult:
-        """See agent.actions.Actions."""
+        """See agent.planning.actions.Actions."""
         return self._engine.answer(query, values, limits, seconds)
 
     def entity_profile(self, entity: str, identifier: str) -> ActionResult:
-        """See agent.actions.Actions."""
+        """See agent.planning.actions.Actions."""
         return self._entities.profile(entity, identifier)
 
     def entity_history(self, entity: str, identifier: str, limit: int) -> ActionResult:
-        """See agent.actions.Actions."""
+        """See agent.planning.actions.Actions."""
         return self._entities.history(entity, identifier, limit)
 
     def similar_alerts(self, alert: str, limit: int) -> ActionResult:
-        """See agent.actions.Actions."""
+        """See agent.planning.actions.Actions."""
         return self._entities.similar(alert, limit)
 
     def replay_preview(self, wanted: ReplayPreview, limits: ReplayLimits) -> ActionResult:
-        """See agent.actions.Actions."""
+        """See agent.planning.actions.Actions."""
         span = ReplaySpan(from_time=wanted.from_time, to_time=wanted.to_time)
         held = span.span(DecidedHistory(self._settings.lake(self._spec.name), self._spec))
         count = held.end - held.first
@@ -84,17 +84,17 @@ class LakeActions:
         return _preview(run_what_if(self._settings, self._spec, self._candidate(wanted), span))
 
     def post_finding(self, finding: Finding) -> ActionResult:
-        """See agent.actions.Actions."""
+        """See agent.planning.actions.Actions."""
         return self._findings.post(finding)
 
     def run_job(
         self, notebook: str, parameters: tuple[JobParameter, ...], limits: JobLimits, token: str
     ) -> ActionResult:
-        """See agent.actions.Actions."""
+        """See agent.planning.actions.Actions."""
         return run_job(notebook, parameters, limits, token, self._settings.api_key(limits.token_env))
 
     def notify(self, address: str, message: str) -> ActionResult:
-        """See agent.actions.Actions."""
+        """See agent.planning.actions.Actions."""
         return notify(address, message, self._settings.home / "notices" / f"{self._spec.name}.jsonl")
 
     def _candidate(self, wanted: ReplayPreview) -> AgentSpec:

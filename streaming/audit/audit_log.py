@@ -96,7 +96,7 @@ class AuditPlaces:
 
 
 class LakeAudit:
-    """See agent.audit.AuditLog. Safe to use from several threads and processes.
+    """See agent.audit.events.AuditLog. Safe to use from several threads and processes.
 
     Args:
         places: where table, key and anchor lie; the table is created when absent.
@@ -123,7 +123,7 @@ class LakeAudit:
         self._table = SharedTable(places.table, AUDIT, retention)
 
     def record(self, events: Sequence[AuditEvent]) -> None:
-        """See agent.audit.AuditLog.
+        """See agent.audit.events.AuditLog.
 
         Raises:
             DataLossError: the table ends before its anchor, or what follows the anchor does not link to it.

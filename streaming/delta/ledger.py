@@ -28,7 +28,7 @@ def ledger_stream(agent: str) -> str:
 
 
 class LakeLedger:
-    """See agent.ledger.Ledger; every call that writes is one commit.
+    """See agent.triage.ledger.Ledger; every call that writes is one commit.
 
     Args:
         table: the ledger table, claimed by this driver.
