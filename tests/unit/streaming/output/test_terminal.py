@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.triage.untrusted_text import escaped
+from streaming.cli.options import console
 from streaming.cli.root import app, main
 from streaming.commands.what_if_page import _table
 from streaming.home.settings import Settings
@@ -98,6 +99,7 @@ def flagstream(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setenv("TERM", "xterm-256color")  # a dumb one has 80 columns, whatever COLUMNS says
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(console, "_width", 400)  # it was made when COLUMNS was another
 
     def call(*arguments: str) -> tuple[int, str, str]:
         given = [*arguments, "--home", str(home), "--spec", str(home / "spec.yaml")]
