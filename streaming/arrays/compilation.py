@@ -9,6 +9,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from streaming.arrays.kernel_cache import keep_apart
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
@@ -23,8 +25,8 @@ def compiled(kernel: Kernel) -> Kernel:
     """Compile `kernel` to machine code on first use, cached on disk, run without the GIL.
 
     Fast math stays off: reordered sums would make a score depend on how rows were cut into batches.
-    A kernel calls only kernels of its own file, because the disk cache notices changes of that file alone.
     """
+    keep_apart()
     return cast(Kernel, numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False)(kernel))
 
 

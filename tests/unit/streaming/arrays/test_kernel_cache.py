@@ -1,0 +1,75 @@
+"""Compiled kernels of one version are never taken for those of another."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[4]
+TYPES = """
+from typing import NamedTuple
+from streaming.arrays.compilation import compiled
+class {name}(NamedTuple):
+    value: int
+@compiled
+def raised(of):
+    return of.value + {more}
+"""
+USER = """
+from streaming.arrays.compilation import compiled
+from streaming.probe_types import raised, {name}
+@compiled
+def twice(of):
+    return 2 * raised(of)
+def result():
+    return twice({name}(20))
+"""
+
+
+def run(folder: Path, cache: str | None = None) -> tuple[int, int]:
+    """Return what the kernels say, and how many were compiled."""
+    code = (
+        "from streaming.probe import result, twice; value = result();"
+        "print(value, sum(twice.stats.cache_misses.values()))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    if cache is not None:
+        environment["NUMBA_CACHE_DIR"] = str(folder / cache)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    value, compiled = done.stdout.split()
+    return int(value), int(compiled)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    arrays = tmp_path / "streaming" / "arrays"
+    arrays.mkdir(parents=True)
+    for name in ("__init__.py", "compilation.py", "kernel_cache.py"):
+        (arrays / name).write_text((ROOT / "streaming" / "arrays" / name).read_text())
+    (arrays.parent / "__init__.py").touch()
+    return tmp_path
+
+
+def write(project: Path, name: str, more: int) -> None:
+    (project / "streaming" / "probe_types.py").write_text(TYPES.format(name=name, more=more))
+    (project / "streaming" / "probe.py").write_text(USER.format(name=name))
+
+
+def test_what_another_version_has_compiled_is_compiled_anew(project: Path) -> None:
+    write(project, "Limit", 1)
+    assert run(project) == (42, 1)
+    assert run(project) == (42, 0), "kept on disk"
+    write(project, "Bound", 1)
+    assert run(project) == (42, 1), "a type that kept kernels name is gone"
+    (project / "streaming" / "probe_types.py").write_text(TYPES.format(name="Bound", more=2))
+    assert run(project, "elsewhere") == (44, 1), "a kernel that is called has changed, its caller has not"
+    folders = [each for each in project.rglob("probe*-*") if each.is_dir()]
+    assert len(folders) == 4, "of two modules in two places, nothing of earlier versions"
