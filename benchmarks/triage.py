@@ -9,7 +9,6 @@ outgrew its context.
 from __future__ import annotations
 
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -34,6 +33,7 @@ from schemas.spec import Llm, Rule
 from schemas.tables import LEDGER
 from streaming.delta.lake import LakeTable
 from streaming.delta.ledger import LakeLedger
+from streaming.testing.scripted_llm import counted, scripted_llm
 
 _SEED = 20240501
 _START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -183,20 +183,11 @@ def _figures(llm: Llm, results: list[TriageResult], watched: _Watched, seconds: 
 @contextmanager
 def _server(local: bool, folder: Path) -> Iterator[str]:
     if not local:
-        with _scripted() as url:
-            yield url
+        with scripted_llm(default=counted()) as server:
+            yield server.base_url
         return
-    server = LocalLlm(folder / "llm")
+    local_server = LocalLlm(folder / "llm")
     try:
-        yield server.start()
+        yield local_server.start()
     finally:
-        server.stop()
-
-
-@contextmanager
-def _scripted() -> Iterator[str]:
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from tests import scripted_llm  # noqa: PLC0415 - lies beside the packages, in a clone alone
-
-    with scripted_llm.scripted_llm(default=scripted_llm.counted()) as server:
-        yield server.base_url
+        local_server.stop()

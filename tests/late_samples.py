@@ -30,7 +30,7 @@ from streaming.batch.late_answers import LateAnswers, LateSettings
 from streaming.batch.outbox import Outbox
 from streaming.delta.lake import Lake, LakeTable, Stamp
 from streaming.kafka.publish import OutboxRecord, Publisher
-from tests import scripted_llm as scripted
+from streaming.testing import scripted_llm as scripted
 
 SPEC = load_spec(SPECS / "card-fraud.yaml")
 NOW = datetime(2024, 5, 1, 12, 0, 0, 500_000, tzinfo=UTC)

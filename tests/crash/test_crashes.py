@@ -27,11 +27,10 @@ from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
 from streaming.run.status import read_status
-from tests import scripted_llm as scripted
-from tests.crash.driver import MID_PUBLISH
-from tests.crash.drivers import DRIVER_SECONDS, Drivers, wait_until
-from tests.registry_rows import activate, entry, put
-from tests.streams import (
+from streaming.testing import scripted_llm as scripted
+from streaming.testing.drivers import DRIVER_SECONDS, Drivers, wait_until
+from streaming.testing.killable_driver import MID_PUBLISH
+from streaming.testing.streams import (
     Stream,
     folded_patterns,
     folded_scores,
@@ -41,6 +40,7 @@ from tests.streams import (
     versions,
     write_spec,
 )
+from tests.registry_rows import activate, entry, put
 
 # Where drivers die one after the other: in a batch of their own, or in the repair of what the last one left.
 LIVE, REPAIR = True, False

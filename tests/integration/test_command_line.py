@@ -32,8 +32,8 @@ from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages, connection
 from streaming.run.opening import open_agent
+from streaming.testing.streams import Stream, published, write_spec
 from streaming.versions.clients import Clients
-from tests.streams import Stream, published, write_spec
 
 CHILD_SECONDS = 90.0
 Topic = Callable[[str], str]

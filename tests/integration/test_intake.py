@@ -18,8 +18,8 @@ from streaming.kafka.broker import ensure_topic
 from streaming.kafka.intake import Intake
 from streaming.kafka.source import reader_options
 from streaming.kafka.topic import connection
+from streaming.testing.streams import Stream
 from tests.integration.test_main_job import new_job
-from tests.streams import Stream
 
 LIMIT = 4 * 1024 * 1024
 LARGE = 700_000

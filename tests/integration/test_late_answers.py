@@ -20,11 +20,11 @@ from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.run.opening import Hooks, open_agent
 from streaming.run.status import Status, read_status
+from streaming.testing import scripted_llm as scripted
+from streaming.testing.streams import Stream, folded_scores, published
 from streaming.versions.clients import Clients
-from tests import scripted_llm as scripted
 from tests.integration.test_main_job import Job, Topic, new_job, replayed
 from tests.registry_rows import activate
-from tests.streams import Stream, folded_scores, published
 
 SECONDS = 90.0
 
@@ -75,7 +75,7 @@ def test_answers_follow_as_revision_2_after_a_restart_and_on_an_idle_topic(
 ) -> None:
     answering = threading.Event()
 
-    def in_its_own_time(request: scripted.Request) -> scripted.Reply:
+    def in_its_own_time(request: scripted.LlmRequest) -> scripted.LlmReply:
         return (scripted.answer() if answering.is_set() else scripted.hang())(request)
 
     with scripted.scripted_llm(default=in_its_own_time) as server:

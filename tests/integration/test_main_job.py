@@ -58,12 +58,20 @@ from streaming.kafka.topic import committed_messages, connection
 from streaming.labels.verdicts import verdicts_schema
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
+from streaming.testing.scripted_llm import nobody_listening
+from streaming.testing.streams import (
+    Stream,
+    folded_scores,
+    published,
+    stored,
+    verdicts_by_row,
+    versions,
+    write_spec,
+)
 from streaming.versions.clients import Clients
 from streaming.versions.registry import Author, SpecRegistry
 from streaming.versions.shadow_status import SideBySide
 from tests.registry_rows import activate, entry, put
-from tests.scripted_llm import nobody_listening
-from tests.streams import Stream, folded_scores, published, stored, verdicts_by_row, versions, write_spec
 
 CONTRACT = load_contract("simulator")
 HOUR = timedelta(hours=1)

@@ -18,10 +18,10 @@ from streaming.commands.quarantine import Quarantine
 from streaming.home.settings import Settings
 from streaming.quarantine.choosing import RecordFilter
 from streaming.run.opening import open_agent
+from streaming.testing.streams import Stream, published
 from streaming.versions.clients import Clients
 from streaming.versions.registry import Author
 from tests.integration.test_main_job import Job, Topic, new_job, replayed
-from tests.streams import Stream, published
 
 SECONDS = 60.0
 pytestmark = pytest.mark.timeout(240)  # the broker and Spark start here where it runs alone

@@ -15,9 +15,9 @@ from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import connection
 from streaming.run import opening
+from streaming.testing.live_lake import TOPIC, agent, events, records
+from streaming.testing.streams import published, stored
 from streaming.versions.clients import Clients
-from tests.streams import published, stored
-from tests.unit.live_lake import TOPIC, agent, events, records
 
 CALL_SECONDS = 30.0
 

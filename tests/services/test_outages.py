@@ -21,8 +21,8 @@ from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker, ensure_topic
 from streaming.run.status import read_status
 from streaming.service.health import Condition, read_health
-from tests.crash.drivers import DRIVER_SECONDS, Drivers, wait_until
-from tests.streams import Stream, stored, versions, write_spec
+from streaming.testing.drivers import DRIVER_SECONDS, Drivers, wait_until
+from streaming.testing.streams import Stream, stored, versions, write_spec
 
 pytestmark = pytest.mark.timeout(900)
 AGENT = "tester"

@@ -13,8 +13,8 @@ from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker, ensure_topic
 from streaming.kafka.presence import broker_away
 from streaming.kafka.topic import topic_exists
+from streaming.testing.live_lake import agent
 from streaming.versions.clients import Clients
-from tests.unit.live_lake import agent
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import scripted_llm as scripted
+from streaming.testing import scripted_llm as scripted
 from tests.late_samples import GROUPS, asked_about, triage, working
 
 SECONDS = 40.0

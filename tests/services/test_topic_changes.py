@@ -19,9 +19,9 @@ from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import TopicFacts, connection
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
+from streaming.testing.streams import Stream, folded_scores
 from streaming.versions.clients import Clients
 from tests.integration.test_main_job import Job, new_job
-from tests.streams import Stream, folded_scores
 
 CALL_SECONDS = 30.0
 pytestmark = pytest.mark.timeout(300)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from agent.model.llm_client import Completion, Failure, Question, Replies
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
-from tests.unit.live_lake import TOPIC
+from streaming.testing.live_lake import TOPIC
 
 MOST_BYTES = 16_384
 LARGEST = 1.7976931348623157e308

@@ -13,8 +13,8 @@ import pyarrow as pa
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
 from streaming.home.settings import Settings
+from streaming.testing.live_lake import TOPIC, agent
 from streaming.versions.renewal import spec_in_force
-from tests.unit.live_lake import TOPIC, agent
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "lake_of_2026_11"
 NAME = "cards"

@@ -15,8 +15,8 @@ MAY_IMPORT = {
     "streaming": {"streaming", "agent", "schemas"},
     "benchmarks": {"benchmarks", "streaming", "agent", "schemas"},
 }
-# The command line offers the benchmarks too, and triage is measured against the server that tests use.
-EXCEPTIONS = {("streaming/cli/bench.py", "benchmarks"), ("benchmarks/triage.py", "tests")}
+# The command line offers the benchmarks, too.
+EXCEPTIONS = {("streaming/cli/bench.py", "benchmarks")}
 
 
 def imported(source: str) -> set[str]:
@@ -28,7 +28,7 @@ def names(node: ast.AST) -> Iterator[str]:
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
         assert node.level == 0, "relative imports hide the direction"
-        yield node.module or ""
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def imports_of(package: str) -> set[tuple[str, str]]:
@@ -56,6 +56,20 @@ def test_packages_of_the_data_path_import_each_other_in_one_direction() -> None:
         found.setdefault(own, set()).update({place(name) for name in known} - {own})
     order = list(TopologicalSorter(found).static_order())
     assert order.index("delta") < order.index("batch") < order.index("run") < order.index("cli")
+
+
+def test_tests_import_by_absolute_names() -> None:
+    assert imports_of("tests")  # which refuses relative ones
+
+
+def test_nothing_in_production_imports_what_is_for_tests() -> None:
+    files = [path for package in ("schemas", "agent", "streaming") for path in (ROOT / package).rglob("*.py")]
+    production = [path for path in files if not path.is_relative_to(ROOT / "streaming" / "testing")]
+    assert len(files) > len(production) > 0
+    for path in production:
+        text = path.read_text(encoding="utf-8")
+        found = {name for node in ast.walk(ast.parse(text)) for name in names(node)}
+        assert not {name for name in found if name.startswith("streaming.testing")}, path
 
 
 def place(module: str) -> str:

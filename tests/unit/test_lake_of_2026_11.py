@@ -21,10 +21,10 @@ from streaming.quarantine.requests import RequestTable, read_requests, requeues_
 from streaming.quarantine.waiting import waiting
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
+from streaming.testing.live_lake import TOPIC, without_broker
 from streaming.versions.clients import Clients
 from streaming.versions.registry_table import read_entries, registry_path
 from streaming.versions.stages import standings
-from tests.unit.live_lake import TOPIC, without_broker
 from tests.unit.old_lake import NAME, NEXT_BATCH, next_records, noted, spec_of, unpacked
 
 

@@ -23,7 +23,7 @@ from streaming.home.private_files import FOLDERS, keep_private
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker
 from streaming.setup.downloads import _run_ivy
-from tests.unit.small_lake import build_lake, spec_of
+from streaming.testing.small_lake import build_lake, spec_of
 
 CANARY = "canary-4711"
 KEYS = (

@@ -22,19 +22,19 @@ from agent.model.llm_client import Failure, LlmClient
 from schemas.addresses import is_loopback, is_public, literal_address
 from schemas.errors import ConfigurationError
 from schemas.spec import Llm
-from tests import scripted_llm as scripted
-from tests.scripted_http import Handled, handled_http
+from streaming.testing import scripted_llm as scripted
+from streaming.testing.scripted_http import Handled, handled_http
 from tests.unit.agent.model.test_llm_client import client, question, reason_of
 
 SECRET = "customer-4711"
 
 
-def moved(to: str, status: int) -> scripted.Step:
-    return lambda _: scripted.Reply(status=status, headers={"location": to})
+def moved(to: str, status: int) -> scripted.LlmStep:
+    return lambda _: scripted.LlmReply(status=status, headers={"location": to})
 
 
-def long(characters: int) -> scripted.Step:
-    return lambda _: scripted.Reply(body=scripted.completion("x" * characters))
+def long(characters: int) -> scripted.LlmStep:
+    return lambda _: scripted.LlmReply(body=scripted.completion("x" * characters))
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

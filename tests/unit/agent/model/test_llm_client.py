@@ -18,7 +18,7 @@ from agent.model.llm_client import Completion, Failure, LlmClient, Question
 from agent.model.prompt_files import Messages
 from agent.triage.answers import answer_schema
 from schemas.spec import Llm, RateLimits
-from tests import scripted_llm as scripted
+from streaming.testing import scripted_llm as scripted
 
 KEY = "sk-very-secret-key"
 GRACE_SECONDS = 0.25
@@ -70,9 +70,9 @@ def test_an_answer_comes_back_with_its_tokens_and_the_request_asks_for_determini
     ],
 )
 def test_counts_that_cannot_be_are_none(usage: dict[str, Any]) -> None:
-    def step(request: scripted.Request) -> scripted.Reply:
+    def step(request: scripted.LlmRequest) -> scripted.LlmReply:
         body = {**scripted.completion(scripted.verdict(request)), "usage": usage}
-        return scripted.Reply(body=body)
+        return scripted.LlmReply(body=body)
 
     with scripted.scripted_llm(default=step) as server, client(server.base_url) as asking:
         (outcome,) = asking.ask([question()], 5)
@@ -84,7 +84,7 @@ def test_an_answer_in_parts_is_of_no_use() -> None:
     body = scripted.completion("")
     body["choices"][0]["message"]["content"] = [{"type": "text", "text": "{}"}]
     with (
-        scripted.scripted_llm(default=lambda _: scripted.Reply(body=body)) as server,
+        scripted.scripted_llm(default=lambda _: scripted.LlmReply(body=body)) as server,
         client(server.base_url) as asking,
     ):
         assert reason_of(asking.ask([question()], 5)[0]) == "invalid_json"
@@ -123,7 +123,7 @@ def test_answers_stand_in_the_place_of_their_questions() -> None:
         (scripted.hang(), "timeout"),
     ],
 )
-def test_every_misbehaviour_has_a_name(step: scripted.Step, reason: str) -> None:
+def test_every_misbehaviour_has_a_name(step: scripted.LlmStep, reason: str) -> None:
     with scripted.scripted_llm(default=step) as server, client(server.base_url) as asking:
         assert reason_of(asking.ask([question()], 0.5)[0]) == reason
 
@@ -138,7 +138,7 @@ def test_a_server_that_is_not_there_is_unreachable_at_once() -> None:
 @pytest.mark.parametrize(
     "step", [scripted.fails(429, retry_after="0.05"), scripted.fails(503), scripted.closed()]
 )
-def test_a_passing_fault_is_tried_again(step: scripted.Step) -> None:
+def test_a_passing_fault_is_tried_again(step: scripted.LlmStep) -> None:
     with scripted.scripted_llm(step) as server, client(server.base_url) as asking:
         assert reason_of(asking.ask([question()], 5)[0]) == "answered"
         assert len(server.requests) == 2
@@ -186,7 +186,7 @@ def test_a_refused_option_is_left_out_from_then_on() -> None:
 @pytest.mark.parametrize(
     "step", [scripted.hang(), scripted.slow(30), scripted.fails(503, retry_after="0.01")]
 )
-def test_one_deadline_holds_for_all_questions_together(step: scripted.Step) -> None:
+def test_one_deadline_holds_for_all_questions_together(step: scripted.LlmStep) -> None:
     steady = CircuitBreaker(failures=1000)
     with scripted.scripted_llm(default=step) as server, client(server.base_url, breaker=steady) as asking:
         started = time.monotonic()
@@ -292,7 +292,7 @@ def test_closing_with_a_question_outstanding_ends_the_thread() -> None:
 def test_what_is_being_asked_can_be_abandoned_from_another_thread() -> None:
     arrived = threading.Event()
 
-    def hang(request: scripted.Request) -> scripted.Reply:
+    def hang(request: scripted.LlmRequest) -> scripted.LlmReply:
         arrived.set()
         return scripted.hang()(request)
 

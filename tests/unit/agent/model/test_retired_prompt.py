@@ -16,7 +16,7 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, PromptReference, load_spec
 from streaming.batch.compose import build_engine, check_spec
 from streaming.home.settings import Settings
-from tests.scripted_llm import nobody_listening
+from streaming.testing.scripted_llm import nobody_listening
 
 CURRENT = load_spec(SPECS / "card-fraud.yaml")
 RETIRED = CURRENT.model_copy(

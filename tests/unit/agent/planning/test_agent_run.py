@@ -26,9 +26,18 @@ from streaming.cli.root import app
 from streaming.commands.agent import Wish, for_planning, run_agent
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
-from tests.scripted_llm import Reply, Request, ScriptedLlm, Step, completion, refused, says, scripted_llm
+from streaming.testing.scripted_llm import (
+    LlmReply,
+    LlmRequest,
+    LlmStep,
+    ScriptedLlm,
+    completion,
+    refused,
+    says,
+    scripted_llm,
+)
+from streaming.testing.small_lake import BUSY, BUSY_ALERTS, DAY, INJECTED, build_lake, spec_of
 from tests.unit.plan_samples import plan, policy, query, step
-from tests.unit.small_lake import BUSY, BUSY_ALERTS, DAY, INJECTED, build_lake, spec_of
 
 GOAL = "why did terminal m1 alert 40 times today?"
 SHOWN = ["amount", "currency", "event_hour", "score", "reasons", "rules", "entities.terminal"]
@@ -89,7 +98,9 @@ class Bench:
                 self.settings, spec, wish, client, lambda: self.audit, now=lambda: DAY, **options
             )
 
-    def asked(self, *script: Step, wish: Wish = WISH, **options: Any) -> tuple[RunReport, list[Request]]:
+    def asked(
+        self, *script: LlmStep, wish: Wish = WISH, **options: Any
+    ) -> tuple[RunReport, list[LlmRequest]]:
         with scripted_llm(*script, default=says("{}")) as server:
             return self.run(wish, server, **options), server.requests
 
@@ -109,11 +120,11 @@ def bench(lake: Path, tmp_path: Path) -> Bench:
     return made
 
 
-def written(wanted: Plan) -> Step:
+def written(wanted: Plan) -> LlmStep:
     return says(wanted.model_dump_json())
 
 
-def system_of(request: Request) -> str:
+def system_of(request: LlmRequest) -> str:
     return str(request.body["messages"][0]["content"])
 
 
@@ -186,7 +197,7 @@ def test_a_plan_that_is_refused_is_asked_for_once_more_with_the_rule(bench: Benc
     ],
 )
 def test_after_two_refusals_the_run_stops_with_the_rule_and_nothing_was_done(
-    bench: Bench, script: Sequence[Step], rule: str
+    bench: Bench, script: Sequence[LlmStep], rule: str
 ) -> None:
     report, requests = bench.asked(*script)
     assert not report.ok
@@ -247,7 +258,7 @@ def test_the_audit_log_tells_which_fields_a_plan_of_a_model_did_without(bench: B
 TOKEN = re.compile(r"terminal_[0-9a-f]{8}")
 
 
-def by_token(request: Request) -> Reply:
+def by_token(request: LlmRequest) -> LlmReply:
     """Plan with the token that the goal holds, as a model would that copies it."""
     (token,) = set(TOKEN.findall(request.user_message))
     wanted = plan(
@@ -257,13 +268,13 @@ def by_token(request: Request) -> Reply:
         step(4, "notify", target="log", message=f"{token} again"),
         step(5, "notify", target="log", message="$s3.rows.0.terminal"),
     )
-    return Reply(body=completion(wanted.model_dump_json()))
+    return LlmReply(body=completion(wanted.model_dump_json()))
 
 
-def citing(request: Request) -> Reply:
+def citing(request: LlmRequest) -> LlmReply:
     (token,) = set(TOKEN.findall(request.user_message))
     claim = {"text": f"{token} has 40 alerts", "evidence": ["s3.rows.0.terminal", "s3.rows.0.n"]}
-    return Reply(body=completion(json.dumps({"title": f"about {token}", "claims": [claim]})))
+    return LlmReply(body=completion(json.dumps({"title": f"about {token}", "claims": [claim]})))
 
 
 def test_ids_reach_a_model_as_tokens_and_turn_back_when_an_action_runs(bench: Bench) -> None:
@@ -370,7 +381,7 @@ def test_a_finding_for_which_no_tokens_are_left_is_written_without_the_model(ben
     bench.write_policy(budgets={"steps": 4, "tokens": 2500, "seconds": 60}, actions={"query_aggregates": {}})
     usage = {"prompt_tokens": 2000, "completion_tokens": 100, "total_tokens": 2100}
     costly = {**completion(BY_HAND.model_dump_json()), "usage": usage}
-    report, requests = bench.asked(lambda _: Reply(body=costly))
+    report, requests = bench.asked(lambda _: LlmReply(body=costly))
     assert len(requests) == 1
     assert report.ok
     assert report.finding is not None

@@ -23,8 +23,8 @@ from streaming.actions.query import QueryEngine
 from streaming.batch.compose import lake_schemas
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
+from streaming.testing.small_lake import BUSY, CONTRACT, build_lake, spec_of
 from tests.unit.plan_samples import policy
-from tests.unit.small_lake import BUSY, CONTRACT, build_lake, spec_of
 
 VIEWS = curated_views(CONTRACT)
 TABLES = ("transactions", "alerts")

@@ -20,7 +20,7 @@ from agent.planning.planning import Planner
 from agent.planning.refusals import Refused
 from agent.planning.run_audit import RunAudit
 from schemas.spec import Llm
-from tests.scripted_llm import says, scripted_llm
+from streaming.testing.scripted_llm import says, scripted_llm
 from tests.unit.plan_samples import ground, policy
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -31,7 +31,7 @@ from agent.triage.untrusted_text import cleaned
 from schemas.alert import Reason, alert_id
 from schemas.policy import SENDABLE, AllowedModel, Policy
 from schemas.spec import SEVERITIES, Budget, Llm, PromptReference, Rule
-from tests import scripted_llm as scripted
+from streaming.testing import scripted_llm as scripted
 
 FIELDS = ("merchant", "memo")
 HARMLESS = "thanks"
@@ -97,7 +97,7 @@ class ObedientModel:
         self._seen: dict[str, list[str]] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, request: scripted.Request) -> str:
+    def __call__(self, request: scripted.LlmRequest) -> str:
         with self._lock:
             self._seen.update(request.asked)
             if not self._is_told_to(request):
@@ -105,12 +105,12 @@ class ObedientModel:
             self.obeyed += 1
             return json.dumps(self._as_wished(request))
 
-    def _is_told_to(self, request: scripted.Request) -> bool:
+    def _is_told_to(self, request: scripted.LlmRequest) -> bool:
         data = json.loads(request.user_message.removeprefix("<data>").rpartition("</data>")[0])
         examples = [example for group in data.values() for example in group["examples"]]
         return any(set(example.get("texts", {}).values()) - {HARMLESS} for example in examples)
 
-    def _as_wished(self, request: scripted.Request) -> dict[str, Any]:
+    def _as_wished(self, request: scripted.LlmRequest) -> dict[str, Any]:
         chosen = {"low": request.asked, "everybody": self._seen, "nothing": {}, "lies": request.asked}
         lowered = {"classification": "likely_legitimate", "severity": "low", "rationale": "all is fine"}
         lies = self.wish == "lies"

@@ -27,7 +27,7 @@ from schemas.alert import FallbackReason
 from schemas.errors import MachineError
 from schemas.policy import load_policy
 from schemas.spec import Budget, Llm, PromptReference
-from tests import scripted_llm as scripted
+from streaming.testing import scripted_llm as scripted
 from tests.late_samples import GROUPS, NOW, ROWS, Late, asked_about, row, triage, working
 
 SECONDS = 60.0
@@ -67,7 +67,7 @@ def test_a_slow_model_is_asked_about_each_group_once_and_answers_them_all(tmp_pa
         scripted.filtered(),
     ],
 )
-def test_what_a_filter_refuses_is_one_group_s_answer(refusal: scripted.Step, tmp_path: Path) -> None:
+def test_what_a_filter_refuses_is_one_group_s_answer(refusal: scripted.LlmStep, tmp_path: Path) -> None:
     step = scripted.depending("rate.terminal", refusal)
     with (
         scripted.scripted_llm(default=step) as server,
@@ -142,7 +142,7 @@ def test_one_group_that_a_server_fails_on_is_given_up_while_it_answers_others(tm
 def test_answers_in_hand_at_the_end_are_on_record(tmp_path: Path) -> None:
     ledger, arrived, let_go = MemoryLedger(), threading.Semaphore(0), threading.Event()
 
-    def hold(request: scripted.Request) -> scripted.Reply:
+    def hold(request: scripted.LlmRequest) -> scripted.LlmReply:
         arrived.release()
         assert let_go.wait(SECONDS)
         return scripted.answer()(request)
@@ -223,7 +223,7 @@ class Scripted:
 
 
 def answer_to(question: Question) -> Completion:
-    request = scripted.Request({"response_format": {"json_schema": {"schema": question.schema}}}, {}, 0)
+    request = scripted.LlmRequest({"response_format": {"json_schema": {"schema": question.schema}}}, {}, 0)
     return Completion(scripted.verdict(request), 100, 20)
 
 

@@ -30,7 +30,7 @@ from streaming.batch.late_windows import (
     texts_of,
 )
 from streaming.delta.lake import LakeTable, Stamp
-from tests import scripted_llm as scripted
+from streaming.testing import scripted_llm as scripted
 from tests.late_samples import LATER, NOW, ROWS, a_table, row, stored_alerts, triage
 
 
@@ -85,8 +85,8 @@ def test_a_server_that_is_down_costs_no_attempt() -> None:
 
 
 def test_a_server_that_counts_no_tokens_answers_all_the_same() -> None:
-    def step(request: scripted.Request) -> scripted.Reply:
-        return scripted.Reply(body={**scripted.completion(scripted.verdict(request)), "usage": {}})
+    def step(request: scripted.LlmRequest) -> scripted.LlmReply:
+        return scripted.LlmReply(body={**scripted.completion(scripted.verdict(request)), "usage": {}})
 
     with scripted.scripted_llm(default=step) as server, triage(server) as asking:
         assert worked_off(Unanswered(ROWS, asking)).keys() == {each.alert_id for each in ROWS}

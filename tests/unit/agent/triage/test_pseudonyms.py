@@ -16,7 +16,7 @@ from agent.triage.grouping import group_rows
 from agent.triage.pseudonyms import Pseudonyms, TokenBook, is_identifying, resolved
 from schemas.policy import SENDABLE, AllowedModel, Policy
 from streaming.home.pseudonym_key import pseudonym_key
-from tests import scripted_llm as scripted
+from streaming.testing import scripted_llm as scripted
 from tests.unit.agent.triage.test_triage import a_triage, connected, row
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)
@@ -103,7 +103,7 @@ def test_nothing_that_identifies_somebody_is_on_the_wire_and_the_alert_names_it_
         row(1, entities={"customer": "C-48214", "terminal": "T-99917"}),
     ]
 
-    def naming(request: scripted.Request) -> str:
+    def naming(request: scripted.LlmRequest) -> str:
         citable = [each for values in request.asked.values() for each in values]
         wanted = [each for each in citable if each.startswith("customer=")]
         token = wanted[0].partition("=")[2]

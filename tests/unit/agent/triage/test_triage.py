@@ -25,7 +25,7 @@ from schemas.alert import ALERTS, CLASSIFICATIONS, Reason, alert_id
 from schemas.errors import FencedError
 from schemas.policy import AllowedModel, Policy, load_policy
 from schemas.spec import Budget, Llm, PromptReference, Rule, TokenPrice
-from tests import scripted_llm as scripted
+from streaming.testing import scripted_llm as scripted
 
 DEADLINE = 0.3
 GRACE_SECONDS = 0.25
@@ -177,7 +177,7 @@ def test_each_group_gets_its_own_answer() -> None:
         (scripted.answer(severity="severe"), "wrong_enum"),
     ],
 )
-def test_every_misbehaviour_falls_back_marked_and_in_time(step: scripted.Step, reason: str) -> None:
+def test_every_misbehaviour_falls_back_marked_and_in_time(step: scripted.LlmStep, reason: str) -> None:
     with scripted.scripted_llm(default=step) as server, connected(server.base_url, concurrency=4) as client:
         started = time.monotonic()
         seconds = DEADLINE if reason == "timeout" else 5.0
@@ -506,7 +506,7 @@ def test_an_answer_that_comes_after_the_deadline_is_kept_for_the_next_question()
     """And while it is pending, its group is not asked about again."""
     let_go, arrived = threading.Event(), threading.Semaphore(0)
 
-    def hold(request: scripted.Request) -> scripted.Reply:
+    def hold(request: scripted.LlmRequest) -> scripted.LlmReply:
         arrived.release()
         assert let_go.wait(60)
         return scripted.answer()(request)

@@ -24,7 +24,7 @@ from streaming.actions.lake_actions import LakeActions
 from streaming.actions.query import plain
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
-from tests.unit.small_lake import BUSY, BUSY_ALERTS, CONTRACT, DAY, build_lake, spec_of
+from streaming.testing.small_lake import BUSY, BUSY_ALERTS, CONTRACT, DAY, build_lake, spec_of
 
 VIEWS = curated_views(CONTRACT)
 LIMITS = QueryLimits(rows=50, seconds=10, megabytes=64)

@@ -13,7 +13,7 @@ from agent.planning.catalogue import JobParameter
 from schemas.errors import ConfigurationError, RetryableError
 from schemas.policy import LOG, JobLimits
 from streaming.actions.outgoing import notify, run_job
-from tests.scripted_http import Answer, ScriptedHttp, handled_http, scripted_http
+from streaming.testing.scripted_http import HttpAnswer, ScriptedHttp, handled_http, scripted_http
 
 SUBMIT = "/api/2.2/jobs/runs/submit"
 KEY = SecretStr("dapi-s3cr3t")
@@ -34,7 +34,7 @@ def limits(server: ScriptedHttp, **changes: object) -> JobLimits:
 
 def test_a_job_is_submitted_with_its_parameters_and_its_token() -> None:
     with scripted_http() as server:
-        server.answers[SUBMIT] = Answer(body={"run_id": 77})
+        server.answers[SUBMIT] = HttpAnswer(body={"run_id": 77})
         found = run_job("/Shared/refit", DAY, limits(server), TOKEN, KEY)
         (asked,) = server.to(SUBMIT)
     assert (found.facts["submitted"], found.facts["job_run_id"], found.dry_run) == (True, 77, False)
@@ -50,7 +50,7 @@ def test_a_job_is_submitted_with_its_parameters_and_its_token() -> None:
 
 def test_a_job_runs_on_the_cluster_that_the_policy_names() -> None:
     with scripted_http() as server:
-        server.answers[SUBMIT] = Answer(body={"run_id": 1})
+        server.answers[SUBMIT] = HttpAnswer(body={"run_id": 1})
         run_job("/Shared/refit", (), limits(server, cluster="0501-abc"), TOKEN, KEY)
         assert server.to(SUBMIT)[0].body["tasks"][0]["existing_cluster_id"] == "0501-abc"
 
@@ -65,7 +65,9 @@ def test_without_leave_to_submit_nothing_is_sent() -> None:
 
 def test_a_workspace_that_refuses_or_a_missing_key_is_an_error_without_the_key() -> None:
     with scripted_http() as server:
-        server.answers[SUBMIT] = Answer(403, {"error_code": "PERMISSION_DENIED", "message": "dapi-s3cr3t"})
+        server.answers[SUBMIT] = HttpAnswer(
+            403, {"error_code": "PERMISSION_DENIED", "message": "dapi-s3cr3t"}
+        )
         with pytest.raises(RetryableError, match="answered 403") as caught:
             run_job("/Shared/refit", DAY, limits(server), TOKEN, KEY)
         assert "s3cr3t" not in str(caught.value)
@@ -84,8 +86,8 @@ def test_a_token_that_no_header_can_hold_is_an_error_without_it(key: str) -> Non
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_job_is_not_sent_where_a_workspace_redirects_to(status: int) -> None:
-    with scripted_http(elsewhere=Answer(body={"run_id": 1})) as server:
-        server.answers[SUBMIT] = Answer(status, headers={"location": f"{server.url}/elsewhere"})
+    with scripted_http(elsewhere=HttpAnswer(body={"run_id": 1})) as server:
+        server.answers[SUBMIT] = HttpAnswer(status, headers={"location": f"{server.url}/elsewhere"})
         with pytest.raises(RetryableError, match=f"answered {status}"):
             run_job("/Shared/refit", DAY, limits(server), TOKEN, KEY)
         assert server.to("/elsewhere") == []
@@ -108,13 +110,13 @@ def test_answers_are_read_up_to_a_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("body", [{}, {"run_id": None}, {"run_id": "x"}, {"run_id": float("inf")}])
 def test_a_workspace_that_names_no_run_is_an_error(body: dict[str, object]) -> None:
     with scripted_http() as server:
-        server.answers[SUBMIT] = Answer(body=body)
+        server.answers[SUBMIT] = HttpAnswer(body=body)
         with pytest.raises(RetryableError, match="which run"):
             run_job("/Shared/refit", DAY, limits(server), TOKEN, KEY)
 
 
 def test_a_notice_goes_to_its_address_as_json(tmp_path: Path) -> None:
-    with scripted_http(hook=Answer()) as server:
+    with scripted_http(hook=HttpAnswer()) as server:
         found = notify(f"{server.url}/hook", "40 alerts at m1", tmp_path / "log")
         (asked,) = server.asked
     assert (asked.method, asked.path, asked.body) == ("POST", "/hook", {"text": "40 alerts at m1"})
@@ -123,8 +125,8 @@ def test_a_notice_goes_to_its_address_as_json(tmp_path: Path) -> None:
 
 
 def test_a_notice_follows_no_redirect_and_keeps_the_address_to_itself(tmp_path: Path) -> None:
-    with scripted_http(elsewhere=Answer()) as server:
-        server.answers["/hook-s3cr3t"] = Answer(302, headers={"location": f"{server.url}/elsewhere"})
+    with scripted_http(elsewhere=HttpAnswer()) as server:
+        server.answers["/hook-s3cr3t"] = HttpAnswer(302, headers={"location": f"{server.url}/elsewhere"})
         for path in ("hook-s3cr3t", "absent-s3cr3t"):
             with pytest.raises(RetryableError, match=r"answered (302|404)") as caught:
                 notify(f"{server.url}/{path}", "x", tmp_path / "log")

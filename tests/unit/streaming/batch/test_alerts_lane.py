@@ -17,10 +17,10 @@ from streaming.delta.lake import LakeTable, Stamp
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord, PublisherSettings
 from streaming.run import opening
+from streaming.testing.live_lake import TOPIC, QuietLane, agent, events, records
+from streaming.testing.small_lake import RETENTION
+from streaming.testing.streams import stored
 from streaming.versions.clients import Clients
-from tests.streams import stored
-from tests.unit.live_lake import TOPIC, QuietLane, agent, events, records
-from tests.unit.small_lake import RETENTION
 
 Sent = dict[str, list[int]]
 

@@ -40,9 +40,9 @@ from streaming.labels.verdicts import verdicts_schema
 from streaming.output.terminal import Terminal
 from streaming.run import opening
 from streaming.service.health import Condition, Health
+from streaming.testing.live_lake import TOPIC, frame, records, without_broker
 from streaming.versions.clients import Clients
 from tests.unit.extreme_rows import CONTRACT, LARGEST, MOST_BYTES, START, AnsweringModel, payments, spec_of
-from tests.unit.live_lake import TOPIC, frame, records, without_broker
 
 MARKS = {"query_id": "q", "batch_id": 0, "created_at": START}
 VALIDATOR = jsonschema.Draft202012Validator(alert_json_schema())

@@ -19,8 +19,8 @@ from streaming.batch.compose import check_spec
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
+from streaming.testing.live_lake import DAY, TOPIC, agent, events, records, without_broker
 from streaming.versions.clients import Clients
-from tests.unit.live_lake import DAY, TOPIC, agent, events, records, without_broker
 
 ROWS = 400
 

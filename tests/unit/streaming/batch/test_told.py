@@ -15,9 +15,9 @@ from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan
 from streaming.home.settings import Settings
 from streaming.run import opening
+from streaming.testing.live_lake import CONTRACT, LARGE, SILENT, TOPIC, agent, events, records, without_broker
 from streaming.versions.clients import Clients
 from tests.registry_rows import activate, entry, put
-from tests.unit.live_lake import CONTRACT, LARGE, SILENT, TOPIC, agent, events, records, without_broker
 
 ROWS = 30
 TOLD = events(900, seed=5)

@@ -31,8 +31,8 @@ from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if
 from streaming.history.snapshot_copy import create_snapshot
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
+from streaming.testing.live_lake import CONTRACT, agent, events, frame, judge, run_live, without_broker
 from streaming.versions.clients import Clients
-from tests.unit.live_lake import CONTRACT, agent, events, frame, judge, run_live, without_broker
 
 HISTORY, ROWS, CHUNK = 500, 900, 120
 EVENTS = events(ROWS)

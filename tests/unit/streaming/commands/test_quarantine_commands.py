@@ -21,8 +21,8 @@ from streaming.history.reconcile import reconcile
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
+from streaming.testing.live_lake import CONTRACT, TOPIC, agent, events, records, without_broker
 from streaming.versions.clients import Clients
-from tests.unit.live_lake import CONTRACT, TOPIC, agent, events, records, without_broker
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ROWS = 60

@@ -18,7 +18,7 @@ from streaming.history.decided import DecidedHistory
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan, run_what_if, warm_up_of
 from streaming.home.settings import Settings
-from tests.unit.live_lake import CONTRACT, DAY, agent, events, run_live, without_broker
+from streaming.testing.live_lake import CONTRACT, DAY, agent, events, run_live, without_broker
 
 ROWS, FIRST = 900, 600
 LATER = ReplaySpan(from_time=(DAY + timedelta(minutes=FIRST)).replace(tzinfo=None))

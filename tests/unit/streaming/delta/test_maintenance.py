@@ -22,7 +22,7 @@ from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.maintenance import Maintenance, MaintenanceLimits, clear, maintain
 from streaming.delta.shared_table import SharedTable
 from streaming.home.settings import Settings
-from tests.unit.live_lake import agent
+from streaming.testing.live_lake import agent
 
 SCHEMA = pa.schema([("n", pa.int64())])
 AT_ONCE = MaintenanceLimits(files=16, entries=20, least_age=timedelta(0))

@@ -26,8 +26,8 @@ from streaming.delta.stored import newest_version, open_for_reading, open_versio
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.run import opening
+from streaming.testing.live_lake import TOPIC, QuietLane, agent, events, judge, records
 from streaming.versions.clients import Clients
-from tests.unit.live_lake import TOPIC, QuietLane, agent, events, judge, records
 
 SCHEMA = pa.schema([("n", pa.int64())])
 SPEC = agent()

@@ -22,9 +22,9 @@ from streaming.run import opening
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
 from streaming.service.health import Condition, Health
+from streaming.testing.live_lake import TOPIC, agent, events, records, without_broker
+from streaming.testing.streams import stored
 from streaming.versions.clients import Clients
-from tests.streams import stored
-from tests.unit.live_lake import TOPIC, agent, events, records, without_broker
 
 NOW = datetime(2026, 5, 2, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -18,7 +18,7 @@ from streaming.detection.scoring import Scorer
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.history.snapshot_copy import create_snapshot
 from streaming.home.settings import Settings
-from tests.unit.live_lake import agent, events, run_live, without_broker
+from streaming.testing.live_lake import agent, events, run_live, without_broker
 
 ROWS = 400
 

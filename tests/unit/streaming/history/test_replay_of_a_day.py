@@ -35,9 +35,9 @@ from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
+from streaming.testing import scripted_llm as scripted
+from streaming.testing.live_lake import TOPIC, agent, judge, without_broker
 from streaming.versions.clients import Clients
-from tests import scripted_llm as scripted
-from tests.unit.live_lake import TOPIC, agent, judge, without_broker
 
 PAYMENTS, SEED = 9_600, 11
 DAY = datetime(2026, 5, 1, tzinfo=UTC)

@@ -18,7 +18,7 @@ from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if
 from streaming.history.snapshot_copy import create_snapshot
 from streaming.history.snapshots import Snapshot, drop_snapshot, find_snapshot, new_snapshot, snapshots
 from streaming.home.settings import Settings
-from tests.unit.live_lake import CONTRACT, DAY, LARGE, agent, events, judge, run_live, without_broker
+from streaming.testing.live_lake import CONTRACT, DAY, LARGE, agent, events, judge, run_live, without_broker
 
 ROWS = 900
 

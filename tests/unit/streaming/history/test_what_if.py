@@ -33,8 +33,8 @@ from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.history.what_if_report import NO_ALERT, Changes, WhatIf
 from streaming.home.settings import Settings
 from streaming.learning.protocol import JudgedRows, card_precision_at_k
-from tests.scripted_llm import ScriptedLlm, answer, fails, scripted_llm
-from tests.unit.live_lake import LARGE, agent, events, judge, run_live, without_broker
+from streaming.testing.live_lake import LARGE, agent, events, judge, run_live, without_broker
+from streaming.testing.scripted_llm import ScriptedLlm, answer, fails, scripted_llm
 
 ROWS = 720
 MODEL, OTHER_MODEL = "gpt-4o-mini", "gpt-4.1"

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from streaming.home.settings import Settings
 from streaming.kafka.intake import Taken, planned_records, slices
 from streaming.run import opening
+from streaming.testing.live_lake import TOPIC, agent, events, records, without_broker
+from streaming.testing.streams import stored
 from streaming.versions.clients import Clients
-from tests.streams import stored
-from tests.unit.live_lake import TOPIC, agent, events, records, without_broker
 
 SIZES = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 40)), max_size=60)
 

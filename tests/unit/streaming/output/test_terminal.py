@@ -27,8 +27,8 @@ from streaming.commands.what_if_page import _table
 from streaming.home.settings import Settings
 from streaming.output.terminal import Terminal, html_text, print_json, print_json_text, say_error, say_line
 from streaming.run.display import alert_line
+from streaming.testing.small_lake import BUSY, build_lake, spec_of
 from tests.unit.plan_samples import plan, query, step
-from tests.unit.small_lake import BUSY, build_lake, spec_of
 
 ROOT = Path(__file__).parents[4]
 HOSTILE = (

@@ -39,9 +39,19 @@ from streaming.quarantine.lane import RequeueMark, check_same_columns
 from streaming.quarantine.requests import RequestTable, read_requests, requeues_path
 from streaming.quarantine.waiting import waiting
 from streaming.run.opening import Agent, Hooks, open_agent
+from streaming.testing.live_lake import (
+    CONTRACT,
+    DAY,
+    TOPIC,
+    agent,
+    events,
+    frame,
+    judge,
+    records,
+    without_broker,
+)
 from streaming.versions.clients import Clients
 from tests.registry_rows import activate, entry, put
-from tests.unit.live_lake import CONTRACT, DAY, TOPIC, agent, events, frame, judge, records, without_broker
 
 NOW = DAY + timedelta(hours=10)
 ROWS = 90

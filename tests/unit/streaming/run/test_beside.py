@@ -23,11 +23,11 @@ from streaming.run import opening
 from streaming.run.opening import Agent
 from streaming.service import worker
 from streaming.service.health import Condition, Health
+from streaming.testing import scripted_llm as scripted
+from streaming.testing.live_lake import TOPIC, QuietLane, agent, events, frame, records, without_broker
 from streaming.versions import shadow as shadow_module
 from streaming.versions.clients import Clients
-from tests import scripted_llm as scripted
 from tests.registry_rows import activate, entry, put
-from tests.unit.live_lake import TOPIC, QuietLane, agent, events, frame, records, without_broker
 
 SECONDS = 60.0
 Told = list[tuple[Condition, str | None]]

@@ -21,11 +21,11 @@ from streaming.home.settings import Settings
 from streaming.run.needs import Needs
 from streaming.run.status import read_status
 from streaming.service.health import Condition, Health
+from streaming.testing.live_lake import agent
 from streaming.versions import clients as clients_module
 from streaming.versions.clients import Clients
 from streaming.versions.registry_table import registry_path
 from tests.registry_rows import activate
-from tests.unit.live_lake import agent
 from tests.unit.streaming.delta.test_disk_faults import disk, fill, make_read_only  # noqa: F401 -- a fixture
 
 SPEC = agent()

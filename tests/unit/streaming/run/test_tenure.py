@@ -14,9 +14,9 @@ from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.run import opening
 from streaming.run.opening import open_agent
+from streaming.testing.live_lake import CONTRACT, TOPIC, QuietLane, agent, events, records
+from streaming.testing.streams import versions
 from streaming.versions.clients import Clients
-from tests.streams import versions
-from tests.unit.live_lake import CONTRACT, TOPIC, QuietLane, agent, events, records
 
 SPEC = agent()
 

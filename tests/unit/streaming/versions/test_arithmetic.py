@@ -15,10 +15,10 @@ from schemas.spec import NEWEST_ARITHMETIC, AgentSpec
 from streaming.delta.stored import read_stored
 from streaming.detection.scoring import Scorer
 from streaming.home.settings import Settings
+from streaming.testing.live_lake import agent, events, run_live, without_broker
 from streaming.versions.arithmetic import with_arithmetic
 from tests.registry_rows import activate, entry, put
 from tests.unit import old_lake
-from tests.unit.live_lake import agent, events, run_live, without_broker
 from tests.unit.scoring_samples import SECOND, START, agent_spec, table
 from tests.unit.test_lake_of_2026_11 import replayed_exactly, run
 

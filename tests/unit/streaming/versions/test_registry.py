@@ -20,11 +20,11 @@ from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.cli.root import main
 from streaming.commands.registry import complete
 from streaming.home.settings import Settings
+from streaming.testing.small_lake import build_lake, spec_of
 from streaming.versions.registry import Author, SpecRegistry
 from streaming.versions.registry_table import RegistryTable, registry_path
 from streaming.versions.stages import Entry
 from tests.unit.plan_samples import policy
-from tests.unit.small_lake import build_lake, spec_of
 from tests.unit.streaming.audit.test_audit_log import CrashError
 
 ASKED = {"maturity": "0s", "least_labels": 2}

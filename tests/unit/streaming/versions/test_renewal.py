@@ -20,10 +20,10 @@ from streaming.delta.stored import StoredTable, open_version
 from streaming.home.settings import Settings
 from streaming.labels.verdicts import verdicts_schema
 from streaming.service.health import Condition, Health
+from streaming.testing.small_lake import CONTRACT, build_lake, spec_of
 from streaming.versions.registry_table import registry_path
 from streaming.versions.renewal import RegistryWatch, Renewal, spec_in_force
 from tests.registry_rows import activate, entry, put
-from tests.unit.small_lake import CONTRACT, build_lake, spec_of
 
 FIRST = spec_of()
 STRICTER = spec_of(version="1.1.0", threshold=0.99, rules=[])

@@ -27,11 +27,11 @@ from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
 from streaming.labels.verdicts import EntityLabels
 from streaming.run.status import read_status
+from streaming.testing.small_lake import CONTRACT, RETENTION, build_lake, next_batch, spec_of
 from streaming.versions.registry_table import registry_path
 from streaming.versions.renewal import RegistryWatch
 from streaming.versions.shadow import AgentTables, Shadow
 from tests.registry_rows import activate, entry, put
-from tests.unit.small_lake import CONTRACT, RETENTION, build_lake, next_batch, spec_of
 
 NOW = datetime(2026, 5, 2, tzinfo=UTC)
 FIRST = spec_of()

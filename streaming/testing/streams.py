@@ -24,6 +24,8 @@ from streaming.labels.verdicts import EntityLabels, LabelPin
 from streaming.rules.patterns import Patterns, Recognised
 from streaming.rules.rule_set import RuleSet
 
+_FRAUDS, _UNUSUAL = 0.4, 0.03
+
 
 @dataclass
 class Stream:
@@ -58,7 +60,7 @@ class Stream:
         rng = random.Random(self.seed + len(self.sent_ids))
         chosen = rng.sample(self.sent_ids, count)
         labels = [
-            {"transaction_id": each, "is_fraud": rng.random() < 0.4} for each in (*chosen, "unheard-of")
+            {"transaction_id": each, "is_fraud": rng.random() < _FRAUDS} for each in (*chosen, "unheard-of")
         ]
         producer = Producer({**connection(self.bootstrap), "enable.idempotence": True})
         for label in labels:
@@ -70,7 +72,7 @@ class Stream:
         identifier = f"t{number:06d}"
         self.sent_ids.append(identifier)
         moment = datetime.now(UTC) - timedelta(hours=6) + timedelta(seconds=number - rng.randint(0, 20))
-        unusual = rng.random() < 0.03
+        unusual = rng.random() < _UNUSUAL
         event = {
             "tx_id": identifier,
             "event_time": moment.isoformat(),

@@ -6,11 +6,11 @@ import json
 import random
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import polars as pl
 import pyarrow as pa
-import pytest
 
 from schemas.contract import load_contract
 from schemas.label import GIVEN
@@ -31,32 +31,43 @@ SILENT: dict[str, Any] = {
     "severity": "high",
     "reason": "because",
 }
+_UNUSUAL = 0.04
 LARGE: dict[str, Any] = {"name": "large", "when": "amount > 250", "severity": "high", "reason": "large"}
+Given = TypeVar("Given")
+
+
+class Patch(Protocol):
+    """What pytest's `monkeypatch` offers."""
+
+    def setattr(self, target: object, name: str, value: object) -> None:
+        """Replace an attribute until the test ends."""
 
 
 class QuietLane:
-    """Stands where the alerts topic would: takes what is sent, in order."""
+    """Stands in for the alerts topic: accepts what is sent, in order."""
 
     def __init__(self, *_: object, **__: object) -> None:
         self.marker = 0
 
     def open(self, stored_next: int) -> None:
+        """Go on after what is stored."""
         self.marker = stored_next
 
     def publish(self, records: Iterable[OutboxRecord]) -> int:
+        """Accept the records that are new; return how many."""
         sent = [record for record in records if record.outbox_seq >= self.marker]
         self.marker += len(sent)
         return len(sent)
 
     def keep_marker(self) -> None:
-        pass
+        """Nothing expires here."""
 
     def close(self) -> None:
-        pass
+        """Nothing is open."""
 
 
-def without_broker(patch: pytest.MonkeyPatch) -> None:
-    """Have agents publish to nowhere."""
+def without_broker(patch: Patch) -> None:
+    """Let agents publish to a QuietLane instead of a broker."""
     patch.setattr(opening, "Publisher", QuietLane)
 
 
@@ -85,7 +96,7 @@ def events(count: int, seed: int = 3) -> list[dict[str, Any]]:
             "event_time": (DAY + timedelta(minutes=number)).isoformat(),
             "customer_id": f"c{rng.randint(0, 20)}",
             "terminal_id": f"m{rng.randint(0, 30)}",
-            "amount": round(rng.lognormvariate(3, 0.5) * (15 if rng.random() < 0.04 else 1), 2),
+            "amount": round(rng.lognormvariate(3, 0.5) * (15 if rng.random() < _UNUSUAL else 1), 2),
             "currency": "EUR",
             "merchant_category": "grocery",
             "country": "DE",
@@ -127,7 +138,11 @@ def run_live(
     ):
         for number, first in enumerate(range(0, stream.num_rows, rows), first_batch):
             part, end = stream.slice(first, rows), {TOPIC: {"0": min(first + rows, stream.num_rows)}}
-            started.pipeline.process(lambda part=part: part, "live", number, lambda end=end: end)
+            started.pipeline.process(partial(_same, part), "live", number, partial(_same, end))
+
+
+def _same(value: Given) -> Given:
+    return value
 
 
 def judge(settings: Settings, spec: AgentSpec, transactions: Sequence[str]) -> None:

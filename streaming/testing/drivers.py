@@ -1,4 +1,4 @@
-"""Driver processes over one home, started and ended by tests."""
+"""Agents in processes of their own over one home, which tests start and kill."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from streaming.home.settings import Settings
 
@@ -15,7 +16,14 @@ DRIVER_SECONDS = 120.0
 
 
 class Drivers:
-    """Starts driver processes over one home."""
+    """Starts driver processes over one home; whoever made it calls `end`.
+
+    Args:
+        settings: name the home.
+        bootstrap: of the broker that all of them use.
+
+    `outputs` holds what each driver has printed, in the order in which they ended.
+    """
 
     def __init__(self, settings: Settings, bootstrap: str) -> None:
         self._settings, self._bootstrap = settings, bootstrap
@@ -31,6 +39,15 @@ class Drivers:
         live: bool = False,
         **more: object,
     ) -> subprocess.Popen[str]:
+        """Start a driver.
+
+        Args:
+            spec: file of the agent's spec.
+            at: step at which it gets a signal, a value of BatchStep or LateStep or MID_PUBLISH; None: never.
+            strike: name of the signal.
+            live: strike in a batch of its own, never in the repair of what the driver before has left.
+            more: further keys of the order; see killable_driver.main.
+        """
         order = {
             "spec": str(spec),
             "home": str(self._settings.home),
@@ -40,7 +57,7 @@ class Drivers:
             "signal": strike,
             **more,
         }
-        command = [sys.executable, "-m", "tests.crash.driver", json.dumps(order)]
+        command = [sys.executable, "-m", "streaming.testing.killable_driver", json.dumps(order)]
         child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
@@ -54,17 +71,24 @@ class Drivers:
                 child.kill()
                 child.communicate()
 
-    def run(self, spec: Path, at: str | None = None, *, live: bool = False, **more: object) -> int:
+    def run(self, spec: Path, at: str | None = None, *, live: bool = False, **more: Any) -> int:
+        """Start a driver, wait for its end and return its exit code."""
         child = self.start(spec, at, live=live, **more)
         return self.outcome(child)
 
     def outcome(self, child: subprocess.Popen[str]) -> int:
+        """Wait for a driver's end, keep what it printed, and return its exit code."""
         output, _ = child.communicate(timeout=DRIVER_SECONDS)
         self.outputs.append(output)
         return child.returncode
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        AssertionError: it does not within so many seconds.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"timed out waiting for {what}"

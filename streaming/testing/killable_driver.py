@@ -1,4 +1,4 @@
-"""A driver process that dies, or stops, where it is told to: `python -m tests.crash.driver '{...}'`."""
+"""A driver process that ends or stops at a step: `python -m streaming.testing.killable_driver`."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """What goes back."""
 
     status: int = 200
@@ -21,7 +21,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asked:
+class HttpRequest:
     """What arrived."""
 
     method: str
@@ -33,10 +33,10 @@ class Asked:
 class ScriptedHttp:
     """The running server: `answers` by path, `asked` grows as requests arrive."""
 
-    def __init__(self, answers: Mapping[str, Answer]) -> None:
+    def __init__(self, answers: Mapping[str, HttpAnswer]) -> None:
         """Listen on a free loopback port and serve from a background thread."""
-        self.answers, self.asked = dict(answers), list[Asked]()
-        self._server = _Server(self)
+        self.answers, self.asked = dict(answers), list[HttpRequest]()
+        self._server = _HttpServer(self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
@@ -45,7 +45,7 @@ class ScriptedHttp:
         """The server's address."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def to(self, path: str) -> list[Asked]:
+    def to(self, path: str) -> list[HttpRequest]:
         """Return the requests to one path."""
         return [each for each in self.asked if each.path == path]
 
@@ -56,15 +56,15 @@ class ScriptedHttp:
         self._thread.join()
 
 
-class _Server(ThreadingHTTPServer):
+class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, owner: ScriptedHttp) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), _HttpHandler)
         self.owner = owner
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _HttpHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
@@ -72,11 +72,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        owner = cast("_Server", self.server).owner
+        owner = cast("_HttpServer", self.server).owner
         content = self.rfile.read(int(self.headers.get("content-length", "0")))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        owner.asked.append(Asked(self.command, self.path, headers, json.loads(content) if content else None))
-        answer = owner.answers.get(self.path, Answer(404))
+        owner.asked.append(
+            HttpRequest(self.command, self.path, headers, json.loads(content) if content else None)
+        )
+        answer = owner.answers.get(self.path, HttpAnswer(404))
         self.send_response(answer.status)
         for name, value in {"content-type": "application/json", **answer.headers}.items():
             self.send_header(name, value)
@@ -88,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def scripted_http(**answers: Answer) -> Iterator[ScriptedHttp]:
+def scripted_http(**answers: HttpAnswer) -> Iterator[ScriptedHttp]:
     """Run a server for the length of a block; underscores in the names of answers stand for slashes."""
     server = ScriptedHttp({f"/{name.replace('_', '/')}": answer for name, answer in answers.items()})
     try:

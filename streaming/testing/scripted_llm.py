@@ -19,7 +19,7 @@ FinishReason = Literal["stop", "length", "content_filter"]
 
 
 @dataclass(frozen=True)
-class Request:
+class LlmRequest:
     """What arrived: parsed body, headers, and the client's port, which tells connections apart."""
 
     body: Mapping[str, Any]
@@ -41,7 +41,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Reply:
+class LlmReply:
     """What goes back, and after how long; `status` None closes the connection without a word."""
 
     status: int | None = 200
@@ -50,7 +50,7 @@ class Reply:
     delay: float = 0.0
 
 
-Step = Callable[[Request], Reply]
+LlmStep = Callable[[LlmRequest], LlmReply]
 
 
 def completion(
@@ -76,7 +76,7 @@ def completion(
     }
 
 
-def verdict(request: Request, **changes: Any) -> str:
+def verdict(request: LlmRequest, **changes: Any) -> str:
     """Return a valid answer to `request` as JSON, with some keys of every verdict changed."""
     return json.dumps(
         {
@@ -92,105 +92,105 @@ def verdict(request: Request, **changes: Any) -> str:
     )
 
 
-def answer(**changes: Any) -> Step:
+def answer(**changes: Any) -> LlmStep:
     """Answer as asked, with `changes` to each verdict's keys: a wrong enum, other evidence."""
-    return lambda request: Reply(body=completion(verdict(request, **changes)))
+    return lambda request: LlmReply(body=completion(verdict(request, **changes)))
 
 
-def edited(edit: Callable[[dict[str, Any]], object]) -> Step:
+def edited(edit: Callable[[dict[str, Any]], object]) -> LlmStep:
     """Answer as asked, the whole answer changed in place: ids left out, put elsewhere, made up."""
 
-    def step(request: Request) -> Reply:
+    def step(request: LlmRequest) -> LlmReply:
         content = json.loads(verdict(request))
         edit(content)
-        return Reply(body=completion(json.dumps(content)))
+        return LlmReply(body=completion(json.dumps(content)))
 
     return step
 
 
-def counted() -> Step:
+def counted() -> LlmStep:
     """Answer as asked, using a token for each 2.5 characters, which is what our JSON takes."""
 
-    def step(request: Request) -> Reply:
+    def step(request: LlmRequest) -> LlmReply:
         asked = sum(len(each["content"]) for each in request.body["messages"])
         said = verdict(request)
-        return Reply(body=completion(said, tokens=(asked * 2 // 5, len(said) * 2 // 5)))
+        return LlmReply(body=completion(said, tokens=(asked * 2 // 5, len(said) * 2 // 5)))
 
     return step
 
 
-def answers(write: Callable[[Request], str]) -> Step:
+def answers(write: Callable[[LlmRequest], str]) -> LlmStep:
     """Answer with what `write` makes of the request."""
-    return lambda request: Reply(body=completion(write(request)))
+    return lambda request: LlmReply(body=completion(write(request)))
 
 
-def says(content: str | None) -> Step:
+def says(content: str | None) -> LlmStep:
     """Answer with this text, whatever was asked."""
-    return lambda _: Reply(body=completion(content))
+    return lambda _: LlmReply(body=completion(content))
 
 
-def truncated() -> Step:
+def truncated() -> LlmStep:
     """Stop at the output limit, in the middle of the answer."""
-    return lambda request: Reply(body=completion(verdict(request)[:30], finish="length"))
+    return lambda request: LlmReply(body=completion(verdict(request)[:30], finish="length"))
 
 
-def refused() -> Step:
+def refused() -> LlmStep:
     """Refuse in the protocol's own field."""
-    return lambda _: Reply(body=completion(None, refusal="I cannot help with that"))
+    return lambda _: LlmReply(body=completion(None, refusal="I cannot help with that"))
 
 
-def filtered() -> Step:
+def filtered() -> LlmStep:
     """Stop at a content filter."""
-    return lambda _: Reply(body=completion("", finish="content_filter"))
+    return lambda _: LlmReply(body=completion("", finish="content_filter"))
 
 
-def slow(seconds: float) -> Step:
+def slow(seconds: float) -> LlmStep:
     """Answer as asked, late."""
-    return lambda request: Reply(body=completion(verdict(request)), delay=seconds)
+    return lambda request: LlmReply(body=completion(verdict(request)), delay=seconds)
 
 
-def hang() -> Step:
+def hang() -> LlmStep:
     """Accept the request and never answer."""
-    return lambda _: Reply(status=None, delay=3600)
+    return lambda _: LlmReply(status=None, delay=3600)
 
 
-def depending(on: str, then: Step, otherwise: Step | None = None) -> Step:
+def depending(on: str, then: LlmStep, otherwise: LlmStep | None = None) -> LlmStep:
     """Take one step where the data holds a text, another where it does not."""
     other = otherwise or answer()
     return lambda request: (then if on in request.user_message else other)(request)
 
 
-def closed() -> Step:
+def closed() -> LlmStep:
     """Close the connection instead of answering."""
-    return lambda _: Reply(status=None)
+    return lambda _: LlmReply(status=None)
 
 
-def fails(status: int, *, param: str | None = None, code: str | None = None, **headers: str) -> Step:
+def fails(status: int, *, param: str | None = None, code: str | None = None, **headers: str) -> LlmStep:
     """Fail with an HTTP status; underscores in header names mean hyphens. The body repeats the key."""
 
-    def step(request: Request) -> Reply:
+    def step(request: LlmRequest) -> LlmReply:
         message = f"failed for {request.headers.get('authorization', '')}"
         error = {"message": message, "type": "scripted", "param": param, "code": code}
         plain = {name.replace("_", "-"): value for name, value in headers.items()}
-        return Reply(status=status, body={"error": error}, headers=plain)
+        return LlmReply(status=status, body={"error": error}, headers=plain)
 
     return step
 
 
-def not_json() -> Step:
+def not_json() -> LlmStep:
     """Answer 200 with a page that is not JSON at all."""
-    return lambda _: Reply(body="<html>welcome</html>", headers={"content-type": "text/html"})
+    return lambda _: LlmReply(body="<html>welcome</html>", headers={"content-type": "text/html"})
 
 
 class ScriptedLlm:
     """The running server; `requests` grows as they arrive."""
 
-    def __init__(self, script: Iterable[Step], default: Step) -> None:
+    def __init__(self, script: Iterable[LlmStep], default: LlmStep) -> None:
         """Listen on a free loopback port and serve from a background thread."""
-        self.requests: list[Request] = []
+        self.requests: list[LlmRequest] = []
         self._script, self._default = iter(script), default
         self._lock, self._ending = threading.Lock(), threading.Event()
-        self._server = _Server(self._reply)
+        self._server = _LlmServer(self._reply)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
@@ -211,41 +211,41 @@ class ScriptedLlm:
         self._server.server_close()
         self._thread.join()
 
-    def _reply(self, request: Request) -> Reply:
+    def _reply(self, request: LlmRequest) -> LlmReply:
         with self._lock:
             self.requests.append(request)
             step = next(self._script, self._default)
         reply = step(request)
         ended = self._ending.wait(reply.delay) if reply.delay else False
-        return Reply(status=None) if ended else reply
+        return LlmReply(status=None) if ended else reply
 
 
-class _Server(ThreadingHTTPServer):
+class _LlmServer(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, reply_to: Step) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, reply_to: LlmStep) -> None:
+        super().__init__(("127.0.0.1", 0), _LlmHandler)
         self.reply_to = reply_to
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: clients that give up on a slow step are expected."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _LlmHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        reply = cast("_Server", self.server).reply_to(Request(body, headers, self.client_address[1]))
+        reply = cast("_LlmServer", self.server).reply_to(LlmRequest(body, headers, self.client_address[1]))
         if reply.status is None:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         self._send(reply, reply.status)
 
-    def _send(self, reply: Reply, status: int) -> None:
+    def _send(self, reply: LlmReply, status: int) -> None:
         content = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
         headers = {"content-type": "application/json", **reply.headers}
         self.send_response(status)
@@ -260,7 +260,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def scripted_llm(*script: Step, default: Step | None = None) -> Iterator[ScriptedLlm]:
+def scripted_llm(*script: LlmStep, default: LlmStep | None = None) -> Iterator[ScriptedLlm]:
     """Run a server for the length of a block; `default` serves once the script is over."""
     server = ScriptedLlm(script, default or answer())
     try:
