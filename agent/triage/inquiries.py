@@ -3,8 +3,8 @@
 A group is asked about once: while its request is under way it is not asked again, and an answer that came is
 on record before anything else happens. What keeps a request of several groups from an answer may lie in one
 of them, so the next requests about them are half as large, until the one group is alone: a refusal, or an
-answer longer than the limit, is then its answer; what else the model has made of it in vain is given up after
-three times.
+answer longer than the limit, is then its answer. An answer of no use is asked for once more, one that the
+server has failed to give twice more.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from schemas.alert import FallbackReason
 from schemas.spec import Llm
 
 _MOST_ATTEMPTS = 3
+_MOST_USELESS = 2
 _LONGEST_REST = 60.0
 _FIRST_REST = 0.5
 _LOOKED_AT = 64
@@ -33,6 +34,9 @@ _NOT_TRIED: frozenset[FallbackReason] = frozenset({"circuit_open", "rate_limited
 _SERVER_FAILED: frozenset[FallbackReason] = frozenset({"rejected", "server_error", "unreachable"})
 _OF_ONE_GROUP: frozenset[FallbackReason] = frozenset(
     {"refused", "truncated", "invalid_json", "timeout", "rejected", "server_error", "internal_error"}
+)
+_OF_NO_USE: frozenset[FallbackReason] = frozenset(
+    {"invalid_json", "wrong_enum", "wrong_id", "evidence_mismatch"}
 )
 # An answer about one group that was cut off would be again: prompt, limit and seed are the same.
 _FINAL: frozenset[FallbackReason] = frozenset({"refused", "truncated", "internal_error"})
@@ -221,7 +225,8 @@ class Inquiries:
             standing.others = self._answered
         else:
             standing.attempts += 1
-        return reason in _FINAL or standing.attempts >= _MOST_ATTEMPTS
+        most = _MOST_USELESS if reason in _OF_NO_USE else _MOST_ATTEMPTS
+        return reason in _FINAL or standing.attempts >= most
 
 
 def _reply_of(future: Future[Completion | Failure]) -> Completion | Failure:

@@ -39,10 +39,12 @@ def registry_add(
     """
     from streaming.commands.registry import complete, default_author
     from streaming.versions.arithmetic import with_arithmetic
+    from streaming.versions.clients import check_endpoint
     from streaming.versions.registry import Author, SpecRegistry
 
     settings, named = settings_in(home), spec_named(file)
     spec = complete(with_arithmetic(settings, named, named), where=file)
+    check_endpoint(spec, file)
     registry = SpecRegistry(settings, spec)
     registry.add(spec, Author(who or default_author(), why))
     standing = registry.standings()[spec.version]

@@ -33,6 +33,7 @@ _DISK_BYTES = 2 * 2**30
 _MEMORY_BYTES = 4 * 2**30
 _ANSWER_SECONDS = 3.0
 _VERSION_SECONDS = 30.0
+_REDIRECTS = range(300, 400)
 _JAVA_VERSION = re.compile(r'version "(?:1\.)?(\d+)([^"]*)"')
 
 
@@ -191,14 +192,24 @@ def _docker_version() -> str:
         client.close()
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for the answer, as the clients of a run do."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 def _check_endpoint(base_url: str) -> CheckResult:
     url = f"{base_url.rstrip('/')}/models"
     try:
-        with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS):
+        with urllib.request.build_opener(_NoRedirects).open(url, timeout=_ANSWER_SECONDS):
             pass
     except urllib.error.HTTPError as refusal:
-        # Refusing a call without a key is an answer too.
         refusal.close()
+        # Refusing a call without a key is an answer too.
+        if refusal.code in _REDIRECTS:
+            advice = "name the address it leads to: requests with a key follow no redirect"
+            return CheckResult("LLM", False, f"{base_url} redirects ({refusal.code})", advice)
     except (OSError, ValueError) as fault:
         advice = "start it, correct FLAGSTREAM_LLM_BASE_URL, or unset it to use the local model"
         return CheckResult("LLM", False, f"{base_url} does not answer: {fault}", advice)

@@ -67,12 +67,28 @@ def test_all_are_answered_however_few_calls_may_be_under_way() -> None:
     assert (work.waiting, work.given_up) == (0, 0)
 
 
-def test_an_answer_of_no_use_is_asked_for_three_times() -> None:
-    script = [scripted.says("no idea")] * 3
-    with scripted.scripted_llm(*script) as server, triage(server, calls=1) as asking:
+@pytest.mark.parametrize(
+    "useless",
+    [
+        scripted.says("no idea"),
+        scripted.says("{}"),
+        scripted.answer(classification="nonsense"),
+        scripted.answer(evidence=["amount=1000000"]),
+    ],
+    ids=["invalid_json", "wrong_id", "wrong_enum", "evidence_mismatch"],
+)
+def test_an_answer_of_no_use_is_asked_for_once_more(useless: scripted.Step) -> None:
+    with scripted.scripted_llm(*[useless] * 3) as server, triage(server, calls=1) as asking:
         work = Unanswered(ROWS[:1], asking)
         assert worked_off(work) == {}
-        assert (work.waiting, work.given_up, len(server.requests)) == (0, 1, 3)
+        assert (work.waiting, work.given_up, len(server.requests)) == (0, 1, 2)
+
+
+def test_an_answer_of_no_use_leaves_a_group_its_second_chance() -> None:
+    with scripted.scripted_llm(scripted.says("no idea")) as server, triage(server, calls=1) as asking:
+        work = Unanswered(ROWS[:1], asking)
+        assert worked_off(work).keys() == {ROWS[0].alert_id}
+        assert (work.waiting, work.given_up, len(server.requests)) == (0, 0, 2)
 
 
 def test_a_server_that_is_down_costs_no_attempt() -> None:

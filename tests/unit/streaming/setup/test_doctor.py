@@ -13,6 +13,7 @@ from schemas.errors import MachineError
 from streaming.home.settings import Settings
 from streaming.setup import doctor, downloads
 from streaming.setup.doctor import CheckResult, check_machine
+from tests.scripted_http import Answer, scripted_http
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -138,6 +139,17 @@ def test_docker_that_does_not_answer(
 def test_an_endpoint_that_refuses_without_a_key_answers(settings: Settings, endpoint: str) -> None:
     finding = doctor.check_llm(Settings(settings.home, settings.cache, llm_base_url=endpoint))
     assert finding == CheckResult("LLM", True, f"{endpoint} answers")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_an_endpoint_that_redirects_is_named_and_not_followed(settings: Settings, status: int) -> None:
+    with scripted_http() as elsewhere, scripted_http() as server:
+        server.answers["/v1/models"] = Answer(status, headers={"location": f"{elsewhere.url}/v1/models"})
+        base_url = f"{server.url}/v1"
+        finding = doctor.check_llm(Settings(settings.home, settings.cache, llm_base_url=base_url))
+        assert len(server.to("/v1/models")) == 1
+        assert elsewhere.asked == []
+    assert_fails(finding, f"{base_url} redirects ({status})")
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/v1", "not a url"])

@@ -188,6 +188,14 @@ def test_a_version_means_one_spec_for_ever(tmp_path: Path) -> None:
         registry.add(complete_of(threshold=0.9), ANNA)
 
 
+def test_a_version_whose_endpoint_the_policy_does_not_admit_is_not_registered(flagstream: Shell) -> None:
+    elsewhere = {"base_url": "https://10.1.2.3/v1", "model": "gpt-4o-mini"}
+    file = flagstream.file("1.0.0", llm=elsewhere)
+    assert flagstream("registry", "add", file)[0] == 2
+    assert f"{file}: llm.base_url: the policy default does not admit it" in flagstream.errors
+    assert not flagstream.settings.lake("tester").exists()
+
+
 @pytest.mark.parametrize(
     "other", [{"alerts": {"topic": "elsewhere"}}, {"llm": {"mode": "inline"}}, {"tables": {"late": "later"}}]
 )
