@@ -18,9 +18,8 @@ from streaming.home.settings import Settings
 from streaming.testing.live_lake import agent, events, run_live, without_broker
 from streaming.versions.arithmetic import with_arithmetic
 from tests.registry_rows import activate, entry, put
-from tests.unit import old_lake
+from tests.unit.old_lake import OF_2026_11 as OLD
 from tests.unit.scoring_samples import SECOND, START, agent_spec, table
-from tests.unit.test_lake_of_2026_11 import replayed_exactly, run
 
 ENTITIES = ("customer", "terminal")
 ROWS, PLANTED = 1_200, 1_195
@@ -151,8 +150,8 @@ def test_a_lake_of_before_keeps_the_first_until_another_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_broker(monkeypatch)
-    home = old_lake.unpacked("closed", tmp_path)
-    spec = old_lake.spec_of(home)
+    home = OLD.unpacked("closed", tmp_path)
+    spec = OLD.spec_of(home)
     assert with_arithmetic(home, spec, spec) == spec
     new = spec.model_copy(update={"version": "1.2.0"})
     assert with_arithmetic(home, new, spec).arithmetic == 2, "a new version of its registry"
@@ -165,12 +164,12 @@ def test_a_promoted_version_brings_the_newest_and_all_is_replayed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_broker(monkeypatch)
-    home = old_lake.unpacked("closed", tmp_path)
-    before = old_lake.spec_of(home)
+    home = OLD.unpacked("closed", tmp_path)
+    before = OLD.spec_of(home)
     after = with_arithmetic(home, before.model_copy(update={"version": "1.2.0"}), before)
     put(home, entry(after, "sandbox"))
     activate(home, after, before)
-    records = old_lake.next_records()
-    run(home, records.slice(0, 60), records.slice(60))
+    records = OLD.next_records()
+    OLD.run(home, records.slice(0, 60), records.slice(60))
     assert pinned(home, before.name)[-3:] == [None, 2, 2]
-    assert replayed_exactly(home)[0] == 2_850
+    assert OLD.replayed_exactly(home)[0] == 2_850
