@@ -1,59 +1,89 @@
-"""The command that decides stored transactions anew."""
+"""The commands that go over stored transactions again: exactly, under another spec, to send alerts again."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from schemas.errors import ConfigurationError
-from streaming.cli.options import (
-    DEFAULT_HOME,
-    TIMES,
-    AsJson,
-    Home,
-    SpecName,
-    broker_of,
-    console,
-    say,
-    settings_in,
-    spec_named,
-)
-from streaming.output.terminal import print_json, say_error
+from streaming.cli.options import DEFAULT_HOME, AsJson, Home, SpecName, settings_in, spec_named
+from streaming.cli.spans import FromTime, FromVersion, OfAlert, OfSnapshot, ToTime, ToVersion
+
+_WHAT_IF = "what another spec would have decided is asked with `flagstream what-if CANDIDATE`"
+_RESEND = "alerts are sent again with `flagstream resend TOPIC`"
+_MOVED = {
+    "--to-topic": _RESEND,
+    **dict.fromkeys(("--candidate", "--warm-up", "--llm", "--max-usd", "--max-tokens", "--report"), _WHAT_IF),
+}
+
+
+class ReplayCommand(TyperCommand):
+    """Says where options have gone that `replay` had once."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See TyperCommand.
+
+        Raises:
+            ConfigurationError: one of the options of once was given.
+        """
+        for name in (each.partition("=")[0] for each in args):
+            if name in _MOVED:
+                raise ConfigurationError(_MOVED[name], where=name)
+        return super().parse_args(ctx, args)
 
 
 def replay(
     spec: SpecName = "card-fraud",
     home: Home = DEFAULT_HOME,
-    alert: Annotated[
-        str | None, typer.Option(help="An alert's id, its first characters, or its transaction.")
-    ] = None,
-    from_version: Annotated[int | None, typer.Option(help="Of the transactions table, exclusive.")] = None,
-    to_version: Annotated[int | None, typer.Option(help="Inclusive.")] = None,
-    from_time: Annotated[
-        datetime | None, typer.Option(formats=TIMES, help="Event time in UTC, inclusive.")
-    ] = None,
-    to_time: Annotated[datetime | None, typer.Option(formats=TIMES, help="Exclusive.")] = None,
-    snapshot: Annotated[
-        str | None, typer.Option(help="A snapshot's name: its span, from its own copies alone.")
-    ] = None,
-    candidate: Annotated[
-        str | None, typer.Option(help="Another spec: says what it would have decided; publishes nothing.")
-    ] = None,
+    alert: OfAlert = None,
+    from_version: FromVersion = None,
+    to_version: ToVersion = None,
+    from_time: FromTime = None,
+    to_time: ToTime = None,
+    snapshot: OfSnapshot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide stored transactions anew, from the versions pinned then, and compare with what was published.
+
+    Without a span all of history is replayed. Exit 1 when a difference is found.
+
+    Examples: `flagstream replay --spec handbook`,
+    `flagstream replay --spec handbook --alert 3f2a9c`,
+    `flagstream replay --spec handbook --snapshot before-easter`
+    """
+    from streaming.commands.replay import replay_exactly
+    from streaming.history.replay_runs import ReplaySpan
+
+    wanted = ReplaySpan(alert, from_version, to_version, from_time, to_time, snapshot)
+    same = replay_exactly(settings_in(home), spec_named(spec), wanted, as_json=as_json)
+    raise typer.Exit(0 if same else 1)
+
+
+def what_if(
+    candidate: Annotated[str, typer.Argument(help="The other spec: a file, or the name of a shipped one.")],
+    spec: SpecName = "card-fraud",
+    home: Home = DEFAULT_HOME,
+    alert: OfAlert = None,
+    from_version: FromVersion = None,
+    to_version: ToVersion = None,
+    from_time: FromTime = None,
+    to_time: ToTime = None,
+    snapshot: OfSnapshot = None,
     warm_up: Annotated[
         str | None,
         typer.Option(
-            help="With --candidate: event time before the span, such as 7d, that its profiles are to know "
-            "where no checkpoint fits them; all of history unless given."
+            help="Event time before the span, such as 7d, that the candidate's profiles are to know where no "
+            "checkpoint fits them; all of history unless given."
         ),
     ] = None,
     llm: Annotated[
         str,
         typer.Option(
-            help="With --candidate: recorded asks nobody, and answers on record count where the candidate's "
-            "model and prompt gave them; auto asks the candidate's endpoint, else the local model; local."
+            help="recorded asks nobody, and answers on record count where the candidate's model and prompt "
+            "gave them; auto asks the candidate's endpoint, else the local model; local."
         ),
     ] = "recorded",
     max_usd: Annotated[
@@ -62,62 +92,46 @@ def replay(
     max_tokens: Annotated[
         int | None, typer.Option(min=0, help="Cap on all new calls, input and output together.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="HTML file for the candidate's report.")] = None,
-    to_topic: Annotated[
-        str | None, typer.Option(help="Send the published alerts of the span to this topic once more.")
-    ] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML file for the report.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide stored transactions anew, from the versions pinned then, and compare with what was published.
+    """Decide stored transactions under another spec, and say which alerts would have been others.
 
-    Without a span all of history is replayed. Exit 1 when an exact replay finds a difference.
+    Nothing is published. Without a span all of history is decided. The report is evidence for `promote`.
 
-    Examples: `flagstream replay --spec handbook --alert 3f2a9c`,
-    `flagstream replay --spec handbook --from-time 2018-04-07 --to-time 2018-04-08 --candidate stricter.yaml`,
-    `flagstream replay --spec handbook --candidate other-prompt.yaml --llm auto --max-usd 0.50`,
-    `flagstream replay --spec handbook --from-time 2018-04-07 --to-topic alerts-again`,
-    `flagstream replay --spec handbook --snapshot before-easter`
+    Examples: `flagstream what-if stricter.yaml --spec handbook --from-time 2018-04-07 --report page.html`,
+    `flagstream what-if other-prompt.yaml --spec handbook --llm auto --max-usd 0.50`
     """
-    from streaming.audit.access import tell_read
-    from streaming.commands.registry import note_replay
-    from streaming.commands.replay import candidate_report, check_report, show_replay  # fmt: skip
-    from streaming.commands.what_if_view import show_what_if
+    from streaming.commands.what_if import WhatIfOptions, ask_what_if
     from streaming.history.asking import Asking
-    from streaming.history.replay_runs import (
-        ReplaySpan,
-        check_topic,
-        run_replay,
-        run_what_if,
-        send_again,
-        warm_up_of,
-    )
+    from streaming.history.replay_runs import ReplaySpan, warm_up_of
 
-    asking = Asking(llm, max_usd, max_tokens)
-    if candidate is None and (asking != Asking() or report is not None):
-        raise ConfigurationError("--llm, --max-usd, --max-tokens and --report go with --candidate")
-    check_report(report)
-    warmth = warm_up_of(warm_up, candidate)
     wanted = ReplaySpan(alert, from_version, to_version, from_time, to_time, snapshot)
-    settings, loaded = settings_in(home), spec_named(spec)
-    read = [loaded.tables.transactions, loaded.tables.alerts, loaded.tables.labels]
-    if to_topic is not None:
-        if candidate is not None:
-            raise ConfigurationError("choose one of --candidate and --to-topic")
-        check_topic(loaded, to_topic)
-        with broker_of(settings) as bootstrap:
-            sent = send_again(settings, loaded, wanted, bootstrap, to_topic)
-        tell_read(settings, loaded, "replay-to-topic", [loaded.tables.alerts])
-        say(sent, as_json)
-        return
-    if candidate is None:
-        found = run_replay(settings, loaded, wanted)
-        tell_read(settings, loaded, "replay", read)
-        print_json(found.facts(), default=str) if as_json else show_replay(found, console)
-        raise typer.Exit(1 if found.differences else 0)
-    other = spec_named(candidate)
-    changed = run_what_if(settings, loaded, other, wanted, warmth, asking)
-    tell_read(settings, loaded, "replay-candidate", read)
-    note_replay(settings, loaded, other, changed)
-    print_json(changed.facts(), default=str) if as_json else show_what_if(changed, console)
-    if report is not None:
-        say_error(f"report: {candidate_report(changed, report)}")
+    options = WhatIfOptions(wanted, warm_up_of(warm_up), Asking(llm, max_usd, max_tokens), report)
+    ask_what_if(settings_in(home), spec_named(spec), spec_named(candidate), options, as_json=as_json)
+
+
+def resend(
+    topic: Annotated[str, typer.Argument(help="Where to; made if absent, none of the agent's own.")],
+    spec: SpecName = "card-fraud",
+    home: Home = DEFAULT_HOME,
+    alert: OfAlert = None,
+    from_version: FromVersion = None,
+    to_version: ToVersion = None,
+    from_time: FromTime = None,
+    to_time: ToTime = None,
+    snapshot: OfSnapshot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send published alerts to another topic once more, for a consumer that lost its state.
+
+    The same bytes with a `replay` header, each once however often the command runs. Without a span all of
+    them are sent.
+
+    Example: `flagstream resend alerts-again --spec handbook --from-time 2018-04-07`
+    """
+    from streaming.commands.resend import send_alerts_again
+    from streaming.history.replay_runs import ReplaySpan
+
+    wanted = ReplaySpan(alert, from_version, to_version, from_time, to_time, snapshot)
+    send_alerts_again(settings_in(home), spec_named(spec), wanted, topic, as_json=as_json)

@@ -36,7 +36,7 @@ from streaming.cli.options import (
 from streaming.cli.prompts import prompts_app
 from streaming.cli.quarantine import quarantine_app
 from streaming.cli.registry import promote, registry_app, rollback
-from streaming.cli.replay import replay
+from streaming.cli.replay import ReplayCommand, replay, resend, what_if
 from streaming.output.terminal import print_json, say_error
 
 app = typer.Typer(
@@ -252,5 +252,6 @@ def reconcile(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json:
     raise typer.Exit(1 if found.differences else 0)
 
 
-for command in (simulate, produce, evaluate, train, replay, promote, rollback, cost, backfill, ci):
+app.command(cls=ReplayCommand)(replay)
+for command in (simulate, produce, evaluate, train, what_if, resend, promote, rollback, cost, backfill, ci):
     app.command()(command)

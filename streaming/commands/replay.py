@@ -1,18 +1,47 @@
-"""What replay and what-if show of their runs."""
+"""`flagstream replay`: an exact replay, and what it found."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.table import Table
 
 from agent.triage.untrusted_text import escaped
-from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec
+from streaming.audit.access import tell_read
 from streaming.history.replay import ExactReplay
-from streaming.history.what_if_report import WhatIf
-from streaming.output.terminal import Terminal
+from streaming.history.replay_runs import OnProgress, ReplaySpan, run_replay
+from streaming.home.settings import Settings
+from streaming.output.terminal import Terminal, print_json, progress_bar
 
 _SHOWN = 20
+
+
+def replay_exactly(settings: Settings, spec: AgentSpec, wanted: ReplaySpan, *, as_json: bool) -> bool:
+    """Replay a span and print what differs; return whether nothing does.
+
+    Raises:
+        ConfigurationError: the span cannot be had.
+    """
+    with replay_progress() as moved_on:
+        found = run_replay(settings, spec, wanted, moved_on)
+    tell_read(settings, spec, "replay", tables_read(spec))
+    print_json(found.facts(), default=str) if as_json else show_replay(found, Terminal())
+    return not found.differences
+
+
+def tables_read(spec: AgentSpec) -> list[str]:
+    """Return the tables that every replay reads."""
+    return [spec.tables.transactions, spec.tables.alerts, spec.tables.labels]
+
+
+@contextmanager
+def replay_progress() -> Iterator[OnProgress]:
+    """Show a bar that what is yielded moves on."""
+    with progress_bar() as progress:
+        task = progress.add_task("replaying", total=None)
+        yield lambda rows, total: progress.update(task, advance=rows, total=total)
 
 
 def show_replay(found: ExactReplay, console: Terminal) -> None:
@@ -29,28 +58,3 @@ def show_replay(found: ExactReplay, console: Terminal) -> None:
         console.print(table)
         if len(found.differences) > _SHOWN:
             console.print(f"… and {len(found.differences) - _SHOWN} more; --json lists all")
-
-
-def check_report(path: Path | None) -> None:
-    """Check that a report can be written, before anything else is.
-
-    Raises:
-        ConfigurationError: its folder is not there, or it is a folder itself.
-    """
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise ConfigurationError("expected a file in a folder that is there", where="--report")
-
-
-def candidate_report(found: WhatIf, path: Path) -> Path:
-    """Write the report as one HTML page with its plot inside.
-
-    Raises:
-        ConfigurationError: the file cannot be written.
-    """
-    from streaming.commands.what_if_page import page  # noqa: PLC0415 -- matplotlib is loaded only to draw
-
-    try:
-        path.write_text(page(found), encoding="utf-8")
-    except OSError as fault:
-        raise ConfigurationError(f"cannot be written: {fault.strerror}", where=str(path)) from None
-    return path

@@ -1,9 +1,8 @@
-"""Runs of replay, what-if and resending: which span, over which history, with progress shown."""
+"""Runs of replay, what-if and resending: which span, over which history."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -11,7 +10,7 @@ from itertools import count
 import pyarrow as pa
 
 from schemas.alert import alert_documents
-from schemas.contract import EventContract, load_contract
+from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
@@ -25,7 +24,6 @@ from streaming.history.what_if_report import WhatIf
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
-from streaming.output.terminal import progress_bar
 from streaming.versions.arithmetic import with_arithmetic
 
 
@@ -79,12 +77,18 @@ class ReplaySpan:
         return history.newest_version if self.to_version is None else self.to_version
 
 
-def _in_utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=UTC)
+OnProgress = Callable[[int, int], None]
+"""Called with the rows replayed since the last call, and all rows of the span."""
 
 
-def run_replay(settings: Settings, spec: AgentSpec, wanted: ReplaySpan) -> ExactReplay:
-    """Replay exactly, with a progress bar when stderr is a terminal.
+def _nowhere(_: int, __: int) -> None:
+    """Progress that nobody watches."""
+
+
+def run_replay(
+    settings: Settings, spec: AgentSpec, wanted: ReplaySpan, on_progress: OnProgress = _nowhere
+) -> ExactReplay:
+    """Replay exactly.
 
     Raises:
         ConfigurationError: see streaming.history.replay.Replayer.exactly.
@@ -92,8 +96,7 @@ def run_replay(settings: Settings, spec: AgentSpec, wanted: ReplaySpan) -> Exact
     history = wanted.history(settings, spec)
     span = wanted.span(history)
     contract = history.contract(span) or load_contract(spec.data_sources.transactions.contract)
-    with _replayer(settings, spec, contract, history, span) as replayer:
-        return replayer.exactly(span)
+    return Replayer(settings, spec, contract, history, _within(span, on_progress)).exactly(span)
 
 
 def run_what_if(
@@ -103,8 +106,9 @@ def run_what_if(
     wanted: ReplaySpan,
     warm_up: timedelta | None = None,
     asking: Asking = RECORDED,
+    on_progress: OnProgress = _nowhere,
 ) -> WhatIf:
-    """Replay under a candidate, with a progress bar when stderr is a terminal.
+    """Replay under a candidate.
 
     Args:
         warm_up: see streaming.history.what_if.
@@ -113,32 +117,26 @@ def run_what_if(
     Raises:
         ConfigurationError: see streaming.history.what_if and streaming.history.candidate_answers.
     """
-    check_spec(candidate, "--candidate")
+    check_spec(candidate, "the candidate")
     contract = load_contract(candidate.data_sources.transactions.contract)
     candidate = rule_watch(with_arithmetic(settings, candidate, spec), contract).load()
     history = wanted.history(settings, spec)
     span = history.streamed(wanted.span(history))
     run = f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     sandbox = settings.sandbox(spec.name) / run
-    with (
-        candidate_answers(settings, spec, candidate, history, span, asking, run) as answers,
-        _replayer(settings, spec, contract, history, span) as replayer,
-    ):
+    replayer = Replayer(settings, spec, contract, history, _within(span, on_progress))
+    with candidate_answers(settings, spec, candidate, history, span, asking, run) as answers:
         return what_if(replayer, history, spec, candidate, span, sandbox, warm_up, answers=answers)
 
 
-def warm_up_of(text: str | None, candidate: str | None) -> timedelta | None:
+def warm_up_of(text: str | None) -> timedelta | None:
     """Return how long a candidate's profiles are to be warmed up.
 
     Raises:
-        ConfigurationError: no duration, or there is no candidate.
+        ConfigurationError: it is no duration.
     """
-    if text is None:
-        return None
-    if candidate is None:
-        raise ConfigurationError("only a --candidate is warmed up; a replay is exact", where="--warm-up")
     try:
-        return parse_duration(text)
+        return None if text is None else parse_duration(text)
     except ValueError as fault:
         raise ConfigurationError(str(fault), where="--warm-up") from None
 
@@ -178,13 +176,8 @@ def check_topic(spec: AgentSpec, topic: str) -> None:
     """
     sources = spec.data_sources
     if topic in (spec.alerts.topic, sources.transactions.topic, sources.labels.topic):
-        raise ConfigurationError("name a topic that the agent does not use itself", where="--to-topic")
+        raise ConfigurationError("name a topic that the agent does not use itself", where=topic)
 
 
-@contextmanager
-def _replayer(
-    settings: Settings, spec: AgentSpec, contract: EventContract, history: DecidedHistory, span: Span
-) -> Iterator[Replayer]:
-    with progress_bar() as progress:
-        task = progress.add_task("replaying", total=span.end - span.first)
-        yield Replayer(settings, spec, contract, history, lambda rows: progress.update(task, advance=rows))
+def _within(span: Span, on_progress: OnProgress) -> Callable[[int], None]:
+    return lambda rows: on_progress(rows, span.end - span.first)

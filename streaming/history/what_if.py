@@ -90,7 +90,7 @@ def _same_contract(spec: AgentSpec, candidate: AgentSpec) -> EventContract:
         raise ConfigurationError(
             f"the candidate is for contract {contracts[1].name!r}, what is stored follows "
             f"{contracts[0].name!r}, or another version of it: name a candidate of the same contract",
-            where="--candidate",
+            where="the candidate",
         )
     return contracts[0]
 

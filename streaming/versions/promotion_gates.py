@@ -118,7 +118,7 @@ def endpoint_gate(case: PromotionCase) -> str | None:
 
 
 _GATES = (place_gate, replay_gate, precision_gate, alerts_gate, prompt_gate, endpoint_gate)
-_REPLAY_HINT = "run `flagstream replay --candidate`"
+_REPLAY_HINT = "run `flagstream what-if CANDIDATE`"
 
 
 def _asked_model(spec: AgentSpec) -> tuple[object, ...]:

@@ -151,13 +151,13 @@ def test_replay_compares_judges_candidates_and_sends_again(
     code, printed = flagstream(*replay)
     assert (code, "0 differences" in " ".join(printed.split())) == (0, True)
     candidate = write_spec(tmp_path, topic, version="2.0.0", limit=30)
-    judged = flagstream.json(*replay, "--candidate", candidate, "--report", tmp_path / "report.html")
+    judged = flagstream.json("what-if", candidate, *replay[1:], "--report", tmp_path / "report.html")
     assert judged["published"]["alerts"] == found["alerts"] < judged["replayed"]["alerts"]
     assert "</html>" in (tmp_path / "report.html").read_text()
-    code, printed = flagstream(*replay, "--candidate", candidate)
+    code, printed = flagstream("what-if", candidate, *replay[1:])
     assert (code, "alerts per day" in printed) == (0, True)
-    assert flagstream.json(*replay, "--to-topic", topic("again"))["sent"] == found["alerts"]
-    for wrong in (("--alert", "nobody"), ("--candidate", candidate, "--to-topic", "x"), ("--to-version", 99)):
+    assert flagstream.json("resend", topic("again"), *replay[1:])["sent"] == found["alerts"]
+    for wrong in (("--alert", "nobody"), ("--candidate", candidate), ("--to-version", 99)):
         assert flagstream(*replay, *wrong)[0] == 2, wrong
 
 

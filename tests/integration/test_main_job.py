@@ -42,7 +42,7 @@ from streaming.batch.compose import build_engine, lake_schemas
 from streaming.batch.deciders import in_share
 from streaming.batch.runner import StreamRunner
 from streaming.commands.backfill import run_backfill
-from streaming.commands.replay import candidate_report
+from streaming.commands.what_if import write_report
 from streaming.delta.lake import LakeTable
 from streaming.delta.stored import read_stored
 from streaming.detection import checkpoints
@@ -696,7 +696,7 @@ def test_a_candidate_is_judged_in_a_sandbox_and_publishes_nothing(done: Done, tm
     flips = sum(sum(row.values()) for row in found.flips["severity"].values())
     assert flips == found.kept + found.added + found.removed
     assert sum(new for _, new in found.per_day.values()) == found.replayed.alerts
-    page = candidate_report(found, tmp_path / "report.html").read_text()
+    page = write_report(found, tmp_path / "report.html").read_text()
     assert "<svg" in page
     assert str(found.replayed.alerts) in page
     after = versions(job.settings.lake(job.spec.name)), published(job.bootstrap, job.spec.alerts.topic)

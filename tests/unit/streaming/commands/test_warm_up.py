@@ -111,8 +111,8 @@ def test_a_snapshot_has_nothing_to_warm_up_on(settings: Settings, tmp_path: Path
 
 
 def test_options() -> None:
-    assert warm_up_of(None, None) is None
-    assert warm_up_of("7d", "other.yaml") == timedelta(days=7)
-    for text, candidate in (("7d", None), ("soon", "other.yaml"), ("-1d", "other.yaml")):
+    assert warm_up_of(None) is None
+    assert warm_up_of("7d") == timedelta(days=7)
+    for text in ("soon", "-1d"):
         with pytest.raises(ConfigurationError, match="--warm-up"):
-            warm_up_of(text, candidate)
+            warm_up_of(text)

@@ -312,6 +312,9 @@ def files(folder: Path) -> list[str]:
     return sorted(str(each.relative_to(folder)) for each in folder.rglob("*"))
 
 
+COMMANDS = ("replay", "what-if")
+
+
 class Shell:
     """Calls the command line in this process."""
 
@@ -325,7 +328,8 @@ class Shell:
         return str(path)
 
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
-        given = ["replay", *map(str, arguments), "--home", str(self.lived.settings.home)]
+        words = [*map(str, arguments)] if arguments[0] in COMMANDS else ["replay", *map(str, arguments)]
+        given = [*words, "--home", str(self.lived.settings.home)]
         self._monkeypatch.setattr(sys, "argv", ["flagstream", *given])
         with pytest.raises(SystemExit) as ended:
             main()
@@ -341,7 +345,7 @@ def shell(lived: Lived, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_the_command_asks_under_a_cap_and_writes_the_page(shell: Shell) -> None:
     mine = shell.file("mine.yaml", shell.lived.spec())
     other = shell.file("other.yaml", shell.lived.spec(version="2.0.0", alerts_per_day=200))
-    common = ("--spec", mine, "--candidate", other, "--json")
+    common = ("what-if", other, "--spec", mine, "--json")
     code, printed, errors = shell(*common)
     assert code == 0, errors
     assert (json.loads(printed)["answering"]["calls"], shell.lived.new_requests) == (0, 0)
@@ -360,7 +364,7 @@ def test_bad_input_is_refused_with_what_to_do_and_nothing_is_written(shell: Shel
     unruly = lived.spec(version="2.0.0").model_dump(mode="json", exclude_defaults=True)
     unruly["rules"] = [{**LARGE, "when": "amuont > 3"}]
     (shell.folder / "unruly.yaml").write_text(yaml.safe_dump(unruly))
-    candidate = ("--candidate", other)
+    candidate = ("what-if", other)
     refusals: list[tuple[tuple[object, ...], str]] = [
         (("--alert", "nobody-knows-it"), "no alert with this id"),
         ((*candidate, "--alert", "nobody-knows-it"), "no alert with this id"),
@@ -368,19 +372,28 @@ def test_bad_input_is_refused_with_what_to_do_and_nothing_is_written(shell: Shel
         ((*candidate, "--from-version", 0, "--to-version", 0), "no batch brought"),
         ((*candidate, "--to-time", "2001-01-01"), "no transactions in this span"),
         ((*candidate, "--from-time", "2101-01-01"), "no transactions in this span"),
-        (("--candidate", handbook), "name a candidate of the same contract"),
-        (("--candidate", shell.folder / "nowhere.yaml"), "nowhere.yaml"),
-        (("--candidate", shell.folder / "unruly.yaml"), "amuont"),
+        (("what-if", handbook), "name a candidate of the same contract"),
+        (("what-if", shell.folder / "nowhere.yaml"), "nowhere.yaml"),
+        (("what-if", shell.folder / "unruly.yaml"), "amuont"),
         ((*candidate, "--llm", "auto"), "new calls need a cap"),
         ((*candidate, "--llm", "sometimes"), "recorded"),
         ((*candidate, "--max-tokens", "-1"), "--max-tokens"),
         ((*candidate, "--report", shell.folder / "no" / "folder.html"), "--report"),
-        (("--report", "page.html"), "go with --candidate"),
-        (("--llm", "auto"), "go with --candidate"),
+        (
+            ("--candidate", other),
+            "--candidate: what another spec would have decided is asked with `flagstream what-if",
+        ),
+        (("--report", "page.html"), "--report: what another spec"),
+        (("--llm", "auto"), "--llm: what another spec"),
+        (("--warm-up", "7d"), "--warm-up: what another spec"),
+        (("--max-usd", "1"), "--max-usd: what another spec"),
+        (("--max-tokens", "1"), "--max-tokens: what another spec"),
+        (("--to-topic", "again"), "--to-topic: alerts are sent again with `flagstream resend TOPIC`"),
+        ((*candidate, "--warm-up", "soon"), "--warm-up"),
     ]
     before = files(lived.settings.home)
     for arguments, told in refusals:
-        code, printed, errors = shell("--spec", mine, *arguments)
+        code, printed, errors = shell(*arguments, "--spec", mine)
         assert (code, printed) == (2, ""), (arguments, errors)
         assert told in errors.replace("\n", " "), (arguments, errors)
         assert files(lived.settings.home) == before, arguments
@@ -391,8 +404,8 @@ def refused_for_gone(shell: Shell, *span: object) -> str:
     mine = shell.file("mine.yaml", lived.spec())
     other = shell.file("other.yaml", lived.spec(version="2.0.0"))
     before = files(lived.settings.home)
-    for candidate in ((), ("--candidate", other)):
-        code, printed, errors = shell("--spec", mine, *candidate, *span)
+    for command in (("replay",), ("what-if", other)):
+        code, printed, errors = shell(*command, "--spec", mine, *span)
         assert (code, printed) == (2, ""), errors
         assert files(lived.settings.home) == before
     return " ".join(errors.split())

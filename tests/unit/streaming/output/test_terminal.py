@@ -171,7 +171,7 @@ def test_an_error_names_what_was_asked_for_without_steering_anything(flagstream:
 
 def test_a_what_if_and_its_page_hold_no_markup_of_outsiders(home: Path, flagstream: Command) -> None:
     page = home / "page.html"
-    wanted = ("replay", "--candidate", str(home / "other.yaml"))
+    wanted = ("what-if", str(home / "other.yaml"))
     code, shown, errors = flagstream(*wanted, "--report", str(page))
     assert code == 0, errors
     assert is_safe(without_styles(shown))

@@ -87,7 +87,7 @@ def test_from_the_sandbox_to_active_and_back_again(flagstream: Shell) -> None:
     assert "replay: no report of version 1.1.0" in flagstream.errors
     assert flagstream.stages() == {"1.0.0": "active", "1.1.0": "sandbox"}
 
-    assert flagstream("replay", "--spec", first, "--candidate", second)[0] == 0
+    assert flagstream("what-if", second, "--spec", first)[0] == 0
     for stage in ("shadow", "canary", "active"):
         code, printed = flagstream(
             "promote", "1.1.0", "--spec", first, "--why", "looks good", "--who", "anna"
@@ -112,7 +112,7 @@ def test_too_few_verdicts_keep_the_gate_closed(flagstream: Shell) -> None:
     second = flagstream.file("1.1.0")
     for file in (first, second):
         flagstream("registry", "add", file)
-    flagstream("replay", "--spec", first, "--candidate", second)
+    flagstream("what-if", second, "--spec", first)
     assert flagstream("promote", "1.1.0", "--spec", first, "--why", "looks good")[0] == 1
     assert "precision: 2 alerts of one side have a matured label, 3 are needed" in flagstream.errors
 
@@ -123,7 +123,7 @@ def test_verdicts_on_young_transactions_do_not_count(flagstream: Shell) -> None:
     second = flagstream.file("1.1.0")
     for file in (first, second):
         flagstream("registry", "add", file)
-    flagstream("replay", "--spec", first, "--candidate", second)
+    flagstream("what-if", second, "--spec", first)
     assert flagstream("promote", "1.1.0", "--spec", first, "--why", "looks good")[0] == 1
     assert "precision: 0 alerts" in flagstream.errors
 
@@ -161,7 +161,7 @@ def test_another_endpoint_is_promoted_by_consent_which_is_kept_and_audited(flags
     second = flagstream.file("1.1.0", policy=str(laxer))
     for file in (first, second):
         flagstream("registry", "add", file)
-    flagstream("replay", "--spec", first, "--candidate", second)
+    flagstream("what-if", second, "--spec", first)
     promote = ("promote", "1.1.0", "--spec", first, "--why", "good")
     assert flagstream(*promote)[0] == 1
     assert "endpoint: policy differ" in flagstream.errors

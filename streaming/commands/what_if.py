@@ -1,0 +1,81 @@
+"""`flagstream what-if`: a candidate's report, shown, written as a page and kept as evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec
+from streaming.audit.access import tell_read
+from streaming.commands.registry import note_replay
+from streaming.commands.replay import replay_progress, tables_read
+from streaming.commands.what_if_view import show_what_if
+from streaming.history.asking import Asking
+from streaming.history.replay_runs import ReplaySpan, run_what_if
+from streaming.history.what_if_report import WhatIf
+from streaming.home.settings import Settings
+from streaming.output.terminal import Terminal, print_json, say_error
+
+
+@dataclass(frozen=True)
+class WhatIfOptions:
+    """What a candidate is asked.
+
+    Attributes:
+        wanted: the span.
+        warm_up: see streaming.history.what_if.
+        asking: whether its model may be asked, and up to which cap.
+        report: file for the HTML page, None for none.
+    """
+
+    wanted: ReplaySpan
+    warm_up: timedelta | None
+    asking: Asking
+    report: Path | None
+
+
+def ask_what_if(
+    settings: Settings, spec: AgentSpec, candidate: AgentSpec, options: WhatIfOptions, *, as_json: bool
+) -> None:
+    """Decide a span under a candidate and print what would have been otherwise.
+
+    Raises:
+        ConfigurationError: candidate, span or report cannot be used.
+    """
+    check_report(options.report)
+    with replay_progress() as moved_on:
+        found = run_what_if(
+            settings, spec, candidate, options.wanted, options.warm_up, options.asking, moved_on
+        )
+    tell_read(settings, spec, "replay-candidate", tables_read(spec))
+    note_replay(settings, spec, candidate, found)
+    print_json(found.facts(), default=str) if as_json else show_what_if(found, Terminal())
+    if options.report is not None:
+        say_error(f"report: {write_report(found, options.report)}")
+
+
+def check_report(path: Path | None) -> None:
+    """Check that a report can be written, before anything else is.
+
+    Raises:
+        ConfigurationError: its folder is not there, or it is a folder itself.
+    """
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise ConfigurationError("expected a file in a folder that is there", where="--report")
+
+
+def write_report(found: WhatIf, path: Path) -> Path:
+    """Write the report as one HTML page with its plots inside.
+
+    Raises:
+        ConfigurationError: the file cannot be written.
+    """
+    from streaming.commands.what_if_page import page  # noqa: PLC0415 -- matplotlib is loaded only to draw
+
+    try:
+        path.write_text(page(found), encoding="utf-8")
+    except OSError as fault:
+        raise ConfigurationError(f"cannot be written: {fault.strerror}", where=str(path)) from None
+    return path
