@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from schemas.errors import FlagstreamError
 from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.home.settings import Settings
-from streaming.output.terminal import say_error
+from streaming.output.log import log
 
 
 def tell_read(settings: Settings, spec: AgentSpec, command: str, tables: Sequence[str]) -> None:
@@ -51,7 +52,10 @@ def _tell(
     source = f"command/{uuid.uuid4()}"
     try:
         if places.check_layout() or begins_log:
-            log = LakeAudit(places, spec.replay_horizon)
-            log.record([AuditEvent(kind, command, {**who, **detail}, source, 0)])
+            audit = LakeAudit(places, spec.replay_horizon)
+            audit.record([AuditEvent(kind, command, {**who, **detail}, source, 0)])
     except (FlagstreamError, DeltaError, OSError) as fault:
-        say_error(f"note: not recorded in the audit log: {fault}")
+        log(
+            "not_audited", f"not recorded in the audit log: {fault}",
+            level=logging.WARNING, agent=spec.name, command=command,
+        )  # fmt: skip

@@ -7,6 +7,7 @@ again, if the other tables are such as they were before it: then the protocol go
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ from streaming.delta.log_tail import (
 )
 from streaming.delta.stored import METADATA_KEY, StoredTable
 from streaming.home.settings import Settings
-from streaming.output.terminal import say_error
+from streaming.output.log import log
 
 
 def mend(settings: Settings, spec: AgentSpec) -> None:
@@ -51,7 +52,11 @@ def mend(settings: Settings, spec: AgentSpec) -> None:
     for name, version in torn.items():
         cut_from(folder / name, version)
         shutil.rmtree(folder / name / INDEX, ignore_errors=True)
-        say_error(f"{entry_path(folder / name, version)} was torn and is removed: nothing rested on it")
+        log(
+            "torn_commit_removed",
+            f"{entry_path(folder / name, version)} was torn and is removed: nothing rested on it",
+            level=logging.WARNING, agent=spec.name, table=name,
+        )  # fmt: skip
 
 
 def _check_nothing_rests(settings: Settings, spec: AgentSpec, torn: Mapping[str, int]) -> None:

@@ -15,6 +15,7 @@ from streaming.cli.options import (
     TIMES,
     AsJson,
     Home,
+    LogFormat,
     SpecName,
     console,
     say,
@@ -34,6 +35,7 @@ def backfill(
     ],
     spec: SpecName = "card-fraud",
     home: Home = DEFAULT_HOME,
+    log_format: LogFormat = None,
     as_json: AsJson = False,
 ) -> None:
     """Load history before an agent's first run: profiles know it, nobody is alerted to it.
@@ -45,7 +47,7 @@ def backfill(
     from streaming.audit.access import tell_done
     from streaming.commands.backfill import run_backfill
 
-    settings, loaded = settings_in(home), spec_named(spec)
+    settings, loaded = settings_in(home, log_format), spec_named(spec)
     done = run_backfill(settings, loaded, source)
     tell_done(settings, loaded, "backfill", cast("int", done["stored"]), begins_log=True)
     say(done, as_json)

@@ -15,10 +15,15 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec, resolve_named
 from streaming.home.private_files import keep_private
 from streaming.home.settings import Settings
+from streaming.output.log import configure
 from streaming.output.terminal import Terminal, print_json
 
 Home = Annotated[Path, typer.Option("--home", help="Folder for all state.", envvar="FLAGSTREAM_HOME")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+LogFormat = Annotated[
+    str | None,
+    typer.Option("--log-format", help="text or json; FLAGSTREAM_LOG_FORMAT, else text, if absent."),
+]
 SpecName = Annotated[str, typer.Option("--spec", help="A spec file, or the name of a shipped spec.")]
 LlmChoice = Annotated[
     str,
@@ -33,9 +38,14 @@ TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 console = Terminal()
 
 
-def settings_in(home: Path) -> Settings:
-    """Return the settings of this process, state in `home`, which from now on is its user's alone."""
+def settings_in(home: Path, log_format: str | None = None) -> Settings:
+    """Return the settings of this process, state in `home`, which from now on is its user's alone.
+
+    Args:
+        log_format: text or json, where an option names it; from here on the process logs so.
+    """
     settings = Settings.load(home, os.environ)
+    configure(log_format or settings.log_format)
     keep_private(settings.home)
     return settings
 

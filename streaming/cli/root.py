@@ -26,6 +26,7 @@ from streaming.cli.options import (
     AsJson,
     Home,
     LlmChoice,
+    LogFormat,
     SpecName,
     broker_of,
     console,
@@ -37,7 +38,8 @@ from streaming.cli.prompts import prompts_app
 from streaming.cli.quarantine import quarantine_app
 from streaming.cli.registry import promote, registry_app, rollback
 from streaming.cli.replay import ReplayCommand, replay, resend, what_if
-from streaming.output.terminal import print_json, say_error
+from streaming.output.log import say_fault
+from streaming.output.terminal import print_json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,14 +73,14 @@ def main() -> None:
     try:
         app()
     except FlagstreamError as fault:
-        say_error(f"flagstream: {fault}")
+        say_fault(f"flagstream: {fault}")
         raise SystemExit(fault.exit_code) from None
     except OSError as fault:
         place = f"{fault.filename}: " if fault.filename else ""
-        say_error(f"flagstream: {place}{fault.strerror or fault}")
+        say_fault(f"flagstream: {place}{fault.strerror or fault}")
         raise SystemExit(MachineError.exit_code) from None
     except Exception:  # a fault of ours is shown whole, and like all else by what cannot steer a terminal
-        say_error(traceback.format_exc())
+        say_fault(traceback.format_exc())
         raise SystemExit(1) from None
 
 
@@ -123,6 +125,7 @@ def demo(
     rate: Annotated[float, typer.Option(help="Transactions per second.", min=1)] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the simulated stream.")] = 7,
     llm: LlmChoice = "auto",
+    log_format: LogFormat = None,
     as_json: AsJson = False,
 ) -> None:
     """Run everything for about a minute on simulated transactions, then show what was caught.
@@ -133,7 +136,7 @@ def demo(
     """
     from streaming.commands.demo import DemoSettings, run_demo
 
-    run_demo(settings_in(home), DemoSettings(seconds, rate, seed, llm), as_json=as_json)
+    run_demo(settings_in(home, log_format), DemoSettings(seconds, rate, seed, llm), as_json=as_json)
 
 
 @app.command()
@@ -151,6 +154,7 @@ def run(
     move_alerts: Annotated[
         bool, typer.Option(help="Let the next alerts leave on another topic, which the spec now names.")
     ] = False,
+    log_format: LogFormat = None,
     as_json: AsJson = False,
 ) -> None:
     """Run an agent until Ctrl-C: the first finishes the batch in hand, the second stops at once.
@@ -161,7 +165,7 @@ def run(
     from streaming.run.driver import PATIENCE_SECONDS, drive
 
     stop = threading.Event()
-    settings, loaded = settings_in(home), spec_named(spec)
+    settings, loaded = settings_in(home, log_format), spec_named(spec)
     with broker_of(settings) as bootstrap:
         drive(
             settings,

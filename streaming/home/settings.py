@@ -12,6 +12,8 @@ from pydantic import SecretStr
 
 from schemas.errors import ConfigurationError, MachineError, nearest
 from schemas.spec import checked_base_url
+from streaming.output.log import check_format
+from streaming.output.redaction import keep_secret
 
 _PREFIX = "FLAGSTREAM_"
 _SHORTEST_KEY = 32
@@ -20,6 +22,7 @@ _VARIABLES = {
     "FLAGSTREAM_CACHE": "folder for downloads",
     "FLAGSTREAM_KAFKA": "embedded, docker, or a bootstrap address",
     "FLAGSTREAM_LLM_BASE_URL": "an OpenAI-compatible endpoint",
+    "FLAGSTREAM_LOG_FORMAT": "text or json: how a running agent logs",
     "FLAGSTREAM_IVY_SETTINGS": "an Ivy settings file that names a mirror",
     "FLAGSTREAM_AUDIT_KEY": "the secret that the audit log's hashes are keyed with",
 }
@@ -39,6 +42,7 @@ class Settings:
         llm_base_url: an OpenAI-compatible endpoint, None when not given.
         ivy_settings: an Ivy settings file for a mirror, None for Ivy's own.
         audit_key: the audit log's secret, None for one made beside its anchor.
+        log_format: text or json.
     """
 
     home: Path
@@ -47,6 +51,7 @@ class Settings:
     llm_base_url: str | None = None
     ivy_settings: Path | None = None
     audit_key: SecretStr | None = None
+    log_format: str = "text"
     _environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -67,13 +72,13 @@ class Settings:
             llm_base_url=_endpoint(environ.get("FLAGSTREAM_LLM_BASE_URL")),
             ivy_settings=Path(mirror) if mirror else None,
             audit_key=_audit_key(environ.get("FLAGSTREAM_AUDIT_KEY")),
+            log_format=check_format(environ.get("FLAGSTREAM_LOG_FORMAT") or "text", "FLAGSTREAM_LOG_FORMAT"),
             _environ=dict(environ),
         )
 
     def api_key(self, name: str) -> SecretStr | None:
         """Return the key that the environment variable `name` holds, None when it is absent or empty."""
-        value = self._environ.get(name)
-        return SecretStr(value) if value else None
+        return _secret(self._environ.get(name))
 
     @property
     def jars_spark(self) -> Path:
@@ -157,6 +162,11 @@ def _audit_key(value: str | None) -> SecretStr | None:
         raise ConfigurationError(
             f"expected at least {_SHORTEST_KEY} characters, best random ones", where="FLAGSTREAM_AUDIT_KEY"
         )
+    return _secret(value)
+
+
+def _secret(value: str | None) -> SecretStr | None:
+    keep_secret(value)
     return SecretStr(value) if value else None
 
 

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.segment import Segment
 
 from agent.triage.untrusted_text import escaped
+from streaming.output.redaction import redacted
 
 _NOT_PLAIN = re.compile(r"[^\n\x20-\x7e]")
 
@@ -56,8 +57,8 @@ def say_line(text: str, *, end: str = "\n") -> None:
 
 
 def say_error(text: str) -> None:
-    """Print lines on standard error, at once."""
-    sys.stderr.write(f"{escaped(text, lines=True)}\n")
+    """Print lines on standard error, at once, without secrets."""
+    sys.stderr.write(f"{escaped(redacted(text), lines=True)}\n")
     sys.stderr.flush()
 
 
@@ -76,7 +77,12 @@ def print_json(
 
 def print_json_text(document: str) -> None:
     """Print a JSON document in plain ASCII; beyond that it stays as it is written."""
-    print(_NOT_PLAIN.sub(_as_json_escape, document), flush=True)
+    print(plain_json(document), flush=True)
+
+
+def plain_json(document: str) -> str:
+    """Return the same JSON document in printable ASCII."""
+    return _NOT_PLAIN.sub(_as_json_escape, document)
 
 
 def html_text(text: str) -> str:

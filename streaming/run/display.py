@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -21,6 +22,7 @@ from agent.triage.untrusted_text import escaped
 from streaming.batch.late_answers import LateTotals
 from streaming.batch.pipeline import ClosedBatch
 from streaming.kafka.topic import committed_messages, topic_exists
+from streaming.output.log import log
 from streaming.output.terminal import Terminal, print_json, print_json_text, say_error
 from streaming.run.status import Status
 from streaming.service.health import ActiveCondition, Condition
@@ -29,7 +31,7 @@ from streaming.versions.shadow_status import SideBySide
 _WINDOW_SECONDS = 10.0
 _WAIT_SECONDS = 1.0
 _LONGEST_WRITTEN_OUT = 1e15
-_JSON_EVERY_SECONDS = 1.0
+_JSON_EVERY_SECONDS = 10.0
 
 
 @dataclass
@@ -76,8 +78,8 @@ class Progress(Protocol):
 
 
 class _Counting(ABC):
-    def __init__(self) -> None:
-        self.totals = Totals()
+    def __init__(self, agent: str) -> None:
+        self.agent, self.totals = agent, Totals()
         self._recent: deque[tuple[float, int]] = deque()
         self._lock = threading.Lock()
         self._late = LateTotals()
@@ -109,7 +111,10 @@ class _Counting(ABC):
             self.totals.tokens += late.tokens - before.tokens
 
     def condition(self, condition: Condition, standing: ActiveCondition | None) -> None:
-        say_error(condition_line(condition, standing))
+        event = "condition_over" if standing is None else "condition_holds"
+        level = logging.INFO if standing is None else logging.WARNING
+        told = condition_line(condition, standing)
+        log(event, told, level=level, agent=self.agent, condition=condition)
 
     @abstractmethod
     def show(self) -> None: ...
@@ -124,11 +129,17 @@ class _Counting(ABC):
 
 
 class JsonProgress(_Counting):
-    """Writes the totals as one JSON object per line, at most once a second."""
+    """Writes the totals as a JSON object per line: at the first events, then what is new every ten seconds.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._last = 0.0
+    Args:
+        clock: seconds of a clock that never goes back.
+    """
+
+    def __init__(self, agent: str, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(agent)
+        self._clock = clock
+        self._last = clock()
+        self._written = self._telling()
 
     def __enter__(self) -> JsonProgress:
         """Start showing."""
@@ -139,8 +150,10 @@ class JsonProgress(_Counting):
         self._write()
 
     def show(self) -> None:
-        """Write a line when the last one is a second old."""
-        if time.monotonic() - self._last >= _JSON_EVERY_SECONDS:
+        """Write a line when there is something new and the last line is old enough."""
+        first = self.totals.events > 0 and self._written["events"] == 0
+        old = self._clock() - self._last >= _JSON_EVERY_SECONDS
+        if first or (old and self._telling() != self._written):
             self._write()
 
     def condition(self, condition: Condition, standing: ActiveCondition | None) -> None:
@@ -151,15 +164,20 @@ class JsonProgress(_Counting):
         print_json({"condition": {"name": condition, "cause": cause, "since": since}})
 
     def _write(self) -> None:
-        self._last = time.monotonic()
+        self._last, self._written = self._clock(), self._telling()
         print_json({"progress": asdict(self.totals)})
+
+    def _telling(self) -> dict[str, object]:
+        """Return what a new line is worth; rates and durations are told along with it."""
+        totals = asdict(self.totals)
+        return {name: totals[name] for name in ("events", "lag", "alerts", "llm_alerts", "quarantined")}
 
 
 class TerminalProgress(_Counting):
     """Redraws a small table in place."""
 
-    def __init__(self, console: Terminal) -> None:
-        super().__init__()
+    def __init__(self, agent: str, console: Terminal) -> None:
+        super().__init__(agent)
         self._live = Live(self._table(), console=console, refresh_per_second=4)
 
     def __enter__(self) -> TerminalProgress:
@@ -195,11 +213,11 @@ class TerminalProgress(_Counting):
         return table
 
 
-def progress_display(*, as_json: bool) -> Progress:
+def progress_display(agent: str, *, as_json: bool) -> Progress:
     """Return the display that fits where standard output goes."""
     if as_json or not sys.stdout.isatty():
-        return JsonProgress()
-    return TerminalProgress(Terminal())
+        return JsonProgress(agent)
+    return TerminalProgress(agent, Terminal())
 
 
 def condition_line(condition: Condition, standing: ActiveCondition | None) -> str:

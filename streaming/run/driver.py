@@ -22,7 +22,7 @@ from streaming.delta.lake import Tenure
 from streaming.detection.reasons import duration_text
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic, require_topic, topic_retention_ms
-from streaming.output.terminal import say_error
+from streaming.output.log import log
 from streaming.run.display import Progress, progress_display
 from streaming.run.needs import Needs
 from streaming.run.opening import Agent, Hooks, open_agent
@@ -78,7 +78,7 @@ def drive(
     """
     if accept_loss is not None:
         check_reason(accept_loss, "--accept-loss")
-    display = progress_display(as_json=as_json)
+    display = progress_display(spec.name, as_json=as_json)
     health = Health(settings.health(spec.name), display.condition)
 
     def waiting() -> bool:
@@ -184,7 +184,7 @@ class _ServiceRun:
         if spec.data_sources.labels.topic is not None:
             ensure_topic(self._bootstrap, spec.data_sources.labels.topic)
         if not self._was_up:
-            say_horizon(spec, self._bootstrap)
+            log_horizon(spec, self._bootstrap)
 
     def _spark(self, spec: AgentSpec) -> SparkSession:
         """Return the session; kernels are compiled while the first one starts."""
@@ -221,17 +221,19 @@ def _stop(session: SparkSession) -> None:
         session.stop()
 
 
-def say_horizon(spec: AgentSpec, bootstrap: str) -> None:
-    """Say on standard error when redeliveries may come later than they can be told from new events."""
+def log_horizon(spec: AgentSpec, bootstrap: str) -> None:
+    """Log when redeliveries may come later than they can be told from new events."""
     contract = load_contract(spec.data_sources.transactions.contract)
     retention = topic_retention_ms(bootstrap, spec.data_sources.transactions.topic)
     horizon = contract.duplicates.horizon
     if retention < 0 or timedelta(milliseconds=retention) > horizon:
         kept = "for ever" if retention < 0 else f"for {duration_text(retention / 1_000)}"
         known = duration_text(horizon.total_seconds())
-        say_error(
-            f"note: the topic keeps records {kept}, duplicates are recognised within {known}; a transaction "
-            "id sent again after that counts as new (duplicates.horizon in the contract)"
+        log(
+            "duplicates_horizon",
+            f"the topic keeps records {kept}, duplicates are recognised within {known}; a transaction "
+            "id sent again after that counts as new (duplicates.horizon in the contract)",
+            agent=spec.name,
         )
 
 

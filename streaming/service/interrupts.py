@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from streaming.output.log import last_words, log
+
 _INTERRUPTED = 130
 _LEAVING_SECONDS = 5.0
+_LOGGING_SECONDS = 1.0
 _TO_END: list[Callable[[], object]] = []
 
 
@@ -28,9 +30,11 @@ def stop_on_interrupt(stop: threading.Event, waiting: Callable[[], bool] = lambd
     """
 
     interrupted, left = False, threading.Event()
+    asking: list[threading.Thread] = []
 
     def ask() -> None:
         stop.set()
+        log("stopping", "finishing the batch in hand; press Ctrl-C again to stop at once")
         if waiting() and not left.wait(_LEAVING_SECONDS):
             _leave("stopped while waiting", 0)
 
@@ -40,14 +44,16 @@ def stop_on_interrupt(stop: threading.Event, waiting: Callable[[], bool] = lambd
             _leave("stopped at once", _INTERRUPTED)
         interrupted = True
         # In a thread of its own: the handler may have interrupted a wait that holds the event's lock.
-        threading.Thread(target=ask, daemon=True).start()
-        sys.stderr.write("finishing the batch in hand; press Ctrl-C again to stop at once\n")
+        asking.append(threading.Thread(target=ask, daemon=True))
+        asking[0].start()
 
     previous = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         left.set()
+        for thread in asking:
+            thread.join(_LOGGING_SECONDS)
         for each, handler in previous.items():
             signal.signal(each, handler)
 
@@ -63,8 +69,7 @@ def ended_on_leaving(end: Callable[[], object]) -> Iterator[None]:
 
 
 def _leave(how: str, code: int) -> None:
-    sys.stderr.write(f"{how}; the next run finishes what is open\n")
-    sys.stderr.flush()
+    last_words("stopped", f"{how}; the next run finishes what is open")
     _end_services()
     os._exit(code)
 

@@ -13,7 +13,7 @@ from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
 from streaming.delta.stored import change_mark
 from streaming.home.settings import Settings
-from streaming.output.terminal import say_error
+from streaming.output.log import log
 from streaming.rules.rule_file import RuleWatch
 from streaming.service.health import Condition, Health
 from streaming.service.worker import cause_of
@@ -95,7 +95,8 @@ class Renewal:
             if self._registry.active is not None:
                 return self._as_registered(deciders, self._registry.active)
         except (ConfigurationError, MachineError) as fault:
-            self._tell(f"{fault}; version {deciders.engine.spec.version} stays in force")
+            spec = deciders.engine.spec
+            self._tell("version_unusable", f"{fault}; version {spec.version} stays in force", spec)
             return deciders
         changed = self._rules.changed()
         return deciders if changed is None else replace(deciders, engine=deciders.engine.under(changed))
@@ -131,14 +132,15 @@ class Renewal:
         if found.scorer is not engine.scorer:
             engine.close()
             self._replaced = engine
-        self._tell(f"version {spec.version} takes over from {engine.spec.version}")
+        self._tell("version_active", f"version {spec.version} takes over from {engine.spec.version}", spec)
         return found
 
     def _beside(self, engine: Engine, before: Canary | None, spec: AgentSpec) -> Engine:
         if before is not None and before.engine.spec.digest == spec.digest:
             return before.engine
         wanted, warm = self._canary_for(spec), self._warm(spec.digest)
-        self._tell(f"version {spec.version} decides a share beside {engine.spec.version}")
+        told = f"version {spec.version} decides a share beside {engine.spec.version}"
+        self._tell("version_in_canary", told, spec)
         if warm is not None and wanted.scores_as(warm):
             return warm.going_on_as(wanted)
         if wanted.scores_as(engine):
@@ -152,11 +154,11 @@ class Renewal:
         before.engine.close()
         shutil.rmtree(before.engine.checkpoints, ignore_errors=True)
 
-    def _tell(self, text: str) -> None:
-        """Say it on standard error, not once more with every batch."""
+    def _tell(self, event: str, text: str, spec: AgentSpec) -> None:
+        """Log it, not once more with every batch."""
         if text != self._told:
             self._told = text
-            say_error(text)
+            log(event, text, agent=spec.name, version=spec.version)
 
 
 def spec_in_force(settings: Settings, spec: AgentSpec) -> AgentSpec:
