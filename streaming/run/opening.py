@@ -59,11 +59,15 @@ from streaming.versions.stages import Stage
 
 @dataclass(frozen=True)
 class Hooks:
-    """Seams for crash tests: called after each step, and before a publishing transaction commits."""
+    """Seams for tests: called after each step, and before a publishing transaction commits.
+
+    `publisher` makes what publishes, where that is not to be a broker's.
+    """
 
     reached: Callable[[BatchStep], None] = lambda _: None
     before_commit: Callable[[Sequence[OutboxRecord]], None] = lambda _: None
     late_reached: Callable[[LateStep], None] = lambda _: None
+    publisher: Callable[..., Publisher] | None = None
 
 
 @dataclass(frozen=True)
@@ -293,7 +297,7 @@ class _Opening:
             publisher.close()
 
     def _publisher(self, lane: AlertsLane) -> Publisher:
-        return Publisher(
+        return (self.hooks.publisher or Publisher)(
             PublisherSettings(self.bootstrap, lane.topic, self.spec.name, first=lane.first),
             before_commit=self.hooks.before_commit,
             check_ours=self.lake.alerts.check_ours,
