@@ -185,6 +185,7 @@ class LlmClient:
         self._outstanding: set[asyncio.Task[None]] = set()
         self._abandoned, self._lock = False, threading.Lock()
         self._loop = asyncio.new_event_loop()
+        # No worker: the thread runs an event loop, in which every fault becomes the answer to its question.
         self._thread = threading.Thread(target=self._loop.run_forever, name="llm-client", daemon=True)
         self._thread.start()
 

@@ -140,6 +140,7 @@ class Pipeline:
         self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
         self._broker_clock, self._input = BrokerClock(), InputWatch(self._health)
         self._position, self._recovery = StreamPosition(0, 0, LabelPin(0, 0, 0)), Recovery(lake, verdicts)
+        # No worker: the batch waits for both results and raises what they raised.
         self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside-publishing")
 
     def start(self) -> None:

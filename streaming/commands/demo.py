@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,23 +71,27 @@ class _Feed:
         self._bootstrap, self._spec, self._demo = bootstrap, spec, demo
         self._topic = spec.data_sources.transactions.topic
         self._checkpoint, self._lake = settings.checkpoint(spec.name), settings.lake(spec.name)
-        self._thread = threading.Thread(target=self._run)
+        # No worker: it runs once, and `sent` raises what it raised.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="demo-feed")
+        self._feeding: Future[Simulated] | None = None
         self.stop = threading.Event()
-        self.sent: Simulated | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        self._feeding = self._thread.submit(self._run)
 
-    def join(self) -> Simulated | None:
+    @property
+    def sent(self) -> Simulated | None:
+        """What was sent, None if the agent never came so far."""
+        return None if self._feeding is None else self._feeding.result()
+
+    def close(self) -> None:
         self.stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-        return self.sent
+        self._thread.shutdown()
 
-    def _run(self) -> None:
+    def _run(self) -> Simulated:
         demo = self._demo
         try:
-            self.sent = simulate_to_topic(
+            sent = simulate_to_topic(
                 self._bootstrap,
                 self._topic,
                 rate=demo.rate,
@@ -98,6 +103,7 @@ class _Feed:
             self._wait_until_read()
             if demo.llm != "none":
                 self._wait_for_the_model()
+            return sent
         finally:
             self.stop.set()
 
@@ -145,7 +151,8 @@ def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoRe
                 patience=PATIENCE_SECONDS,
             )
         finally:
-            sent = feed.join()
+            feed.close()
+        sent = feed.sent
     alerts = _alerts(settings.lake(spec.name) / spec.tables.alerts)
     first = _first_published(settings.lake(spec.name) / spec.tables.batches)
     result = _result(alerts, sent, None if first is None else round(first - begun, 1))

@@ -103,6 +103,7 @@ class Scorer:
         if model is not None and model.feature_names != self.feature_names:
             raise ConfigurationError("the model was trained on the features of other profiles", key="model")
         self.definition_hash = definition_hash(spec, self._entities, model)
+        # No worker: the batch waits for every part and raises what it raised.
         self._threads = ThreadPoolExecutor(max(len(self._entities), 1), thread_name_prefix="profiles")
 
     @classmethod

@@ -36,6 +36,7 @@ _BLOCK_ROWS = 16_384
 _BLOCK_BYTES = 1 << 26
 _FEW_ROWS = 64
 _LAST_STAMPS = 64
+# No worker: the batch waits for every block and raises what it raised.
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="decode")
 _POWERS = np.array([10.0**power for power in range(16)])
 _INT64 = 2**63

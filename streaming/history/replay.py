@@ -229,6 +229,7 @@ class Replayer:
         """Read slices in order, each while the one before it is decided."""
         starts = range(span.first, span.end, self._slice_rows)
         parts = [Span(first, min(first + self._slice_rows, span.end)) for first in starts]
+        # No worker: a slice that cannot be read is raised where it is asked for.
         with ThreadPoolExecutor(1) as reader:
             ahead = [reader.submit(transactions.read, "sequence", *part, columns) for part in parts[:1]]
             for number, part in enumerate(parts):

@@ -7,17 +7,28 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from schemas.errors import MachineError
+
 Result = TypeVar("Result")
+MOST_CALLS = 16
+_slots = threading.BoundedSemaphore(MOST_CALLS)
 
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
     """Return what a call returns, or raise what it raises, if it does so in time.
 
-    It runs in a thread of its own, which is left behind otherwise: nothing can end a call in C.
+    It runs in a thread of its own, which is left behind otherwise: nothing can end a call in C. At most
+    MOST_CALLS are under way, those left behind included: neither threads nor producers pile up.
 
     Raises:
         TimeoutError: it did not return in time, and may still do its work later.
+        MachineError: too many have never returned; only the end of the process frees them.
     """
+    if not _slots.acquire(blocking=False):
+        raise MachineError(
+            f"{MOST_CALLS} calls of the Kafka client have not returned: start flagstream again, "
+            "it goes on where it ended"
+        )
     outcome: Future[Result] = Future()
 
     def run() -> None:
@@ -25,6 +36,9 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
             outcome.set_result(call())
         except BaseException as fault:
             outcome.set_exception(fault)
+        finally:
+            _slots.release()
 
+    # No worker: a call cannot be tried again before it has returned; its fault is the caller's.
     threading.Thread(target=run, name="kafka-call", daemon=True).start()
     return outcome.result(seconds)

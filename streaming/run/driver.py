@@ -193,6 +193,7 @@ class _ServiceRun:
             self._session = None
         if self._session is None:
             contract = load_contract(spec.data_sources.transactions.contract)
+            # No worker: the start waits for the result and raises what it raised.
             with ThreadPoolExecutor(1) as beside:
                 compiled = beside.submit(compile_kernels, spec, contract)
                 jars = jar_paths(self._settings.jars_spark)

@@ -43,7 +43,8 @@ def stop_on_interrupt(stop: threading.Event, waiting: Callable[[], bool] = lambd
         if interrupted:
             _leave("stopped at once", _INTERRUPTED)
         interrupted = True
-        # In a thread of its own: the handler may have interrupted a wait that holds the event's lock.
+        # No worker, which takes locks. In a thread of its own: the handler may have interrupted a wait that
+        # holds the event's lock.
         asking.append(threading.Thread(target=ask, daemon=True))
         asking[0].start()
 
@@ -76,6 +77,7 @@ def _leave(how: str, code: int) -> None:
 
 def _end_services() -> None:
     """Beside the main thread, which may hold what ending waits for; then it is left running."""
+    # No worker: the process ends in a few seconds, whatever becomes of it.
     ending = threading.Thread(target=_end_each, daemon=True)
     ending.start()
     ending.join(_LEAVING_SECONDS)

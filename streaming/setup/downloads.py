@@ -214,6 +214,7 @@ def _run_ivy(command: Sequence[str], say: Callable[[str], None]) -> str:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=child_environment()
     ) as ivy:
+        # No worker: it is a timer of this one download.
         overdue = threading.Timer(_DOWNLOAD_SECONDS, ivy.kill)
         overdue.start()
         try:

@@ -53,6 +53,7 @@ def start_session(
     for key, value in _options(jars, work_dir, driver_memory).items():
         builder = builder.config(key, value)
     # PySpark replaces the SIGINT handler, but only from the main thread.
+    # No worker: the start waits for the result and raises what it raised.
     with inherited_environment(), ThreadPoolExecutor(1) as starter:
         return starter.submit(builder.getOrCreate).result()
 

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from streaming.kafka.bounded import within
+from schemas.errors import MachineError
+from streaming.kafka.bounded import MOST_CALLS, within
 
 
 class Panic(BaseException):
@@ -38,3 +39,21 @@ def test_a_call_that_does_not_return_is_left_behind() -> None:
     assert not ended.is_set()
     released.set()
     assert ended.wait(20), "it may still do its work later"
+
+
+def test_calls_that_never_return_do_not_pile_up() -> None:
+    released = threading.Event()
+    before = threading.active_count()
+    for _ in range(MOST_CALLS):
+        with pytest.raises(TimeoutError):
+            within(0.001, lambda: released.wait(60))
+    for _ in range(3):
+        with pytest.raises(MachineError, match="start flagstream again"):
+            within(20.0, lambda: 42)
+    assert threading.active_count() <= before + MOST_CALLS
+    released.set()
+    latest = time.monotonic() + 20
+    while threading.active_count() > before:
+        assert time.monotonic() < latest
+        time.sleep(0.01)
+    assert within(20.0, lambda: 42) == 42

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,3 +206,34 @@ def test_a_fault_without_words_has_its_name() -> None:
     worker.start()
     assert done.wait(SECONDS)
     worker.close()
+
+
+ROOT = Path(__file__).parents[4]
+CONCURRENT = {"Thread", "ThreadPoolExecutor", "ProcessPoolExecutor", "Timer"}
+
+
+def made(module: Path) -> Iterator[int]:
+    """The lines of a module on which a thread, or a pool of them, is made."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in CONCURRENT:
+                yield node.lineno
+
+
+def comment_above(lines: Sequence[str], number: int) -> str:
+    above = takewhile(lambda line: line.lstrip().startswith("#"), reversed(lines[: number - 1]))
+    return " ".join(line.strip(" #") for line in reversed(list(above)))
+
+
+def test_every_thread_that_is_no_worker_says_why() -> None:
+    found = 0
+    for package in ("schemas", "agent", "streaming"):
+        for module in (ROOT / package).rglob("*.py"):
+            if module.is_relative_to(ROOT / "streaming" / "testing") or module.name == "worker.py":
+                continue
+            lines = module.read_text(encoding="utf-8").splitlines()
+            for number in made(module):
+                found += 1
+                assert "No worker" in comment_above(lines, number), f"{module}:{number}"
+    assert found > 5
