@@ -32,8 +32,10 @@ from schemas.errors import (
 )
 from schemas.spec import AgentSpec
 from schemas.tables import FAULTS, LATER_BATCHES, LATER_LATE, LATER_MONITORING
+from streaming.delta.commits import MARK_KEY, has_landed, new_mark
 from streaming.delta.durable import sync
 from streaming.delta.faults import disk_faults
+from streaming.delta.formats import FORMAT, FORMAT_KEY
 from streaming.delta.log_tail import TRANSACTIONS_KEY
 from streaming.delta.maintenance import NO_HOOKS, WRITER, MaintenanceLimits, maintain
 from streaming.delta.stored import METADATA_KEY, StoredTable, newest_version
@@ -115,7 +117,7 @@ class LakeTable(StoredTable):
         if self.epoch >= epoch:
             raise FencedError(f"{self.path.name}: epoch {self.epoch} is already claimed")
         self._epoch = epoch
-        self._commit_empty(self._properties())
+        self._commit(self.schema.empty_table())
 
     def append(
         self,
@@ -140,7 +142,7 @@ class LakeTable(StoredTable):
             self._check_epoch()
             if self.last_batch(stamp.app_id) >= stamp.batch_id:
                 return False
-            self._write(rows, self._properties([stamp, *also], metadata))
+            self._commit(rows, [stamp, *also], metadata)
             self._commits += 1
         if self._told:
             sync(self.path)
@@ -195,46 +197,50 @@ class LakeTable(StoredTable):
             self._reopen()
         return True
 
+    def _commit(
+        self, rows: pa.Table, stamps: Sequence[Stamp] = (), metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        before, mark = self.version, new_mark()
+        try:
+            with disk_faults(self.path):
+                self._write(rows, self._properties(mark, stamps, metadata))
+        except Exception as fault:
+            if has_landed(self.path, before, mark):
+                self._reopen()
+            elif isinstance(fault, CommitFailedError):
+                raise self._refused(fault) from None
+            else:
+                raise
+
     def _properties(
-        self, stamps: Sequence[Stamp] = (), metadata: Mapping[str, Any] | None = None
+        self, mark: str, stamps: Sequence[Stamp], metadata: Mapping[str, Any] | None
     ) -> CommitProperties:
         transactions = [Transaction(self._fence_id, self._epoch)]
         transactions += [Transaction(stamp.app_id, stamp.batch_id) for stamp in stamps]
-        custom = {TRANSACTIONS_KEY: str(len(transactions))}
+        custom = {TRANSACTIONS_KEY: str(len(transactions)), MARK_KEY: mark}
         if metadata is not None:
             custom[METADATA_KEY] = json.dumps(metadata, sort_keys=True)
         return CommitProperties(custom_metadata=custom, app_transactions=transactions)
 
     def _write(self, rows: pa.Table, properties: CommitProperties) -> None:
         if rows.num_rows == 0:
-            self._commit_empty(properties)
-            return
-        try:
-            with disk_faults(self.path):
-                write_deltalake(
-                    self._table,
-                    rows,
-                    mode="append",
-                    commit_properties=properties,
-                    writer_properties=WRITER,
-                    post_commithook_properties=NO_HOOKS,
-                )
-        except CommitFailedError as fault:
-            raise self._refused(fault) from None
-
-    def _commit_empty(self, properties: CommitProperties) -> None:
-        try:
-            with disk_faults(self.path):
-                self._table.create_write_transaction(
-                    [],
-                    "append",
-                    self._table.schema(),
-                    commit_properties=properties,
-                    post_commithook_properties=NO_HOOKS,
-                )
-        except CommitFailedError as fault:
-            raise self._refused(fault) from None
-        self._table.update_incremental()
+            self._table.create_write_transaction(
+                [],
+                "append",
+                self._table.schema(),
+                commit_properties=properties,
+                post_commithook_properties=NO_HOOKS,
+            )
+            self._table.update_incremental()
+        else:
+            write_deltalake(
+                self._table,
+                rows,
+                mode="append",
+                commit_properties=properties,
+                writer_properties=WRITER,
+                post_commithook_properties=NO_HOOKS,
+            )
 
     def check_ours(self) -> None:
         """Check that no later driver has claimed the table.
@@ -367,7 +373,9 @@ def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> Delt
             "delta.appendOnly": "true",
             # By default only the first 32 columns have statistics, which reads choose files by.
             "delta.dataSkippingNumIndexedCols": "-1",
+            FORMAT_KEY: str(FORMAT),
         },
+        raise_if_key_not_exists=False,
     )
     return newest_version(path)
 

@@ -17,6 +17,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from schemas.errors import MachineError
 from streaming.arrays.compilation import Ints
+from streaming.delta.formats import check_format
 from streaming.delta.log_tail import check_newest, checkpoint_mark
 
 METADATA_KEY = "flagstream"
@@ -161,6 +162,7 @@ def newest_version(path: Path) -> DeltaTable:
     """Open a table at its newest version.
 
     Raises:
+        ConfigurationError: it is of a later format.
         DataLossError: its newest log entry is torn.
         TableNotFoundError: there is none.
         DeltaError: it cannot be opened.
@@ -171,6 +173,7 @@ def newest_version(path: Path) -> DeltaTable:
         check_newest(path)
         raise
     check_newest(path, table.version())
+    check_format(path, table)
     return table
 
 
@@ -178,6 +181,7 @@ def open_for_reading(path: Path) -> DeltaTable | None:
     """Open a table to read without taking it over; None when it does not exist yet.
 
     Raises:
+        ConfigurationError: it is of a later format.
         DataLossError: its newest log entry is torn.
         MachineError: it cannot be read.
     """
@@ -195,12 +199,14 @@ def open_version(path: Path, version: int | None = None) -> StoredTable | None:
     A version cannot be read once the log was cleaned up, or the files it consists of were removed.
 
     Raises:
+        ConfigurationError: it is of a later format.
         DataLossError: the newest log entry is torn, and the newest version is asked for.
     """
     try:
         table = newest_version(path) if version is None else DeltaTable(path, version=version)
     except DeltaError:
         return None
+    check_format(path, table)
     files = pa.table(table.get_add_actions())["path"].to_pylist()
     if not all((path / name).is_file() for name in files):
         return None
