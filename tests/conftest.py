@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,21 @@ from streaming.home.settings import Settings
 from streaming.kafka.broker import bootstrap_for
 from streaming.setup.downloads import jar_paths
 from streaming.setup.session import start_session
+
+# What tests must not depend on, and what they get instead, children included.
+_ENVIRONMENT = {"TERM": "xterm", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+_ABSENT = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE")
+
+
+def pytest_configure() -> None:
+    """Pin what the terminal, the locale and the time zone of whoever runs the tests would decide.
+
+    Before anything is collected: some modules read the environment when they are imported.
+    """
+    os.environ.update(_ENVIRONMENT)
+    for name in _ABSENT:
+        os.environ.pop(name, None)
+    time.tzset()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
