@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from streaming.cli.options import (
-    AsJson,
-)
+import streaming
+from schemas.errors import ConfigurationError
+from streaming.cli.options import AsJson
 
-bench_app = typer.Typer(no_args_is_help=True, help="Measure the figures the README quotes.")
+bench_app = typer.Typer(no_args_is_help=True)
+
+
+@bench_app.callback(help="Measure the figures the README quotes.")
+def find_benchmarks() -> None:
+    """Find the benchmarks beside the packages: they need a clone, and an installed package has none.
+
+    Raises:
+        ConfigurationError: this is no clone.
+    """
+    clone = Path(streaming.__file__).parents[1]
+    if not (clone / "benchmarks" / "harness.py").is_file():
+        raise ConfigurationError(
+            "benchmarks are not part of the installed package: clone the repository, "
+            "then `make setup` and `.venv/bin/flagstream bench` there",
+            where="flagstream bench",
+        )
+    sys.path.append(str(clone))
 
 
 @bench_app.command("throughput")
