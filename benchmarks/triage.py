@@ -22,8 +22,8 @@ from agent.model.budget import SpendingBudget
 from agent.model.llm_client import Completion, Failure, LlmClient, Question, Replies
 from agent.model.local_llm import LocalLlm
 from agent.model.prompt_files import load_prompt
-from agent.triage.labeller import Labeller
 from agent.triage.pseudonyms import Pseudonyms
+from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import POLICIES, FlaggedRow, Triage, TriageResult
 from benchmarks.harness import report, say
 from schemas.alert import Reason, alert_id
@@ -103,11 +103,11 @@ def measure(rows: int, batches: int, *, local: bool, as_json: bool) -> None:
 
 def burst(rows: int) -> list[FlaggedRow]:
     """Return flagged rows of seven kinds over amounts from 1 to 30,000 in two currencies, a minute apart."""
-    chosen, labeller = random.Random(_SEED), Labeller(_RULES)
+    chosen, labeller = random.Random(_SEED), RuleClassifier(_RULES)
     return [_row(number, chosen, labeller) for number in range(rows)]
 
 
-def _row(number: int, chosen: random.Random, labeller: Labeller) -> FlaggedRow:
+def _row(number: int, chosen: random.Random, labeller: RuleClassifier) -> FlaggedRow:
     amount = round(10 ** chosen.uniform(0.0, 4.5), 2)
     currency = chosen.choices(("EUR", "USD"), (4, 1))[0]
     score = 1.0 - 10 ** chosen.uniform(-6.0, -2.0)
@@ -127,7 +127,7 @@ def _row(number: int, chosen: random.Random, labeller: Labeller) -> FlaggedRow:
         score=score,
         reasons=reasons,
         rules=rules,
-        label=labeller.label(score, reasons, rules),
+        by_rules=labeller.classify(score, reasons, rules),
     )
 
 
@@ -157,22 +157,22 @@ def _run(llm: Llm, client: LlmClient, parts: Sequence[list[FlaggedRow]], folder:
 
 
 def _told(number: int, result: TriageResult) -> TriageResult:
-    say(f"batch {number}: {len(result.verdicts)} rows, {result.groups} groups, {result.calls} calls")
+    say(f"batch {number}: {len(result.classifications)} rows, {result.groups} groups, {result.calls} calls")
     return result
 
 
 def _figures(llm: Llm, results: list[TriageResult], watched: _Watched, seconds: float) -> dict[str, object]:
-    verdicts = [verdict for result in results for verdict in result.verdicts]
-    answered = sum(verdict.source == "llm" for verdict in verdicts)
+    classifications = [each for result in results for each in result.classifications]
+    answered = sum(each.source == "llm" for each in classifications)
     calls = sum(result.calls for result in results)
     tokens = sum(result.input_tokens + result.output_tokens for result in results)
     return {
         "patterns_per_batch": round(sum(result.groups for result in results) / len(results), 1),
         "calls": calls,
-        "calls_per_1000_rows": round(1000 * calls / len(verdicts), 1),
-        "answered_share": round(answered / len(verdicts), 4),
-        "degraded_share": round(1 - answered / len(verdicts), 4),
-        "tokens_per_alert": round(tokens / len(verdicts), 1),
+        "calls_per_1000_rows": round(1000 * calls / len(classifications), 1),
+        "answered_share": round(answered / len(classifications), 4),
+        "degraded_share": round(1 - answered / len(classifications), 4),
+        "tokens_per_alert": round(tokens / len(classifications), 1),
         "largest_request_tokens": watched.largest,
         "context_tokens": llm.context_tokens,
         "requests_larger_than_estimated": watched.underestimated,

@@ -24,7 +24,7 @@ ALERT_KIND = "transaction"
 _ABSENCE = "absence."
 _KIND_PATTERN = rf"^({ALERT_KIND}|absence\.[a-z][a-z0-9_]*)$"
 
-Classification = Literal[
+Category = Literal[
     "unusual_spend",
     "velocity_abuse",
     "account_takeover",
@@ -55,7 +55,7 @@ FallbackReason = Literal[
     "deferred",
 ]
 
-CLASSIFICATIONS: Mapping[Classification, str] = {
+CATEGORIES: Mapping[Category, str] = {
     "unusual_spend": "amount far above what this entity usually sees",
     "velocity_abuse": "too many transactions in a short time",
     "account_takeover": "known entity suddenly acts in several unusual ways",
@@ -134,7 +134,7 @@ ALERT_FIELDS: tuple[AlertField, ...] = (
     AlertField("own_evidence", _FLOAT, "nats the transaction shows by itself, whatever its entities did"),
     AlertField("reasons", _REASONS_TYPE, "what the score is made of, largest first"),
     AlertField("rules", pa.list_(_STRING), "names of the rules hit"),
-    AlertField("classification", _STRING, "fraud typology", confined=_one_of(CLASSIFICATIONS)),
+    AlertField("classification", _STRING, "fraud typology", confined=_one_of(CATEGORIES)),
     AlertField("severity", _STRING, "how urgent it is", confined=_one_of(SEVERITIES)),
     AlertField("rationale", _STRING, "why, in a sentence"),
     AlertField(

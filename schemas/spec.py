@@ -360,7 +360,7 @@ class PromptReference(Document):
 
 
 class Budget(Document):
-    """What the LLM may be asked for; what does not fit gets the deterministic label or waits its turn.
+    """What the LLM may be asked for; what does not fit gets the classification by rules or waits its turn.
 
     `calls_per_batch` counts the calls under one deadline; where answers are late, those under way at a time.
     When short, it goes to the most expected loss,
@@ -401,7 +401,7 @@ class Llm(Document):
     A model that `prices` does not name, such as the local one, counts as free. A request asks about several
     groups of like alerts, as many as the model's context holds; `max_output_tokens` are for each of them.
 
-    `deferred`: alerts leave at once with the deterministic label, and the model's answer follows as
+    `deferred`: alerts leave at once with the classification by rules, and the model's answer follows as
     revision 2; an alert that waited for `patience` without one keeps its label. `inline`: alerts wait for the
     model until the deadline.
     """

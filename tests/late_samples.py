@@ -16,9 +16,9 @@ from agent import SPECS
 from agent.model.budget import SpendingBudget
 from agent.model.llm_client import CircuitBreaker, LlmClient
 from agent.model.prompt_files import load_prompt
-from agent.triage.labeller import Labeller
 from agent.triage.ledger import MemoryLedger
 from agent.triage.pseudonyms import Pseudonyms
+from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import POLICIES, FlaggedRow, Triage, TriageResult
 from schemas.alert import Reason, alert_ids, alerts_table, entities_array, reasons_array
 from schemas.contract import load_contract
@@ -35,7 +35,7 @@ from streaming.testing import scripted_llm as scripted
 SPEC = load_spec(SPECS / "card-fraud.yaml")
 NOW = datetime(2024, 5, 1, 12, 0, 0, 500_000, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=3)
-LABELLER = Labeller([Rule(name="large", when="amount > 1", severity="critical", reason="too large")])
+CLASSIFIER = RuleClassifier([Rule(name="large", when="amount > 1", severity="critical", reason="too large")])
 KINDS = (
     (Reason("amount.customer", 5.0, "amount 40x usual"), Reason("rate.terminal", -0.5, "calm")),
     (Reason("rate.terminal", 4.0, "9 in an hour"),),
@@ -55,7 +55,7 @@ def row(number: int, rules: tuple[str, ...] = ()) -> FlaggedRow:
         score=score,
         reasons=reasons,
         rules=rules,
-        label=LABELLER.label(score, reasons, rules),
+        by_rules=CLASSIFIER.classify(score, reasons, rules),
         untrusted={"memo": f"memo {number}"},
     )
 
@@ -105,9 +105,9 @@ def stored_alerts(
     rows = [row(number, rules) for number in range(first, first + count)]
     columns = {
         **{name: [None] * count for name in TriageResult(()).columns()},
-        "classification": [each.label.classification for each in rows],
-        "severity": [each.label.severity for each in rows],
-        "rationale": [each.label.rationale for each in rows],
+        "classification": [each.by_rules.category for each in rows],
+        "severity": [each.by_rules.severity for each in rows],
+        "rationale": [each.by_rules.rationale for each in rows],
         "classification_source": ["rules"] * count,
         "fallback_reason": [reason] * count,
         "alert_id": [each.alert_id for each in rows],

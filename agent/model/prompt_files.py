@@ -15,7 +15,7 @@ from string import Template
 
 from pydantic import Field
 
-from schemas.alert import CLASSIFICATIONS
+from schemas.alert import CATEGORIES
 from schemas.documents import parse_yaml, read_text
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, parse_document
@@ -166,6 +166,6 @@ def _check(part: Template, names: frozenset[str], where: str) -> None:
 
 def _definitions() -> dict[str, str]:
     return {
-        "classifications": "\n".join(f"- {name}: {meaning}" for name, meaning in CLASSIFICATIONS.items()),
+        "classifications": "\n".join(f"- {name}: {meaning}" for name, meaning in CATEGORIES.items()),
         "severities": ", ".join(SEVERITIES),
     }

@@ -1,7 +1,8 @@
 """The answer to a request about several groups: the JSON Schema it must have, and what of it is accepted.
 
-An answer is one JSON object with a verdict under each group's id. A verdict cites what it relies on as
-`feature=value`; one that cites what was not told is not accepted. Each verdict stands or falls by itself.
+An answer is one JSON object with a classification under each group's id. A classification cites what it
+relies on as `feature=value`; one that cites anything the request did not contain is not accepted. Each
+classification is accepted or refused by itself.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from typing import Any, cast
 
 from agent.triage.disclosure import cited
 from agent.triage.untrusted_text import cleaned
-from schemas.alert import CLASSIFICATIONS, Classification, FallbackReason
+from schemas.alert import CATEGORIES, Category, FallbackReason
 from schemas.spec import SEVERITIES, Severity
 
 RATIONALE_CHARACTERS = 80
 _MOST_CITATIONS = 3
-_VERDICT_KEYS = ("evidence", "classification", "severity", "rationale")
+_KEYS = ("evidence", "classification", "severity", "rationale")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An accepted verdict on one group."""
+    """An accepted classification on one group."""
 
-    classification: Classification
+    classification: Category
     severity: Severity
     rationale: str
     evidence: tuple[str, ...]
@@ -39,16 +40,16 @@ def answer_schema(citable: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     `pattern`, not `maxLength`, and llama.cpp decodes under it as well. Quotes and backslashes are left out of
     it, so no escape is cut in half.
     """
-    return _object({request_id: _verdict_schema(values) for request_id, values in citable.items()})
+    return _object({request_id: _classification_schema(values) for request_id, values in citable.items()})
 
 
-def _verdict_schema(citable: Sequence[str]) -> dict[str, Any]:
+def _classification_schema(citable: Sequence[str]) -> dict[str, Any]:
     most = min(_MOST_CITATIONS, len(citable))
     cited = {"type": "string", "enum": list(citable)}
     return _object(
         {
             "evidence": {"type": "array", "minItems": 1, "maxItems": most, "items": cited},
-            "classification": {"type": "string", "enum": list(CLASSIFICATIONS)},
+            "classification": {"type": "string", "enum": list(CATEGORIES)},
             "severity": {"type": "string", "enum": list(SEVERITIES)},
             "rationale": {"type": "string", "pattern": f"^[ !#-\\[\\]-~]{{1,{RATIONALE_CHARACTERS}}}$"},
         }
@@ -65,7 +66,7 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def answers_of(text: str, citable: Mapping[str, Sequence[str]]) -> dict[str, Answer | FallbackReason]:
-    """Read the answer to a request: for each id its verdict, or why there is none.
+    """Read the answer to a request: for each id its classification, or why there is none.
 
     Args:
         text: as the model wrote it.
@@ -89,7 +90,7 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 
 def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Of two verdicts under one id neither can be told to be meant."""
+    """Of two classifications under one id neither can be told to be meant."""
     content = dict(pairs)
     if len(content) != len(pairs):
         raise ValueError("a key is repeated")
@@ -97,20 +98,20 @@ def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _accepted(content: object, citable: Sequence[str]) -> Answer | FallbackReason:
-    if not isinstance(content, dict) or content.keys() != set(_VERDICT_KEYS):
+    if not isinstance(content, dict) or content.keys() != set(_KEYS):
         return "invalid_json"
-    evidence, *words = (content[key] for key in _VERDICT_KEYS)
+    evidence, *words = (content[key] for key in _KEYS)
     if not (_are_texts(words) and cleaned(content["rationale"])):
         return "invalid_json"
     if not (isinstance(evidence, list) and _are_texts(evidence) and len(evidence) <= _MOST_CITATIONS):
         return "invalid_json"
-    if content["classification"] not in CLASSIFICATIONS or content["severity"] not in SEVERITIES:
+    if content["classification"] not in CATEGORIES or content["severity"] not in SEVERITIES:
         return "wrong_enum"
     told = [cited(citable, each) for each in evidence]
     if not told or None in told:
         return "evidence_mismatch"
     return Answer(
-        classification=cast("Classification", content["classification"]),
+        classification=cast("Category", content["classification"]),
         severity=cast("Severity", content["severity"]),
         rationale=cleaned(content["rationale"], RATIONALE_CHARACTERS),
         evidence=tuple(dict.fromkeys(each for each in told if each is not None)),

@@ -15,8 +15,8 @@ from datetime import UTC
 from typing import Any
 
 from agent.triage.grouping import FlaggedRow, Group, Texts, top_reasons
-from agent.triage.labeller import clip, highest
 from agent.triage.pseudonyms import Pseudonyms, is_identifying
+from agent.triage.rule_classifier import clip, highest
 from agent.triage.untrusted_text import TEXT_CHARACTERS, cleaned
 from schemas.policy import ENTITIES, Policy
 
@@ -70,8 +70,8 @@ class Disclosure:
         }
         facts = {
             "alerts": len(group.members),
-            "label": first.label.classification,
-            "severity": highest(row.label.severity for row in group.exemplars),
+            "label": first.by_rules.category,
+            "severity": highest(row.by_rules.severity for row in group.exemplars),
             **{name: value for name, value in shared.items() if value and allows(name)},
             "examples": [self._example(row, originals) for row in group.exemplars],
         }

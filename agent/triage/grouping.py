@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from agent.triage.labeller import Label
+from agent.triage.rule_classifier import RuleClassification
 from schemas.alert import Reason
 
 Texts = tuple[tuple[str, str], ...]
@@ -33,7 +33,7 @@ class FlaggedRow:
         score: calibrated, 0-1.
         reasons: named `detector.entity`.
         rules: names of the rules hit.
-        label: what the alert says unless a model answers; a model may raise its severity, never lower it.
+        by_rules: what the alert says unless a model answers; a model may raise its severity, never lower it.
         untrusted: the event's free texts by field name, as received.
     """
 
@@ -46,7 +46,7 @@ class FlaggedRow:
     score: float
     reasons: tuple[Reason, ...]
     rules: tuple[str, ...]
-    label: Label
+    by_rules: RuleClassification
     untrusted: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -1,4 +1,4 @@
-"""Late answers: alerts that went out with the deterministic label are put to the model afterwards."""
+"""Late answers: alerts that went out with the classification by rules are put to the model afterwards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agent.triage.containment import Faults
 from agent.triage.ledger import RecordedAnswer
 from agent.triage.outcomes import by_model
 from agent.triage.packing import Case
-from agent.triage.triage import FlaggedRow, Triage, Verdict
+from agent.triage.triage import Classification, FlaggedRow, Triage
 
 
 class Unanswered:
@@ -53,21 +53,25 @@ class Unanswered:
 
     def settle(
         self, answers: Mapping[str, RecordedAnswer], given_up: AbstractSet[str] = frozenset()
-    ) -> dict[str, Verdict]:
-        """Take in answers, and what gets none; return the verdicts by alert id."""
+    ) -> dict[str, Classification]:
+        """Take in answers, and what gets none; return the classifications by alert id."""
         found = [(case, answers[case.key]) for case in self._cases if case.key in answers]
         self.triage.note_answered(case for case, _ in found)
         self._drop(case for case in self._cases if case.key in given_up and case.key not in answers)
         self._cases = [case for case in self._cases if case.key not in answers]
-        verdicts = {
+        classifications = {
             self._rows[position].alert_id: self._faults.contain(
                 partial(by_model, self._rows[position], answer, case), None
             )
             for case, answer in found
             for position in case.group.members
         }
-        self._given_up += sum(verdict is None for verdict in verdicts.values())
-        return {alert: verdict for alert, verdict in verdicts.items() if verdict is not None}
+        self._given_up += sum(each is None for each in classifications.values())
+        return {
+            alert: classification
+            for alert, classification in classifications.items()
+            if classification is not None
+        }
 
     def give_up(self) -> None:
         """Wait no longer."""

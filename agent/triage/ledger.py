@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from schemas.alert import Classification
+from schemas.alert import Category
 from schemas.spec import Severity
 
 
@@ -33,7 +33,7 @@ class RecordedAnswer:
     """
 
     key: str
-    classification: Classification
+    classification: Category
     severity: Severity
     rationale: str
     model: str

@@ -1,4 +1,4 @@
-"""What triage makes of flagged rows: a verdict each, by the model's answer or by rules."""
+"""What triage makes of flagged rows: a classification each, by the model's answer or by rules."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 from agent.audit.events import ModelCall, PolicyRuling
 from agent.triage.containment import Faults
 from agent.triage.grouping import FlaggedRow
-from agent.triage.labeller import clip, highest
 from agent.triage.ledger import RecordedAnswer
 from agent.triage.packing import Case
 from agent.triage.pseudonyms import resolved
-from schemas.alert import Classification, ClassificationSource, FallbackReason
+from agent.triage.rule_classifier import clip, highest
+from schemas.alert import Category, ClassificationSource, FallbackReason
 from schemas.spec import Severity
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Classification:
     """What an alert is called, by whom, and if by rules why not by the model.
 
     Tokens are what the call that answered took for the row's whole group. `evidence` is what the model relied
     on, each as feature=value.
     """
 
-    classification: Classification
+    category: Category
     severity: Severity
     rationale: str
     source: ClassificationSource
@@ -54,7 +54,7 @@ class TriageResult:
             type and place.
     """
 
-    verdicts: tuple[Verdict, ...]
+    classifications: tuple[Classification, ...]
     calls: int = 0
     reused: int = 0
     input_tokens: int = 0
@@ -67,17 +67,17 @@ class TriageResult:
     faults: tuple[str, ...] = ()
 
     def columns(self) -> dict[str, list[Any]]:
-        """Return the alert fields the verdicts fill, by name, one value per row."""
+        """Return the alert fields the classifications fill, by name, one value per row."""
         return {
-            "classification": [verdict.classification for verdict in self.verdicts],
-            "severity": [verdict.severity for verdict in self.verdicts],
-            "rationale": [verdict.rationale for verdict in self.verdicts],
-            "classification_source": [verdict.source for verdict in self.verdicts],
-            "fallback_reason": [verdict.fallback_reason for verdict in self.verdicts],
-            "model": [verdict.model for verdict in self.verdicts],
-            "prompt_id": [verdict.prompt_id for verdict in self.verdicts],
-            "prompt_version": [verdict.prompt_version for verdict in self.verdicts],
-            "evidence": [list(verdict.evidence) for verdict in self.verdicts],
+            "classification": [each.category for each in self.classifications],
+            "severity": [each.severity for each in self.classifications],
+            "rationale": [each.rationale for each in self.classifications],
+            "classification_source": [each.source for each in self.classifications],
+            "fallback_reason": [each.fallback_reason for each in self.classifications],
+            "model": [each.model for each in self.classifications],
+            "prompt_id": [each.prompt_id for each in self.classifications],
+            "prompt_version": [each.prompt_version for each in self.classifications],
+            "evidence": [list(each.evidence) for each in self.classifications],
         }
 
 
@@ -87,42 +87,42 @@ def spread(
     answers: Mapping[str, RecordedAnswer | FallbackReason],
     otherwise: FallbackReason,
     faults: Faults,
-) -> tuple[Verdict, ...]:
-    """Give each row the answer to its case, or the deterministic label where there is none.
+) -> tuple[Classification, ...]:
+    """Give each row the answer to its case, or the classification by rules where there is none.
 
     Args:
         answers: by the cases' keys.
         otherwise: why the model did not answer a case that `answers` does not name.
         faults: takes those of single rows; a row of no case has met one before.
     """
-    verdicts = [_by_rules(row, "internal_error") for row in rows]
+    given = [_by_rules(row, "internal_error") for row in rows]
     for case in cases:
         answer = answers.get(case.key, otherwise)
         for at in case.group.members:
-            verdicts[at] = faults.contain(partial(_verdict, rows[at], answer, case), verdicts[at])
-    return tuple(verdicts)
+            given[at] = faults.contain(partial(_classification, rows[at], answer, case), given[at])
+    return tuple(given)
 
 
-def _verdict(row: FlaggedRow, answer: RecordedAnswer | FallbackReason, case: Case) -> Verdict:
+def _classification(row: FlaggedRow, answer: RecordedAnswer | FallbackReason, case: Case) -> Classification:
     return by_model(row, answer, case) if isinstance(answer, RecordedAnswer) else _by_rules(row, answer)
 
 
 def all_by_rules(rows: Sequence[FlaggedRow], reason: FallbackReason) -> TriageResult:
-    """Give every row the deterministic label, and say why."""
+    """Give every row the classification by rules, and say why."""
     return TriageResult(tuple(_by_rules(row, reason) for row in rows))
 
 
-def _by_rules(row: FlaggedRow, reason: FallbackReason) -> Verdict:
-    label = row.label
-    return Verdict(label.classification, label.severity, label.rationale, "rules", reason, None, None, None)
+def _by_rules(row: FlaggedRow, reason: FallbackReason) -> Classification:
+    given = row.by_rules
+    return Classification(given.category, given.severity, given.rationale, "rules", reason, None, None, None)
 
 
-def by_model(row: FlaggedRow, answer: RecordedAnswer, case: Case) -> Verdict:
+def by_model(row: FlaggedRow, answer: RecordedAnswer, case: Case) -> Classification:
     """Give a row the answer to its case, no less severe than score and rules call for."""
     originals = case.told.originals
-    return Verdict(
-        classification=answer.classification,
-        severity=highest((answer.severity, row.label.severity)),
+    return Classification(
+        category=answer.classification,
+        severity=highest((answer.severity, row.by_rules.severity)),
         rationale=clip(resolved(answer.rationale, originals)),
         source="llm",
         fallback_reason=None,

@@ -1,4 +1,4 @@
-"""How well a prompt and its model label triage cases, beside the deterministic labeller.
+"""How well a prompt and its model label triage cases, beside the rules.
 
 A case is a flagged payment with the label that the definitions give it and whether it was a fraud. Nothing is
 asked twice for it: like payments share an answer as they do in a batch.
@@ -15,9 +15,9 @@ from pydantic import Field, model_validator
 
 from agent.model.prompt_files import PROMPTS
 from agent.triage.grouping import FlaggedRow
-from agent.triage.labeller import Labeller
+from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import TriageResult
-from schemas.alert import Classification, Reason
+from schemas.alert import Category, Reason
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, load_document
 from schemas.spec import SEVERITIES, Rule, Severity
@@ -41,14 +41,14 @@ class TriageCase(Document):
     score: float = Field(gt=0, lt=1)
     reasons: tuple[CaseReason, ...] = ()
     rules: tuple[str, ...] = ()
-    classification: Classification
+    classification: Category
     severity: Severity
     fraud: bool
     why: str = ""
 
 
 class TriageCases(Document):
-    """A file of cases, with the rules they name and what the deterministic labeller reached on them."""
+    """A file of cases, with the rules they name and what the rules reached on them."""
 
     rules: tuple[Rule, ...] = ()
     labeller_accuracy: float = Field(ge=0, le=1)
@@ -71,7 +71,7 @@ class PromptFigures:
     """What came of a run.
 
     Attributes:
-        prompt: `id/version`; `rules` for the deterministic labeller.
+        prompt: `id/version`; `rules` for the rules.
         accuracy: share of cases with the right classification.
         severity_accuracy: share of cases with the right severity.
         answered: share of cases that a model answered.
@@ -108,8 +108,8 @@ def load_cases(prompt: str, path: Path | None = None) -> TriageCases:
 
 
 def rows_of(cases: TriageCases) -> list[FlaggedRow]:
-    """Return the cases as rows for triage, labelled by the deterministic labeller."""
-    labeller = Labeller(cases.rules)
+    """Return the cases as rows for triage, labelled by the rules."""
+    labeller = RuleClassifier(cases.rules)
     return [_row(number, case, labeller) for number, case in enumerate(cases.cases)]
 
 
@@ -119,22 +119,24 @@ def evaluate_prompt(
     prompt: str,
     model: str,
 ) -> PromptFigures:
-    """Have the cases classified and judge the verdicts.
+    """Have the cases classified and judge the classifications.
 
     Args:
         classify: all rows at once, as a batch.
         prompt, model: what to call the run.
     """
     result = classify(rows_of(cases))
-    given = [verdict.severity for verdict in result.verdicts]
-    pairs = list(zip(cases.cases, result.verdicts, strict=True))
+    given = [each.severity for each in result.classifications]
+    pairs = list(zip(cases.cases, result.classifications, strict=True))
     return PromptFigures(
         prompt=prompt,
         model=model,
         cases=len(pairs),
-        accuracy=_share([case.classification == verdict.classification for case, verdict in pairs]),
-        severity_accuracy=_share([case.severity == verdict.severity for case, verdict in pairs]),
-        answered=_share([verdict.source == "llm" for verdict in result.verdicts]),
+        accuracy=_share([case.classification == classification.category for case, classification in pairs]),
+        severity_accuracy=_share(
+            [case.severity == classification.severity for case, classification in pairs]
+        ),
+        answered=_share([each.source == "llm" for each in result.classifications]),
         fraud_shares=_fraud_shares(cases, given),
         severity_auc=_severity_auc(cases, given),
         input_tokens=result.input_tokens,
@@ -144,7 +146,7 @@ def evaluate_prompt(
     )
 
 
-def _row(number: int, case: TriageCase, labeller: Labeller) -> FlaggedRow:
+def _row(number: int, case: TriageCase, labeller: RuleClassifier) -> FlaggedRow:
     reasons = tuple(Reason(each.name, each.contribution, each.text) for each in case.reasons)
     return FlaggedRow(
         alert_id=f"case-{number}",
@@ -156,7 +158,7 @@ def _row(number: int, case: TriageCase, labeller: Labeller) -> FlaggedRow:
         score=case.score,
         reasons=reasons,
         rules=case.rules,
-        label=labeller.label(case.score, reasons, case.rules),
+        by_rules=labeller.classify(case.score, reasons, case.rules),
     )
 
 

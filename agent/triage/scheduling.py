@@ -1,6 +1,6 @@
 """Which groups a short budget goes to: expected loss by uncertainty by novelty, the highest first.
 
-The product only orders the groups; no verdict depends on it but by being asked for or not.
+The product only orders the groups; no classification depends on it but by being asked for or not.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ def _expected_loss(row: FlaggedRow, usual: dict[str, float]) -> float:
 
 
 def uncertainty(row: FlaggedRow) -> float:
-    """Return how little the deterministic label settles, 0.1-1: evidence from many sides leaves most open.
+    """Return how uncertain the classification by rules is, 0.1-1: most where evidence comes from many sides.
 
     The entropy of the contributions that raise the score, as a share of what as many equal ones would have.
     """
     raising = [reason.contribution for reason in row.reasons if reason.contribution > 0]
     if len(raising) <= 1:
-        return 1.0 if row.label.classification == "needs_review" else _LEAST_UNCERTAINTY
+        return 1.0 if row.by_rules.category == "needs_review" else _LEAST_UNCERTAINTY
     total = math.fsum(raising)
     shares = [share for each in raising if (share := each / total) > 0]
     entropy = -math.fsum(share * math.log(share) for share in shares)

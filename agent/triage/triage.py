@@ -1,8 +1,8 @@
-"""Triage: each flagged row gets a verdict, by a model where policy, budget and deadline allow, else by rules.
+"""Triage: classifies each flagged row, by a model where policy, budget and deadline allow, else by rules.
 
 One structured-output request asks about several groups of like rows. Whatever the model or its server does,
-each row comes back with a verdict, none less severe than score and rules call for, and one that is not the
-model's own says why.
+each row comes back classified, none less severe than score and rules call for. A classification that is not
+the model's own says why.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from agent.triage.disclosure import Disclosure
 from agent.triage.grouping import FlaggedRow, Group, group_rows
 from agent.triage.inquiries import Inquiries
 from agent.triage.ledger import Ledger, RecordedAnswer
-from agent.triage.outcomes import TriageResult, Verdict, all_by_rules, spread
+from agent.triage.outcomes import Classification, TriageResult, all_by_rules, spread
 from agent.triage.overdue import Overdue
 from agent.triage.packing import Case, case_of
 from agent.triage.pseudonyms import Pseudonyms
@@ -33,7 +33,7 @@ from schemas.alert import FallbackReason
 from schemas.policy import SENDABLE, Policy
 from schemas.spec import Llm
 
-__all__ = ["POLICIES", "FlaggedRow", "Quote", "Triage", "TriageResult", "Verdict"]
+__all__ = ["POLICIES", "Classification", "FlaggedRow", "Quote", "Triage", "TriageResult"]
 
 POLICIES = Path(__file__).parent.parent / "policies"
 
@@ -68,7 +68,7 @@ class RulesAlone:
         return self.classify(rows)
 
     def classify(self, rows: Sequence[FlaggedRow]) -> TriageResult:
-        """Give every row the deterministic label."""
+        """Give every row the classification by rules."""
         return all_by_rules(rows, "llm_off")
 
 
@@ -110,14 +110,14 @@ class Triage:
         return {"prompt_digest": self._prompt.digest, "policy_digest": self._policy.digest}
 
     def decide(self, rows: Sequence[FlaggedRow]) -> TriageResult:
-        """Give a batch's rows their verdicts: inline see `classify`, deferred by rules at once."""
+        """Give a batch's rows their classifications: inline see `classify`, deferred by rules at once."""
         if self._llm.mode == "inline":
             return self.classify(rows)
         ruling = self.ruling(rows)
         return replace(all_by_rules(rows, "deferred" if ruling.allowed else "policy"), ruling=ruling)
 
     def classify(self, rows: Sequence[FlaggedRow]) -> TriageResult:
-        """Give every row a verdict within the deadline, whatever the model does and the rows hold.
+        """Give every row a classification within the deadline, whatever the model does and the rows hold.
 
         Raises:
             FlagstreamError: what the ledger raises for its own store; nothing else.
@@ -134,7 +134,7 @@ class Triage:
         return replace(result, ruling=ruling, faults=faults.noted)
 
     def recall(self, rows: Sequence[FlaggedRow]) -> TriageResult:
-        """Give rows the answers on record to the very questions they make, or the deterministic label.
+        """Give rows the answers on record to the very questions they make, or the classification by rules.
 
         Nobody is asked; the reason given then is `llm_off`.
         """
@@ -144,9 +144,11 @@ class Triage:
         faults = Faults()
         cases = self.cases(rows, faults)
         known = self._requests.known(cases)
-        verdicts = spread(rows, cases, known, "llm_off", faults)
+        classifications = spread(rows, cases, known, "llm_off", faults)
         groups = len(cases)
-        return TriageResult(verdicts, reused=len(known), groups=groups, ruling=ruling, faults=faults.noted)
+        return TriageResult(
+            classifications, reused=len(known), groups=groups, ruling=ruling, faults=faults.noted
+        )
 
     def quote(self, rows: Sequence[FlaggedRow]) -> Quote:
         """Say what one round of questions about rows would take at most; nobody is asked."""
@@ -166,11 +168,11 @@ class Triage:
         self._familiarity.note(case.group.pattern for case in cases)
 
     def result_of(self, outcomes: Sequence[RequestOutcome], seconds: float = 0.0) -> TriageResult:
-        """Return what requests have taken, with no verdict in it."""
+        """Return what requests have taken, with no classification in it."""
         input_tokens = sum(outcome.reply.input_tokens for outcome in outcomes)
         output_tokens = sum(outcome.reply.output_tokens for outcome in outcomes)
         return TriageResult(
-            verdicts=(),
+            classifications=(),
             calls=sum(outcome.sent for outcome in outcomes),
             input_tokens=input_tokens,
             output_tokens=output_tokens,
@@ -202,7 +204,7 @@ class Triage:
         took = self.result_of(outcomes, self._clock() - start)
         return replace(
             took,
-            verdicts=spread(rows, cases, answers, "over_budget", faults),
+            classifications=spread(rows, cases, answers, "over_budget", faults),
             input_tokens=took.input_tokens + came.input_tokens,
             output_tokens=took.output_tokens + came.output_tokens,
             cost=took.cost + came.cost,

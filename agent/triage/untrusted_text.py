@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from agent.triage.labeller import clip
+from agent.triage.rule_classifier import clip
 
 TEXT_CHARACTERS = 80
 # Letters, marks or symbols to Unicode, yet invisible: fillers, and selectors in which bytes can be hidden.

@@ -30,7 +30,7 @@ class Alerted:
     """What triage made of a batch; kept with the alerts commit and copied to `batches`.
 
     Attributes:
-        degraded: alerts that fell back to the deterministic label although a model was to be asked.
+        degraded: alerts that fell back to the classification by rules although a model was to be asked.
         refused: ids of alerts that were told before and are not told again; see streaming.batch.told.
     """
 
@@ -46,12 +46,12 @@ class Alerted:
     @classmethod
     def of(cls, results: Sequence[TriageResult], refused: tuple[str, ...] = ()) -> Alerted:
         """Count what the triage of each engine gave."""
-        verdicts = [verdict for result in results for verdict in result.verdicts]
+        classifications = [each for result in results for each in result.classifications]
         return cls(
-            alerts=len(verdicts),
+            alerts=len(classifications),
             llm_calls=sum(result.calls for result in results),
-            llm_alerts=sum(verdict.source == "llm" for verdict in verdicts),
-            degraded=sum(verdict.fallback_reason not in _BY_CHOICE for verdict in verdicts),
+            llm_alerts=sum(each.source == "llm" for each in classifications),
+            degraded=sum(each.fallback_reason not in _BY_CHOICE for each in classifications),
             input_tokens=sum(result.input_tokens for result in results),
             output_tokens=sum(result.output_tokens for result in results),
             cost_usd=sum(result.cost for result in results),

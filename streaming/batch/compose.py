@@ -12,9 +12,9 @@ import pyarrow as pa
 from agent.model.budget import SpendingBudget
 from agent.model.llm_client import ModelClient
 from agent.model.prompt_files import check_needs, is_shipped, load_prompt
-from agent.triage.labeller import Labeller
 from agent.triage.ledger import Ledger
 from agent.triage.pseudonyms import Pseudonyms
+from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import POLICIES, RulesAlone, Triage
 from schemas.alert import ALERTS
 from schemas.contract import EventContract, load_contract
@@ -80,7 +80,7 @@ def build_engine(
         spec=spec,
         contract=contract,
         rules=RuleSet.compile(spec.rules, schema, contract.entity_names, arithmetic),
-        labeller=Labeller(spec.rules),
+        labeller=RuleClassifier(spec.rules),
         scorer=scorer,
         triage=build_triage(settings, spec, contract, client, ledger, budget),
         checkpoints=settings.profiles(spec.name),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from agent.triage.labeller import Labeller
+from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import RulesAlone, Triage
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
@@ -74,7 +74,7 @@ class Engine:
     spec: AgentSpec
     contract: EventContract
     rules: RuleSet
-    labeller: Labeller
+    labeller: RuleClassifier
     scorer: Scorer
     triage: Triage | RulesAlone
     checkpoints: Path
@@ -101,7 +101,7 @@ class Engine:
         """
         schema = rule_schema(self.contract, self.scorer)
         rules = RuleSet.compile(spec.rules, schema, self.contract.entity_names, spec.arithmetic_in_force)
-        return replace(self, spec=spec, rules=rules, labeller=Labeller(spec.rules))
+        return replace(self, spec=spec, rules=rules, labeller=RuleClassifier(spec.rules))
 
     def scores_as(self, other: Engine) -> bool:
         """Whether both score the same rows alike, so that the state of one fits the other."""

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from agent.triage.grouping import FlaggedRow
-from agent.triage.labeller import Label
+from agent.triage.rule_classifier import RuleClassification
 from schemas.alert import ALERT_KIND, Reason, absence_kind, alert_ids
 from schemas.contract import EventContract
 from schemas.spec import Rule
@@ -107,8 +107,8 @@ def _flagged_rows(
         held = [rules[number] for number in np.flatnonzero(hits[position])]
         said = {rule.name: told.get((position, rule.name), rule.reason) for rule in held}
         reasons = tuple(explained[place])
-        label = engine.labeller.label(row[f"{OURS}score"], reasons, tuple(said), said)
-        rows.append(_flagged_row(engine.contract, row, identifiers[place], reasons, label, tuple(said)))
+        by_rules = engine.labeller.classify(row[f"{OURS}score"], reasons, tuple(said), said)
+        rows.append(_flagged_row(engine.contract, row, identifiers[place], reasons, by_rules, tuple(said)))
         texts.append(list(said.values()))
     return Flagged(table, rows, texts, [ALERT_KIND] * len(rows), [None] * len(rows))
 
@@ -122,8 +122,8 @@ def _flagged_absences(engine: Engine, missed: Missed) -> Flagged:
         text = absence_text(rule, row["event_time"], int(missed.passed_at[place]))
         reasons = _remembered_reasons(engine.scorer.reason_names, row[CONTRIBUTIONS])
         # The score's reasons say nothing about what was missed, so they do not name it.
-        label = engine.labeller.label(row[f"{OURS}score"], (), (rule.name,), {rule.name: text})
-        rows.append(_flagged_row(engine.contract, row, identifiers[place], reasons, label, (rule.name,)))
+        by_rules = engine.labeller.classify(row[f"{OURS}score"], (), (rule.name,), {rule.name: text})
+        rows.append(_flagged_row(engine.contract, row, identifiers[place], reasons, by_rules, (rule.name,)))
         texts.append([text])
     return Flagged(table, rows, texts, [kind] * len(rows), missed.passed_by.tolist())
 
@@ -138,7 +138,7 @@ def _flagged_row(
     row: Mapping[str, Any],
     identifier: str,
     reasons: tuple[Reason, ...],
-    label: Label,
+    by_rules: RuleClassification,
     rules: tuple[str, ...],
 ) -> FlaggedRow:
     return FlaggedRow(
@@ -151,7 +151,7 @@ def _flagged_row(
         score=row[f"{OURS}score"],
         reasons=reasons,
         rules=rules,
-        label=label,
+        by_rules=by_rules,
         untrusted={name: row[name] for name in contract.untrusted_text if row[name] is not None},
     )
 

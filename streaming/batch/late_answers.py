@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from agent.triage.inquiries import Collected
 from agent.triage.late import Unanswered
 from agent.triage.ledger import RecordedAnswer
-from agent.triage.outcomes import Verdict
+from agent.triage.outcomes import Classification
 from agent.triage.triage import Triage, TriageResult
 from streaming.batch.alerting import tell_faults
 from streaming.batch.late_windows import (
@@ -234,10 +234,10 @@ class LateAnswers:
         if self._worker.is_closing or not (answers or given_up):
             return
         self._known = {}
-        verdicts = {work.window: work.unanswered.settle(answers, given_up) for work in self._in_hand}
+        given = {work.window: work.unanswered.settle(answers, given_up) for work in self._in_hand}
         for work in self._in_hand:
             self._tell_faults(work.unanswered)
-        self._hand_over(verdicts)
+        self._hand_over(given)
 
     def _tell_faults(self, unanswered: Unanswered) -> None:
         groups = len(unanswered.cases)
@@ -298,12 +298,12 @@ class LateAnswers:
     def _anybody(self) -> Triage | None:
         return self._triage or next(iter(self._others.values()), None)
 
-    def _hand_over(self, verdicts: Mapping[LateWindow, Mapping[str, Verdict]]) -> None:
+    def _hand_over(self, given: Mapping[LateWindow, Mapping[str, Classification]]) -> None:
         """Publish what was answered, as one commit."""
         parts = [
-            revised(work.alerts, verdicts[work.window], self._clock(), self._settings.max_bytes)
+            revised(work.alerts, given[work.window], self._clock(), self._settings.max_bytes)
             for work in self._in_hand
-            if verdicts.get(work.window)
+            if given.get(work.window)
         ]
         if not parts:
             return
@@ -313,7 +313,7 @@ class LateAnswers:
         self._reached(LateStep.REVISED)
         self._outbox.publish()
         self._reached(LateStep.SENT)
-        count = sum(map(len, verdicts.values()))
+        count = sum(map(len, given.values()))
         self._totals = replace(self._totals, answered=self._totals.answered + count)
 
     def _close_settled(self) -> None:

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agent.triage.grouping import FlaggedRow
-from agent.triage.labeller import Label
-from agent.triage.triage import TriageResult, Verdict
+from agent.triage.rule_classifier import RuleClassification
+from agent.triage.triage import Classification, TriageResult
 from schemas.alert import Reason
 from schemas.alert_size import fitted
 from schemas.tables import LATE
@@ -172,8 +172,8 @@ def flagged_rows(alerts: pa.Table, texts: Texts) -> list[FlaggedRow]:
             score=row["score"],
             reasons=tuple(Reason(**reason) for reason in row["reasons"]),
             rules=tuple(row["rules"]),
-            label=Label(
-                classification=row["classification"],
+            by_rules=RuleClassification(
+                category=row["classification"],
                 severity=row["severity"],
                 minimum_severity=row["severity"] if row["rules"] else "low",
                 rationale=row["rationale"],
@@ -184,15 +184,17 @@ def flagged_rows(alerts: pa.Table, texts: Texts) -> list[FlaggedRow]:
     ]
 
 
-def revised(alerts: pa.Table, answers: Mapping[str, Verdict], at: datetime, max_bytes: int) -> pa.Table:
+def revised(
+    alerts: pa.Table, answers: Mapping[str, Classification], at: datetime, max_bytes: int
+) -> pa.Table:
     """Return the alerts that have an answer, as their second revision; `outbox_seq` is still the first's.
 
     None takes more than `max_bytes` on the topic.
     """
     chosen = alerts.filter(pc.is_in(alerts["alert_id"], pa.array(list(answers), pa.string())))
-    verdicts = TriageResult(tuple(answers[each] for each in chosen["alert_id"].to_pylist()))
+    given = TriageResult(tuple(answers[each] for each in chosen["alert_id"].to_pylist()))
     count = chosen.num_rows
-    changed = {**verdicts.columns(), "revision": [REVISION] * count, "created_at": [at] * count}
+    changed = {**given.columns(), "revision": [REVISION] * count, "created_at": [at] * count}
     for name, values in changed.items():
         place = chosen.schema.get_field_index(name)
         chosen = chosen.set_column(

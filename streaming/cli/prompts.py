@@ -37,7 +37,7 @@ def prompts_eval(
 ) -> None:
     """Label the triage cases with a prompt and its model; exit 1 where that is worse than the rules alone.
 
-    The rules' figure is the one recorded with the cases. With `--llm none` the deterministic labeller itself
+    The rules' figure is the one recorded with the cases. With `--llm none` the rules itself
     is judged, against the same figure.
 
     Example: `flagstream prompts eval --llm local`

@@ -62,15 +62,16 @@ def summary(found: WhatIf) -> str:
 
 
 def answering_lines(found: WhatIf) -> list[str]:
-    """Say where the verdicts of the candidate's alerts come from, and what new ones took."""
+    """Say where the classifications of the candidate's alerts come from, and what new ones took."""
     told = found.answering
     if told.model is None:
-        return [f"the candidate asks no model: {found.unanswered} alerts with the deterministic label"]
+        return [f"the candidate asks no model: {found.unanswered} alerts with the classification by rules"]
     why = ", ".join(f"{count} {reason}" for reason, count in told.by_rules.items())
     return [
-        f"verdicts of {told.model} to prompt {told.prompt}: {told.same_question} alerts by answers on record "
+        f"classifications of {told.model} to prompt {told.prompt}: "
+        f"{told.same_question} alerts by answers on record "
         f"to the very question, {told.same_alert} by answers on record to the same alert, {told.asked_now} "
-        f"by new answers; {found.unanswered} keep the deterministic label" + (f" ({why})" if why else ""),
+        f"by new answers; {found.unanswered} keep the classification by rules" + (f" ({why})" if why else ""),
         *_passed_over(told),
         _asked(told),
         *_left(told),

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from agent.triage.grouping import FlaggedRow
-from agent.triage.labeller import highest
 from agent.triage.outcomes import all_by_rules
-from agent.triage.triage import Quote, Triage, TriageResult, Verdict
+from agent.triage.rule_classifier import highest
+from agent.triage.triage import Classification, Quote, Triage, TriageResult
 from schemas.alert import ALERTS, FallbackReason
 from schemas.spec import Severity
 from streaming.arrays.compilation import Ints
@@ -30,7 +30,7 @@ AlertKey = tuple[int, str]
 
 @dataclass(frozen=True)
 class Answering:
-    """Where the verdicts of a candidate's alerts come from, and what new ones took.
+    """Where the classifications of a candidate's alerts come from, and what new ones took.
 
     Attributes:
         asks: `recorded` when nobody was to be asked, else whom: `auto` or `local`.
@@ -41,7 +41,7 @@ class Answering:
             in other company.
         asked_now: alerts answered by new calls.
         passed_over: alerts that only another prompt or model has answered; those answers do not count.
-        by_rules: alerts with the deterministic label: why → how many.
+        by_rules: alerts with the classification by rules: why → how many.
         calls: requests sent in this run; with their tokens and USD.
         priced: whether the candidate has a price for its model; without one all money is 0.
         most_usd: the cap on new calls, in USD.
@@ -108,7 +108,7 @@ class AnswerSources:
 
 
 class CandidateAnswers:
-    """Gives a candidate's alerts their verdicts, batch by batch as the agent's batches were cut.
+    """Gives a candidate's alerts their classifications, batch by batch as the agent's batches were cut.
 
     Args:
         about: what is known beforehand: whom to ask, the model, the prompt and the caps.
@@ -128,7 +128,7 @@ class CandidateAnswers:
         return Answering(**{**told, "by_rules": dict(self._by_rules.most_common())})
 
     def answer(self, flagged: Flagged, published: Published, batch_ends: Ints) -> TriageResult:
-        """Give every row a verdict.
+        """Give every row a classification.
 
         Args:
             flagged: what becomes alerts.
@@ -141,41 +141,39 @@ class CandidateAnswers:
         sequences = flagged.table["sequence"].to_numpy()
         raised = [own if by is None else by for own, by in zip(sequences, flagged.passed_by, strict=True)]
         batches = np.searchsorted(batch_ends, np.array(raised, dtype=np.int64), side="right")
-        verdicts: dict[str, Verdict] = {}
+        given: dict[str, Classification] = {}
         for batch in np.unique(batches):
             chosen = np.flatnonzero(batches == batch).tolist()
             rows = [flagged.rows[place] for place in chosen]
             keys = [(int(sequences[place]), flagged.kinds[place]) for place in chosen]
-            verdicts |= self._answered(
+            given |= self._answered(
                 rows, dict(zip((row.alert_id for row in rows), keys, strict=True)), published
             )
-        return TriageResult(tuple(verdicts[row.alert_id] for row in flagged.rows))
+        return TriageResult(tuple(given[row.alert_id] for row in flagged.rows))
 
     def _answered(
         self, rows: Sequence[FlaggedRow], keys: Mapping[str, AlertKey], published: Published
-    ) -> dict[str, Verdict]:
-        verdicts = _by_id(rows, all_by_rules(rows, "llm_off"))
+    ) -> dict[str, Classification]:
+        given = _by_id(rows, all_by_rules(rows, "llm_off"))
         if self._sources is not None:
-            verdicts |= self._recalled(rows)
-            verdicts |= dict(self._of_same_alerts(_open(rows, verdicts), keys, published))
+            given |= self._recalled(rows)
+            given |= dict(self._of_same_alerts(_open(rows, given), keys, published))
             # What is left was asked about without the others, if it was asked about in an earlier what-if.
-            verdicts |= self._recalled(_open(rows, verdicts))
-            verdicts |= dict(self._asked(_open(rows, verdicts)))
-            self._left += self._sources.record.quote(_open(rows, verdicts))
-        self._by_rules.update(
-            str(verdict.fallback_reason) for verdict in verdicts.values() if not _by_model(verdict)
-        )
-        return verdicts
+            given |= self._recalled(_open(rows, given))
+            given |= dict(self._asked(_open(rows, given)))
+            self._left += self._sources.record.quote(_open(rows, given))
+        self._by_rules.update(str(each.fallback_reason) for each in given.values() if not _by_model(each))
+        return given
 
-    def _recalled(self, rows: Sequence[FlaggedRow]) -> dict[str, Verdict]:
+    def _recalled(self, rows: Sequence[FlaggedRow]) -> dict[str, Classification]:
         assert self._sources is not None
         result = self._sources.record.recall(rows)
-        self._counts["same_question"] += sum(map(_by_model, result.verdicts))
+        self._counts["same_question"] += sum(map(_by_model, result.classifications))
         return _by_id(rows, result)
 
     def _of_same_alerts(
         self, rows: Sequence[FlaggedRow], keys: Mapping[str, AlertKey], published: Published
-    ) -> Iterator[tuple[str, Verdict]]:
+    ) -> Iterator[tuple[str, Classification]]:
         for row in rows:
             newest = published.newest.get(keys[row.alert_id])
             if newest is None or newest["classification_source"] != "llm":
@@ -190,24 +188,24 @@ class CandidateAnswers:
         prompt = f"{alert['prompt_id']}/{alert['prompt_version']}"
         return (prompt, alert["model"]) == (self._about.prompt, self._about.model)
 
-    def _asked(self, rows: Sequence[FlaggedRow]) -> Iterator[tuple[str, Verdict]]:
+    def _asked(self, rows: Sequence[FlaggedRow]) -> Iterator[tuple[str, Classification]]:
         """Ask in rounds, for as long as one brings an answer."""
         assert self._sources is not None
         waiting = list(rows)
         while waiting and self._sources.asker is not None:
             result = self._sources.asker.classify(waiting)
             self._count(result)
-            verdicts = _by_id(waiting, result)
-            yield from verdicts.items()
-            answered = any(map(_by_model, verdicts.values()))
-            again = [row for row in waiting if verdicts[row.alert_id].fallback_reason in _WORTH_ANOTHER_ROUND]
+            given = _by_id(waiting, result)
+            yield from given.items()
+            answered = any(map(_by_model, given.values()))
+            again = [row for row in waiting if given[row.alert_id].fallback_reason in _WORTH_ANOTHER_ROUND]
             waiting = again if answered else []
 
     def _count(self, result: TriageResult) -> None:
         assert self._sources is not None
         self._usd += result.cost
         self._counts.update(
-            asked_now=sum(map(_by_model, result.verdicts)),
+            asked_now=sum(map(_by_model, result.classifications)),
             calls=result.calls,
             input_tokens=result.input_tokens,
             output_tokens=result.output_tokens,
@@ -216,21 +214,23 @@ class CandidateAnswers:
             self._sources.told(result)
 
 
-def _by_model(verdict: Verdict) -> bool:
-    return verdict.source == "llm"
+def _by_model(classification: Classification) -> bool:
+    return classification.source == "llm"
 
 
-def _by_id(rows: Sequence[FlaggedRow], result: TriageResult) -> dict[str, Verdict]:
-    return {row.alert_id: verdict for row, verdict in zip(rows, result.verdicts, strict=True)}
+def _by_id(rows: Sequence[FlaggedRow], result: TriageResult) -> dict[str, Classification]:
+    return {
+        row.alert_id: classification for row, classification in zip(rows, result.classifications, strict=True)
+    }
 
 
-def _open(rows: Sequence[FlaggedRow], verdicts: Mapping[str, Verdict]) -> list[FlaggedRow]:
-    return [row for row in rows if not _by_model(verdicts[row.alert_id])]
+def _open(rows: Sequence[FlaggedRow], given: Mapping[str, Classification]) -> list[FlaggedRow]:
+    return [row for row in rows if not _by_model(given[row.alert_id])]
 
 
-def _said(row: FlaggedRow, newest: Mapping[str, Any], first: Mapping[str, Any]) -> Verdict:
-    return Verdict(
-        classification=newest["classification"],
+def _said(row: FlaggedRow, newest: Mapping[str, Any], first: Mapping[str, Any]) -> Classification:
+    return Classification(
+        category=newest["classification"],
         severity=_severity(row, newest, first),
         rationale=newest["rationale"],
         source="llm",
@@ -245,8 +245,8 @@ def _said(row: FlaggedRow, newest: Mapping[str, Any], first: Mapping[str, Any]) 
 def _severity(row: FlaggedRow, newest: Mapping[str, Any], first: Mapping[str, Any]) -> Severity:
     """Return the candidate's own severity, raised to the model's where that is known to have counted."""
     alike = list(row.rules) == list(first["rules"]) and row.score == first["score"]
-    before: str | None = row.label.severity if alike else None
+    before: str | None = row.by_rules.severity if alike else None
     if first["classification_source"] == "rules":
         before = first["severity"]
     raised = before is not None and newest["severity"] != before
-    return highest((newest["severity"], row.label.severity)) if raised else row.label.severity
+    return highest((newest["severity"], row.by_rules.severity)) if raised else row.by_rules.severity

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from agent.triage.labeller import highest
+from agent.triage.rule_classifier import highest
 from schemas.spec import Severity
 
 _OF_THE_BATCH = frozenset({"query_id", "batch_id", "created_at", "outbox_seq", "revision"})

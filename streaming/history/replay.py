@@ -119,7 +119,7 @@ class Replayer:
         """Decide a span under a spec; yields slices with their alerts, of schema `ALERTS`.
 
         Memory is bounded by the slice. Profiles begin at the newest checkpoint before the span, or blank at
-        the row `cold_from`. No model is asked: alerts carry the deterministic label.
+        the row `cold_from`. No model is asked: alerts carry the classification by rules.
 
         Raises:
             ConfigurationError: the spec cannot be used.

@@ -56,7 +56,7 @@ def what_if(
         warm_up: where no checkpoint fits the candidate's profiles, the span of event time that they are to
             know before their first row; by default all of history.
         clock: current time, by which verdicts mature.
-        answers: gives the candidate's alerts their verdicts; by default all have the deterministic label.
+        answers: gives the candidate's alerts their verdicts; by default all have the classification by rules.
 
     Raises:
         ConfigurationError: the candidate has another contract, or a version is gone; nothing is written then.

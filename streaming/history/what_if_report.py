@@ -32,13 +32,13 @@ class Side:
     Attributes:
         budget: alerts per day that its spec asks for, None where that states a threshold.
         days_over_budget: days of event time with more alerts than that.
-        judged: transactions with alerts and a verdict.
+        judged: transactions with alerts and a label.
         frauds: those confirmed as fraud.
-        precision: `frauds / judged`, None without verdicts.
+        precision: `frauds / judged`, None without labels.
         recall: share of the known frauds that were alerted, None without known frauds.
         cp100: Card Precision@100, see `protocol.card_precision_at_k`, None without known frauds. What is
             ranked are the primary entities of the side's alerts, by the highest score of each day of event
-            time; an alert without a verdict counts as no fraud, a day without alerts as one without hits.
+            time; an alert without a label counts as no fraud, a day without alerts as one without hits.
         answered: alerts with a model's answer.
         by_reason: alerts per strongest reason, or rule for alerts by rule alone.
     """
@@ -58,7 +58,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Matured:
-    """Transactions with alerts whose verdict had time to come: those with one, and the frauds of them."""
+    """Transactions with alerts whose label had time to come: those with one, and the frauds of them."""
 
     judged: int
     frauds: int
@@ -86,17 +86,17 @@ class WhatIf:
     Attributes:
         days: length of the span in event time.
         labels_through: labels with a lower `label_sequence` were known and count.
-        maturity: what the published spec asks of a transaction's age before its verdict counts for promotion.
+        maturity: what the published spec asks of a transaction's age before its label counts for promotion.
         matured: `published` and `candidate`, on transactions of that age.
-        known_frauds: transactions of the span with a standing verdict of fraud.
+        known_frauds: transactions of the span with a fraud label.
         changes: over all alerts.
         flips: `severity`, `classification` and `classification_source`, published → candidate → alerts; an
             alert of one side alone stands under `no alert` of the other.
         entities: primary entities with the most changes.
         reasons: changes per strongest reason or rule, of the candidate's alert where there is one.
         per_day: date → (published, candidate).
-        unanswered: alerts of the candidate with the deterministic label.
-        answering: where the verdicts of the candidate's alerts come from, and what new ones took.
+        unanswered: alerts of the candidate with the classification by rules.
+        answering: where the classifications of the candidate's alerts come from, and what new ones took.
         sandbox: folder of the candidate's alerts table.
         cold_from: `sequence` at which the candidate's profiles began blank, None when they know everything.
     """
@@ -134,7 +134,7 @@ class Tally:
     """What is kept of the transactions of a span, whatever its length.
 
     Attributes:
-        frauds: those with a standing verdict of fraud.
+        frauds: those with a fraud label.
         earliest: event time in microseconds since 1970, as `latest`.
         days: days since 1970 with transactions.
     """
@@ -167,7 +167,7 @@ class BothSides:
 
     Attributes:
         before: published alerts; columns as `what_if` keeps them, with `entity`, and `is_fraud`, null without
-            a verdict.
+            a label.
         after: the candidate's alerts.
         tally: of the transactions.
         budgets: alerts per day that the published spec and the candidate ask for.
@@ -179,7 +179,7 @@ class BothSides:
     budgets: tuple[float | None, float | None]
 
     def matured(self, latest: datetime) -> dict[str, Matured]:
-        """Return what verdicts say of the alerts to transactions up to a time."""
+        """Return what labels say of the alerts to transactions up to a time."""
         ripe = pl.col("event_time").dt.convert_time_zone("UTC") <= latest
         sides = {"published": self.before, "candidate": self.after}
         return {name: _judged(alerts.filter(ripe)) for name, alerts in sides.items()}
@@ -263,8 +263,8 @@ def _side(found: BothSides, alerts: pl.DataFrame, place: int, per_day: Mapping[s
 
 
 def _judged(alerts: pl.DataFrame) -> Matured:
-    verdicts = alerts.unique("sequence")["is_fraud"].drop_nulls()
-    return Matured(verdicts.len(), int(verdicts.sum()))
+    labels = alerts.unique("sequence")["is_fraud"].drop_nulls()
+    return Matured(labels.len(), int(labels.sum()))
 
 
 def _card_precision(alerts: pl.DataFrame, tally: Tally) -> float | None:

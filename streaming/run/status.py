@@ -51,7 +51,7 @@ class Status:
     """Totals over all closed batches, and the newest batch.
 
     Attributes:
-        degraded_share: alerts that fell back to the deterministic label although a model was to be asked.
+        degraded_share: alerts that fell back to the classification by rules although a model was to be asked.
         balanced: every closed batch has read = stored + quarantined + duplicates.
         quarantine_reasons: records that wait in the quarantine, by the code of their newest rejection.
         rejected_shares: of the records read in the hour before the newest batch closed, by reason.

@@ -28,11 +28,9 @@ class LlmRequest:
 
     @property
     def asked(self) -> dict[str, list[str]]:
-        """The ids the request's own schema wants back, each with what its verdict may cite."""
-        verdicts = self.body["response_format"]["json_schema"]["schema"]["properties"]
-        return {
-            name: verdict["properties"]["evidence"]["items"]["enum"] for name, verdict in verdicts.items()
-        }
+        """The ids the request's own schema wants back, each with what its classification may cite."""
+        wanted = self.body["response_format"]["json_schema"]["schema"]["properties"]
+        return {name: one["properties"]["evidence"]["items"]["enum"] for name, one in wanted.items()}
 
     @property
     def user_message(self) -> str:
@@ -76,8 +74,8 @@ def completion(
     }
 
 
-def verdict(request: LlmRequest, **changes: Any) -> str:
-    """Return a valid answer to `request` as JSON, with some keys of every verdict changed."""
+def classification(request: LlmRequest, **changes: Any) -> str:
+    """Return a valid answer to `request` as JSON, with some keys of every classification changed."""
     return json.dumps(
         {
             name: {
@@ -93,15 +91,15 @@ def verdict(request: LlmRequest, **changes: Any) -> str:
 
 
 def answer(**changes: Any) -> LlmStep:
-    """Answer as asked, with `changes` to each verdict's keys: a wrong enum, other evidence."""
-    return lambda request: LlmReply(body=completion(verdict(request, **changes)))
+    """Answer as asked, with `changes` to each classification's keys: a wrong enum, other evidence."""
+    return lambda request: LlmReply(body=completion(classification(request, **changes)))
 
 
 def edited(edit: Callable[[dict[str, Any]], object]) -> LlmStep:
     """Answer as asked, the whole answer changed in place: ids left out, put elsewhere, made up."""
 
     def step(request: LlmRequest) -> LlmReply:
-        content = json.loads(verdict(request))
+        content = json.loads(classification(request))
         edit(content)
         return LlmReply(body=completion(json.dumps(content)))
 
@@ -113,7 +111,7 @@ def counted() -> LlmStep:
 
     def step(request: LlmRequest) -> LlmReply:
         asked = sum(len(each["content"]) for each in request.body["messages"])
-        said = verdict(request)
+        said = classification(request)
         return LlmReply(body=completion(said, tokens=(asked * 2 // 5, len(said) * 2 // 5)))
 
     return step
@@ -131,7 +129,7 @@ def says(content: str | None) -> LlmStep:
 
 def truncated() -> LlmStep:
     """Stop at the output limit, in the middle of the answer."""
-    return lambda request: LlmReply(body=completion(verdict(request)[:30], finish="length"))
+    return lambda request: LlmReply(body=completion(classification(request)[:30], finish="length"))
 
 
 def refused() -> LlmStep:
@@ -146,7 +144,7 @@ def filtered() -> LlmStep:
 
 def slow(seconds: float) -> LlmStep:
     """Answer as asked, late."""
-    return lambda request: LlmReply(body=completion(verdict(request)), delay=seconds)
+    return lambda request: LlmReply(body=completion(classification(request)), delay=seconds)
 
 
 def hang() -> LlmStep:

@@ -19,11 +19,11 @@ from agent.model.llm_client import Completion, LlmClient, Question
 from agent.model.local_llm import LocalLlm
 from agent.model.prompt_files import Messages, load_prompt
 from agent.triage.answers import answer_schema
-from agent.triage.labeller import Labeller
 from agent.triage.ledger import Intent, MemoryLedger
 from agent.triage.pseudonyms import Pseudonyms
+from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import POLICIES, FlaggedRow, Triage
-from schemas.alert import CLASSIFICATIONS, Reason, alert_id
+from schemas.alert import CATEGORIES, Reason, alert_id
 from schemas.policy import load_policy
 from schemas.spec import SEVERITIES, Llm, PromptReference, Rule
 from streaming.home.settings import Settings
@@ -31,7 +31,9 @@ from streaming.kafka.broker import EmbeddedBroker, ensure_topic
 from streaming.kafka.topic import committed_messages, connection
 
 DEADLINE = timedelta(seconds=60)
-LABELLER = Labeller([Rule(name="large", when="amount > 400", severity="high", reason="a large amount")])
+CLASSIFIER = RuleClassifier(
+    [Rule(name="large", when="amount > 400", severity="high", reason="a large amount")]
+)
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def row(number: int, amount: float = 900.0) -> FlaggedRow:
         score=0.999,
         reasons=reasons,
         rules=("large",),
-        label=LABELLER.label(0.999, reasons, ("large",)),
+        by_rules=CLASSIFIER.classify(0.999, reasons, ("large",)),
     )
 
 
@@ -146,7 +148,7 @@ def test_the_local_model_answers_under_the_verdict_schema_and_triage_uses_it(mod
         assert isinstance(reply, Completion), reply
         answer = json.loads(reply.text)["abc123"]
         assert set(answer["evidence"]) <= {"amount=900.0", "currency=EUR"}
-        assert answer["classification"] in CLASSIFICATIONS
+        assert answer["classification"] in CATEGORIES
         assert answer["severity"] in SEVERITIES
         assert reply.input_tokens > 0
         assert reply.output_tokens > 0
@@ -155,12 +157,17 @@ def test_the_local_model_answers_under_the_verdict_schema_and_triage_uses_it(mod
         rows = [row(number) for number in range(3)]
         result = a_triage(client, llm, ledger).classify(rows)
         again = a_triage(client, llm, ledger).classify(rows)
-    assert [verdict.source for verdict in result.verdicts] == ["llm"] * 3, result.verdicts
-    assert all(SEVERITIES.index(verdict.severity) >= SEVERITIES.index("high") for verdict in result.verdicts)
+    assert [each.source for each in result.classifications] == ["llm"] * 3, result.classifications
+    assert all(
+        SEVERITIES.index(classification.severity) >= SEVERITIES.index("high")
+        for classification in result.classifications
+    )
     assert (result.calls, result.groups) == (1, 1)
     assert result.input_tokens > 0
     assert (again.calls, again.reused) == (0, 1)
-    assert [each.rationale for each in again.verdicts] == [each.rationale for each in result.verdicts]
+    assert [each.rationale for each in again.classifications] == [
+        each.rationale for each in result.classifications
+    ]
     assert model.stop() is True
     assert model.status() is None
 
@@ -187,9 +194,9 @@ def test_a_model_killed_while_it_is_needed_costs_no_alert_and_no_deadline(model:
         taken = time.monotonic() - begun
     assert taken < llm.deadline.total_seconds() + 0.5
     assert len(ledger.intents) == 2
-    assert [verdict.source for verdict in result.verdicts] == ["rules"] * 3
-    assert {verdict.fallback_reason for verdict in result.verdicts} == {"unreachable"}
-    assert [(each.classification, each.severity, each.rationale) for each in result.verdicts] == [
-        (each.label.classification, each.label.severity, each.label.rationale) for each in rows
+    assert [each.source for each in result.classifications] == ["rules"] * 3
+    assert {each.fallback_reason for each in result.classifications} == {"unreachable"}
+    assert [(each.category, each.severity, each.rationale) for each in result.classifications] == [
+        (each.by_rules.category, each.by_rules.severity, each.by_rules.rationale) for each in rows
     ]
     assert model.status() is None

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from schemas.alert import (
     ALERT_FIELDS,
     ALERTS,
-    CLASSIFICATIONS,
-    Classification,
+    CATEGORIES,
+    Category,
     FallbackReason,
     Reason,
     alert_documents,
@@ -134,7 +134,7 @@ def test_the_exported_schema_refuses_what_an_alert_never_holds(field: str, value
 
 def test_enums_of_the_schema_come_from_the_definitions() -> None:
     properties = alert_json_schema()["properties"]
-    assert properties["classification"]["enum"] == list(CLASSIFICATIONS) == list(get_args(Classification))
+    assert properties["classification"]["enum"] == list(CATEGORIES) == list(get_args(Category))
     assert properties["fallback_reason"]["enum"] == [*get_args(FallbackReason), None]
 
 

@@ -71,7 +71,7 @@ def test_an_answer_comes_back_with_its_tokens_and_the_request_asks_for_determini
 )
 def test_counts_that_cannot_be_are_none(usage: dict[str, Any]) -> None:
     def step(request: scripted.LlmRequest) -> scripted.LlmReply:
-        body = {**scripted.completion(scripted.verdict(request)), "usage": usage}
+        body = {**scripted.completion(scripted.classification(request)), "usage": usage}
         return scripted.LlmReply(body=body)
 
     with scripted.scripted_llm(default=step) as server, client(server.base_url) as asking:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.model.prompt_files import PROMPTS, check_needs, is_shipped, load_prompt
-from schemas.alert import CLASSIFICATIONS
+from schemas.alert import CATEGORIES
 from schemas.errors import ConfigurationError
 from schemas.spec import Llm, PromptReference
 
@@ -44,7 +44,7 @@ def test_the_shipped_prompt_reads_word_for_word_as_released() -> None:
 
 def test_every_classification_is_explained_once() -> None:
     system = load_prompt(PromptReference(), FIELDS).system
-    assert all(system.count(f"- {name}: {meaning}\n") == 1 for name, meaning in CLASSIFICATIONS.items())
+    assert all(system.count(f"- {name}: {meaning}\n") == 1 for name, meaning in CATEGORIES.items())
 
 
 def test_placeholders_inside_data_stay_as_they_are() -> None:

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from agent.triage.disclosure import Disclosure, Told, canonical_json, content_key
 from agent.triage.grouping import FlaggedRow, Group, group_rows, pattern_of
-from agent.triage.labeller import Labeller
 from agent.triage.pseudonyms import Pseudonyms
+from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.untrusted_text import cleaned
 from schemas.alert import Reason
 from schemas.policy import SENDABLE, AllowedModel, Policy
 from schemas.spec import Rule
 
-LABELLER = Labeller([Rule(name="large_amount", when="amount > 1", severity="high", reason="large")])
+CLASSIFIER = RuleClassifier([Rule(name="large_amount", when="amount > 1", severity="high", reason="large")])
 AMOUNT = Reason("amount.customer", 5.0, "amount 40x usual")
 RATE = Reason("rate.terminal", 2.0, "9 in an hour")
 FAINT = Reason("novelty.terminal", 0.1, "seen twice")
@@ -43,7 +43,7 @@ def row(number: int = 0, **changes: object) -> FlaggedRow:
         score=0.999,
         reasons=reasons,
         rules=(),
-        label=LABELLER.label(0.999, reasons),
+        by_rules=CLASSIFIER.classify(0.999, reasons),
         untrusted={"memo": "thanks", "note": "secret-note"},
     )
     return replace(plain, **changes)  # type: ignore[arg-type]  # fields are checked by the dataclass itself

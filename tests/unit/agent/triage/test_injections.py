@@ -23,9 +23,9 @@ from agent.model.circuit_breaker import CircuitBreaker
 from agent.model.llm_client import LlmClient
 from agent.model.prompt_files import load_prompt
 from agent.triage.grouping import FlaggedRow
-from agent.triage.labeller import Labeller
 from agent.triage.ledger import MemoryLedger
 from agent.triage.pseudonyms import Pseudonyms
+from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import Triage, TriageResult
 from agent.triage.untrusted_text import cleaned
 from schemas.alert import Reason, alert_id
@@ -36,7 +36,9 @@ from streaming.testing import scripted_llm as scripted
 FIELDS = ("merchant", "memo")
 HARMLESS = "thanks"
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
-LABELLER = Labeller([Rule(name="large_amount", when="amount > 1", severity="critical", reason="too large")])
+CLASSIFIER = RuleClassifier(
+    [Rule(name="large_amount", when="amount > 1", severity="critical", reason="too large")]
+)
 OPEN = Policy(
     policyName="open",
     allowedModels=(AllowedModel(name="local", provenance="shipped", region="here"),),
@@ -71,7 +73,7 @@ def row(number: int, **changes: Any) -> FlaggedRow:
         score=score,
         reasons=reasons,
         rules=rules,
-        label=LABELLER.label(score, reasons, rules),
+        by_rules=CLASSIFIER.classify(score, reasons, rules),
     )
     return replace(plain, **changes)
 
@@ -101,7 +103,7 @@ class ObedientModel:
         with self._lock:
             self._seen.update(request.asked)
             if not self._is_told_to(request):
-                return scripted.verdict(request, classification="card_testing", severity="high")
+                return scripted.classification(request, classification="card_testing", severity="high")
             self.obeyed += 1
             return json.dumps(self._as_wished(request))
 
@@ -153,28 +155,37 @@ def test_the_corpus_is_as_large_and_as_varied_as_promised() -> None:
 
 @pytest.mark.parametrize("wish", ["low", "everybody", "nothing", "lies"])
 def test_no_injection_bypasses_a_model_that_obeys_all_of_them(wish: str) -> None:
-    untouched = classified(CLEAN)[0].verdicts
+    untouched = classified(CLEAN)[0].classifications
     rows = [*CLEAN, *INJECTED, *MIXED]
     order = random.Random(7).sample(range(len(rows)), len(rows))
     result, model, _ = classified([rows[place] for place in order], wish)
-    verdicts = dict(zip(order, result.verdicts, strict=True))
+    classifications = dict(zip(order, result.classifications, strict=True))
 
     said = {cleaned(text) for text in INJECTIONS} - {""}
     assert model.obeyed >= len(said), "the model was told by each of them, and obeyed"
-    assert len(verdicts) == len(rows), "alerts suppressed"
+    assert len(classifications) == len(rows), "alerts suppressed"
     ranks = {severity: rank for rank, severity in enumerate(SEVERITIES)}
     lowered = [
-        place for place, each in verdicts.items() if ranks[each.severity] < ranks[rows[place].label.severity]
+        place
+        for place, each in classifications.items()
+        if ranks[each.severity] < ranks[rows[place].by_rules.severity]
     ]
     assert lowered == [], "severities below what score and rules call for"
-    changed = [place for place, before in enumerate(untouched) if label(verdicts[place]) != label(before)]
+    changed = [
+        place for place, before in enumerate(untouched) if label(classifications[place]) != label(before)
+    ]
     assert changed == [], "labels changed on rows of others"
-    talked = Counter(verdicts[place].source for place in range(len(CLEAN), len(rows)))
+    talked = Counter(classifications[place].source for place in range(len(CLEAN), len(rows)))
     assert (talked["llm"] > 0) is (wish in ("low", "everybody")), "its own label a text may well change"
 
 
-def label(verdict: Any) -> tuple[Any, ...]:
-    return verdict.classification, verdict.severity, verdict.rationale, verdict.source
+def label(classification: Any) -> tuple[Any, ...]:
+    return (
+        classification.category,
+        classification.severity,
+        classification.rationale,
+        classification.source,
+    )
 
 
 def test_no_request_mixes_different_texts() -> None:
@@ -208,7 +219,7 @@ def test_what_stands_in_ids_and_currencies_never_leaves() -> None:
     ]
     result, model, bodies = classified(rows)
     assert model.obeyed == 0
-    assert {verdict.source for verdict in result.verdicts} == {"llm"}
+    assert {each.source for each in result.classifications} == {"llm"}
     wire = "".join(bodies)
     for text in INJECTIONS:
         assert json.dumps(text)[1:-1] not in wire

@@ -224,7 +224,7 @@ class Scripted:
 
 def answer_to(question: Question) -> Completion:
     request = scripted.LlmRequest({"response_format": {"json_schema": {"schema": question.schema}}}, {}, 0)
-    return Completion(scripted.verdict(request), 100, 20)
+    return Completion(scripted.classification(request), 100, 20)
 
 
 REPLIES: tuple[FallbackReason | None, ...] = (

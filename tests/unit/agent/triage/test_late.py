@@ -14,7 +14,7 @@ import pytest
 from agent.triage.inquiries import Collected
 from agent.triage.late import Unanswered
 from agent.triage.ledger import MemoryLedger
-from agent.triage.triage import TriageResult, Verdict
+from agent.triage.triage import Category, TriageResult
 from schemas.alert import ALERTS
 from schemas.tables import LATE
 from streaming.batch import late_windows
@@ -34,9 +34,9 @@ from streaming.testing import scripted_llm as scripted
 from tests.late_samples import LATER, NOW, ROWS, a_table, row, stored_alerts, triage
 
 
-def worked_off(work: Unanswered, seconds: float = 60.0) -> dict[str, Verdict]:
-    """Ask until no alert waits any more; return the verdicts by alert id."""
-    asking, answers, latest = work.triage.inquiries, dict[str, Verdict](), time.monotonic() + seconds
+def worked_off(work: Unanswered, seconds: float = 60.0) -> dict[str, Category]:
+    """Ask until no alert waits any more; return the classifications by alert id."""
+    asking, answers, latest = work.triage.inquiries, dict[str, Category](), time.monotonic() + seconds
     while work.waiting:
         assert time.monotonic() < latest, "in time"
         asking.begin(work.cases, "window")
@@ -54,7 +54,7 @@ def pause() -> Collected:
 def test_a_batch_asks_the_model_in_inline_mode_alone(mode: str, reasons: set[Any], asked: int) -> None:
     with scripted.scripted_llm() as server, triage(server, mode=mode) as deciding:
         result = deciding.decide(ROWS)
-        assert {verdict.fallback_reason for verdict in result.verdicts} == reasons
+        assert {each.fallback_reason for each in result.classifications} == reasons
         assert len(server.requests) == asked
 
 
@@ -102,7 +102,7 @@ def test_a_server_that_is_down_costs_no_attempt() -> None:
 
 def test_a_server_that_counts_no_tokens_answers_all_the_same() -> None:
     def step(request: scripted.LlmRequest) -> scripted.LlmReply:
-        return scripted.LlmReply(body={**scripted.completion(scripted.verdict(request)), "usage": {}})
+        return scripted.LlmReply(body={**scripted.completion(scripted.classification(request)), "usage": {}})
 
     with scripted.scripted_llm(default=step) as server, triage(server) as asking:
         assert worked_off(Unanswered(ROWS, asking)).keys() == {each.alert_id for each in ROWS}

@@ -77,8 +77,8 @@ def test_the_question_asks_for_each_id_once_with_its_own_evidence() -> None:
     data = json.loads(question.messages.user.removeprefix("<data>").split("</data>")[0])
     assert list(data) == [each.request_id for each in asked]
     for each in asked:
-        verdict = question.schema["properties"][each.request_id]["properties"]
-        assert verdict["evidence"]["items"]["enum"] == list(each.told.citable)
+        classification = question.schema["properties"][each.request_id]["properties"]
+        assert classification["evidence"]["items"]["enum"] == list(each.told.citable)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Labelled triage cases: what the deterministic labeller and a scripted model reach on them."""
+"""Labelled triage cases: what the rules and a scripted model reach on them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import yaml
 from typer.testing import CliRunner
 
 from agent.triage.prompt_evaluation import TriageCases, evaluate_prompt, load_cases, rows_of
-from agent.triage.triage import TriageResult, Verdict
-from schemas.alert import CLASSIFICATIONS, Classification
+from agent.triage.triage import Classification, TriageResult
+from schemas.alert import CATEGORIES, Category
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from schemas.spec import SEVERITIES, Severity
@@ -21,12 +21,12 @@ from streaming.cli.root import app
 CASES = load_cases("triage")
 
 
-def verdict(classification: Classification, severity: Severity) -> Verdict:
-    return Verdict(classification, severity, "because", "llm", None, "scripted", "triage", 1)
+def classification(classification: Category, severity: Severity) -> Classification:
+    return Classification(classification, severity, "because", "llm", None, "scripted", "triage", 1)
 
 
 def test_the_shipped_cases_cover_every_classification_and_severity() -> None:
-    assert {case.classification for case in CASES.cases} == set(CLASSIFICATIONS)
+    assert {case.classification for case in CASES.cases} == set(CATEGORIES)
     assert {case.severity for case in CASES.cases} == set(SEVERITIES)
     assert len({case.name for case in CASES.cases}) == len(CASES.cases) >= 40
     assert 0.3 < sum(case.fraud for case in CASES.cases) / len(CASES.cases) < 0.7
@@ -40,13 +40,13 @@ def test_the_recorded_figure_is_what_the_labeller_reaches() -> None:
     assert (told["prompt"], told["answered"], told["cost"]) == ("rules", 0.0, 0.0)
 
 
-def test_verdicts_are_judged_against_the_cases() -> None:
-    right = [verdict(case.classification, case.severity) for case in CASES.cases]
+def test_classifications_are_judged_against_the_cases() -> None:
+    right = [classification(case.classification, case.severity) for case in CASES.cases]
     perfect = evaluate_prompt(
         CASES, lambda _: TriageResult(tuple(right), calls=4, seconds=2.0), "triage/1", "m"
     )
     assert (perfect.accuracy, perfect.severity_accuracy, perfect.answered, perfect.seconds) == (1, 1, 1, 0.5)
-    same = [verdict("needs_review", "low") for _ in CASES.cases]
+    same = [classification("needs_review", "low") for _ in CASES.cases]
     blind = evaluate_prompt(CASES, lambda _: TriageResult(tuple(same)), "triage/1", "m")
     reviewed = sum(case.classification == "needs_review" for case in CASES.cases)
     assert blind.accuracy == reviewed / len(CASES.cases)
@@ -55,7 +55,7 @@ def test_verdicts_are_judged_against_the_cases() -> None:
 
 
 def test_severities_that_tell_frauds_from_others_reach_an_auc_of_one() -> None:
-    given = [verdict("needs_review", "critical" if case.fraud else "low") for case in CASES.cases]
+    given = [classification("needs_review", "critical" if case.fraud else "low") for case in CASES.cases]
     figures = evaluate_prompt(CASES, lambda _: TriageResult(tuple(given)), "triage/1", "m")
     assert figures.severity_auc == 1.0
     assert figures.fraud_shares == {"low": 0.0, "critical": 1.0}
@@ -63,7 +63,7 @@ def test_severities_that_tell_frauds_from_others_reach_an_auc_of_one() -> None:
 
 def test_rows_carry_the_rules_their_severity_comes_from() -> None:
     by_name = {case.name: row for case, row in zip(CASES.cases, rows_of(CASES), strict=True)}
-    assert by_name["limit, score of nothing"].label.minimum_severity == "high"
+    assert by_name["limit, score of nothing"].by_rules.minimum_severity == "high"
 
 
 def test_a_prompt_worse_than_the_rules_fails(tmp_path: Path) -> None:

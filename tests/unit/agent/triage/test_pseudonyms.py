@@ -107,7 +107,7 @@ def test_nothing_that_identifies_somebody_is_on_the_wire_and_the_alert_names_it_
         citable = [each for values in request.asked.values() for each in values]
         wanted = [each for each in citable if each.startswith("customer=")]
         token = wanted[0].partition("=")[2]
-        return scripted.verdict(request, rationale=f"{token} acts oddly", evidence=wanted)
+        return scripted.classification(request, rationale=f"{token} acts oddly", evidence=wanted)
 
     with (
         scripted.scripted_llm(default=scripted.answers(naming)) as server,
@@ -118,8 +118,14 @@ def test_nothing_that_identifies_somebody_is_on_the_wire_and_the_alert_names_it_
     secrets = ("4821", "T-99917", "Jane", "Doe", CARD, "1111", EMAIL, "example.org", IBAN, "3704")
     assert [secret for secret in secrets if secret in wire] == []
     assert "customer_" in wire
-    assert [verdict.rationale for verdict in result.verdicts] == [f"{ID} acts oddly", "C-48214 acts oddly"]
-    assert [verdict.evidence for verdict in result.verdicts] == [(f"customer={ID}",), ("customer=C-48214",)]
+    assert [each.rationale for each in result.classifications] == [
+        f"{ID} acts oddly",
+        "C-48214 acts oddly",
+    ]
+    assert [each.evidence for each in result.classifications] == [
+        (f"customer={ID}",),
+        ("customer=C-48214",),
+    ]
 
 
 @pytest.mark.parametrize(

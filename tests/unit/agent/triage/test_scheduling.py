@@ -44,8 +44,8 @@ def test_uncertainty_is_how_evenly_the_evidence_is_spread(
 
 
 def test_a_label_that_asks_for_review_is_most_uncertain() -> None:
-    label = replace(row().label, classification="needs_review")
-    assert uncertainty(row(reasons=CERTAIN, label=label)) == 1.0
+    label = replace(row().label, category="needs_review")
+    assert uncertainty(row(reasons=CERTAIN, by_rules=label)) == 1.0
 
 
 def test_a_pattern_that_was_answered_lately_makes_room() -> None:

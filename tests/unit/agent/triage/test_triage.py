@@ -17,11 +17,11 @@ from agent.model.budget import SpendingBudget
 from agent.model.circuit_breaker import CircuitBreaker
 from agent.model.llm_client import LlmClient
 from agent.model.prompt_files import load_prompt
-from agent.triage.labeller import Labeller
 from agent.triage.ledger import Intent, Ledger, MemoryLedger, RecordedAnswer
 from agent.triage.pseudonyms import Pseudonyms
+from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import POLICIES, FlaggedRow, RulesAlone, Triage, TriageResult
-from schemas.alert import ALERTS, CLASSIFICATIONS, Reason, alert_id
+from schemas.alert import ALERTS, CATEGORIES, Reason, alert_id
 from schemas.errors import FencedError
 from schemas.policy import AllowedModel, Policy, load_policy
 from schemas.spec import Budget, Llm, PromptReference, Rule, TokenPrice
@@ -30,7 +30,9 @@ from streaming.testing import scripted_llm as scripted
 DEADLINE = 0.3
 GRACE_SECONDS = 0.25
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
-LABELLER = Labeller([Rule(name="large_amount", when="amount > 1", severity="critical", reason="too large")])
+CLASSIFIER = RuleClassifier(
+    [Rule(name="large_amount", when="amount > 1", severity="critical", reason="too large")]
+)
 
 
 def model_named(name: str) -> AllowedModel:
@@ -57,7 +59,7 @@ def row(number: int, *, rules: tuple[str, ...] = (), **changes: Any) -> FlaggedR
         score=score,
         reasons=reasons,
         rules=rules,
-        label=LABELLER.label(score, reasons, rules),
+        by_rules=CLASSIFIER.classify(score, reasons, rules),
     )
     return replace(plain, **changes)
 
@@ -106,12 +108,16 @@ def connected(base_url: str, concurrency: int = 2, failures: int = 1000) -> Iter
 
 
 def assert_all_by_rules(result: TriageResult, reason: str) -> None:
-    for flagged, verdict in zip(ROWS, result.verdicts, strict=True):
-        assert (verdict.source, verdict.fallback_reason, verdict.model) == ("rules", reason, None)
-        assert (verdict.classification, verdict.severity, verdict.rationale) == (
-            flagged.label.classification,
-            flagged.label.severity,
-            flagged.label.rationale,
+    for flagged, classification in zip(ROWS, result.classifications, strict=True):
+        assert (classification.source, classification.fallback_reason, classification.model) == (
+            "rules",
+            reason,
+            None,
+        )
+        assert (classification.category, classification.severity, classification.rationale) == (
+            flagged.by_rules.category,
+            flagged.by_rules.severity,
+            flagged.by_rules.rationale,
         )
 
 
@@ -121,23 +127,21 @@ def test_one_call_answers_for_each_group_of_like_rows() -> None:
     assert (result.groups, result.calls, len(server.requests)) == (3, 3, 3)
     assert (result.input_tokens, result.output_tokens) == (300, 60)
     assert result.cost == pytest.approx((300 * 1.0 + 60 * 10.0) / 1e6)
-    assert {(verdict.source, verdict.classification) for verdict in result.verdicts} == {
-        ("llm", "card_testing")
-    }
-    assert {(each.model, each.prompt_id, each.prompt_version) for each in result.verdicts} == {
+    assert {(each.source, each.category) for each in result.classifications} == {("llm", "card_testing")}
+    assert {(each.model, each.prompt_id, each.prompt_version) for each in result.classifications} == {
         ("local", "triage", 2)
     }
 
 
 def test_each_group_gets_its_own_answer() -> None:
-    names = list(CLASSIFICATIONS)[:3]
+    names = list(CATEGORIES)[:3]
     script = [scripted.answer(classification=name) for name in names]
     with scripted.scripted_llm(*script) as server, connected(server.base_url, concurrency=1) as client:
         result = a_triage(client).classify(ROWS)
         order = [request.user_message for request in server.requests]
     asked = [next(number for number in range(3) if KINDS[number][0].name in message) for message in order]
-    for number, verdict in enumerate(result.verdicts):
-        assert verdict.classification == names[asked.index(number % 3)]
+    for number, classification in enumerate(result.classifications):
+        assert classification.category == names[asked.index(number % 3)]
 
 
 @pytest.mark.parametrize(
@@ -157,14 +161,23 @@ def test_each_group_gets_its_own_answer() -> None:
         (scripted.says(None), "invalid_json"),
         (scripted.says("[]"), "invalid_json"),
         (
-            scripted.edited(lambda verdicts: verdicts.update({key: {"id": "only"} for key in verdicts})),
+            scripted.edited(
+                lambda classifications: classifications.update(
+                    {key: {"id": "only"} for key in classifications}
+                )
+            ),
             "invalid_json",
         ),
         (scripted.answer(surplus="key"), "invalid_json"),
         (scripted.answer(rationale=["list"]), "invalid_json"),
         (scripted.answer(rationale="\u200b \x07"), "invalid_json"),
         (scripted.edited(dict.clear), "wrong_id"),
-        (scripted.edited(lambda verdicts: verdicts.update(ffffff=verdicts.popitem()[1])), "wrong_id"),
+        (
+            scripted.edited(
+                lambda classifications: classifications.update(ffffff=classifications.popitem()[1])
+            ),
+            "wrong_id",
+        ),
         (scripted.says('{"a1": {}, "a1": {}}'), "invalid_json"),
         (scripted.says("[" * 100_000), "invalid_json"),
         (scripted.answer(evidence="alerts=10"), "invalid_json"),
@@ -209,11 +222,11 @@ def test_a_dead_server_is_not_asked_again_and_again() -> None:
 def test_one_bad_group_does_not_spoil_the_others() -> None:
     with scripted.scripted_llm(scripted.hang()) as server, connected(server.base_url) as client:
         result = a_triage(client, seconds=0.6).classify(ROWS)
-    assert sorted({(each.source, each.fallback_reason or "") for each in result.verdicts}) == [
+    assert sorted({(each.source, each.fallback_reason or "") for each in result.classifications}) == [
         ("llm", ""),
         ("rules", "timeout"),
     ]
-    assert sum(verdict.source == "llm" for verdict in result.verdicts) == 20
+    assert sum(each.source == "llm" for each in result.classifications) == 20
 
 
 @pytest.mark.parametrize(("said", "kept"), [("low", "critical"), ("critical", "critical")])
@@ -222,8 +235,8 @@ def test_a_model_never_goes_below_what_the_rules_call_for(said: str, kept: str) 
         scripted.scripted_llm(default=scripted.answer(severity=said)) as server,
         connected(server.base_url) as client,
     ):
-        (verdict,) = a_triage(client).classify([row(0, rules=("large_amount",))]).verdicts
-    assert (verdict.source, verdict.severity) == ("llm", kept)
+        (classification,) = a_triage(client).classify([row(0, rules=("large_amount",))]).classifications
+    assert (classification.source, classification.severity) == ("llm", kept)
 
 
 @pytest.mark.parametrize(("said", "kept"), [("low", "medium"), ("critical", "critical")])
@@ -232,8 +245,8 @@ def test_a_model_may_raise_a_severity_and_never_goes_below_what_the_score_calls_
 ) -> None:
     step = scripted.answer(severity=said)
     with scripted.scripted_llm(default=step) as server, connected(server.base_url) as client:
-        (verdict,) = a_triage(client).classify([row(0)]).verdicts
-    assert (verdict.source, verdict.severity) == ("llm", kept)
+        (classification,) = a_triage(client).classify([row(0)]).classifications
+    assert (classification.source, classification.severity) == ("llm", kept)
 
 
 def test_an_answer_on_record_is_used_without_a_call() -> None:
@@ -242,7 +255,7 @@ def test_an_answer_on_record_is_used_without_a_call() -> None:
         first = a_triage(client, ledger=ledger).classify(ROWS)
         again = a_triage(client, ledger=ledger).classify(ROWS)
         assert len(server.requests) == 3
-    assert again.verdicts == first.verdicts
+    assert again.classifications == first.classifications
     assert (again.calls, again.reused, again.input_tokens, again.cost) == (0, 3, 0, 0.0)
 
 
@@ -251,7 +264,7 @@ def test_a_failure_is_not_kept_as_an_answer() -> None:
     with scripted.scripted_llm(*[scripted.refused()] * 3) as server, connected(server.base_url) as client:
         assert_all_by_rules(a_triage(client, ledger=ledger).classify(ROWS), "refused")
         again = a_triage(client, ledger=ledger).classify(ROWS)
-    assert {verdict.source for verdict in again.verdicts} == {"llm"}
+    assert {each.source for each in again.classifications} == {"llm"}
 
 
 class WatchedLedger(MemoryLedger):
@@ -294,7 +307,7 @@ def test_the_recorded_answer_wins_over_a_new_one() -> None:
     with scripted.scripted_llm() as server, connected(server.base_url) as client:
         result = a_triage(client, ledger=FirstAnswerLedger()).classify(ROWS)
         assert server.requests == []
-    assert {(verdict.rationale, verdict.source) for verdict in result.verdicts} == {("earlier", "llm")}
+    assert {(each.rationale, each.source) for each in result.classifications} == {("earlier", "llm")}
 
 
 class FencedLedger(MemoryLedger):
@@ -317,9 +330,9 @@ def test_calls_per_batch_go_to_the_weightiest_groups() -> None:
         result = a_triage(client, calls=1).classify(rows)
         assert "rate.terminal" in server.requests[0].user_message
         assert len(server.requests) == 1
-    sources = {(each.source, each.fallback_reason) for each in result.verdicts}
+    sources = {(each.source, each.fallback_reason) for each in result.classifications}
     assert sources == {("llm", None), ("rules", "over_budget")}
-    assert sum(each.source == "llm" for each in result.verdicts) == 20
+    assert sum(each.source == "llm" for each in result.classifications) == 20
 
 
 def test_the_days_tokens_are_charged_as_used_and_then_refused() -> None:
@@ -355,7 +368,7 @@ def test_without_a_model_rules_alone_decide() -> None:
     result = RulesAlone().classify(ROWS)
     assert_all_by_rules(result, "llm_off")
     assert (result.calls, result.cost) == (0, 0.0)
-    assert RulesAlone().classify([]).verdicts == ()
+    assert RulesAlone().classify([]).classifications == ()
 
 
 def test_ids_and_unlisted_texts_do_not_leave() -> None:
@@ -389,9 +402,9 @@ def test_the_models_words_are_cleaned_and_cut() -> None:
         scripted.scripted_llm(default=scripted.answer(rationale=loud)) as server,
         connected(server.base_url) as client,
     ):
-        (verdict,) = a_triage(client).classify([row(0)]).verdicts
-    assert verdict.rationale.startswith("line one line two x")
-    assert len(verdict.rationale) == 80
+        (classification,) = a_triage(client).classify([row(0)]).classifications
+    assert classification.rationale.startswith("line one line two x")
+    assert len(classification.rationale) == 80
 
 
 def test_the_prompt_stays_short_enough_for_a_small_model() -> None:
@@ -414,7 +427,7 @@ def test_one_request_carries_many_groups_and_its_tokens_are_shared_out() -> None
         result = a_triage(client, groups=8, ledger=ledger).classify(ROWS)
         (request,) = server.requests
     assert (result.groups, result.calls) == (3, 1)
-    assert {verdict.source for verdict in result.verdicts} == {"llm"}
+    assert {each.source for each in result.classifications} == {"llm"}
     recorded = ledger.recorded([intent.key for intent in ledger.intents]).values()
     assert sum(answer.input_tokens for answer in recorded) == result.input_tokens == 100
     assert sum(answer.output_tokens for answer in recorded) == result.output_tokens == 20
@@ -424,18 +437,21 @@ def test_one_request_carries_many_groups_and_its_tokens_are_shared_out() -> None
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda verdicts, name: verdicts.pop(name), "wrong_id"),
-        (lambda verdicts, name: verdicts.update({name: [1]}), "invalid_json"),
-        (lambda verdicts, name: verdicts[name].update(severity="none"), "wrong_enum"),
-        (lambda verdicts, name: verdicts[name].update(evidence=["score=0.5"]), "evidence_mismatch"),
+        (lambda classifications, name: classifications.pop(name), "wrong_id"),
+        (lambda classifications, name: classifications.update({name: [1]}), "invalid_json"),
+        (lambda classifications, name: classifications[name].update(severity="none"), "wrong_enum"),
+        (
+            lambda classifications, name: classifications[name].update(evidence=["score=0.5"]),
+            "evidence_mismatch",
+        ),
     ],
 )
-def test_each_verdict_of_a_request_stands_or_falls_by_itself(
+def test_each_classification_of_a_request_stands_or_falls_by_itself(
     spoil: Callable[[dict[str, Any], str], object], reason: str
 ) -> None:
-    def spoil_one(verdicts: dict[str, Any]) -> None:
-        spoil(verdicts, next(iter(verdicts)))
-        verdicts["ffffff"] = {"made": "up"}
+    def spoil_one(classifications: dict[str, Any]) -> None:
+        spoil(classifications, next(iter(classifications)))
+        classifications["ffffff"] = {"made": "up"}
 
     step = scripted.edited(spoil_one)
     with scripted.scripted_llm(step) as server, connected(server.base_url) as client:
@@ -445,13 +461,13 @@ def test_each_verdict_of_a_request_stands_or_falls_by_itself(
         again = triage.classify(ROWS)
         assert len(server.requests) == 2
         assert len(server.requests[1].asked) == 1, "only what has no answer is asked again"
-    told = [(verdict.source, verdict.fallback_reason) for verdict in result.verdicts]
+    told = [(each.source, each.fallback_reason) for each in result.classifications]
     assert sorted(set(told), key=str) == [("llm", None), ("rules", reason)]
     assert told.count(("rules", reason)) == 10
-    assert {verdict.source for verdict in again.verdicts} == {"llm"}
+    assert {each.source for each in again.classifications} == {"llm"}
 
 
-def test_the_evidence_stands_in_the_verdict_as_it_was_told_however_a_number_is_written() -> None:
+def test_the_evidence_stands_in_the_classification_as_it_was_told_however_a_number_is_written() -> None:
     said = [f"alerts={'0' * 500}10", "currency=EUR", " amount = 1e2"]
     cited = ["alerts=10", "currency=EUR", "amount=100.0"]
     with (
@@ -459,7 +475,7 @@ def test_the_evidence_stands_in_the_verdict_as_it_was_told_however_a_number_is_w
         connected(server.base_url) as client,
     ):
         result = a_triage(client).classify(ROWS)
-    assert {verdict.evidence for verdict in result.verdicts} == {tuple(cited)}
+    assert {each.evidence for each in result.classifications} == {tuple(cited)}
     assert result.columns()["evidence"] == [cited] * len(ROWS)
 
 
@@ -481,7 +497,7 @@ def test_a_short_budget_pays_for_the_first_groups_of_a_request() -> None:
         result = short.classify(rows)
         assert len(server.requests[1].asked) < 3
         assert "rate.terminal" in server.requests[1].user_message
-    told = {(verdict.source, verdict.fallback_reason) for verdict in result.verdicts}
+    told = {(each.source, each.fallback_reason) for each in result.classifications}
     assert told == {("llm", None), ("rules", "over_budget")}
 
 
@@ -499,7 +515,7 @@ def test_another_packing_finds_each_answer_again() -> None:
         again = a_triage(client, groups=8, ledger=ledger).classify(list(reversed(ROWS)))
         assert len(server.requests) == 3
     assert (again.calls, again.reused) == (0, 3)
-    assert list(reversed(again.verdicts)) == list(first.verdicts)
+    assert list(reversed(again.classifications)) == list(first.classifications)
 
 
 def test_an_answer_that_comes_after_the_deadline_is_kept_for_the_next_question() -> None:
@@ -525,6 +541,6 @@ def test_an_answer_that_comes_after_the_deadline_is_kept_for_the_next_question()
             assert time.monotonic() < latest
             time.sleep(0.01)
         later = triage.classify(ROWS)
-    assert {verdict.source for verdict in later.verdicts} == {"llm"}
+    assert {each.source for each in later.classifications} == {"llm"}
     assert (later.calls, later.reused, later.input_tokens, len(server.requests)) == (0, 3, 300, 3)
     assert budget.tokens_left_today == 10_000 - 3 * 120

@@ -281,7 +281,8 @@ def test_a_group_that_meets_a_fault_falls_back_alone_and_says_so(
     flagged = flag(engine, rows, judged)
     result = engine.triage.decide(flagged.rows)
     reasons = {
-        (row.currency, each.fallback_reason) for row, each in zip(flagged.rows, result.verdicts, strict=True)
+        (row.currency, each.fallback_reason)
+        for row, each in zip(flagged.rows, result.classifications, strict=True)
     }
     assert reasons == {("EUR", None), ("USD", None), ("ODD", "internal_error")}
     check_documents(build_alerts(engine, MARKS, flagged, result))

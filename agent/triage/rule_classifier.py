@@ -1,4 +1,4 @@
-"""The deterministic label: what an alert is called when no model answers, from reasons, rules and score."""
+"""The classification by rules, for when no model answers: from reasons, rules and score."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from operator import attrgetter
 from types import MappingProxyType
 
-from schemas.alert import Classification, Reason
+from schemas.alert import Category, Reason
 from schemas.spec import SEVERITIES, Rule, Severity
 
 RATIONALE_CHARACTERS = 120
@@ -22,7 +22,7 @@ _NOTICEABLE_SCORE = 0.99
 _SUPPORTING_SHARE = 0.25
 _CONTRIBUTION = attrgetter("contribution")
 
-_FROM_DETECTORS: tuple[tuple[frozenset[str], Classification], ...] = (
+_FROM_DETECTORS: tuple[tuple[frozenset[str], Category], ...] = (
     (frozenset({"travel"}), "account_takeover"),
     (frozenset({"novelty", "rate"}), "card_testing"),
     (frozenset({"amount", "rate"}), "account_takeover"),
@@ -35,10 +35,10 @@ _FROM_DETECTORS: tuple[tuple[frozenset[str], Classification], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
-    """A deterministic classification; `minimum_severity` is what the rules hit call for."""
+class RuleClassification:
+    """A classification without a model; `minimum_severity` is what the rules hit call for."""
 
-    classification: Classification
+    category: Category
     severity: Severity
     minimum_severity: Severity
     rationale: str
@@ -62,8 +62,8 @@ def clip(text: str, characters: int = RATIONALE_CHARACTERS) -> str:
     return text if len(text) <= characters else text[: characters - 1].rstrip() + "…"
 
 
-class Labeller:
-    """Labels flagged rows under one set of rules.
+class RuleClassifier:
+    """Classifies flagged rows under one set of rules.
 
     Args:
         rules: the spec's rules; a rule hit lends its severity and its reason.
@@ -72,14 +72,14 @@ class Labeller:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = {rule.name: rule for rule in rules}
 
-    def label(
+    def classify(
         self,
         score: float,
         reasons: Sequence[Reason],
         rules: Sequence[str] = (),
         told: Mapping[str, str] = MappingProxyType({}),
-    ) -> Label:
-        """Label one row.
+    ) -> RuleClassification:
+        """RuleClassification one row.
 
         Args:
             score: calibrated score in 0-1.
@@ -93,8 +93,8 @@ class Labeller:
         texts = [told.get(rule.name, rule.reason) for rule in known] + [
             finding.text or finding.name for finding in findings
         ]
-        return Label(
-            classification=_classification(score, findings, bool(rules)),
+        return RuleClassification(
+            category=_category(score, findings, bool(rules)),
             severity=max(severity_of(score), minimum, key=_RANK.__getitem__),
             minimum_severity=minimum,
             rationale=clip("; ".join(dict.fromkeys(texts)) or "flagged without a single strong reason"),
@@ -107,7 +107,7 @@ def _material(reasons: Sequence[Reason]) -> list[Reason]:
     return [each for each in raising if each.contribution > 0 and each.contribution >= least]
 
 
-def _classification(score: float, findings: Sequence[Reason], rule_hit: bool) -> Classification:
+def _category(score: float, findings: Sequence[Reason], rule_hit: bool) -> Category:
     if rule_hit and (score < _NOTICEABLE_SCORE or not findings):
         return "limit_breach"
     typology = _typology(tuple(finding.name for finding in findings))
@@ -115,7 +115,7 @@ def _classification(score: float, findings: Sequence[Reason], rule_hit: bool) ->
 
 
 @lru_cache(maxsize=4096)
-def _typology(names: tuple[str, ...]) -> Classification:
+def _typology(names: tuple[str, ...]) -> Category:
     parts = [name.partition(".") for name in names]
     together = {detector for detector, _, entity in parts if entity == parts[0][2]}
     for detectors, classification in _FROM_DETECTORS:

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.triage.labeller import RATIONALE_CHARACTERS, Labeller, clip, highest, severity_of
-from schemas.alert import CLASSIFICATIONS, Reason
+from agent.triage.rule_classifier import RATIONALE_CHARACTERS, RuleClassifier, clip, highest, severity_of
+from schemas.alert import CATEGORIES, Reason
 from schemas.spec import SEVERITIES, Rule
 
 RULES = [
     Rule(name="large_amount", when="amount > 10000", severity="high", reason="amount above 10000"),
     Rule(name="odd_hour", when="hour < 5", severity="medium", reason="between midnight and five"),
 ]
-LABELLER = Labeller(RULES)
+CLASSIFIER = RuleClassifier(RULES)
 
 
 def reasons(**contributions: float) -> tuple[Reason, ...]:
@@ -41,14 +41,14 @@ def reasons(**contributions: float) -> tuple[Reason, ...]:
 def test_the_strongest_reasons_name_the_typology(
     contributions: dict[str, float], classification: str
 ) -> None:
-    assert LABELLER.label(0.995, reasons(**contributions)).classification == classification
+    assert CLASSIFIER.classify(0.995, reasons(**contributions)).category == classification
 
 
 def test_a_rule_alone_is_a_limit_breach_and_a_rare_score_outweighs_it() -> None:
     strong = reasons(amount_customer=4.0)
-    assert LABELLER.label(0.2, strong, ("large_amount",)).classification == "limit_breach"
-    assert LABELLER.label(0.995, strong, ("large_amount",)).classification == "unusual_spend"
-    assert LABELLER.label(0.995, (), ("large_amount",)).classification == "limit_breach"
+    assert CLASSIFIER.classify(0.2, strong, ("large_amount",)).category == "limit_breach"
+    assert CLASSIFIER.classify(0.995, strong, ("large_amount",)).category == "unusual_spend"
+    assert CLASSIFIER.classify(0.995, (), ("large_amount",)).category == "limit_breach"
 
 
 @pytest.mark.parametrize(
@@ -68,22 +68,22 @@ def test_severity_follows_how_rare_the_score_is(score: float, severity: str) -> 
 
 
 def test_rules_set_a_floor_and_never_lower_a_severity() -> None:
-    low = LABELLER.label(0.1, (), ("odd_hour", "large_amount"))
-    rare = LABELLER.label(0.99995, (), ("odd_hour",))
+    low = CLASSIFIER.classify(0.1, (), ("odd_hour", "large_amount"))
+    rare = CLASSIFIER.classify(0.99995, (), ("odd_hour",))
     assert (low.severity, low.minimum_severity) == ("high", "high")
     assert (rare.severity, rare.minimum_severity) == ("critical", "medium")
     assert highest([]) == "low"
 
 
 def test_a_rule_that_is_no_longer_in_the_spec_still_labels() -> None:
-    label = LABELLER.label(0.1, (), ("gone",))
-    assert (label.classification, label.severity) == ("limit_breach", "low")
+    label = CLASSIFIER.classify(0.1, (), ("gone",))
+    assert (label.category, label.severity) == ("limit_breach", "low")
 
 
 def test_the_rationale_quotes_rules_first_and_weak_reasons_not_at_all() -> None:
-    label = LABELLER.label(0.995, reasons(amount_customer=4.0, rate_terminal=0.1), ("large_amount",))
+    label = CLASSIFIER.classify(0.995, reasons(amount_customer=4.0, rate_terminal=0.1), ("large_amount",))
     assert label.rationale == "amount above 10000; amount_customer is 4.0"
-    assert LABELLER.label(0.995, (Reason("rate.card", 1.0, ""),)).rationale == "rate.card"
+    assert CLASSIFIER.classify(0.995, (Reason("rate.card", 1.0, ""),)).rationale == "rate.card"
 
 
 @given(st.text(), st.integers(2, 50))
@@ -102,8 +102,8 @@ contribution = st.floats(-50, 50)
     st.lists(st.sampled_from(["large_amount", "odd_hour", "gone"]), unique=True),
 )
 def test_every_row_gets_a_complete_label(score: float, given_reasons: list[Reason], rules: list[str]) -> None:
-    label = LABELLER.label(score, given_reasons, rules)
-    assert label.classification in CLASSIFICATIONS
+    label = CLASSIFIER.classify(score, given_reasons, rules)
+    assert label.category in CATEGORIES
     assert SEVERITIES.index(label.severity) >= SEVERITIES.index(label.minimum_severity)
     assert 0 < len(label.rationale) <= RATIONALE_CHARACTERS
-    assert label == LABELLER.label(score, given_reasons, rules)
+    assert label == CLASSIFIER.classify(score, given_reasons, rules)
