@@ -29,7 +29,7 @@ def test_more_money_more_rows_and_rarer_scores_come_first() -> None:
     assert order([row(0, rules=("a",)), row(1, score=0.99999)]) == [(1,), (0,)]
 
 
-def test_what_the_label_settles_least_comes_first() -> None:
+def test_what_the_rules_settle_least_comes_first() -> None:
     assert order([row(0, reasons=CERTAIN, rules=("a",)), row(1, reasons=OPEN_QUESTION)]) == [(1,), (0,)]
 
 
@@ -43,9 +43,9 @@ def test_uncertainty_is_how_evenly_the_evidence_is_spread(
     assert uncertainty(row(reasons=reasons)) == pytest.approx(expected)
 
 
-def test_a_label_that_asks_for_review_is_most_uncertain() -> None:
-    label = replace(row().label, category="needs_review")
-    assert uncertainty(row(reasons=CERTAIN, by_rules=label)) == 1.0
+def test_a_classification_that_asks_for_review_is_most_uncertain() -> None:
+    by_rules = replace(row().by_rules, category="needs_review")
+    assert uncertainty(row(reasons=CERTAIN, by_rules=by_rules)) == 1.0
 
 
 def test_a_pattern_that_was_answered_lately_makes_room() -> None:
