@@ -14,7 +14,7 @@ import pytest
 from agent.triage.inquiries import Collected
 from agent.triage.late import Unanswered
 from agent.triage.ledger import MemoryLedger
-from agent.triage.triage import Category, TriageResult
+from agent.triage.triage import Classification, TriageResult
 from schemas.alert import ALERTS
 from schemas.tables import LATE
 from streaming.batch import late_windows
@@ -34,9 +34,9 @@ from streaming.testing import scripted_llm as scripted
 from tests.late_samples import LATER, NOW, ROWS, a_table, row, stored_alerts, triage
 
 
-def worked_off(work: Unanswered, seconds: float = 60.0) -> dict[str, Category]:
+def worked_off(work: Unanswered, seconds: float = 60.0) -> dict[str, Classification]:
     """Ask until no alert waits any more; return the classifications by alert id."""
-    asking, answers, latest = work.triage.inquiries, dict[str, Category](), time.monotonic() + seconds
+    asking, answers, latest = work.triage.inquiries, dict[str, Classification](), time.monotonic() + seconds
     while work.waiting:
         assert time.monotonic() < latest, "in time"
         asking.begin(work.cases, "window")
