@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from agent.planning.catalogue import JobParameter, ReplayPreview
+from agent.planning.catalogue import JobParameter, Parameters, ReplayPreview
 from agent.planning.finding import Finding
 from agent.planning.sql_guard import CheckedQuery
 from agent.triage.pseudonyms import TokenBook
@@ -87,14 +87,8 @@ class Actions(Protocol):
     ) -> ActionResult:
         """Answer a query within `seconds` and the limits; reads only the views it names."""
 
-    def entity_profile(self, entity: str, identifier: str) -> ActionResult:
-        """Say what is usual for an entity."""
-
-    def entity_history(self, entity: str, identifier: str, limit: int) -> ActionResult:
-        """List an entity's newest payments, the newest first."""
-
-    def similar_alerts(self, alert: str, limit: int) -> ActionResult:
-        """List the alerts most like one alert, the most similar first."""
+    def look_up(self, wanted: Parameters) -> ActionResult:
+        """Carry out an action that reads the lake and needs nothing but its parameters."""
 
     def replay_preview(self, wanted: ReplayPreview, limits: ReplayLimits) -> ActionResult:
         """Decide a span anew under a candidate, in a sandbox of its own."""

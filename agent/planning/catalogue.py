@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from schemas.loading import Document
+from schemas.policy import CuratedTable
 
 _IN_A_PLAN_OF_A_MODEL = 300
 
@@ -38,21 +39,25 @@ Moment = Annotated[
 ]
 
 
-class QueryAggregates(Document):
+class Parameters(Document):
+    """What an action is given; a model reads the docstrings and descriptions."""
+
+
+class QueryAggregates(Parameters):
     """Ask a question of the views in SQL."""
 
     sql: Sql = Field(description="one SELECT in DuckDB's dialect; ? for each of `values`")
     values: tuple[Word, ...] = Field(default=(), max_length=4, description="what the ? in `sql` stand for")
 
 
-class EntityProfile(Document):
+class EntityProfile(Parameters):
     """Say what is usual for an entity."""
 
     entity: Word = Field(description="kind of entity")
     id: Word = Field(description="its id")
 
 
-class EntityHistory(Document):
+class EntityHistory(Parameters):
     """List an entity's newest payments."""
 
     entity: Word = Field(description="kind of entity")
@@ -60,14 +65,14 @@ class EntityHistory(Document):
     limit: int = Field(default=10, ge=1, le=10_000, description="most payments")
 
 
-class SimilarAlerts(Document):
+class SimilarAlerts(Parameters):
     """List the alerts most like one alert."""
 
     alert: Word = Field(description="alert id, its first six characters or more, or a transaction id")
     limit: int = Field(default=5, ge=1, le=10_000, description="most alerts")
 
 
-class ReplayPreview(Document):
+class ReplayPreview(Parameters):
     """Say what another threshold, or another spec, would have alerted in a span; publishes nothing."""
 
     from_time: Moment = Field(description="event time in UTC, inclusive")
@@ -78,7 +83,7 @@ class ReplayPreview(Document):
     candidate: Word | None = Field(default=None, description="path of another spec; or a threshold, not both")
 
 
-class PostFinding(Document):
+class PostFinding(Parameters):
     """Write the finding from the results so far and keep it."""
 
     title: Word = Field(description="what it is about")
@@ -91,30 +96,18 @@ class JobParameter(Document):
     value: Word
 
 
-class RunJob(Document):
+class RunJob(Parameters):
     """Run a notebook on the workspace."""
 
     notebook: Word = Field(description="path of the notebook")
     parameters: tuple[JobParameter, ...] = Field(default=(), max_length=8)
 
 
-class Notify(Document):
+class Notify(Parameters):
     """Tell somebody one line."""
 
     target: Word = Field(description="name of a target")
     message: Line = Field(description="what to tell")
-
-
-Parameters = (
-    QueryAggregates
-    | EntityProfile
-    | EntityHistory
-    | SimilarAlerts
-    | ReplayPreview
-    | PostFinding
-    | RunJob
-    | Notify
-)
 
 
 @dataclass(frozen=True)
@@ -122,6 +115,7 @@ class ActionKind:
     """One declared action.
 
     Attributes:
+        reads: tables of the lake that must be allowed, besides those that its parameters name.
         target: the one place it may change; None for an action that only reads.
         outgoing: whether its parameters leave the machine.
         referable: parameters that may be taken from earlier results.
@@ -129,6 +123,7 @@ class ActionKind:
 
     name: str
     parameters: type[Parameters]
+    reads: tuple[CuratedTable, ...] = ()
     target: str | None = None
     outgoing: bool = False
     referable: frozenset[str] = field(default_factory=frozenset)
@@ -138,13 +133,18 @@ CATALOGUE: Mapping[str, ActionKind] = {
     kind.name: kind
     for kind in (
         ActionKind("query_aggregates", QueryAggregates, referable=frozenset({"values"})),
-        ActionKind("entity_profile", EntityProfile, referable=frozenset({"id"})),
-        ActionKind("entity_history", EntityHistory, referable=frozenset({"id"})),
-        ActionKind("similar_alerts", SimilarAlerts, referable=frozenset({"alert"})),
-        ActionKind("replay_preview", ReplayPreview, target="a folder of its own in the sandbox"),
+        ActionKind("entity_profile", EntityProfile, ("transactions",), referable=frozenset({"id"})),
+        ActionKind("entity_history", EntityHistory, ("transactions",), referable=frozenset({"id"})),
+        ActionKind("similar_alerts", SimilarAlerts, ("alerts",), referable=frozenset({"alert"})),
+        ActionKind(
+            "replay_preview",
+            ReplayPreview,
+            ("transactions", "alerts", "labels", "batches"),
+            "a folder of its own in the sandbox",
+        ),
         ActionKind("post_finding", PostFinding, target="the tables of findings"),
-        ActionKind("run_job", RunJob, "the workspace", True, frozenset({"parameters"})),
-        ActionKind("notify", Notify, "the target named", True, frozenset({"message"})),
+        ActionKind("run_job", RunJob, (), "the workspace", True, frozenset({"parameters"})),
+        ActionKind("notify", Notify, (), "the target named", True, frozenset({"message"})),
     )
 }
 

@@ -12,15 +12,12 @@ from typing import Any, Literal
 from agent.planning.actions import ActionResult, Actions, Scalar
 from agent.planning.catalogue import (
     CATALOGUE,
-    EntityHistory,
-    EntityProfile,
     Notify,
     Parameters,
     PostFinding,
     QueryAggregates,
     ReplayPreview,
     RunJob,
-    SimilarAlerts,
 )
 from agent.planning.finding import MOST_EVIDENCE, Evidence, Finding
 from agent.planning.plan_policy import Ground, check_step, limits_of
@@ -158,7 +155,10 @@ class Executor:
             return self._ended(number, Outcome(step, "refused", ActionResult(), 0.0, str(fault)))
         self._audit.tell("action", step.action, action=step.action, step=number, outcome="started")
         try:
-            result, problem = _DO[type(parameters)](self, parameters, policy, step), None
+            result, problem = (
+                _DO.get(type(parameters), Executor._look_up)(self, parameters, policy, step),
+                None,
+            )
             status: Status = "dry_run" if result.dry_run else "done"
         except FlagstreamError as fault:
             result, status, problem = ActionResult(), "failed", f"{step.id}: {step.action}: {fault}"
@@ -221,14 +221,8 @@ class Executor:
         seconds = min(limits.seconds, self._deadline.left)
         return self._actions.query_aggregates(query, wanted.values, limits, seconds)
 
-    def _profile(self, wanted: EntityProfile, _: Policy, __: Step) -> ActionResult:
-        return self._actions.entity_profile(wanted.entity, wanted.id)
-
-    def _history(self, wanted: EntityHistory, _: Policy, __: Step) -> ActionResult:
-        return self._actions.entity_history(wanted.entity, wanted.id, wanted.limit)
-
-    def _similar(self, wanted: SimilarAlerts, _: Policy, __: Step) -> ActionResult:
-        return self._actions.similar_alerts(wanted.alert, wanted.limit)
+    def _look_up(self, wanted: Parameters, _: Policy, __: Step) -> ActionResult:
+        return self._actions.look_up(wanted)
 
     def _replay(self, wanted: ReplayPreview, policy: Policy, _: Step) -> ActionResult:
         return self._actions.replay_preview(wanted, limits_of(policy, "replay_preview", ReplayLimits))
@@ -250,9 +244,6 @@ class Executor:
 Doing = Callable[[Executor, Any, Policy, Step], ActionResult]
 _DO: Mapping[type[Parameters], Doing] = {
     QueryAggregates: Executor._query,
-    EntityProfile: Executor._profile,
-    EntityHistory: Executor._history,
-    SimilarAlerts: Executor._similar,
     ReplayPreview: Executor._replay,
     PostFinding: Executor._post,
     RunJob: Executor._job,

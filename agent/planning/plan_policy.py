@@ -14,7 +14,6 @@ from agent.planning.catalogue import (
     EntityProfile,
     Notify,
     Parameters,
-    PostFinding,
     QueryAggregates,
     ReplayPreview,
     RunJob,
@@ -25,17 +24,11 @@ from agent.planning.plans import Plan, Step, parsed_parameters, references
 from agent.planning.refusals import Refusal, Refused, refused
 from agent.planning.sql_guard import CheckedQuery, check_query
 from schemas.errors import nearest
-from schemas.policy import ActionLimits, CuratedTable, JobLimits, NotifyLimits, Policy, QueryLimits, RowLimits
+from schemas.policy import ActionLimits, JobLimits, NotifyLimits, Policy, QueryLimits, RowLimits
 
 Limits = TypeVar("Limits", bound=ActionLimits)
 
-_READS: Mapping[str, tuple[CuratedTable, ...]] = {
-    "entity_profile": ("transactions",),
-    "entity_history": ("transactions",),
-    "similar_alerts": ("alerts",),
-    "replay_preview": ("transactions", "alerts", "labels", "batches"),
-}
-_READS_THE_LAKE = frozenset({"query_aggregates", *_READS})
+_READS_THE_LAKE = frozenset({"query_aggregates", *(name for name, kind in CATALOGUE.items() if kind.reads)})
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,10 @@ def check_step(step: Step, policy: Policy, ground: Ground) -> tuple[Refusal, ...
         parameters = parsed_parameters(step)
     except Refused as fault:
         return fault.refusals
-    faults = [*_data_access(step, policy, ground), *_RULES[type(parameters)](parameters, policy, ground)]
+    faults = [
+        *_data_access(step, policy, ground),
+        *_RULES.get(type(parameters), _nothing_more)(parameters, policy, ground),
+    ]
     return tuple(Refusal(rule, detail, step.id) for rule, detail in faults)
 
 
@@ -138,7 +134,7 @@ def _data_access(step: Step, policy: Policy, ground: Ground) -> Faults:
     if step.action in _READS_THE_LAKE:
         yield from _path(ground.lake, policy, ground)
     allowed = policy.dataAccess.tables
-    for table in _READS.get(step.action, ()):
+    for table in CATALOGUE[step.action].reads if step.action in CATALOGUE else ():
         if table not in allowed:
             yield "dataAccess.tables", f"{table!r} may not be read"
 
@@ -216,7 +212,6 @@ _RULES: Mapping[type[Parameters], Rule] = {
     EntityHistory: _entity,
     SimilarAlerts: _similar,
     ReplayPreview: _replay,
-    PostFinding: _nothing_more,
     RunJob: _job,
     Notify: _notify,
 }

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from agent.planning.actions import ActionResult
-from agent.planning.catalogue import JobParameter, ReplayPreview
+from agent.planning.catalogue import (
+    EntityHistory,
+    EntityProfile,
+    JobParameter,
+    Parameters,
+    ReplayPreview,
+    SimilarAlerts,
+)
 from agent.planning.finding import Finding
 from agent.planning.sql_guard import CheckedQuery
 from schemas.contract import EventContract
@@ -60,17 +68,9 @@ class LakeActions:
         """See agent.planning.actions.Actions."""
         return self._engine.answer(query, values, limits, seconds)
 
-    def entity_profile(self, entity: str, identifier: str) -> ActionResult:
+    def look_up(self, wanted: Parameters) -> ActionResult:
         """See agent.planning.actions.Actions."""
-        return self._entities.profile(entity, identifier)
-
-    def entity_history(self, entity: str, identifier: str, limit: int) -> ActionResult:
-        """See agent.planning.actions.Actions."""
-        return self._entities.history(entity, identifier, limit)
-
-    def similar_alerts(self, alert: str, limit: int) -> ActionResult:
-        """See agent.planning.actions.Actions."""
-        return self._entities.similar(alert, limit)
+        return _LOOK_UP[type(wanted)](self._entities, wanted)
 
     def replay_preview(self, wanted: ReplayPreview, limits: ReplayLimits) -> ActionResult:
         """See agent.planning.actions.Actions."""
@@ -104,6 +104,14 @@ class LakeActions:
         candidate = load_spec(path)
         _check_files(candidate, self._spec, path.resolve().parent)
         return candidate
+
+
+# What reads the lake and needs nothing but its parameters; everything else has a method above.
+_LOOK_UP: Mapping[type[Parameters], Callable[[EntityActions, Any], ActionResult]] = {
+    EntityProfile: lambda entities, wanted: entities.profile(wanted.entity, wanted.id),
+    EntityHistory: lambda entities, wanted: entities.history(wanted.entity, wanted.id, wanted.limit),
+    SimilarAlerts: lambda entities, wanted: entities.similar(wanted.alert, wanted.limit),
+}
 
 
 def _check_files(candidate: AgentSpec, spec: AgentSpec, folder: Path) -> None:

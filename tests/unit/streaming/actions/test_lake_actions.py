@@ -13,7 +13,7 @@ import pytest
 import yaml
 from deltalake import DeltaTable
 
-from agent.planning.catalogue import ReplayPreview
+from agent.planning.catalogue import EntityHistory, EntityProfile, ReplayPreview, SimilarAlerts
 from agent.planning.curated import curated_views
 from agent.planning.finding import Claim, Finding
 from agent.planning.sql_guard import check_query
@@ -140,15 +140,15 @@ def test_values_become_json() -> None:
 
 
 def test_a_profile_says_what_is_usual_and_what_was_found(actions: LakeActions) -> None:
-    facts = actions.entity_profile("terminal", BUSY).facts
+    facts = actions.look_up(EntityProfile(entity="terminal", id=BUSY)).facts
     assert (facts["payments"], facts["alerts"], facts["known_frauds"]) == (BUSY_ALERTS, BUSY_ALERTS, 2)
     assert facts["median_amount"] == pytest.approx(2_450, abs=100)
     with pytest.raises(ConfigurationError, match="no payments of this terminal"):
-        actions.entity_profile("terminal", "m999")
+        actions.look_up(EntityProfile(entity="terminal", id="m999"))
 
 
 def test_a_history_lists_the_newest_payments_first(actions: LakeActions) -> None:
-    rows = actions.entity_history("terminal", BUSY, 5).rows
+    rows = actions.look_up(EntityHistory(entity="terminal", id=BUSY, limit=5)).rows
     times = [str(row["event_time"]) for row in rows]
     assert len(rows) == 5
     assert times == sorted(times, reverse=True)
@@ -158,13 +158,13 @@ def test_a_history_lists_the_newest_payments_first(actions: LakeActions) -> None
 
 def test_similar_alerts_are_nearest_first_and_hold_not_the_alert_itself(actions: LakeActions) -> None:
     one = answer(actions, "SELECT alert_id, amount FROM alerts WHERE terminal = 'm1' LIMIT 1").rows[0]
-    found = actions.similar_alerts(one["alert_id"][:8], 6)
+    found = actions.look_up(SimilarAlerts(alert=one["alert_id"][:8], limit=6))
     distances = [row["distance"] for row in found.rows]
     assert distances == sorted(distances)
     assert one["alert_id"] not in {row["alert_id"] for row in found.rows}
     assert found.facts["alert_id"] == one["alert_id"]
     with pytest.raises(ConfigurationError, match="no alert"):
-        actions.similar_alerts("0" * 32, 5)
+        actions.look_up(SimilarAlerts(alert="0" * 32, limit=5))
 
 
 SPAN = {"from_time": DAY, "to_time": DAY + timedelta(days=1)}
@@ -252,8 +252,8 @@ def test_an_action_on_a_lake_that_is_not_there_says_so(posting: tuple[Path, Lake
     _, actions = posting
     assert answer(actions, "SELECT count(*) AS n FROM alerts").rows == ({"n": 0},)
     for act in (
-        lambda: actions.entity_profile("terminal", BUSY),
-        lambda: actions.similar_alerts("abcdef", 3),
+        lambda: actions.look_up(EntityProfile(entity="terminal", id=BUSY)),
+        lambda: actions.look_up(SimilarAlerts(alert="abcdef", limit=3)),
         lambda: actions.replay_preview(ReplayPreview(**SPAN, threshold=0.5), ReplayLimits()),
     ):
         with pytest.raises(FlagstreamError):
