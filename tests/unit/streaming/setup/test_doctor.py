@@ -13,7 +13,7 @@ from schemas.errors import MachineError
 from streaming.home.settings import Settings
 from streaming.setup import doctor, downloads
 from streaming.setup.doctor import CheckResult, check_machine
-from tests.scripted_http import Answer, scripted_http
+from streaming.testing.scripted_http import HttpAnswer, scripted_http
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -144,7 +144,7 @@ def test_an_endpoint_that_refuses_without_a_key_answers(settings: Settings, endp
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_an_endpoint_that_redirects_is_named_and_not_followed(settings: Settings, status: int) -> None:
     with scripted_http() as elsewhere, scripted_http() as server:
-        server.answers["/v1/models"] = Answer(status, headers={"location": f"{elsewhere.url}/v1/models"})
+        server.answers["/v1/models"] = HttpAnswer(status, headers={"location": f"{elsewhere.url}/v1/models"})
         base_url = f"{server.url}/v1"
         finding = doctor.check_llm(Settings(settings.home, settings.cache, llm_base_url=base_url))
         assert len(server.to("/v1/models")) == 1
