@@ -1,4 +1,4 @@
-"""`flagstream audit`: checks the chain of an agent's audit table, and shows its newest rows."""
+"""Checks the chain of an agent's audit table, and reads its newest rows."""
 
 from __future__ import annotations
 

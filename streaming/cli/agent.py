@@ -13,11 +13,9 @@ from streaming.cli.options import (
     Home,
     LlmChoice,
     SpecName,
-    console,
     settings_in,
     spec_named,
 )
-from streaming.output.terminal import print_json, say_error
 
 agent_app = typer.Typer(
     no_args_is_help=True, help="Give the agent a goal; it plans and acts under its policy."
@@ -55,25 +53,8 @@ def agent_run(
     Examples: `flagstream agent run --goal "why did terminal m12 alert so often today?"`,
     `flagstream agent run --goal "alerts by hour" --plan plan.json --llm none --dry-run`
     """
-    from streaming.actions.agent_report import show_report
-    from streaming.audit.audit_log import AuditPlaces, LakeAudit
-    from streaming.commands.agent import for_planning, read_wish, run_agent
-    from streaming.versions.clients import model_client
+    from streaming.commands.agent import carry_out, read_wish
 
     wish = read_wish(goal, plan, dry_run, run_name)
-    settings, loaded = settings_in(home), spec_named(spec)
-    with model_client(settings, for_planning(loaded), llm) as client:
-        report = run_agent(
-            settings,
-            loaded,
-            wish,
-            client,
-            lambda: LakeAudit(AuditPlaces(settings, loaded), loaded.replay_horizon),
-        )
-    if as_json:
-        print_json(report.facts())
-    else:
-        show_report(report, console)
-    for problem in (*report.refusals, *report.problems):
-        say_error(f"flagstream: {problem}")
-    raise typer.Exit(0 if report.ok else 1)
+    ok = carry_out(settings_in(home), spec_named(spec), wish, llm, as_json=as_json)
+    raise typer.Exit(0 if ok else 1)

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from streaming.cli.options import DEFAULT_HOME, AsJson, Home, SpecName, console, settings_in, spec_named
-from streaming.output.terminal import print_json, print_json_text, say_line
+from streaming.cli.options import DEFAULT_HOME, AsJson, Home, SpecName, settings_in, spec_named
 
 audit_app = typer.Typer(no_args_is_help=True, help="Check and show the audit log.")
 
@@ -32,18 +30,10 @@ def audit_verify(
     Examples: `flagstream audit verify --spec handbook`,
     `flagstream audit verify --spec handbook --anchor /backup/audit.anchor --json`
     """
-    from streaming.audit.audit_check import check_audit
-    from streaming.audit.audit_log import AuditPlaces
+    from streaming.commands.audit import verify_audit
 
-    found = check_audit(AuditPlaces(settings_in(home), spec_named(spec)), anchor)
-    if as_json:
-        print_json(found.facts())
-    else:
-        for each in found.findings:
-            say_line(f"row {each.number}: {each.problem}: {each.detail}")
-        said = "sound" if found.sound else "BROKEN"
-        say_line(f"{said}: {found.rows} rows up to number {found.last}, anchored at {found.anchored}")
-    raise typer.Exit(0 if found.sound else 1)
+    sound = verify_audit(settings_in(home), spec_named(spec), anchor, as_json=as_json)
+    raise typer.Exit(0 if sound else 1)
 
 
 @audit_app.command("show")
@@ -60,19 +50,9 @@ def audit_show(
 
     Example: `flagstream audit show --spec handbook --kind configuration_change`
     """
-    from streaming.audit.audit_check import newest_events
-    from streaming.audit.audit_log import AuditPlaces
+    from streaming.commands.audit import show_audit
 
-    rows = newest_events(AuditPlaces(settings_in(home), spec_named(spec)), kind, count)
-    if as_json:
-        for row in rows:
-            print_json({**row, "at": row["at"].isoformat()})
-        return
-    table = Table("row", "at", "kind", "subject", "detail", box=None)
-    for row in rows:
-        detail = " ".join(f"{name}={value}" for name, value in row["detail"].items() if value is not None)
-        table.add_row(str(row["number"]), f"{row['at']:%F %T}", row["kind"], row["subject"], detail)
-    console.print(table)
+    show_audit(settings_in(home), spec_named(spec), kind, count, as_json=as_json)
 
 
 def cost(
@@ -99,14 +79,10 @@ def cost(
     Examples: `flagstream cost --spec handbook --by model`,
     `flagstream cost --spec my-agent.yaml --forecast 1000 --compute-price 0.20`
     """
-    from streaming.commands.cost import as_json as plain
-    from streaming.commands.cost import booked, estimated, show_booked, show_estimate
+    from streaming.commands.cost import show_cost, show_forecast
 
-    loaded = spec_named(spec)
-    lake = settings_in(home).lake(loaded.name)
-    if forecast is not None:
-        estimate = estimated(lake, loaded, forecast, compute_price)
-        print_json_text(plain(estimate)) if as_json else show_estimate(estimate, console)
-        return
-    found = booked(lake, loaded, by, compute_price)
-    print_json_text(plain(found)) if as_json else show_booked(found, console)
+    settings, loaded = settings_in(home), spec_named(spec)
+    if forecast is None:
+        show_cost(settings, loaded, by, compute_price, as_json=as_json)
+    else:
+        show_forecast(settings, loaded, forecast, compute_price, as_json=as_json)

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from streaming.output.terminal import say_line
-
 _SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
@@ -32,13 +30,7 @@ def ci(
 
     Example: `flagstream ci agent --base ../main/agent`
     """
-    from streaming.commands.ci import markdown, run_ci, write_report
+    from streaming.commands.ci import check_folders
     from streaming.commands.fixture_lake import Fixture
 
-    report = run_ci(folders, base or [], Fixture(rows=rows, seed=seed))
-    text = markdown(report)
-    if summary is None:
-        say_line(text, end="")
-    else:
-        write_report(text, summary)
-    raise typer.Exit(report.exit_code)
+    raise typer.Exit(check_folders(folders, base or [], Fixture(rows=rows, seed=seed), summary))

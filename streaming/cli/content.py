@@ -8,14 +8,12 @@ from typing import Annotated
 import typer
 
 from schemas.alert import alert_json_schema
-from schemas.contract import load_contract
 from schemas.label import label_json_schema
 from streaming.cli.options import (
     DEFAULT_HOME,
     AsJson,
     Home,
     SpecName,
-    say,
     settings_in,
     spec_named,
 )
@@ -34,13 +32,9 @@ def spec_validate(
 
     Example: `flagstream spec validate my-agent.yaml`
     """
-    from streaming.batch.compose import check_spec
-    from streaming.versions.clients import check_endpoint
+    from streaming.commands.specs import validate
 
-    spec = spec_named(file)
-    check_spec(spec, where=file)
-    check_endpoint(spec, file)
-    say({"valid": True, "name": spec.name, "version": spec.version, "digest": spec.digest}, as_json)
+    validate(spec_named(file), file, as_json=as_json)
 
 
 @spec_app.command("columns")
@@ -52,11 +46,9 @@ def spec_columns(
 
     Example: `flagstream spec columns handbook`
     """
-    from streaming.batch.compose import rule_watch
+    from streaming.commands.specs import show_columns
 
-    loaded = spec_named(spec)
-    watch = rule_watch(loaded, load_contract(loaded.data_sources.transactions.contract))
-    say({field.name: str(field.type) for field in watch.schema}, as_json)
+    show_columns(spec_named(spec), as_json=as_json)
 
 
 @spec_app.command("reference")
@@ -80,8 +72,9 @@ def spec_event_schema(
 
     Example: `flagstream spec event-schema handbook`
     """
-    loaded = load_contract(contract)
-    say_line(loaded.spark_schema_ddl()) if ddl else print_json(loaded.json_schema(), indent=2)
+    from streaming.commands.specs import show_event_schema
+
+    show_event_schema(contract, ddl=ddl)
 
 
 @spec_app.command("alert-schema")
@@ -120,19 +113,12 @@ def labels_import(
     Examples: `flagstream labels import chargebacks.csv --by chargebacks`,
     `flagstream labels import tx.parquet --spec handbook --id-column TRANSACTION_ID --fraud-column TX_FRAUD`
     """
-    from streaming.audit.access import tell_done
-    from streaming.labels.book import LabelBook
-    from streaming.labels.label_files import TOLD_REJECTS, LabelColumns, import_with_progress
+    from streaming.commands.labels import record_labels
+    from streaming.labels.label_files import LabelColumns
 
-    settings, loaded = settings_in(home), spec_named(spec)
-    table = settings.lake(loaded.name) / loaded.tables.labels
     columns = LabelColumns(id_column, fraud_column, time_column, kind_column, by_column)
-    done = import_with_progress(file, LabelBook(table, retention=loaded.replay_horizon), columns, by)
-    tell_done(settings, loaded, "labels-import", done.stored)
-    counts = {"read": done.read, "stored": done.stored, "repeated": done.repeated, "rejected": done.rejected}
-    told = {"rejects": done.rejects.slice(0, TOLD_REJECTS).to_pylist()} if as_json else {}
-    say({**counts, **told}, as_json)
-    raise typer.Exit(1 if done.rejected and done.rejected == done.read else 0)
+    done = record_labels(settings_in(home), spec_named(spec), file, columns, by, as_json=as_json)
+    raise typer.Exit(0 if done else 1)
 
 
 @labels_app.command("status")
@@ -141,11 +127,9 @@ def labels_status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_j
 
     Example: `flagstream labels status --spec handbook --json`
     """
-    from streaming.labels.book import label_status
+    from streaming.commands.labels import show_label_status
 
-    loaded = spec_named(spec)
-    table = settings_in(home).lake(loaded.name) / loaded.tables.labels
-    say(label_status(table, loaded.replay_horizon).facts(), as_json)
+    show_label_status(settings_in(home), spec_named(spec), as_json=as_json)
 
 
 @labels_app.command("schema")

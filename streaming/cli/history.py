@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from schemas.contract import load_contract
-from streaming.cli.options import (
-    DEFAULT_HOME,
-    TIMES,
-    AsJson,
-    Home,
-    LogFormat,
-    SpecName,
-    console,
-    say,
-    settings_in,
-    spec_named,
-)
-from streaming.output.terminal import print_json, progress_bar
+from streaming.cli.options import DEFAULT_HOME, AsJson, Home, LogFormat, SpecName, settings_in, spec_named
+from streaming.cli.spans import FromTime, FromVersion, ToTime, ToVersion
 
 snapshot_app = typer.Typer(no_args_is_help=True, help="Keep spans of history that no maintenance removes.")
 
@@ -44,13 +30,9 @@ def backfill(
 
     Example: `flagstream backfill last-year.parquet --spec handbook`
     """
-    from streaming.audit.access import tell_done
-    from streaming.commands.backfill import run_backfill
+    from streaming.commands.backfill import load_history
 
-    settings, loaded = settings_in(home, log_format), spec_named(spec)
-    done = run_backfill(settings, loaded, source)
-    tell_done(settings, loaded, "backfill", cast("int", done["stored"]), begins_log=True)
-    say(done, as_json)
+    load_history(settings_in(home, log_format), spec_named(spec), source, as_json=as_json)
 
 
 @snapshot_app.command("create")
@@ -58,12 +40,10 @@ def snapshot_create(
     name: Name,
     spec: SpecName = "card-fraud",
     home: Home = DEFAULT_HOME,
-    from_version: Annotated[int | None, typer.Option(help="Of the transactions table, exclusive.")] = None,
-    to_version: Annotated[int | None, typer.Option(help="Inclusive.")] = None,
-    from_time: Annotated[
-        datetime | None, typer.Option(formats=TIMES, help="Event time in UTC, inclusive.")
-    ] = None,
-    to_time: Annotated[datetime | None, typer.Option(formats=TIMES, help="Exclusive.")] = None,
+    from_version: FromVersion = None,
+    to_version: ToVersion = None,
+    from_time: FromTime = None,
+    to_time: ToTime = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy a span of history with the profiles as they stood before it; without a span, all of it.
@@ -72,21 +52,11 @@ def snapshot_create(
 
     Example: `flagstream snapshot create before-easter --spec handbook --from-time 2018-04-07`
     """
-    from streaming.audit.access import tell_done
+    from streaming.commands.snapshots import keep_snapshot
     from streaming.history.replay_runs import ReplaySpan
-    from streaming.history.snapshot_copy import create_snapshot
 
-    settings, loaded = settings_in(home), spec_named(spec)
-    contract = load_contract(loaded.data_sources.transactions.contract)
     wanted = ReplaySpan(None, from_version, to_version, from_time, to_time)
-    span = wanted.span(wanted.history(settings, loaded))
-    with progress_bar() as progress:
-        task = progress.add_task("copying", total=span.end - span.first)
-        made = create_snapshot(
-            settings, loaded, contract, name, span, lambda rows: progress.update(task, advance=rows)
-        )
-    tell_done(settings, loaded, "snapshot-create", sum(made.rows.values()))
-    say(made.facts(), as_json)
+    keep_snapshot(settings_in(home), spec_named(spec), name, wanted, as_json=as_json)
 
 
 @snapshot_app.command("list")
@@ -95,17 +65,9 @@ def snapshot_list(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_j
 
     Example: `flagstream snapshot list --spec handbook`
     """
-    from streaming.history.snapshots import snapshots
+    from streaming.commands.snapshots import list_snapshots
 
-    found = [each.facts() for each in snapshots(settings_in(home).snapshots(spec_named(spec).name))]
-    if as_json:
-        print_json(found)
-        return
-    table = Table("name", "from sequence", "to", "megabytes", "created", box=None)
-    for each in found:
-        size, last = f"{each['bytes'] / 1e6:.1f}", each["next_sequence"] - 1
-        table.add_row(each["name"], str(each["first_sequence"]), str(last), size, each["created_at"][:19])
-    console.print(table)
+    list_snapshots(settings_in(home), spec_named(spec), as_json=as_json)
 
 
 @snapshot_app.command("drop")
@@ -116,10 +78,6 @@ def snapshot_drop(
 
     Example: `flagstream snapshot drop before-easter --spec handbook`
     """
-    from streaming.audit.access import tell_done
-    from streaming.history.snapshots import drop_snapshot
+    from streaming.commands.snapshots import remove_snapshot
 
-    settings, loaded = settings_in(home), spec_named(spec)
-    drop_snapshot(settings.snapshots(loaded.name), name)
-    tell_done(settings, loaded, "snapshot-drop", 0)
-    say({"dropped": name}, as_json)
+    remove_snapshot(settings_in(home), spec_named(spec), name, as_json=as_json)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from schemas.contract import load_contract
-from streaming.cli.options import (
-    DEFAULT_HOME,
-    AsJson,
-    Home,
-    broker_of,
-    say,
-    settings_in,
-)
+from streaming.cli.options import DEFAULT_HOME, AsJson, Home, settings_in
 
 broker_app = typer.Typer(no_args_is_help=True, help="Start, stop and inspect the embedded Kafka broker.")
 
@@ -38,19 +30,10 @@ def simulate(
     Examples: `flagstream simulate --rate 1000 --seconds 30`,
     `flagstream simulate --to stream.parquet --seconds 600`
     """
-    from streaming.kafka.feeds import simulate_to_file, simulate_to_topic
+    from streaming.commands.feeds import Simulation
+    from streaming.commands.feeds import simulate as run
 
-    settings = settings_in(home)
-    if to is not None:
-        sent = simulate_to_file(to, rate=rate, seconds=seconds, seed=seed)
-    else:
-        labels = settings.home / "labels" / f"{topic}-{datetime.now(UTC):%Y%m%dT%H%M%S}.parquet"
-        with broker_of(settings) as bootstrap:
-            compress = max(days * 86_400 / seconds, 1.0)
-            sent = simulate_to_topic(
-                bootstrap, topic, rate=rate, seconds=seconds, seed=seed, compress=compress, labels=labels
-            )
-    say({"sent": sent.events, "frauds": sent.frauds, "labels": str(sent.labels), "seed": seed}, as_json)
+    run(settings_in(home), Simulation(rate, seconds, seed, days), topic, to, as_json=as_json)
 
 
 def produce(
@@ -68,13 +51,12 @@ def produce(
 
     Example: `flagstream produce payments.parquet --contract handbook --rate 1000`
     """
-    from streaming.kafka.feeds import produce_with_progress
+    from streaming.commands.feeds import produce as run
 
-    with broker_of(settings_in(home)) as bootstrap:
-        counts = produce_with_progress(
-            bootstrap, file, load_contract(contract), topic=topic, rate=rate, partitions=partitions
-        )
-    say(counts, as_json)
+    run(
+        settings_in(home), file, load_contract(contract),
+        topic=topic, rate=rate, partitions=partitions, as_json=as_json,
+    )  # fmt: skip
 
 
 @broker_app.command("start")
@@ -83,9 +65,9 @@ def broker_start(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
     Example: `flagstream broker start`
     """
-    from streaming.kafka.broker import EmbeddedBroker
+    from streaming.commands.broker import start_broker
 
-    say({"bootstrap": EmbeddedBroker.of(settings_in(home)).start()}, as_json)
+    start_broker(settings_in(home), as_json=as_json)
 
 
 @broker_app.command("stop")
@@ -94,9 +76,9 @@ def broker_stop(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
     Example: `flagstream broker stop`
     """
-    from streaming.kafka.broker import EmbeddedBroker
+    from streaming.commands.broker import stop_broker
 
-    say({"stopped": EmbeddedBroker.of(settings_in(home)).stop()}, as_json)
+    stop_broker(settings_in(home), as_json=as_json)
 
 
 @broker_app.command("status")
@@ -105,8 +87,6 @@ def broker_status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
     Example: `flagstream broker status --json`
     """
-    from streaming.kafka.broker import EmbeddedBroker
+    from streaming.commands.broker import show_broker
 
-    found = EmbeddedBroker.of(settings_in(home)).status()
-    say({"running": found is not None, "bootstrap": found}, as_json)
-    raise typer.Exit(0 if found is not None else 1)
+    raise typer.Exit(0 if show_broker(settings_in(home), as_json=as_json) else 1)

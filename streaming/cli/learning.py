@@ -11,14 +11,13 @@ import typer
 from schemas.contract import load_contract
 from streaming.cli.options import (
     DEFAULT_HOME,
-    TIMES,
     AsJson,
     Home,
     SpecName,
-    say,
     settings_in,
     spec_named,
 )
+from streaming.cli.spans import TIMES
 
 
 def evaluate(
@@ -41,14 +40,13 @@ def evaluate(
     Example: `flagstream evaluate tx*.parquet --contract handbook --mode delayed --test-start 2018-07-04`,
     where tx*.parquet are your own labelled files.
     """
-    from streaming.commands.evaluate import run_evaluation
+    from streaming.commands.evaluate import show_evaluation
 
-    found = run_evaluation(
+    show_evaluation(
         files, load_contract(contract), spec_named(spec or contract), mode,
         label_delay=label_delay, test_starts=[each.date() for each in test_start],
-        alerts_per_day=alerts_per_day, plots=plots,
+        alerts_per_day=alerts_per_day, plots=plots, as_json=as_json,
     )  # fmt: skip
-    say(found, as_json)
 
 
 def train(
@@ -78,10 +76,6 @@ def train(
 
     Example: `flagstream train --spec handbook --until 2018-07-01 --verdicts decided --label-delay 7d`
     """
-    from streaming.audit.access import tell_read
-    from streaming.commands.train import run_training
+    from streaming.commands.train import show_training
 
-    settings, loaded = settings_in(home), spec_named(spec)
-    trained = run_training(settings, loaded, until, verdicts, label_delay, seed)
-    tell_read(settings, loaded, "train", [loaded.tables.transactions, loaded.tables.labels])
-    say(trained, as_json)
+    show_training(settings_in(home), spec_named(spec), until, verdicts, label_delay, seed, as_json=as_json)

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from schemas.spec import PromptReference
 from streaming.cli.options import (
     DEFAULT_HOME,
     AsJson,
     Home,
     LlmChoice,
     SpecName,
-    say,
     settings_in,
     spec_named,
 )
-
-if TYPE_CHECKING:
-    from agent.triage.prompt_evaluation import PromptFigures
 
 prompts_app = typer.Typer(no_args_is_help=True, help="Judge prompts on labelled triage cases.")
 
@@ -42,23 +36,7 @@ def prompts_eval(
 
     Example: `flagstream prompts eval --llm local`
     """
-    from agent.triage.prompt_evaluation import load_cases
-    from streaming.commands.prompts import judge_prompt
-    from streaming.commands.registry import note_evaluation
+    from streaming.commands.prompts import evaluate_cases
 
-    chosen = spec_named(spec)
-    prompt = PromptReference(id=chosen.llm.prompt.id, version=version or chosen.llm.prompt.version)
-    chosen = chosen.model_copy(update={"llm": chosen.llm.model_copy(update={"prompt": prompt})})
-    material = load_cases(prompt.id, cases)
-    settings = settings_in(home)
-    figures = judge_prompt(settings, chosen, material, llm)
-    passed = figures.accuracy >= material.labeller_accuracy
-    if cases is None:  # other cases than the prompt's own vouch for nothing
-        note_evaluation(settings, chosen, figures, passed=passed)
-    _report(figures, material.labeller_accuracy, passed, as_json)
+    passed = evaluate_cases(settings_in(home), spec_named(spec), version, cases, llm, as_json=as_json)
     raise typer.Exit(0 if passed else 1)
-
-
-def _report(figures: PromptFigures, recorded: float, passed: bool, as_json: bool) -> None:
-    facts = dataclasses.asdict(figures) | {"labeller_accuracy": recorded, "passed": passed}
-    say(facts, as_json)

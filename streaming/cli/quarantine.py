@@ -11,16 +11,13 @@ import typer
 from schemas.errors import ConfigurationError
 from streaming.cli.options import (
     DEFAULT_HOME,
-    TIMES,
     AsJson,
     Home,
     SpecName,
-    console,
-    say,
     settings_in,
     spec_named,
 )
-from streaming.output.terminal import print_json
+from streaming.cli.spans import TIMES
 
 quarantine_app = typer.Typer(
     no_args_is_help=True, help="Look at rejected records, and take them in after all."
@@ -57,16 +54,11 @@ def quarantine_list(
 
     Example: `flagstream quarantine list --spec handbook --reason missing_field`
     """
-    from streaming.audit.access import tell_read
-    from streaming.commands.quarantine import Quarantine, listed
-    from streaming.commands.quarantine_view import show_waiting
+    from streaming.commands.quarantine import list_waiting
     from streaming.quarantine.choosing import wanted
 
-    settings, loaded = settings_in(home), spec_named(spec)
     meant = wanted(reason, topic, partition, (from_offset, to_offset), (since, until))
-    found = Quarantine(settings, loaded).waiting(meant)
-    tell_read(settings, loaded, "quarantine-list", [loaded.tables.quarantine])
-    print_json(listed(found)) if as_json else show_waiting(found, limit, console)
+    list_waiting(settings_in(home), spec_named(spec), meant, limit, as_json=as_json)
 
 
 @quarantine_app.command("show")
@@ -81,16 +73,9 @@ def quarantine_show(
 
     Example: `flagstream quarantine show payments/0/4711 --spec handbook --raw record.json`
     """
-    from streaming.audit.access import tell_read
-    from streaming.commands.quarantine import Quarantine, told
-    from streaming.commands.quarantine_view import show_record
+    from streaming.commands.quarantine import show_rejected
 
-    settings, loaded = settings_in(home), spec_named(spec)
-    found = Quarantine(settings, loaded).record(record)
-    tell_read(settings, loaded, "quarantine-show", [loaded.tables.quarantine])
-    if raw is not None:
-        raw.write_bytes(found[0]["value"] or b"")
-    print_json(told(found)) if as_json else show_record(found, console)
+    show_rejected(settings_in(home), spec_named(spec), record, raw, as_json=as_json)
 
 
 @quarantine_app.command("requeue")
@@ -118,30 +103,15 @@ def quarantine_requeue(
 
     Example: `flagstream quarantine requeue --reason missing_field --contract new.yaml --why "new field"`
     """
-    from streaming.audit.access import tell_done
-    from streaming.commands.quarantine import Quarantine
-    from streaming.commands.registry import default_author
+    from streaming.commands.quarantine import ask_to_take_in
+    from streaming.commands.registry import author_of
     from streaming.quarantine.choosing import RecordFilter, wanted
-    from streaming.service.health import is_running
-    from streaming.versions.registry import Author
 
-    settings, loaded = settings_in(home), spec_named(spec)
     meant = wanted(reason, topic, partition, (from_offset, to_offset), (since, until))
     if meant == RecordFilter() and not everything:
         raise ConfigurationError("say which records are meant, such as --reason missing_field, or --all")
-    author = Author(who or default_author(), why)
-    asked = Quarantine(settings, loaded).requeue(meant, contract, author, dry_run=dry_run)
-    if asked["request"] is not None:
-        tell_done(settings, loaded, "quarantine-requeue", asked["records"] - asked["stored_already"])
-    say(asked, as_json)
-    if asked["request"] is not None and not as_json:
-        runs = is_running(settings.health(loaded.name))
-        when = (
-            "The agent takes them between two batches"
-            if runs
-            else "No agent runs: they wait for the next run"
-        )
-        console.print(f"{when}; `flagstream quarantine requests` shows how far it is.")
+    settings, loaded, author = settings_in(home), spec_named(spec), author_of(who, why)
+    ask_to_take_in(settings, loaded, meant, contract, author, dry_run=dry_run, as_json=as_json)
 
 
 @quarantine_app.command("requests")
@@ -152,8 +122,6 @@ def quarantine_requests(
 
     Example: `flagstream quarantine requests --spec handbook`
     """
-    from streaming.commands.quarantine import Quarantine
-    from streaming.commands.quarantine_view import show_requests
+    from streaming.commands.quarantine import list_requests
 
-    found = Quarantine(settings_in(home), spec_named(spec)).requests()
-    print_json(found, default=lambda at: at.isoformat()) if as_json else show_requests(found, console)
+    list_requests(settings_in(home), spec_named(spec), as_json=as_json)

@@ -11,12 +11,9 @@ from streaming.cli.options import (
     AsJson,
     Home,
     SpecName,
-    console,
-    say,
     settings_in,
     spec_named,
 )
-from streaming.output.terminal import print_json
 
 registry_app = typer.Typer(no_args_is_help=True, help="Keep the versions of an agent's spec.")
 Who = Annotated[str | None, typer.Option(help="Who decides it; the user of this machine if absent.")]
@@ -37,18 +34,9 @@ def registry_add(
 
     Example: `flagstream registry add stricter.yaml --why "fewer false alarms at night"`
     """
-    from streaming.commands.registry import complete, default_author
-    from streaming.versions.arithmetic import with_arithmetic
-    from streaming.versions.clients import check_endpoint
-    from streaming.versions.registry import Author, SpecRegistry
+    from streaming.commands.registry import register
 
-    settings, named = settings_in(home), spec_named(file)
-    spec = complete(with_arithmetic(settings, named, named), where=file)
-    check_endpoint(spec, file)
-    registry = SpecRegistry(settings, spec)
-    registry.add(spec, Author(who or default_author(), why))
-    standing = registry.standings()[spec.version]
-    say({"version": spec.version, "stage": standing.stage, "digest": spec.digest}, as_json)
+    register(settings_in(home), spec_named(file), file, who, why, as_json=as_json)
 
 
 @registry_app.command("list")
@@ -57,11 +45,9 @@ def registry_list(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_j
 
     Example: `flagstream registry list --spec card-fraud`
     """
-    from streaming.commands.registry import listed, show_registry
-    from streaming.versions.registry import SpecRegistry
+    from streaming.commands.registry import list_versions
 
-    found = SpecRegistry(settings_in(home), spec_named(spec)).standings()
-    print_json(listed(found)) if as_json else show_registry(found, console)
+    list_versions(settings_in(home), spec_named(spec), as_json=as_json)
 
 
 def promote(
@@ -84,12 +70,10 @@ def promote(
 
     Example: `flagstream promote 1.1.0 --why "replay of May looks good"`
     """
-    from streaming.commands.registry import default_author, moved, prompt_digest
-    from streaming.versions.registry import Author, SpecRegistry
+    from streaming.commands.registry import move_along
 
-    registry = SpecRegistry(settings_in(home), spec_named(spec))
-    author = Author(who or default_author(), why)
-    say(moved(registry.promote(version, author, prompt_digest, allow_endpoint_change)), as_json)
+    settings, loaded = settings_in(home), spec_named(spec)
+    move_along(settings, loaded, version, who, why, allow_endpoint_change, as_json=as_json)
 
 
 def rollback(
@@ -103,8 +87,6 @@ def rollback(
 
     Example: `flagstream rollback --why "too many alerts on new terminals"`
     """
-    from streaming.commands.registry import default_author, moved
-    from streaming.versions.registry import Author, SpecRegistry
+    from streaming.commands.registry import withdraw
 
-    registry = SpecRegistry(settings_in(home), spec_named(spec))
-    say(moved(registry.rollback(Author(who or default_author(), why))), as_json)
+    withdraw(settings_in(home), spec_named(spec), who, why, as_json=as_json)

@@ -1,17 +1,13 @@
-"""The command line: `flagstream`. Parses, composes, prints; the work is done elsewhere."""
+"""The command line: `flagstream`. It parses; streaming.commands does and shows."""
 
 from __future__ import annotations
 
-import threading
 import traceback
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from typer.core import TyperGroup
 
-from schemas.contract import load_contract
 from schemas.errors import FlagstreamError, MachineError
 from streaming.cli.agent import agent_app
 from streaming.cli.audit import audit_app, cost
@@ -28,9 +24,6 @@ from streaming.cli.options import (
     LlmChoice,
     LogFormat,
     SpecName,
-    broker_of,
-    console,
-    say,
     settings_in,
     spec_named,
 )
@@ -39,7 +32,6 @@ from streaming.cli.quarantine import quarantine_app
 from streaming.cli.registry import promote, registry_app, rollback
 from streaming.cli.replay import ReplayCommand, replay, resend, what_if
 from streaming.output.log import say_fault
-from streaming.output.terminal import print_json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -90,17 +82,9 @@ def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
     Example: `flagstream doctor --json`
     """
-    from streaming.setup.doctor import check_machine
+    from streaming.commands.doctor import show_machine
 
-    findings = check_machine(settings_in(home))
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        table = Table("check", "", "found", "what to do", box=None)
-        for finding in findings:
-            table.add_row(finding.name, "ok" if finding.ok else "FAIL", finding.found, finding.advice)
-        console.print(table)
-    raise typer.Exit(0 if all(finding.ok for finding in findings) else 3)
+    raise typer.Exit(0 if show_machine(settings_in(home), as_json=as_json) else 3)
 
 
 @app.command(hidden=True)
@@ -109,13 +93,11 @@ def fetch(home: Home = DEFAULT_HOME) -> None:
 
     Example: `flagstream fetch`
     """
+    from streaming.commands.specs import fetch as prepare
     from streaming.home.settings import Settings
-    from streaming.setup.downloads import fetch_jars
-    from streaming.setup.warmup import compile_kernels
 
-    fetch_jars(Settings.load(home))  # not settings_in: an installation is for every user of the machine
-    spec = spec_named("card-fraud")
-    compile_kernels(spec, load_contract(spec.data_sources.transactions.contract))
+    # not settings_in: an installation is for every user of the machine
+    prepare(Settings.load(home), spec_named("card-fraud"))
 
 
 @app.command()
@@ -162,23 +144,12 @@ def run(
     Examples: `flagstream run --spec handbook --until-idle`,
     `flagstream run --spec my-agent.yaml --accept-loss "retention overtook a long outage"`
     """
-    from streaming.run.driver import PATIENCE_SECONDS, drive
+    from streaming.commands.run import run_until_stopped
 
-    stop = threading.Event()
-    settings, loaded = settings_in(home, log_format), spec_named(spec)
-    with broker_of(settings) as bootstrap:
-        drive(
-            settings,
-            loaded,
-            bootstrap,
-            llm=llm,
-            stop=stop,
-            until_idle=until_idle,
-            accept_loss=accept_loss,
-            move_alerts=move_alerts,
-            as_json=as_json,
-            patience=PATIENCE_SECONDS if until_idle else None,
-        )
+    run_until_stopped(
+        settings_in(home, log_format), spec_named(spec), llm=llm, until_idle=until_idle,
+        accept_loss=accept_loss, move_alerts=move_alerts, as_json=as_json,
+    )  # fmt: skip
 
 
 @app.command()
@@ -192,10 +163,9 @@ def alerts(
 
     Example: `flagstream alerts --follow --json | jq .severity`
     """
-    from streaming.run.display import print_alerts
+    from streaming.commands.alerts import show_alerts
 
-    with broker_of(settings_in(home)) as bootstrap:
-        print_alerts(bootstrap, spec_named(spec).alerts.topic, follow=follow, as_json=as_json)
+    show_alerts(settings_in(home), spec_named(spec), follow=follow, as_json=as_json)
 
 
 @app.command()
@@ -209,18 +179,9 @@ def explain(
 
     Example: `flagstream explain 3f2a91 --spec handbook`
     """
-    from streaming.audit.access import tell_read
-    from streaming.history.explain import explain as take_apart
-    from streaming.history.explain import show
+    from streaming.commands.explain import explain_alert
 
-    settings, loaded = settings_in(home), spec_named(spec)
-    contract = load_contract(loaded.data_sources.transactions.contract)
-    found = take_apart(settings.lake(loaded.name), loaded, alert, contract.primary_entity)
-    tell_read(settings, loaded, "explain", [loaded.tables.alerts, loaded.tables.transactions])
-    if as_json:
-        print_json(found.plain(), default=str)
-    else:
-        show(found, console)
+    explain_alert(settings_in(home), spec_named(spec), alert, as_json=as_json)
 
 
 @app.command()
@@ -229,13 +190,9 @@ def status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: As
 
     Example: `flagstream status --spec handbook --json`
     """
-    from streaming.run.display import print_status
-    from streaming.run.status import read_status, topic_ends
+    from streaming.commands.status import show_status
 
-    settings, loaded = settings_in(home), spec_named(spec)
-    ends = topic_ends(settings, loaded.data_sources.transactions.topic)
-    lake, health = settings.lake(loaded.name), settings.health(loaded.name)
-    print_status(read_status(lake, loaded, ends).with_health(health, lake), as_json=as_json)
+    show_status(settings_in(home), spec_named(spec), as_json=as_json)
 
 
 @app.command()
@@ -244,16 +201,10 @@ def reconcile(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json:
 
     Example: `flagstream reconcile --spec handbook`
     """
-    from streaming.audit.access import tell_read
-    from streaming.history.reconcile import reconcile as compare
+    from streaming.commands.reconcile import show_differences
 
-    settings, loaded = settings_in(home), spec_named(spec)
-    contract = load_contract(loaded.data_sources.transactions.contract)
-    with broker_of(settings) as bootstrap:
-        found = compare(settings.lake(loaded.name), loaded, bootstrap, contract.duplicates.horizon)
-    tell_read(settings, loaded, "reconcile", [loaded.tables.transactions, loaded.tables.alerts])
-    say({**asdict(found), "differences": found.differences}, as_json)
-    raise typer.Exit(1 if found.differences else 0)
+    same = show_differences(settings_in(home), spec_named(spec), as_json=as_json)
+    raise typer.Exit(0 if same else 1)
 
 
 app.command(cls=ReplayCommand)(replay)

@@ -29,8 +29,12 @@ from schemas.spec import AgentSpec
 from streaming.actions.agent_report import RunReport
 from streaming.actions.findings import FindingFacts
 from streaming.actions.lake_actions import LakeActions
+from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.commands.agent_view import show_report
 from streaming.home.pseudonym_key import pseudonym_key
 from streaming.home.settings import Settings
+from streaming.output.terminal import Terminal, print_json, say_error
+from streaming.versions.clients import model_client
 
 PLAN_TOKENS = 1024
 _ID_CHARACTERS = 32
@@ -57,6 +61,27 @@ class Wish:
     def run_id(self) -> str:
         """32 hex digits: of the name, else random ones."""
         return secrets.token_hex(16) if self.name is None else _digest(self.name)
+
+
+def carry_out(settings: Settings, spec: AgentSpec, wish: Wish, llm: str, *, as_json: bool) -> bool:
+    """Do what somebody wants and print what became of it; return whether everything was done.
+
+    Args:
+        llm: see streaming.versions.clients.
+
+    Raises:
+        ConfigurationError: see run_agent.
+    """
+
+    def open_log() -> AuditLog:
+        return LakeAudit(AuditPlaces(settings, spec), spec.replay_horizon)
+
+    with model_client(settings, for_planning(spec), llm) as client:
+        report = run_agent(settings, spec, wish, client, open_log)
+    print_json(report.facts()) if as_json else show_report(report, Terminal())
+    for problem in (*report.refusals, *report.problems):
+        say_error(f"flagstream: {problem}")
+    return report.ok
 
 
 def for_planning(spec: AgentSpec) -> AgentSpec:

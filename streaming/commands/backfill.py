@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from agent.model.budget import SpendingBudget
 from agent.triage.ledger import MemoryLedger
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
+from streaming.audit.access import tell_done
 from streaming.batch.backfill_mark import BackfillMark, contract_so_far, newest_decision, unfinished_backfill
 from streaming.batch.compose import build_engine, check_spec, keep_model, lake_schemas, rule_watch
 from streaming.batch.mending import mend
@@ -20,8 +22,16 @@ from streaming.delta.stored import open_version, read_stored
 from streaming.history.backfill import Backfill, Loaded, Passed
 from streaming.history.backfill_source import HistorySource, open_history
 from streaming.home.settings import Settings
+from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar
 from streaming.versions.arithmetic import with_arithmetic
+
+
+def load_history(settings: Settings, spec: AgentSpec, path: Path, *, as_json: bool) -> None:
+    """Load a source and print what became of its rows; see run_backfill."""
+    done = run_backfill(settings, spec, path)
+    tell_done(settings, spec, "backfill", cast("int", done["stored"]), begins_log=True)
+    show_facts(done, as_json=as_json)
 
 
 def run_backfill(settings: Settings, spec: AgentSpec, path: Path) -> dict[str, object]:

@@ -18,6 +18,7 @@ from streaming.history.replay import ExactReplay, Replayer
 from streaming.history.what_if import what_if
 from streaming.history.what_if_report import WhatIf
 from streaming.home.settings import Settings
+from streaming.output.terminal import say_line
 
 _FIXTURE_CONTRACT = "simulator"
 _SIDES = ("alerts", "alerts_per_day", "judged", "frauds", "precision", "recall")
@@ -56,6 +57,16 @@ class CiReport:
         if any(each.fault for each in self.checked):
             return 2
         return 1 if any(each.exact.differences for each in self.tried) else 0
+
+
+def check_folders(
+    folders: Sequence[Path], base: Sequence[Path], fixture: Fixture, summary: Path | None
+) -> int:
+    """Check folders, print the report or append it to `summary`, and return the exit code."""
+    report = run_ci(folders, base, fixture)
+    text = markdown(report)
+    say_line(text, end="") if summary is None else write_report(text, summary)
+    return report.exit_code
 
 
 def run_ci(folders: Sequence[Path], base: Sequence[Path], fixture: Fixture) -> CiReport:

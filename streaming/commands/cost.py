@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.table import Table
 
 from agent.model.prompt_files import load_prompt
 from schemas.contract import load_contract
@@ -15,10 +14,28 @@ from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec
 from streaming.history.cost import GROUPINGS, closed_batches, cost_by, totals, unpriced
 from streaming.history.forecast import Forecast, basis_of, forecast, model_in_force
-from streaming.output.terminal import Terminal
+from streaming.home.settings import Settings
+from streaming.output.tables import show_table, show_text
+from streaming.output.terminal import Terminal, print_json_text
 
 _CHARACTERS_PER_TOKEN = 3.0
 _WHOLE_FROM = 1_000
+
+
+def show_cost(
+    settings: Settings, spec: AgentSpec, by: str, compute_price: float | None, *, as_json: bool
+) -> None:
+    """Print what an agent has cost, by alert, batch, day, model or prompt."""
+    found = booked(settings.lake(spec.name), spec, by, compute_price)
+    print_json_text(plain(found)) if as_json else show_booked(found, Terminal())
+
+
+def show_forecast(
+    settings: Settings, spec: AgentSpec, rate: float, compute_price: float | None, *, as_json: bool
+) -> None:
+    """Print what an agent would cost at `rate` events per second."""
+    found = estimated(settings.lake(spec.name), spec, rate, compute_price)
+    print_json_text(plain(found)) if as_json else show_estimate(found, Terminal())
 
 
 def booked(lake: Path, spec: AgentSpec, by: str, compute_price: float | None) -> dict[str, Any]:
@@ -45,26 +62,24 @@ def estimated(lake: Path, spec: AgentSpec, rate: float, compute_price: float | N
 def show_booked(found: dict[str, Any], console: Terminal) -> None:
     """Print what was spent for people."""
     rows = pl.DataFrame(found["rows"])
-    table = Table(*rows.columns, box=None)
-    for row in rows.iter_rows():
-        table.add_row(*(_shown(value) for value in row))
-    console.print(table)
-    console.print("total: " + ", ".join(f"{name} {_shown(value)}" for name, value in found["total"].items()))
+    show_table(console, rows.columns, ([_shown(value) for value in row] for row in rows.iter_rows()))
+    total = ", ".join(f"{name} {_shown(value)}" for name, value in found["total"].items())
+    show_text(console, f"total: {total}")
     if found["unpriced"]:
-        console.print(f"no price in llm.prices, counted as free: {', '.join(found['unpriced'])}")
+        show_text(console, f"no price in llm.prices, counted as free: {', '.join(found['unpriced'])}")
 
 
 def show_estimate(found: Forecast, console: Terminal) -> None:
     """Print a forecast for people."""
     facts = found.facts()
-    for name, figure in facts.pop("basis").items():
-        console.print(f"{name:<24}{_shown(figure['value']):>16}  {figure['basis']}")
+    basis = facts.pop("basis").items()
+    rows = ((name, _shown(figure["value"]), figure["basis"]) for name, figure in basis)
+    show_table(console, ("assumed", "value", "from"), rows)
     console.print()
-    for name, value in facts.items():
-        console.print(f"{name:<24}{_shown(value):>16}")
+    show_table(console, ("estimate", "value"), ((name, _shown(value)) for name, value in facts.items()))
 
 
-def as_json(found: dict[str, Any] | Forecast) -> str:
+def plain(found: dict[str, Any] | Forecast) -> str:
     """Return either as one JSON object."""
     return json.dumps(found.facts() if isinstance(found, Forecast) else found)
 

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.table import Table
 
 from agent import SPECS
-from agent.triage.untrusted_text import escaped
 from schemas.errors import ConfigurationError, RetryableError
 from schemas.spec import AgentSpec, load_spec
 from streaming.batch.runner import StreamSettings, TopicWatch
@@ -24,6 +22,7 @@ from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker, bootstrap_for, ensure_topic
 from streaming.kafka.feeds import Simulated, simulate_to_topic
+from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json
 from streaming.run.driver import PATIENCE_SECONDS, drive
 from streaming.run.status import read_status
@@ -204,15 +203,14 @@ def _show(alerts: pl.DataFrame, result: DemoResult, settings: Settings, *, as_js
         return
     console = Terminal()
     headings = ("score", "severity", "classification", "by", "amount", "why")
-    table = Table(*headings, title=f"Top {len(top)} alerts")
-    for alert in top:
-        summary = _summary(alert)
-        table.add_row(*(escaped(str(summary[name])) for name in summary))
-    console.print(table)
-    console.print(
+    rows = (tuple(_summary(alert).values()) for alert in top)
+    show_table(console, headings, rows, f"Top {len(top)} alerts")
+    console.print()
+    show_text(
+        console,
         f"{result.events:,} payments, {result.frauds} planted frauds, {result.caught} caught; "
         f"{result.alerts} alerts, {result.llm_alerts} classified by the model; "
-        f"first alert after {result.first_alert_s} s."
+        f"first alert after {result.first_alert_s} s.",
     )
     home = settings.home
     console.print(

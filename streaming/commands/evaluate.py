@@ -13,7 +13,21 @@ from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
 from streaming.learning.evaluation import MODES, evaluate, read_labelled
 from streaming.learning.evaluation_plots import write_plots
+from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar
+
+
+def show_evaluation(
+    files: Sequence[Path],
+    contract: EventContract,
+    spec: AgentSpec,
+    mode: str,
+    *,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Evaluate and print the summary; see run_evaluation for the options."""
+    show_facts(run_evaluation(files, contract, spec, mode, **options), as_json=as_json)
 
 
 def run_evaluation(

@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 
 from agent.model.budget import SpendingBudget
 from agent.model.prompt_files import load_prompt
 from agent.triage.ledger import MemoryLedger
-from agent.triage.prompt_evaluation import PromptFigures, TriageCases, evaluate_prompt
+from agent.triage.prompt_evaluation import PromptFigures, TriageCases, evaluate_prompt, load_cases
 from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.triage import POLICIES, RulesAlone, Triage
 from schemas.contract import load_contract
 from schemas.policy import load_policy
-from schemas.spec import AgentSpec, Budget
+from schemas.spec import AgentSpec, Budget, PromptReference
+from streaming.commands.registry import note_evaluation
 from streaming.home.settings import Settings
+from streaming.output.facts import show_facts
 from streaming.versions.clients import model_client
 
 _SECONDS_PER_CASE = 20
+
+
+def evaluate_cases(
+    settings: Settings, spec: AgentSpec, version: int | None, cases: Path | None, llm: str, *, as_json: bool
+) -> bool:
+    """Have a prompt label its cases and print its figures; return whether it is as good as the rules alone.
+
+    Args:
+        version: another version of the spec's prompt, None for the spec's own.
+        cases: a file of cases, None for the prompt's own.
+        llm: see streaming.versions.clients.
+
+    Raises:
+        ConfigurationError: spec, prompt or cases cannot be used.
+    """
+    prompt = PromptReference(id=spec.llm.prompt.id, version=version or spec.llm.prompt.version)
+    chosen = spec.model_copy(update={"llm": spec.llm.model_copy(update={"prompt": prompt})})
+    material = load_cases(prompt.id, cases)
+    figures = judge_prompt(settings, chosen, material, llm)
+    passed = figures.accuracy >= material.labeller_accuracy
+    if cases is None:  # other cases than the prompt's own vouch for nothing
+        note_evaluation(settings, chosen, figures, passed=passed)
+    recorded = {"labeller_accuracy": material.labeller_accuracy, "passed": passed}
+    show_facts(asdict(figures) | recorded, as_json=as_json)
+    return passed
 
 
 def judge_prompt(settings: Settings, spec: AgentSpec, cases: TriageCases, llm: str) -> PromptFigures:

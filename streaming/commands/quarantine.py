@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -14,16 +15,75 @@ import polars as pl
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
+from streaming.audit.access import tell_done, tell_read
 from streaming.batch.queries import REQUEUE
+from streaming.commands.quarantine_view import show_record, show_requests, show_waiting
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
+from streaming.output.facts import show_facts
+from streaming.output.tables import show_text
+from streaming.output.terminal import Terminal, print_json
 from streaming.quarantine.choosing import RecordFilter, Trials, slices_of
 from streaming.quarantine.lane import check_same_columns
 from streaming.quarantine.requests import PLACE, RequestTable, read_requests, requeues_path
 from streaming.quarantine.waiting import attempts_at, waiting
+from streaming.service.health import is_running
 from streaming.versions.registry import Author
 
+_TAKEN_SOON = "The agent takes them between two batches"
+_TAKEN_LATER = "No agent runs: they wait for the next run"
 _COUNTS = ["read", "stored", "quarantined", "duplicates"]
+
+
+def list_waiting(
+    settings: Settings, spec: AgentSpec, wanted: RecordFilter, limit: int, *, as_json: bool
+) -> None:
+    """Print the records that wait, at most `limit` of them unless as JSON."""
+    found = Quarantine(settings, spec).waiting(wanted)
+    tell_read(settings, spec, "quarantine-list", [spec.tables.quarantine])
+    print_json(listed(found)) if as_json else show_waiting(found, limit, Terminal())
+
+
+def show_rejected(
+    settings: Settings, spec: AgentSpec, place: str, raw: Path | None, *, as_json: bool
+) -> None:
+    """Print one record with every rejection; with `raw` also write its bytes there.
+
+    Raises:
+        ConfigurationError: `place` is none, or nothing of it was rejected.
+    """
+    found = Quarantine(settings, spec).record(place)
+    tell_read(settings, spec, "quarantine-show", [spec.tables.quarantine])
+    if raw is not None:
+        raw.write_bytes(found[0]["value"] or b"")
+    print_json(told(found)) if as_json else show_record(found, Terminal())
+
+
+def ask_to_take_in(
+    settings: Settings,
+    spec: AgentSpec,
+    wanted: RecordFilter,
+    contract: str | None,
+    author: Author,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Ask for records to be taken in and print what that comes to; see Quarantine.requeue."""
+    asked = Quarantine(settings, spec).requeue(wanted, contract, author, dry_run=dry_run)
+    if asked["request"] is not None:
+        tell_done(settings, spec, "quarantine-requeue", asked["records"] - asked["stored_already"])
+    show_facts(asked, as_json=as_json)
+    if asked["request"] is not None and not as_json:
+        running = is_running(settings.health(spec.name))
+        when = _TAKEN_SOON if running else _TAKEN_LATER
+        show_text(Terminal(), f"{when}; `flagstream quarantine requests` shows how far it is.")
+
+
+def list_requests(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
+    """Print the requests to take records in and what became of them."""
+    found = Quarantine(settings, spec).requests()
+    print_json(found, default=lambda at: at.isoformat()) if as_json else show_requests(found, Terminal())
 
 
 @dataclass(frozen=True)

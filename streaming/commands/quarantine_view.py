@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from rich.table import Table
 
 from agent.triage.untrusted_text import escaped
+from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal
 from streaming.quarantine.requests import PLACE
 from streaming.quarantine.waiting import by_reason
@@ -18,48 +18,44 @@ _SHOWN_BYTES = 4_000
 
 def show_waiting(rows: pl.DataFrame, limit: int, console: Terminal) -> None:
     """Print counts by reason, then the records that came last."""
-    counts = Table("reason", "records", box=None)
-    for reason, count in by_reason(rows).items():
-        counts.add_row(escaped(reason), f"{count:,}")
-    console.print(counts)
-    table = Table("record", "arrived (UTC)", "reason", "detail", "times", "bytes", box=None)
+    counts = ((reason, f"{count:,}") for reason, count in by_reason(rows).items())
+    show_table(console, ("reason", "records"), counts)
+    console.print()
+    cells = []
     for row in rows.sort("arrived", *PLACE, descending=True).head(limit).to_dicts():
         place = "/".join(str(row[name]) for name in PLACE)
         arrived = "-" if row["arrived"] is None else f"{row['arrived']:%Y-%m-%d %H:%M:%S}"
-        told = (place, arrived, row["reason"], row["detail"] or "", str(row["times"]), f"{row['bytes']:,}")
-        table.add_row(*(escaped(each) for each in told))
-    console.print(table)
+        cells.append((place, arrived, row["reason"], row["detail"] or "", row["times"], f"{row['bytes']:,}"))
+    show_table(console, ("record", "arrived (UTC)", "reason", "detail", "times", "bytes"), cells)
     if rows.height > limit:
-        console.print(f"and {rows.height - limit:,} more; --limit or --json shows them")
+        show_text(console, f"and {rows.height - limit:,} more; --limit or --json shows them")
 
 
 def show_record(attempts: Sequence[Mapping[str, Any]], console: Terminal) -> None:
     """Print one record and why it was rejected, each time."""
     first = attempts[0]
     for name in ("key", "value"):
-        console.print(f"{name}: {_content(first[name])}")
+        show_text(console, f"{name}: {_content(first[name])}")
     for each in first["headers"] or []:
-        console.print(f"header {escaped(str(each['key']))}: {_content(each['value'])}")
-    table = Table("rejected (UTC)", "reason", "detail", "query", "batch", box=None)
+        show_text(console, f"header {escaped(str(each['key']))}: {_content(each['value'])}")
+    cells = []
     for row in attempts:
         at = "-" if row["kafka_timestamp"] is None else f"{row['kafka_timestamp']:%Y-%m-%d %H:%M:%S}"
-        told = (at, row["reason"], row["detail"] or "", row["query_id"], str(row["batch_id"]))
-        table.add_row(*(escaped(each) for each in told))
-    console.print(table)
+        cells.append((at, row["reason"], row["detail"] or "", row["query_id"], row["batch_id"]))
+    show_table(console, ("rejected (UTC)", "reason", "detail", "query", "batch"), cells)
 
 
 def show_requests(requests: Sequence[Mapping[str, Any]], console: Terminal) -> None:
     """Print requests and what became of them."""
     heads = ("request", "asked (UTC)", "state", "records", "stored", "rejected again", "duplicates", "why")
-    table = Table(*heads, box=None)
+    cells = []
     for row in requests:
         again = ", ".join(f"{reason} {count:,}" for reason, count in row["rejected_again"].items()) or "0"
         done = f" {row['batches_done']}/{row['batches']}" if row["state"] == "waiting" else ""
         state = f"{row['state']}{done}"
         counts = (f"{row['records']:,}", f"{row['stored']:,}", again, f"{row['duplicates']:,}")
-        told = (row["request"], f"{row['at']:%Y-%m-%d %H:%M:%S}", state, *counts, row["why"] or "")
-        table.add_row(*(escaped(each) for each in told))
-    console.print(table)
+        cells.append((row["request"], f"{row['at']:%Y-%m-%d %H:%M:%S}", state, *counts, row["why"] or ""))
+    show_table(console, heads, cells)
 
 
 def _content(content: bytes | None) -> str:

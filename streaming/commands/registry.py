@@ -1,4 +1,4 @@
-"""What the registry's commands need beside it: complete specs, evidence from other commands, a view of it."""
+"""`flagstream registry`, `promote` and `rollback`, and the evidence that other commands leave for them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from agent.audit.events import is_name
 from agent.model.prompt_files import load_prompt
 from agent.triage.prompt_evaluation import PromptFigures
@@ -18,12 +16,62 @@ from schemas.spec import AgentSpec
 from streaming.batch.compose import check_spec, rule_watch
 from streaming.history.what_if_report import WhatIf
 from streaming.home.settings import Settings
-from streaming.output.terminal import Terminal
+from streaming.output.facts import show_facts
+from streaming.output.tables import show_table
+from streaming.output.terminal import Terminal, print_json
 from streaming.versions.arithmetic import with_arithmetic
-from streaming.versions.registry import SpecRegistry
+from streaming.versions.registry import Author, SpecRegistry
 from streaming.versions.stages import Entry, VersionStage, standing_in
 
 _SHOWN_DIGEST = 12
+
+
+def register(
+    settings: Settings, named: AgentSpec, file: str, who: str | None, why: str, *, as_json: bool
+) -> None:
+    """Register a version in the sandbox and print where it stands.
+
+    Args:
+        named: the spec as it was read.
+        file: what it was read from, for errors.
+        who: who asks, None for the user of this machine.
+
+    Raises:
+        ConfigurationError: the spec, or what it names, cannot be used.
+    """
+    spec = complete(with_arithmetic(settings, named, named), where=file)
+    registry = SpecRegistry(settings, spec)
+    registry.add(spec, author_of(who, why))
+    standing = registry.standings()[spec.version]
+    facts = {"version": spec.version, "stage": standing.stage, "digest": spec.digest}
+    show_facts(facts, as_json=as_json)
+
+
+def list_versions(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
+    """Print where each version of an agent's spec stands."""
+    found = SpecRegistry(settings, spec).standings()
+    print_json(listed(found)) if as_json else show_registry(found, Terminal())
+
+
+def move_along(
+    settings: Settings,
+    spec: AgentSpec,
+    version: str,
+    who: str | None,
+    why: str,
+    allow_endpoint_change: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Promote a version by one stage and print which versions moved; see SpecRegistry.promote."""
+    registry = SpecRegistry(settings, spec)
+    entries = registry.promote(version, author_of(who, why), prompt_digest, allow_endpoint_change)
+    show_facts(moved(entries), as_json=as_json)
+
+
+def withdraw(settings: Settings, spec: AgentSpec, who: str | None, why: str, *, as_json: bool) -> None:
+    """Withdraw the version promoted last and print which versions moved; see SpecRegistry.rollback."""
+    show_facts(moved(SpecRegistry(settings, spec).rollback(author_of(who, why))), as_json=as_json)
 
 
 def complete(spec: AgentSpec, where: str | None = None) -> AgentSpec:
@@ -63,7 +111,7 @@ def note_replay(settings: Settings, spec: AgentSpec, candidate: AgentSpec, found
         return False
     whole = complete(with_arithmetic(settings, candidate, spec))
     evidence = replay_evidence(found, active)
-    return registry.note("replayed", whole.version, whole.digest, default_author(), evidence)
+    return registry.note("replayed", whole.version, whole.digest, defaultauthor_of(), evidence)
 
 
 def replay_evidence(found: WhatIf, active: VersionStage) -> dict[str, Any]:
@@ -99,10 +147,10 @@ def note_evaluation(settings: Settings, spec: AgentSpec, figures: PromptFigures,
         "passed": passed,
     }
     registry = SpecRegistry(settings, spec)
-    return registry.note("prompt_evaluated", spec.version, digest, default_author(), evidence)
+    return registry.note("prompt_evaluated", spec.version, digest, defaultauthor_of(), evidence)
 
 
-def default_author() -> str:
+def defaultauthor_of() -> str:
     """Return who runs this command, as far as that may be written down."""
     name = getpass.getuser()
     return name if is_name(name) else "unnamed"
@@ -125,16 +173,24 @@ def listed(found: Mapping[str, VersionStage]) -> list[dict[str, object]]:
 
 def show_registry(found: Mapping[str, VersionStage], console: Terminal) -> None:
     """Print where each version stands."""
-    table = Table("version", "stage", "digest", "since", "who", "why", box=None)
-    for each in found.values():
-        since = f"{each.since:%Y-%m-%d %H:%M:%S}"
-        table.add_row(each.version, each.stage, each.digest[:_SHOWN_DIGEST], since, each.who, each.why)
-    console.print(table)
+    rows = (
+        (
+            each.version, each.stage, each.digest[:_SHOWN_DIGEST],
+            f"{each.since:%Y-%m-%d %H:%M:%S}", each.who, each.why,
+        )
+        for each in found.values()
+    )  # fmt: skip
+    show_table(console, ("version", "stage", "digest", "since", "who", "why"), rows)
 
 
 def moved(entries: list[Entry]) -> dict[str, object]:
     """Return which version went to which stage, for printing."""
     return {each.version: str(each.stage) for each in entries}
+
+
+def author_of(who: str | None, why: str) -> Author:
+    """Return who does something and why; the user of this machine unless somebody is named."""
+    return Author(who or defaultauthor_of(), why)
 
 
 def _whole(name: str) -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.table import Table
-
-from agent.triage.untrusted_text import escaped
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_read
 from streaming.history.replay import ExactReplay
 from streaming.history.replay_runs import OnProgress, ReplaySpan, run_replay
 from streaming.home.settings import Settings
+from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json, progress_bar
 
 _SHOWN = 20
@@ -46,15 +44,17 @@ def replay_progress() -> Iterator[OnProgress]:
 
 def show_replay(found: ExactReplay, console: Terminal) -> None:
     """Print what an exact replay found."""
-    console.print(
+    show_text(
+        console,
         f"{found.span}: {found.rows} transactions decided anew, {found.alerts} published alerts compared, "
         f"{len(found.differences)} differences"
         + (f"; {found.backfilled} backfilled ones passed over" if found.backfilled else ""),
     )
     if found.differences:
-        table = Table("alert", "transaction", "what", "fields")
-        for each in found.differences[:_SHOWN]:
-            table.add_row(each.alert_id, escaped(each.transaction_id), each.what, ", ".join(each.fields))
-        console.print(table)
+        rows = (
+            (each.alert_id, each.transaction_id, each.what, ", ".join(each.fields))
+            for each in found.differences[:_SHOWN]
+        )
+        show_table(console, ("alert", "transaction", "what", "fields"), rows)
         if len(found.differences) > _SHOWN:
-            console.print(f"… and {len(found.differences) - _SHOWN} more; --json lists all")
+            show_text(console, f"… and {len(found.differences) - _SHOWN} more; --json lists all")

@@ -9,10 +9,28 @@ from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
+from streaming.audit.access import tell_read
 from streaming.home.settings import Settings
 from streaming.learning.training import Known, TrainingOrder, save_next, train_on_lake
+from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar
 from streaming.versions.arithmetic import with_arithmetic
+
+
+def show_training(
+    settings: Settings,
+    spec: AgentSpec,
+    until: datetime | None,
+    verdicts: str,
+    label_delay: str | None,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Train and print where the artefact lies; see run_training."""
+    trained = run_training(settings, spec, until, verdicts, label_delay, seed)
+    tell_read(settings, spec, "train", [spec.tables.transactions, spec.tables.labels])
+    show_facts(trained, as_json=as_json)
 
 
 def run_training(

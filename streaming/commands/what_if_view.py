@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.table import Table
-
-from agent.triage.untrusted_text import escaped
 from streaming.history.candidate_answers import Answering
 from streaming.history.what_if_report import Changes, Flips, WhatIf, cold_text
+from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal
 
 SIDES = (
@@ -80,26 +78,26 @@ def answering_lines(found: WhatIf) -> list[str]:
 
 def show_what_if(found: WhatIf, console: Terminal) -> None:
     """Print what a candidate would have changed."""
-    _say(
+    show_text(
         console,
         f"{found.candidate} on {found.span}: {found.transactions} transactions over {found.days:.2f} days, "
         f"{found.known_frauds} known frauds",
     )
     if found.cold_from is not None:
-        _say(console, cold_text(found.cold_from))
-    console.print(_table(("", "published", "candidate"), sides(found)))
-    _say(console, summary(found))
+        show_text(console, cold_text(found.cold_from))
+    show_table(console, ("", "published", "candidate"), sides(found))
+    show_text(console, summary(found))
     for name, flips in found.flips.items():
         columns, rows = matrix(flips)
         head = (f"{name.replace('_', ' ')}: published ↓ candidate →", *columns)
-        console.print(_table(head, ((old, *counts) for old, counts in rows)))
+        show_table(console, head, ((old, *counts) for old, counts in rows))
     for name, of in (("entity", found.entities), ("reason", found.reasons)):
-        console.print(_table((name, *CHANGES), ((each, *changed(changes)) for each, changes in of.items())))
+        show_table(console, (name, *CHANGES), ((each, *changed(changes)) for each, changes in of.items()))
     days = ((day, *counts) for day, counts in found.per_day.items())
-    console.print(_table(("alerts of the day", "published", "candidate"), days))
+    show_table(console, ("alerts of the day", "published", "candidate"), days)
     for line in answering_lines(found):
-        _say(console, line)
-    _say(console, f"the candidate's alerts are in {found.sandbox}")
+        show_text(console, line)
+    show_text(console, f"the candidate's alerts are in {found.sandbox}")
 
 
 def _passed_over(told: Answering) -> list[str]:
@@ -134,14 +132,3 @@ def _left(told: Answering) -> list[str]:
 
 def _money(told: Answering, usd: float) -> str:
     return f"{usd:.4f} USD" if told.priced else "no price known"
-
-
-def _table(head: tuple[str, ...], rows: Iterator[tuple[object, ...]]) -> Table:
-    table = Table(*head)
-    for row in rows:
-        table.add_row(*("-" if value is None else escaped(str(value)) for value in row))
-    return table
-
-
-def _say(console: Terminal, text: str) -> None:
-    console.print(text, soft_wrap=True)

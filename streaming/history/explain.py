@@ -1,7 +1,7 @@
-"""`flagstream explain`: why one alert was raised, from Delta alone.
+"""Why one alert was raised, from Delta alone.
 
-It shows the parts that add up to the score, what is normal for each entity of the transaction, the past
-payments most like it, and the payer's history as a plot.
+An explanation holds the parts that add up to the score, what is normal for each entity of the transaction,
+the past payments most like it, and the payer's history.
 """
 
 from __future__ import annotations
@@ -16,19 +16,14 @@ from typing import Any
 
 import polars as pl
 import pyarrow.compute as pc
-from rich.table import Table
 
-from agent.triage.untrusted_text import escaped
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.delta.stored import read_stored
-from streaming.output.terminal import Terminal
 
 _NEAREST = 5
 _SECONDS_PER_DAY = 86_400.0
 _CAUGHT_UP = 1e-9
-_MOST_DRAWN = 1e15  # labels of an axis have no room for more
-_PLOT_COLUMNS, _PLOT_ROWS = 72, 12
 _SHORTEST_ID = 6
 
 
@@ -99,36 +94,6 @@ def explain(lake: Path, spec: AgentSpec, wanted: str, primary: str) -> Explanati
     )
 
 
-def show(found: Explanation, console: Terminal) -> None:
-    """Print an explanation for people."""
-    alert = found.alert
-    console.print(
-        f"{alert['alert_id']}  {alert['severity']}  {alert['classification']} "
-        f"({alert['classification_source']})\n"
-        f"{alert['amount']:.2f} {alert['currency']} at {alert['event_time']:%Y-%m-%d %H:%M:%S} UTC, "
-        f"transaction {alert['transaction_id']}\n{alert['rationale']}{_rules(alert)}",
-    )
-    console.print(_parts(found))
-    console.print(_normals(found))
-    console.print(_payments(found))
-    if found.history.height > 1:
-        console.print(plot(found.history, alert))
-
-
-def plot(history: pl.DataFrame, alert: dict[str, Any]) -> str:
-    """Draw amounts over days before the alert, the alerted payment marked, as text."""
-    import plotext  # noqa: PLC0415 -- loaded only to draw
-
-    days = (history["event_time"] - alert["event_time"]).dt.total_seconds() / _SECONDS_PER_DAY
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plot_size(_PLOT_COLUMNS, _PLOT_ROWS)
-    plotext.scatter(days.to_list(), history["amount"].clip(upper_bound=_MOST_DRAWN).to_list(), marker="•")
-    plotext.scatter([0.0], [min(alert["amount"], _MOST_DRAWN)], marker="X")
-    plotext.title("amount by days before the alert (X)")
-    return str(plotext.uncolorize(plotext.build()))  # it resets colours that were never set
-
-
 def find_alert(path: Path, wanted: str) -> dict[str, Any]:
     """Return the newest revision of one alert.
 
@@ -193,40 +158,3 @@ def _nearest(rows: pl.DataFrame, alert: dict[str, Any]) -> tuple[dict[str, Any],
     amounts = (pl.col("amount").log1p() - math.log1p(alert["amount"])).abs()
     ranked = rows.with_columns(distance=amounts + around).sort("distance", "sequence").head(_NEAREST)
     return tuple(ranked.select("transaction_id", "event_time", "amount", "currency", "distance").to_dicts())
-
-
-def _rules(alert: dict[str, Any]) -> str:
-    texts = alert.get("rule_texts") or []
-    lines = [f"\nrule {name}: {text}" for name, text in zip(alert["rules"], texts, strict=False)]
-    if alert.get("passed_by") is not None:
-        lines.append(f"\ncertain as of the transaction with sequence {alert['passed_by']}")
-    return "".join(lines)
-
-
-def _parts(found: Explanation) -> Table:
-    table = Table(title=f"score {found.alert['score']:.5f}: log-odds and where they come from")
-    table.add_column("part", no_wrap=True)
-    table.add_column("log-odds", justify="right")
-    table.add_column("why")
-    table.add_row("base", f"{found.alert['base']:+.4f}", "a transaction without any evidence")
-    for reason in found.alert["reasons"]:
-        table.add_row(escaped(reason["name"]), f"{reason['contribution']:+.4f}", escaped(reason["text"]))
-    table.add_row("sum", f"{found.alert['log_odds']:+.4f}", "exact" if found.adds_up else "DOES NOT ADD UP")
-    return table
-
-
-def _normals(found: Explanation) -> Table:
-    table = Table("entity", "id", "payments before", "median amount", "largest", "median days between")
-    for each in found.normal:
-        figures = (each.median_amount, each.largest_amount, each.median_days_between)
-        shown = ["-" if figure is None else f"{figure:.2f}" for figure in figures]
-        table.add_row(each.kind, escaped(each.entity), str(each.payments), *shown)
-    return table
-
-
-def _payments(found: Explanation) -> Table:
-    table = Table("transaction", "when (UTC)", "amount", title="nearest past payments")
-    for row in found.nearest:
-        when = f"{row['event_time']:%Y-%m-%d %H:%M}"
-        table.add_row(escaped(row["transaction_id"]), when, escaped(f"{row['amount']:.2f} {row['currency']}"))
-    return table

@@ -29,7 +29,6 @@ from streaming.events.simulator import (
 )
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.sending import Report, Sender, SendSchedule
-from streaming.output.terminal import progress_bar
 
 _BATCH_ROWS = 50_000
 _BLOCK_SECONDS = 0.2
@@ -248,30 +247,3 @@ def _send_all(sender: Sender, batches: Iterator[Keyed]) -> ConfigurationError | 
     except ConfigurationError as fault:
         return fault
     return None
-
-
-def produce_with_progress(
-    bootstrap: str,
-    file: Path,
-    contract: EventContract,
-    *,
-    topic: str | None = None,
-    rate: float | None = None,
-    partitions: int = 4,
-) -> dict[str, object]:
-    """Do `produce_file`, creating the topic when absent, with a progress bar when stderr is a terminal."""
-    topic = topic or contract.name
-    file_events(file, contract)
-    ensure_topic(bootstrap, topic, partitions)
-    with progress_bar() as progress:
-        task = progress.add_task(f"{file.name} → {topic}", total=_known_rows(file))
-        done = produce_file(
-            bootstrap, file, contract, topic=topic, rate=rate,
-            on_progress=lambda sent: progress.update(task, completed=sent),
-        )  # fmt: skip
-    per_s = round(done.sent / max(done.seconds, 1e-9), 1)
-    return {"sent": done.sent, "seconds": round(done.seconds, 3), "events_per_s": per_s, "topic": topic}
-
-
-def _known_rows(path: Path) -> int | None:
-    return int(pq.read_metadata(path).num_rows) if path.suffix == ".parquet" else None

@@ -20,9 +20,7 @@ from schemas.label import GIVEN, LABEL_REJECTS
 from streaming.kafka.sending import Report
 from streaming.labels.book import LabelBook, Recorded, rejects_table
 from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_labels
-from streaming.output.terminal import progress_bar, say_error
 
-TOLD_REJECTS = 10
 _BATCH_ROWS = 250_000
 
 Said = tuple[pl.DataFrame, pl.DataFrame]
@@ -112,24 +110,6 @@ def import_labels(
     return recorded.with_rejects(pa.concat_tables(rejects))
 
 
-def import_with_progress(path: Path, book: LabelBook, columns: LabelColumns, by: str) -> Recorded:
-    """Do `import_labels` with a progress bar when stderr is a terminal; rejects are told on stderr."""
-    with progress_bar() as progress:
-        task = progress.add_task(f"{path.name} → labels", total=_known_rows(path))
-        recorded = import_labels(
-            path, book, columns=columns, by=by, on_progress=lambda rows: progress.update(task, completed=rows)
-        )
-    _tell_rejects(path, recorded)
-    return recorded
-
-
-def _tell_rejects(path: Path, recorded: Recorded) -> None:
-    for reject in recorded.rejects.slice(0, TOLD_REJECTS).to_pylist():
-        say_error(f"{path}: row {reject['source_position']}: {reject['reason']}")
-    if recorded.rejected > TOLD_REJECTS:
-        say_error(f"{path}: and {recorded.rejected - TOLD_REJECTS:,} more rows")
-
-
 def _said(path: Path, columns: LabelColumns) -> Iterator[Said]:
     if not path.is_file():
         raise ConfigurationError("no such file", where=str(path))
@@ -197,7 +177,8 @@ def _names(lines: Iterable[bytes]) -> list[str]:
     return list(names)
 
 
-def _known_rows(path: Path) -> int | None:
+def known_rows(path: Path) -> int | None:
+    """Return how many rows a file holds, None where only reading it would tell."""
     if path.suffix != ".parquet" or not path.is_file():
         return None
     with suppress(pa.ArrowInvalid):

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from streaming.output.tables import show_block, show_table
 from streaming.output.terminal import Terminal, print_json
 
 
-def show_facts(facts: Mapping[str, object], *, as_json: bool) -> None:
-    """Print facts as JSON, or one per line."""
+def show_facts(facts: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print facts as JSON, or one per line, those of a list of records as a table each."""
     if as_json:
         print_json(facts)
         return
-    console, width = Terminal(), max(len(name) for name in facts)
+    console = Terminal()
+    show_block(console, dict(_lines(facts)))
     for name, value in facts.items():
-        console.print(f"{name:<{width}}  {value}", soft_wrap=True)
+        if _is_records(value):
+            heads = list(dict.fromkeys(key for record in value for key in record))
+            show_table(console, heads, [[record.get(key) for key in heads] for record in value], name)
+
+
+def _lines(facts: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _lines(value, f"{within}{name}.")
+        elif not _is_records(value):
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            yield within + name, "None" if shown is None else shown
+
+
+def _is_records(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.live import Live
 from rich.table import Table
@@ -21,16 +19,12 @@ from rich.table import Table
 from agent.triage.untrusted_text import escaped
 from streaming.batch.late_answers import LateTotals
 from streaming.batch.pipeline import ClosedBatch
-from streaming.kafka.topic import committed_messages, topic_exists
 from streaming.output.log import log
-from streaming.output.terminal import Terminal, print_json, print_json_text, say_error
-from streaming.run.status import Status
+from streaming.output.terminal import Terminal, print_json
 from streaming.service.health import ActiveCondition, Condition
-from streaming.versions.shadow_status import SideBySide
 
 _WINDOW_SECONDS = 10.0
-_WAIT_SECONDS = 1.0
-_LONGEST_WRITTEN_OUT = 1e15
+_GAP = 2
 _JSON_EVERY_SECONDS = 10.0
 
 
@@ -178,6 +172,7 @@ class TerminalProgress(_Counting):
 
     def __init__(self, agent: str, console: Terminal) -> None:
         super().__init__(agent)
+        self._console = console
         self._live = Live(self._table(), console=console, refresh_per_second=4)
 
     def __enter__(self) -> TerminalProgress:
@@ -208,9 +203,21 @@ class TerminalProgress(_Counting):
             "tokens": f"{totals.tokens:,}",
             "batch s": f"{totals.batch_seconds:.2f}",
         }
-        table = Table(*cells, box=None, padding=(0, 2))
-        table.add_row(*cells.values())
+        shown = _that_fit(cells, self._console.width)
+        table = Table(*shown, box=None, padding=(0, _GAP, 0, 0))
+        table.add_row(*shown.values())
         return table
+
+
+def _that_fit(cells: dict[str, str], width: int) -> dict[str, str]:
+    """Return the cells that a line has room for, the first ones first."""
+    shown, left = {}, width
+    for name, value in cells.items():
+        left -= max(len(name), len(value)) + _GAP
+        if left < 0:
+            break
+        shown[name] = value
+    return shown
 
 
 def progress_display(agent: str, *, as_json: bool) -> Progress:
@@ -225,116 +232,3 @@ def condition_line(condition: Condition, standing: ActiveCondition | None) -> st
     if standing is None:
         return f"{condition}: over"
     return escaped(f"{condition} since {standing.since:%Y-%m-%d %H:%M:%S}Z: {standing.cause}")
-
-
-def print_status(status: Status, *, as_json: bool) -> None:
-    """Print an agent's totals."""
-    if as_json:
-        print_json_text(status.to_json())
-        return
-    table = Table(box=None, show_header=False)
-    for rows in (_about_records, _about_input, _about_alerts, _about_batch):
-        for name, said in rows(status):
-            table.add_row(name, said)
-    console = Terminal()
-    console.print(table)
-    for standing in status.conditions:
-        console.print(condition_line(standing.condition, standing), soft_wrap=True)
-    for each in status.beside:
-        console.print(_versions_table(each))
-
-
-def _about_records(status: Status) -> Iterator[tuple[str, str]]:
-    yield "running", "yes" if status.running else "no"
-    for name, value in status.totals.items():
-        yield name, f"{value:,}"
-    for reason, count in status.quarantine_reasons.items():
-        yield f"  in quarantine: {reason}", f"{count:,}"
-    for reason, share in status.rejected_shares.items():
-        yield f"  rejected in the last hour read: {reason}", f"{share:.2%}"
-    if status.requests_waiting:
-        yield "requests to take records out of the quarantine", f"{status.requests_waiting:,}"
-    balance = "yes" if status.balanced else "NO: run `flagstream reconcile`"
-    yield "read = stored + quarantined + duplicates in every batch", balance
-    yield "batches", f"{status.batches:,}"
-
-
-def _about_input(status: Status) -> Iterator[tuple[str, str]]:
-    if status.monitoring:
-        problems = "" if status.problems is None else f": {status.problems}"
-        yield "newest batch", f"{status.monitoring}{problems}"
-    if status.lost:
-        yield "given up unread with --accept-loss", f"{status.lost:,}"
-    yield "lag", "unknown, as no broker runs" if status.lag is None else f"{status.lag:,}"
-
-
-def _about_alerts(status: Status) -> Iterator[tuple[str, str]]:
-    for name, count in status.late.items():
-        yield f"late answers of the model: {name.replace('_', ' ')}", f"{count:,}"
-    yield "labels that count", f"{status.labels:,}"
-    yield "alerts degraded for want of the LLM", f"{status.degraded_share:.1%}"
-    yield "LLM cost", f"{status.cost_usd:.4f} USD"
-
-
-def _about_batch(status: Status) -> Iterator[tuple[str, str]]:
-    yield "last closed", str(status.last_closed_at or "never")
-    if status.durations:
-        yield "steps of the last batch", ""
-    for step, seconds in status.durations.items():
-        yield f"  {step}", f"{seconds:.3f} s"
-    if status.version:
-        yield "version of the spec", status.version
-
-
-def _versions_table(found: SideBySide) -> Table:
-    agreement = "-" if found.agreement is None else f"{found.agreement:.0%}"
-    title = f"over {found.transactions:,} transactions in {found.batches:,} batches; "
-    title += f"agreement {agreement}" if found.percent is None else f"{found.percent:g} % of the entities"
-    heads = ("published" if found.percent is None else found.published.stage, found.beside.stage)
-    table = Table("", *heads, title=title, title_justify="left", box=None)
-    for name in ("version", "alerts", "alerts_per_day", "judged", "precision"):
-        pair = (getattr(side, name) for side in (found.published, found.beside))
-        table.add_row(name.replace("_", " "), *("-" if value is None else str(value) for value in pair))
-    return table
-
-
-def print_alerts(bootstrap: str, topic: str, *, follow: bool, as_json: bool) -> None:
-    """Print the alerts a read_committed consumer sees, one line each, until the end or Ctrl-C."""
-    console = Terminal()
-    with suppress(KeyboardInterrupt):
-        if not _appears(bootstrap, topic, follow=follow):
-            return
-        for message in committed_messages(bootstrap, topic, follow=follow):
-            document = (message.value() or b"").decode()
-            if as_json:
-                print_json_text(document)
-            else:
-                line = alert_line(json.loads(document))
-                console.print(line, soft_wrap=True)
-
-
-def _appears(bootstrap: str, topic: str, *, follow: bool) -> bool:
-    """Say on standard error when there are no alerts yet; wait for the first agent's topic if `follow`."""
-    if topic_exists(bootstrap, topic):
-        return True
-    say_error(f"no alerts yet: topic {topic} appears when an agent first runs")
-    while follow:
-        time.sleep(_WAIT_SECONDS)
-        if topic_exists(bootstrap, topic):
-            return True
-    return False
-
-
-def alert_line(alert: dict[str, Any]) -> str:
-    """Return one alert as a line of text."""
-    reasons = "; ".join(reason["text"] for reason in alert["reasons"][:2])
-    late = f", revision {alert['revision']}" if alert["revision"] > 1 else ""
-    return escaped(
-        f"{alert['event_time']}  {alert['severity']:<8} {alert['score']:.4f}  {alert['classification']} "
-        f"({alert['classification_source']}{late})  {alert['transaction_id']}  "
-        f"{_amount(alert['amount'])} {alert['currency']}  {reasons}"
-    )
-
-
-def _amount(amount: float) -> str:
-    return f"{amount:.2f}" if amount < _LONGEST_WRITTEN_OUT else f"{amount:.6g}"

@@ -42,12 +42,13 @@ from streaming.batch.compose import build_engine, lake_schemas
 from streaming.batch.deciders import in_share
 from streaming.batch.runner import StreamRunner
 from streaming.commands.backfill import run_backfill
+from streaming.commands.explain import plot, show
 from streaming.commands.what_if import write_report
 from streaming.delta.lake import LakeTable
 from streaming.delta.stored import read_stored
 from streaming.detection import checkpoints
 from streaming.history.decided import DecidedHistory
-from streaming.history.explain import explain, plot, show
+from streaming.history.explain import explain
 from streaming.history.reconcile import Reconciliation, reconcile
 from streaming.history.replay import ExactReplay, Replayer
 from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if, send_again

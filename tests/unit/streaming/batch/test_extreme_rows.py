@@ -29,10 +29,11 @@ from streaming.batch.compose import build_engine
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import flag
 from streaming.batch.pipeline import BatchStep
+from streaming.commands.explain import show
 from streaming.delta.stored import read_stored
 from streaming.detection.model import save, train
 from streaming.detection.scoring import Scorer
-from streaming.history.explain import explain, show
+from streaming.history.explain import explain
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan
 from streaming.home.settings import Settings

@@ -16,7 +16,6 @@ import polars as pl
 import pytest
 import yaml
 from deltalake import DeltaTable
-from rich.console import Console
 
 from agent.triage.triage import Quote
 from schemas.errors import ConfigurationError
@@ -33,6 +32,7 @@ from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.history.what_if_report import NO_ALERT, Changes, WhatIf
 from streaming.home.settings import Settings
 from streaming.learning.protocol import JudgedRows, card_precision_at_k
+from streaming.output.terminal import Terminal
 from streaming.testing.live_lake import LARGE, agent, events, judge, run_live, without_broker
 from streaming.testing.scripted_llm import ScriptedLlm, answer, fails, scripted_llm
 
@@ -287,7 +287,7 @@ def test_reports_tell_all_of_it_and_the_page_is_the_same_each_time(
     lived: Lived, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = lived.what_if(alerts_per_day=200)
-    show_what_if(found, Console(width=200))
+    show_what_if(found, Terminal(width=200))
     printed = capsys.readouterr().out
     drawn = page(found)
     for text in (

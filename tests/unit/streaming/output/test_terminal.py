@@ -21,12 +21,11 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.triage.untrusted_text import escaped
-from streaming.cli.options import console
 from streaming.cli.root import app, main
+from streaming.commands.alerts import alert_line
 from streaming.commands.what_if_page import _table
 from streaming.home.settings import Settings
 from streaming.output.terminal import Terminal, html_text, print_json, print_json_text, say_error, say_line
-from streaming.run.display import alert_line
 from streaming.testing.small_lake import BUSY, build_lake, spec_of
 from tests.unit.plan_samples import plan, query, step
 
@@ -99,7 +98,6 @@ def flagstream(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setenv("TERM", "xterm-256color")  # a dumb one has 80 columns, whatever COLUMNS says
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setattr(console, "_width", 400)  # it was made when COLUMNS was another
 
     def call(*arguments: str) -> tuple[int, str, str]:
         given = [*arguments, "--home", str(home), "--spec", str(home / "spec.yaml")]
@@ -251,7 +249,7 @@ def test_a_fault_of_ours_that_quotes_an_outsider_steers_nothing(
     def fails(_: object) -> None:
         raise KeyError("".join(HOSTILE)) from ValueError("".join(HOSTILE))
 
-    monkeypatch.setattr("streaming.setup.doctor.check_machine", fails)
+    monkeypatch.setattr("streaming.commands.doctor.check_machine", fails)
     with pytest.raises(SystemExit) as ended:
         main()
     printed = capsys.readouterr()

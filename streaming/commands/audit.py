@@ -1,0 +1,56 @@
+"""`flagstream audit`: whether the log is whole, and its newest rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from schemas.spec import AgentSpec
+from streaming.audit.audit_check import AuditReport, check_audit, newest_events
+from streaming.audit.audit_log import AuditPlaces
+from streaming.home.settings import Settings
+from streaming.output.tables import show_table, show_text
+from streaming.output.terminal import Terminal, print_json
+
+
+def verify_audit(settings: Settings, spec: AgentSpec, copy: Path | None, *, as_json: bool) -> bool:
+    """Check the chain and print what is wrong; return whether nothing is.
+
+    Args:
+        copy: a copy of the anchor file that was kept elsewhere.
+    """
+    found = check_audit(AuditPlaces(settings, spec), copy)
+    print_json(found.facts()) if as_json else show_check(found, Terminal())
+    return found.sound
+
+
+def show_check(found: AuditReport, console: Terminal) -> None:
+    """Print what a check found."""
+    for each in found.findings:
+        show_text(console, f"row {each.number}: {each.problem}: {each.detail}")
+    said = "sound" if found.sound else "BROKEN"
+    show_text(console, f"{said}: {found.rows} rows up to number {found.last}, anchored at {found.anchored}")
+
+
+def show_audit(settings: Settings, spec: AgentSpec, kind: str | None, count: int, *, as_json: bool) -> None:
+    """Print the newest rows, the newest last."""
+    rows = newest_events(AuditPlaces(settings, spec), kind, count)
+    if as_json:
+        for row in rows:
+            print_json({**row, "at": row["at"].isoformat()})
+    else:
+        show_rows(rows, Terminal())
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]], console: Terminal) -> None:
+    """Print rows of the log for people."""
+    cells = (
+        (row["number"], f"{row['at']:%F %T}", row["kind"], row["subject"], _detail(row["detail"]))
+        for row in rows
+    )
+    show_table(console, ("row", "at", "kind", "subject", "detail"), cells)
+
+
+def _detail(detail: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={value}" for name, value in detail.items() if value is not None)

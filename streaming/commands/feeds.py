@@ -1,0 +1,94 @@
+"""`flagstream simulate` and `produce`: events for a topic or a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from schemas.contract import EventContract
+from streaming.commands.broker import broker_of
+from streaming.events.file_events import file_events
+from streaming.home.settings import Settings
+from streaming.kafka.broker import ensure_topic
+from streaming.kafka.feeds import Simulated, produce_file, simulate_to_file, simulate_to_topic
+from streaming.output.facts import show_facts
+from streaming.output.terminal import progress_bar
+
+_SECONDS_PER_DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A stream to be simulated.
+
+    Attributes:
+        rate: payments per second.
+        seconds: for how long.
+        days: of event time that pass meanwhile, on a topic.
+    """
+
+    rate: float
+    seconds: float
+    seed: int
+    days: float
+
+
+def simulate(settings: Settings, wanted: Simulation, topic: str, file: Path | None, *, as_json: bool) -> None:
+    """Send simulated payments to a topic, or write them to a file, and print how many.
+
+    Raises:
+        ConfigurationError: the file's ending is unknown, or event time would run ahead.
+    """
+    sent = _to_topic(settings, wanted, topic) if file is None else _to_file(wanted, file)
+    counts = {"sent": sent.events, "frauds": sent.frauds, "labels": str(sent.labels), "seed": wanted.seed}
+    show_facts(counts, as_json=as_json)
+
+
+def produce(
+    settings: Settings,
+    file: Path,
+    contract: EventContract,
+    *,
+    topic: str | None,
+    rate: float | None,
+    partitions: int,
+    as_json: bool,
+) -> None:
+    """Send a file's rows as events, to a topic that is created when absent, and print how many.
+
+    Raises:
+        ConfigurationError: the file cannot be read under the contract.
+    """
+    with broker_of(settings) as bootstrap:
+        topic = topic or contract.name
+        file_events(file, contract)  # a file that cannot be read makes no topic
+        ensure_topic(bootstrap, topic, partitions)
+        with progress_bar() as progress:
+            task = progress.add_task(f"{file.name} → {topic}", total=_known_rows(file))
+            done = produce_file(
+                bootstrap, file, contract, topic=topic, rate=rate,
+                on_progress=lambda sent: progress.update(task, completed=sent),
+            )  # fmt: skip
+    per_s = round(done.sent / max(done.seconds, 1e-9), 1)
+    facts = {"sent": done.sent, "seconds": round(done.seconds, 3), "events_per_s": per_s, "topic": topic}
+    show_facts(facts, as_json=as_json)
+
+
+def _to_file(wanted: Simulation, file: Path) -> Simulated:
+    return simulate_to_file(file, rate=wanted.rate, seconds=wanted.seconds, seed=wanted.seed)
+
+
+def _to_topic(settings: Settings, wanted: Simulation, topic: str) -> Simulated:
+    labels = settings.home / "labels" / f"{topic}-{datetime.now(UTC):%Y%m%dT%H%M%S}.parquet"
+    with broker_of(settings) as bootstrap:
+        return simulate_to_topic(
+            bootstrap, topic, rate=wanted.rate, seconds=wanted.seconds, seed=wanted.seed,
+            compress=max(wanted.days * _SECONDS_PER_DAY / wanted.seconds, 1.0), labels=labels,
+        )  # fmt: skip
+
+
+def _known_rows(path: Path) -> int | None:
+    return int(pq.read_metadata(path).num_rows) if path.suffix == ".parquet" else None

@@ -1,0 +1,61 @@
+"""`flagstream labels`: a file's labels recorded, and how many there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from schemas.spec import AgentSpec
+from streaming.audit.access import tell_done
+from streaming.home.settings import Settings
+from streaming.labels.book import LabelBook, Recorded, label_status
+from streaming.labels.label_files import LabelColumns, import_labels, known_rows
+from streaming.output.facts import show_facts
+from streaming.output.terminal import progress_bar, say_error
+
+_SHOWN_REJECTS = 10
+
+
+def record_labels(
+    settings: Settings, spec: AgentSpec, file: Path, columns: LabelColumns, by: str, *, as_json: bool
+) -> bool:
+    """Record a file's labels and print the counts; return False where no row held a label.
+
+    Args:
+        by: who decided, where no column says.
+
+    Raises:
+        ConfigurationError: the file or a column cannot be read.
+    """
+    done = _imported(file, _book(settings, spec), columns, by)
+    tell_done(settings, spec, "labels-import", done.stored)
+    counts = {"read": done.read, "stored": done.stored, "repeated": done.repeated, "rejected": done.rejected}
+    rejects = {"rejects": done.rejects.slice(0, _SHOWN_REJECTS).to_pylist()} if as_json else {}
+    show_facts({**counts, **rejects}, as_json=as_json)
+    return not done.rejected or done.rejected < done.read
+
+
+def show_label_status(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
+    """Print how many labels, labelled transactions and frauds there are."""
+    table = settings.lake(spec.name) / spec.tables.labels
+    show_facts(label_status(table, spec.replay_horizon).facts(), as_json=as_json)
+
+
+def _book(settings: Settings, spec: AgentSpec) -> LabelBook:
+    return LabelBook(settings.lake(spec.name) / spec.tables.labels, retention=spec.replay_horizon)
+
+
+def _imported(file: Path, book: LabelBook, columns: LabelColumns, by: str) -> Recorded:
+    with progress_bar() as progress:
+        task = progress.add_task(f"{file.name} → labels", total=known_rows(file))
+        recorded = import_labels(
+            file, book, columns=columns, by=by, on_progress=lambda rows: progress.update(task, completed=rows)
+        )
+    _name_rejects(file, recorded)
+    return recorded
+
+
+def _name_rejects(file: Path, recorded: Recorded) -> None:
+    for reject in recorded.rejects.slice(0, _SHOWN_REJECTS).to_pylist():
+        say_error(f"{file}: row {reject['source_position']}: {reject['reason']}")
+    if recorded.rejected > _SHOWN_REJECTS:
+        say_error(f"{file}: and {recorded.rejected - _SHOWN_REJECTS:,} more rows")

@@ -1,0 +1,43 @@
+"""`flagstream spec` and `fetch`: what a spec names is checked, described, and made ready."""
+
+from __future__ import annotations
+
+from schemas.contract import load_contract
+from schemas.spec import AgentSpec
+from streaming.batch.compose import check_spec, rule_watch
+from streaming.home.settings import Settings
+from streaming.output.facts import show_facts
+from streaming.output.terminal import print_json, say_line
+from streaming.setup.downloads import fetch_jars
+from streaming.setup.warmup import compile_kernels
+from streaming.versions.clients import check_endpoint
+
+
+def validate(spec: AgentSpec, file: str, *, as_json: bool) -> None:
+    """Check a spec with all that it names, and print which one it is.
+
+    Raises:
+        ConfigurationError: something cannot be used.
+    """
+    check_spec(spec, where=file)
+    check_endpoint(spec, file)
+    facts = {"valid": True, "name": spec.name, "version": spec.version, "digest": spec.digest}
+    show_facts(facts, as_json=as_json)
+
+
+def show_columns(spec: AgentSpec, *, as_json: bool) -> None:
+    """Print what the rules of a spec can be about, with their types."""
+    watch = rule_watch(spec, load_contract(spec.data_sources.transactions.contract))
+    show_facts({field.name: str(field.type) for field in watch.schema}, as_json=as_json)
+
+
+def show_event_schema(contract: str, *, ddl: bool) -> None:
+    """Print the JSON Schema of an event, or with `ddl` the decoded columns as Spark DDL."""
+    loaded = load_contract(contract)
+    say_line(loaded.spark_schema_ddl()) if ddl else print_json(loaded.json_schema(), indent=2)
+
+
+def fetch(settings: Settings, spec: AgentSpec) -> None:
+    """Download the pinned jars and compile the kernels of a spec."""
+    fetch_jars(settings)
+    compile_kernels(spec, load_contract(spec.data_sources.transactions.contract))

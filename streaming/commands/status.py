@@ -1,0 +1,89 @@
+"""`flagstream status`: what an agent has done so far and what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from schemas.spec import AgentSpec
+from streaming.home.settings import Settings
+from streaming.output.tables import show_block, show_table, show_text
+from streaming.output.terminal import Terminal, print_json_text
+from streaming.run.display import condition_line
+from streaming.run.status import Status, read_status, topic_ends
+from streaming.versions.shadow_status import SideBySide
+
+
+def show_status(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
+    """Print an agent's totals, its newest batch and the conditions it stands under."""
+    ends = topic_ends(settings, spec.data_sources.transactions.topic)
+    lake, health = settings.lake(spec.name), settings.health(spec.name)
+    print_status(read_status(lake, spec, ends).with_health(health, lake), as_json=as_json)
+
+
+def print_status(status: Status, *, as_json: bool) -> None:
+    """Print an agent's totals."""
+    if as_json:
+        print_json_text(status.to_json())
+        return
+    parts = (_about_records, _about_input, _about_alerts, _about_batch)
+    console = Terminal()
+    show_block(console, {name: said for rows in parts for name, said in rows(status)})
+    for standing in status.conditions:
+        show_text(console, condition_line(standing.condition, standing))
+    for each in status.beside:
+        _show_versions(each, console)
+
+
+def _about_records(status: Status) -> Iterator[tuple[str, str]]:
+    yield "running", "yes" if status.running else "no"
+    for name, value in status.totals.items():
+        yield name, f"{value:,}"
+    for reason, count in status.quarantine_reasons.items():
+        yield f"  in quarantine: {reason}", f"{count:,}"
+    for reason, share in status.rejected_shares.items():
+        yield f"  rejected in the last hour read: {reason}", f"{share:.2%}"
+    if status.requests_waiting:
+        yield "requests to take records out of the quarantine", f"{status.requests_waiting:,}"
+    balance = "yes" if status.balanced else "NO: run `flagstream reconcile`"
+    yield "read = stored + quarantined + duplicates in every batch", balance
+    yield "batches", f"{status.batches:,}"
+
+
+def _about_input(status: Status) -> Iterator[tuple[str, str]]:
+    if status.monitoring:
+        problems = "" if status.problems is None else f": {status.problems}"
+        yield "newest batch", f"{status.monitoring}{problems}"
+    if status.lost:
+        yield "given up unread with --accept-loss", f"{status.lost:,}"
+    yield "lag", "unknown, as no broker runs" if status.lag is None else f"{status.lag:,}"
+
+
+def _about_alerts(status: Status) -> Iterator[tuple[str, str]]:
+    for name, count in status.late.items():
+        yield f"late answers of the model: {name.replace('_', ' ')}", f"{count:,}"
+    yield "labels that count", f"{status.labels:,}"
+    yield "alerts degraded for want of the LLM", f"{status.degraded_share:.1%}"
+    yield "LLM cost", f"{status.cost_usd:.4f} USD"
+
+
+def _about_batch(status: Status) -> Iterator[tuple[str, str]]:
+    yield "last closed", str(status.last_closed_at or "never")
+    if status.durations:
+        yield "steps of the last batch", ""
+    for step, seconds in status.durations.items():
+        yield f"  {step}", f"{seconds:.3f} s"
+    if status.version:
+        yield "version of the spec", status.version
+
+
+def _show_versions(found: SideBySide, console: Terminal) -> None:
+    agreement = "-" if found.agreement is None else f"{found.agreement:.0%}"
+    title = f"over {found.transactions:,} transactions in {found.batches:,} batches; "
+    title += f"agreement {agreement}" if found.percent is None else f"{found.percent:g} % of the entities"
+    heads = ("published" if found.percent is None else found.published.stage, found.beside.stage)
+    rows = (
+        (name.replace("_", " "), *(getattr(side, name) for side in (found.published, found.beside)))
+        for name in ("version", "alerts", "alerts_per_day", "judged", "precision")
+    )
+    console.print()
+    show_table(console, ("", *heads), rows, title)
