@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 from pydantic import Field
 
 from agent.planning.catalogue import Line, Word
+from agent.planning.plain_sentences import sentence
+from agent.planning.plans import Step
 from agent.planning.refusals import parsed_answer
+from agent.triage.labeller import clip
 from agent.triage.pseudonyms import TokenBook
 from schemas.loading import Document
 
@@ -21,6 +25,8 @@ FORMAT_RULE = "finding.format"
 BY_RULES = "rules"
 _MOST_CLAIMS = 8
 _MOST_CITATIONS = 12
+_TEXT_CHARACTERS = 500
+_ROW = re.compile(r"rows\.\d+\.")
 _DIGITS = re.compile(r"\d+")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)*(?![\w])")
 
@@ -94,13 +100,22 @@ def checked(draft: Draft, evidence: Evidence, goal: str, written_by: str) -> Fin
     return Finding(draft.title, draft.claims, cited, written_by, problems)
 
 
-def told_plainly(title: str, evidence: Evidence) -> Finding:
-    """Write a finding without a model: the results of each step, as they are."""
-    steps: dict[str, list[str]] = {}
-    for path in evidence:
-        steps.setdefault(path.partition(".")[0], []).append(path)
-    claims = tuple(_plain_claim(step, paths[:_MOST_CITATIONS], evidence) for step, paths in steps.items())
-    return Finding(title, claims, {path: evidence[path] for claim in claims for path in claim.evidence})
+def told_plainly(title: str, evidence: Evidence, steps: Sequence[Step] = ()) -> Finding:
+    """Write a finding without a model: a sentence about the facts of each result, and one about each row.
+
+    Args:
+        title: what it is about.
+        evidence: what may be cited; of many rows the first ones are.
+        steps: what the results were found by.
+    """
+    by_id = {step.id: step for step in steps}
+    claims: Counter[str] = Counter()
+    told = []
+    for step, paths in _results(evidence):
+        claims[step] += 1
+        if claims[step] <= _MOST_CLAIMS:
+            told.append(_plain_claim(by_id.get(step), paths, evidence))
+    return Finding(title, tuple(told), {path: evidence[path] for claim in told for path in claim.evidence})
 
 
 def restored(finding: Finding, tokens: TokenBook) -> Finding:
@@ -167,6 +182,19 @@ def _rounds_to(value: Any, number: str) -> bool:
         return False
 
 
-def _plain_claim(step: str, paths: Sequence[str], evidence: Evidence) -> Claim:
-    told = ", ".join(f"{path.partition('.')[2]} {evidence[path]}" for path in paths)
-    return Claim(text=f"{step}: {told}"[:500], evidence=tuple(paths))
+def _results(evidence: Evidence) -> Iterator[tuple[str, list[str]]]:
+    """Yield the step and the paths of each result's facts, and of each of its rows."""
+    parts: dict[tuple[str, str], list[str]] = {}
+    for path in evidence:
+        step, _, rest = path.partition(".")
+        row = _ROW.match(rest)
+        parts.setdefault((step, row[0] if row else ""), []).append(path)
+    for (step, _), paths in parts.items():
+        for first in range(0, len(paths), _MOST_CITATIONS):
+            yield step, paths[first : first + _MOST_CITATIONS]
+
+
+def _plain_claim(step: Step | None, paths: Sequence[str], evidence: Evidence) -> Claim:
+    values = {_ROW.sub("", path.partition(".")[2]): evidence[path] for path in paths}
+    action, entity = ("", "") if step is None else (step.action, str(step.parameters.get("entity", "")))
+    return Claim(text=clip(sentence(action, values, entity), _TEXT_CHARACTERS), evidence=tuple(paths))

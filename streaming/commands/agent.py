@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from agent.audit.events import AuditLog
@@ -17,7 +18,7 @@ from agent.planning.executing import Deadline, Executor, Outcome
 from agent.planning.finding import Evidence, Finding, restored, told_plainly
 from agent.planning.plan_policy import Ground, check_plan
 from agent.planning.planning import Planner
-from agent.planning.plans import Plan, load_plan
+from agent.planning.plans import Plan, Step, load_plan
 from agent.planning.refusals import Refused, refused
 from agent.planning.run_audit import RunAudit
 from agent.triage.pseudonyms import Pseudonyms, TokenBook
@@ -206,7 +207,7 @@ class _AgentRun:
         ground = replace(self._ground, by_model=self._wish.plan is None)
         executor = Executor(
             self._run_id, lambda: load_policy(self._spec.policy, POLICIES), ground,
-            self._actions(plan), self._audit, self._deadline, self._write, self._tokens,
+            self._actions(plan), self._audit, self._deadline, partial(self._write, plan.steps), self._tokens,
             told=None if self._planner is None else self._policy,
         )  # fmt: skip
         outcomes = []
@@ -228,13 +229,13 @@ class _AgentRun:
         facts = FindingFacts(self._run_id, self._wish.goal, self._policy.policyName, plan.digest)
         return LakeActions(self._settings, self._spec, self._contract, self._ground.views, facts, self._now)
 
-    def _write(self, title: str, evidence: Evidence) -> Finding:
+    def _write(self, steps: Sequence[Step], title: str, evidence: Evidence) -> Finding:
         if self._planner is not None:
             try:
                 return restored(self._planner.finding(self._goal, evidence), self._tokens)
             except Refused as fault:  # the results stand, whoever puts them into words
                 self._audit.refused(fault.refusals, scope="finding")
-        return restored(told_plainly(title, evidence), self._tokens)
+        return restored(told_plainly(title, evidence, steps), self._tokens)
 
     def _kinds(self) -> list[str]:
         """Return the kinds of entities whose ids leave as tokens alone, if at all."""

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from agent.planning.executing import Outcome
 from agent.planning.finding import Finding
+from agent.triage.untrusted_text import escaped
 from streaming.actions.agent_report import RunReport
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal
@@ -24,7 +25,7 @@ def show_report(report: RunReport, console: Terminal) -> None:
             _show_rows(outcome, console)
     if report.finding is not None:
         console.print()
-        show_text(console, "\n".join(finding_lines(report.finding)))
+        show_text(console, "\n".join(map(escaped, finding_lines(report.finding))))
 
 
 def finding_lines(finding: Finding) -> Iterator[str]:

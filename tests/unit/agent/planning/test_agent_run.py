@@ -429,8 +429,14 @@ def test_a_plan_by_hand_needs_no_model_and_its_finding_cites_the_results(bench: 
     report = bench.run(Wish(GOAL, BY_HAND))
     assert report.ok
     assert report.finding is not None
-    (claim,) = report.finding.claims
-    assert claim.text == "s1: row_count 1, more_rows False, rows.0.n 40, rows.0.rules large"
+    facts, row = report.finding.claims
+    assert (facts.text, row.text) == ("The answer has 1 rows.", "Rules large has a count of 40.")
+    assert [*facts.evidence, *row.evidence] == [
+        "s1.row_count",
+        "s1.more_rows",
+        "s1.rows.0.n",
+        "s1.rows.0.rules",
+    ]
     assert report.finding.written_by == "rules"
 
 

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.planning.catalogue import CATALOGUE
 from agent.planning.finding import Claim, Draft, Finding, checked, finding_schema, parsed_draft, told_plainly
+from agent.planning.plain_sentences import sentence
+from agent.planning.plans import Step
 from agent.planning.refusals import Refused
 
 EVIDENCE = {
@@ -125,3 +128,93 @@ def test_a_finding_without_a_model_holds_whatever_the_results_are(evidence: dict
 
 def test_a_finding_with_a_problem_is_not_valid() -> None:
     assert not Finding("t", (), {}, problems=("x",)).valid
+
+
+NAMES = st.sampled_from(
+    [
+        "n",
+        "payments",
+        "amount",
+        "total",
+        "currency",
+        "terminal",
+        "event_time",
+        "alerted",
+        "more_rows",
+        "share",
+        "first",
+    ]
+)
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**12), 10**12)
+    | st.floats(-1e12, 1e12).map(lambda value: round(value, 6))
+    | st.from_regex(r"[a-zA-Z][a-zA-Z0-9]{0,20}", fullmatch=True)
+    | st.datetimes().map(lambda moment: moment.isoformat(timespec="seconds"))
+)
+
+
+@PROPERTY
+@given(st.dictionaries(NAMES, VALUES, min_size=1), st.sampled_from([*CATALOGUE, "another_action"]))
+def test_a_sentence_without_a_model_states_what_it_cites_and_nothing_else(
+    row: dict[str, Any], action: str
+) -> None:
+    evidence = {f"s1.rows.0.{name}": value for name, value in row.items()}
+    finding = told_plainly("t", evidence, [Step(id="s1", action=action)])
+    assert checked(Draft(title="t", claims=finding.claims), evidence, "", "rules").problems == ()
+    (claim,) = finding.claims
+    assert claim.text.endswith(".")
+    assert claim.text[0].isupper()
+    assert "s1" not in claim.text
+    assert "rows.0" not in claim.text
+
+
+@pytest.mark.parametrize(
+    ("action", "values", "text"),
+    [
+        (
+            "query_aggregates",
+            {"customer": "C17", "payments": 12, "hours": 3, "total": 2310.0, "currency": "EUR"},
+            "Customer C17 has 12 payments, 3 hours and a total of 2,310.00 EUR.",
+        ),
+        (
+            "query_aggregates",
+            {"row_count": 40, "more_rows": True},
+            "The answer has 40 rows and more rows than these.",
+        ),
+        (
+            "entity_profile",
+            {"id": "m1", "payments": 40, "median_amount": 2450.5, "first": "2026-05-01T09:30:00+00:00"},
+            "Terminal m1 has 40 payments, a median amount of 2,450.5 and the first at 2026-05-01 09:30.",
+        ),
+        (
+            "entity_history",
+            {
+                "transaction_id": "t1",
+                "event_time": "2026-05-01T09:30:00",
+                "amount": 5.0,
+                "currency": "EUR",
+                "alerted": True,
+            },
+            "Transaction t1 at 2026-05-01 09:30 has an amount of 5.00 EUR and is alerted.",
+        ),
+        (
+            "replay_preview",
+            {"added": 3, "candidate_recall": None},
+            "The replay has 3 alerts added and no candidate recall.",
+        ),
+        ("notify", {"delivered": True}, "The message is delivered."),
+        ("something_new", {"share": 0.25}, "The result has a share of 0.25."),
+        ("something_new", {"terminal": "m1"}, "There is terminal m1."),
+    ],
+)
+def test_results_of_any_action_read_as_sentences(action: str, values: dict[str, Any], text: str) -> None:
+    assert sentence(action, values, "terminal") == text
+
+
+def test_every_row_is_a_sentence_of_its_own_and_of_many_the_first_ones_are_told() -> None:
+    evidence = {"s1.row_count": 40} | {f"s1.rows.{place}.terminal": f"m{place}" for place in range(40)}
+    finding = told_plainly("t", evidence)
+    assert [claim.evidence for claim in finding.claims[:2]] == [("s1.row_count",), ("s1.rows.0.terminal",)]
+    assert 5 < len(finding.claims) < 20
