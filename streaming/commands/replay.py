@@ -57,4 +57,4 @@ def show_replay(found: ExactReplay, console: Terminal) -> None:
         )
         show_table(console, ("alert", "transaction", "what", "fields"), rows)
         if len(found.differences) > _SHOWN:
-            show_text(console, f"… and {len(found.differences) - _SHOWN} more; --json lists all")
+            show_text(console, f"and {len(found.differences) - _SHOWN} more; --json lists all")

@@ -17,6 +17,7 @@ from streaming.batch.late_answers import LateStep
 from streaming.batch.pipeline import BatchStep
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
+from streaming.output.terminal import say_line
 from streaming.run.driver import PATIENCE_SECONDS, drive
 from streaming.run.opening import Hooks
 
@@ -62,7 +63,7 @@ def main(order: dict[str, Any]) -> int:
             patience=None if order.get("endless") else order.get("patience", PATIENCE_SECONDS),
         )
     except FlagstreamError as fault:
-        print(type(fault).__name__, fault, flush=True)
+        say_line(f"{type(fault).__name__} {fault}")
         return fault.exit_code
     return 0
 
