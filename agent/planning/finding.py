@@ -14,8 +14,8 @@ from agent.planning.catalogue import Line, Word
 from agent.planning.plain_sentences import sentence
 from agent.planning.plans import Step
 from agent.planning.refusals import parsed_answer
-from agent.triage.labeller import clip
 from agent.triage.pseudonyms import TokenBook
+from agent.triage.rule_classifier import clip
 from schemas.loading import Document
 
 Evidence = Mapping[str, str | int | float | bool | None]

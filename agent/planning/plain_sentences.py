@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from agent.triage.labeller import clip
+from agent.triage.rule_classifier import clip
 
 Value = str | int | float | bool | None
 
