@@ -225,7 +225,23 @@ LATE = pa.schema(
 LATER_LATE = ("open_from",)
 
 
+_SEQUENCE, _IS_LATE = pa.field("sequence", pa.int64()), pa.field("late", pa.bool_())
+# What every contract has; its entities, further columns and texts stand between `currency` and `topic`.
+TRANSACTIONS = pa.schema(
+    [
+        _SEQUENCE,
+        pa.field("transaction_id", pa.string()),
+        pa.field("event_time", UTC_MICROS),
+        pa.field("amount", pa.float64()),
+        pa.field("currency", pa.string()),
+        *COORDINATES,
+        *BATCH,
+        _IS_LATE,
+        FAULTS,
+    ]
+)
+
+
 def transactions_schema(decoded: pa.Schema) -> pa.Schema:
     """Return the stored schema: `sequence`, the contract's decoded columns, the batch's marks, the faults."""
-    late = pa.field("late", pa.bool_())
-    return pa.schema([pa.field("sequence", pa.int64()), *decoded, *BATCH, late, FAULTS])
+    return pa.schema([_SEQUENCE, *decoded, *BATCH, _IS_LATE, FAULTS])

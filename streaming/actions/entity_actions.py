@@ -15,7 +15,7 @@ from agent.planning.actions import ActionResult
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.actions.query import plain
-from streaming.delta.stored import open_for_reading, read_stored
+from streaming.delta.lake_reader import LakeReader
 from streaming.history.explain import find_alert, normal_of
 from streaming.labels.book import LabelBook
 
@@ -92,38 +92,38 @@ class EntityActions:
         The distance is half the sum of absolute differences between the shares that each reason and rule
         has in what raised the two alerts, from 0 to 1, plus the absolute difference of ln(1 + amount).
         """
-        path = self._lake / self._spec.tables.alerts
-        one = find_alert(path, wanted)
-        stored = read_stored(path)
+        reader = self._reader()
+        one = find_alert(reader, wanted)
+        stored = reader.table("alerts")
         assert stored is not None, "find_alert has read it"
-        others = stored.filter(
-            pc.and_(pc.equal(stored["revision"], 1), pc.not_equal(stored["alert_id"], one["alert_id"]))
+        others = stored.select(
+            stored.schema.names, (pc.field("revision") == 1) & (pc.field("alert_id") != one["alert_id"])
         )
         ranked = sorted(others.to_pylist(), key=lambda row: (_distance(one, row), row["sequence"]))[:limit]
         listed = tuple(_alert(row, _distance(one, row)) for row in ranked)
         facts = {"alert_id": one["alert_id"], "row_count": len(listed)}
         return ActionResult(facts, listed, self._reveals(_names(listed), ""))
 
+    def _reader(self) -> LakeReader:
+        """Each question is answered by the tables as they are then."""
+        return LakeReader(self._lake, self._spec.tables)
+
     def _payments(self, entity: str, identifier: str, more: Sequence[str]) -> pl.DataFrame:
-        path = self._lake / self._spec.tables.transactions
-        rows = read_stored(path, [*_PAYMENT, entity, *more], pc.field(entity) == identifier)
-        if rows is None or rows.num_rows == 0:
+        columns = [*_PAYMENT, entity, *more]
+        rows = self._reader().frame("transactions", columns, pc.field(entity) == identifier)
+        if rows.height == 0:
             raise ConfigurationError(f"no payments of this {entity} are stored", where=identifier)
-        return pl.DataFrame(rows).sort("sequence")
+        return rows.sort("sequence")
 
     def _alerted(self, rows: pl.DataFrame) -> pl.DataFrame:
-        alerts = read_stored(
-            self._lake / self._spec.tables.alerts,
-            ["transaction_id"],
-            (pc.field("revision") == 1) & pc.field("transaction_id").isin(_ids(rows)),
-        )
-        return rows.head(0) if alerts is None else pl.DataFrame(alerts)
+        first = (pc.field("revision") == 1) & pc.field("transaction_id").isin(_ids(rows))
+        return self._reader().frame("alerts", ["transaction_id"], first)
 
     def _frauds(self, rows: pl.DataFrame) -> int:
-        path = self._lake / self._spec.tables.labels
-        if open_for_reading(path) is None:
+        reader = self._reader()
+        if reader.table("labels") is None:
             return 0
-        book = LabelBook(path, retention=self._spec.replay_horizon)
+        book = LabelBook(reader.path("labels"), retention=self._spec.replay_horizon)
         standing = pl.DataFrame(book.verdicts()).filter(pl.col("is_fraud"))
         return standing.join(rows, on="transaction_id", how="semi").height
 

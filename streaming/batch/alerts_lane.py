@@ -10,15 +10,14 @@ import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 
 from schemas.errors import ConfigurationError
-from schemas.tables import BATCHES
 from streaming.batch.queries import newest_batch
-from streaming.delta.stored import StoredTable, dataset_of
+from streaming.delta.lake_reader import LakeReader
+from streaming.delta.stored import StoredTable
 
 MOVED = "moved"  # what the batch pins that says so
 _TOPIC = "alerts.topic"
@@ -89,20 +88,17 @@ def kept_lane(batches: StoredTable, newest_pins: dict[str, Any] | None) -> Alert
     return None if newest_pins is None else AlertsLane(newest_pins["spec"]["alerts"]["topic"])
 
 
-def lanes_of(batches: Path, wanted: str) -> list[AlertsLane]:
+def lanes_of(reader: LakeReader, wanted: str) -> list[AlertsLane]:
     """Return all lanes that an agent's alerts have left on, the first of them first.
 
     Args:
-        batches: the table's folder.
+        reader: of the lake.
         wanted: the topic that the spec names, for a lake without batches.
     """
-    table = dataset_of(batches, BATCHES)
-    noted = "lane" in table.schema.names
-    told = table.to_table(columns=["lane"])["lane"].unique().to_pylist() if noted else [None]
+    told = reader.rows("batches", ["lane"])["lane"].unique().to_pylist()
     lanes = {AlertsLane.from_json(each) for each in told if each is not None}
     if None in told and not any(lane.first == 0 for lane in lanes):
-        where = ds.field("lane").is_null() if noted else None
-        pins = table.head(1, columns=["pins"], filter=where)["pins"].to_pylist()
+        pins = reader.first("batches", ["pins"], pc.field("lane").is_null())["pins"].to_pylist()
         lanes |= {AlertsLane(json.loads(each)["spec"]["alerts"]["topic"]) for each in pins}
     return sorted(lanes or {AlertsLane(wanted)}, key=lambda lane: lane.first)
 

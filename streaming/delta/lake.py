@@ -22,7 +22,6 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
-from schemas.alert import LATER_FIELDS
 from schemas.errors import (
     ConfigurationError,
     DataLossError,
@@ -30,8 +29,8 @@ from schemas.errors import (
     FlagstreamError,
     RetryableError,
 )
+from schemas.lake_tables import TABLES, Table
 from schemas.spec import AgentSpec
-from schemas.tables import FAULTS, LATER_BATCHES, LATER_LATE, LATER_MONITORING
 from streaming.delta.commits import MARK_KEY, has_landed, new_mark
 from streaming.delta.durable import sync
 from streaming.delta.faults import disk_faults
@@ -41,16 +40,6 @@ from streaming.delta.maintenance import NO_HOOKS, WRITER, MaintenanceLimits, mai
 from streaming.delta.stored import METADATA_KEY, StoredTable, newest_version
 
 _TIDY_EVERY = 128
-_LATER = {
-    "transactions": (FAULTS.name,),
-    "alerts": LATER_FIELDS,
-    "late": LATER_LATE,
-    "ledger": ("evidence",),
-    "monitoring": LATER_MONITORING,
-    "batches": LATER_BATCHES,
-}
-# The model was asked, and paid. What batches hold is synced before their alerts are published.
-_TOLD = ("ledger", "late")
 
 
 @dataclass(frozen=True)
@@ -326,8 +315,8 @@ class Lake:
                 schemas[each.name],
                 fence_id,
                 retention,
-                _LATER.get(each.name, ()),
-                told=each.name in _TOLD,
+                TABLES[cast("Table", each.name)].later,
+                told=TABLES[cast("Table", each.name)].synced,
             )
             for each in dataclasses.fields(cls)
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -79,6 +79,16 @@ class StoredTable:
         names = sorted(pa.table(self._table.get_add_actions())["path"].to_pylist())
         parts = [_completed(pq.ParquetFile(self.path / name).read(), self.schema) for name in names]
         return pa.concat_tables([self.schema.empty_table(), *parts])
+
+    def select(self, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
+        """Return columns of the rows that fit, in no useful order; files are read one after the other."""
+        kinds = pa.schema([self.schema.field(name) for name in columns])
+        return pa.concat_tables([kinds.empty_table(), *self.parts(columns, where)])
+
+    def parts(self, columns: Sequence[str], where: pc.Expression | None = None) -> Iterator[pa.Table]:
+        """Read columns of the rows that fit, file by file, each when it is asked for."""
+        for name in pa.table(self._table.get_add_actions())["path"].to_pylist():
+            yield _fitting(self.path / name, columns, self.schema, where)
 
     def refresh(self) -> None:
         """See what other processes have committed since."""
@@ -280,6 +290,16 @@ def read_undamaged(path: Path) -> tuple[pa.Table, list[str]] | None:
         except (OSError, pa.ArrowException):
             damaged.append(name)
     return pa.concat_tables(parts), damaged
+
+
+def _fitting(path: Path, columns: Sequence[str], schema: pa.Schema, where: pc.Expression | None) -> pa.Table:
+    """Return columns of a file's rows that fit; columns that came after it was written hold nothing."""
+    held = pq.read_schema(path).names
+    # A file cannot be searched by a column that it does not have.
+    if where is not None and any(name not in held and name in str(where) for name in schema.names):
+        return _completed(pq.read_table(path), schema).filter(where).select(list(columns))
+    kinds = pa.schema([schema.field(name) for name in columns])
+    return _completed(_read_file(path, columns, where), kinds)
 
 
 def _read_file(path: Path, columns: Sequence[str], where: pc.Expression | None) -> pa.Table:

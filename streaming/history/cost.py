@@ -13,12 +13,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 import polars as pl
 
-from schemas.alert import ALERTS
 from schemas.spec import AgentSpec
-from schemas.tables import BATCHES
 from streaming.arrays.compilation import Floats, Ints
-from streaming.batch.late_windows import deferred
-from streaming.delta.stored import read_stored
+from streaming.batch.late_windows import MARKS, deferred
+from streaming.delta.lake_reader import LakeReader
 
 Grouping = Literal["alert", "batch", "day", "model", "prompt"]
 GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
@@ -58,11 +56,11 @@ def closed_batches(lake: Path, spec: AgentSpec, compute_price: float) -> pl.Data
         from a batch's opening to its close, with the waiting for the model, and `compute_usd` for them;
         `day` in UTC, `model`, `prompt`.
     """
-    rows = read_stored(lake / spec.tables.batches, _COLUMNS)
-    frame = pl.DataFrame(rows if rows is not None else BATCHES.empty_table().select(_COLUMNS))
+    reader = LakeReader(lake, spec.tables)
+    frame = reader.frame("batches", _COLUMNS)
     pins = [json.loads(each) for each in frame["pins"]]
     busy = [sum(json.loads(each).values()) for each in frame["durations"]]
-    frame = _with_late_answers(frame, lake, spec)
+    frame = _with_late_answers(frame, reader)
     return (
         frame.with_columns(
             day=pl.Series([moment.date().isoformat() for moment in frame["closed_at"]], dtype=pl.String),
@@ -77,18 +75,16 @@ def closed_batches(lake: Path, spec: AgentSpec, compute_price: float) -> pl.Data
     )
 
 
-def _with_late_answers(batches: pl.DataFrame, lake: Path, spec: AgentSpec) -> pl.DataFrame:
+def _with_late_answers(batches: pl.DataFrame, reader: LakeReader) -> pl.DataFrame:
     """Add what was asked after the batch to the batch whose alerts it was asked about."""
-    rounds, alerts = (
-        read_stored(lake / spec.tables.late, _LATE_COLUMNS),
-        read_stored(lake / spec.tables.alerts),
-    )
-    if rounds is None or alerts is None or rounds.num_rows == 0:
+    rounds = reader.frame("late", _LATE_COLUMNS)
+    if rounds.height == 0:
         return batches
-    waiting = pl.DataFrame(deferred(alerts).select([*_BATCH, "outbox_seq"])).sort("outbox_seq")
+    columns = [*_BATCH, "outbox_seq"]
+    alerts = deferred(reader.rows("alerts", [*MARKS, *columns]))
+    waiting = pl.DataFrame(alerts.select(columns)).sort("outbox_seq")
     shared = waiting.with_columns(
-        pl.Series(name, _shares(waiting["outbox_seq"].to_numpy(), pl.DataFrame(rounds), name))
-        for name in _OF_CALLS
+        pl.Series(name, _shares(waiting["outbox_seq"].to_numpy(), rounds, name)) for name in _OF_CALLS
     )
     late = shared.group_by(_BATCH).agg(pl.col(_OF_CALLS).sum())
     added = batches.join(late, on=_BATCH, how="left", suffix="_late", maintain_order="left")
@@ -121,8 +117,7 @@ def cost_by(grouping: Grouping, batches: pl.DataFrame, lake: Path, spec: AgentSp
 
 def read_alerts(lake: Path, spec: AgentSpec) -> pl.DataFrame:
     """Return each alert's id, batch, place in publishing order, and who classified it in the end."""
-    rows = read_stored(lake / spec.tables.alerts, _ALERT_COLUMNS)
-    frame = pl.DataFrame(rows if rows is not None else ALERTS.empty_table().select(_ALERT_COLUMNS))
+    frame = LakeReader(lake, spec.tables).frame("alerts", _ALERT_COLUMNS)
     return frame.sort("outbox_seq").unique("alert_id", keep="last", maintain_order=True)
 
 

@@ -21,8 +21,9 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Ints
 from streaming.batch.backfill_mark import PIN as BACKFILL
+from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import pinned_contract, pinned_spec, pins_by_engine
-from streaming.delta.stored import StoredTable, open_version, read_stored, why_unreadable
+from streaming.delta.stored import StoredTable, open_version, why_unreadable
 from streaming.history.explain import find_alert
 from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, pins_of
 from streaming.rules.rules_in_force import Stretch, stretches
@@ -86,10 +87,11 @@ class DecidedHistory:
 
     def __init__(self, lake: Path, spec: AgentSpec) -> None:
         self.lake, self._tables = lake, spec.tables
-        rows = read_stored(lake / spec.tables.batches, _COLUMNS)
-        if rows is None or rows.num_rows == 0:
-            raise ConfigurationError("nothing was decided yet", where=str(lake / spec.tables.batches))
-        self._batches = pl.DataFrame(rows).sort("next_sequence", "first_sequence", "closed_at")
+        self._reader = LakeReader(lake, spec.tables)
+        rows = self._reader.frame("batches", _COLUMNS)
+        if rows.height == 0:
+            raise ConfigurationError("nothing was decided yet", where=str(self._reader.path("batches")))
+        self._batches = rows.sort("next_sequence", "first_sequence", "closed_at")
 
     @property
     def whole(self) -> Span:
@@ -112,7 +114,7 @@ class DecidedHistory:
         Raises:
             ConfigurationError: no alert, or several, fit `wanted`; see streaming.history.explain.find_alert.
         """
-        alert = find_alert(self.lake / self._tables.alerts, wanted)
+        alert = find_alert(self._reader, wanted)
         passed_by = alert.get("passed_by")
         sequence = int(alert["sequence"] if passed_by is None else passed_by)
         batch = self._batches.filter(pl.col("next_sequence") > sequence).row(0, named=True)
@@ -128,8 +130,8 @@ class DecidedHistory:
         bounds = [] if since is None else [times >= pa.scalar(since)]
         bounds += [] if until is None else [times < pa.scalar(until)]
         where = bounds[0] if len(bounds) == 1 else bounds[0] & bounds[1]
-        rows = read_stored(self.lake / self._tables.transactions, ["sequence"], where)
-        if rows is None or rows.num_rows == 0:
+        rows = self._reader.rows("transactions", ["sequence"], where)
+        if rows.num_rows == 0:
             raise ConfigurationError(
                 "no transactions in this span of event time", where="--from-time/--to-time"
             )
@@ -172,14 +174,13 @@ class DecidedHistory:
     def recorded_labels(self) -> frozenset[tuple[Any, ...]]:
         """Return what models have said, each label once; see streaming.history.comparison."""
         columns = ["model", "prompt_id", "prompt_version", "classification", "severity"]
-        rows = read_stored(self.lake / self._tables.ledger, columns, pc.field("kind") == "answer")
-        return frozenset() if rows is None else frozenset(pl.DataFrame(rows).unique().iter_rows())
+        rows = self._reader.frame("ledger", columns, pc.field("kind") == "answer")
+        return frozenset(rows.unique().iter_rows())
 
     def refused(self, span: Span) -> list[tuple[Span, frozenset[str]]]:
         """Return the ids that batches of a span left out because they were told before, batch by batch."""
-        table = open_version(self.lake / self._tables.batches)
-        if table is None or "refused" not in table.schema.names:
-            return []
+        table = self._reader.table("batches")
+        assert table is not None, "it holds the closed batches"
         columns = ["first_sequence", "next_sequence", "refused"]
         rows = table.read("next_sequence", span.first + 1, columns=columns).to_pylist()
         return [
@@ -230,8 +231,9 @@ class DecidedHistory:
 
         They are not among those of `tables`: an answer may follow long after the span was decided.
         """
-        found = read_stored(self.lake / self._tables.alerts, where=pc.field("revision") > 1)
-        assert found is not None
+        alerts = self._reader.table("alerts")
+        assert alerts is not None, "closed batches have a table of alerts"
+        found = alerts.select(alerts.schema.names, pc.field("revision") > 1)
         return within(found, span).sort_by("outbox_seq")
 
     def _runs(self, span: Span) -> Iterator[tuple[str, list[Span]]]:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming.delta.stored import read_stored
+from streaming.delta.lake_reader import LakeReader
 
 _NEAREST = 5
 _SECONDS_PER_DAY = 86_400.0
@@ -80,9 +80,10 @@ def explain(lake: Path, spec: AgentSpec, wanted: str, primary: str) -> Explanati
     Raises:
         ConfigurationError: no alert, or several, fit `wanted`.
     """
-    alert = find_alert(lake / spec.tables.alerts, wanted)
+    reader = LakeReader(lake, spec.tables)
+    alert = find_alert(reader, wanted)
     entities = dict(alert["entities"])
-    past = _past(lake / spec.tables.transactions, entities, alert["sequence"])
+    past = _past(reader, entities, alert["sequence"])
     mine = past.filter(pl.col(primary) == entities[primary])
     parts = [reason["contribution"] for reason in alert["reasons"]]
     return Explanation(
@@ -94,23 +95,23 @@ def explain(lake: Path, spec: AgentSpec, wanted: str, primary: str) -> Explanati
     )
 
 
-def find_alert(path: Path, wanted: str) -> dict[str, Any]:
+def find_alert(reader: LakeReader, wanted: str) -> dict[str, Any]:
     """Return the newest revision of one alert.
 
     Args:
-        path: folder of the alerts table.
+        reader: of the lake.
         wanted: its id, the first characters of it (six at least), or its transaction's id.
 
     Raises:
         ConfigurationError: no alert, or several, fit `wanted`.
     """
-    alerts = read_stored(path)
+    alerts = reader.table("alerts")
     if alerts is None:
-        raise ConfigurationError("there are no alerts yet", where=str(path))
-    named = pc.equal(alerts["transaction_id"], wanted)
+        raise ConfigurationError("there are no alerts yet", where=str(reader.path("alerts")))
+    named = pc.field("transaction_id") == wanted
     if len(wanted) >= _SHORTEST_ID:
-        named = pc.or_(named, pc.starts_with(alerts["alert_id"], wanted))
-    hits = alerts.filter(named).sort_by("revision")
+        named = named | pc.starts_with(pc.field("alert_id"), wanted)
+    hits = alerts.select(alerts.schema.names, named).sort_by("revision")
     found = len(hits["alert_id"].unique())
     if found != 1:
         problem = f"{found or 'no'} alert{'s' if found else ''} with this id or transaction"
@@ -118,15 +119,12 @@ def find_alert(path: Path, wanted: str) -> dict[str, Any]:
     return dict(hits.slice(hits.num_rows - 1).to_pylist()[0])
 
 
-def _past(path: Path, entities: dict[str, str], sequence: int) -> pl.DataFrame:
+def _past(reader: LakeReader, entities: dict[str, str], sequence: int) -> pl.DataFrame:
     columns = ["sequence", "transaction_id", "event_time", "amount", "currency", *entities]
     ours = reduce(or_, (pc.field(kind) == entity for kind, entity in entities.items()))
-    rows = read_stored(path, columns, ours & (pc.field("sequence") < sequence))
-    if rows is None:
-        raise ConfigurationError("the transactions are gone", where=str(path))
-    frame = pl.from_arrow(rows)
-    assert isinstance(frame, pl.DataFrame)
-    return frame.sort("sequence")
+    if reader.table("transactions") is None:
+        raise ConfigurationError("the transactions are gone", where=str(reader.path("transactions")))
+    return reader.frame("transactions", columns, ours & (pc.field("sequence") < sequence)).sort("sequence")
 
 
 def normal_of(kind: str, entity: str, past: pl.DataFrame) -> Normal:

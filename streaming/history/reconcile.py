@@ -15,13 +15,12 @@ from schemas.spec import AgentSpec
 from streaming.batch.alerts_lane import lanes_of, unseen
 from streaming.batch.queries import requeue
 from streaming.batch.resuming import records_lost
-from streaming.delta.stored import open_version, read_stored
+from streaming.delta.lake_reader import LakeReader
 from streaming.kafka.publish import AGENT_HEADER, REPLAY_HEADER
 from streaming.kafka.topic import committed_messages, topic_exists
 
 AlertKey = tuple[str, int]
 _COUNTS = ["read", "stored", "quarantined", "duplicates"]
-_TEXTS = ("query_id", "topic", "transaction_id")
 
 
 @dataclass(frozen=True)
@@ -97,17 +96,16 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
     Raises:
         RetryableError: the broker does not answer.
     """
-    tables = spec.tables
-    batches = _frame(lake / tables.batches, ["query_id", *_COUNTS])
-    transactions = _frame(lake / tables.transactions, ["sequence", "transaction_id", "kafka_timestamp"])
-    quarantined = _frame(lake / tables.quarantine, ["offset"]).height
-    duplicates = _frame(lake / tables.duplicates, ["offset"]).height
+    reader = LakeReader(lake, spec.tables)
+    batches = reader.frame("batches", ["query_id", "lost", *_COUNTS])
+    transactions = reader.frame("transactions", ["sequence", "transaction_id", "kafka_timestamp"])
+    quarantined, duplicates = reader.count("quarantine"), reader.count("duplicates")
     sums = {name: int(batches[name].sum()) for name in _COUNTS}
     requeued = int(batches.filter(requeue(pl.col("query_id")))["read"].sum())
     balanced = batches["read"] == batches["stored"] + batches["quarantined"] + batches["duplicates"]
-    lanes = lanes_of(lake / tables.batches, spec.alerts.topic)
+    lanes = lanes_of(reader, spec.alerts.topic)
     present = {lane.topic for lane in lanes if topic_exists(bootstrap, lane.topic)}
-    numbered = list(_numbered(lake / tables.alerts))
+    numbered = list(_numbered(reader))
     stored = Counter(key for key, _ in numbered)
     gone = unseen(lanes, present)
     visible = {key for key, number in numbered if not any(number in each for each in gone)}
@@ -124,35 +122,20 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
         + abs(duplicates - sums["duplicates"]),
         sequence_faults=_sequence_faults(transactions["sequence"]),
         repeated_transactions=_repeated(transactions, horizon),
-        requeued_twice=_stored_twice(lake / tables.transactions) if requeued else 0,
+        requeued_twice=_stored_twice(reader) if requeued else 0,
         alerts_in_delta=stored.total(),
         alerts_on_kafka=sent.total(),
         missing_on_kafka=len(visible - sent.keys()),
         doubled_on_kafka=_beyond_first(sent),
         unknown_on_kafka=len(sent.keys() - stored.keys()),
         doubled_in_delta=_beyond_first(stored),
-        lost=_lost(lake / tables.batches),
+        lost=records_lost(batches["lost"]),
     )
 
 
-def _lost(batches: Path) -> int:
-    table = open_version(batches)
-    if table is None or "lost" not in table.schema.names:
-        return 0
-    return records_lost(_frame(batches, ["lost"])["lost"])
-
-
-def _frame(path: Path, columns: list[str]) -> pl.DataFrame:
-    table = read_stored(path, columns)
-    if table is None:
-        return pl.DataFrame(schema={name: pl.String if name in _TEXTS else pl.Int64 for name in columns})
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
-def _numbered(path: Path) -> Iterator[tuple[AlertKey, int]]:
-    for alert, revision, number in _frame(path, ["alert_id", "revision", "outbox_seq"]).iter_rows():
+def _numbered(reader: LakeReader) -> Iterator[tuple[AlertKey, int]]:
+    rows = reader.frame("alerts", ["alert_id", "revision", "outbox_seq"])
+    for alert, revision, number in rows.iter_rows():
         yield (alert, revision), number
 
 
@@ -181,8 +164,8 @@ def _repeated(transactions: pl.DataFrame, horizon: timedelta) -> int:
     return near.height
 
 
-def _stored_twice(path: Path) -> int:
-    transactions = _frame(path, ["query_id", "topic", "partition", "offset"])
+def _stored_twice(reader: LakeReader) -> int:
+    transactions = reader.frame("transactions", ["query_id", "topic", "partition", "offset"])
     places = transactions.filter(requeue(pl.col("query_id"))).drop("query_id").unique()
     return transactions.join(places, on=places.columns, how="semi").height - places.height
 

@@ -20,7 +20,7 @@ from schemas.errors import ConfigurationError, nearest
 from schemas.instants import MICRO
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Flags, Floats, Ints
-from streaming.delta.stored import open_for_reading, read_stored
+from streaming.delta.lake_reader import LakeReader
 from streaming.detection.model import SupervisedModel, save, train
 from streaming.detection.scoring import Scorer
 from streaming.labels.book import LabelBook
@@ -107,7 +107,8 @@ def train_on_lake(
     Raises:
         ConfigurationError: no transactions, no labels, or not both kinds of rows to learn from.
     """
-    source = _Source(lake, spec, entities, _book(lake, spec))
+    reader = LakeReader(lake, spec.tables)
+    source = _Source(reader, spec, entities, _book(reader, spec))
     material = source.material(order)
     kept = material.judged & _settled(material.transactions, spec)
     if not kept.any():
@@ -129,8 +130,8 @@ def train_on_lake(
         "verdicts": order.known,
         "label_delay_seconds": None if order.label_delay is None else order.label_delay.total_seconds(),
         "seed": order.seed,
-        "transactions_version": _version(lake / spec.tables.transactions),
-        "labels_version": _version(lake / spec.tables.labels),
+        "transactions_version": reader.version("transactions"),
+        "labels_version": source.book.version,
         "sequences": [0, material.transactions.num_rows],
         "rows": len(frauds),
         "frauds": int(frauds.sum()),
@@ -146,9 +147,9 @@ def save_next(trained: Trained, folder: Path) -> Path:
     return save(trained.model, folder / str(max(versions, default=0) + 1), trained.training)
 
 
-def _book(lake: Path, spec: AgentSpec) -> LabelBook:
-    path = lake / spec.tables.labels
-    if open_for_reading(path) is None:
+def _book(reader: LakeReader, spec: AgentSpec) -> LabelBook:
+    path = reader.path("labels")
+    if reader.table("labels") is None:
         raise ConfigurationError(
             "there are no labels to learn from; `flagstream labels import` adds them", where=str(path)
         )
@@ -159,19 +160,19 @@ def _book(lake: Path, spec: AgentSpec) -> LabelBook:
 class _Source:
     """The tables that training reads."""
 
-    lake: Path
+    reader: LakeReader
     spec: AgentSpec
     entities: tuple[str, ...]
     book: LabelBook
 
     def material(self, order: TrainingOrder) -> _Material:
         """Read the stream and the verdicts as they stood at `order.until`."""
-        path = self.lake / self.spec.tables.transactions
         columns = ["sequence", "transaction_id", "event_time", "amount", "currency", *self.entities]
         columns += Scorer(self.spec, self.entities).columns
-        rows = read_stored(path, columns)
-        if rows is None or rows.num_rows == 0:
-            raise ConfigurationError("there are no transactions yet", where=str(path))
+        rows = self.reader.rows("transactions", columns)
+        if rows.num_rows == 0:
+            where = str(self.reader.path("transactions"))
+            raise ConfigurationError("there are no transactions yet", where=where)
         rows = _before(rows.sort_by("sequence"), order.until)
         said = self._verdicts(rows, order.until)
         return _Material(
@@ -198,10 +199,8 @@ class _Source:
         if known == "decided":
             history = History(rows, material.frauds, material.decided_at)
             return run_history(scorer, history, keep=kept, on_progress=progress)
-        tables = self.spec.tables
-        batches = read_stored(self.lake / tables.batches, PIN_COLUMNS)
-        pins = [] if batches is None else pins_of(pl.DataFrame(batches))
-        folders = self.lake / tables.transactions, self.lake / tables.alerts
+        pins = pins_of(self.reader.frame("batches", PIN_COLUMNS))
+        folders = self.reader.path("transactions"), self.reader.path("alerts")
         recorded = EntityLabels(self.book, *folders, self.entities).derive(0, pins).table
         verdicts = at_positions(recorded, 0, rows.num_rows)
         return run_recorded(scorer, rows, verdicts, keep=kept, on_progress=progress)
@@ -251,11 +250,6 @@ def _held_out(
         "model": {"auc": roc_auc(later, margins), "ap": average_precision(later, margins)},
         "no_model": {"auc": roc_auc(later, scores[cut:]), "ap": average_precision(later, scores[cut:])},
     }
-
-
-def _version(path: Path) -> int:
-    table = open_for_reading(path)
-    return -1 if table is None else table.version()
 
 
 def _times(rows: pa.Table) -> Ints:

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.tables import QUARANTINE, UTC_MICROS
-from streaming.delta.stored import StoredTable, open_version, read_stored
+from streaming.delta.lake_reader import LakeReader
+from streaming.delta.stored import StoredTable, open_version
 from streaming.quarantine.requests import PLACE, RequeueRequest, places_of
 
 _ORIGINAL = -1
@@ -118,12 +119,11 @@ def _held(quarantine: StoredTable, places: pl.DataFrame) -> pa.Table:
     )
 
 
-def waiting_by_reason(quarantine: Path, requeues: Path, requests: Sequence[RequeueRequest]) -> dict[str, int]:
+def waiting_by_reason(reader: LakeReader, requests: Sequence[RequeueRequest]) -> dict[str, int]:
     """Count what waits by the reason of its newest rejection, the most frequent first; see `waiting`."""
     if requests:
-        return by_reason(waiting(quarantine, requeues, requests, sizes=False))
-    rows = read_stored(quarantine, ["reason"])  # each row is a record of its own
-    return {} if rows is None else by_reason(pl.DataFrame(rows))
+        return by_reason(waiting(reader.path("quarantine"), reader.path("requeues"), requests, sizes=False))
+    return by_reason(reader.frame("quarantine", ["reason"]))  # each row is a record of its own
 
 
 def by_reason(rows: pl.DataFrame) -> dict[str, int]:

@@ -15,10 +15,11 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.spec import AgentSpec
 from streaming.batch.late_windows import MARKS, REVISION, deferred
-from streaming.batch.queries import of_the_stream
+from streaming.batch.queries import newest_of_the_stream
 from streaming.batch.resuming import records_lost
 from streaming.delta.faults import looks_unusable
-from streaming.delta.stored import open_version, read_stored
+from streaming.delta.lake_reader import LakeReader
+from streaming.delta.stored import StoredTable
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.topic import connection
@@ -41,6 +42,8 @@ _TOTALS = (
     "input_tokens",
     "output_tokens",
 )
+_COLUMNS = ["next_sequence", "closed_at", "read", "stored", "quarantined", "duplicates", "cost_usd"]
+_COLUMNS += ["labels_through", "rejected", "lost"]
 _LATE_TOTALS = ("given_up", "llm_calls", "input_tokens", "output_tokens", "cost_usd")
 _RECENT = timedelta(hours=1)
 _NOTHING_LATE = {"pending": 0, "answered": 0, "given_up": 0}
@@ -116,18 +119,15 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         lake: folder of the tables.
         ends: end offset per partition of the source topic, None when the broker is away.
     """
-    table = read_stored(lake / spec.tables.batches)
-    if table is None:
+    reader = LakeReader(lake, spec.tables)
+    table, frame = reader.table("batches"), reader.frame("batches", [*dict.fromkeys([*_COLUMNS, *_TOTALS])])
+    if table is None or frame.height == 0:
         return _empty(spec, ends)
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    if frame.height == 0:
-        return _empty(spec, ends)
-    newest = frame.sort("closed_at", "next_sequence").row(-1, named=True)
-    late, took = _late(lake, spec)
+    newest = _newest(table, frame)
+    late, took = _late(reader)
     totals = {name: int(frame[name].sum()) + int(took.get(name, 0)) for name in _TOTALS}
     pins = json.loads(newest["pins"])
-    requests = read_requests(lake / spec.tables.requeues)
+    requests = read_requests(reader.path("requeues"))
     balanced = frame["read"] == frame["stored"] + frame["quarantined"] + frame["duplicates"]
     return Status(
         agent=spec.name,
@@ -136,10 +136,8 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         cost_usd=float(frame["cost_usd"].sum()) + took["cost_usd"],
         degraded_share=totals["degraded"] / max(totals["alerts"], 1),
         balanced=bool(balanced.all()),
-        quarantine_reasons=waiting_by_reason(
-            lake / spec.tables.quarantine, lake / spec.tables.requeues, requests
-        ),
-        lag=_lag(frame, spec.data_sources.transactions.topic, ends),
+        quarantine_reasons=waiting_by_reason(reader, requests),
+        lag=_lag(table, spec.data_sources.transactions.topic, ends),
         late=late,
         labels=max(frame["labels_through"].to_list()),
         last_closed_at=newest["closed_at"].astimezone(UTC),
@@ -149,8 +147,8 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         beside=tuple(side_by_side(lake, spec)),
         rejected_shares=_rejected_shares(frame),
         requests_waiting=sum(each.state == "waiting" for each in requests),
-        lost=records_lost(frame["lost"] if "lost" in frame.columns else ()),
-        **_monitored(lake / spec.tables.monitoring),
+        lost=records_lost(frame["lost"]),
+        **_monitored(reader),
     )
 
 
@@ -182,12 +180,10 @@ def _empty(spec: AgentSpec, ends: dict[str, int] | None) -> Status:
     return Status(spec.name, 0, totals, 0.0, 0.0, True, {}, lag, _NOTHING_LATE, 0, None, {}, {})
 
 
-def _late(lake: Path, spec: AgentSpec) -> tuple[dict[str, int], dict[str, float]]:
+def _late(reader: LakeReader) -> tuple[dict[str, int], dict[str, float]]:
     """Return how deferred alerts stand, and what late answers add to the totals."""
-    alerts = read_stored(lake / spec.tables.alerts, ["alert_id", *MARKS])
-    rounds = read_stored(lake / spec.tables.late)
-    if alerts is None or rounds is None:
-        return _NOTHING_LATE, {"cost_usd": 0.0}
+    alerts = reader.rows("alerts", ["alert_id", *MARKS])
+    rounds = reader.rows("late", _LATE_TOTALS)
     answered = int(pc.sum(pc.equal(alerts["revision"], REVISION)).as_py() or 0)
     took = {name: pc.sum(rounds[name]).as_py() or 0 for name in _LATE_TOTALS}
     given_up = int(took.pop("given_up"))
@@ -196,9 +192,9 @@ def _late(lake: Path, spec: AgentSpec) -> tuple[dict[str, int], dict[str, float]
     return counts, {**took, "llm_alerts": answered, "degraded": given_up}
 
 
-def _monitored(path: Path) -> dict[str, Any]:
+def _monitored(reader: LakeReader) -> dict[str, Any]:
     """Return what the newest row of `monitoring` says; a lake from before it told problems has none."""
-    table = open_version(path)
+    table = reader.table("monitoring")
     newest = None if table is None else table.maximum("at")
     if table is None or newest is None:
         return {}
@@ -208,8 +204,6 @@ def _monitored(path: Path) -> dict[str, Any]:
 
 def _rejected_shares(batches: pl.DataFrame) -> dict[str, float]:
     """Batches of an older version did not note their reasons."""
-    if "rejected" not in batches.columns:
-        return {}
     closed = batches["closed_at"]
     recent = batches.filter(closed > closed.max() - _RECENT)  # type: ignore[operator]  # a time column
     recent = recent.filter(pl.col("rejected").is_not_null())
@@ -220,11 +214,19 @@ def _rejected_shares(batches: pl.DataFrame) -> dict[str, float]:
     return {reason: round(count / read, 6) for reason, count in counts.most_common()}
 
 
-def _lag(batches: pl.DataFrame, topic: str, ends: dict[str, int] | None) -> int | None:
+def _newest(batches: StoredTable, frame: pl.DataFrame) -> dict[str, Any]:
+    """Return the row of the batch closed last, of which alone more is read than counts."""
+    last = frame.sort("closed_at", "next_sequence").row(-1, named=True)
+    place, columns = last["next_sequence"], ["closed_at", "pins", "durations"]
+    rows = batches.read("next_sequence", place, place + 1, columns).sort_by("closed_at")
+    return dict(rows.to_pylist()[-1])
+
+
+def _lag(batches: StoredTable, topic: str, ends: dict[str, int] | None) -> int | None:
     if ends is None:
         return None
-    streamed = batches.filter(of_the_stream(pl.col("query_id"))).sort("next_sequence", "closed_at")
-    done: dict[str, int] = json.loads(streamed["offsets"][-1]).get(topic, {}) if streamed.height else {}
+    streamed = newest_of_the_stream(batches)
+    done: dict[str, int] = json.loads(streamed["offsets"]).get(topic, {}) if streamed else {}
     return sum(end - done.get(partition, 0) for partition, end in ends.items())
 
 

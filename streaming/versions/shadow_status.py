@@ -8,10 +8,12 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from schemas.spec import AgentSpec, TableNames
+from schemas.spec import AgentSpec
+from schemas.tables import SHADOW
+from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import CANARY
-from streaming.delta.stored import open_version, read_stored
 from streaming.labels.book import LabelBook
 from streaming.versions.registry_table import read_entries
 from streaming.versions.stages import VersionStage, standing_in, standings
@@ -63,11 +65,12 @@ def side_by_side(lake: Path, spec: AgentSpec) -> list[SideBySide]:
         lake: folder of the agent's tables.
         spec: names them.
     """
-    found = standings(read_entries(lake / spec.tables.specs))
+    reader = LakeReader(lake, spec.tables)
+    found = standings(read_entries(reader.path("specs")))
     active = standing_in("active", found)
     if active is None:
         return []
-    evidence = _Evidence.read(lake, spec)
+    evidence = _Evidence.read(reader, spec)
     shadow, canary = (standing_in(stage, found) for stage in ("shadow", "canary"))
     pairs = [
         None if shadow is None else _in_shadow(active, shadow, evidence),
@@ -78,19 +81,16 @@ def side_by_side(lake: Path, spec: AgentSpec) -> list[SideBySide]:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Folder and names of the tables, first revisions published, and verdicts."""
+    """The tables, first revisions published, and verdicts."""
 
-    lake: Path
-    names: TableNames
+    reader: LakeReader
     published: pl.DataFrame
     verdicts: pl.DataFrame
 
     @classmethod
-    def read(cls, lake: Path, spec: AgentSpec) -> _Evidence:
-        names = spec.tables
-        verdicts = pl.DataFrame(LabelBook(lake / names.labels, retention=spec.replay_horizon).verdicts())
-        known = verdicts.select("transaction_id", "is_fraud")
-        return cls(lake, names, _published(lake / names.alerts), known)
+    def read(cls, reader: LakeReader, spec: AgentSpec) -> _Evidence:
+        verdicts = pl.DataFrame(LabelBook(reader.path("labels"), retention=spec.replay_horizon).verdicts())
+        return cls(reader, _published(reader), verdicts.select("transaction_id", "is_fraud"))
 
     def raised_in(self, spans: pl.DataFrame) -> pl.DataFrame:
         """Return the published alerts that the rows of some batches raised."""
@@ -106,19 +106,15 @@ class _Evidence:
         )
 
 
-def _published(path: Path) -> pl.DataFrame:
-    columns = [*_KEY, "transaction_id", "revision", "passed_by", "spec_version"]
-    rows = read_stored(path, columns)
-    if rows is None:
-        return pl.DataFrame(schema={**dict.fromkeys(columns, pl.Int64), "spec_version": pl.String})
-    first = pl.DataFrame(rows).filter(pl.col("revision") == 1)
+def _published(reader: LakeReader) -> pl.DataFrame:
+    columns = [*_KEY, "transaction_id", "passed_by", "spec_version"]
+    first = reader.frame("alerts", columns, pc.field("revision") == 1)
     return first.with_columns(raised=pl.coalesce("passed_by", "sequence"))
 
 
 def _in_shadow(active: VersionStage, standing: VersionStage, evidence: _Evidence) -> SideBySide | None:
-    rows = read_stored(evidence.lake / evidence.names.shadow)
-    mine = None if rows is None else pl.DataFrame(rows).filter(pl.col("digest") == standing.digest)
-    if mine is None or mine.height == 0:
+    mine = evidence.reader.frame("shadow", SHADOW.names, pc.field("digest") == standing.digest)
+    if mine.height == 0:
         return None
     theirs = evidence.raised_in(mine.select(_BOUNDS))
     ours = mine.select("alerted").explode("alerted").drop_nulls().unnest("alerted")
@@ -136,9 +132,8 @@ def _in_shadow(active: VersionStage, standing: VersionStage, evidence: _Evidence
 
 
 def _in_canary(active: VersionStage, standing: VersionStage, evidence: _Evidence) -> SideBySide | None:
-    batches = read_stored(evidence.lake / evidence.names.batches, [*_BOUNDS, "pins"])
-    assert batches is not None, "a canary follows a shadow, which follows batches"
-    naming = pl.DataFrame(batches).filter(pl.col("pins").str.contains(standing.digest, literal=True))
+    named = pc.match_substring(pc.field("pins"), standing.digest)
+    naming = evidence.reader.frame("batches", [*_BOUNDS, "pins"], named)
     canaries = [json.loads(each).get(CANARY, {}).get("spec_digest") for each in naming["pins"]]
     decided = naming.filter(pl.Series(canaries, dtype=pl.String) == standing.digest).filter(
         pl.col("next_sequence") > pl.col("first_sequence")
@@ -149,7 +144,7 @@ def _in_canary(active: VersionStage, standing: VersionStage, evidence: _Evidence
     percent = json.loads(decided["pins"][-1])[CANARY]["percent"]
     alerts = evidence.raised_in(decided.select(_BOUNDS))
     ours = pl.col("spec_version") == standing.version
-    days = _days_between(evidence.lake / evidence.names.transactions, decided)
+    days = _days_between(evidence.reader, decided)
     share = percent / 100
     return SideBySide(
         batches=decided.height,
@@ -169,9 +164,9 @@ def _days(first: int, last: int) -> float:
     return max(float(last - first), 1e6) / _DAY_US
 
 
-def _days_between(path: Path, batches: pl.DataFrame) -> float:
+def _days_between(reader: LakeReader, batches: pl.DataFrame) -> float:
     """Return the days of event time from the first row of some batches to their last."""
-    table = open_version(path)
+    table = reader.table("transactions")
     assert table is not None, "closed batches have rows"
     places = (int(batches["first_sequence"][0]), int(batches["next_sequence"][-1]) - 1)
     rows = [table.read("sequence", place, place + 1, ["event_time"])["event_time"] for place in places]

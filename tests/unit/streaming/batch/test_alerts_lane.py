@@ -9,11 +9,12 @@ import pyarrow as pa
 import pytest
 
 from schemas.errors import ConfigurationError
-from schemas.spec import AgentSpec
+from schemas.spec import AgentSpec, TableNames
 from streaming.batch import outbox
 from streaming.batch.alerts_lane import AlertsLane, LaneChange, choose_lane, lanes_of, unseen
 from streaming.batch.outbox import Outbox
 from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord, PublisherSettings
 from streaming.run import opening
@@ -82,7 +83,7 @@ def test_a_topic_of_another_name_sends_no_alert_twice(
     total = stored(settings.lake("tester"), "alerts", "outbox_seq").num_rows
     assert topics.sent == {"before": list(range(count)), "after": list(range(count, total))}
     assert total > count + 3
-    lanes = lanes_of(settings.lake("tester") / "batches", "after")
+    lanes = lanes_of(LakeReader(settings.lake("tester"), TableNames()), "after")
     assert lanes == [AlertsLane("before"), AlertsLane("after", count)]
     with pytest.raises(ConfigurationError, match="--move-alerts"):
         run(settings, on_topic("before"), 600, 3)

@@ -1,0 +1,111 @@
+"""The tables of a lake, each declared once: what a row is, its columns and their order, and who writes it.
+
+The fields of `TableNames` in schemas.spec say what each is called in one agent's lake. Writers, readers and
+the documentation go by what stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import pyarrow as pa
+
+from schemas.alert import ALERTS, LATER_FIELDS
+from schemas.label import LABELS
+from schemas.tables import (
+    AUDIT,
+    BATCHES,
+    DUPLICATES,
+    FAULTS,
+    FINDINGS,
+    LATE,
+    LATER_BATCHES,
+    LATER_LATE,
+    LATER_MONITORING,
+    LEDGER,
+    MONITORING,
+    QUARANTINE,
+    REQUEUES,
+    SHADOW,
+    SPECS,
+    TRANSACTIONS,
+)
+
+Writer = Literal["agent", "commands", "agent and commands"]
+Table = Literal[
+    "transactions",
+    "quarantine",
+    "duplicates",
+    "alerts",
+    "monitoring",
+    "audit",
+    "ledger",
+    "late",
+    "labels",
+    "labels_quarantine",
+    "batches",
+    "specs",
+    "shadow",
+    "requeues",
+    "findings",
+    "findings_sandbox",
+]
+
+
+@dataclass(frozen=True)
+class TableDefinition:
+    """One table. All are append-only Delta tables, compacted and cleared by maintenance.
+
+    Attributes:
+        row: what one row stands for.
+        schema: its columns; of `transactions` those that every contract has.
+        order: the columns that give its rows their order.
+        writer: `agent` is the one driver that has claimed the lake; of the others each commits by turns.
+        later: columns that lakes from before they came are given, null in older rows.
+        synced: its rows are on disk when their commit returns, since others learn of them at once.
+    """
+
+    row: str
+    schema: pa.Schema
+    order: tuple[str, ...]
+    writer: Writer = "agent"
+    later: tuple[str, ...] = ()
+    synced: bool = False
+
+
+_REJECTION_ORDER = ("topic", "partition", "offset")
+
+TABLES: Mapping[Table, TableDefinition] = MappingProxyType(
+    {
+        "transactions": TableDefinition("accepted event", TRANSACTIONS, ("sequence",), later=(FAULTS.name,)),
+        "quarantine": TableDefinition("rejection of a record", QUARANTINE, _REJECTION_ORDER),
+        "duplicates": TableDefinition("redelivered transaction id", DUPLICATES, _REJECTION_ORDER),
+        "alerts": TableDefinition("alert revision", ALERTS, ("outbox_seq",), later=LATER_FIELDS),
+        "monitoring": TableDefinition("batch", MONITORING, ("at",), later=LATER_MONITORING),
+        "audit": TableDefinition("event", AUDIT, ("number",), "agent and commands"),
+        # The model was asked, and paid, before a batch's alerts are published.
+        "ledger": TableDefinition(
+            "question or answer", LEDGER, ("commit",), later=("evidence",), synced=True
+        ),
+        "late": TableDefinition(
+            "step of a window of late answers", LATE, ("commit",), later=LATER_LATE, synced=True
+        ),
+        "labels": TableDefinition("label", LABELS, ("label_sequence",), "agent and commands"),
+        "labels_quarantine": TableDefinition(
+            "record of the labels topic that is no label", QUARANTINE, _REJECTION_ORDER, "agent and commands"
+        ),
+        "batches": TableDefinition("closed batch", BATCHES, ("next_sequence",), later=LATER_BATCHES),
+        "specs": TableDefinition("step of a spec's version", SPECS, ("action",), "commands"),
+        "shadow": TableDefinition(
+            "batch decided in shadow", SHADOW, ("next_sequence",), "agent and commands"
+        ),
+        "requeues": TableDefinition(
+            "slice of a request, or its end", REQUEUES, ("number", "slice"), "agent and commands"
+        ),
+        "findings": TableDefinition("finding", FINDINGS, ("at",), "commands"),
+        "findings_sandbox": TableDefinition("finding, invalid ones too", FINDINGS, ("at",), "commands"),
+    }
+)

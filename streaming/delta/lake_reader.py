@@ -1,0 +1,106 @@
+"""The one reading side: an agent's tables, read beside whoever writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import ConfigurationError
+from schemas.lake_tables import TABLES, Table
+from schemas.spec import TableNames
+from streaming.delta.stored import StoredTable, open_for_reading
+
+
+class LakeReader:
+    """Reads the tables of one lake, and takes nothing over.
+
+    A reader sees a table at the version at which it has first opened it: what it reads of one table belongs
+    together, whatever is committed meanwhile.
+
+    Args:
+        folder: of the lake.
+        names: what its tables are called.
+    """
+
+    def __init__(self, folder: Path, names: TableNames) -> None:
+        self.folder, self._names = folder, names
+        self._opened: dict[Table, StoredTable | None] = {}
+
+    def path(self, table: Table) -> Path:
+        """Return the folder of a table, which may not be there yet."""
+        return self.folder / str(getattr(self._names, table))
+
+    def table(self, table: Table) -> StoredTable | None:
+        """Return a table to be read from, None where there is none yet.
+
+        Raises:
+            ConfigurationError: it is of a later format, or is another table than its name says.
+            DataLossError: its newest log entry is torn.
+            MachineError: it cannot be read.
+        """
+        if table not in self._opened:
+            self._opened[table] = self._open(table)
+        return self._opened[table]
+
+    def rows(self, table: Table, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
+        """Return some columns of a table's rows, those that fit, in no useful order; none without a table.
+
+        Files are read one after the other, the columns asked for alone. Columns that came after a row was
+        written are null in it.
+
+        Raises:
+            See `table`.
+        """
+        found = self.table(table)
+        if found is None:
+            return _nothing(table, columns)
+        return found.select(columns, where)
+
+    def first(self, table: Table, columns: Sequence[str], where: pc.Expression) -> pa.Table:
+        """Return one of the rows that fit, none where none does; no more files are opened than it takes."""
+        found = self.table(table)
+        parts = iter(()) if found is None else found.parts(columns, where)
+        some = next((part for part in parts if part.num_rows), _nothing(table, columns))
+        return some.slice(0, 1)
+
+    def frame(self, table: Table, columns: Sequence[str], where: pc.Expression | None = None) -> pl.DataFrame:
+        """Return the same as `rows` does, as a frame."""
+        return pl.DataFrame(self.rows(table, columns, where))
+
+    def version(self, table: Table) -> int:
+        """Return the version at which a table is seen, -1 where there is none."""
+        found = self.table(table)
+        return -1 if found is None else found.version
+
+    def count(self, table: Table) -> int:
+        """Return how many rows a table has, by its log alone."""
+        found = self.table(table)
+        return 0 if found is None else found.count()
+
+    def _open(self, table: Table) -> StoredTable | None:
+        path = self.path(table)
+        handle = open_for_reading(path)
+        if handle is None:
+            return None
+        defined, stored = TABLES[table], pa.schema(pa.schema(handle.schema()))
+        missing = [name for name in defined.schema.names if name not in stored.names]
+        strange = [name for name in missing if name not in defined.later]
+        if strange:
+            raise ConfigurationError(
+                f"this is another table than {table!r}: it has no column {strange[0]!r}; put back the "
+                "table that belongs here, or give the agent another name for it, under `tables` of its spec",
+                where=str(path),
+            )
+        later = [defined.schema.field(name) for name in missing]
+        return StoredTable(path, handle, pa.schema([*stored, *later]))
+
+
+def _nothing(table: Table, columns: Sequence[str]) -> pa.Table:
+    """Of `transactions` a contract says more columns than are declared: its entities, as text."""
+    known = TABLES[table].schema
+    fields = [known.field(name) if name in known.names else pa.field(name, pa.string()) for name in columns]
+    return pa.schema(fields).empty_table()

@@ -1,0 +1,86 @@
+"""The reading side: declared columns alone, one version of each table, and no other table under a name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as properties
+from hypothesis import strategies as st
+
+from schemas.errors import ConfigurationError
+from schemas.lake_tables import TABLES, Table
+from schemas.spec import TableNames
+from schemas.tables import BATCHES
+from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_reader import LakeReader
+
+KEEP = timedelta(days=30)
+ROOT = Path(__file__).parents[4]
+NAMES = TableNames(batches="closed")
+
+
+def written(folder: Path, parts: Sequence[Sequence[int]], schema: pa.Schema = BATCHES) -> LakeTable:
+    """Return the table `batches` under the name that the spec gives it, one file a part."""
+    table = LakeTable(folder / "closed", schema, "agent/epoch", KEEP, TABLES["batches"].later)
+    for part in parts:
+        rows = pa.Table.from_pylist(
+            [{"next_sequence": n, "read": n, "lane": f"l{n}"} for n in part], schema=schema
+        )
+        table.append(rows, Stamp("a", table.last_batch("a") + 1))
+    return table
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_is_not_there_has_no_rows_of_the_declared_kinds(tmp_path: Path, name: Table) -> None:
+    reader, schema = LakeReader(tmp_path, NAMES), TABLES[name].schema
+    assert reader.rows(name, schema.names).schema.equals(schema)
+    assert (reader.count(name), reader.version(name)) == (0, -1)
+    assert not reader.path(name).exists()
+
+
+@properties(deadline=None, max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=4), max_size=4), st.integers(0, 99))
+def test_what_fits_is_found_in_every_file(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[list[int]], least: int
+) -> None:
+    folder = tmp_path_factory.mktemp("lake")
+    written(folder, parts)
+    reader, fits = LakeReader(folder, NAMES), pc.field("next_sequence") >= least
+    expected = sorted(n for part in parts for n in part if n >= least)
+    rows = reader.rows("batches", ["read"], fits)
+    assert rows.column_names == ["read"]
+    assert sorted(rows["read"].to_pylist()) == expected
+    assert reader.count("batches") == sum(map(len, parts))
+    assert reader.first("batches", ["read"], fits).num_rows == min(len(expected), 1)
+
+
+def test_one_reader_sees_one_version_of_a_table(tmp_path: Path) -> None:
+    table = written(tmp_path, [[1]])
+    reader = LakeReader(tmp_path, NAMES)
+    assert reader.count("batches") == 1
+    table.append(pa.Table.from_pylist([{"next_sequence": 2}], schema=BATCHES), Stamp("a", 1))
+    assert reader.rows("batches", ["next_sequence"]).num_rows == reader.count("batches") == 1
+    assert LakeReader(tmp_path, NAMES).count("batches") == 2
+
+
+def test_columns_that_came_later_are_null_in_older_rows_and_can_be_asked_about(tmp_path: Path) -> None:
+    old = pa.schema([field for field in BATCHES if field.name not in TABLES["batches"].later])
+    written(tmp_path, [[1], [2]], old)
+    reader = LakeReader(tmp_path, NAMES)
+    assert reader.rows("batches", ["lane"])["lane"].to_pylist() == [None, None]
+    written(tmp_path, [[3]])
+    found = LakeReader(tmp_path, NAMES)
+    assert found.rows("batches", ["read"], pc.field("lane").is_null())["read"].to_pylist() in ([1, 2], [2, 1])
+    assert found.rows("batches", ["read"], pc.field("lane") == "l3")["read"].to_pylist() == [3]
+
+
+def test_another_table_under_the_name_is_refused(tmp_path: Path) -> None:
+    LakeTable(tmp_path / "closed", pa.schema([("n", pa.int64())]), "agent/epoch", KEEP)
+    with pytest.raises(ConfigurationError, match="another table than 'batches': it has no column"):
+        LakeReader(tmp_path, NAMES).rows("batches", ["read"])
