@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,13 +14,13 @@ from schemas.errors import DataLossError
 from schemas.instants import MICRO
 from schemas.spec import AgentSpec
 from streaming.arrays.median_clock import WINDOW, MedianClock
+from streaming.batch.closed_batches import ClosedBatches
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, LakeTable
 from streaming.delta.pins import CANARY, pinned_spec, pins_by_engine
-from streaming.labels.verdicts import PIN_COLUMNS, EntityLabels, LabelPin, pins_of
-from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
+from streaming.labels.verdicts import EntityLabels, LabelPin
 
 _SEEN = ["transaction_id", "topic", "partition", "offset", "kafka_timestamp"]
 
@@ -45,6 +44,7 @@ class Recovery:
 
     def __init__(self, lake: Lake, verdicts: EntityLabels) -> None:
         self._lake, self._verdicts = lake, verdicts
+        self._batches = ClosedBatches(lake.batches)
 
     def newest_decision(self) -> Decision | None:
         """Return what decided the newest batch, None where none is on record."""
@@ -65,7 +65,7 @@ class Recovery:
 
     def label_pins(self) -> list[LabelPin]:
         """Return which labels each closed batch knew, ascending."""
-        return pins_of(pl.DataFrame(self._lake.batches.read("first_sequence", 0, columns=PIN_COLUMNS)))
+        return self._batches.label_pins()
 
     def verdicts_of(self, decision: Decision) -> pa.Table:
         """Return the verdicts that the rows of a decided batch are the first to know."""
@@ -78,12 +78,12 @@ class Recovery:
             self._lake.transactions,
             next_sequence,
             lambda first, end: self._verdicts.between(pins, first, end),
-            self._stretches,
+            self._batches.stretches,
         )
 
     def patterns_in_force(self, reached: int) -> frozenset[str]:
         """Return the rules over two events that were in force for the row before `reached`."""
-        return self._stretches(reached - 1, reached)[-1].patterns if reached else frozenset()
+        return self._batches.stretches(reached - 1, reached)[-1].patterns if reached else frozenset()
 
     def recently_read(self, newest: Decision | None, horizon: timedelta) -> tuple[pa.Table, MedianClock]:
         """Return ids and coordinates of what a redelivery may repeat; see recently_stored."""
@@ -102,10 +102,6 @@ class Recovery:
         newest = self._lake.transactions.maximum("event_time") or 0
         times = self._lake.transactions.read("event_time", newest, columns=["event_time"])["event_time"]
         return highest + 1, int(pc.max(times.cast(pa.int64())).as_py())
-
-    def _stretches(self, first: int, end: int) -> list[Stretch]:
-        batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)
-        return stretches(pl.DataFrame(batches), first, end)
 
 
 def recently_stored(

@@ -38,7 +38,7 @@ class LakeReader:
         """Return a table to be read from, None where there is none yet.
 
         Raises:
-            ConfigurationError: it is of a later format, or is another table than its name says.
+            ConfigurationError: it is of a later format.
             DataLossError: its newest log entry is torn.
             MachineError: it cannot be read.
         """
@@ -53,11 +53,12 @@ class LakeReader:
         written are null in it.
 
         Raises:
-            See `table`.
+            ConfigurationError: the table has no such column, so it is another one than its name says.
         """
         found = self.table(table)
         if found is None:
             return _nothing(table, columns)
+        _check_columns(table, found.path, found.schema, columns)
         return found.select(columns, where)
 
     def first(self, table: Table, columns: Sequence[str], where: pc.Expression) -> pa.Table:
@@ -87,16 +88,18 @@ class LakeReader:
         if handle is None:
             return None
         defined, stored = TABLES[table], pa.schema(pa.schema(handle.schema()))
-        missing = [name for name in defined.schema.names if name not in stored.names]
-        strange = [name for name in missing if name not in defined.later]
-        if strange:
-            raise ConfigurationError(
-                f"this is another table than {table!r}: it has no column {strange[0]!r}; put back the "
-                "table that belongs here, or give the agent another name for it, under `tables` of its spec",
-                where=str(path),
-            )
-        later = [defined.schema.field(name) for name in missing]
+        later = [defined.schema.field(name) for name in defined.later if name not in stored.names]
         return StoredTable(path, handle, pa.schema([*stored, *later]))
+
+
+def _check_columns(table: Table, path: Path, stored: pa.Schema, wanted: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in stored.names]
+    if missing:
+        raise ConfigurationError(
+            f"this is another table than {table!r}: it has no column {missing[0]!r}; put back the "
+            "table that belongs here, or give the agent another name for it, under `tables` of its spec",
+            where=str(path),
+        )
 
 
 def _nothing(table: Table, columns: Sequence[str]) -> pa.Table:

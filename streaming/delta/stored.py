@@ -21,7 +21,7 @@ from streaming.delta.formats import check_format
 from streaming.delta.log_tail import check_newest, checkpoint_mark
 
 METADATA_KEY = "flagstream"
-_STATISTICS_SLACK = 999  # Delta cuts timestamps in statistics to milliseconds
+STATISTICS_SLACK = 999  # Delta cuts timestamps in statistics to milliseconds
 
 
 class StoredTable:
@@ -67,7 +67,7 @@ class StoredTable:
         names = [*dict.fromkeys([column, *columns])]
         kinds, wanted = pa.schema([self.schema.field(name) for name in names]), pa.array(values)
         parts = [kinds.empty_table()]
-        for name, low, high in self._ranges(column) if len(values) else ():
+        for name, low, high in self.ranges(column) if len(values) else ():
             first = 0 if low is None else int(np.searchsorted(values, low))
             if first < len(values) and (high is None or values[first] <= high):
                 where = pc.field(column).isin(wanted)
@@ -84,6 +84,12 @@ class StoredTable:
         """Return columns of the rows that fit, in no useful order; files are read one after the other."""
         kinds = pa.schema([self.schema.field(name) for name in columns])
         return pa.concat_tables([kinds.empty_table(), *self.parts(columns, where)])
+
+    def of_files(self, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        """Return columns of all rows of some files, as `ranges` names them."""
+        kinds = pa.schema([self.schema.field(name) for name in columns])
+        parts = [_completed(pq.ParquetFile(self.path / name).read(list(columns)), kinds) for name in names]
+        return pa.concat_tables([kinds.empty_table(), *parts])
 
     def parts(self, columns: Sequence[str], where: pc.Expression | None = None) -> Iterator[pa.Table]:
         """Read columns of the rows that fit, file by file, each when it is asked for."""
@@ -112,7 +118,7 @@ class StoredTable:
         Timestamps come as microseconds since 1970 UTC, cut to the millisecond that statistics keep.
         """
         known = [
-            self._largest(name, column) if high is None else high for name, _, high in self._ranges(column)
+            self._largest(name, column) if high is None else high for name, _, high in self.ranges(column)
         ]
         return max((high for high in known if high is not None), default=None)
 
@@ -143,10 +149,11 @@ class StoredTable:
         actions = self._table.get_add_actions(flatten=True)
         return sum(pa.table(actions)["num_records"].to_pylist())
 
-    def _ranges(self, column: str) -> list[tuple[str, int | None, int | None]]:
+    def ranges(self, column: str) -> list[tuple[str, int | None, int | None]]:
         """Return each file with the least and largest value of a column, None where no statistics say.
 
-        Files that are known to hold no value of the column are left out.
+        Files that are known to hold no value of the column are left out. Timestamps are microseconds since
+        1970 UTC; the largest may be up to `STATISTICS_SLACK` more than what is recorded.
         """
         actions = pa.table(self._table.get_add_actions(flatten=True))
         unknown: list[int | None] = [None] * actions.num_rows
@@ -160,10 +167,10 @@ class StoredTable:
 
     def files(self, column: str, at_least: int, below: int | None) -> list[Path]:
         """Return the files that may hold rows with `at_least <= column < below`."""
-        slack = _STATISTICS_SLACK if pa.types.is_timestamp(self.schema.field(column).type) else 0
+        slack = STATISTICS_SLACK if pa.types.is_timestamp(self.schema.field(column).type) else 0
         return [
             self.path / name
-            for name, low, high in self._ranges(column)
+            for name, low, high in self.ranges(column)
             if (high is None or high + slack >= at_least) and (below is None or low is None or low < below)
         ]
 
