@@ -36,26 +36,33 @@ _LIMITS = MaintenanceLimits(least_age=timedelta(0))
 _BEGUN = datetime(2026, 5, 1, tzinfo=UTC)
 _ROWS = 20
 _ROUND_EVERY = 50
+# By how much the last point may exceed the one half-way. Files and entries go up and down with each clearing.
+_FLAT = {"files": 1.5, "log_entries": 1.5, "transactions": 1.1, "bytes_per_row": 1.2, "batch_ms": 1.25}
 
 
 @dataclass(frozen=True)
 class Point:
-    """All tables of a lake together after so many batches; `batch_ms` is the median since the last point."""
+    """All tables of a lake together after so many batches; `batch_ms` is the median since the last point.
+
+    `bytes_per_row` counts live files alone, by the rows of `transactions`.
+    """
 
     batches: int
+    rows: int
     files: int
     live_files: int
     log_entries: int
     transactions: int
     megabytes: float
+    bytes_per_row: float
     batch_ms: float
 
 
 def measure(batches: int, *, as_json: bool) -> None:
-    """Print the points, ten in all, and by how much the last one exceeds the one half-way.
+    """Print the points, ten in all, by how much the last one exceeds the one half-way, and what is not flat.
 
     Args:
-        batches: how many; 20,000 take about a quarter of an hour.
+        batches: how many; 20,000 take an hour or two on two cores.
     """
     with tempfile.TemporaryDirectory(prefix="flagstream-bench-") as folder:
         settings = Settings.load(Path(folder), {})
@@ -65,8 +72,10 @@ def measure(batches: int, *, as_json: bool) -> None:
             points.append(point)
     early, last = points[min(4, len(points) - 1)], points[-1]
     figures: dict[str, object] = {f"after_{each.batches}": asdict(each) for each in points}
-    for name in ("files", "log_entries", "transactions", "batch_ms"):
-        figures[f"{name}_ratio"] = round(getattr(last, name) / max(getattr(early, name), 1e-9), 2)
+    ratios = {name: round(getattr(last, name) / max(getattr(early, name), 1e-9), 2) for name in _FLAT}
+    figures |= {f"{name}_ratio": ratio for name, ratio in ratios.items()}
+    figures["not_flat"] = [name for name, ratio in ratios.items() if ratio > _FLAT[name]]
+    figures["rows_too_many"] = sum(max(point.rows - _ROWS * point.batches, 0) for point in points)
     report(figures, as_json=as_json)
 
 
@@ -99,13 +108,17 @@ def _same(given: Given) -> Given:
 def _point(lake: Path, batches: int, took: list[float]) -> Point:
     tables = [log.parent for log in lake.glob("*/_delta_log")]
     opened = [DeltaTable(path) for path in tables]
+    rows = DeltaTable(lake / "transactions").to_pyarrow_dataset().count_rows()
+    live = sum(sum(pa.table(table.get_add_actions())["size_bytes"].to_pylist()) for table in opened)
     return Point(
         batches=batches,
+        rows=rows,
         files=sum(len(list(path.glob("*.parquet"))) for path in tables),
         live_files=sum(len(table.file_uris()) for table in opened),
         log_entries=sum(len(list((path / "_delta_log").iterdir())) for path in tables),
         transactions=sum(_kept_transactions(path) for path in tables),
         megabytes=round(sum(file.stat().st_size for file in lake.rglob("*") if file.is_file()) / 1e6, 1),
+        bytes_per_row=round(live / max(rows, 1), 1),
         batch_ms=round(median(took) * 1000, 1),
     )
 

@@ -1,16 +1,19 @@
 """Keeps tables small: few files, a short log, nothing on disk that no readable version needs.
 
 It runs beside the writers, in handles of its own. What it commits changes no row and carries no epoch, so it
-neither fences a writer nor is refused because of one; of two that compact at once, one is refused.
+neither fences a writer nor is refused because of one. Of several that maintain a table one does so at a time:
+Delta lets two compactions replace the same files, and then every row of them is there twice.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -55,11 +58,15 @@ def maintain(
 ) -> bool:
     """Compact a table's small files and shorten its log, where enough has gathered; True where it did.
 
+    Where somebody else maintains the table at the moment, it is left to them.
+
     Raises:
         DataLossError: its newest log entry is torn.
         DiskError: the disk takes nothing.
     """
-    with disk_faults(path):
+    with disk_faults(path), _alone(path) as alone:
+        if not alone:
+            return False
         table = newest_version(path)
         compacted = _compact(table, limits, int(time.time() * 1000) if now_ms is None else now_ms)
         shortened = _shorten_log(table, path, limits)
@@ -138,6 +145,21 @@ def at_low_priority() -> None:
     """Let this thread step back behind the others; elsewhere than on Linux it would be the whole process."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """Say whether nobody else maintains a table, and keep others from it; the lock ends with its process."""
+    folder = os.open(path / "_delta_log", os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(folder)
 
 
 def _compact(table: DeltaTable, limits: MaintenanceLimits, now_ms: int) -> bool:

@@ -22,4 +22,5 @@ def test_files_and_logs_of_all_tables_stay_few(tmp_path: Path, monkeypatch: pyte
     for point in points:
         assert point.files <= tables * 2 * 16
         assert point.log_entries <= tables * 4 * 10 + 60
+        assert 0.9 * bench._ROWS * point.batches <= point.rows <= bench._ROWS * point.batches
     assert points[2].transactions == points[1].transactions

@@ -18,6 +18,7 @@ from agent.audit.events import AuditEvent
 from schemas.errors import FencedError
 from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.delta import maintenance
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.maintenance import Maintenance, MaintenanceLimits, clear, maintain
 from streaming.delta.shared_table import SharedTable
@@ -55,6 +56,47 @@ def test_files_and_log_stay_few_over_many_commits(tmp_path: Path) -> None:
     assert most[0] <= 2 * AT_ONCE.files + 10
     assert most[1] <= 3 * AT_ONCE.entries + 10
     assert claimed(tmp_path).read("n", 0)["n"].to_pylist() == list(range(400))
+
+
+def test_of_two_that_compact_at_once_one_leaves_it_alone_and_no_row_is_there_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Delta itself would let both of them replace the same files."""
+    table, outcomes = claimed(tmp_path), list[bool]()
+    for number in range(20):
+        table.append(one(number), Stamp("app", number))
+
+    def opened_while_another_maintains(path: Path) -> DeltaTable:
+        found = DeltaTable(path)
+        monkeypatch.setattr(maintenance, "newest_version", DeltaTable)
+        outcomes.append(maintain(path, AT_ONCE))
+        return found
+
+    monkeypatch.setattr(maintenance, "newest_version", opened_while_another_maintains)
+    outcomes.append(maintain(table.path, AT_ONCE))
+    assert outcomes == [False, True]
+    assert claimed(tmp_path).read("n", 0)["n"].to_pylist() == list(range(20))
+    assert on_disk(table.path)[0] == 21, "compacted once; what was replaced is kept"
+
+
+def test_rows_stay_what_they_are_while_several_maintain_a_table_that_is_written_to(tmp_path: Path) -> None:
+    table, over = claimed(tmp_path), threading.Event()
+    others = [Maintenance(lambda: [table.path], AT_ONCE) for _ in range(3)]
+
+    def go_round(each: Maintenance) -> None:
+        while not over.is_set():
+            each.round()
+
+    with ThreadPoolExecutor(len(others)) as pool:
+        rounds = [pool.submit(go_round, each) for each in others]
+        try:
+            for number in range(200):
+                table.append(one(number), Stamp("app", number))
+        finally:
+            over.set()
+        for each in rounds:
+            each.result()
+    assert claimed(tmp_path).read("n", 0)["n"].to_pylist() == list(range(200))
 
 
 def test_files_that_a_checkpoint_has_forgotten_are_cleared_all_the_same(tmp_path: Path) -> None:
