@@ -30,7 +30,7 @@ from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, LakeTable, Stamp
 from streaming.delta.ledger import LakeLedger
 from streaming.labels.book import LabelBook
-from streaming.labels.verdicts import EntityLabels, LabelPin
+from streaming.labels.entity_labels import EntityLabels, LabelPin
 
 _COMMIT = 500_000
 _BATCH = 2_500
@@ -163,8 +163,8 @@ def _ids(sequence: np.ndarray) -> pa.Array:
 def _costs(place: Path, spec: AgentSpec, rows: int) -> Costs:
     begun = time.perf_counter()
     lake = _open(place, spec)
-    verdicts = _verdicts(place, spec, lake)
-    recovery = Recovery(lake, verdicts)
+    entity_labels = _entity_labels(place, spec, lake)
+    recovery = Recovery(lake, entity_labels)
     newest = recovery.newest_decision()
     position = recovery.position(newest)
     newest_of_the_stream(lake.batches)
@@ -172,8 +172,8 @@ def _costs(place: Path, spec: AgentSpec, rows: int) -> Costs:
     recovery.recently_read(newest, timedelta(minutes=5))
     started = time.perf_counter() - begun
     assert position.next_sequence == rows
-    look_ups = list(_look_ups(verdicts, rows, 1))
-    another = list(_look_ups(_verdicts(place, spec, lake), rows, 2))
+    look_ups = list(_look_ups(entity_labels, rows, 1))
+    another = list(_look_ups(_entity_labels(place, spec, lake), rows, 2))
     return Costs(
         rows=rows,
         batches=rows // _BATCH,
@@ -186,16 +186,16 @@ def _costs(place: Path, spec: AgentSpec, rows: int) -> Costs:
     )
 
 
-def _verdicts(place: Path, spec: AgentSpec, lake: Lake) -> EntityLabels:
+def _entity_labels(place: Path, spec: AgentSpec, lake: Lake) -> EntityLabels:
     contract = load_contract(spec.data_sources.transactions.contract)
     book = LabelBook(place / spec.tables.labels, retention=spec.replay_horizon)
     return EntityLabels(book, lake.transactions.path, lake.alerts.path, contract.entity_names)
 
 
-def _look_ups(verdicts: EntityLabels, rows: int, seed: int) -> Iterator[float]:
+def _look_ups(entity_labels: EntityLabels, rows: int, seed: int) -> Iterator[float]:
     """Record labels of rows anywhere, one by one; yield the seconds until what each says is known."""
     for row in np.random.default_rng([rows, seed]).integers(0, rows, _LOOK_UPS):
-        before = verdicts.book.refreshed()
+        before = entity_labels.book.refreshed()
         label = {
             "transaction_id": _ids(np.array([row])),
             "is_fraud": [True],
@@ -204,11 +204,11 @@ def _look_ups(verdicts: EntityLabels, rows: int, seed: int) -> Iterator[float]:
             "decided_by": ["bench"],
             "source_position": [0],
         }
-        verdicts.book.record(
+        entity_labels.book.record(
             pa.table({name: label[name] for name in GIVEN.names}).cast(GIVEN), source="bench"
         )
         begun = time.perf_counter()
-        found = verdicts.derive(before, [LabelPin(rows, before, rows), LabelPin(rows, before + 1, rows)])
+        found = entity_labels.derive(before, [LabelPin(rows, before, rows), LabelPin(rows, before + 1, rows)])
         yield time.perf_counter() - begun
         assert found.table.num_rows == 1, "every label's transaction is there"
 

@@ -1,7 +1,7 @@
 """The label: one table of fields from which the Arrow and Delta schemas and the JSON Schema derive.
 
-A label is one verdict on one transaction by one decider. What a file or a topic says is a table of schema
-`GIVEN`; what is kept is a table of schema `LABELS`.
+A label says whether one transaction is a fraud, as one decider found. What a file or a topic says is a
+table of schema `GIVEN`; what is kept is a table of schema `LABELS`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LabelField:
 LABEL_FIELDS: tuple[LabelField, ...] = (
     LabelField("label_sequence", pa.int64(), "gapless place in order of recording, from 0"),
     LabelField("transaction_id", pa.string(), "the transaction", sent=True, required=True),
-    LabelField("is_fraud", pa.bool_(), "the verdict", sent=True, required=True),
+    LabelField("is_fraud", pa.bool_(), "whether the transaction is a fraud", sent=True, required=True),
     LabelField("kind", pa.string(), "kind of fraud, where known", nullable=True, sent=True),
     LabelField("decided_at", UTC_MICROS, "when the analyst or the chargeback decided", sent=True),
     LabelField("decided_by", pa.string(), "who decided", sent=True),

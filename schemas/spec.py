@@ -63,7 +63,7 @@ class TransactionSource(Document):
 
 
 class LabelSource(Document):
-    """Where verdicts on transactions come from, besides files; no topic is read unless one is named."""
+    """Where labels on transactions come from, besides files; no topic is read unless one is named."""
 
     topic: TopicName | None = None
 
@@ -177,9 +177,9 @@ class Detector(Document):
 
 
 class RiskDetector(Detector):
-    """Risk of an entity by the verdicts on its earlier transactions.
+    """Risk of an entity by the labels on its earlier transactions.
 
-    `memories` say how long a verdict speaks for its entity, counted back from the newest transaction with
+    `memories` say how long a label speaks for its entity, counted back from the newest transaction with
     one; the detector goes by the first, a trained model sees them all.
     """
 
@@ -235,7 +235,7 @@ class HabitDetector(Detector):
 class MultivariateDetector(Detector):
     """How unusual a row is in all features together, beyond what the other detectors say of it.
 
-    It reads the features that rest on no verdict; `entities` leaves out those of other kinds of entities.
+    It reads the features that rest on no label; `entities` leaves out those of other kinds of entities.
     Its chance follows from `seed`.
     """
 
@@ -484,13 +484,13 @@ class TableNames(Document):
 class Promotion(Document):
     """What another version of the spec must show before it takes over from this one.
 
-    A verdict counts once its transaction is `maturity` old, so that slow ones are not missed; on either side
+    A label counts once its transaction is `maturity` old, so that slow ones are not missed; on either side
     at least `least_labels` must count. Alerts per day may exceed the budget by `alerts_tolerance` of it. In
     canary it decides for `canary_percent` of the contract's primary entities.
     """
 
     maturity: Duration = Field(default=timedelta(days=7), ge=timedelta(0))
-    least_labels: int = Field(default=50, ge=1, description="alerts with a verdict, on either side")
+    least_labels: int = Field(default=50, ge=1, description="alerts with a label, on either side")
     alerts_tolerance: float = Field(
         default=0.25, ge=0, le=10, description="share of the budget, rules included"
     )

@@ -41,7 +41,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class TriageResult:
-    """Verdicts in the order of the rows, and what they took.
+    """Classifications in the order of the rows, and what they took.
 
     Attributes:
         calls: questions sent now; answers found on record cost none.

@@ -124,7 +124,7 @@ class EntityActions:
         if reader.table("labels") is None:
             return 0
         book = LabelBook(reader.path("labels"), retention=self._spec.replay_horizon)
-        standing = pl.DataFrame(book.verdicts()).filter(pl.col("is_fraud"))
+        standing = pl.DataFrame(book.latest()).filter(pl.col("is_fraud"))
         return standing.join(rows, on="transaction_id", how="semi").height
 
     def _reveals(self, names: Sequence[str] | dict[str, Any], entity: str) -> dict[str, frozenset[str]]:

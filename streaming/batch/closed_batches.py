@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from schemas.instants import micros_of
 from streaming.delta.stored import STATISTICS_SLACK, StoredTable
-from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, pins_of
+from streaming.labels.entity_labels import PIN_COLUMNS, LabelPin, pins_of
 from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
 
 

@@ -22,7 +22,7 @@ from streaming.detection.checkpoints import ScorerSnapshot
 from streaming.detection.features import rule_fields
 from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
-from streaming.labels.verdicts import at_positions
+from streaming.labels.entity_labels import at_positions
 from streaming.rules.pattern import CompiledPattern
 from streaming.rules.patterns import Patterns, Recognised
 from streaming.rules.rule_set import RuleSet

@@ -42,8 +42,8 @@ from streaming.events.broker_clock import BrokerClock, Reading
 from streaming.events.decode import Decoded, decode, median_stamp
 from streaming.events.duplicates import Deduplicator
 from streaming.kafka.intake import Taken
+from streaming.labels.entity_labels import EntityLabels, LabelPin
 from streaming.labels.label_follower import LabelFollower, LabelStream
-from streaming.labels.verdicts import EntityLabels, LabelPin
 from streaming.service.health import Health
 
 Clock = Callable[[], datetime]

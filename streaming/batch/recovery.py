@@ -20,7 +20,7 @@ from streaming.batch.engine import Engine
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, LakeTable
 from streaming.delta.pins import CANARY, pinned_spec, pins_by_engine
-from streaming.labels.verdicts import EntityLabels, LabelPin
+from streaming.labels.entity_labels import EntityLabels, LabelPin
 
 _SEEN = ["transaction_id", "topic", "partition", "offset", "kafka_timestamp"]
 

@@ -22,7 +22,7 @@ from schemas.errors import DataLossError
 from schemas.instants import MICRO, micros_of
 from streaming.delta.lake import Lake, LakeTable, Stamp
 from streaming.events.broker_clock import Reading
-from streaming.labels.verdicts import LabelPin
+from streaming.labels.entity_labels import LabelPin
 
 _PLACE = ["topic", "partition", "offset"]
 
@@ -33,7 +33,7 @@ class Decision:
 
     `opened_at` and `watermark_us` (the highest event time stored so far) are in microseconds since 1970 UTC,
     `offsets` topic → partition → next offset, `pins` the complete spec and the versions in force; for the
-    labels see streaming.labels.verdicts.LabelPin. `rejected` counts the quarantined by reason, None
+    labels see streaming.labels.entity_labels.LabelPin. `rejected` counts the quarantined by reason, None
     where that was not noted. `clock` says which clock judged the records' stamps, `clock_at` what it showed,
     see streaming.events.broker_clock; None where this machine's was the only one. `topic_ids` and `lost`
     are those of its Origin. `broker_us` is how far the clock of streaming.events.duplicates has come, None

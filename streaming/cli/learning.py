@@ -56,11 +56,13 @@ def train(
         datetime | None,
         typer.Option(formats=TIMES, help="UTC; later events and labels are left out."),
     ] = None,
-    verdicts: Annotated[
+    labels: Annotated[
         str,
         typer.Option(
-            help="recorded: rows know the verdicts that they knew when scored; decided: those decided by "
-            "their own time, for labels imported after the fact."
+            "--labels",
+            "--verdicts",  # its name up to 0.1
+            help="recorded: rows know the labels that they knew when scored; decided: those decided by "
+            "their own time, for labels imported after the fact.",
         ),
     ] = "recorded",
     label_delay: Annotated[
@@ -74,8 +76,8 @@ def train(
 
     To use it, name its folder in the spec: `model: {path: FOLDER, sha256: HASH}`.
 
-    Example: `flagstream train --spec handbook --until 2018-07-01 --verdicts decided --label-delay 7d`
+    Example: `flagstream train --spec handbook --until 2018-07-01 --labels decided --label-delay 7d`
     """
     from streaming.commands.train import show_training
 
-    show_training(settings_in(home), spec_named(spec), until, verdicts, label_delay, seed, as_json=as_json)
+    show_training(settings_in(home), spec_named(spec), until, labels, label_delay, seed, as_json=as_json)

@@ -30,7 +30,7 @@ from streaming.events.record_table import record_table
 from streaming.events.simulator import SimulatedBlock, Simulator, SimulatorSettings, json_keys, json_lines
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
-from streaming.labels.verdicts import LabelPin, verdicts_schema
+from streaming.labels.entity_labels import LabelPin, entity_labels_schema
 
 _START = datetime(2026, 3, 2, tzinfo=UTC)
 _TOPIC = "fixture"
@@ -105,7 +105,7 @@ class _Writer:
             pins=self._engine.pins(),
         )
         stored = store(
-            self._lake, in_hand, decoded.valid, decoded.rejected, self._duplicates, self._no_verdicts
+            self._lake, in_hand, decoded.valid, decoded.rejected, self._duplicates, self._no_labels
         )
         self._duplicates.commit()
         self._decide(stored, stamp, closed_at)
@@ -126,8 +126,8 @@ class _Writer:
         engine.commit(judged)
         self._next, self._watermark = decision.next_sequence, decision.watermark_us
 
-    def _no_verdicts(self, first: int) -> tuple[LabelPin, pa.Table]:
-        return LabelPin(first, 0, 0), verdicts_schema(self._contract.entity_names).empty_table()
+    def _no_labels(self, first: int) -> tuple[LabelPin, pa.Table]:
+        return LabelPin(first, 0, 0), entity_labels_schema(self._contract.entity_names).empty_table()
 
 
 def _labels(block: SimulatedBlock) -> pa.Table:

@@ -37,7 +37,7 @@ def run_training(
     settings: Settings,
     spec: AgentSpec,
     until: datetime | None,
-    verdicts: str,
+    labels: str,
     label_delay: str | None,
     seed: int,
 ) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def run_training(
     except ValueError as fault:
         raise ConfigurationError(str(fault), where="--label-delay") from None
     moment = None if until is None else until.replace(tzinfo=UTC)
-    order = TrainingOrder(moment, cast("Known", verdicts), delay, seed)
+    order = TrainingOrder(moment, cast("Known", labels), delay, seed)
     entities = load_contract(spec.data_sources.transactions.contract).entity_names
     with progress_bar() as progress:
         task = progress.add_task("scoring stored rows", total=None)

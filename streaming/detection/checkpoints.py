@@ -176,7 +176,7 @@ def _population(profiles: ProfileSnapshot) -> dict[str, list[str]]:
     return {
         "current": _hex(state.population),
         "pending": _hex(state.pending),
-        "verdicts": _hex(state.verdicts),
+        "verdicts": _hex(state.labels),
         "frontier": [str(int(state.frontier[0]))],
     }
 
@@ -276,7 +276,7 @@ def _read_profiles(path: Path, population: dict[str, list[str]]) -> ProfileSnaps
     entities |= {name: matrix_of(batch[name]) for name in _PER_ENTITY_WIDE}
     state = State(
         **entities,
-        verdicts=_floats(population["verdicts"]),
+        labels=_floats(population["verdicts"]),
         frontier=np.array([int(population["frontier"][0])]),
         population=_floats(population["current"]),
         pending=_floats(population["pending"]),

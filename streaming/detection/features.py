@@ -55,7 +55,7 @@ _DETECTOR_OF = {
     "weekday": "habit",
 }
 _WHOLE_OF = {"log_amount": "population", "hour": "week", "weekday": "week"}
-_OF_VERDICTS = ("risk", "frauds", "judged", "delayed_count", "fraud_share")
+_OF_LABELS = ("risk", "frauds", "judged", "delayed_count", "fraud_share")
 EVIDENCE = "evidence"
 _OF_SURPRISES = ("amount_nats", "rate_nats", "habit_nats", "memory", EVIDENCE)
 # Levels that differ from entity to entity, or grow with the stream: their ratios and counts say it better.
@@ -75,7 +75,7 @@ class EntityBatch:
         amounts: float64[n], nats of the amount.
         others: float64[n, 2], nats of rate and novelty.
         memory: float64[n], see profile_kernels.recall.
-        verdicts: float64[n, 1 + 2 memories], see profile_kernels.judge.
+        labels: float64[n, 1 + 2 memories], see profile_kernels.judge.
         counts: what the amounts add to their tails.
     """
 
@@ -85,7 +85,7 @@ class EntityBatch:
     amounts: Floats
     others: Floats
     memory: Floats
-    verdicts: Floats
+    labels: Floats
     counts: Counts
 
 
@@ -94,7 +94,7 @@ def kind_feature_names(entity: str, horizons: Sequence[float], memories: Sequenc
 
     Args:
         horizons: of the profile, in seconds.
-        memories: of the verdicts, in seconds.
+        memories: of the labels, in seconds.
     """
     return (
         *(f"{name}.{entity}.{_span(span)}" for name in ("count", "mean_amount") for span in horizons),
@@ -134,7 +134,7 @@ def kind_features(view: EntityBatch) -> list[Floats]:
         features.exposures,
         features.gaps,
         view.memory,
-        *view.verdicts.T,
+        *view.labels.T,
     ]
 
 
@@ -186,14 +186,14 @@ def feature_columns(
 
 
 def describes_behaviour(feature: str, entities: Sequence[str] = ()) -> bool:
-    """Tell whether a feature shows behaviour: it is no mere level, and rests on no verdict and no surprise.
+    """Tell whether a feature shows behaviour: it is no mere level, and rests on no label and no surprise.
 
     Args:
         entities: unless empty, features of other kinds of entities do not count.
     """
     what, _, rest = feature.partition(".")
     meant = not entities or not rest or rest.partition(".")[0] in entities
-    return meant and what not in (*_OF_VERDICTS, *_OF_SURPRISES, *_LEVELS)
+    return meant and what not in (*_OF_LABELS, *_OF_SURPRISES, *_LEVELS)
 
 
 def rule_fields(feature_names: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""How unusual a transaction is in all features together: amount, rates, gaps and calendar, no verdicts.
+"""How unusual a transaction is in all features together: amount, rates, gaps and calendar, no labels.
 
 Detectors of one feature each miss a combination of values that are ordinary one by one. The online forest
 (streaming.detection.forest) sees them; of its surprise counts what it shows beyond the sum of the others, see

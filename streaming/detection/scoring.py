@@ -150,19 +150,19 @@ class Scorer:
         """The transactions' columns that are read besides entities, amount, currency and event_time."""
         return tuple(dict.fromkeys(name for detector in self._detectors for name in detector.columns))
 
-    def score(self, transactions: pa.Table, verdicts: pa.Table | None = None) -> ScoredBatch:
+    def score(self, transactions: pa.Table, labels: pa.Table | None = None) -> ScoredBatch:
         """Score rows that follow the last committed ones, leaving all state as it is.
 
         Args:
             transactions: rows in `sequence` order with sequence, event_time, amount, currency and the
                 entity columns; others are ignored.
-            verdicts: what became known of earlier transactions, by ascending `position` (`sequence` of the
-                first row that knows it), with the columns of streaming.labels.verdicts.
+            labels: what became known of earlier transactions, by ascending `position` (`sequence` of the
+                first row that knows it), with the columns of streaming.labels.entity_labels.
 
         Raises:
             DataLossError: the rows are not those from next_sequence on, without a gap.
         """
-        return self._score(transactions, verdicts, explain=True)
+        return self._score(transactions, labels, explain=True)
 
     def commit(self, scored: ScoredBatch) -> None:
         """Make the state after `scored` the current one.
@@ -187,9 +187,9 @@ class Scorer:
         self._next_sequence += len(scored)
         self._forget()
 
-    def fold(self, transactions: pa.Table, verdicts: pa.Table | None = None) -> None:
+    def fold(self, transactions: pa.Table, labels: pa.Table | None = None) -> None:
         """Advance all state past rows that need no scores any more, as recovery does; see score()."""
-        self.commit(self._score(transactions, verdicts, explain=False))
+        self.commit(self._score(transactions, labels, explain=False))
 
     def heed(self, spec: AgentSpec) -> None:
         """Go on under the threshold or budget of another spec, which defines scores alike.
@@ -280,10 +280,10 @@ class Scorer:
         """Compile all compiled code, or load it from the disk cache, on a tiny scorer like this one."""
         _warm_up(self._spec, self._given)
 
-    def _score(self, transactions: pa.Table, verdicts: pa.Table | None, *, explain: bool) -> ScoredBatch:
+    def _score(self, transactions: pa.Table, labels: pa.Table | None, *, explain: bool) -> ScoredBatch:
         self._check_sequence(transactions["sequence"])
         pairs = self._spec.profiles.pair_names
-        frame, ticks = Frame.of(transactions, verdicts, self._next_sequence, pairs, self._clock)
+        frame, ticks = Frame.of(transactions, labels, self._next_sequence, pairs, self._clock)
         levels, level = self._level.advance(frame.log_amounts, self._next_sequence)
         views = self._views(frame, levels)
         findings = self._findings(frame, views)

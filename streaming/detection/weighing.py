@@ -96,7 +96,7 @@ class Weighing:
 
     def _remember(self, entity: str, view: EntityBatch, found: Floats) -> None:
         if self.looks_at(RISK, entity):
-            found[:, self._column(f"{RISK}.{entity}")] = view.verdicts[:, 0]
+            found[:, self._column(f"{RISK}.{entity}")] = view.labels[:, 0]
         if self.looks_at(RECURRENCE, entity):
             remembered(view.amounts, view.memory, self._column(f"{RECURRENCE}.{entity}"), found)
 

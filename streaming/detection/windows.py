@@ -2,7 +2,7 @@
 
 A window of a row at time t is (t - horizon, t], a delayed one (t - delay - horizon, t - delay], both over the
 rows of its entity that came before it in `sequence` order, and the row itself where that is asked for. A
-delayed window also counts the frauds among its transactions, by the verdicts known when the row comes.
+delayed window also counts the frauds among its transactions, by the labels known when the row comes.
 They are features for rules and trained models; no detector of its own goes by them.
 
 A late row, older than an earlier one of its entity, has the windows of its own event time over what is known
@@ -31,7 +31,7 @@ from streaming.arrays.compilation import Codes, Floats, Ints, read_only
 from streaming.arrays.entity_index import EncodedColumn, EntityIndex
 from streaming.detection.features import window_feature_names
 from streaming.detection.window_kernels import NEVER, Additions, Entries, Spans, gather, scatter, slide
-from streaming.profiles.decayed import KnownVerdicts
+from streaming.profiles.decayed import KnownLabels
 from streaming.profiles.frame import Frame
 
 _SECOND = 1_000_000
@@ -96,7 +96,7 @@ class Windows:
 
     Args:
         kind: the entities.
-        chosen: the lengths of the windows, the delay after which verdicts are known, and more.
+        chosen: the lengths of the windows, the delay after which labels are known, and more.
     """
 
     def __init__(self, kind: str, chosen: WindowedProfile) -> None:
@@ -128,7 +128,7 @@ class Windows:
     def advance(self, frame: Frame) -> WindowAdvance:
         """See stateful.StatefulDetector.
 
-        Rows see the verdicts at or before their own position. A verdict counts as one fraud at its
+        Rows see the labels at or before their own position. A label counts as one fraud at its
         transaction's time, and one that is taken back counts as one less.
         """
         first, rows = frame.first_sequence, len(frame)
@@ -280,7 +280,7 @@ def _own_additions(codes: Codes, frame: Frame, first: int) -> Additions:
     return Additions(codes, frame.times, frame.amounts, read_only(positions))
 
 
-def _frauds(codes: Codes, known: KnownVerdicts | None) -> Additions:
+def _frauds(codes: Codes, known: KnownLabels | None) -> Additions:
     if known is None:
         nothing = read_only(np.zeros(0, np.int64))
         return Additions(read_only(codes), nothing, read_only(np.zeros(0)), nothing)

@@ -32,7 +32,7 @@ from streaming.events.duplicates import Deduplicator
 from streaming.events.file_events import Keyed
 from streaming.events.record_table import record_table
 from streaming.history.backfill_source import HistorySource
-from streaming.labels.verdicts import LabelPin, verdicts_schema
+from streaming.labels.entity_labels import LabelPin, entity_labels_schema
 from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
 
 Item = TypeVar("Item")
@@ -115,7 +115,7 @@ class Backfill:
         if newest is not None:
             self._continue(newest)
         checkpoints.drop_after(self._engine.checkpoints, self._next_sequence)
-        self._engine.restore(self._lake.transactions, self._next_sequence, self._no_verdicts, self._stretches)
+        self._engine.restore(self._lake.transactions, self._next_sequence, self._no_labels, self._stretches)
         horizon = self._engine.contract.duplicates.horizon
         self._duplicates.restore(*recently_stored(self._lake.transactions, newest, horizon))
 
@@ -180,10 +180,10 @@ class Backfill:
 
     def _unlabelled(self, first: int) -> tuple[LabelPin, pa.Table]:
         self._reached(Passed.SET_ASIDE)
-        return LabelPin(first, 0, 0), self._no_verdicts(first, first)
+        return LabelPin(first, 0, 0), self._no_labels(first, first)
 
-    def _no_verdicts(self, _first: int, _end: int) -> pa.Table:
-        return verdicts_schema(self._engine.contract.entity_names).empty_table()
+    def _no_labels(self, _first: int, _end: int) -> pa.Table:
+        return entity_labels_schema(self._engine.contract.entity_names).empty_table()
 
     def _stretches(self, first: int, end: int) -> list[Stretch]:
         batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)

@@ -25,7 +25,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import pinned_contract, pinned_spec, pins_by_engine
 from streaming.delta.stored import StoredTable, open_version, why_unreadable
 from streaming.history.explain import find_alert
-from streaming.labels.verdicts import PIN_COLUMNS, LabelPin, pins_of
+from streaming.labels.entity_labels import PIN_COLUMNS, LabelPin, pins_of
 from streaming.rules.rules_in_force import Stretch, stretches
 
 _COLUMNS = [*PIN_COLUMNS, "next_sequence", "closed_at", "pins", "versions"]

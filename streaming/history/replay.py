@@ -30,7 +30,7 @@ from streaming.history.comparison import Difference, differences_between, differ
 from streaming.history.decided import DecidedHistory, PinnedSpan, Span, raised_in, within
 from streaming.home.settings import ARTEFACTS, Settings
 from streaming.labels.book import LabelBook
-from streaming.labels.verdicts import EntityLabels, at_positions
+from streaming.labels.entity_labels import EntityLabels, at_positions
 
 SLICE_ROWS = 100_000
 _SLICES_TOLD_AT_ONCE = 10
@@ -77,7 +77,7 @@ class Slice:
     flagged: Flagged
 
     def alerts(self, result: TriageResult) -> pa.Table:
-        """Return the alerts under their verdicts, of schema `ALERTS`."""
+        """Return the alerts with their classifications, of schema `ALERTS`."""
         return Deciders(self.engine).alerts(_MARKS, [self.flagged], [result])
 
 
@@ -106,7 +106,7 @@ class Replayer:
         self._settings, self._contract, self._history = settings, contract, history
         self._on_progress = on_progress
         lake, tables = history.lake, spec.tables
-        self._verdicts = EntityLabels(
+        self._entity_labels = EntityLabels(
             LabelBook(lake / tables.labels, retention=spec.replay_horizon),
             lake / tables.transactions,
             lake / tables.alerts,
@@ -131,7 +131,7 @@ class Replayer:
     def slices(
         self, spec: AgentSpec, transactions: StoredTable, span: Span, cold_from: int = 0
     ) -> Iterator[Slice]:
-        """See decide, for who gives verdicts otherwise; the spec is checked at once.
+        """See decide, for who classifies otherwise; the spec is checked at once.
 
         Raises:
             ConfigurationError: the spec cannot be used.
@@ -215,7 +215,7 @@ class Replayer:
     def _told(
         self, transactions: StoredTable, span: Span, columns: list[str]
     ) -> Iterator[tuple[Span, pa.Table, pa.Table]]:
-        """Read slices in order, with the verdicts that their rows are the first to know."""
+        """Read slices in order, with the labels that their rows are the first to know."""
         told_through, known = span.first, self._known(span.first, span.first)
         for part, rows in self._slices(transactions, span, columns):
             if part.first == told_through:
@@ -259,7 +259,7 @@ class Replayer:
         return build_engine(self._settings, spec, contract, None, MemoryLedger(), budget, artefacts)
 
     def _known(self, first: int, end: int) -> pa.Table:
-        return self._verdicts.between(self._history.pins, first, end)
+        return self._entity_labels.between(self._history.pins, first, end)
 
     def _check(self, pinned: PinnedSpan) -> None:
         contract = pinned_contract(pinned.pins)

@@ -40,7 +40,7 @@ def create_snapshot(
     """Copy a span of an agent's history below its lake, under a name.
 
     Besides the span's rows it holds the earlier transactions and alerts that labels known within it are
-    about, all labels, and all batches up to its end, so that verdicts follow from it as they did then.
+    about, all labels, and all batches up to its end, so that labels follow from it as they did then.
 
     Args:
         on_progress: called with the transactions of each slice copied.

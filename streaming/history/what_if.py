@@ -55,8 +55,8 @@ def what_if(
         sandbox: folder for the candidate's alerts table; must not exist.
         warm_up: where no checkpoint fits the candidate's profiles, the span of event time that they are to
             know before their first row; by default all of history.
-        clock: current time, by which verdicts mature.
-        answers: gives the candidate's alerts their verdicts; by default all have the classification by rules.
+        clock: current time, by which labels mature.
+        answers: gives the candidate's alerts their classifications; by default those by rules.
 
     Raises:
         ConfigurationError: the candidate has another contract, or a version is gone; nothing is written then.
@@ -108,9 +108,9 @@ class _Labels:
         return cls(book, book.refreshed())
 
     def on(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return rows, of which one column is transaction_id, with the standing verdict, null without one."""
-        verdicts = self.book.verdicts_on(rows["transaction_id"], self.through)
-        return rows.join(verdicts, on="transaction_id", how="left", maintain_order="left")
+        """Return rows, of which one column is transaction_id, with the label in force, null without one."""
+        labels = self.book.latest_on(rows["transaction_id"], self.through)
+        return rows.join(labels, on="transaction_id", how="left", maintain_order="left")
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class _Decided:
         return Tally(known.height, frauds, int(times.to_numpy().min()), int(times.to_numpy().max()), days)
 
     def _slim(self, alerts: pa.Table) -> pl.DataFrame:
-        """Keep some columns, with the verdict on the transaction unless it lies before the span."""
+        """Keep some columns, with the label on the transaction unless it lies before the span."""
         rows = alerts.select(_KEPT).to_pylist()
         told = pl.DataFrame(alerts.select(_KEPT[:8])).with_columns(
             pl.Series("entity", [dict(row["entities"])[self.primary] for row in rows], pl.String),

@@ -1,1 +1,1 @@
-"""Verdicts on transactions: the book of them, where they come from, what they say of entities."""
+"""Labels of transactions: the book of them, where they come from, what they say of entities."""

@@ -1,4 +1,4 @@
-"""The label book: verdicts on transactions, kept in Delta in the order in which they were recorded.
+"""The label book: what is known of transactions, kept in Delta in the order in which they were recorded.
 
 Unlike the tables that one driver takes over, this one is written by several processes side by side: the agent
 that reads the labels topic, and imports from files while it runs.
@@ -24,8 +24,8 @@ from streaming.delta.stored import open_for_reading
 MAX_AHEAD = timedelta(minutes=5)
 _IMPORTS = "labels/import"
 _TOPICS = "labels/topic"
-_VERDICT = ["transaction_id", "is_fraud", "kind", "decided_by"]
-_DATED = [*_VERDICT, "decided_at"]
+_LABEL = ["transaction_id", "is_fraud", "kind", "decided_by"]
+_DATED = [*_LABEL, "decided_at"]
 _DECIDER = ["transaction_id", "decided_by"]
 _ROW = "row"
 
@@ -61,9 +61,9 @@ class Recorded:
 
 @dataclass(frozen=True)
 class LabelStatus:
-    """Counts over the labels table; `transactions`, `frauds` and `fraud_share` are by last verdict.
+    """Counts over the labels table; `transactions`, `frauds` and `fraud_share` are by the latest label.
 
-    Times are those of the newest verdict and of the newest recording, None without labels.
+    Times are those of the newest label and of the newest recording, None without labels.
     """
 
     labels: int = 0
@@ -89,7 +89,7 @@ class _Sifted:
 
 
 class LabelBook:
-    """Records labels once each and answers which verdict stands.
+    """Records labels once each and answers which label is in force.
 
     Args:
         path: folder of the labels table; created when absent.
@@ -141,7 +141,7 @@ class LabelBook:
     def record(self, labels: pa.Table, *, source: str, through: int | None = None) -> Recorded:
         """Store the labels that are not on record yet, in one commit, in the order given.
 
-        A dated label repeats when one of the same transaction, verdict, kind, decider and time is on record.
+        A dated label repeats when one of the same transaction, is_fraud, kind, decider and time is on record.
         An undated one (null `decided_at`) is decided now, and repeats when it is what the same decider said
         last about the transaction. Of several undated ones by one decider on one transaction the last counts.
 
@@ -153,8 +153,8 @@ class LabelBook:
         """
         return self._table.by_turns(lambda: self._record(labels, source, through))
 
-    def verdicts(self, as_of: datetime | None = None, through: int | None = None) -> pa.Table:
-        """Return the verdict that stands on each transaction: the latest decided, of those the last recorded.
+    def latest(self, as_of: datetime | None = None, through: int | None = None) -> pa.Table:
+        """Return the label in force on each transaction: the latest decided, of those the last recorded.
 
         Args:
             as_of: count only labels decided at or before this time.
@@ -166,8 +166,8 @@ class LabelBook:
         self._table.refresh()
         return _as_labels(_standing(self._chosen(as_of, through)).sort("label_sequence").collect())
 
-    def verdicts_on(self, transactions: pl.Series, through: int) -> pl.DataFrame:
-        """Return transaction_id and the standing is_fraud of those transactions that have a verdict.
+    def latest_on(self, transactions: pl.Series, through: int) -> pl.DataFrame:
+        """Return transaction_id and the is_fraud in force of those transactions that have a label.
 
         Memory is bounded by the transactions asked about, and not by the labels on record.
 
@@ -199,7 +199,7 @@ class LabelBook:
         return rows.filter(pl.col("label_sequence") < through).select(columns)
 
     def status(self) -> LabelStatus:
-        """Count labels and standing verdicts."""
+        """Count labels, and those in force."""
         self._table.refresh()
         standing = (
             _standing(self._scan(LABELS.names)).select("is_fraud", "decided_at", "recorded_at").collect()
@@ -256,8 +256,8 @@ class LabelBook:
         ids = labels["transaction_id"].to_arrow().cast(pa.string())
         told = pl.DataFrame(self._by_transaction.rows(ids, [*_DATED, "label_sequence"]))
         known = told.lazy().join(labels.lazy(), on=_DECIDER, how="semi")
-        said = _standing(known, _DECIDER).select(_VERDICT).collect()
-        return labels.join(said, on=_VERDICT, how="anti", nulls_equal=True)
+        said = _standing(known, _DECIDER).select(_LABEL).collect()
+        return labels.join(said, on=_LABEL, how="anti", nulls_equal=True)
 
     def _numbered(self, fresh: pl.DataFrame, now: datetime, source: str) -> pa.Table:
         first = self.next_sequence
@@ -300,7 +300,7 @@ def sound_labels(labels: pa.Table, now: datetime) -> tuple[pa.Table, pa.Table]:
 
     Args:
         labels: a table of schema `GIVEN`.
-        now: verdicts decided more than five minutes later are refused: nothing could overrule them.
+        now: labels decided more than five minutes later are refused: nothing could overrule them.
 
     Returns:
         Sound labels of schema `GIVEN` and rejects of schema `LABEL_REJECTS`, both in the order given.
@@ -339,7 +339,7 @@ def _as_labels(rows: pl.DataFrame) -> pa.Table:
 
 
 def _standing(labels: pl.LazyFrame, per: list[str] | None = None) -> pl.LazyFrame:
-    """Keep the last verdict per transaction, or per whatever else is named."""
+    """Keep the last label per transaction, or per whatever else is named."""
     ordered = labels.sort("decided_at", "label_sequence")
     return ordered.unique(per or ["transaction_id"], keep="last", maintain_order=True)
 
@@ -347,6 +347,6 @@ def _standing(labels: pl.LazyFrame, per: list[str] | None = None) -> pl.LazyFram
 def _last_undated(labels: pl.DataFrame) -> tuple[pl.DataFrame, pa.Table]:
     """Keep the last label per transaction and decider, and reject earlier ones that say something else."""
     last = labels.unique(_DECIDER, keep="last", maintain_order=True)
-    earlier = labels.join(last, on=_VERDICT, how="anti", nulls_equal=True)
+    earlier = labels.join(last, on=_LABEL, how="anti", nulls_equal=True)
     reason = pl.lit("undated, and the same decider says otherwise further down").alias("reason")
     return last, rejects_table(earlier.sort(_ROW).select("source_position", reason))

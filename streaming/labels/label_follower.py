@@ -1,4 +1,4 @@
-"""Follows labels beside the stream: records those of the topic and has verdicts ready for the next batch."""
+"""Follows labels beside the stream: records those of the topic and has labels ready for the next batch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import polars as pl
 import pyarrow as pa
 
 from streaming.labels.book import Recorded
+from streaming.labels.entity_labels import Derived, EntityLabels, LabelPin
 from streaming.labels.label_topic import PolledLabels
-from streaming.labels.verdicts import Derived, EntityLabels, LabelPin
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
 
@@ -32,12 +32,12 @@ class LabelStream(Protocol):
 
 
 class LabelFollower:
-    """Offers each batch the verdicts that have become known, so that no batch has to look for them.
+    """Offers each batch the labels that have become known, so that no batch has to look for them.
 
     A label that comes before its transaction is waited for, for a minute; those after it wait, too.
 
     Args:
-        verdicts: derives verdicts.
+        entity_labels: derives what labels say of entities.
         pins: those of all batches so far, ascending.
         settled: the `sequence` below which every batch is closed.
         source: the labels topic, None to follow imports alone.
@@ -46,16 +46,17 @@ class LabelFollower:
 
     def __init__(
         self,
-        verdicts: EntityLabels,
+        entity_labels: EntityLabels,
         pins: Sequence[LabelPin],
         settled: Callable[[], int],
         source: LabelStream | None = None,
         health: Health | None = None,
     ) -> None:
-        self._verdicts, self._pins, self._settled, self._source = verdicts, list(pins), settled, source
+        self._entity_labels, self._source = entity_labels, source
+        self._pins, self._settled = list(pins), settled
         self._lock = threading.Lock()
         self._polled: PolledLabels | None = None
-        self._offer, self._ready = self._taken, verdicts.schema.empty_table()
+        self._offer, self._ready = self._taken, entity_labels.schema.empty_table()
         self._looked: tuple[int, int] | None = None
         self._worker = Worker("labels", self._follow, Condition.LABELS_FAILING, health or Health())
 
@@ -81,7 +82,7 @@ class LabelFollower:
         self._worker.check()
 
     def take(self, first: int) -> tuple[LabelPin, pa.Table]:
-        """Return the pin for a batch that begins at `sequence` `first`, and the verdicts new with it.
+        """Return the pin for a batch that begins at `sequence` `first`, and the labels new with it.
 
         Raises:
             FlagstreamError: following labels has failed for good.
@@ -99,20 +100,20 @@ class LabelFollower:
         """Record what has arrived, and look up the labels that no batch has counted yet."""
         if self._source is not None:
             self._record_from(self._source)
-        book = self._verdicts.book
+        book = self._entity_labels.book
         through, below = book.refreshed(), self._settled()
         with self._lock:
             pins, since = list(self._pins), self._taken.through
         if through == since or self._looked == (through, below):
             return
         pin = LabelPin(below, through, below)
-        found = self._verdicts.derive(since, [*pins, pin])
+        found = self._entity_labels.derive(since, [*pins, pin])
         awaited = self._awaited(found)
         if awaited is None:
             self._looked = (through, below)
         else:
             pin = pin._replace(through=awaited)
-            found = self._verdicts.derive(since, [*pins, pin])
+            found = self._entity_labels.derive(since, [*pins, pin])
         with self._lock:
             if self._taken.through == since:
                 self._offer, self._ready = pin, found.table
@@ -126,7 +127,7 @@ class LabelFollower:
 
     def _awaited(self, found: Derived) -> int | None:
         """Return the first label whose transaction may still come."""
-        recent = pl.lit(self._verdicts.book.now() - _PATIENCE, pl.Datetime("us", "UTC"))
+        recent = pl.lit(self._entity_labels.book.now() - _PATIENCE, pl.Datetime("us", "UTC"))
         awaited = found.unmatched.filter(pl.col("recorded_at") > recent)["label_sequence"].to_list()
         return min(awaited, default=None)
 

@@ -20,7 +20,7 @@ GENUINE_WORDS = ("0", "0.0", "false", "f", "no", "n", "genuine", "legitimate", "
 _REQUIRED = tuple(each.name for each in LABEL_FIELDS if each.required)
 _OPTIONAL = tuple(each.name for each in LABEL_FIELDS if each.sent and not each.required)
 _SAID = (*_REQUIRED, *_OPTIONAL)
-_VERDICTS = {**dict.fromkeys(FRAUD_WORDS, True), **dict.fromkeys(GENUINE_WORDS, False)}
+_FRAUD_BY_WORD = {**dict.fromkeys(FRAUD_WORDS, True), **dict.fromkeys(GENUINE_WORDS, False)}
 _MOMENT = pl.Datetime("us", "UTC")
 _ISO = "%Y-%m-%dT%H:%M:%S%.f%#z"
 _LATEST_SECONDS = 4_102_444_800  # 2100-01-01
@@ -38,7 +38,7 @@ _EXPECTED = {
 def parse_labels(said: pl.DataFrame, by: str) -> tuple[pa.Table, pa.Table]:
     """Turn columns as a file or a topic has them into labels.
 
-    Ids may be text or whole numbers, verdicts numbers or words of `FRAUD_WORDS` and `GENUINE_WORDS` in any
+    Ids may be text or whole numbers, labels numbers or words of `FRAUD_WORDS` and `GENUINE_WORDS` in any
     case, times timestamps, ISO 8601 text or seconds since 1970 UTC. A time without an offset is UTC, an empty
     one leaves the label undated.
 
@@ -56,7 +56,7 @@ def parse_labels(said: pl.DataFrame, by: str) -> tuple[pa.Table, pa.Table]:
     parsed = pl.DataFrame(
         {
             "transaction_id": _ids(raw["transaction_id"]),
-            "is_fraud": _verdicts(raw["is_fraud"]),
+            "is_fraud": _frauds(raw["is_fraud"]),
             "kind": _words(raw["kind"]),
             "decided_at": _moments(raw["decided_at"]),
             "decided_by": _words(raw["decided_by"]),
@@ -138,11 +138,11 @@ def _ids(values: pl.Series) -> pl.Series:
     return _words(values) if values.dtype.is_integer() else _words(_text(values))
 
 
-def _verdicts(values: pl.Series) -> pl.Series:
+def _frauds(values: pl.Series) -> pl.Series:
     if values.dtype == pl.Boolean:
         return values
     words = (values.cast(pl.String) if values.dtype.is_numeric() else _text(values)).str.strip_chars()
-    return words.str.to_lowercase().replace_strict(_VERDICTS, default=None, return_dtype=pl.Boolean)
+    return words.str.to_lowercase().replace_strict(_FRAUD_BY_WORD, default=None, return_dtype=pl.Boolean)
 
 
 def _moments(values: pl.Series) -> pl.Series:

@@ -73,7 +73,7 @@ class PolledLabels:
 class LabelTopic:
     """Reads labels from a topic and records them, going on where the label book says it stopped.
 
-    Records are JSON objects under `schemas.label.label_json_schema`; a verdict may also be 0, 1 or a word. A
+    Records are JSON objects under `schemas.label.label_json_schema`; a label may also be 0, 1 or a word. A
     label without `decided_at` was decided when Kafka was given it. Partitions added later are read after a
     restart.
 

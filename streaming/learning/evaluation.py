@@ -1,6 +1,6 @@
 """`flagstream evaluate`: streams labelled files through the live scorer and judges what it says.
 
-Modes: `unlabelled` never shows it a label; `delayed` tells each verdict after the label delay; `trained` also
+Modes: `unlabelled` never shows it a label; `delayed` tells each label after the label delay; `trained` also
 fits the supervised model for each test week on what was known when the week began.
 """
 
@@ -144,7 +144,7 @@ def evaluate(
         spec: profiles, detectors and horizons.
         contract: names the entities; its primary one is the handbook's card.
         mode: see the module.
-        label_delay: from a transaction to its verdict.
+        label_delay: from a transaction to its label.
         test_starts: first days of the test weeks.
         alerts_per_day: the budget that precision and recall are told for.
         on_progress: called with the rows done so far.
@@ -179,7 +179,7 @@ def evaluate(
 
 
 class _Trainer:
-    """Fits the model anew for each test week, on the rows whose verdicts were known when it began."""
+    """Fits the model anew for each test week, on the rows whose labels were known when it began."""
 
     def __init__(self, history: History, features: Features, names: Sequence[str], warm_up: int) -> None:
         self._history, self._features, self._names = history, features, names

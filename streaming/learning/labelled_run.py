@@ -14,7 +14,7 @@ from streaming.detection.combination import blame_of
 from streaming.detection.features import Features
 from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
-from streaming.labels.verdicts import at_positions
+from streaming.labels.entity_labels import at_positions
 
 _SLICE_ROWS = 50_000
 
@@ -26,7 +26,7 @@ class History:
     Attributes:
         transactions: what Scorer.score wants.
         frauds: bool[n].
-        known_at: int64[n], microseconds since 1970; when the verdict on a row became known, or NEVER.
+        known_at: int64[n], microseconds since 1970; when the label on a row became known, or NEVER.
     """
 
     transactions: pa.Table
@@ -51,13 +51,13 @@ class Run:
 
 
 class Schedule(Protocol):
-    """Which verdicts become known with which row."""
+    """Which labels become known with which row."""
 
     def slices(self) -> Iterator[tuple[int, int]]:
         """Cut the rows into slices, first row and the one after the last."""
 
     def due(self, end: int) -> pa.Table:
-        """Return the verdicts that become known before row `end` and have not been returned."""
+        """Return the labels that become known before row `end` and have not been returned."""
 
     def learn(self, start: int, blames: Floats) -> None:
         """Note how much of a fraud the entities of the rows from `start` on would have to answer for."""
@@ -70,7 +70,7 @@ def run_history(
     keep: Flags | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Run:
-    """Score the rows in order; a verdict counts from the first row on whose moment has reached `known_at`.
+    """Score the rows in order; a label counts from the first row on whose moment has reached `known_at`.
 
     Args:
         scorer: as new; it is moved past all rows.
@@ -84,20 +84,20 @@ def run_history(
 def run_recorded(
     scorer: Scorer,
     transactions: pa.Table,
-    verdicts: pa.Table,
+    labels: pa.Table,
     *,
     keep: Flags | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Run:
-    """Score stored rows in order, each knowing the verdicts that it knew when it was first scored.
+    """Score stored rows in order, each knowing the labels that it knew when it was first scored.
 
     Args:
         scorer: as new; it is moved past all rows.
         transactions: stored rows from `sequence` 0 on.
-        verdicts: as streaming.labels.verdicts derives them, by ascending position.
+        labels: as streaming.labels.entity_labels derives them, by ascending position.
         keep, on_progress: see run_history.
     """
-    return run_schedule(scorer, transactions, _AsRecorded(verdicts, transactions.num_rows), keep, on_progress)
+    return run_schedule(scorer, transactions, _AsRecorded(labels, transactions.num_rows), keep, on_progress)
 
 
 def run_schedule(
@@ -107,7 +107,7 @@ def run_schedule(
     keep: Flags | None,
     on_progress: Callable[[int], None],
 ) -> Run:
-    """Score the rows under a schedule of verdicts; see run_history."""
+    """Score the rows under a schedule of labels; see run_history."""
     scores: list[Floats] = [np.zeros(0)]
     features: list[Features] = [np.zeros((0, len(scorer.feature_names)), np.float32)]
     for start, end in schedule.slices():
@@ -128,10 +128,10 @@ def _blames(scored: ScoredBatch) -> Floats:
 
 
 class _AsRecorded:
-    """The verdicts at the rows that were the first to know them."""
+    """The labels at the rows that were the first to know them."""
 
-    def __init__(self, verdicts: pa.Table, rows: int) -> None:
-        self._verdicts, self._rows, self._done = verdicts, rows, 0
+    def __init__(self, labels: pa.Table, rows: int) -> None:
+        self._labels, self._rows, self._done = labels, rows, 0
 
     def slices(self) -> Iterator[tuple[int, int]]:
         for start in range(0, self._rows, _SLICE_ROWS):
@@ -139,14 +139,14 @@ class _AsRecorded:
 
     def due(self, end: int) -> pa.Table:
         start, self._done = self._done, end
-        return at_positions(self._verdicts, start, end)
+        return at_positions(self._labels, start, end)
 
     def learn(self, start: int, blames: Floats) -> None:
-        """They are in the verdicts already."""
+        """They are in the labels already."""
 
 
 class _ByMoment:
-    """Each verdict from the first row on whose moment has reached it."""
+    """Each label from the first row on whose moment has reached it."""
 
     def __init__(self, history: History) -> None:
         self._history = history
@@ -158,7 +158,7 @@ class _ByMoment:
         self._next = 0
 
     def slices(self) -> Iterator[tuple[int, int]]:
-        """Cut the rows so that no verdict counts within the slice of its own row, not blamed yet."""
+        """Cut the rows so that no label counts within the slice of its own row, not blamed yet."""
         start, rows = 0, len(self._by_row)
         while start < rows:
             stop = min(start + _SLICE_ROWS, rows)
@@ -168,7 +168,7 @@ class _ByMoment:
             start = end
 
     def due(self, end: int) -> pa.Table:
-        """Return the verdicts that become known before row `end` and have not been returned."""
+        """Return the labels that become known before row `end` and have not been returned."""
         until = int(np.searchsorted(self._positions, end))
         rows, positions = self._rows[self._next : until], self._positions[self._next : until]
         self._next = until

@@ -1,6 +1,6 @@
 """`flagstream train`: fits the supervised model on stored transactions, and never puts it in force.
 
-Features are those of each row as it was scored: with the verdicts that it knew then (`recorded`), or, for
+Features are those of each row as it was scored: with the labels that it knew then (`recorded`), or, for
 labels that were imported after the fact, with those decided by its own time (`decided`).
 """
 
@@ -24,7 +24,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.detection.model import SupervisedModel, save, train
 from streaming.detection.scoring import Scorer
 from streaming.labels.book import LabelBook
-from streaming.labels.verdicts import PIN_COLUMNS, EntityLabels, at_positions, pins_of
+from streaming.labels.entity_labels import PIN_COLUMNS, EntityLabels, at_positions, pins_of
 from streaming.learning.labelled_run import NEVER, History, Run, run_history, run_recorded
 from streaming.learning.protocol import average_precision, roc_auc
 
@@ -58,7 +58,7 @@ class TrainingOrder:
             ConfigurationError: it is no such word.
         """
         if self.known not in KNOWN:
-            raise ConfigurationError(nearest(self.known, KNOWN), where="--verdicts")
+            raise ConfigurationError(nearest(self.known, KNOWN), where="--labels")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class _Material:
     Attributes:
         frauds: bool[n].
         judged: bool[n], the row may be learned from.
-        decided_at: int64[n], microseconds since 1970, NEVER without a verdict.
+        decided_at: int64[n], microseconds since 1970, NEVER without a label.
     """
 
     transactions: pa.Table
@@ -92,7 +92,7 @@ def train_on_lake(
     order: TrainingOrder,
     on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Trained:
-    """Fit a model to the stored rows with a verdict, from the longest horizon after the first row on.
+    """Fit a model to the stored rows with a label, from the longest horizon after the first row on.
 
     The metrics are of a model fitted to the first four fifths of them, on the last fifth, beside those of the
     scores without a model; the model returned is fitted to all.
@@ -166,7 +166,7 @@ class _Source:
     book: LabelBook
 
     def material(self, order: TrainingOrder) -> _Material:
-        """Read the stream and the verdicts as they stood at `order.until`."""
+        """Read the stream and the labels as they stood at `order.until`."""
         columns = ["sequence", "transaction_id", "event_time", "amount", "currency", *self.entities]
         columns += Scorer(self.spec, self.entities).columns
         rows = self.reader.rows("transactions", columns)
@@ -174,7 +174,7 @@ class _Source:
             where = str(self.reader.path("transactions"))
             raise ConfigurationError("there are no transactions yet", where=where)
         rows = _before(rows.sort_by("sequence"), order.until)
-        said = self._verdicts(rows, order.until)
+        said = self._labels(rows, order.until)
         return _Material(
             rows,
             said["is_fraud"].fill_null(value=False).to_numpy(),
@@ -202,12 +202,12 @@ class _Source:
         pins = pins_of(self.reader.frame("batches", PIN_COLUMNS))
         folders = self.reader.path("transactions"), self.reader.path("alerts")
         recorded = EntityLabels(self.book, *folders, self.entities).derive(0, pins).table
-        verdicts = at_positions(recorded, 0, rows.num_rows)
-        return run_recorded(scorer, rows, verdicts, keep=kept, on_progress=progress)
+        labels = at_positions(recorded, 0, rows.num_rows)
+        return run_recorded(scorer, rows, labels, keep=kept, on_progress=progress)
 
-    def _verdicts(self, rows: pa.Table, until: datetime | None) -> pl.DataFrame:
-        """Return one row per transaction, its columns null without a verdict."""
-        standing = pl.DataFrame(self.book.verdicts(as_of=until))
+    def _labels(self, rows: pa.Table, until: datetime | None) -> pl.DataFrame:
+        """Return one row per transaction, its columns null without a label."""
+        standing = pl.DataFrame(self.book.latest(as_of=until))
         ids = pl.DataFrame(rows.select(["transaction_id"]))
         wanted = standing.select("transaction_id", "is_fraud", "decided_at")
         return ids.join(wanted, on="transaction_id", how="left", maintain_order="left")

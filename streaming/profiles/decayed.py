@@ -63,8 +63,8 @@ class Population:
 
 
 @dataclass(frozen=True)
-class KnownVerdicts:
-    """Verdicts with the entity each transaction belonged to; see profile_kernels.LabelEvents for the rest.
+class KnownLabels:
+    """Labels with the entity each transaction belonged to; see profile_kernels.LabelEvents for the rest.
 
     Attributes:
         entities: entity id of each transaction.
@@ -91,17 +91,17 @@ class Advance:
     slots: Ints
     state: State
     rows: Rows
-    verdicts: LabelEvents
+    labels: LabelEvents
     blocks: Blocks
     forgotten: Ints
 
     def judge(self, memories: Floats) -> Floats:
-        """Return what verdicts say of each row's entity, float64[n, 1 + 2 memories]; once per advance.
+        """Return what labels say of each row's entity, float64[n, 1 + 2 memories]; once per advance.
 
         The columns are those of profile_kernels.judge.
         """
         found = np.empty((len(self.rows.codes), 1 + 2 * len(memories)))
-        judge(self.blocks, self.rows, self.verdicts, self.state, memories, found, self.forgotten)
+        judge(self.blocks, self.rows, self.labels, self.state, memories, found, self.forgotten)
         return found
 
     def recall(self, nats: Floats, most: Floats) -> Floats:
@@ -175,7 +175,7 @@ class Profiles:
         horizons: ascending, in seconds.
         block_rows: rows per block.
         block_decay: what one block leaves of the population statistics before it.
-        memories: number of time constants over which verdicts fade.
+        memories: number of time constants over which labels fade.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class Profiles:
         amounts: Floats,
         logs: Floats,
         first_sequence: int,
-        known: KnownVerdicts | None = None,
+        known: KnownLabels | None = None,
         forgotten: Ints | None = None,
         levels: Levels | None = None,
     ) -> Advance:
@@ -209,7 +209,7 @@ class Profiles:
             amounts: float64[n], read-only.
             logs: float64[n] from log_amounts.
             first_sequence: `sequence` of the first row.
-            known: verdicts that become known from here on; rows see those at or before their own position.
+            known: labels that become known from here on; rows see those at or before their own position.
             forgotten: int64[blocks], microseconds; entities not seen after it are as if never seen. By
                 default nobody is forgotten.
             levels: of all amounts, for the blocks that the rows touch; by default the kind goes by its own.
@@ -227,8 +227,8 @@ class Profiles:
             levels = own_levels(len(features.populations))
         fold(blocks, rows, state, features, self._horizons, forgotten, levels.limits(self._horizons))
         population = population_of(features.populations, self._horizons, levels)
-        verdicts = _verdicts(encoded.codes[len(times) :], known)
-        return Advance(features, population, encoded, slots, state, rows, verdicts, blocks, forgotten)
+        labels = _label_events(encoded.codes[len(times) :], known)
+        return Advance(features, population, encoded, slots, state, rows, labels, blocks, forgotten)
 
     def commit(self, advance: Advance) -> None:
         """Make the state that advance() worked out the current one."""
@@ -290,7 +290,7 @@ class Profiles:
             self._state = larger
 
 
-def _verdicts(codes: Codes, known: KnownVerdicts | None) -> LabelEvents:
+def _label_events(codes: Codes, known: KnownLabels | None) -> LabelEvents:
     if known is None:
         none = np.zeros(0, np.int64)
         return LabelEvents(codes, none, np.zeros(0), np.zeros(0, np.bool_), none)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from streaming.arrays.compilation import Floats, Ints, read_only
 from streaming.profiles.block_clock import BlockClock, Ticks
-from streaming.profiles.decayed import KnownVerdicts
+from streaming.profiles.decayed import KnownLabels
 from streaming.profiles.profile_kernels import log_amounts
 
 _BETWEEN = "\x1f"  # between the ids of a pair; a control character that ids do not hold
@@ -24,7 +24,7 @@ class Frame:
 
     Attributes:
         transactions: with amount, currency, event_time and the columns of the entities.
-        verdicts: what became known of earlier transactions; None for nothing.
+        labels: what became known of earlier transactions; None for nothing.
         first_sequence: `sequence` of the first row.
         pairs: what each pair of entities is called → its entities.
         times: int64[n], event time in microseconds since 1970, read-only.
@@ -36,7 +36,7 @@ class Frame:
     """
 
     transactions: pa.Table
-    verdicts: pa.Table | None
+    labels: pa.Table | None
     first_sequence: int
     pairs: Mapping[str, tuple[str, str]]
     times: Ints
@@ -49,7 +49,7 @@ class Frame:
     def of(
         cls,
         transactions: pa.Table,
-        verdicts: pa.Table | None,
+        labels: pa.Table | None,
         first_sequence: int,
         pairs: Mapping[str, tuple[str, str]],
         clock: BlockClock,
@@ -59,7 +59,7 @@ class Frame:
         times = read_only(numbers(microseconds(transactions["event_time"]), pa.int64()))
         forgotten, ticks = clock.advance(times, first_sequence)
         columns = (times, amounts, log_amounts(amounts), forgotten)
-        return cls(transactions, verdicts, first_sequence, pairs, *columns, clock.block_rows), ticks
+        return cls(transactions, labels, first_sequence, pairs, *columns, clock.block_rows), ticks
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -74,16 +74,16 @@ class Frame:
         """Return each row's entity of one kind; null where it has none."""
         return self._ids(self.transactions, kind)
 
-    def known(self, kind: str) -> KnownVerdicts | None:
-        """Return the verdicts with the entities of one kind that they concern."""
-        if self.verdicts is None:
+    def known(self, kind: str) -> KnownLabels | None:
+        """Return the labels with the entities of one kind that they concern."""
+        if self.labels is None:
             return None
-        return KnownVerdicts(
-            self._ids(self.verdicts, kind),
-            read_only(numbers(microseconds(self.verdicts["event_time"]), pa.int64())),
-            read_only(numbers(self.verdicts["blame"], pa.float64())),
-            read_only(numbers(self.verdicts["first"], pa.bool_())),
-            read_only(numbers(self.verdicts["position"], pa.int64())),
+        return KnownLabels(
+            self._ids(self.labels, kind),
+            read_only(numbers(microseconds(self.labels["event_time"]), pa.int64())),
+            read_only(numbers(self.labels["blame"], pa.float64())),
+            read_only(numbers(self.labels["first"], pa.bool_())),
+            read_only(numbers(self.labels["position"], pa.int64())),
         )
 
     def _ids(self, rows: pa.Table, kind: str) -> pa.ChunkedArray:

@@ -18,13 +18,13 @@ _COUNT, _AMOUNT, _SUM, _SQUARES = 0, 1, 2, 3
 MOMENTS = 4
 ENTITY_PARTS = ("moments", "clocks", "strikes", "struck", "frauds", "judged", "judged_at")
 _LAST, _FIRST, _TOTAL = 0, 1, 2
-_VERDICT_DECAY = 0.5 ** (1 / 65_536)
-_PRIOR_FRAUDS, _PRIOR_VERDICTS = 0.1, 10.0
+_LABEL_DECAY = 0.5 ** (1 / 65_536)
+_PRIOR_FRAUDS, _PRIOR_LABELS = 0.1, 10.0
 _PRIOR_WEIGHT = 2.0
 _HIGHEST_USUAL = 0.5
 _ROWS, _ROW_SUM, _ROW_SQUARES, _GAPS, _GAP_SECONDS, _FRESH, _RESIDUALS, _RESIDUAL_SQUARES = range(8)
 POPULATION_WIDTH = 8
-KIND_PARTS = ("verdicts", "frontier", "population", "pending")
+KIND_PARTS = ("labels", "frontier", "population", "pending")
 
 
 class Blocks(NamedTuple):
@@ -66,11 +66,11 @@ class State(NamedTuple):
         clocks: int64[m, 3], last and first event time in microseconds, number of transactions.
         strikes: float64[m], decayed nats of the entity's striking transactions; see recall().
         struck: int64[m], event time in microseconds as of which `strikes` holds.
-        frauds, judged: float64[m, memories], decayed numbers of frauds among the verdicts on the entity's
-            transactions and of all verdicts; see judge().
+        frauds, judged: float64[m, memories], decayed numbers of frauds among the labels on the entity's
+            transactions and of all labels; see judge().
         judged_at: int64[m], event time in microseconds as of which they hold.
-        verdicts: float64[2], decayed number of all verdicts, and of frauds among them.
-        frontier: int64[1], highest event time of a transaction with a verdict.
+        labels: float64[2], decayed number of all labels, and of frauds among them.
+        frontier: int64[1], highest event time of a transaction with a label.
         population: float64[8], statistics of the kind as of the last block boundary.
         pending: float64[8], what the rows since then will add to them.
     """
@@ -82,7 +82,7 @@ class State(NamedTuple):
     frauds: Floats
     judged: Floats
     judged_at: Ints
-    verdicts: Floats
+    labels: Floats
     frontier: Ints
     population: Floats
     pending: Floats
@@ -98,15 +98,15 @@ class Rows(NamedTuple):
 
 
 class LabelEvents(NamedTuple):
-    """Verdicts on earlier transactions, in the order in which they became known.
+    """Labels on earlier transactions, in the order in which they became known.
 
     Attributes:
         codes: int32[v], entity codes (-1 for none).
         times: int64[v], event times of the transactions, in microseconds.
         blames: float64[v], 0 for genuine, up to 1 for a fraud that nothing but the entity explains; of a
-            changed verdict, by how much that changes.
-        firsts: bool[v], it is the first verdict on its transaction and not a changed one.
-        positions: int64[v], ascending; `sequence` of the first row that knows the verdict.
+            changed label, by how much that changes.
+        firsts: bool[v], it is the first label on its transaction and not a changed one.
+        positions: int64[v], ascending; `sequence` of the first row that knows the label.
     """
 
     codes: Codes
@@ -172,7 +172,7 @@ def gather(state: State, slots: Ints, horizons: int) -> State:
             frauds[code] = state.frauds[slots[code]]
             judged[code] = state.judged[slots[code]]
             judged_at[code] = state.judged_at[slots[code]]
-    whole = (state.verdicts.copy(), state.frontier.copy(), state.population.copy(), state.pending.copy())
+    whole = (state.labels.copy(), state.frontier.copy(), state.population.copy(), state.pending.copy())
     return State(moments, clocks, strikes, struck, frauds, judged, judged_at, *whole)
 
 
@@ -349,17 +349,17 @@ def judge(
     found: Floats,
     forgotten: Ints,
 ) -> None:
-    """Fill `found`, float64[n, 1 + 2 memories], with what earlier verdicts say of each row's entity.
+    """Fill `found`, float64[n, 1 + 2 memories], with what earlier labels say of each row's entity.
 
     Its columns are the log-odds of fraud that they lend by the first memory, then the decayed numbers of
-    frauds and of verdicts by each memory, in seconds. The share of frauds of an entity has a Beta prior that
-    weighs two verdicts and has the mean of all entities; what counts is the posterior mean (Gelman et al.,
+    frauds and of labels by each memory, in seconds. The share of frauds of an entity has a Beta prior that
+    weighs two labels and has the mean of all entities; what counts is the posterior mean (Gelman et al.,
     Bayesian Data Analysis, 3rd ed., section 2.4). LabelEvents fade with exp(-age / memory), in seconds before
-    the newest transaction with a verdict: so a delay that all verdicts share does not weaken them. Those on
+    the newest transaction with a label: so a delay that all labels share does not weaken them. Those on
     transactions up to `forgotten`, see fold, are as if never given.
     """
     codes, frauds, judged, judged_at = rows.codes, state.frauds, state.judged, state.judged_at
-    seen, frontier, width = state.verdicts, state.frontier, len(memories)
+    seen, frontier, width = state.labels, state.frontier, len(memories)
     first_block = blocks.first_sequence // blocks.rows
     following = 0
     for row in range(len(codes)):
@@ -367,7 +367,7 @@ def judge(
         while following < len(known.codes) and known.positions[following] <= blocks.first_sequence + row:
             code, time, blame = known.codes[following], known.times[following], known.blames[following]
             number = 1.0 if known.firsts[following] else 0.0
-            decay = _VERDICT_DECAY if known.firsts[following] else 1.0
+            decay = _LABEL_DECAY if known.firsts[following] else 1.0
             following += 1
             seen[0] = seen[0] * decay + number
             seen[1] = max(seen[1] * decay + blame, 0.0)
@@ -393,6 +393,6 @@ def judge(
                 fading = np.exp(-age / memories[place])
                 found[row, 1 + place] = frauds[code, place] * fading
                 found[row, 1 + width + place] = judged[code, place] * fading
-            usual = min((seen[1] + _PRIOR_FRAUDS) / (seen[0] + _PRIOR_VERDICTS), _HIGHEST_USUAL)
+            usual = min((seen[1] + _PRIOR_FRAUDS) / (seen[0] + _PRIOR_LABELS), _HIGHEST_USUAL)
             share = (found[row, 1] + _PRIOR_WEIGHT * usual) / (found[row, 1 + width] + _PRIOR_WEIGHT)
             found[row, 0] = np.log(share / (1.0 - share)) - np.log(usual / (1.0 - usual))

@@ -42,8 +42,8 @@ from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.kafka.source import initial_offsets, query_id_of
 from streaming.kafka.topic import topic_exists
 from streaming.labels.book import LabelBook
+from streaming.labels.entity_labels import EntityLabels
 from streaming.labels.label_topic import LabelTopic
-from streaming.labels.verdicts import EntityLabels
 from streaming.quarantine.lane import RequeueLane
 from streaming.quarantine.requests import requeues_path
 from streaming.rules.rule_file import RuleWatch

@@ -27,7 +27,7 @@ from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
-from streaming.labels.verdicts import verdicts_schema
+from streaming.labels.entity_labels import entity_labels_schema
 
 CONTRACT = load_contract("simulator")
 DAY = datetime(2026, 5, 1, tzinfo=UTC)
@@ -130,7 +130,7 @@ def _transactions(rows: int, first: int = 0) -> pa.Table:
 
 
 def _decided(engine: Engine, transactions: pa.Table) -> pa.Table:
-    judged = engine.judge(transactions, verdicts_schema(CONTRACT.entity_names).empty_table())
+    judged = engine.judge(transactions, entity_labels_schema(CONTRACT.entity_names).empty_table())
     flagged = flag(engine, transactions, judged)
     result = engine.triage.classify(flagged.rows)
     marks = {"query_id": "q", "batch_id": 0, "created_at": DAY}

@@ -20,7 +20,7 @@ from schemas.spec import NEWEST_ARITHMETIC, AgentSpec
 from streaming.detection.scoring import Scorer
 from streaming.kafka.topic import committed_messages, connection
 from streaming.labels.book import LabelBook
-from streaming.labels.verdicts import EntityLabels, LabelPin
+from streaming.labels.entity_labels import EntityLabels, LabelPin
 from streaming.rules.patterns import Patterns, Recognised
 from streaming.rules.rule_set import RuleSet
 
@@ -56,7 +56,7 @@ class Stream:
         self._produce(mixed)
 
     def judge(self, topic: str, count: int) -> None:
-        """Send verdicts on `count` events sent before, and one on an event that never was."""
+        """Send labels on `count` events sent before, and one on an event that never was."""
         rng = random.Random(self.seed + len(self.sent_ids))
         chosen = rng.sample(self.sent_ids, count)
         labels = [
@@ -146,8 +146,8 @@ def label_book(lake: Path, spec: AgentSpec) -> LabelBook:
     return LabelBook(lake / spec.tables.labels, retention=spec.replay_horizon)
 
 
-def verdicts_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
-    """Derive anew which verdicts which row was the first to know."""
+def labels_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
+    """Derive anew which labels which row was the first to know."""
     entities = load_contract(spec.data_sources.transactions.contract).entity_names
     batches = stored(lake, spec.tables.batches, "first_sequence")
     columns = ("first_sequence", "labels_through", "labels_below")
@@ -173,8 +173,8 @@ def folded_scores(
 ) -> dict[str, tuple[float, float]]:
     """Score the recorded sequence in one go: transaction id → (score, log-odds) of every flagged row."""
     contract = load_contract(spec.data_sources.transactions.contract)
-    verdicts = None if lake is None else verdicts_by_row(lake, spec)
-    scored = Scorer(spec, contract.entity_names).score(transactions, verdicts)
+    labels = None if lake is None else labels_by_row(lake, spec)
+    scored = Scorer(spec, contract.entity_names).score(transactions, labels)
     hits = RuleSet.compile(spec.rules, contract.arrow_schema(), contract.entity_names).hits(transactions)
     raised = (scored.score >= spec.threshold) | hits.any(axis=1)
     for each in folded_patterns(spec, transactions).completed:

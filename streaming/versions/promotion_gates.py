@@ -62,7 +62,7 @@ def replay_gate(case: PromotionCase) -> str | None:
 
 
 def precision_gate(case: PromotionCase) -> str | None:
-    """On enough matured verdicts, the candidate's alerts are right as often as those published."""
+    """On enough matured labels, the candidate's alerts are right as often as those published."""
     if case.replay is None:
         return "precision: unknown without a replay"
     sides = [case.replay["matured"][side] for side in ("published", "candidate")]

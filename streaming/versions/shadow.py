@@ -27,7 +27,7 @@ from streaming.delta.lake import Stamp
 from streaming.delta.maintenance import at_low_priority
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import StoredTable
-from streaming.labels.verdicts import PIN_COLUMNS, EntityLabels, LabelPin, pins_of
+from streaming.labels.entity_labels import PIN_COLUMNS, EntityLabels, LabelPin, pins_of
 from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
@@ -46,7 +46,7 @@ class AgentTables:
 
     transactions: StoredTable
     batches: StoredTable
-    verdicts: EntityLabels
+    entity_labels: EntityLabels
 
 
 @dataclass
@@ -175,7 +175,7 @@ class Shadow:
         first, end, engine = batch["first_sequence"], batch["next_sequence"], beside.engine
         self._tables.transactions.refresh()
         rows = self._tables.transactions.read("sequence", first, end, engine.columns())
-        judged = engine.judge(rows, self._new_verdicts(first, end))
+        judged = engine.judge(rows, self._new_labels(first, end))
         flagged = flag(engine, rows, judged)
         marks = {"query_id": batch["query_id"], "batch_id": batch["batch_id"], "created_at": self._clock()}
         alerts = build_alerts(engine, marks, flagged, engine.triage.classify(flagged.rows))
@@ -190,11 +190,11 @@ class Shadow:
         return SharedTable(self._path, SHADOW, self._retention)
 
     def _known(self, first: int, end: int) -> pa.Table:
-        return self._tables.verdicts.between(self._pins(0), first, end)
+        return self._tables.entity_labels.between(self._pins(0), first, end)
 
-    def _new_verdicts(self, first: int, end: int) -> pa.Table:
+    def _new_labels(self, first: int, end: int) -> pa.Table:
         """What a batch is the first to know; the pin of the batch before it says what was known."""
-        return self._tables.verdicts.between(self._pins(first), first, end)
+        return self._tables.entity_labels.between(self._pins(first), first, end)
 
     def _pins(self, since: int) -> list[LabelPin]:
         return pins_of(pl.DataFrame(self._tables.batches.read("next_sequence", since, columns=PIN_COLUMNS)))

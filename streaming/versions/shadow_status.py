@@ -28,8 +28,8 @@ class VersionSide:
 
     Attributes:
         alerts_per_day: in event time; of a share of the entities, what it comes to for all of them.
-        judged: transactions with alerts and a verdict.
-        precision: share of frauds among them, None without verdicts.
+        judged: transactions with alerts and a label.
+        precision: share of frauds among them, None without labels.
     """
 
     version: str
@@ -81,16 +81,16 @@ def side_by_side(lake: Path, spec: AgentSpec) -> list[SideBySide]:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """The tables, first revisions published, and verdicts."""
+    """The tables, first revisions published, and labels."""
 
     reader: LakeReader
     published: pl.DataFrame
-    verdicts: pl.DataFrame
+    labels: pl.DataFrame
 
     @classmethod
     def read(cls, reader: LakeReader, spec: AgentSpec) -> _Evidence:
-        verdicts = pl.DataFrame(LabelBook(reader.path("labels"), retention=spec.replay_horizon).verdicts())
-        return cls(reader, _published(reader), verdicts.select("transaction_id", "is_fraud"))
+        labels = pl.DataFrame(LabelBook(reader.path("labels"), retention=spec.replay_horizon).latest())
+        return cls(reader, _published(reader), labels.select("transaction_id", "is_fraud"))
 
     def raised_in(self, spans: pl.DataFrame) -> pl.DataFrame:
         """Return the published alerts that the rows of some batches raised."""
@@ -125,8 +125,8 @@ def _in_shadow(active: VersionStage, standing: VersionStage, evidence: _Evidence
     return SideBySide(
         batches=mine.height,
         transactions=_rows(mine),
-        published=_side(active, theirs, days, evidence.verdicts),
-        beside=_side(standing, ours, days, evidence.verdicts),
+        published=_side(active, theirs, days, evidence.labels),
+        beside=_side(standing, ours, days, evidence.labels),
         agreement=round(both / either, 4) if either else None,
     )
 
@@ -149,8 +149,8 @@ def _in_canary(active: VersionStage, standing: VersionStage, evidence: _Evidence
     return SideBySide(
         batches=decided.height,
         transactions=_rows(decided),
-        published=_side(active, alerts.filter(~ours), days * (1 - share), evidence.verdicts),
-        beside=_side(standing, alerts.filter(ours), days * share, evidence.verdicts),
+        published=_side(active, alerts.filter(~ours), days * (1 - share), evidence.labels),
+        beside=_side(standing, alerts.filter(ours), days * share, evidence.labels),
         agreement=None,
         percent=percent,
     )
@@ -173,8 +173,8 @@ def _days_between(reader: LakeReader, batches: pl.DataFrame) -> float:
     return _days(*(int(each[0].cast(pa.int64()).as_py()) for each in rows))
 
 
-def _side(standing: VersionStage, alerts: pl.DataFrame, days: float, verdicts: pl.DataFrame) -> VersionSide:
-    judged = alerts.unique("transaction_id").join(verdicts, on="transaction_id", how="inner")["is_fraud"]
+def _side(standing: VersionStage, alerts: pl.DataFrame, days: float, labels: pl.DataFrame) -> VersionSide:
+    judged = alerts.unique("transaction_id").join(labels, on="transaction_id", how="inner")["is_fraud"]
     return VersionSide(
         version=standing.version,
         stage=standing.stage,

@@ -34,9 +34,9 @@ from streaming.testing.streams import (
     Stream,
     folded_patterns,
     folded_scores,
+    labels_by_row,
     published,
     stored,
-    verdicts_by_row,
     versions,
     write_spec,
 )
@@ -165,8 +165,8 @@ def test_a_chain_of_killed_drivers_loses_and_doubles_nothing(
     assert table["outbox_seq"].to_pylist() == list(range(len(keys)))
     assert seen == keys, "each alert once and in outbox order, for a consumer connected all along"
 
-    verdicts = verdicts_by_row(settings.lake(AGENT), spec)
-    assert verdicts.num_rows >= 50, "verdicts took part"
+    labels = labels_by_row(settings.lake(AGENT), spec)
+    assert labels.num_rows >= 50, "labels took part"
     folded = folded_scores(spec, transactions, settings.lake(AGENT))
     inside = {row["transaction_id"] for row in transactions.select(["transaction_id", "customer"]).to_pylist()
               if in_share(row["customer"], percent)}  # fmt: skip

@@ -56,16 +56,16 @@ from streaming.history.snapshot_copy import create_snapshot
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages, connection
-from streaming.labels.verdicts import verdicts_schema
+from streaming.labels.entity_labels import entity_labels_schema
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
 from streaming.testing.scripted_llm import nobody_listening
 from streaming.testing.streams import (
     Stream,
     folded_scores,
+    labels_by_row,
     published,
     stored,
-    verdicts_by_row,
     versions,
     write_spec,
 )
@@ -346,7 +346,7 @@ def test_profiles_come_back_from_checkpoints_as_from_a_whole_fold(done: Done, tm
     split = found.snapshot.next_sequence + 100
     assert 500 <= found.snapshot.next_sequence < split < 1_200
     tail = rows.read("sequence", split)
-    nothing = verdicts_schema(CONTRACT.entity_names).empty_table()
+    nothing = entity_labels_schema(CONTRACT.entity_names).empty_table()
     for engine in engines:
         engine.restore(rows, split, lambda *_: nothing, lambda *_: [])
     scored = [engine.scorer.score(tail) for engine in engines]
@@ -440,7 +440,7 @@ def test_frauds_confirmed_on_the_labels_topic_make_their_terminal_suspect(
     stream.send(400)
     job.run()
     lake = job.settings.lake(job.spec.name)
-    assert verdicts_by_row(lake, job.spec).num_rows == 400
+    assert labels_by_row(lake, job.spec).num_rows == 400
     alerts = job.table("alerts", "outbox_seq").to_pylist()
     blamed = {
         alert["sequence"]: dict(alert["entities"])["terminal"]

@@ -136,7 +136,7 @@ def test_a_recycled_pid_is_neither_taken_for_the_service_nor_ended(
     assert somebody_else.poll() is None
 
 
-def test_the_local_model_answers_under_the_verdict_schema_and_triage_uses_it(model: LocalLlm) -> None:
+def test_the_local_model_answers_under_the_labels_schema_and_triage_uses_it(model: LocalLlm) -> None:
     assert model.status() is None
     url = model.start()
     assert (model.start(), model.status()) == (url, url)

@@ -105,22 +105,22 @@ class AnsweringModel:
     ) -> list[Completion | Failure]:
         assert not late
         self.asked += len(questions)
-        return [Completion(_verdicts(question), 10, 5) for question in questions]
+        return [Completion(_answer(question), 10, 5) for question in questions]
 
     def abandon(self) -> None:
         pass
 
 
-def _verdicts(question: Question) -> str:
+def _answer(question: Question) -> str:
     return json.dumps(
         {
             name: {
-                "evidence": verdict["properties"]["evidence"]["items"]["enum"][:1],
+                "evidence": form["properties"]["evidence"]["items"]["enum"][:1],
                 "classification": "card_testing",
                 "severity": "high",
                 "rationale": "as seen before",
             }
-            for name, verdict in question.schema["properties"].items()
+            for name, form in question.schema["properties"].items()
         }
     )
 

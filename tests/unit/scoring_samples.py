@@ -43,10 +43,10 @@ def table(times: Any, amounts: Any, first_sequence: int = 0, **entities: Any) ->
     )
 
 
-def frame_of(rows: pa.Table, verdicts: pa.Table | None = None, idle: int | None = None) -> Frame:
+def frame_of(rows: pa.Table, labels: pa.Table | None = None, idle: int | None = None) -> Frame:
     """The rows of table() as detectors see them."""
     first = rows["sequence"][0].as_py() if rows.num_rows else 0
-    return Frame.of(rows, verdicts, first, {}, BlockClock(16, idle))[0]
+    return Frame.of(rows, labels, first, {}, BlockClock(16, idle))[0]
 
 
 def stream(rows: int, seed: int = 0, customers: int = 40, terminals: int = 20) -> pa.Table:

@@ -284,7 +284,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("money.currency", "x" * 17, False),
     ],
 )
-def test_the_json_schema_and_the_decoder_give_one_verdict(path: str, value: Any, fits: bool) -> None:
+def test_the_json_schema_and_the_decoder_give_one_labels(path: str, value: Any, fits: bool) -> None:
     event = changed(path, value)
     assert VALIDATOR.is_valid(event) == fits
     assert decodes(event) == fits

@@ -19,7 +19,7 @@ from schemas.tables import BATCHES
 from streaming.batch.closed_batches import ClosedBatches
 from streaming.delta import stored
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.labels.verdicts import PIN_COLUMNS, pins_of
+from streaming.labels.entity_labels import PIN_COLUMNS, pins_of
 
 DAY = datetime(2026, 5, 1, tzinfo=UTC)
 KEEP = timedelta(days=30)

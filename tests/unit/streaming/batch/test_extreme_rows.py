@@ -37,7 +37,7 @@ from streaming.history.explain import explain
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan
 from streaming.home.settings import Settings
-from streaming.labels.verdicts import verdicts_schema
+from streaming.labels.entity_labels import entity_labels_schema
 from streaming.output.terminal import Terminal
 from streaming.run import opening
 from streaming.service.health import Condition, Health
@@ -91,7 +91,7 @@ def stored(told: Sequence[dict[str, Any]], first: int = 0) -> pa.Table:
 
 def alerts_of(engine: Engine, rows: pa.Table, faults: int = 0) -> pa.Table:
     """Take rows through the steps from scoring to alerts."""
-    judged = engine.judge(rows, verdicts_schema(CONTRACT.entity_names).empty_table())
+    judged = engine.judge(rows, entity_labels_schema(CONTRACT.entity_names).empty_table())
     flagged = flag(engine, rows, judged)
     result = engine.triage.decide(flagged.rows)
     engine.commit(judged)

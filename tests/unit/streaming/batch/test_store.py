@@ -28,7 +28,7 @@ from schemas.tables import (
 )
 from streaming.batch.store import BatchInHand, Decision, store
 from streaming.delta.lake import Lake, Stamp
-from streaming.labels.verdicts import LabelPin, verdicts_schema
+from streaming.labels.entity_labels import LabelPin, entity_labels_schema
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DECODED = pa.schema(
@@ -72,14 +72,14 @@ def lake(tmp_path: Path) -> Lake:
     return Lake.open(tmp_path, SPEC, schemas, retention=timedelta(days=30))
 
 
-def no_verdicts(first: int) -> tuple[LabelPin, pa.Table]:
-    return LabelPin(first, 7, first), verdicts_schema(()).empty_table()
+def no_labels(first: int) -> tuple[LabelPin, pa.Table]:
+    return LabelPin(first, 7, first), entity_labels_schema(()).empty_table()
 
 
 def stored_by(
     lake: Lake, batch: BatchInHand, valid: pa.Table, rejected: pa.Table
 ) -> tuple[Decision, pa.Table]:
-    stored = store(lake, batch, valid, rejected, SeenIds(), no_verdicts)
+    stored = store(lake, batch, valid, rejected, SeenIds(), no_labels)
     return stored.decision, stored.rows
 
 
@@ -194,6 +194,6 @@ def test_a_batch_pins_the_labels_its_rows_know_and_one_without_rows_those_of_the
     assert Decision.from_metadata(with_rows.to_metadata()).labels == with_rows.labels
 
 
-def test_a_batch_without_rows_takes_no_verdicts(lake: Lake) -> None:
+def test_a_batch_without_rows_takes_no_labels(lake: Lake) -> None:
     without_rows, _ = stored_by(lake, batch(1, first_sequence=10), decoded(), rejected(0))
     assert without_rows.labels == LabelPin(10, 4, 2)

@@ -99,6 +99,6 @@ def test_features_hold_nothing_that_was_not_known_yet_and_a_planted_leak_shows()
     late = TIMES.max() + 1
     same = [features_before(row, frauds, np.maximum(honest, late)) for frauds in (FRAUDS, other)]
     assert np.array_equal(*same, equal_nan=True)
-    # The leak: verdicts on all rows are known from the start, those of later rows included.
+    # The leak: labels on all rows are known from the start, those of later rows included.
     leaked = [features_before(6000, frauds, np.full(6000, TIMES.min())) for frauds in (FRAUDS, other)]
     assert not np.array_equal(*leaked, equal_nan=True)

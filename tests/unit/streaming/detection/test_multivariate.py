@@ -126,7 +126,7 @@ def test_the_definition_hash_knows_detector_and_seed() -> None:
     assert len(hashes) == 3
 
 
-def test_it_reads_behaviour_and_neither_verdicts_nor_surprises() -> None:
+def test_it_reads_behaviour_and_neither_labels_nor_surprises() -> None:
     chosen = [name for name in scorer().feature_names if describes_behaviour(name)]
     assert {"hour", "weekday", "log_amount", "log_ratio.customer", "count.customer.1_hour"} <= set(chosen)
     starts = {name.partition(".")[0] for name in chosen}

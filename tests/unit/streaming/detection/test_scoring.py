@@ -251,8 +251,8 @@ def test_warm_up_leaves_the_scorer_as_it_was() -> None:
     assert state(fresh) == state(scorer())
 
 
-def verdicts_on(transactions: pa.Table, delay: int, blames: Any) -> pa.Table:
-    """Verdicts on all rows, each known `delay` rows later."""
+def labels_on(transactions: pa.Table, delay: int, blames: Any) -> pa.Table:
+    """Labels on all rows, each known `delay` rows later."""
     known = transactions.select(["event_time", "customer", "terminal"])
     positions = np.arange(transactions.num_rows) + delay
     known = known.append_column("first", pa.array([True] * len(positions)))
@@ -261,8 +261,8 @@ def verdicts_on(transactions: pa.Table, delay: int, blames: Any) -> pa.Table:
 
 @given(st.lists(st.integers(0, ROWS), max_size=5))
 @settings(deadline=None, derandomize=True, max_examples=20)
-def test_verdicts_count_from_their_own_row_on_however_the_rows_are_cut(cuts: list[int]) -> None:
-    known = verdicts_on(STREAM, 30, np.random.default_rng(8).integers(0, 2, ROWS).astype(float))
+def test_labels_count_from_their_own_row_on_however_the_rows_are_cut(cuts: list[int]) -> None:
+    known = labels_on(STREAM, 30, np.random.default_rng(8).integers(0, 2, ROWS).astype(float))
     whole, parts, pieces = scorer().score(STREAM, known), scorer(), []
     for start, stop in itertools.pairwise([0, *sorted(cuts), ROWS]):
         due = known.filter((pc.field("position") >= start) & (pc.field("position") < stop))
@@ -278,7 +278,7 @@ def test_frauds_at_a_terminal_make_its_next_payment_suspect() -> None:
     last = quiet["event_time"][-1].value + SECOND
     following = table([last] * 2, [20.0] * 2, 4000, customer=["c1", "c1"], terminal=["t3", "t4"])
     scoring = scorer()
-    scoring.fold(quiet, verdicts_on(quiet, 0, frauds))
+    scoring.fold(quiet, labels_on(quiet, 0, frauds))
     batch = scoring.score(following)
     reasons = [{reason.name: reason for reason in each} for each in batch.reasons_of(np.arange(2))]
     assert batch.score[0] > 0.9 > batch.score[1]
@@ -287,7 +287,7 @@ def test_frauds_at_a_terminal_make_its_next_payment_suspect() -> None:
     assert "times less likely" in reasons[1]["risk.terminal"].text
 
 
-def test_a_verdict_taken_back_leaves_what_a_genuine_one_does() -> None:
+def test_a_labels_taken_back_leaves_what_a_genuine_one_does() -> None:
     quiet, at = stream(40), pa.array([39])
     row = quiet.take(at).select(["event_time", "customer", "terminal"])
     last = quiet["event_time"][-1].value + SECOND

@@ -80,8 +80,8 @@ def windows(
     return Windows("customer", chosen)
 
 
-def verdicts(flow: Flow, start: int, end: int) -> pa.Table:
-    """Verdicts that become known with one of the rows from `start` up to `end`."""
+def labels(flow: Flow, start: int, end: int) -> pa.Table:
+    """Labels that become known with one of the rows from `start` up to `end`."""
     due = sorted(
         (place + row.fraud_known_after, place)
         for place, row in enumerate(flow)
@@ -113,7 +113,7 @@ def stream(flow: Flow, sliding: Windows, cuts: tuple[int, ...] = (), first: int 
     found = []
     edges = [first, *sorted(cut for cut in set(cuts) if first < cut < len(flow)), len(flow)]
     for start, end in pairwise(edges):
-        advance = sliding.advance(frame(flow[start:end], start, verdicts(flow, start, end)))
+        advance = sliding.advance(frame(flow[start:end], start, labels(flow, start, end)))
         found.append(advance)
         sliding.commit(advance)
     return found
@@ -204,7 +204,7 @@ def test_a_row_counts_in_its_own_windows_only_where_asked() -> None:
     assert np.column_stack(parts[0].features())[:, 3:6].tolist() == [[0.0] * 3, [5.0] * 3]
 
 
-def test_delayed_windows_count_frauds_once_their_verdict_is_known() -> None:
+def test_delayed_windows_count_frauds_once_their_labels_is_known() -> None:
     flow = [Row("a", 0.0, 1.0, 3), Row("a", 0.0), Row("a", 4.0), Row("a", 5.0), Row("b", 5.0)]
     features = stream(flow, windows())[0]
     assert features.delayed_counts[:, 0].tolist() == [0, 0, 2, 2, 0]
@@ -212,7 +212,7 @@ def test_delayed_windows_count_frauds_once_their_verdict_is_known() -> None:
     assert np.column_stack(features.features())[3, 9:].tolist() == [0.5] * 3
 
 
-def test_a_verdict_taken_back_counts_no_longer() -> None:
+def test_a_labels_taken_back_counts_no_longer() -> None:
     sliding, fraud = windows(), Row("a", 0.0)
     known = said([(1, fraud, 0.5), (3, fraud, -0.5)])
     flow = [fraud, Row("a", 4.0), Row("a", 4.0), Row("a", 4.0)]

@@ -42,7 +42,7 @@ def open_book(folder: Path) -> LabelBook:
 
 
 def said(*labels: tuple[Any, ...]) -> pa.Table:
-    """Labels of id, verdict, time, and optionally decider and kind."""
+    """Labels of id, label, time, and optionally decider and kind."""
     names = ("transaction_id", "is_fraud", "decided_at", "decided_by", "kind")
     usual = {"decided_by": "ann", "kind": None}
     rows = [usual | dict(zip(names, label, strict=False)) for label in labels]
@@ -64,9 +64,9 @@ def stored(folder: Path) -> list[dict[str, Any]]:
 
 
 def standing(book: LabelBook, **limits: Any) -> dict[str, bool]:
-    verdicts = book.verdicts(**limits)
-    assert verdicts.schema.equals(LABELS)
-    return dict(zip(verdicts["transaction_id"].to_pylist(), verdicts["is_fraud"].to_pylist(), strict=True))
+    labels = book.latest(**limits)
+    assert labels.schema.equals(LABELS)
+    return dict(zip(labels["transaction_id"].to_pylist(), labels["is_fraud"].to_pylist(), strict=True))
 
 
 def test_labels_are_stored_in_order_with_who_when_and_whence(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
     assert book.version == before
 
 
-def test_the_latest_verdict_stands_whatever_the_order_of_arrival(tmp_path: Path) -> None:
+def test_the_latest_labels_stands_whatever_the_order_of_arrival(tmp_path: Path) -> None:
     book = open_book(tmp_path)
     book.record(said(("t", False, hours(5)), ("u", True, hours(3))), source="one")
     book.record(said(("t", True, hours(4)), ("u", False, hours(6))), source="two")
@@ -144,7 +144,7 @@ def test_the_latest_verdict_stands_whatever_the_order_of_arrival(tmp_path: Path)
     assert standing(book, as_of=hours(2)) == {}
 
 
-def test_of_verdicts_at_the_same_moment_the_last_recorded_stands(tmp_path: Path) -> None:
+def test_of_labels_at_the_same_moment_the_last_recorded_stands(tmp_path: Path) -> None:
     book = open_book(tmp_path)
     book.record(said(("t", True, hours(1), "ann"), ("t", False, hours(1), "bob")), source="one")
     assert standing(book) == {"t": False}
@@ -297,7 +297,7 @@ def test_new_labels_are_read_in_order_from_a_place_on(tmp_path: Path) -> None:
     assert reader.since(reader.next_sequence).num_rows == 0
 
 
-def test_status_counts_by_last_verdict_and_makes_no_table(tmp_path: Path) -> None:
+def test_status_counts_by_last_labels_and_makes_no_table(tmp_path: Path) -> None:
     assert label_status(tmp_path / "labels", KEEP) == LabelStatus()
     assert not (tmp_path / "labels").exists()
     book = open_book(tmp_path)
@@ -308,7 +308,7 @@ def test_status_counts_by_last_verdict_and_makes_no_table(tmp_path: Path) -> Non
     assert (found.newest_decided_at, found.newest_recorded_at) == (hours(2), NOW + timedelta(minutes=1))
 
 
-def test_the_schema_for_senders_wants_an_id_and_a_verdict() -> None:
+def test_the_schema_for_senders_wants_an_id_and_a_labels() -> None:
     validator = Draft202012Validator(label_json_schema())
     assert validator.is_valid({"transaction_id": "a", "is_fraud": True, "kind": None})
     assert not validator.is_valid({"transaction_id": "a"})

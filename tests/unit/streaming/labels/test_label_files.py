@@ -84,7 +84,7 @@ def test_without_a_time_the_clock_decides_and_a_second_import_repeats(
 
 
 @pytest.mark.parametrize(
-    ("values", "verdicts"),
+    ("values", "frauds"),
     [
         ([True, False, None], [True, False, None]),
         ([1, 0, 2], [True, False, None]),
@@ -94,13 +94,13 @@ def test_without_a_time_the_clock_decides_and_a_second_import_repeats(
         (["TRUE", "false", "-1"], [True, False, None]),
     ],
 )
-def test_verdicts_are_understood_and_others_rejected(
-    tmp_path: Path, book: LabelBook, values: list[Any], verdicts: list[bool | None]
+def test_labels_are_understood_and_others_rejected(
+    tmp_path: Path, book: LabelBook, values: list[Any], frauds: list[bool | None]
 ) -> None:
     frame = pl.DataFrame({"transaction_id": ["0", "1", "2"], "is_fraud": values})
     recorded = import_labels(written(frame, tmp_path / "a.parquet"), book)
     found = {row["transaction_id"]: row["is_fraud"] for row in rows(book)}
-    assert [found.get(str(number)) for number in range(3)] == verdicts
+    assert [found.get(str(number)) for number in range(3)] == frauds
     assert list(reasons(recorded)) == [3]
 
 

@@ -37,7 +37,7 @@ def moment(micros: int) -> datetime:
 
 
 def a_lake(folder: Path, *, pins: list[tuple[int, int, int]], delay_us: int = 30 * MINUTE_US) -> LabelBook:
-    """Store the stream, verdicts on all of it decided `delay_us` later, and batches with these pins."""
+    """Store the stream, labels on all of it decided `delay_us` later, and batches with these pins."""
     ids = pa.array([f"t{row}" for row in range(ROWS)])
     write_deltalake(folder / "transactions", STREAM.append_column("transaction_id", ids))
     alerts = {"transaction_id": ["none"], "kind": ["transaction"], "own_evidence": [1.0], "revision": [1]}

@@ -44,7 +44,7 @@ def rows_of(seed: int, rows: int = 240) -> pa.Table:
     )
 
 
-def verdicts_on(rows: pa.Table, seed: int) -> pa.Table:
+def labels_on(rows: pa.Table, seed: int) -> pa.Table:
     random = np.random.default_rng(seed)
     places = np.sort(random.choice(rows.num_rows, 60, replace=False))
     positions = np.maximum.accumulate(np.minimum(places + random.integers(1, 80, 60), rows.num_rows - 1))
@@ -55,11 +55,11 @@ def verdicts_on(rows: pa.Table, seed: int) -> pa.Table:
     return known
 
 
-def streamed(scoring: Scorer, rows: pa.Table, verdicts: pa.Table, cuts: list[int]) -> list[bytes]:
+def streamed(scoring: Scorer, rows: pa.Table, labels: pa.Table, cuts: list[int]) -> list[bytes]:
     features, log_odds = [], []
     for start, end in pairwise([0, *sorted({cut for cut in cuts if 0 < cut < rows.num_rows}), rows.num_rows]):
-        positions = verdicts["position"].to_numpy()
-        due = verdicts.filter(pa.array((positions >= start) & (positions < end)))
+        positions = labels["position"].to_numpy()
+        due = labels.filter(pa.array((positions >= start) & (positions < end)))
         scored = scoring.score(rows.slice(start, end - start), due)
         features.append(scored.features())
         log_odds.append(scored.log_odds)
@@ -71,11 +71,11 @@ def streamed(scoring: Scorer, rows: pa.Table, verdicts: pa.Table, cuts: list[int
 @settings(deadline=None, derandomize=True, max_examples=12)
 def test_cutting_and_giving_memory_back_change_no_bit(seed: int, cuts: list[int]) -> None:
     rows = rows_of(seed)
-    verdicts = verdicts_on(rows, seed)
+    labels = labels_on(rows, seed)
     # In one piece, memory is given back after the last row only; row by row, again and again.
-    whole = streamed(scorer(), rows, verdicts, [])
-    assert streamed(scorer(), rows, verdicts, cuts) == whole
-    assert streamed(scorer(), rows, verdicts, list(range(240))) == whole
+    whole = streamed(scorer(), rows, labels, [])
+    assert streamed(scorer(), rows, labels, cuts) == whole
+    assert streamed(scorer(), rows, labels, list(range(240))) == whole
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 239))

@@ -31,14 +31,14 @@ from streaming.delta.stored import StoredTable, open_version
 from streaming.detection.reasons import elapsed_text
 from streaming.history.replay import _MARKS
 from streaming.home.settings import Settings
-from streaming.labels.verdicts import verdicts_schema
+from streaming.labels.entity_labels import entity_labels_schema
 from streaming.rules.rules_in_force import Stretch, stretches
 from streaming.service.health import Health
 from tests.unit.scoring_samples import agent_spec, stream
 
 ROWS, PART = 480, 40
 CONTRACT = load_contract("simulator")
-NO_VERDICTS = verdicts_schema(CONTRACT.entity_names).empty_table()
+NO_LABELS = entity_labels_schema(CONTRACT.entity_names).empty_table()
 _BASE = {"severity": "high", "reason": "because"}
 LARGE = {"name": "large", "when": "amount > 150", **_BASE}
 TWICE: dict[str, Any] = {
@@ -107,7 +107,7 @@ class Agent:
         self.restore(self.engine, self.next_sequence)
 
     def restore(self, engine: Engine, sequence: int) -> None:
-        engine.restore(self.table, sequence, lambda *_: NO_VERDICTS, self.stretches)
+        engine.restore(self.table, sequence, lambda *_: NO_LABELS, self.stretches)
 
     def stretches(self, first: int, end: int) -> list[Stretch]:
         return stretches(pl.DataFrame(self.batches), first, end)
@@ -126,7 +126,7 @@ class Agent:
 
 
 def decided(engine: Engine, rows: pa.Table) -> list[dict[str, Any]]:
-    judged = engine.judge(rows, NO_VERDICTS)
+    judged = engine.judge(rows, NO_LABELS)
     flagged = flag(engine, rows, judged)
     alerts = build_alerts(engine, _MARKS, flagged, engine.triage.classify(flagged.rows))
     engine.commit(judged)

@@ -65,18 +65,18 @@ def test_a_replay_against_an_earlier_active_version_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(("judged", "frauds", "closed"), [(10, 5, False), (10, 4, True), (9, 9, True)])
-def test_precision_must_not_be_below_the_published_one_on_enough_verdicts(
+def test_precision_must_not_be_below_the_published_one_on_enough_labels(
     judged: int, frauds: int, closed: bool
 ) -> None:
     assert (precision_gate(with_replay(matured=matured(judged, frauds))) is not None) is closed
 
 
-def test_too_few_verdicts_on_the_published_side_close_the_gate_too() -> None:
+def test_too_few_labels_on_the_published_side_close_the_gate_too() -> None:
     few = {**matured(100, 100), "published": {"judged": 9, "frauds": 0}}
     assert "9 alerts of one side" in str(precision_gate(with_replay(matured=few)))
 
 
-def test_a_candidate_does_not_choose_how_many_verdicts_it_needs() -> None:
+def test_a_candidate_does_not_choose_how_many_labels_it_needs() -> None:
     lax = standing("1.1.0", "sandbox", promotion={"least_labels": 1})
     assert precision_gate(replace(with_replay(matured=matured(5, 5)), candidate=lax)) is not None
 

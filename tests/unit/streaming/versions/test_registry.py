@@ -106,7 +106,7 @@ def test_from_the_sandbox_to_active_and_back_again(flagstream: Shell) -> None:
     assert ("restored", "1.0.0", "active", "bert", "too many alerts") in kept
 
 
-def test_too_few_verdicts_keep_the_gate_closed(flagstream: Shell) -> None:
+def test_too_few_labels_keep_the_gate_closed(flagstream: Shell) -> None:
     build_lake(flagstream.settings, spec_of())
     first = flagstream.file("1.0.0", promotion={"maturity": "0s", "least_labels": 3})
     second = flagstream.file("1.1.0")
@@ -117,7 +117,7 @@ def test_too_few_verdicts_keep_the_gate_closed(flagstream: Shell) -> None:
     assert "precision: 2 alerts of one side have a matured label, 3 are needed" in flagstream.errors
 
 
-def test_verdicts_on_young_transactions_do_not_count(flagstream: Shell) -> None:
+def test_labels_on_young_transactions_do_not_count(flagstream: Shell) -> None:
     build_lake(flagstream.settings, spec_of())
     first = flagstream.file("1.0.0", promotion={"maturity": "36500d", "least_labels": 1})
     second = flagstream.file("1.1.0")

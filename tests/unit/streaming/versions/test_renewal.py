@@ -18,7 +18,7 @@ from streaming.batch.deciders import Canary, Deciders, in_share
 from streaming.batch.engine import Engine
 from streaming.delta.stored import StoredTable, open_version
 from streaming.home.settings import Settings
-from streaming.labels.verdicts import verdicts_schema
+from streaming.labels.entity_labels import entity_labels_schema
 from streaming.service.health import Condition, Health
 from streaming.testing.small_lake import CONTRACT, build_lake, spec_of
 from streaming.versions.registry_table import registry_path
@@ -29,7 +29,7 @@ FIRST = spec_of()
 STRICTER = spec_of(version="1.1.0", threshold=0.99, rules=[])
 BUDGETED = spec_of(version="1.2.0", alerts_per_day=50)
 NO_RATE = spec_of(version="1.3.0", detectors={"rate": {"enabled": False}})
-NO_VERDICTS = verdicts_schema(CONTRACT.entity_names).empty_table()
+NO_LABELS = entity_labels_schema(CONTRACT.entity_names).empty_table()
 
 
 class Running:
@@ -67,14 +67,14 @@ class Running:
         self.deciders = self.renew(self.deciders)
         for engine in self.deciders.engines:
             brought_up(engine, self.rows, first)
-        judged = self.deciders.judge(self.rows.read("sequence", first, end), NO_VERDICTS)
+        judged = self.deciders.judge(self.rows.read("sequence", first, end), NO_LABELS)
         self.deciders.commit(judged)
         scored = judged[0].scored
         return np.asarray(scored.score - scored.threshold)
 
 
 def brought_up(engine: Engine, rows: StoredTable, next_sequence: int) -> None:
-    engine.restore(rows, next_sequence, lambda *_: NO_VERDICTS, lambda *_: [])
+    engine.restore(rows, next_sequence, lambda *_: NO_LABELS, lambda *_: [])
 
 
 def _transactions(settings: Settings) -> StoredTable:
@@ -105,7 +105,7 @@ def test_a_version_takes_over_at_the_next_batch_as_if_it_had_always_been_there(
         settings, version, CONTRACT, None, MemoryLedger(), SpendingBudget(version.llm.budget)
     )
     brought_up(fresh, running.rows, 200)
-    scored = fresh.judge(running.rows.read("sequence", 200, 400), NO_VERDICTS).scored
+    scored = fresh.judge(running.rows.read("sequence", 200, 400), NO_LABELS).scored
     np.testing.assert_array_equal(found, scored.score - scored.threshold)
 
 
@@ -226,7 +226,7 @@ def test_a_canary_becomes_active_with_the_state_it_has(settings: Settings, versi
         settings, version, CONTRACT, None, MemoryLedger(), SpendingBudget(version.llm.budget)
     )
     brought_up(fresh, running.rows, 300)
-    scored = fresh.judge(running.rows.read("sequence", 300, 400), NO_VERDICTS).scored
+    scored = fresh.judge(running.rows.read("sequence", 300, 400), NO_LABELS).scored
     np.testing.assert_array_equal(found, scored.score - scored.threshold)
 
 

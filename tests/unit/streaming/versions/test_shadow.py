@@ -25,7 +25,7 @@ from streaming.history.decided import DecidedHistory
 from streaming.history.replay import Replayer
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
-from streaming.labels.verdicts import EntityLabels
+from streaming.labels.entity_labels import EntityLabels
 from streaming.run.status import read_status
 from streaming.testing.small_lake import CONTRACT, RETENTION, build_lake, next_batch, spec_of
 from streaming.versions.registry_table import registry_path
@@ -49,7 +49,7 @@ def settings(tmp_path: Path) -> Settings:
 def shadow_of(settings: Settings) -> Shadow:
     lake = settings.lake("tester")
     book = LabelBook(lake / "labels", retention=RETENTION)
-    verdicts = EntityLabels(book, lake / "transactions", lake / "alerts", CONTRACT.entity_names)
+    entity_labels = EntityLabels(book, lake / "transactions", lake / "alerts", CONTRACT.entity_names)
     transactions, batches = (open_version(lake / name) for name in ("transactions", "batches"))
     assert transactions is not None
     assert batches is not None
@@ -59,7 +59,7 @@ def shadow_of(settings: Settings) -> Shadow:
         return replace(engine, checkpoints=settings.home / "beside")
 
     registry = RegistryWatch(registry_path(settings, FIRST))
-    tables = AgentTables(transactions, batches, verdicts)
+    tables = AgentTables(transactions, batches, entity_labels)
     return Shadow(lake / "shadow", tables, registry, engine_for, RETENTION, lambda: NOW)
 
 
@@ -172,12 +172,12 @@ def test_status_shows_both_sides_over_the_same_batches(settings: Settings) -> No
     shadow.round()
     lake = settings.lake("tester")
     (rows,) = shadowed(settings)["alerted"].to_list()
-    verdicts = [
+    labels = [
         {"transaction_id": each["transaction_id"], "is_fraud": place < 2, "decided_by": "bank",
          "source_position": place} for place, each in enumerate(rows[:4])
     ]  # fmt: skip
     LabelBook(lake / "labels", retention=RETENTION).record(
-        pa.Table.from_pylist(verdicts, schema=GIVEN), source="more"
+        pa.Table.from_pylist(labels, schema=GIVEN), source="more"
     )
     (found,) = read_status(lake, FIRST, None).beside
     assert (found.batches, found.transactions) == (1, 600)

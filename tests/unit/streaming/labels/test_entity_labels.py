@@ -1,4 +1,4 @@
-"""Verdicts derived from labels: what counts, from which row on, and how much."""
+"""Labels derived from labels: what counts, from which row on, and how much."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from schemas.label import GIVEN
 from schemas.tables import UTC_MICROS
 from streaming.detection.combination import blame_of
 from streaming.labels.book import LabelBook
+from streaming.labels.entity_labels import EntityLabels, LabelPin, at_positions
 from streaming.labels.label_follower import LabelFollower
-from streaming.labels.verdicts import EntityLabels, LabelPin, at_positions
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -58,7 +58,9 @@ class LakeOfTen:
             "revision": [1, 1],
         }
         write_deltalake(folder / "alerts", pa.table(alerts, schema=ALERTS))
-        self.verdicts = EntityLabels(self.book, folder / "transactions", folder / "alerts", ("customer",))
+        self.entity_labels = EntityLabels(
+            self.book, folder / "transactions", folder / "alerts", ("customer",)
+        )
 
     def store(self, first: int, end: int) -> None:
         rows = range(first, end)
@@ -71,7 +73,7 @@ class LakeOfTen:
         write_deltalake(self.folder / "transactions", pa.table(columns), mode="append")
 
     def say(self, *labels: tuple[str, bool], days: float = 1.0) -> None:
-        """Record verdicts, all decided so many days after the start."""
+        """Record labels, all decided so many days after the start."""
         count = len(labels)
         columns: dict[str, Any] = {
             "transaction_id": [name for name, _ in labels],
@@ -84,7 +86,7 @@ class LakeOfTen:
         self.book.record(pa.table(columns).select(GIVEN.names).cast(GIVEN), source="test")
 
     def said(self, pins: Sequence[LabelPin], since: int = 0) -> list[tuple[Any, ...]]:
-        found = self.verdicts.derive(since, pins).table
+        found = self.entity_labels.derive(since, pins).table
         columns = ("position", "customer", "blame", "first")
         return list(zip(*(found[name].to_pylist() for name in columns), strict=True))
 
@@ -102,11 +104,11 @@ def test_a_fraud_blames_its_entities_unless_its_own_evidence_gave_it_away(lake: 
     assert lake.said([LabelPin(10, 3, 10)]) == expected
     lake.say(("t5", True))
     assert lake.said([LabelPin(10, 4, 10)]) == [*expected, (10, "c1", 1.0, True)], "no alert of its own"
-    found = lake.verdicts.derive(0, [LabelPin(10, 3, 10)]).table
+    found = lake.entity_labels.derive(0, [LabelPin(10, 3, 10)]).table
     assert found["event_time"].to_pylist()[0] == START + timedelta(minutes=1)
 
 
-def test_of_a_changed_verdict_only_the_change_counts(lake: LakeOfTen) -> None:
+def test_of_a_changed_labels_only_the_change_counts(lake: LakeOfTen) -> None:
     lake.say(("t1", True))
     lake.say(("t1", False), days=2)
     lake.say(("t1", True), days=1.5)
@@ -120,16 +122,16 @@ def test_of_a_changed_verdict_only_the_change_counts(lake: LakeOfTen) -> None:
 def test_labels_count_from_the_row_their_pin_names_however_much_is_derived_at_once(lake: LakeOfTen) -> None:
     lake.say(*[(f"t{row}", row % 3 == 0) for row in range(9)])
     pins = [LabelPin(10, 2, 10), LabelPin(15, 3, 12), LabelPin(40, 9, 33)]
-    whole = lake.verdicts.derive(0, pins).table
+    whole = lake.entity_labels.derive(0, pins).table
     assert whole["position"].to_pylist() == [10] * 2 + [15] + [40] * 6
-    parts = [lake.verdicts.between(pins, first, end) for first, end in ((0, 15), (15, 40), (40, 99))]
+    parts = [lake.entity_labels.between(pins, first, end) for first, end in ((0, 15), (15, 40), (40, 99))]
     assert pa.concat_tables(parts).equals(whole)
     assert at_positions(whole, 15, 40).equals(parts[1])
 
 
 def test_labels_on_transactions_beyond_the_pinned_bound_count_for_nothing(lake: LakeOfTen) -> None:
     lake.say(("t8", True), ("t1", True), ("t77", True))
-    found = lake.verdicts.derive(0, [LabelPin(8, 3, 8)])
+    found = lake.entity_labels.derive(0, [LabelPin(8, 3, 8)])
     assert found.table["position"].to_pylist() == [8]
     assert sorted(found.unmatched["label_sequence"].to_list()) == [0, 2]
     # A later label on it is then the first that counts.
@@ -138,13 +140,13 @@ def test_labels_on_transactions_beyond_the_pinned_bound_count_for_nothing(lake: 
     assert lake.said(pins, since=3) == [(12, "c0", 1.0, True)]
 
 
-def test_no_labels_and_no_pins_make_no_verdicts(lake: LakeOfTen) -> None:
-    assert lake.verdicts.derive(0, []).table.equals(lake.verdicts.schema.empty_table())
-    assert lake.verdicts.between([LabelPin(4, 0, 0)], 0, 9).num_rows == 0
+def test_no_labels_and_no_pins_make_no_labels(lake: LakeOfTen) -> None:
+    assert lake.entity_labels.derive(0, []).table.equals(lake.entity_labels.schema.empty_table())
+    assert lake.entity_labels.between([LabelPin(4, 0, 0)], 0, 9).num_rows == 0
 
 
 def follower(lake: LakeOfTen, settled: int = 10, pins: Sequence[LabelPin] = ()) -> LabelFollower:
-    return LabelFollower(lake.verdicts, pins, lambda: settled)
+    return LabelFollower(lake.entity_labels, pins, lambda: settled)
 
 
 def test_the_follower_offers_what_is_new_once_and_the_same_follows_from_its_pins(lake: LakeOfTen) -> None:
@@ -153,13 +155,13 @@ def test_the_follower_offers_what_is_new_once_and_the_same_follows_from_its_pins
     lake.say(("t1", True), ("t2", False))
     following.round()
     lake.say(("t3", True))
-    first, verdicts = following.take(12)
-    assert (first, verdicts["position"].to_pylist()) == (LabelPin(12, 2, 10), [12, 12])
-    assert following.take(14) == (first._replace(first=14), verdicts.slice(0, 0))
+    first, labels = following.take(12)
+    assert (first, labels["position"].to_pylist()) == (LabelPin(12, 2, 10), [12, 12])
+    assert following.take(14) == (first._replace(first=14), labels.slice(0, 0))
     following.round()
     second, more = following.take(16)
     assert second == LabelPin(16, 3, 10)
-    assert pa.concat_tables([verdicts, more]).equals(lake.verdicts.derive(0, [first, second]).table)
+    assert pa.concat_tables([labels, more]).equals(lake.entity_labels.derive(0, [first, second]).table)
 
 
 def test_what_was_offered_but_not_taken_is_found_by_the_next_driver(lake: LakeOfTen) -> None:
@@ -176,7 +178,7 @@ def test_what_was_offered_but_not_taken_is_found_by_the_next_driver(lake: LakeOf
 
 def test_a_label_ahead_of_its_transaction_is_waited_for_a_minute(lake: LakeOfTen) -> None:
     settled = [10]
-    following = LabelFollower(lake.verdicts, (), lambda: settled[0])
+    following = LabelFollower(lake.entity_labels, (), lambda: settled[0])
     lake.say(("t1", True), ("t11", True), ("t2", True))
     following.round()
     assert following.take(10)[1]["customer"].to_pylist() == ["c1"]

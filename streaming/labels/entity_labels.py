@@ -2,7 +2,7 @@
 
 Every batch pins which labels count from its first row on (`through`) and among which transactions theirs are
 looked for (`below`). From the pins, the labels, the transactions and the alerts, which only ever grow, the
-same verdicts follow at any time: live, in a recovery and in a replay.
+same entity labels follow at any time: live, in a recovery and in a replay.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class LabelPin(NamedTuple):
 
 @dataclass(frozen=True)
 class Derived:
-    """Verdicts that follow from labels.
+    """What follows from labels for entities.
 
     Attributes:
-        table: of schema verdicts_schema(), in `label_sequence` order.
+        table: of schema entity_labels_schema(), in `label_sequence` order.
         unmatched: `label_sequence` and `recorded_at` of the labels whose transaction was not found.
     """
 
@@ -58,11 +58,11 @@ class Derived:
     unmatched: pl.DataFrame
 
 
-def verdicts_schema(entities: Sequence[str]) -> pa.Schema:
-    """Return the columns of verdicts, as Scorer.score takes them.
+def entity_labels_schema(entities: Sequence[str]) -> pa.Schema:
+    """Return the columns of entity labels, as Scorer.score takes them.
 
-    `position` is the `sequence` of the first row that knows the verdict, `event_time` its transaction's;
-    `blame` is 0 for genuine, up to 1 for a fraud that nothing but the entity explains. Of a changed verdict
+    `position` is the `sequence` of the first row that knows the label, `event_time` its transaction's;
+    `blame` is 0 for genuine, up to 1 for a fraud that nothing but the entity explains. Of a changed label
     `first` is false and `blame` is by how much the last one changes.
     """
     return pa.schema(
@@ -77,7 +77,7 @@ def verdicts_schema(entities: Sequence[str]) -> pa.Schema:
 
 
 class EntityLabels:
-    """Derives verdicts from what the lake holds.
+    """Derives from the lake what labels say of entities.
 
     Args:
         book: the labels.
@@ -90,7 +90,7 @@ class EntityLabels:
         self._book, self._transactions, self._alerts = book, transactions, alerts
         self._entities = tuple(entities)
         self._lock, self._tables = threading.Lock(), cast("_Tables | None", None)
-        self.schema = verdicts_schema(entities)
+        self.schema = entity_labels_schema(entities)
 
     @property
     def book(self) -> LabelBook:
@@ -118,7 +118,7 @@ class EntityLabels:
         )
 
     def between(self, pins: Sequence[LabelPin], first: int, end: int) -> pa.Table:
-        """Return the verdicts that rows from `first` on, below `end`, are the first to know, by position."""
+        """Return the entity labels that rows from `first` to `end` are the first to know, by position."""
         since = max((pin.through for pin in pins if pin.first < first), default=0)
         return self.derive(since, [pin for pin in pins if pin.first < end]).table
 
@@ -165,10 +165,10 @@ def pins_of(batches: pl.DataFrame) -> list[LabelPin]:
     return [LabelPin(*row) for row in changed.iter_rows()]
 
 
-def at_positions(verdicts: pa.Table, first: int, end: int) -> pa.Table:
-    """Return the verdicts with `first` <= position < `end`."""
-    positions = verdicts["position"]
-    return verdicts.filter(pc.and_(pc.greater_equal(positions, first), pc.less(positions, end)))
+def at_positions(labels: pa.Table, first: int, end: int) -> pa.Table:
+    """Return the entity labels with `first` <= position < `end`."""
+    positions = labels["position"]
+    return labels.filter(pc.and_(pc.greater_equal(positions, first), pc.less(positions, end)))
 
 
 _NOBODY = pl.DataFrame(schema={"label_sequence": pl.Int64, "recorded_at": pl.Datetime("us", "UTC")})
@@ -183,7 +183,7 @@ def _pinned(rows: pl.DataFrame, pins: Sequence[LabelPin]) -> pl.DataFrame:
 
 
 def _changes(rows: pl.DataFrame) -> pl.DataFrame:
-    """Turn labels in `label_sequence` order into changes of what stands: the last decided verdict."""
+    """Turn labels in `label_sequence` order into changes of what stands: the label decided last."""
     stands = pl.col("decided_at") == pl.col("decided_at").cum_max().over(_TRANSACTION)
     said = pl.when(pl.col("is_fraud")).then(pl.col("blame")).otherwise(0.0)
     standing = pl.when(stands).then(said).forward_fill().over(_TRANSACTION)
