@@ -21,14 +21,14 @@ def show_training(
     settings: Settings,
     spec: AgentSpec,
     until: datetime | None,
-    verdicts: str,
+    labels: str,
     label_delay: str | None,
     seed: int,
     *,
     as_json: bool,
 ) -> None:
     """Train and print where the artefact lies; see run_training."""
-    trained = run_training(settings, spec, until, verdicts, label_delay, seed)
+    trained = run_training(settings, spec, until, labels, label_delay, seed)
     tell_read(settings, spec, "train", [spec.tables.transactions, spec.tables.labels])
     show_facts(trained, as_json=as_json)
 
