@@ -13,6 +13,7 @@ WALKS = walks()
 EVERYWHERE = (
     "tests/unit/test_imports.py",
     "tests/unit/schemas/test_spec.py",
+    "tests/unit/schemas/test_lake_tables.py",
     "tests/unit/agent/planning/test_plan_policy.py",
     "tests/unit/agent/planning/test_planning_prompts.py",
     "tests/unit/test_lake_of_2026_11.py",

@@ -14,7 +14,7 @@ WALKS = walks()
 
 
 def test_there_are_walks() -> None:
-    assert len(WALKS) >= 2
+    assert set(WALKS) == {"Add a detector", "Add an action", "Add a column", "Add a table"}
     assert all(len(edits) >= 3 for edits in WALKS.values())
 
 
@@ -26,7 +26,8 @@ def test_a_walk_fits_the_files_that_it_names(title: str, tmp_path: Path) -> None
         if not edit.is_new:
             shutil.copy(ROOT / edit.path, tmp_path / edit.path)
         edit.apply(tmp_path)
-        ast.parse((tmp_path / edit.path).read_text(encoding="utf-8"))
+        if edit.path.endswith(".py"):
+            ast.parse((tmp_path / edit.path).read_text(encoding="utf-8"))
 
 
 def test_an_edit_that_does_not_fit_is_refused(tmp_path: Path) -> None:
