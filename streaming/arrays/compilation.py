@@ -30,6 +30,15 @@ def compiled(kernel: Kernel) -> Kernel:
     return cast(Kernel, numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False)(kernel))
 
 
+def inlined(kernel: Kernel) -> Kernel:
+    """Compile like `compiled`, into every caller: for steps so small that a call costs more than they do."""
+    keep_apart()
+    return cast(
+        Kernel,
+        numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False, forceinline=True)(kernel),
+    )
+
+
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return a read-only view: Arrow buffers are read-only, and Numba compiles that as a type of its own."""
     view = array.view()

@@ -21,7 +21,7 @@ from schemas.contract import NANOSECONDS, Column, EventContract
 from schemas.instants import micros_of, moment_of
 from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, UTC_MICROS
 from streaming.arrays.compilation import Bytes, Flags, Ints, read_only
-from streaming.events import json_scan
+from streaming.events import json_scan, json_strings, json_values
 from streaming.events.exact_decode import (
     ABSURD,
     AHEAD,
@@ -30,6 +30,7 @@ from streaming.events.exact_decode import (
     RejectedError,
     time_bounds,
 )
+from streaming.events.paths import Tree, tree_of
 
 # A block's bytes stay in the processor's cache from one step to the next.
 _BLOCK_ROWS = 16_384
@@ -79,7 +80,8 @@ def decode(records: pa.Table, contract: EventContract, now: datetime) -> Decoded
     early = _rejected_ahead(records.filter(ahead))
     if early.num_rows:
         records = records.filter(pc.invert(ahead))
-    parts = list(_THREADS.map(lambda block: _Block(block, contract).decode(), _blocks(records)))
+    tree = tree_of(contract.raw_fields)
+    parts = list(_THREADS.map(lambda block: _Block(block, contract, tree).decode(), _blocks(records)))
     valid, rejected = _valid_schema(contract).empty_table(), _REJECTED.empty_table()
     return Decoded(
         pa.concat_tables([valid, *(part.valid for part in parts)]),
@@ -134,8 +136,8 @@ def _valid_schema(contract: EventContract) -> pa.Schema:
 class _Block:
     """One block of records on its way to columns."""
 
-    def __init__(self, records: pa.RecordBatch, contract: EventContract) -> None:
-        self._contract = contract
+    def __init__(self, records: pa.RecordBatch, contract: EventContract, tree: Tree) -> None:
+        self._contract, self._tree = contract, tree
         self._columns = [column for column in contract.columns if column.source is not None]
         self._rows = records.num_rows
         self._keys, self._values, self._headers = records["key"], records["value"], records["headers"]
@@ -161,9 +163,7 @@ class _Block:
         fields = self._contract.raw_fields
         kinds = np.zeros((len(fields), self._rows), np.int8)
         starts, ends = (np.zeros((len(fields), self._rows), np.int64) for _ in range(2))
-        if any("." in field for field in fields):
-            vouched[:] = False
-        json_scan.scan(data, offsets, *_names(fields), vouched, kinds, starts, ends)
+        json_scan.scan(data, offsets, self._tree, vouched, kinds, starts, ends)
         arrays: dict[str, pa.Array] = {}
         for column in self._columns:
             place = fields.index(column.source or "")
@@ -267,35 +267,46 @@ class _Reader:
         if self._column.required:
             self._vouched &= fit
         else:
-            self._vouched &= fit | (kinds == json_scan.MISSING) | (kinds == json_scan.NULL)
+            self._vouched &= fit | (kinds == json_strings.MISSING) | (kinds == json_strings.NULL)
         return fit & self._vouched
 
     def _ids(self) -> pa.Array:
         found = self._found
-        wanted = found.kinds == json_scan.INTEGER
+        wanted = found.kinds == json_strings.INTEGER
         if self._column.json_type == "string":
-            wanted |= found.kinds == json_scan.STRING
+            wanted |= self._are_strings()
         return self._slices(self._keep(wanted & (found.ends > found.starts) & self._short()))
 
     def _strings(self) -> pa.Array:
-        return self._slices(self._keep((self._found.kinds == json_scan.STRING) & self._short()))
+        return self._slices(self._keep(self._are_strings() & self._short()))
+
+    def _are_strings(self) -> Flags:
+        kinds = self._found.kinds
+        strings: Flags = (kinds == json_strings.STRING) | (kinds == json_strings.ESCAPED)
+        return strings
 
     def _short(self) -> Flags:
-        """No text has more characters than bytes."""
-        return self._found.ends - self._found.starts <= (self._column.max_length or 0)
+        """No text has more characters than bytes, so they are counted only where the bytes are too many."""
+        found, longest = self._found, self._column.max_length or 0
+        short: Flags = found.ends - found.starts <= longest
+        if not short.all():
+            sizes = np.empty(len(short), np.int64)
+            json_strings.text_sizes(found.data, found.kinds, found.starts, found.ends, sizes)
+            short |= (sizes <= longest) & self._are_strings()
+        return short
 
     def _booleans(self) -> pa.Array:
         kinds = self._found.kinds
-        present = self._keep((kinds == json_scan.TRUE) | (kinds == json_scan.FALSE))
-        return pa.array(kinds == json_scan.TRUE, mask=~present)
+        present = self._keep((kinds == json_strings.TRUE) | (kinds == json_strings.FALSE))
+        return pa.array(kinds == json_strings.TRUE, mask=~present)
 
     def _numbers(self) -> pa.Array:
         kinds = self._found.kinds
-        fit = kinds == json_scan.INTEGER
+        fit = kinds == json_strings.INTEGER
         if pa.types.is_integer(self._column.type):
             mantissas, _ = self._digits(fit)
             return pa.array(mantissas, mask=~self._keep(fit))
-        fit |= kinds == json_scan.DECIMAL
+        fit |= kinds == json_strings.DECIMAL
         values = self._floats(fit)
         if self._column.role == "amount":
             fit &= (values >= 0) & (values <= self._contract.amount.most)
@@ -304,12 +315,12 @@ class _Reader:
     def _digits(self, present: Flags) -> tuple[Ints, npt.NDArray[np.int8]]:
         mantissas, places = np.empty(len(present), np.int64), np.empty(len(present), np.int8)
         found = self._found
-        json_scan.read_numbers(found.data, found.starts, found.ends, present, mantissas, places)
+        json_values.read_numbers(found.data, found.starts, found.ends, present, mantissas, places)
         return mantissas, places
 
     def _floats(self, present: Flags) -> npt.NDArray[np.float64]:
         values = np.empty(len(present))
-        json_scan.to_floats(*self._digits(present), _POWERS, values)
+        json_values.to_floats(*self._digits(present), _POWERS, values)
         return values
 
     def _times(self) -> pa.Array:
@@ -326,9 +337,9 @@ class _Reader:
     def _iso_times(self) -> tuple[Ints, Flags]:
         found, count = self._found, len(self._vouched)
         micros, good = np.zeros(count, np.int64), np.zeros(count, np.bool_)
-        present = self._vouched & (found.kinds == json_scan.STRING)
+        present = self._vouched & (found.kinds == json_strings.STRING)
         naive_is_utc = self._contract.event_time.zone == "UTC"
-        json_scan.iso_times(found.data, found.starts, found.ends, present, naive_is_utc, micros, good)
+        json_values.iso_times(found.data, found.starts, found.ends, present, naive_is_utc, micros, good)
         return micros, good
 
     def _epoch_times(self) -> tuple[Ints, Flags]:
@@ -336,30 +347,25 @@ class _Reader:
         time, kinds = self._contract.event_time, self._found.kinds
         unit = NANOSECONDS[time.unit]
         start = micros_of(time.epoch)
-        mantissas, _ = self._digits(kinds == json_scan.INTEGER)
+        mantissas, _ = self._digits(kinds == json_strings.INTEGER)
         whole = np.abs(mantissas) < _INT64 // 4 // max(unit, 1_000)
-        floats = self._floats(kinds == json_scan.DECIMAL) * (unit / 1_000)
+        floats = self._floats(kinds == json_strings.DECIMAL) * (unit / 1_000)
         near = np.abs(floats) < _INT64 // 4
         micros = np.where(whole, mantissas, 0) * unit // 1_000 + start
         rounded = np.rint(np.where(near, floats, 0)).astype(np.int64) + start
-        good = (whole & (kinds == json_scan.INTEGER)) | (near & (kinds == json_scan.DECIMAL))
-        return np.where(kinds == json_scan.INTEGER, micros, rounded), good
+        good = (whole & (kinds == json_strings.INTEGER)) | (near & (kinds == json_strings.DECIMAL))
+        return np.where(kinds == json_strings.INTEGER, micros, rounded), good
 
     def _slices(self, present: Flags) -> pa.Array:
         found = self._found
         offsets = np.empty(len(present) + 1, np.int64)
-        json_scan.gather_sizes(found.starts, found.ends, present, offsets)
-        out = np.empty(int(offsets[-1]), np.uint8)
-        json_scan.gather_bytes(found.data, found.starts, present, offsets, out)
+        bytes_at_most = int((found.ends - found.starts)[present].sum())
+        out = np.empty(bytes_at_most, np.uint8)
+        json_strings.gather(found.data, found.kinds, found.starts, found.ends, present, offsets, out)
+        out = out[: offsets[-1]]
         nulls = None if present.all() else pa.array(present).buffers()[1]
         buffers = [nulls, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(out)]
         return pa.Array.from_buffers(pa.string(), len(present), buffers)
-
-
-def _names(names: Sequence[str]) -> tuple[Bytes, Ints]:
-    encoded = [name.encode() for name in names]
-    bounds = np.cumsum([0, *(len(name) for name in encoded)]).astype(np.int64)
-    return np.frombuffer(b"".join(encoded), np.uint8), bounds
 
 
 def _buffers(values: pa.Array) -> tuple[Bytes, Ints]:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from schemas.contract import NANOSECONDS, Column, EventContract
 from schemas.instants import MICRO, micros_of
 from streaming.events.json_mend import mend
+from streaming.events.paths import look_up, steps_of
 
 RejectionReason = Literal[
     "malformed_json",
@@ -70,7 +71,9 @@ class ExactDecoder:
         self._contract = contract
         self._bounds = time_bounds(contract)
         self._zone = ZoneInfo(contract.event_time.zone)
-        self._columns = [(column, self._reader(column)) for column in contract.columns]
+        self._columns = [
+            (column, self._reader(column), steps_of(column.source or "")) for column in contract.columns
+        ]
 
     def decode_one(self, value: bytes | None, stamp: int | None) -> dict[str, Any]:
         """Return the decoded columns by name, event time in microseconds since 1970 UTC, and `faults`.
@@ -84,11 +87,11 @@ class ExactDecoder:
         """
         event, faults = _parse(value, self._contract.max_record_bytes), list[str]()
         row: dict[str, Any] = {}
-        for column, read in self._columns:
+        for column, read, steps in self._columns:
             if column.source is None:
                 row[column.name] = self._contract.currency.constant
             else:
-                row[column.name] = _value(column, read, _lookup(event, column.source), faults)
+                row[column.name] = _value(column, read, look_up(event, column.source, steps), faults)
         self._check_time(row["event_time"], stamp)
         row["faults"] = faults or None
         return row
@@ -181,15 +184,6 @@ def _value(column: Column, read: Reader, value: Any, faults: list[str]) -> Any:
             raise
         faults.append(f"{column.name}: not usable as {column.json_type}")
         return None
-
-
-def _lookup(event: Mapping[str, Any], path: str) -> Any:
-    if path in event or "." not in path:
-        return event.get(path)
-    found: Any = event
-    for part in path.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
 
 
 def _read_id(column: Column, value: Any, _: list[str]) -> str:

@@ -1,120 +1,261 @@
-"""A compiled scanner for flat JSON events: positions of the wanted values, straight from the Arrow buffers.
+"""A compiled scanner for JSON events of any shape: where the wanted values lie in the Arrow buffers.
 
-It only vouches for rows it understands completely: one object, all of whose values are plain strings without
-escapes, literals or numbers without exponent. Whole numbers have at most 18 digits, so that they fit 64 bits;
-decimals at most 15, so that they are exact as an integer divided by a power of ten, both exact doubles
-(Clinger 1990, "How to read floating point numbers accurately").
-Every other row is left to the exact decoder, which is the definition of what an event means.
+It walks a record once, beside a tree of the wanted paths: into the objects and arrays that lead to a wanted
+value, past everything else, and checks all of it as strictly as a parser would. It only vouches for rows that
+it understands completely. Wanted whole numbers have at most 18 digits, so that they fit 64 bits; decimals at
+most 15, so that they are exact as an integer divided by a power of ten, both exact doubles (Clinger 1990,
+"How to read floating point numbers accurately"). Every other row is left to the exact decoder, which is the
+definition of what an event means.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from streaming.arrays.compilation import Bytes, Flags, Floats, Ints, compiled, read_only
+from streaming.arrays.compilation import Bytes, Flags, Ints, compiled, inlined, read_only
+from streaming.events.json_strings import (
+    CONTAINER,
+    DECIMAL,
+    ESCAPED,
+    FALSE,
+    INTEGER,
+    NULL,
+    STRING,
+    TRUE,
+    Kinds,
+    byte_at,
+    pairs_up,
+    string_end,
+    unescaped,
+)
+from streaming.events.paths import (
+    ARRAY,
+    BEGIN,
+    CLOSING,
+    END,
+    FIELD,
+    FIRST,
+    LAST,
+    OBJECT,
+    PARENT,
+    PLACE,
+    REFUSED,
+    Tree,
+)
 
-MISSING, STRING, INTEGER, DECIMAL, TRUE, FALSE, NULL = range(7)
-_NO_DAY = -2_000_000
 _LONGEST_INTEGER, _LONGEST_DECIMAL = 18, 15
+_DEEPEST = 60
 _LITERALS = read_only(np.frombuffer(b"truefalsenull", np.uint8))
-_QUOTE, _BACKSLASH, _MINUS, _POINT, _COLON, _COMMA = 34, 92, 45, 46, 58, 44
-_OPEN, _CLOSE, _ZERO, _NINE, _SPACE = 123, 125, 48, 57, 32
+_ORDER_MARK = read_only(np.frombuffer("\ufeff".encode(), np.uint8))
+_QUOTE, _MINUS, _PLUS, _POINT, _COLON, _COMMA = 34, 45, 43, 46, 58, 44
+_BRACE, _END_BRACE, _BRACKET, _END_BRACKET, _ZERO, _NINE, _SPACE = 123, 125, 91, 93, 48, 57, 32
 
-Kinds = npt.NDArray[np.int8]
 
-
-@compiled
+@inlined
 def _skip_space(data: Bytes, at: int, end: int) -> int:
-    while at < end and (data[at] == 32 or data[at] == 10 or data[at] == 13 or data[at] == 9):
+    while at < end:
+        byte = byte_at(data, at)
+        if byte > _SPACE or (byte != 32 and byte != 10 and byte != 13 and byte != 9):
+            return at
         at += 1
     return at
 
 
-@compiled
-def _string_end(data: Bytes, at: int, end: int) -> int:
-    """Return the position of the closing quote, -1 when the string is not plain."""
-    while at < end:
-        byte = data[at]
-        if byte == _QUOTE:
-            return at
-        if byte == _BACKSLASH or byte < _SPACE:
-            return -1
-        at += 1
-    return -1
-
-
-@compiled
+@inlined
 def _same(data: Bytes, at: int, end: int, text: Bytes, first: int, last: int) -> bool:
     """Tell whether data[at:end] starts with text[first:last]."""
     if end - at < last - first:
         return False
     for place in range(last - first):
-        if data[at + place] != text[first + place]:
+        if byte_at(data, at + place) != byte_at(text, first + place):
             return False
     return True
 
 
-@compiled
+@inlined
+def _literal(data: Bytes, at: int, end: int) -> tuple[int, int]:
+    byte = byte_at(data, at)
+    if byte == 110 and _same(data, at, end, _LITERALS, 9, 13):
+        return NULL, at + 4
+    if byte == 102 and _same(data, at, end, _LITERALS, 4, 9):
+        return FALSE, at + 5
+    if byte == 116 and _same(data, at, end, _LITERALS, 0, 4):
+        return TRUE, at + 4
+    return -1, at
+
+
+@inlined
 def _digits_end(data: Bytes, at: int, end: int) -> int:
-    while at < end and _ZERO <= data[at] <= _NINE:
+    while at < end and _ZERO <= byte_at(data, at) <= _NINE:
         at += 1
     return at
 
 
 @compiled
 def _number_end(data: Bytes, at: int, end: int) -> tuple[int, int]:
-    """Return kind and position after a number; kind -1 when it is not vouched for."""
-    negative = data[at] == _MINUS
+    """Return kind and position after a wanted number; kind -1 when it is not vouched for."""
+    negative = byte_at(data, at) == _MINUS
     first = at + 1 if negative else at
     at = _digits_end(data, first, end)
     digits = at - first
-    if digits == 0 or digits > _LONGEST_INTEGER or (data[first] == _ZERO and (digits > 1 or negative)):
+    if (
+        digits == 0
+        or digits > _LONGEST_INTEGER
+        or (byte_at(data, first) == _ZERO and (digits > 1 or negative))
+    ):
         return -1, at
-    if at < end and (data[at] == 101 or data[at] == 69):
+    kind = INTEGER
+    if at < end and byte_at(data, at) == _POINT:
+        first = at + 1
+        at = _digits_end(data, first, end)
+        places = at - first
+        if places == 0 or digits + places > _LONGEST_DECIMAL:
+            return -1, at
+        kind = DECIMAL
+    if at < end and (byte_at(data, at) | 32) == 101:
         return -1, at
-    if at == end or data[at] != _POINT:
-        return INTEGER, at
-    first = at + 1
+    return kind, at
+
+
+@inlined
+def _past_number(data: Bytes, at: int, end: int) -> int:
+    """Return the position after a number of any size, -1 for one that is not valid."""
+    first = at + 1 if byte_at(data, at) == _MINUS else at
     at = _digits_end(data, first, end)
-    places = at - first
-    if places == 0 or digits + places > _LONGEST_DECIMAL:
-        return -1, at
-    if at < end and (data[at] == 101 or data[at] == 69):
-        return -1, at
-    return DECIMAL, at
+    if at == first or (byte_at(data, first) == _ZERO and at - first > 1):
+        return -1
+    if at < end and byte_at(data, at) == _POINT:
+        first = at + 1
+        at = _digits_end(data, first, end)
+        if at == first:
+            return -1
+    if at < end and (byte_at(data, at) | 32) == 101:
+        first = at + 1
+        if first < end and (byte_at(data, first) == _PLUS or byte_at(data, first) == _MINUS):
+            first += 1
+        at = _digits_end(data, first, end)
+        if at == first:
+            return -1
+    return at
+
+
+@inlined
+def _past_scalar(data: Bytes, at: int, end: int) -> int:
+    if at >= end:
+        return -1
+    byte = byte_at(data, at)
+    if byte == _QUOTE:
+        stop, _ = string_end(data, at + 1, end)
+        return stop + 1 if stop >= 0 else -1
+    if byte == _MINUS or _ZERO <= byte <= _NINE:
+        return _past_number(data, at, end)
+    kind, stop = _literal(data, at, end)
+    return stop if kind >= 0 else -1
+
+
+@inlined
+def _past_key(data: Bytes, at: int, end: int) -> int:
+    """Return where the value of a key at `at` starts, -1 when there is no valid key."""
+    if at >= end or byte_at(data, at) != _QUOTE:
+        return -1
+    at, _ = string_end(data, at + 1, end)
+    return -1 if at < 0 else _past_colon(data, at + 1, end)
+
+
+@inlined
+def _past_colon(data: Bytes, at: int, end: int) -> int:
+    at = _skip_space(data, at, end)
+    if at >= end or byte_at(data, at) != _COLON:
+        return -1
+    return _skip_space(data, at + 1, end)
+
+
+@compiled
+def _past_container(data: Bytes, at: int, end: int) -> int:
+    """Return the position after the object or array at `at`, -1 where it is not valid or goes too deep."""
+    objects, depth = 0, 0  # a bit per open container: 1 for an object
+    while True:
+        if at >= end:
+            return -1
+        byte = byte_at(data, at)
+        if byte == _BRACE or byte == _BRACKET:
+            depth += 1
+            if depth > _DEEPEST:
+                return -1
+            objects = (objects << 1) | (1 if byte == _BRACE else 0)
+            at = _skip_space(data, at + 1, end)
+            if at >= end:
+                return -1
+            if byte_at(data, at) != (_END_BRACE if objects & 1 else _END_BRACKET):
+                if objects & 1:
+                    at = _past_key(data, at, end)
+                    if at < 0:
+                        return -1
+                continue
+        else:
+            at = _past_scalar(data, at, end)
+            if at < 0:
+                return -1
+            at = _skip_space(data, at, end)
+        while at < end and byte_at(data, at) == (_END_BRACE if objects & 1 else _END_BRACKET):
+            at += 1
+            depth -= 1
+            objects >>= 1
+            if depth == 0:
+                return at
+            at = _skip_space(data, at, end)
+        if at >= end or byte_at(data, at) != _COMMA:
+            return -1
+        at = _skip_space(data, at + 1, end)
+        if objects & 1:
+            at = _past_key(data, at, end)
+            if at < 0:
+                return -1
+
+
+@compiled
+def _past_value(data: Bytes, at: int, end: int) -> int:
+    if at < end and (byte_at(data, at) == _BRACE or byte_at(data, at) == _BRACKET):
+        return _past_container(data, at, end)
+    return _past_scalar(data, at, end)
 
 
 @compiled
 def _value_end(data: Bytes, at: int, end: int) -> tuple[int, int]:
-    """Return kind and position after a value; kind -1 when it is not vouched for."""
-    byte = data[at]
+    """Return kind and position after a wanted value; kind -1 when it is not vouched for."""
+    byte = byte_at(data, at)
     if byte == _QUOTE:
-        stop = _string_end(data, at + 1, end)
-        return (STRING, stop + 1) if stop >= 0 else (-1, at)
+        stop, escaped = string_end(data, at + 1, end)
+        if stop < 0 or (escaped and not pairs_up(data, at + 1, stop)):
+            return -1, at
+        return (ESCAPED if escaped else STRING), stop + 1
     if byte == _MINUS or _ZERO <= byte <= _NINE:
         return _number_end(data, at, end)
-    if _same(data, at, end, _LITERALS, 0, 4):
-        return TRUE, at + 4
-    if _same(data, at, end, _LITERALS, 4, 9):
-        return FALSE, at + 5
-    if _same(data, at, end, _LITERALS, 9, 13):
-        return NULL, at + 4
-    return -1, at
+    if byte == _BRACE or byte == _BRACKET:
+        stop = _past_container(data, at, end)
+        return (CONTAINER if stop >= 0 else -1), stop
+    return _literal(data, at, end)
 
 
 @compiled
-def _wanted(data: Bytes, at: int, end: int, names: Bytes, bounds: Ints, guess: int) -> int:
-    """Return which wanted field a key is, trying `guess` first; -1 for none."""
-    count = len(bounds) - 1
-    for step in range(count):
-        field = guess + step
-        if field >= count:
-            field -= count
-        first, last = bounds[field], bounds[field + 1]
-        if last - first == end - at and _same(data, at, end, names, first, last):
-            return field
+def _slot_of_key(data: Bytes, at: int, end: int, names: Bytes, slots: Ints, bounds: tuple[int, int]) -> int:
+    """Return which of the slots in `bounds` a key without escapes is, -1 for none."""
+    for slot in range(bounds[0], bounds[1]):
+        begin, stop = slots[slot, BEGIN], slots[slot, END]
+        if stop - begin == end - at and _same(data, at, end, names, begin, stop):
+            return slot
     return -1
+
+
+@compiled
+def _slot_of_escaped_key(
+    data: Bytes, at: int, end: int, names: Bytes, slots: Ints, bounds: tuple[int, int]
+) -> int:
+    """Return which of the slots in `bounds` a key with escapes is, -1 for none, -2 when it is no text."""
+    if not pairs_up(data, at, end):
+        return -2
+    text = np.empty(end - at, np.uint8)
+    return _slot_of_key(text, 0, unescaped(data, at, end, text, 0), names, slots, bounds)
 
 
 @compiled
@@ -123,47 +264,110 @@ def _scan_row(
     at: int,
     end: int,
     names: Bytes,
-    bounds: Ints,
+    slots: Ints,
+    nodes: Ints,
+    memory: Ints,
+    entered: Ints,
     row: int,
     kinds: Kinds,
     starts: Ints,
     ends: Ints,
 ) -> bool:
-    """Scan one object into column `row` of the outputs; False when the row is not vouched for."""
-    if end - at >= 3 and data[at] == 239 and data[at + 1] == 187 and data[at + 2] == 191:
-        at += 3  # UTF-8's byte order mark
+    """Scan one record into column `row` of the outputs; False when it is not vouched for.
+
+    `node` is the place in the tree. `memory` holds by node the slot that comes next if the order is that of
+    the tree, and how many elements of an array have passed; `entered` by slot the last row that had it: what
+    leads on twice within one row is left to the exact decoder, where the last of equal keys counts.
+    """
+    if _same(data, at, end, _ORDER_MARK, 0, 3):
+        at += 3
     at = _skip_space(data, at, end)
-    if at >= end or data[at] != _OPEN:
+    if at >= end or byte_at(data, at) != _BRACE:
         return False
     at = _skip_space(data, at + 1, end)
-    if at < end and data[at] == _CLOSE:
-        return _skip_space(data, at + 1, end) == end
-    guess = 0
-    while at < end and data[at] == _QUOTE:
-        key = at + 1
-        key_end = _string_end(data, key, end)
-        if key_end < 0:
+    node, opened = 0, True
+    first, last, closing, slot = nodes[0, FIRST], nodes[0, LAST], nodes[0, CLOSING], nodes[0, FIRST]
+    while at < end:
+        byte = byte_at(data, at)
+        if byte == closing:
+            at = _skip_space(data, at + 1, end)
+            if node == 0:
+                return at == end
+            node, opened = nodes[node, PARENT], False
+            first, last, closing = nodes[node, FIRST], nodes[node, LAST], nodes[node, CLOSING]
+            slot = memory[node, 0]
+            continue
+        if not opened:
+            if byte != _COMMA:
+                return False
+            at = _skip_space(data, at + 1, end)
+            if at >= end:
+                return False
+            byte = byte_at(data, at)
+        opened = False
+        if closing == _END_BRACKET:
+            found = slot if slot < last and slots[slot, PLACE] == memory[node, 1] else -1
+            memory[node, 1] += 1
+        else:
+            if byte != _QUOTE:
+                return False
+            key, begin, size = at + 1, slots[slot, BEGIN], slots[slot, END] - slots[slot, BEGIN]
+            stop = key + size
+            if (
+                stop < end
+                and byte_at(data, stop) == _QUOTE
+                and _same(data, key, stop, names, begin, begin + size)
+            ):
+                found = slot
+            else:
+                stop, escaped = string_end(data, key, end)
+                if stop < 0:
+                    return False
+                if escaped:
+                    found = _slot_of_escaped_key(data, key, stop, names, slots, (first, last))
+                    if found == -2:
+                        return False
+                else:
+                    found = _slot_of_key(data, key, stop, names, slots, (first, last))
+            at = _past_colon(data, stop + 1, end)
+            if at < 0:
+                return False
+        if found < 0:
+            at = _past_value(data, at, end)
+            if at < 0:
+                return False
+            at = _skip_space(data, at, end)
+            continue
+        if at >= end:
             return False
-        at = _skip_space(data, key_end + 1, end)
-        if at >= end or data[at] != _COLON:
+        slot = found + 1
+        if slot == last and closing == _END_BRACE:
+            slot = first
+        field, inner_object, inner_array = slots[found, FIELD], slots[found, OBJECT], slots[found, ARRAY]
+        if field == REFUSED:
             return False
-        start = _skip_space(data, at + 1, end)
-        if start >= end:
-            return False
-        kind, stop = _value_end(data, start, end)
+        if inner_object >= 0 or inner_array >= 0:
+            if entered[found] == row:
+                return False
+            entered[found] = row
+            byte = byte_at(data, at)
+            below = inner_object if byte == _BRACE else inner_array if byte == _BRACKET else -1
+            if below >= 0:
+                if field >= 0:
+                    kinds[field, row] = CONTAINER
+                memory[node, 0] = slot
+                node, opened = below, True
+                first, last, closing = nodes[node, FIRST], nodes[node, LAST], nodes[node, CLOSING]
+                slot, memory[node, 1] = first, 0
+                at = _skip_space(data, at + 1, end)
+                continue
+        kind, stop = _value_end(data, at, end)
         if kind < 0:
             return False
-        field = _wanted(data, key, key_end, names, bounds, guess)
         if field >= 0:
-            quotes = 1 if kind == STRING else 0
-            kinds[field, row], starts[field, row], ends[field, row] = kind, start + quotes, stop - quotes
-            guess = field + 1 if field + 2 < len(bounds) else 0
+            quotes = 1 if kind == STRING or kind == ESCAPED else 0
+            kinds[field, row], starts[field, row], ends[field, row] = kind, at + quotes, stop - quotes
         at = _skip_space(data, stop, end)
-        if at < end and data[at] == _CLOSE:
-            return _skip_space(data, at + 1, end) == end
-        if at >= end or data[at] != _COMMA:
-            return False
-        at = _skip_space(data, at + 1, end)
     return False
 
 
@@ -171,8 +375,7 @@ def _scan_row(
 def scan(
     data: Bytes,
     offsets: Ints,
-    names: Bytes,
-    bounds: Ints,
+    tree: Tree,
     vouched: Flags,
     kinds: Kinds,
     starts: Ints,
@@ -181,169 +384,19 @@ def scan(
     """Scan every row that `vouched` still holds to be fit; clears it for those left to the exact decoder.
 
     Args:
-        data: uint8, the values' bytes; row r is data[offsets[r]:offsets[r + 1]].
+        data: uint8, the values' bytes, valid UTF-8; row r is data[offsets[r]:offsets[r + 1]].
         offsets: int64[n + 1].
-        names: the wanted field names one after the other, delimited by `bounds` (int64[fields + 1]).
+        tree: of the wanted fields.
         vouched: bool[n], in and out.
         kinds: int8[fields, n], zeroed; out.
         starts: int64[fields, n], first byte of each value, quotes left out; out.
         ends: int64[fields, n], first byte after it; out.
     """
+    names, slots, nodes = tree
+    memory, entered = np.zeros((len(nodes), 2), np.int64), np.full(len(slots), -1, np.int64)
     for row in range(len(offsets) - 1):
         if vouched[row]:
+            at, end = offsets[row], offsets[row + 1]
             vouched[row] = _scan_row(
-                data, offsets[row], offsets[row + 1], names, bounds, row, kinds, starts, ends
+                data, at, end, names, slots, nodes, memory, entered, row, kinds, starts, ends
             )
-
-
-@compiled
-def gather_sizes(starts: Ints, ends: Ints, present: Flags, offsets: Ints) -> None:
-    """Write the Arrow offsets (int64[n + 1]) of the slices `starts:ends`; an absent row is empty."""
-    total = 0
-    offsets[0] = 0
-    for row in range(len(starts)):
-        if present[row]:
-            total += ends[row] - starts[row]
-        offsets[row + 1] = total
-
-
-@compiled
-def gather_bytes(data: Bytes, starts: Ints, present: Flags, offsets: Ints, out: Bytes) -> None:
-    """Copy the slices into one buffer laid out by `offsets`."""
-    for row in range(len(starts)):
-        if present[row]:
-            start = starts[row]
-            first = offsets[row]
-            for place in range(offsets[row + 1] - first):
-                out[first + place] = data[start + place]
-
-
-@compiled
-def read_numbers(
-    data: Bytes, starts: Ints, ends: Ints, present: Flags, mantissas: Ints, places: Kinds
-) -> None:
-    """Write the digits of the present numbers as integers, and how many of them follow the point."""
-    for row in range(len(starts)):
-        mantissas[row] = places[row] = 0
-        if present[row]:
-            negative = data[starts[row]] == _MINUS
-            mantissa, point = 0, ends[row] - 1
-            for at in range(starts[row] + 1 if negative else starts[row], ends[row]):
-                if data[at] == _POINT:
-                    point = at
-                else:
-                    mantissa = mantissa * 10 + (data[at] - _ZERO)
-            mantissas[row], places[row] = -mantissa if negative else mantissa, ends[row] - 1 - point
-
-
-@compiled
-def to_floats(mantissas: Ints, places: Kinds, powers: Floats, out: Floats) -> None:
-    """Write mantissa / 10**places, rounded once: one of the two always is an exact double, mostly both."""
-    for row in range(len(mantissas)):
-        out[row] = mantissas[row] / powers[places[row]]
-
-
-@compiled
-def _two_digits(data: Bytes, at: int) -> int:
-    high, low = data[at], data[at + 1]
-    if not (_ZERO <= high <= _NINE and _ZERO <= low <= _NINE):
-        return -1
-    value: int = (high - _ZERO) * 10 + (low - _ZERO)
-    return value
-
-
-@compiled
-def _days_since_1970(year: int, month: int, day: int) -> int:
-    """Days of the proleptic Gregorian calendar (Hinnant, "chrono-Compatible Low-Level Date Algorithms")."""
-    shifted = year - 1 if month <= 2 else year
-    era = shifted // 400
-    year_of_era = shifted - era * 400
-    day_of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
-    day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
-    return era * 146097 + day_of_era - 719468
-
-
-@compiled
-def _month_days(year: int, month: int) -> int:
-    if month == 2:
-        return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
-    return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
-
-
-@compiled
-def _zone_minutes(data: Bytes, at: int, end: int, naive_is_utc: bool) -> int:
-    """Return the offset from UTC in minutes, 10,000 when the text is not vouched for."""
-    if at == end:
-        return 0 if naive_is_utc else 10_000
-    if data[at] == 90:
-        return 0 if at + 1 == end else 10_000
-    if end - at != 6 or data[at + 3] != _COLON or (data[at] != 43 and data[at] != _MINUS):
-        return 10_000
-    hours, minutes = _two_digits(data, at + 1), _two_digits(data, at + 4)
-    if hours < 0 or hours > 23 or minutes < 0 or minutes > 59:
-        return 10_000
-    return -(hours * 60 + minutes) if data[at] == _MINUS else hours * 60 + minutes
-
-
-@compiled
-def _date_days(data: Bytes, at: int) -> int:
-    """Return the days since 1970 of `YYYY-MM-DD`, _NO_DAY when the text is not vouched for."""
-    century, years = _two_digits(data, at), _two_digits(data, at + 2)
-    month, day = _two_digits(data, at + 5), _two_digits(data, at + 8)
-    if data[at + 4] != _MINUS or data[at + 7] != _MINUS or century < 0 or years < 0:
-        return _NO_DAY
-    year = century * 100 + years
-    if year < 1 or month < 1 or month > 12 or day < 1 or day > _month_days(year, month):
-        return _NO_DAY
-    return _days_since_1970(year, month, day)
-
-
-@compiled
-def _clock_seconds(data: Bytes, at: int) -> int:
-    """Return the seconds since midnight of `HH:MM:SS`, -1 when the text is not vouched for."""
-    hour, minute, second = _two_digits(data, at), _two_digits(data, at + 3), _two_digits(data, at + 6)
-    if data[at + 2] != _COLON or data[at + 5] != _COLON:
-        return -1
-    if hour < 0 or hour > 23 or minute < 0 or minute > 59 or second < 0 or second > 59:
-        return -1
-    return hour * 3_600 + minute * 60 + second
-
-
-@compiled
-def _fraction(data: Bytes, at: int, end: int) -> tuple[int, int]:
-    """Return microseconds and position after `.ffffff`, -1 microseconds when it is not vouched for."""
-    if at == end or data[at] != _POINT:
-        return 0, at
-    last = _digits_end(data, at + 1, end)
-    if last == at + 1 or last > at + 7:
-        return -1, at
-    micros, scale = 0, 100_000
-    for place in range(at + 1, last):
-        micros += (data[place] - _ZERO) * scale
-        scale //= 10
-    return micros, last
-
-
-@compiled
-def _iso_micros(data: Bytes, at: int, end: int, naive_is_utc: bool) -> tuple[bool, int]:
-    if end - at < 19 or (data[at + 10] != 84 and data[at + 10] != 32):
-        return False, 0
-    days, seconds = _date_days(data, at), _clock_seconds(data, at + 11)
-    micros, at = _fraction(data, at + 19, end)
-    if days == _NO_DAY or seconds < 0 or micros < 0:
-        return False, 0
-    offset = _zone_minutes(data, at, end, naive_is_utc)
-    if offset == 10_000:
-        return False, 0
-    return True, (days * 86_400 + seconds - offset * 60) * 1_000_000 + micros
-
-
-@compiled
-def iso_times(
-    data: Bytes, starts: Ints, ends: Ints, present: Flags, naive_is_utc: bool, out: Ints, good: Flags
-) -> None:
-    """Read `YYYY-MM-DD[T ]HH:MM:SS[.ffffff][Z|±HH:MM]` into microseconds; `good` is False for other texts."""
-    for row in range(len(starts)):
-        good[row] = False
-        if present[row]:
-            good[row], out[row] = _iso_micros(data, starts[row], ends[row], naive_is_utc)
