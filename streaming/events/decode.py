@@ -31,6 +31,7 @@ from streaming.events.exact_decode import (
     time_bounds,
 )
 from streaming.events.paths import Tree, tree_of
+from streaming.events.zones import local_offsets
 
 # A block's bytes stay in the processor's cache from one step to the next.
 _BLOCK_ROWS = 16_384
@@ -324,22 +325,26 @@ class _Reader:
         return values
 
     def _times(self) -> pa.Array:
-        time = self._contract.event_time
-        if time.format == "epoch":
+        if self._contract.event_time.format == "epoch":
             micros, good = self._epoch_times()
-        elif time.format == "iso8601":
-            micros, good = self._iso_times()
         else:
-            micros, good = np.zeros(len(self._vouched), np.int64), np.zeros(len(self._vouched), np.bool_)
+            micros, good = self._written_times()
         self._keep(good)
         return pa.array(micros).cast(UTC_MICROS)
 
-    def _iso_times(self) -> tuple[Ints, Flags]:
-        found, count = self._found, len(self._vouched)
-        micros, good = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    def _written_times(self) -> tuple[Ints, Flags]:
+        found, time, count = self._found, self._contract.event_time, len(self._vouched)
+        micros = np.zeros(count, np.int64)
+        good, zoned = np.zeros(count, np.bool_), np.ones(count, np.bool_)
         present = self._vouched & (found.kinds == json_strings.STRING)
-        naive_is_utc = self._contract.event_time.zone == "UTC"
-        json_values.iso_times(found.data, found.starts, found.ends, present, naive_is_utc, micros, good)
+        texts = (found.data, found.starts, found.ends, present)
+        if time.format == "iso8601":
+            json_values.iso_times(*texts, micros, good, zoned)
+        elif (steps := json_values.pattern_steps(time.format)) is not None:
+            json_values.pattern_times(*texts, steps, micros, good, zoned)
+        local = good & ~zoned
+        if time.zone != "UTC" and local.any():
+            micros[local] -= local_offsets(time.zone, micros[local])
         return micros, good
 
     def _epoch_times(self) -> tuple[Ints, Flags]:

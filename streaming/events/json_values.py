@@ -7,8 +7,13 @@ import numpy.typing as npt
 
 from streaming.arrays.compilation import Bytes, Flags, Floats, Ints, compiled
 
-_NO_DAY = -2_000_000
+_NO_DAY, _NO_ZONE = -2_000_000, 10_000
 _MINUS, _POINT, _COLON, _ZERO, _NINE = 45, 46, 58, 48, 57
+YEAR, SHORT_YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, FRACTION, ZONE = range(-9, 0)
+_DIRECTIVES = {
+    **{"Y": YEAR, "y": SHORT_YEAR, "m": MONTH, "d": DAY, "H": HOUR, "M": MINUTE, "S": SECOND},
+    **{"f": FRACTION, "z": ZONE},
+}
 
 Kinds = npt.NDArray[np.int8]
 
@@ -73,18 +78,23 @@ def _month_days(year: int, month: int) -> int:
 
 
 @compiled
-def _zone_minutes(data: Bytes, at: int, end: int, naive_is_utc: bool) -> int:
-    """Return the offset from UTC in minutes, 10,000 when the text is not vouched for."""
-    if at == end:
-        return 0 if naive_is_utc else 10_000
-    if data[at] == 90:
-        return 0 if at + 1 == end else 10_000
-    if end - at != 6 or data[at + 3] != _COLON or (data[at] != 43 and data[at] != _MINUS):
-        return 10_000
-    hours, minutes = _two_digits(data, at + 1), _two_digits(data, at + 4)
+def _zone_minutes(data: Bytes, at: int, end: int, bare: bool) -> tuple[int, int]:
+    """Return the offset from UTC in minutes and the position after it, _NO_ZONE for what is not vouched for.
+
+    `bare` offsets may come without a colon.
+    """
+    if at < end and data[at] == 90:
+        return 0, at + 1
+    if end - at < 5 or (data[at] != 43 and data[at] != _MINUS):
+        return _NO_ZONE, at
+    colon = 1 if data[at + 3] == _COLON else 0
+    stop = at + 5 + colon
+    if stop > end or (colon == 0 and not bare):
+        return _NO_ZONE, at
+    hours, minutes = _two_digits(data, at + 1), _two_digits(data, at + 3 + colon)
     if hours < 0 or hours > 23 or minutes < 0 or minutes > 59:
-        return 10_000
-    return -(hours * 60 + minutes) if data[at] == _MINUS else hours * 60 + minutes
+        return _NO_ZONE, at
+    return (-(hours * 60 + minutes) if data[at] == _MINUS else hours * 60 + minutes), stop
 
 
 @compiled
@@ -113,39 +123,131 @@ def _clock_seconds(data: Bytes, at: int) -> int:
 
 @compiled
 def _fraction(data: Bytes, at: int, end: int) -> tuple[int, int]:
-    """Return microseconds and position after `.ffffff`, -1 microseconds when it is not vouched for."""
-    if at == end or data[at] != _POINT:
-        return 0, at
-    last = _digits_end(data, at + 1, end)
-    if last == at + 1 or last > at + 7:
+    """Return the microseconds that one to six digits mean and the position after them, -1 for other texts."""
+    last = _digits_end(data, at, end)
+    if last == at or last > at + 6:
         return -1, at
     micros, scale = 0, 100_000
-    for place in range(at + 1, last):
+    for place in range(at, last):
         micros += (data[place] - _ZERO) * scale
         scale //= 10
     return micros, last
 
 
 @compiled
-def _iso_micros(data: Bytes, at: int, end: int, naive_is_utc: bool) -> tuple[bool, int]:
+def _iso_micros(data: Bytes, at: int, end: int) -> tuple[bool, bool, int]:
+    """Return whether a text is vouched for, whether it names an offset, and the microseconds."""
     if end - at < 19 or (data[at + 10] != 84 and data[at + 10] != 32):
-        return False, 0
-    days, seconds = _date_days(data, at), _clock_seconds(data, at + 11)
-    micros, at = _fraction(data, at + 19, end)
+        return False, False, 0
+    days, seconds, micros = _date_days(data, at), _clock_seconds(data, at + 11), 0
+    at += 19
+    if at < end and data[at] == _POINT:
+        micros, at = _fraction(data, at + 1, end)
     if days == _NO_DAY or seconds < 0 or micros < 0:
-        return False, 0
-    offset = _zone_minutes(data, at, end, naive_is_utc)
-    if offset == 10_000:
-        return False, 0
-    return True, (days * 86_400 + seconds - offset * 60) * 1_000_000 + micros
+        return False, False, 0
+    if at == end:
+        return True, False, (days * 86_400 + seconds) * 1_000_000 + micros
+    minutes, at = _zone_minutes(data, at, end, False)
+    return (
+        at == end and minutes != _NO_ZONE,
+        True,
+        (days * 86_400 + seconds - minutes * 60) * 1_000_000 + micros,
+    )
 
 
 @compiled
 def iso_times(
-    data: Bytes, starts: Ints, ends: Ints, present: Flags, naive_is_utc: bool, out: Ints, good: Flags
+    data: Bytes, starts: Ints, ends: Ints, present: Flags, out: Ints, good: Flags, zoned: Flags
 ) -> None:
-    """Read `YYYY-MM-DD[T ]HH:MM:SS[.ffffff][Z|±HH:MM]` into microseconds; `good` is False for other texts."""
+    """Read `YYYY-MM-DD[T ]HH:MM:SS[.ffffff][Z|±HH:MM]` into microseconds.
+
+    `good` is False for other texts, `zoned` where no offset is named: then the time is the local clock's.
+    """
     for row in range(len(starts)):
         good[row] = False
         if present[row]:
-            good[row], out[row] = _iso_micros(data, starts[row], ends[row], naive_is_utc)
+            good[row], zoned[row], out[row] = _iso_micros(data, starts[row], ends[row])
+
+
+@compiled
+def _pattern_micros(data: Bytes, at: int, end: int, steps: Ints) -> tuple[bool, bool, int]:
+    """See _iso_micros, for a text of the pattern that `steps` describe."""
+    year, month, day, seconds, micros, minutes, zoned = 1900, 1, 1, 0, 0, 0, False
+    for step in range(len(steps)):
+        kind = steps[step]
+        if kind == FRACTION:
+            micros, at = _fraction(data, at, end)
+            if micros < 0:
+                return False, False, 0
+        elif kind == ZONE:
+            minutes, at = _zone_minutes(data, at, end, True)
+            if minutes == _NO_ZONE:
+                return False, False, 0
+            zoned = True
+        elif kind >= 0:
+            if at >= end or data[at] != kind:
+                return False, False, 0
+            at += 1
+        else:
+            size = 4 if kind == YEAR else 2
+            if at + size > end:
+                return False, False, 0
+            value = _two_digits(data, at)
+            low = _two_digits(data, at + 2) if kind == YEAR else 0
+            if value < 0 or low < 0:
+                return False, False, 0
+            at += size
+            if kind == YEAR:
+                year = value * 100 + low
+            elif kind == SHORT_YEAR:
+                year = value + (2000 if value < 69 else 1900)
+            elif kind == MONTH:
+                month = value
+            elif kind == DAY:
+                day = value
+            else:
+                if value > (23 if kind == HOUR else 59):
+                    return False, False, 0
+                seconds += value * (3_600 if kind == HOUR else 60 if kind == MINUTE else 1)
+    if at != end or year < 1 or month < 1 or month > 12 or day < 1 or day > _month_days(year, month):
+        return False, False, 0
+    days = _days_since_1970(year, month, day)
+    return True, zoned, (days * 86_400 + seconds - minutes * 60) * 1_000_000 + micros
+
+
+@compiled
+def pattern_times(
+    data: Bytes,
+    starts: Ints,
+    ends: Ints,
+    present: Flags,
+    steps: Ints,
+    out: Ints,
+    good: Flags,
+    zoned: Flags,
+) -> None:
+    """Read the texts of a pattern, see `pattern_steps`, as `iso_times` does those of RFC 3339."""
+    for row in range(len(starts)):
+        good[row] = False
+        if present[row]:
+            good[row], zoned[row], out[row] = _pattern_micros(data, starts[row], ends[row], steps)
+
+
+def pattern_steps(pattern: str) -> Ints | None:
+    """Return a strptime pattern as numbers: bytes that must be there, and below zero what is read.
+
+    None for a pattern with directives that depend on a locale or are rare, or with blanks other than a space:
+    texts of such patterns are not vouched for.
+    """
+    steps: list[int] = []
+    parts = iter(pattern)
+    for each in parts:
+        if each != "%":
+            steps += each.encode()
+        elif (directive := next(parts, "")) == "%":
+            steps.append(ord("%"))
+        elif directive in _DIRECTIVES:
+            steps.append(_DIRECTIVES[directive])
+        else:
+            return None
+    return None if any(each.isspace() and each != " " for each in pattern) else np.array(steps, np.int64)

@@ -1,0 +1,90 @@
+"""Times as contracts describe them: fast, and as the exact decoder reads them."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from schemas.instants import micros_of
+from streaming.events.decode import decode
+from streaming.events.exact_decode import ExactDecoder
+from streaming.events.zones import local_offsets
+from tests.unit.streaming.events.test_decode import NOW, check_against_exact, contract, event, records
+
+ZONES = [
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Africa/Casablanca",
+    "Asia/Kathmandu",
+]
+PATTERNS = [
+    *("%Y-%m-%dT%H:%M:%S.%f%z", "%d.%m.%Y %H:%M:%S", "%Y%m%d%H%M%S", "%y/%m/%d %H:%M", "%d/%m/%Y", "iso8601"),
+    *("%H:%M:%S,%f %d-%m-%Y", "%Y-%m-%d %% %H", "on %d at %Hh%M, %Y/%m"),
+]
+SLOW = ["%d %b %Y %H:%M:%S", "%Y-%m-%d\t%H:%M:%S", "%j %Y %I %p", "%a %Y-%m-%d"]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_local_times_are_as_far_ahead_as_zoneinfo_says(zone: str) -> None:
+    draw, tz = random.Random(zone), ZoneInfo(zone)
+    moments = [datetime(1990, 1, 1) + timedelta(minutes=draw.randrange(57_000_000)) for _ in range(3_000)]
+    changes = [
+        (datetime(2026, month, day) + timedelta(minutes=minute))
+        for month in range(1, 13)
+        for day in range(1, 29)
+        for minute in range(0, 300, 15)
+    ]
+    local = [*moments, *changes]
+    micros = np.array([micros_of(each.replace(tzinfo=UTC)) for each in local])
+    expected = [each.replace(tzinfo=tz).utcoffset() for each in local]
+    assert local_offsets(zone, micros).tolist() == [
+        each / timedelta(microseconds=1) for each in expected if each is not None
+    ]
+
+
+def texts(draw: random.Random, pattern: str) -> list[str]:
+    """Times in the pattern, and some that are nearly so."""
+    shape = "%Y-%m-%dT%H:%M:%S" if pattern == "iso8601" else pattern
+    made = []
+    for _ in range(150):
+        moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=draw.randrange(15_000_000))
+        if pattern == "iso8601" or draw.random() < 0.3:
+            moment = moment.replace(microsecond=draw.randrange(1_000_000))
+        text = moment.strftime(shape)
+        if pattern == "iso8601":
+            text += draw.choice(["", "Z", ".5", "+05:30", ".123456-00:30", "+0530"])
+        for _ in range(draw.choice([0, 0, 1, 2])):
+            at = draw.randrange(len(text) + 1)
+            text = (
+                text[:at]
+                + draw.choice(["", "0", "9", " ", "-", ":", "Z", "²", "é"])
+                + text[at + draw.choice([0, 1]) :]
+            )
+        made.append(text)
+    return made
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+@pytest.mark.parametrize("pattern", [*PATTERNS, *SLOW])
+def test_whatever_a_time_reads_like_is_what_the_exact_decoder_says(pattern: str, zone: str) -> None:
+    under = contract(event_time={"field": "at", "format": pattern, "zone": zone})
+    taken = records([event(at=text) for text in texts(random.Random(pattern), pattern)])
+    check_against_exact(taken, decode(taken, under, NOW), under)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_times_of_usual_patterns_need_no_detour(
+    pattern: str, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under = contract(event_time={"field": "at", "format": pattern, "zone": zone})
+    shape = "%Y-%m-%dT%H:%M:%S" if pattern == "iso8601" else pattern
+    moment = datetime(2026, 3, 29, 2, 30, 5, tzinfo=UTC)
+    monkeypatch.setattr(ExactDecoder, "decode_one", lambda *_: pytest.fail("not vouched for"))
+    assert decode(records([event(at=moment.strftime(shape))]), under, NOW).valid.num_rows == 1
