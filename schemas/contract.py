@@ -235,8 +235,8 @@ class Column:
 class EventContract(Document):
     """A contract file.
 
-    Dots in a field name step into nested objects, `[0]` into the first element of an array, unless the event has
-    a field of just that name. Names of columns differ in more than case, as Spark and Delta require.
+    Dots in a field name step into nested objects, `[0]` into the first element of an array, unless the event
+    has a field of just that name. Names of columns differ in more than case, as Spark and Delta require.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")

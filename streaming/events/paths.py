@@ -54,8 +54,8 @@ class Tree(NamedTuple):
         names: uint8, the keys of all slots, one after the other.
         slots: int64[slots, 6]; by `BEGIN` and `END` a slot's key in `names`, by `PLACE` its index in an array
             (ascending within a node) or -1, by `FIELD` the number of the path that ends there, or `UNWANTED`,
-            or `REFUSED` where the key would be taken for a whole path; by `OBJECT` and `ARRAY` the node that such
-            a value leads to, or -1.
+            or `REFUSED` where the key would be taken for a whole path; by `OBJECT` and `ARRAY` the node that
+            such a value leads to, or -1.
         nodes: int64[nodes, 4]; by `FIRST` and `LAST` a node's slots, by `PARENT` where it belongs, by
             `CLOSING` the byte that ends it.
     """
