@@ -23,7 +23,7 @@ help: ## Show this list
 setup: machine $(STAMPS)/jars ## Install everything into this folder
 	@:
 
-demo: setup ## Run the whole system for about a minute on simulated transactions
+demo: setup ## Run the whole system for two or three minutes on simulated transactions
 	@$(BIN)/flagstream demo
 
 # Most JVMs of the tests live for seconds: the optimising compiler and a parallel collector never pay off.

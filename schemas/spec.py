@@ -420,7 +420,9 @@ class Llm(Document):
     max_concurrency: int | None = Field(
         default=None, ge=1, le=64, description="requests at a time; 8 unless given, 1 for the local model"
     )
-    max_output_tokens: int = Field(default=160, ge=16)
+    max_output_tokens: int = Field(
+        default=160, ge=16, description="about each group; the local model may write what an answer takes"
+    )
     context_tokens: int = Field(default=4096, ge=256, description="prompt and answer of one request together")
     groups_per_request: int | None = Field(
         default=None, ge=1, le=64, description="8 unless given, 1 for the local model, which is slow"

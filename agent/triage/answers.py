@@ -18,7 +18,7 @@ from schemas.alert import CATEGORIES, Category, FallbackReason
 from schemas.spec import SEVERITIES, Severity
 
 RATIONALE_CHARACTERS = 80
-_MOST_CITATIONS = 3
+MOST_CITATIONS = 3
 _KEYS = ("evidence", "classification", "severity", "rationale")
 
 
@@ -44,7 +44,7 @@ def answer_schema(citable: Mapping[str, Sequence[str]]) -> dict[str, Any]:
 
 
 def _classification_schema(citable: Sequence[str]) -> dict[str, Any]:
-    most = min(_MOST_CITATIONS, len(citable))
+    most = min(MOST_CITATIONS, len(citable))
     cited = {"type": "string", "enum": list(citable)}
     return _object(
         {
@@ -103,7 +103,7 @@ def _accepted(content: object, citable: Sequence[str]) -> Answer | FallbackReaso
     evidence, *words = (content[key] for key in _KEYS)
     if not (_are_texts(words) and cleaned(content["rationale"])):
         return "invalid_json"
-    if not (isinstance(evidence, list) and _are_texts(evidence) and len(evidence) <= _MOST_CITATIONS):
+    if not (isinstance(evidence, list) and _are_texts(evidence) and len(evidence) <= MOST_CITATIONS):
         return "invalid_json"
     if content["classification"] not in CATEGORIES or content["severity"] not in SEVERITIES:
         return "wrong_enum"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from agent.model.llm_client import LOCAL_MODEL, Question
 from agent.model.prompt_files import Messages, Prompt
-from agent.triage.answers import answer_schema
+from agent.triage.answers import MOST_CITATIONS, RATIONALE_CHARACTERS, answer_schema
 from agent.triage.disclosure import Told, canonical_json, content_key
 from agent.triage.grouping import Group, Texts
 from schemas.spec import Llm
@@ -21,6 +21,7 @@ from schemas.spec import Llm
 _GROUPS_OF_ENDPOINTS = 8
 _ID_CHARACTERS = 6
 _ID_TOKENS = 20  # it stands in the data and in the last line, with signs around it
+_FORM_TOKENS = 120  # of an answer: the id, keys, classification, severity, signs and line breaks
 _LETTERS_PER_TOKEN = 2
 
 
@@ -56,8 +57,8 @@ class Packer:
     """
 
     def __init__(self, llm: Llm, prompt: Prompt, model: str) -> None:
-        self._llm, self._prompt = llm, prompt
-        self._most_groups = llm.groups_per_request or (1 if model == LOCAL_MODEL else _GROUPS_OF_ENDPOINTS)
+        self._llm, self._prompt, self._is_local = llm, prompt, model == LOCAL_MODEL
+        self._most_groups = llm.groups_per_request or (1 if self._is_local else _GROUPS_OF_ENDPOINTS)
         self._frame_tokens = _tokens_of(prompt.render({}))
 
     @property
@@ -102,8 +103,9 @@ class Packer:
         return self._frame_tokens + sum(most_tokens_of(case.data) + _ID_TOKENS for case in cases)
 
     def most_output_tokens(self, cases: list[Case]) -> int:
-        """Tokens the answer is given."""
-        return self._llm.max_output_tokens * len(cases)
+        """Tokens the answer is given; the local model, which costs nothing, is never cut off."""
+        least = self._llm.max_output_tokens
+        return sum(max(least, _longest_answer(case)) if self._is_local else least for case in cases)
 
     def question(self, cases: list[Case]) -> Question:
         """Return the request about `cases`."""
@@ -127,6 +129,12 @@ def most_tokens_of(text: str) -> int:
     """
     letters = sum(each.isascii() and (each.isalpha() or each == " ") for each in text)
     return letters // _LETTERS_PER_TOKEN + len(text.encode("utf-8", "surrogatepass")) - letters
+
+
+def _longest_answer(case: Case) -> int:
+    """Tokens of the longest answer about a group that the schema admits, rather too many than too few."""
+    evidence = sorted(map(most_tokens_of, case.told.citable))[-MOST_CITATIONS:]
+    return _FORM_TOKENS + RATIONALE_CHARACTERS + sum(evidence)
 
 
 def _tokens_of(messages: Messages) -> int:

@@ -6,14 +6,19 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as tried
+from hypothesis import strategies as st
 
 from agent.model.llm_client import LOCAL_MODEL
 from agent.model.prompt_files import load_prompt
+from agent.triage.answers import RATIONALE_CHARACTERS, answers_of
 from agent.triage.disclosure import Disclosure
 from agent.triage.grouping import group_rows
 from agent.triage.packing import Case, Packer, case_of, most_tokens_of
 from agent.triage.pseudonyms import Pseudonyms
-from schemas.spec import Budget, Llm, PromptReference
+from schemas.alert import CLASSIFICATIONS
+from schemas.spec import SEVERITIES, Budget, Llm, PromptReference
 from tests.unit.agent.triage.test_grouping import CLOSED, OPEN, row
 
 PROMPT = load_prompt(PromptReference(), "amount: amount, number")
@@ -71,7 +76,7 @@ def test_two_groups_whose_short_ids_meet_never_share_a_request() -> None:
 
 def test_the_question_asks_for_each_id_once_with_its_own_evidence() -> None:
     asked = cases(3)
-    question = packer().question(asked)
+    question = Packer(Llm(context_tokens=100_000), PROMPT, "gpt-4.1").question(asked)
     assert question.schema["required"] == [each.request_id for each in asked]
     assert question.max_output_tokens == 3 * 160
     data = json.loads(question.messages.user.removeprefix("<data>").split("</data>")[0])
@@ -79,6 +84,45 @@ def test_the_question_asks_for_each_id_once_with_its_own_evidence() -> None:
     for each in asked:
         classification = question.schema["properties"][each.request_id]["properties"]
         assert classification["evidence"]["items"]["enum"] == list(each.told.citable)
+
+
+@tried(max_examples=50, deadline=None)
+@given(
+    st.integers(1, 4),
+    st.text(st.sampled_from("0123456789.- ab"), min_size=RATIONALE_CHARACTERS, max_size=RATIONALE_CHARACTERS),
+    st.sampled_from([None, 0]),
+)
+def test_no_answer_that_the_schema_admits_is_cut_off_by_the_local_models_limit(
+    groups: int, rationale: str, indent: int | None
+) -> None:
+    asked = cases(groups, "one")
+    longest = {
+        each.request_id: {
+            "evidence": sorted(each.told.citable, key=most_tokens_of)[-3:],
+            "classification": max(CLASSIFICATIONS, key=most_tokens_of),
+            "severity": max(SEVERITIES, key=most_tokens_of),
+            "rationale": rationale,
+        }
+        for each in asked
+    }
+    assert not isinstance(answers_of(json.dumps(longest), citable(asked))[asked[0].request_id], str)
+    said = most_tokens_of(json.dumps(longest, indent=indent))
+    assert said <= packer().question(asked).max_output_tokens
+
+
+def test_the_local_model_is_given_what_an_answer_takes_and_an_endpoint_what_the_spec_says() -> None:
+    asked = cases(1, "one")
+    assert packer().question(asked).max_output_tokens > Llm().max_output_tokens
+    assert Packer(Llm(), PROMPT, "gpt-4.1").question(asked).max_output_tokens == Llm().max_output_tokens
+
+
+def test_a_limit_above_what_an_answer_takes_stays() -> None:
+    generous = Packer(Llm(max_output_tokens=2_000), PROMPT, LOCAL_MODEL)
+    assert generous.question(cases(1)).max_output_tokens == 2_000
+
+
+def citable(asked: list[Case]) -> dict[str, tuple[str, ...]]:
+    return {each.request_id: each.told.citable for each in asked}
 
 
 @pytest.mark.parametrize(
