@@ -15,11 +15,12 @@ import pyarrow.compute as pc
 from agent.planning.actions import ActionResult
 from agent.planning.finding import Finding
 from schemas.errors import DataLossError
+from schemas.lake_tables import Table
 from schemas.spec import AgentSpec
 from schemas.tables import FINDINGS
 from streaming.delta.lake import Stamp
+from streaming.delta.lake_reader import LakeReader
 from streaming.delta.shared_table import SharedTable
-from streaming.delta.stored import read_stored
 
 
 @dataclass(frozen=True)
@@ -45,26 +46,26 @@ class FindingTables:
     def __init__(
         self, lake: Path, spec: AgentSpec, facts: FindingFacts, clock: Callable[[], datetime]
     ) -> None:
-        self._lake, self._spec, self._facts, self._clock = lake, spec, facts, clock
+        self._tables = LakeReader(lake, spec.tables)
+        self._spec, self._facts, self._clock = spec, facts, clock
 
     def post(self, finding: Finding) -> ActionResult:
         """Keep a finding in the sandbox and, if what stands there is valid, promote it."""
         identifier = hashlib.sha256(f"{self._facts.run_id}\n{finding.title}".encode()).hexdigest()[:32]
-        sandbox, findings = self._spec.tables.findings_sandbox, self._spec.tables.findings
-        self._append(sandbox, identifier, self._row(identifier, finding))
-        kept = self._kept(sandbox, identifier)
+        self._append("findings_sandbox", identifier, self._row(identifier, finding))
+        kept = self._kept("findings_sandbox", identifier)
         promoted = bool(kept["valid"][0].as_py())
         if promoted:
-            self._append(findings, identifier, kept)
+            self._append("findings", identifier, kept)
         return ActionResult({"finding_id": identifier, "promoted": promoted, "claims": len(finding.claims)})
 
-    def _append(self, name: str, identifier: str, row: pa.Table) -> None:
-        table = SharedTable(self._lake / name, FINDINGS, self._spec.replay_horizon)
+    def _append(self, name: Table, identifier: str, row: pa.Table) -> None:
+        table = SharedTable(self._tables.path(name), FINDINGS, self._spec.replay_horizon)
         table.by_turns(lambda: table.append(row, Stamp(f"findings/{identifier}", 0)))
 
-    def _kept(self, name: str, identifier: str) -> pa.Table:
-        kept = read_stored(self._lake / name, where=pc.field("finding_id") == identifier)
-        if kept is None or kept.num_rows != 1:
+    def _kept(self, name: Table, identifier: str) -> pa.Table:
+        kept = self._tables.anew().rows(name, FINDINGS.names, pc.field("finding_id") == identifier)
+        if kept.num_rows != 1:
             raise DataLossError(f"{name}: finding {identifier} is not there once: restore what was removed")
         return kept
 

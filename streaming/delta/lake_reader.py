@@ -30,6 +30,10 @@ class LakeReader:
         self.folder, self._names = folder, names
         self._opened: dict[Table, StoredTable | None] = {}
 
+    def anew(self) -> LakeReader:
+        """Return a reader of the same lake that sees it as it is now."""
+        return LakeReader(self.folder, self._names)
+
     def path(self, table: Table) -> Path:
         """Return the folder of a table, which may not be there yet."""
         return self.folder / str(getattr(self._names, table))
@@ -58,8 +62,7 @@ class LakeReader:
         found = self.table(table)
         if found is None:
             return _nothing(table, columns)
-        _check_columns(table, found.path, found.schema, columns)
-        return found.select(columns, where)
+        return select_declared(found, table, columns, where)
 
     def first(self, table: Table, columns: Sequence[str], where: pc.Expression) -> pa.Table:
         """Return one of the rows that fit, none where none does; no more files are opened than it takes."""
@@ -83,23 +86,39 @@ class LakeReader:
         return 0 if found is None else found.count()
 
     def _open(self, table: Table) -> StoredTable | None:
-        path = self.path(table)
-        handle = open_for_reading(path)
-        if handle is None:
-            return None
-        defined, stored = TABLES[table], pa.schema(pa.schema(handle.schema()))
-        later = [defined.schema.field(name) for name in defined.later if name not in stored.names]
-        return StoredTable(path, handle, pa.schema([*stored, *later]))
+        return open_declared(self.path(table), table)
 
 
-def _check_columns(table: Table, path: Path, stored: pa.Schema, wanted: Sequence[str]) -> None:
-    missing = [name for name in wanted if name not in stored.names]
+def open_declared(path: Path, table: Table) -> StoredTable | None:
+    """Open a folder as one of the declared tables, with the columns that came later; None without a table.
+
+    Raises:
+        See LakeReader.table.
+    """
+    handle = open_for_reading(path)
+    if handle is None:
+        return None
+    defined, stored = TABLES[table], pa.schema(pa.schema(handle.schema()))
+    later = [defined.schema.field(name) for name in defined.later if name not in stored.names]
+    return StoredTable(path, handle, pa.schema([*stored, *later]))
+
+
+def select_declared(
+    found: StoredTable, table: Table, columns: Sequence[str], where: pc.Expression | None = None
+) -> pa.Table:
+    """Return columns of the rows that fit.
+
+    Raises:
+        ConfigurationError: the table has no such column, so it is another one than its name says.
+    """
+    missing = [name for name in columns if name not in found.schema.names]
     if missing:
         raise ConfigurationError(
             f"this is another table than {table!r}: it has no column {missing[0]!r}; put back the "
             "table that belongs here, or give the agent another name for it, under `tables` of its spec",
-            where=str(path),
+            where=str(found.path),
         )
+    return found.select(columns, where)
 
 
 def _nothing(table: Table, columns: Sequence[str]) -> pa.Table:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from schemas.errors import MachineError
+from schemas.errors import DataLossError, MachineError
 from streaming.arrays.compilation import Ints
 from streaming.delta.formats import check_format
 from streaming.delta.log_tail import check_newest, checkpoint_mark
@@ -180,18 +180,30 @@ def newest_version(path: Path) -> DeltaTable:
 
     Raises:
         ConfigurationError: it is of a later format.
-        DataLossError: its newest log entry is torn.
+        DataLossError: its newest log entry is torn, or its log is gone.
         TableNotFoundError: there is none.
         DeltaError: it cannot be opened.
     """
     try:
         table = DeltaTable(path)
+    except TableNotFoundError:
+        _check_nothing_left(path)
+        raise
     except DeltaError:
         check_newest(path)
         raise
     check_newest(path, table.version())
     check_format(path, table)
     return table
+
+
+def _check_nothing_left(path: Path) -> None:
+    """A table whose log is gone must not count as one that never was."""
+    if next(path.glob("*.parquet"), None) is not None:
+        raise DataLossError(
+            f"{path} holds data files, but the log that says which of them count is gone: restore its "
+            "folder `_delta_log` from a copy, or move the table aside to begin a new one"
+        )
 
 
 def open_for_reading(path: Path) -> DeltaTable | None:

@@ -22,8 +22,8 @@ from schemas.spec import AgentSpec
 from schemas.tables import REQUEUES
 from streaming.batch.queries import REQUEUE
 from streaming.delta.lake import Stamp
+from streaming.delta.lake_reader import open_declared, select_declared
 from streaming.delta.shared_table import SharedTable
-from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
 
 State = Literal["waiting", "done", "refused"]
@@ -88,10 +88,9 @@ def requeues_path(settings: Settings, spec: AgentSpec) -> Path:
 
 def read_requests(path: Path) -> list[RequeueRequest]:
     """Return all requests, oldest first; nothing where there is no table."""
-    table = read_stored(path, _LIGHT)
-    rows = (
-        [] if table is None else table.sort_by([("number", "ascending"), ("slice", "ascending")]).to_pylist()
-    )
+    table = open_declared(path, "requeues")
+    found = REQUEUES.empty_table() if table is None else select_declared(table, "requeues", _LIGHT)
+    rows = found.sort_by([("number", "ascending"), ("slice", "ascending")]).to_pylist()
     asked: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row["event"] == _REQUESTED:
@@ -129,8 +128,9 @@ def places_of(path: Path, requests: Sequence[RequeueRequest], only: int | None =
     where = (pc.field("event") == _REQUESTED) & pc.field("number").isin(numbers)
     where = where if only is None else where & (pc.field("slice") == only)
     columns = ["number", "slice", "places"]
-    table = read_stored(path, columns, where)
-    rows = pl.DataFrame(REQUEUES.empty_table().select(columns) if table is None else table)
+    table = open_declared(path, "requeues")
+    found = REQUEUES.empty_table() if table is None else select_declared(table, "requeues", columns, where)
+    rows = pl.DataFrame(found.select(columns))
     rows = rows.explode("places").unnest("places").drop_nulls()
     return rows.sort("number", "topic", "partition", "first_offset")
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 from schemas.spec import AgentSpec
 from schemas.tables import SPECS
 from streaming.delta.lake import Stamp
+from streaming.delta.lake_reader import open_declared, select_declared
 from streaming.delta.shared_table import SharedTable
-from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
 from streaming.versions.stages import Entry
 
@@ -28,11 +28,21 @@ def registry_path(settings: Settings, spec: AgentSpec) -> Path:
 
 
 def read_entries(path: Path) -> list[Entry]:
-    """Return all that a registry holds, oldest first; nothing where there is none."""
-    table = read_stored(path, _NAMES)
+    """Return all that a registry holds, oldest first; nothing where there is none.
+
+    Raises:
+        ConfigurationError: another table lies there, or one of a later format.
+        DataLossError: its log is gone, or the newest entry of it is torn.
+        MachineError: it cannot be read.
+    """
+    table = open_declared(path, "specs")
     if table is None:
         return []
-    rows = table.sort_by([("action", "ascending"), ("version", "ascending")]).to_pylist()
+    rows = (
+        select_declared(table, "specs", _NAMES)
+        .sort_by([("action", "ascending"), ("version", "ascending")])
+        .to_pylist()
+    )
     return [Entry(**{**row, "evidence": json.loads(row["evidence"])}) for row in rows]
 
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as properties
 from hypothesis import strategies as st
 
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, DataLossError
 from schemas.lake_tables import TABLES, Table
 from schemas.spec import TableNames
 from schemas.tables import BATCHES
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
+from streaming.quarantine.requests import read_requests
+from streaming.versions.registry_table import read_entries
 
 KEEP = timedelta(days=30)
-ROOT = Path(__file__).parents[4]
 NAMES = TableNames(batches="closed")
 
 
@@ -84,3 +87,25 @@ def test_another_table_under_the_name_is_refused(tmp_path: Path) -> None:
     LakeTable(tmp_path / "closed", pa.schema([("n", pa.int64())]), "agent/epoch", KEEP)
     with pytest.raises(ConfigurationError, match="another table than 'batches': it has no column"):
         LakeReader(tmp_path, NAMES).rows("batches", ["read"])
+
+
+@pytest.mark.parametrize("name", ["specs", "requeues", "findings", "labels"])
+def test_data_files_without_their_log_do_not_count_as_no_table(tmp_path: Path, name: Table) -> None:
+    table = LakeTable(tmp_path / name, TABLES[name].schema, "agent/epoch", KEEP)
+    nulls = {field.name: 0 if pa.types.is_integer(field.type) else None for field in table.schema}
+    row = pa.Table.from_pylist([nulls], schema=pa.schema([f.with_nullable(True) for f in table.schema]))
+    pq.write_table(row, table.path / "part-0.parquet")
+    shutil.rmtree(table.path / "_delta_log")
+    with pytest.raises(DataLossError, match="the log that says which of them count is gone"):
+        LakeReader(tmp_path, TableNames()).rows(name, TABLES[name].schema.names)
+    with pytest.raises(DataLossError, match="restore its"):
+        LakeTable(tmp_path / name, TABLES[name].schema, "agent/epoch", KEEP)
+
+
+def test_a_registry_and_requests_that_are_another_table_are_refused_by_name(tmp_path: Path) -> None:
+    for name in ("specs", "requeues"):
+        LakeTable(tmp_path / name, pa.schema([("n", pa.int64())]), "agent/epoch", KEEP)
+    with pytest.raises(ConfigurationError, match="another table than 'specs'"):
+        read_entries(tmp_path / "specs")
+    with pytest.raises(ConfigurationError, match="another table than 'requeues'"):
+        read_requests(tmp_path / "requeues")
