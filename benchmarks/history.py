@@ -20,13 +20,13 @@ import psutil
 import pyarrow as pa
 
 from benchmarks.harness import bench_spec, report, say
-from schemas.contract import load_contract
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from streaming.batch.compose import lake_schemas
 from streaming.batch.queries import newest_of_the_stream
 from streaming.batch.recovery import Recovery
 from streaming.batch.store import Decision
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake, LakeTable, Stamp
 from streaming.delta.ledger import LakeLedger
 from streaming.labels.book import LabelBook
@@ -69,7 +69,7 @@ def measure(rows: int, *, as_json: bool) -> None:
 
 
 def _open(place: Path, spec: AgentSpec) -> Lake:
-    contract = load_contract(spec.data_sources.transactions.contract)
+    contract = AgentDefinition.of(spec).contract
     return Lake.open(place, spec, lake_schemas(contract), retention=spec.replay_horizon)
 
 
@@ -187,7 +187,7 @@ def _costs(place: Path, spec: AgentSpec, rows: int) -> Costs:
 
 
 def _entity_labels(place: Path, spec: AgentSpec, lake: Lake) -> EntityLabels:
-    contract = load_contract(spec.data_sources.transactions.contract)
+    contract = AgentDefinition.of(spec).contract
     book = LabelBook(place / spec.tables.labels, retention=spec.replay_horizon)
     return EntityLabels(book, lake.transactions.path, lake.alerts.path, contract.entity_names)
 

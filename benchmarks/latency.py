@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from benchmarks.harness import Stage, bench_spec, report, say, stage
-from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from streaming.batch.runner import StreamRunner
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
 from streaming.run.opening import open_agent
@@ -69,7 +69,7 @@ def measure(rate: float, warm_up: float, seconds: float, *, as_json: bool) -> No
     with stage() as place:
         ensure_topic(place.bootstrap, spec.data_sources.transactions.topic)
         ensure_topic(place.bootstrap, spec.alerts.topic, 1)
-        compile_kernels(spec, load_contract(spec.data_sources.transactions.contract))
+        compile_kernels(AgentDefinition.of(spec))
         with _Consumer(place.bootstrap, spec.alerts.topic) as consumer:
             _run(place, spec, rate, warm_up + seconds)
         delays, events = _delays(place, spec, consumer.arrivals, warm_up)

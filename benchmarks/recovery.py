@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.harness import bench_spec, report, say
-from schemas.contract import load_contract
 from schemas.tables import UTC_MICROS
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.detection.scoring import Scorer
 
 _BLOCK = 500_000
@@ -28,7 +28,7 @@ def measure(entities: int, *, as_json: bool) -> None:
             folded on top, as many as are stored between two checkpoints at most by default.
     """
     spec = bench_spec(batch=_BLOCK)
-    names = load_contract(spec.data_sources.transactions.contract).entity_names
+    names = AgentDefinition.of(spec).contract.entity_names
     half = entities // 2
     with tempfile.TemporaryDirectory(prefix="flagstream-bench-") as folder:
         say(f"remembering {entities:,} entities")

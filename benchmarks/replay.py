@@ -12,7 +12,7 @@ import time
 
 from benchmarks.harness import bench_spec, report, say, stage
 from benchmarks.throughput import fill, run_pipeline
-from schemas.contract import load_contract
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.setup.downloads import jar_paths
 from streaming.setup.session import start_session
@@ -24,7 +24,7 @@ def measure(events: int, batch: int, *, as_json: bool) -> None:
     spec = bench_spec(batch=batch)
     with stage() as place:
         fill(place.bootstrap, spec.data_sources.transactions.topic, events + batch)
-        compile_kernels(spec, load_contract(spec.data_sources.transactions.contract))
+        compile_kernels(AgentDefinition.of(spec))
         session = start_session(jar_paths(place.settings.jars_spark), work_dir=place.settings.spark)
         try:
             live = run_pipeline(session, place, spec)

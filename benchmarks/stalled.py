@@ -16,8 +16,8 @@ from pyspark.sql import SparkSession
 
 from benchmarks.harness import Stage, bench_spec, report, say, stage
 from benchmarks.throughput import fill, run_pipeline
-from schemas.contract import load_contract
 from schemas.spec import AgentSpec, Llm
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.run.status import read_status
 from streaming.setup.downloads import jar_paths
 from streaming.setup.session import start_session
@@ -35,7 +35,7 @@ def measure(events: int, batch: int, pairs: int, *, as_json: bool) -> None:
     spec = bench_spec(batch=batch)
     with stage() as place, silent_server() as address:
         fill(place.bootstrap, spec.data_sources.transactions.topic, events + batch)
-        compile_kernels(spec, load_contract(spec.data_sources.transactions.contract))
+        compile_kernels(AgentDefinition.of(spec))
         session = start_session(jar_paths(place.settings.jars_spark), work_dir=place.settings.spark)
         try:
             found = [_pair(session, place, spec, address, number) for number in range(pairs)]

@@ -19,9 +19,9 @@ from pyspark.sql import functions as sql
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from benchmarks.harness import Stage, bench_spec, report, say, stage
-from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from streaming.batch.runner import StreamRunner
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.sending import Sender, SendSchedule
@@ -48,7 +48,7 @@ def measure(events: int, batch: int, rounds: int, *, as_json: bool) -> None:
     spec = bench_spec(batch=batch)
     with stage() as place:
         fill(place.bootstrap, spec.data_sources.transactions.topic, events + batch)
-        compile_kernels(spec, load_contract(spec.data_sources.transactions.contract))
+        compile_kernels(AgentDefinition.of(spec))
         session = start_session(jar_paths(place.settings.jars_spark), work_dir=place.settings.spark)
         try:
             pairs = [_round(session, place, spec, number) for number in range(rounds)]
@@ -125,7 +125,7 @@ def _ended(progress: StreamingQueryProgress) -> float:
 
 def _parsed(frame: DataFrame, spec: AgentSpec) -> DataFrame:
     """The same columns as the transactions table holds, as one would write it with Spark alone."""
-    contract = load_contract(spec.data_sources.transactions.contract)
+    contract = AgentDefinition.of(spec).contract
     columns = [column for column in contract.columns if column.source is not None]
     types = ", ".join(f"`{column.source}` {_ddl(column.name)}" for column in columns)
     event = sql.from_json(sql.col("value").cast("string"), types)

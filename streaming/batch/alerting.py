@@ -15,7 +15,7 @@ from agent.triage.triage import TriageResult
 from schemas.alert import alerts_table, entities_array, reasons_array
 from schemas.alert_size import fitted
 from schemas.instants import moment_of
-from streaming.batch.engine import OURS, Engine
+from streaming.batch.decider import OURS, Decider
 from streaming.batch.flagging import Flagged
 from streaming.batch.store import Decision
 from streaming.service.health import Condition, Health
@@ -31,7 +31,7 @@ class Alerted:
 
     Attributes:
         degraded: alerts that fell back to the classification by rules although a model was to be asked.
-        refused: ids of alerts that were told before and are not told again; see streaming.batch.told.
+        refused: ids of alerts that are on record already; see streaming.batch.already_alerted.
     """
 
     alerts: int
@@ -108,7 +108,7 @@ def tell_faults(health: Health, results: Sequence[TriageResult]) -> None:
 
 
 def build_alerts(
-    engine: Engine,
+    decider: Decider,
     marks: Mapping[str, Any],
     flagged: Flagged,
     result: TriageResult,
@@ -127,7 +127,7 @@ def build_alerts(
         **result.columns(),
         "alert_id": [row.alert_id for row in flagged.rows],
         "kind": flagged.kinds,
-        "entities": entities_array({name: table[name] for name in engine.contract.entity_names}),
+        "entities": entities_array({name: table[name] for name in decider.contract.entity_names}),
         "reasons": reasons_array([row.reasons for row in flagged.rows]),
         "rules": [list(row.rules) for row in flagged.rows],
         "rule_texts": flagged.texts,
@@ -136,11 +136,11 @@ def build_alerts(
     }
     constants = {
         **marks,
-        "agent": engine.spec.name,
-        "spec_version": engine.spec.version,
-        "rules_version": engine.rules.version,
+        "agent": decider.spec.name,
+        "spec_version": decider.spec.version,
+        "rules_version": decider.rules.version,
     }
-    return fitted(alerts_table(columns, constants), engine.spec.alerts.max_bytes)
+    return fitted(alerts_table(columns, constants), decider.spec.alerts.max_bytes)
 
 
 def marks_of(decision: Decision) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.contract import EventContract, load_contract
+from schemas.contract import EventContract
 from schemas.spec import AgentSpec, TableNames
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.pins import pinned_contract
 from streaming.delta.stored import open_version
 
@@ -61,7 +62,7 @@ def contract_so_far(lake: Path, spec: AgentSpec) -> EventContract | None:
     decision = newest_decision(lake, spec.tables)
     if decision is None:
         return None
-    return pinned_contract(decision.pins) or load_contract(spec.data_sources.transactions.contract)
+    return pinned_contract(decision.pins) or AgentDefinition.of(spec).contract
 
 
 def unfinished_backfill(lake: Path, spec: AgentSpec) -> BackfillMark | None:

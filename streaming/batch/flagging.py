@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import compress
@@ -17,12 +17,15 @@ from schemas.alert import ALERT_KIND, Reason, absence_kind, alert_ids
 from schemas.contract import EventContract
 from schemas.spec import Rule
 from streaming.arrays.compilation import Flags, Ints
-from streaming.batch.engine import CONTRIBUTIONS, OURS, Engine, Judged
+from streaming.batch.decider import CONTRIBUTIONS, OURS, Decider, Judged
 from streaming.detection.reasons import duration_text, elapsed_text
 from streaming.profiles.frame import microseconds, numbers
 from streaming.rules.patterns import Missed, Recognised
 
 _REMEMBERED = "as the transaction was scored"
+
+Refuses = Callable[[FlaggedRow, int | None], bool]
+"""Whether a flagged row is left out; of an absence the `sequence` that made it certain is given, too."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Flagged:
     """What becomes alerts: rows of the batch in `sequence` order, then events that were left without another.
 
     Attributes:
-        table: their transactions, see Engine.described.
+        table: their transactions, see Decider.described.
         rows: what triage is told about each.
         texts: what each of the rules hit says.
         kinds: of the alerts.
@@ -54,13 +57,27 @@ class Flagged:
         )
 
 
-def flag(engine: Engine, transactions: pa.Table, judged: Judged) -> Flagged:
+def flag(decider: Decider, transactions: pa.Table, judged: Judged) -> Flagged:
     """Pick the rows at or above the threshold or hit by a rule, then those of absences now certain."""
-    hits = _all_hits(engine.rules.rules, judged)
+    hits = _all_hits(decider.rules.rules, judged)
     positions = np.flatnonzero((judged.scored.score >= judged.scored.threshold) | hits.any(axis=1))
-    flagged = _flagged_rows(engine, transactions, judged, positions, hits)
+    flagged = _flagged_rows(decider, transactions, judged, positions, hits)
     missed = [each for each in judged.recognised.missed if each.rows.num_rows]
-    return _joined([flagged, *(_flagged_absences(engine, each) for each in missed)])
+    return _joined([flagged, *(_flagged_absences(decider, each) for each in missed)])
+
+
+def without_refused(
+    flagged: Sequence[Flagged], refuses: Refuses | None
+) -> tuple[tuple[Flagged, ...], tuple[str, ...]]:
+    """Part what is to be alerted from what is left out; return the former and the latter's ids, in order."""
+    if refuses is None:
+        return tuple(flagged), ()
+    kept, refused = [], []
+    for each in flagged:
+        left_out = [refuses(row, passed) for row, passed in zip(each.rows, each.passed_by, strict=True)]
+        refused += [row.alert_id for row in compress(each.rows, left_out)]
+        kept.append(each.only([not out for out in left_out]) if any(left_out) else each)
+    return tuple(kept), tuple(refused)
 
 
 def sequence_text(rule: Rule, first: int, then: int) -> str:
@@ -97,33 +114,33 @@ def _told(transactions: pa.Table, recognised: Recognised) -> dict[tuple[int, str
 
 
 def _flagged_rows(
-    engine: Engine, transactions: pa.Table, judged: Judged, positions: Ints, hits: Flags
+    decider: Decider, transactions: pa.Table, judged: Judged, positions: Ints, hits: Flags
 ) -> Flagged:
-    table, rules = engine.described(transactions, judged.scored, positions), engine.rules.rules
-    identifiers = alert_ids(engine.spec.name, table["transaction_id"].to_pylist())
+    table, rules = decider.described(transactions, judged.scored, positions), decider.rules.rules
+    identifiers = alert_ids(decider.spec.name, table["transaction_id"].to_pylist())
     explained, told = judged.scored.reasons_of(positions), _told(transactions, judged.recognised)
     rows, texts = [], []
     for place, (row, position) in enumerate(zip(table.to_pylist(), positions.tolist(), strict=True)):
         held = [rules[number] for number in np.flatnonzero(hits[position])]
         said = {rule.name: told.get((position, rule.name), rule.reason) for rule in held}
         reasons = tuple(explained[place])
-        by_rules = engine.labeller.classify(row[f"{OURS}score"], reasons, tuple(said), said)
-        rows.append(_flagged_row(engine.contract, row, identifiers[place], reasons, by_rules, tuple(said)))
+        by_rules = decider.classifier.classify(row[f"{OURS}score"], reasons, tuple(said), said)
+        rows.append(_flagged_row(decider.contract, row, identifiers[place], reasons, by_rules, tuple(said)))
         texts.append(list(said.values()))
     return Flagged(table, rows, texts, [ALERT_KIND] * len(rows), [None] * len(rows))
 
 
-def _flagged_absences(engine: Engine, missed: Missed) -> Flagged:
+def _flagged_absences(decider: Decider, missed: Missed) -> Flagged:
     rule, table = missed.pattern.rule, missed.rows
     kind = absence_kind(rule.name)
-    identifiers = alert_ids(engine.spec.name, table["transaction_id"].to_pylist(), kind)
+    identifiers = alert_ids(decider.spec.name, table["transaction_id"].to_pylist(), kind)
     rows, texts = [], []
     for place, row in enumerate(table.to_pylist()):
         text = absence_text(rule, row["event_time"], int(missed.passed_at[place]))
-        reasons = _remembered_reasons(engine.scorer.reason_names, row[CONTRIBUTIONS])
+        reasons = _remembered_reasons(decider.layout.reasons, row[CONTRIBUTIONS])
         # The score's reasons say nothing about what was missed, so they do not name it.
-        by_rules = engine.labeller.classify(row[f"{OURS}score"], (), (rule.name,), {rule.name: text})
-        rows.append(_flagged_row(engine.contract, row, identifiers[place], reasons, by_rules, (rule.name,)))
+        by_rules = decider.classifier.classify(row[f"{OURS}score"], (), (rule.name,), {rule.name: text})
+        rows.append(_flagged_row(decider.contract, row, identifiers[place], reasons, by_rules, (rule.name,)))
         texts.append([text])
     return Flagged(table, rows, texts, [kind] * len(rows), missed.passed_by.tolist())
 

@@ -9,13 +9,10 @@ by the same code, whether it was just stored or is found unfinished after a cras
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
@@ -25,19 +22,21 @@ from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from streaming.batch.alerting import Alerted, Asked, marks_of, tell_faults
 from streaming.batch.batch_audit import BatchAudit
-from streaming.batch.batch_rows import batch_row, monitoring_row
-from streaming.batch.deciders import Deciders
-from streaming.batch.engine import Engine, Judged
+from streaming.batch.closing import close_batch, monitor_batch, stamp_for
+from streaming.batch.decider import Judged
+from streaming.batch.deciders import Decided, Deciders
+from streaming.batch.engine import Engine
+from streaming.batch.flagging import Refuses
+from streaming.batch.in_force import InForce
 from streaming.batch.input_watch import InputWatch
 from streaming.batch.late_answers import LateAnswers
 from streaming.batch.outbox import Outbox
 from streaming.batch.queries import stamp_of
-from streaming.batch.recovery import Recovery, StreamPosition, as_pinned
+from streaming.batch.recovery import Recovery, StreamPosition
+from streaming.batch.steps import BatchStep, Stopwatch
 from streaming.batch.store import BatchInHand, Decision, Origin, Stored, settle_rejected, store
-from streaming.batch.told import told_before, without_told
 from streaming.delta.lake import Lake, Stamp
 from streaming.delta.pins import under_contract
-from streaming.detection import checkpoints
 from streaming.events.broker_clock import BrokerClock, Reading
 from streaming.events.decode import Decoded, decode, median_stamp
 from streaming.events.duplicates import Deduplicator
@@ -50,20 +49,6 @@ Clock = Callable[[], datetime]
 NO_MARK: Mapping[str, Any] = {}
 
 
-class BatchStep(StrEnum):
-    """The steps of the protocol, in order."""
-
-    OPEN = "open"
-    TAKE = "take"
-    DECODE = "decode"
-    STORE = "store"
-    SCORE = "score"
-    TRIAGE = "triage"
-    ALERT = "alert"
-    PUBLISH = "publish"
-    CLOSE = "close"
-
-
 @dataclass(frozen=True)
 class ClosedBatch:
     """What a finished batch amounted to, as its row in `batches` says it."""
@@ -72,20 +57,16 @@ class ClosedBatch:
     seconds: float
 
 
-@dataclass
-class Stopwatch:
-    """Seconds spent in each step of one batch; tells `reached` when a step is done."""
+@dataclass(frozen=True)
+class _Wanted:
+    """The batch that is asked for; see Pipeline.process."""
 
-    reached: Callable[[BatchStep], None]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, step: BatchStep) -> Iterator[None]:
-        """Time one step."""
-        begun = time.perf_counter()
-        yield
-        self.seconds[step] = round(time.perf_counter() - begun, 6)
-        self.reached(step)
+    query_id: str
+    batch_id: int
+    offsets: Callable[[], dict[str, dict[str, int]]]
+    contract: EventContract | None
+    mark: Mapping[str, Any]
+    origin: Origin
 
 
 class Pipeline:
@@ -128,33 +109,28 @@ class Pipeline:
         clock: Clock = lambda: datetime.now(UTC),
         reached: Callable[[BatchStep], None] = lambda _: None,
     ) -> None:
-        self._deciders, self._engine_for = Deciders(engine), engine_for
-        self._agent, self._contract = engine.spec.name, engine.contract
+        self._agent, self._contract = engine.spec.name, engine.decider.contract
         self._lake, self._outbox, self._late, self._audit = lake, outbox, late, audit
-        self._verdicts, self._labels = verdicts, labels
-        self._renew, self._health = renew, health or Health()
-        self._told: frozenset[str] = frozenset()
-        self._told_to: Deciders | None = None
-        self._follower: LabelFollower | None = None
+        self._verdicts, self._labels, self._health = verdicts, labels, health or Health()
         self._clock, self._reached = clock, reached
-        self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
+        self._follower: LabelFollower | None = None
+        self._duplicates = Deduplicator(self._contract.duplicates.horizon)
         self._broker_clock, self._input = BrokerClock(), InputWatch(self._health)
         self._position, self._recovery = StreamPosition(0, 0, LabelPin(0, 0, 0)), Recovery(lake, verdicts)
+        self._in_force = InForce(engine, engine_for, renew, self._recovery, lake.alerts)
         # No worker: the batch waits for both results and raises what they raised.
         self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside-publishing")
 
     def start(self) -> None:
         """Fence predecessors, finish the batch a crash left open, restore state, publish what is pending."""
-        self._audit.started(self._deciders.pins())
-        newest, engine = self._recovery.newest_decision(), self._deciders.engine
-        self._position = self._recovery.position(newest)
-        self._broker_clock = BrokerClock(timedelta(0) if newest is None else newest.clock_ahead)
-        checkpoints.drop_after(engine.checkpoints, self._position.next_sequence)
+        self._audit.started(self._in_force.deciders.pins())
+        newest = self._recovery.newest_decision()
+        self._go_on_after(newest)
         self._outbox.open()
         if newest is not None and not self._is_closed(newest):
             self._finish_from_delta(newest)
         pins = self._recovery.label_pins()
-        self._recovery.restore(engine, self._position.next_sequence, pins)
+        self._in_force.restore(self._position.next_sequence, pins)
         self._duplicates.restore(*self._recovery.recently_read(newest, self._contract.duplicates.horizon))
         self._outbox.publish()
         self._follow_labels(pins)
@@ -185,42 +161,20 @@ class Pipeline:
             origin: of the stream's records.
         """
         watch = Stopwatch(self._reached)
+        wanted = _Wanted(query_id, batch_id, offsets, contract, mark, origin)
         with watch.step(BatchStep.OPEN):
-            self.check()
-            stamp = Stamp(stamp_of(self._agent, query_id), batch_id)
-            if self._lake.batches.last_batch(stamp.app_id) >= batch_id:
-                self._check_same(query_id, batch_id, offsets())
-                return None
-            opened_at = self._clock()
-            self._renew_deciders()
+            opened_at = self._open(wanted)
+        if opened_at is None:
+            return None
         with watch.step(BatchStep.TAKE):
             taken = Taken.of(take())
-            self.stream_time = self.stream_time if mark else median_stamp(taken.places) or self.stream_time
-            batch = BatchInHand(
-                stamp=stamp,
-                read=taken.places.num_rows,
-                query_id=query_id,
-                opened_at=opened_at,
-                first_sequence=self._position.next_sequence,
-                watermark_us=self._position.watermark_us,
-                labels=self._position.labels,
-                offsets=offsets(),
-                pins=self._pins(contract, mark),
-                origin=origin,
-                clock=self._read_clock(taken, opened_at, requeued=bool(mark)),
-            )
+            batch = self._in_hand(wanted, taken, opened_at)
         with watch.step(BatchStep.DECODE):
             decoded = self._decode(taken, contract or self._contract, batch)
         with watch.step(BatchStep.STORE):
-            stored = store(
-                self._lake, batch, decoded.valid, decoded.rejected, self._duplicates, self._take_verdicts
-            )
-        closed = self._complete(self._deciders, stored, watch)
-        self._duplicates.commit()
-        for engine in self._deciders.engines:
-            engine.checkpoint_if_due()
-        if not self._lake.renew():
-            self._audit.renew()
+            stored = self._store(batch, decoded)
+        closed = self._complete(self._in_force.deciders, self._in_force.refuses, stored, watch)
+        self._tidy_up()
         return closed
 
     def check(self) -> None:
@@ -238,8 +192,36 @@ class Pipeline:
         if self._follower is not None:
             self._follower.close()
         self._beside.shutdown()
-        self._deciders.close()
+        self._in_force.deciders.close()
         self._outbox.close()
+
+    def _open(self, wanted: _Wanted) -> datetime | None:
+        """Return when the batch was opened, None when it was closed before."""
+        self.check()
+        if self._lake.batches.last_batch(stamp_of(self._agent, wanted.query_id)) >= wanted.batch_id:
+            self._check_same(wanted)
+            return None
+        opened_at = self._clock()
+        self._in_force.renewed(self._position.next_sequence)
+        return opened_at
+
+    def _in_hand(self, wanted: _Wanted, taken: Taken, opened_at: datetime) -> BatchInHand:
+        requeued = bool(wanted.mark)
+        if not requeued:
+            self.stream_time = median_stamp(taken.places) or self.stream_time
+        return BatchInHand(
+            stamp=Stamp(stamp_of(self._agent, wanted.query_id), wanted.batch_id),
+            read=taken.places.num_rows,
+            query_id=wanted.query_id,
+            opened_at=opened_at,
+            first_sequence=self._position.next_sequence,
+            watermark_us=self._position.watermark_us,
+            labels=self._position.labels,
+            offsets=wanted.offsets(),
+            pins=self._pins(wanted.contract, wanted.mark),
+            origin=wanted.origin,
+            clock=self._read_clock(taken, opened_at, requeued=requeued),
+        )
 
     def _read_clock(self, taken: Taken, opened_at: datetime, *, requeued: bool) -> Reading:
         """Requeued records are stamped here, by the stream's own time."""
@@ -257,63 +239,69 @@ class Pipeline:
             parts[-2] = parts[-2].accepted()
         return Decoded.together(parts)
 
-    def _complete(self, deciders: Deciders, stored: Stored, watch: Stopwatch) -> ClosedBatch:
+    def _store(self, batch: BatchInHand, decoded: Decoded) -> Stored:
+        return store(
+            self._lake, batch, decoded.valid, decoded.rejected, self._duplicates, self._take_verdicts
+        )
+
+    def _complete(
+        self, deciders: Deciders, refuses: Refuses | None, stored: Stored, watch: Stopwatch
+    ) -> ClosedBatch:
         """Steps 4 to 8 over the stored rows of a decided batch."""
         decision = stored.decision
-        with watch.step(BatchStep.SCORE):
-            judged = deciders.judge(stored.rows, stored.verdicts)
-        alerted, asked = self._alert(deciders, decision, stored.rows, judged, watch)
-        told = [
+        judged, alerted, asked = self._alert(deciders, refuses, stored, watch)
+        beside = [
             self._beside.submit(self._monitor, decision, alerted),
             self._beside.submit(self._audit.decided, decision, alerted, asked),
         ]
         with watch.step(BatchStep.PUBLISH):
             self._outbox.publish()
         with watch.step(BatchStep.CLOSE):
-            for each in told:
+            for each in beside:
                 each.result()
-            row = self._close(deciders, decision, judged, alerted, watch)
+            row = self._close(decision, alerted, watch)
+            self._move_on(deciders, judged, decision)
         return ClosedBatch(row, sum(watch.seconds.values()))
 
     def _alert(
-        self,
-        deciders: Deciders,
-        decision: Decision,
-        rows: pa.Table,
-        judged: Sequence[Judged],
-        watch: Stopwatch,
-    ) -> tuple[Alerted, Asked]:
-        stamp = self._stamp(decision)
-        if self._lake.alerts.last_batch(stamp.app_id) >= stamp.batch_id:
-            kept = self._lake.alerts.metadata_of(decision.query_id, decision.batch_id)
-            return Alerted(**kept["alerted"]), Asked.from_metadata(kept["asked"])
-        with watch.step(BatchStep.TRIAGE):
-            flagged, refused = without_told(deciders.flag(rows, judged), self._told)
-            chosen = zip(deciders.engines, flagged, strict=True)
-            results = [engine.triage.decide(each.rows) for engine, each in chosen]
-            tell_faults(self._health, results)
+        self, deciders: Deciders, refuses: Refuses | None, stored: Stored, watch: Stopwatch
+    ) -> tuple[Sequence[Judged], Alerted, Asked]:
+        """Steps 4 to 6; what an earlier attempt has alerted stands."""
+        recorded = self._alerted_before(stored.decision)
+        if recorded is not None:
+            with watch.step(BatchStep.SCORE):
+                judged = deciders.judge(stored.rows, stored.verdicts)
+            return judged, *recorded
+        decided = deciders.decide(stored.rows, stored.verdicts, refuses, watch.step)
+        tell_faults(self._health, decided.results)
         with watch.step(BatchStep.ALERT):
-            alerted, asked = Alerted.of(results, refused), Asked.of(results)
+            alerted, asked = Alerted.of(decided.results, decided.refused), Asked.of(decided.results)
             if alerted.alerts:
-                table = deciders.alerts(marks_of(decision), flagged, results)
-                self._append_alerts(decision, table, alerted, asked)
-        return alerted, asked
+                self._append_alerts(stored.decision, decided, alerted, asked)
+        return decided.judged, alerted, asked
 
-    def _append_alerts(self, decision: Decision, table: pa.Table, alerted: Alerted, asked: Asked) -> None:
+    def _alerted_before(self, decision: Decision) -> tuple[Alerted, Asked] | None:
+        stamp = stamp_for(self._agent, decision)
+        if self._lake.alerts.last_batch(stamp.app_id) < stamp.batch_id:
+            return None
+        kept = self._lake.alerts.metadata_of(decision.query_id, decision.batch_id)
+        return Alerted(**kept["alerted"]), Asked.from_metadata(kept["asked"])
+
+    def _append_alerts(self, decision: Decision, decided: Decided, alerted: Alerted, asked: Asked) -> None:
         marks = {"query_id": decision.query_id, "batch_id": decision.batch_id}
         metadata = {**marks, "alerted": alerted.to_metadata(), "asked": asked.to_metadata()}
-        self._outbox.append(table, self._stamp(decision), metadata)
+        table = decided.alerts(marks_of(decision))
+        self._outbox.append(table, stamp_for(self._agent, decision), metadata)
 
-    def _close(
-        self,
-        deciders: Deciders,
-        decision: Decision,
-        judged: Sequence[Judged],
-        alerted: Alerted,
-        watch: Stopwatch,
-    ) -> dict[str, Any]:
-        row = batch_row(
+    def _monitor(self, decision: Decision, alerted: Alerted) -> None:
+        tolerated = self._in_force.deciders.engine.spec.monitoring.rejected_share
+        problems = self._input.problems(decision, tolerated)
+        monitor_batch(self._lake, self._agent, decision, alerted, self._clock(), problems)
+
+    def _close(self, decision: Decision, alerted: Alerted, watch: Stopwatch) -> dict[str, Any]:
+        return close_batch(
             self._lake,
+            self._agent,
             decision,
             alerted,
             closed_at=self._clock(),
@@ -321,82 +309,56 @@ class Pipeline:
             seconds=watch.seconds,
             lane=self._outbox.lane,
         )
-        self._lake.batches.append(_one(row, self._lake.batches.schema), self._stamp(decision))
+
+    def _move_on(self, deciders: Deciders, judged: Sequence[Judged], decision: Decision) -> None:
+        """Only now, with the batch closed, does the state become that after it."""
         deciders.commit(judged)
         self._position.next_sequence = decision.next_sequence
         self._position.watermark_us = decision.watermark_us
         self._position.labels = decision.labels
-        return row
 
-    def _monitor(self, decision: Decision, alerted: Alerted) -> None:
-        tolerated = self._deciders.engine.spec.monitoring.rejected_share
-        problems = self._input.problems(decision, tolerated)
-        row = monitoring_row(decision, alerted, self._clock(), problems)
-        self._lake.monitoring.append(_one(row, self._lake.monitoring.schema), self._stamp(decision))
+    def _tidy_up(self) -> None:
+        """Keep what makes the next start short: duplicates, checkpoints, fresh handles of the tables."""
+        self._duplicates.commit()
+        for engine in self._in_force.deciders.engines:
+            engine.checkpoint_if_due()
+        if not self._lake.renew():
+            self._audit.renew()
 
-    def _stamp(self, decision: Decision) -> Stamp:
-        return Stamp(stamp_of(self._agent, decision.query_id), decision.batch_id)
+    def _go_on_after(self, newest: Decision | None) -> None:
+        self._position = self._recovery.position(newest)
+        self._broker_clock = BrokerClock(timedelta(0) if newest is None else newest.clock_ahead)
+        self._in_force.drop_checkpoints_after(self._position.next_sequence)
 
-    def _check_same(self, query_id: str, batch_id: int, planned: dict[str, dict[str, int]]) -> None:
+    def _is_closed(self, decision: Decision) -> bool:
+        stamp = stamp_for(self._agent, decision)
+        return self._lake.batches.last_batch(stamp.app_id) >= stamp.batch_id
+
+    def _finish_from_delta(self, decision: Decision) -> None:
+        """Finish a decided batch under the pins of its first attempt, whatever is in force now."""
+        deciders = self._in_force.pinned(decision)
+        refuses = self._in_force.refuses_of(deciders)
+        rows = self._lake.transactions.read("sequence", decision.first_sequence, decision.next_sequence)
+        stored = Stored(decision, rows, self._recovery.verdicts_of(decision))
+        self._complete(deciders, refuses, stored, Stopwatch(self._reached))
+        self._in_force.let_go(deciders)
+
+    def _check_same(self, wanted: _Wanted) -> None:
         """A checkpoint set back plans a closed batch anew, perhaps with more records, which would be lost."""
+        batch_id, planned = wanted.batch_id, wanted.offsets()
         rows = self._lake.batches.read(
             "batch_id", batch_id, batch_id + 1, ["query_id", "offsets"]
         ).to_pylist()
-        closed = [json.loads(row["offsets"]) for row in rows if row["query_id"] == query_id]
+        closed = [json.loads(row["offsets"]) for row in rows if row["query_id"] == wanted.query_id]
         if closed and closed[0] != planned:
             raise DataLossError(
                 f"batch {batch_id} was closed at offsets {closed[0]}, Spark's checkpoint now ends it at "
                 f"{planned}: the checkpoint was set back; remove it to resume from the lake's own offsets"
             )
 
-    def _is_closed(self, decision: Decision) -> bool:
-        stamp = self._stamp(decision)
-        return self._lake.batches.last_batch(stamp.app_id) >= stamp.batch_id
-
-    def _finish_from_delta(self, decision: Decision) -> None:
-        """Finish a decided batch under the pins of its first attempt, whatever is in force now."""
-        deciders = as_pinned(decision, self._deciders.engine, self._engine_for)
-        pins = [*self._recovery.label_pins(), decision.labels]
-        for engine in deciders.engines:
-            self._recovery.restore(engine, decision.first_sequence, pins)
-        self._know_told(deciders)
-        rows = self._lake.transactions.read("sequence", decision.first_sequence, decision.next_sequence)
-        verdicts = self._recovery.verdicts_of(decision)
-        self._complete(deciders, Stored(decision, rows, verdicts), Stopwatch(self._reached))
-        for engine in deciders.engines:
-            if engine is not self._deciders.engine:
-                engine.close()
-
     def _pins(self, contract: EventContract | None, mark: Mapping[str, Any]) -> dict[str, Any]:
-        pins = self._deciders.pins()
+        pins = self._in_force.deciders.pins()
         return {**(pins if contract is None else under_contract(pins, contract)), **mark}
-
-    def _renew_deciders(self) -> None:
-        known = [engine.scorer for engine in self._deciders.engines]
-        reached = self._position.next_sequence
-        renewed = self._renew(self._deciders).each(lambda engine: self._with_memory(engine, reached))
-        for engine in renewed.engines:
-            if not any(engine.scorer is scorer for scorer in known):
-                checkpoints.drop_after(engine.checkpoints, reached)
-                self._recovery.restore(engine, reached, self._recovery.label_pins())
-                # They begin with the batch that pins them, whatever a shadow has seen before.
-                engine.patterns.keep(self._recovery.patterns_in_force(reached))
-        if renewed != self._told_to:
-            self._know_told(renewed)
-        self._deciders = renewed
-
-    def _with_memory(self, engine: Engine, reached: int) -> Engine:
-        """Begin anew with an engine whose state, another's, lacks what its own rules have waited for."""
-        ours = {each.digest for each in engine.rules.patterns} - engine.patterns.digests
-        if not ours or engine in self._deciders.engines:
-            return engine
-        if not ours & self._recovery.patterns_in_force(reached):
-            return engine
-        return replace(self._engine_for(engine.spec), checkpoints=engine.checkpoints)
-
-    def _know_told(self, deciders: Deciders) -> None:
-        self._told = told_before(self._lake.alerts, deciders.engines)
-        self._told_to = deciders
 
     def _follow_labels(self, pins: list[LabelPin]) -> None:
         self._follower = LabelFollower(
@@ -407,7 +369,3 @@ class Pipeline:
     def _take_verdicts(self, first: int) -> tuple[LabelPin, pa.Table]:
         assert self._follower is not None, "start() comes first"
         return self._follower.take(first)
-
-
-def _one(row: dict[str, Any], schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_pylist([row], schema=schema)

@@ -141,7 +141,7 @@ def _engine_as_pinned(
 ) -> Engine:
     pinned = pinned_spec(pins)
     engine = ours if pinned.digest == ours.spec.digest else engine_for(pinned)
-    if engine.scorer.definition_hash != pins["scoring"]:
+    if engine.decider.layout.definition != pins["scoring"]:
         raise DataLossError(
             f"batch {batch} was decided under another version of the code or another model "
             "at the same path: run what decided it once more, so that it is finished as it was begun"

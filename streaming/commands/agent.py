@@ -23,7 +23,6 @@ from agent.planning.refusals import Refused, refused
 from agent.planning.run_audit import RunAudit
 from agent.triage.pseudonyms import Pseudonyms, TokenBook
 from agent.triage.triage import POLICIES
-from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.policy import ENTITIES, load_policy
 from schemas.spec import AgentSpec
@@ -32,6 +31,7 @@ from streaming.actions.findings import FindingFacts
 from streaming.actions.lake_actions import LakeActions
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.commands.agent_view import show_report
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.pseudonym_key import pseudonym_key
 from streaming.home.settings import Settings
 from streaming.output.terminal import Terminal, print_json, say_error
@@ -149,8 +149,8 @@ class _AgentRun:
         clock: Callable[[], float],
     ) -> None:
         self._settings, self._spec, self._wish, self._client, self._now = settings, spec, wish, client, now
-        self._contract = load_contract(spec.data_sources.transactions.contract)
-        self._policy = load_policy(spec.policy, POLICIES)
+        definition = AgentDefinition.of(spec)
+        self._contract, self._policy = definition.contract, definition.policy
         self._run_id = wish.run_id
         self._audit = RunAudit(open_log(), self._run_id, secrets.token_hex(16), self._policy)
         self._deadline = Deadline.after(self._policy.budgets.seconds, clock)

@@ -8,15 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
-from agent.model.budget import SpendingBudget
-from agent.triage.ledger import MemoryLedger
-from schemas.contract import EventContract, load_contract
+from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_done
 from streaming.batch.backfill_mark import BackfillMark, contract_so_far, newest_decision, unfinished_backfill
-from streaming.batch.compose import build_engine, check_spec, keep_model, lake_schemas, rule_watch
+from streaming.batch.compose import build_engine_on_rules, keep_model, lake_schemas
 from streaming.batch.mending import mend
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake
 from streaming.delta.stored import open_version, read_stored
 from streaming.history.backfill import Backfill, Loaded, Passed
@@ -41,15 +40,14 @@ def run_backfill(settings: Settings, spec: AgentSpec, path: Path) -> dict[str, o
         ConfigurationError: the source cannot be read, or the agent has stored something else already; nothing
             was written.
     """
-    check_spec(spec, kept=contract_so_far(settings.lake(spec.name), spec))
-    contract = load_contract(spec.data_sources.transactions.contract)
-    source = source_to_load(settings, spec, contract, path)
+    definition = AgentDefinition.load(spec, kept=contract_so_far(settings.lake(spec.name), spec))
+    source = source_to_load(settings, spec, definition.contract, path)
     with progress_bar() as progress:
         reading = progress.add_task(f"checking {path.name}", total=None)
         task = progress.add_task("loading", total=source.count())
         progress.remove_task(reading)
         began = time.monotonic()
-        done = load(settings, spec, contract, source, lambda rows: progress.update(task, completed=rows))
+        done = load(settings, spec, source, lambda rows: progress.update(task, completed=rows))
     seconds = time.monotonic() - began
     per_s = round(done.read / max(seconds, 1e-9), 1)
     return {**asdict(done), "seconds": round(seconds, 3), "events_per_s": per_s, "source": source.name}
@@ -78,16 +76,16 @@ def source_to_load(settings: Settings, spec: AgentSpec, contract: EventContract,
 def load(
     settings: Settings,
     spec: AgentSpec,
-    contract: EventContract,
     source: HistorySource,
     on_progress: Callable[[int], None] = lambda _: None,
     reached: Callable[[Passed], None] = lambda _: None,
 ) -> Loaded:
     """Take the agent over and load a source; see streaming.history.backfill.Backfill."""
     mend(settings, spec)
-    spec = rule_watch(with_arithmetic(settings, spec, spec), contract).load()
-    lake = Lake.open(settings.lake(spec.name), spec, lake_schemas(contract), retention=spec.replay_horizon)
-    engine = build_engine(settings, spec, contract, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
+    definition = AgentDefinition.of(with_arithmetic(settings, spec, spec)).completed()
+    spec, schemas = definition.spec, lake_schemas(definition.contract)
+    lake = Lake.open(settings.lake(spec.name), spec, schemas, retention=spec.replay_horizon)
+    engine = build_engine_on_rules(settings, definition)
     keep_model(settings, spec)
     return Backfill(engine, lake, source, reached=reached).run(on_progress)
 

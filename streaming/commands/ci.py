@@ -9,10 +9,10 @@ from pathlib import Path
 
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
-from schemas.spec import AgentSpec, load_spec
-from streaming.batch.compose import rule_watch
+from schemas.spec import load_spec
 from streaming.commands.content_check import Checked, check_content, specs_below
 from streaming.commands.fixture_lake import Fixture, build_fixture
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay import ExactReplay, Replayer
 from streaming.history.what_if import what_if
@@ -81,12 +81,12 @@ def run_ci(folders: Sequence[Path], base: Sequence[Path], fixture: Fixture) -> C
     checked = check_content(folders)
     if any(each.fault for each in checked):
         return CiReport(checked, (), ())
-    before = {spec.name: spec for spec in map(_complete, specs_below(base))}
-    specs = list(map(_complete, specs_below(folders)))
+    before = {each.spec.name: each for each in map(_complete, specs_below(base))}
+    found = list(map(_complete, specs_below(folders)))
     contract = load_contract(_FIXTURE_CONTRACT)
-    fitting = [spec for spec in specs if _contract(spec) == contract.digest]
-    tried = [_tried(before.get(spec.name, spec), spec, fixture) for spec in fitting]
-    return CiReport(checked, tried, [spec.name for spec in specs if spec not in fitting])
+    fitting = [each for each in found if each.contract.digest == contract.digest]
+    tried = [_tried(before.get(each.spec.name, each), each, fixture) for each in fitting]
+    return CiReport(checked, tried, [each.spec.name for each in found if each not in fitting])
 
 
 def markdown(report: CiReport) -> str:
@@ -114,28 +114,21 @@ def write_report(text: str, path: Path) -> None:
         raise ConfigurationError(f"cannot be written: {fault.strerror}", where=str(path)) from None
 
 
-def _tried(before: AgentSpec, spec: AgentSpec, fixture: Fixture) -> Tried:
+def _tried(before: AgentDefinition, changed: AgentDefinition, fixture: Fixture) -> Tried:
     with tempfile.TemporaryDirectory(prefix="flagstream-ci-") as folder:
         settings = Settings.load(Path(folder), {})
         build_fixture(settings, before, fixture)
-        history = DecidedHistory(settings.lake(before.name), before)
-        contract = load_contract(before.data_sources.transactions.contract)
-        replayer = Replayer(settings, before, contract, history)
-        exact = replayer.exactly(history.whole)
-        changed = None
-        if spec.digest != before.digest:
+        history = DecidedHistory(settings.lake(before.spec.name), before.spec)
+        replayer = Replayer(settings, before, history)
+        exact, found, spec = replayer.exactly(history.whole), None, changed.spec
+        if spec.digest != before.spec.digest:
             sandbox = settings.sandbox(spec.name) / spec.version
-            changed = what_if(replayer, history, before, spec, history.whole, sandbox)
-        return Tried(spec.name, spec.version, exact, changed)
+            found = what_if(replayer, history, before, changed, history.whole, sandbox)
+        return Tried(spec.name, spec.version, exact, found)
 
 
-def _complete(path: Path) -> AgentSpec:
-    spec = load_spec(path).anew()
-    return rule_watch(spec, load_contract(spec.data_sources.transactions.contract)).load()
-
-
-def _contract(spec: AgentSpec) -> str:
-    return load_contract(spec.data_sources.transactions.contract).digest
+def _complete(path: Path) -> AgentDefinition:
+    return AgentDefinition.of(load_spec(path).anew()).completed()
 
 
 def _counts(checked: Iterable[Checked]) -> list[str]:

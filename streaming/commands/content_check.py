@@ -14,7 +14,7 @@ from schemas.errors import ConfigurationError
 from schemas.loading import load_document
 from schemas.policy import load_policy
 from schemas.spec import PromptReference, RuleFile, load_spec
-from streaming.batch.compose import check_spec
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.versions.clients import check_endpoint
 
 _NOTES_OF = "simulator"  # any contract's notes fill a prompt's placeholder
@@ -70,7 +70,7 @@ def _fault(check: Callable[[Path], object], path: Path) -> str | None:
 
 def _check_spec(path: Path) -> None:
     spec = load_spec(path)
-    check_spec(spec, where=str(path))
+    AgentDefinition.load(spec, str(path))
     check_endpoint(spec, str(path))
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from agent.model.prompt_files import load_prompt
-from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.cost import GROUPINGS, closed_batches, cost_by, totals, unpriced
 from streaming.history.forecast import Forecast, basis_of, forecast, model_in_force
 from streaming.home.settings import Settings
@@ -95,6 +94,5 @@ def _price(spec: AgentSpec, given: float | None) -> float:
 
 
 def _prompt_tokens(spec: AgentSpec) -> float:
-    contract = load_contract(spec.data_sources.transactions.contract)
-    prompt = load_prompt(spec.llm.prompt, contract.prompt_notes())
+    prompt = AgentDefinition.of(spec).prompt
     return len(prompt.system + prompt.user.template) / _CHARACTERS_PER_TOKEN

@@ -6,9 +6,9 @@ from typing import Any
 
 import polars as pl
 
-from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_read
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.explain import Explanation, explain
 from streaming.home.settings import Settings
 from streaming.output.tables import show_table, show_text
@@ -25,7 +25,7 @@ def explain_alert(settings: Settings, spec: AgentSpec, wanted: str, *, as_json: 
     Raises:
         ConfigurationError: no alert, or several, fit `wanted`.
     """
-    contract = load_contract(spec.data_sources.transactions.contract)
+    contract = AgentDefinition.of(spec).contract
     found = explain(settings.lake(spec.name), spec, wanted, contract.primary_entity)
     tell_read(settings, spec, "explain", [spec.tables.alerts, spec.tables.transactions])
     print_json(found.plain(), default=str) if as_json else show(found, Terminal())

@@ -10,19 +10,16 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from agent.model.budget import SpendingBudget
-from agent.triage.ledger import MemoryLedger
-from schemas.contract import EventContract, load_contract
+from schemas.contract import EventContract
 from schemas.label import GIVEN
-from schemas.spec import AgentSpec
-from schemas.tables import BATCHES
-from streaming.batch.alerting import Alerted, build_alerts, marks_of
-from streaming.batch.batch_rows import batch_row
-from streaming.batch.compose import build_engine, lake_schemas
+from streaming.batch.alerting import Alerted, marks_of
+from streaming.batch.closing import close_batch, stamp_for
+from streaming.batch.compose import build_engine_on_rules, lake_schemas
+from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
-from streaming.batch.flagging import flag
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import BatchInHand, Stored, store
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake, Stamp
 from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator
@@ -46,18 +43,18 @@ class Fixture:
     seed: int = 7
 
 
-def build_fixture(settings: Settings, spec: AgentSpec, fixture: Fixture) -> None:
-    """Decide simulated payments under a spec and store everything as an agent would; all frauds are labelled.
+def build_fixture(settings: Settings, definition: AgentDefinition, fixture: Fixture) -> None:
+    """Decide simulated payments and store everything as an agent would; all frauds are labelled.
 
     Nothing is published and no model is asked. The lake must not exist.
 
     Args:
-        spec: of an agent of the simulator's contract, complete.
+        definition: of an agent of the simulator's contract, complete.
     """
-    contract = load_contract(spec.data_sources.transactions.contract)
+    spec, contract = definition.spec, definition.contract
     folder = settings.lake(spec.name)
     lake = Lake.open(folder, spec, lake_schemas(contract), retention=spec.replay_horizon)
-    engine = build_engine(settings, spec, contract, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
+    engine = build_engine_on_rules(settings, definition)
     blocks = simulated(fixture)
     writer = _Writer(lake, engine, contract, Deduplicator(contract.duplicates.horizon))
     for number, (block, closed_at) in enumerate(blocks):
@@ -102,29 +99,36 @@ class _Writer:
             watermark_us=self._watermark,
             labels=LabelPin(0, 0, 0),
             offsets={_TOPIC: {"0": self._offset}},
-            pins=self._engine.pins(),
+            pins=self._engine.decider.pins(),
         )
         stored = store(
             self._lake, in_hand, decoded.valid, decoded.rejected, self._duplicates, self._no_labels
         )
         self._duplicates.commit()
-        self._decide(stored, stamp, closed_at)
+        self._decide(stored, closed_at)
 
-    def _decide(self, stored: Stored, stamp: Stamp, closed_at: datetime) -> None:
-        engine, decision = self._engine, stored.decision
-        judged = engine.judge(stored.rows, stored.verdicts)
-        flagged = flag(engine, stored.rows, judged)
-        result = engine.triage.classify(flagged.rows)
-        alerts = build_alerts(engine, marks_of(decision), flagged, result)
+    def _decide(self, stored: Stored, closed_at: datetime) -> None:
+        agent, deciders, decision = self._engine.spec.name, Deciders(self._engine), stored.decision
+        decided = deciders.decide(stored.rows, stored.verdicts)
+        self._lake.alerts.append(
+            self._numbered(decided.alerts(marks_of(decision))), stamp_for(agent, decision)
+        )
+        close_batch(
+            self._lake,
+            agent,
+            decision,
+            Alerted.of(decided.results),
+            closed_at=closed_at,
+            next_outbox_seq=self._outbox,
+        )
+        deciders.commit(decided.judged)
+        self._next, self._watermark = decision.next_sequence, decision.watermark_us
+
+    def _numbered(self, alerts: pa.Table) -> pa.Table:
         place = alerts.schema.get_field_index("outbox_seq")
         numbers = pa.array(range(self._outbox, self._outbox + alerts.num_rows), pa.int64())
-        self._lake.alerts.append(alerts.set_column(place, alerts.schema.field(place), numbers), stamp)
         self._outbox += alerts.num_rows
-        alerted = Alerted.of([result])
-        row = batch_row(self._lake, decision, alerted, closed_at=closed_at, next_outbox_seq=self._outbox)
-        self._lake.batches.append(pa.Table.from_pylist([row], schema=BATCHES), stamp)
-        engine.commit(judged)
-        self._next, self._watermark = decision.next_sequence, decision.watermark_us
+        return alerts.set_column(place, alerts.schema.field(place), numbers)
 
     def _no_labels(self, first: int) -> tuple[LabelPin, pa.Table]:
         return LabelPin(first, 0, 0), entity_labels_schema(self._contract.entity_names).empty_table()

@@ -8,15 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 from agent.model.budget import SpendingBudget
-from agent.model.prompt_files import load_prompt
 from agent.triage.ledger import MemoryLedger
 from agent.triage.prompt_evaluation import PromptFigures, TriageCases, evaluate_prompt, load_cases
 from agent.triage.pseudonyms import Pseudonyms
-from agent.triage.triage import POLICIES, RulesAlone, Triage
-from schemas.contract import load_contract
-from schemas.policy import load_policy
+from agent.triage.triage import RulesAlone, Triage
 from schemas.spec import AgentSpec, Budget, PromptReference
 from streaming.commands.registry import note_evaluation
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
 from streaming.versions.clients import model_client
@@ -58,8 +56,8 @@ def judge_prompt(settings: Settings, spec: AgentSpec, cases: TriageCases, llm: s
     Raises:
         ConfigurationError: a contract, prompt, policy or endpoint that cannot be used.
     """
-    contract = load_contract(spec.data_sources.transactions.contract)
-    prompt, policy = load_prompt(spec.llm.prompt, contract.prompt_notes()), load_policy(spec.policy, POLICIES)
+    definition = AgentDefinition.of(spec)
+    prompt, policy = definition.prompt, definition.policy
     calls = Budget(calls_per_batch=len(cases.cases))
     patience = timedelta(seconds=_SECONDS_PER_CASE * len(cases.cases))
     patient = spec.llm.model_copy(update={"deadline": patience, "budget": calls})

@@ -18,6 +18,7 @@ from schemas.spec import AgentSpec
 from streaming.audit.access import tell_done, tell_read
 from streaming.batch.queries import REQUEUE
 from streaming.commands.quarantine_view import show_record, show_requests, show_waiting
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
@@ -129,7 +130,7 @@ class Quarantine:
         Raises:
             ConfigurationError: the contract cannot be used, or nothing that waits is meant.
         """
-        own = load_contract(self.spec.data_sources.transactions.contract)
+        own = AgentDefinition.of(self.spec).contract
         corrected = own if contract is None else load_contract(contract)
         check_same_columns(own, corrected)
         chosen = self.waiting(wanted)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_read
 from streaming.commands.broker import broker_of
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.reconcile import reconcile
 from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
@@ -15,7 +15,7 @@ from streaming.output.facts import show_facts
 
 def show_differences(settings: Settings, spec: AgentSpec, *, as_json: bool) -> bool:
     """Print the counts of all three and what differs; return whether nothing does."""
-    contract = load_contract(spec.data_sources.transactions.contract)
+    contract = AgentDefinition.of(spec).contract
     with broker_of(settings) as bootstrap:
         found = reconcile(settings.lake(spec.name), spec, bootstrap, contract.duplicates.horizon)
     tell_read(settings, spec, "reconcile", [spec.tables.transactions, spec.tables.alerts])

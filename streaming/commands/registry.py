@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.audit.events import is_name
-from agent.model.prompt_files import load_prompt
 from agent.triage.prompt_evaluation import PromptFigures
-from schemas.contract import load_contract
 from schemas.spec import AgentSpec
-from streaming.batch.compose import check_spec, rule_watch
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.what_if_report import WhatIf
 from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
@@ -83,9 +81,8 @@ def complete(spec: AgentSpec, where: str | None = None) -> AgentSpec:
     Raises:
         ConfigurationError: something that it names cannot be used.
     """
-    check_spec(spec, where)
+    ruled = AgentDefinition.load(spec, where).spec
     source = spec.data_sources.transactions
-    ruled = rule_watch(spec, load_contract(source.contract)).load()
     source = source.model_copy(update={"contract": _whole(source.contract)})
     sources = ruled.data_sources.model_copy(update={"transactions": source})
     model = ruled.model and ruled.model.model_copy(update={"path": str(Path(ruled.model.path).resolve())})
@@ -99,8 +96,7 @@ def prompt_digest(spec: AgentSpec) -> str:
     Raises:
         ConfigurationError: it cannot be used.
     """
-    contract = load_contract(spec.data_sources.transactions.contract)
-    return load_prompt(spec.llm.prompt, contract.prompt_notes()).digest
+    return AgentDefinition.of(spec).prompt.digest
 
 
 def note_replay(settings: Settings, spec: AgentSpec, candidate: AgentSpec, found: WhatIf) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_done
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.replay_runs import ReplaySpan
 from streaming.history.snapshot_copy import create_snapshot
 from streaming.history.snapshots import drop_snapshot, snapshots
@@ -25,12 +25,12 @@ def keep_snapshot(
     Raises:
         ConfigurationError: the span cannot be had, or the name is taken.
     """
-    contract = load_contract(spec.data_sources.transactions.contract)
+    definition = AgentDefinition.of(spec)
     span = wanted.span(wanted.history(settings, spec))
     with progress_bar() as progress:
         task = progress.add_task("copying", total=span.end - span.first)
         made = create_snapshot(
-            settings, spec, contract, name, span, lambda rows: progress.update(task, advance=rows)
+            settings, definition, name, span, lambda rows: progress.update(task, advance=rows)
         )
     tell_done(settings, spec, "snapshot-create", sum(made.rows.values()))
     show_facts(made.facts(), as_json=as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
-from streaming.batch.compose import check_spec, rule_watch
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
 from streaming.output.terminal import print_json, say_line
@@ -19,7 +19,7 @@ def validate(spec: AgentSpec, file: str, *, as_json: bool) -> None:
     Raises:
         ConfigurationError: something cannot be used.
     """
-    check_spec(spec, where=file)
+    AgentDefinition.load(spec, file)
     check_endpoint(spec, file)
     facts = {"valid": True, "name": spec.name, "version": spec.version, "digest": spec.digest}
     show_facts(facts, as_json=as_json)
@@ -27,8 +27,8 @@ def validate(spec: AgentSpec, file: str, *, as_json: bool) -> None:
 
 def show_columns(spec: AgentSpec, *, as_json: bool) -> None:
     """Print what the rules of a spec can be about, with their types."""
-    watch = rule_watch(spec, load_contract(spec.data_sources.transactions.contract))
-    show_facts({field.name: str(field.type) for field in watch.schema}, as_json=as_json)
+    schema = AgentDefinition.of(spec).content.rule_schema
+    show_facts({field.name: str(field.type) for field in schema}, as_json=as_json)
 
 
 def show_event_schema(contract: str, *, ddl: bool) -> None:
@@ -40,4 +40,4 @@ def show_event_schema(contract: str, *, ddl: bool) -> None:
 def fetch(settings: Settings, spec: AgentSpec) -> None:
     """Download the pinned jars and compile the kernels of a spec."""
     fetch_jars(settings)
-    compile_kernels(spec, load_contract(spec.data_sources.transactions.contract))
+    compile_kernels(AgentDefinition.of(spec))

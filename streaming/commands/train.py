@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_read
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.settings import Settings
 from streaming.learning.training import Known, TrainingOrder, save_next, train_on_lake
 from streaming.output.facts import show_facts
@@ -52,7 +52,7 @@ def run_training(
         raise ConfigurationError(str(fault), where="--label-delay") from None
     moment = None if until is None else until.replace(tzinfo=UTC)
     order = TrainingOrder(moment, cast("Known", labels), delay, seed)
-    entities = load_contract(spec.data_sources.transactions.contract).entity_names
+    entities = AgentDefinition.of(spec).contract.entity_names
     with progress_bar() as progress:
         task = progress.add_task("scoring stored rows", total=None)
         trained = train_on_lake(

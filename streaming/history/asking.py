@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from agent.audit.events import AuditEvent
@@ -17,12 +17,12 @@ from agent.model.budget import SpendingBudget
 from agent.model.llm_client import LOCAL_MODEL, ModelClient, Unasked
 from agent.triage.ledger import Ledger, MemoryLedger, RecordedAnswer
 from agent.triage.triage import Triage, TriageResult
-from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec, Budget
 from schemas.tables import LEDGER
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.batch.compose import build_triage
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.ledger import SharedLedger, answers_on_record
 from streaming.delta.shared_table import SharedTable
 from streaming.history.candidate_answers import Answering, AnswerSources, CandidateAnswers
@@ -106,7 +106,7 @@ RECORDED = Asking()
 def candidate_answers(
     settings: Settings,
     spec: AgentSpec,
-    candidate: AgentSpec,
+    definition: AgentDefinition,
     history: DecidedHistory,
     span: Span,
     asking: Asking,
@@ -116,11 +116,13 @@ def candidate_answers(
 
     Args:
         spec: the agent's, whose ledger is read.
+        definition: the candidate's.
         run: name of the what-if, for the audit log.
 
     Raises:
         ConfigurationError: the model cannot be had, or there is no cap; nothing is written then.
     """
+    candidate = definition.spec
     model = asking.model(settings, candidate, history.pinned(span)[-1])
     asking.check(candidate, model)
     if model is None:
@@ -140,7 +142,7 @@ def candidate_answers(
         **answers_on_record(own, prompt, model),
         **answers_on_record(history.lake / spec.tables.ledger, prompt, model),
     }
-    record = _triage(settings, candidate, Unasked(model), _OnRecord(known, MemoryLedger()), Budget())
+    record = _triage(settings, definition, Unasked(model), _OnRecord(known, MemoryLedger()), Budget())
     if not asking.asks:
         yield CandidateAnswers(about, AnswerSources(record))
         return
@@ -148,7 +150,7 @@ def candidate_answers(
         assert client is not None, "the check has seen to it"
         table = SharedTable(own, LEDGER, spec.replay_horizon)
         kept = _OnRecord(known, SharedLedger(table, _WRITER, lambda: datetime.now(UTC)))
-        asker = _triage(settings, candidate, client, kept, _capped(asking))
+        asker = _triage(settings, definition, client, kept, _capped(asking))
         yield CandidateAnswers(about, AnswerSources(record, asker, _teller(settings, spec, about, run)))
 
 
@@ -165,17 +167,16 @@ class _OnRecord:
 
 
 def _triage(
-    settings: Settings, candidate: AgentSpec, client: ModelClient, ledger: Ledger, limits: Budget
+    settings: Settings, definition: AgentDefinition, client: ModelClient, ledger: Ledger, limits: Budget
 ) -> Triage:
     """Build triage under a cap of its own: no minute or day of the agent's budget counts in a replay."""
-    contract = load_contract(candidate.data_sources.transactions.contract)
     started = datetime.now(UTC)
     budget = SpendingBudget(limits, lambda: started)
     if isinstance(client, Unasked):
-        rounds = candidate.llm.budget.model_copy(update={"calls_per_batch": sys.maxsize})
-        llm = candidate.llm.model_copy(update={"budget": rounds})
-        candidate = candidate.model_copy(update={"llm": llm})
-    triage = build_triage(settings, candidate, contract, client, ledger, budget)
+        rounds = definition.spec.llm.budget.model_copy(update={"calls_per_batch": sys.maxsize})
+        llm = definition.spec.llm.model_copy(update={"budget": rounds})
+        definition = replace(definition, spec=definition.spec.model_copy(update={"llm": llm}))
+    triage = build_triage(settings, definition, client, ledger, budget)
     assert isinstance(triage, Triage), "the candidate's prompt was checked"
     return triage
 

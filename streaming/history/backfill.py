@@ -17,10 +17,10 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.errors import DataLossError
-from schemas.tables import BATCHES, UTC_MICROS
+from schemas.tables import UTC_MICROS
 from streaming.batch.alerting import Alerted
 from streaming.batch.backfill_mark import BackfillMark
-from streaming.batch.batch_rows import batch_row
+from streaming.batch.closing import close_batch
 from streaming.batch.engine import Engine
 from streaming.batch.queries import stamp_of
 from streaming.batch.recovery import recently_stored
@@ -83,7 +83,7 @@ class Backfill:
         self._engine, self._lake, self._source = engine, lake, source
         self._clock, self._reached = clock, reached
         self._query = source.query_id
-        self._duplicates = Deduplicator(engine.contract.duplicates.horizon)
+        self._duplicates = Deduplicator(engine.decider.contract.duplicates.horizon)
         self._next_sequence, self._watermark = 0, 0
         self._next_batch, self._done_before, self._rows = 0, 0, 0
 
@@ -105,7 +105,7 @@ class Backfill:
                 on_progress(self._rows)
         finally:
             self._engine.close()
-        self._engine.checkpoint()
+        self._engine.checkpoints.write(self._engine.memory)
         self._engine.close()
         return self._loaded()
 
@@ -114,9 +114,9 @@ class Backfill:
         newest = None if kept is None else Decision.from_metadata(kept)
         if newest is not None:
             self._continue(newest)
-        checkpoints.drop_after(self._engine.checkpoints, self._next_sequence)
+        checkpoints.drop_after(self._engine.checkpoints.folder, self._next_sequence)
         self._engine.restore(self._lake.transactions, self._next_sequence, self._no_labels, self._stretches)
-        horizon = self._engine.contract.duplicates.horizon
+        horizon = self._engine.decider.contract.duplicates.horizon
         self._duplicates.restore(*recently_stored(self._lake.transactions, newest, horizon))
 
     def _continue(self, decision: Decision) -> None:
@@ -141,7 +141,7 @@ class Backfill:
         opened_at = self._clock()
         keys, values = chunk
         records = record_table(keys, values, topic=self._query, first=first, sent_at=opened_at)
-        decoded = decode(records, self._engine.contract, opened_at)
+        decoded = decode(records, self._engine.decider.contract, opened_at)
         valid = decoded.valid
         place = valid.schema.get_field_index("kafka_timestamp")
         valid = valid.set_column(place, valid.schema.field(place), valid["event_time"].cast(UTC_MICROS))
@@ -168,12 +168,12 @@ class Backfill:
             watermark_us=self._watermark,
             labels=LabelPin(0, 0, 0),
             offsets={self._query: {"0": self._rows}},
-            pins={**self._engine.pins(), **mark.pins()},
+            pins={**self._engine.decider.pins(), **mark.pins()},
         )
 
     def _close(self, decision: Decision) -> None:
-        row = batch_row(self._lake, decision, _NOTHING, closed_at=self._clock(), next_outbox_seq=0)
-        self._lake.batches.append(pa.Table.from_pylist([row], schema=BATCHES), self._stamp(decision.batch_id))
+        agent, closed_at = self._engine.spec.name, self._clock()
+        close_batch(self._lake, agent, decision, _NOTHING, closed_at=closed_at, next_outbox_seq=0)
 
     def _stamp(self, number: int) -> Stamp:
         return Stamp(stamp_of(self._engine.spec.name, self._query), number)
@@ -183,7 +183,7 @@ class Backfill:
         return LabelPin(first, 0, 0), self._no_labels(first, first)
 
     def _no_labels(self, _first: int, _end: int) -> pa.Table:
-        return entity_labels_schema(self._engine.contract.entity_names).empty_table()
+        return entity_labels_schema(self._engine.decider.contract.entity_names).empty_table()
 
     def _stretches(self, first: int, end: int) -> list[Stretch]:
         batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)

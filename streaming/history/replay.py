@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.model.budget import SpendingBudget
-from agent.triage.ledger import MemoryLedger
 from agent.triage.triage import TriageResult
 from schemas.alert_size import fitted
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.instants import MICRO
 from schemas.spec import AgentSpec
-from streaming.batch.compose import build_engine
-from streaming.batch.deciders import Canary, Deciders
+from streaming.batch.compose import build_engine_on_rules
+from streaming.batch.deciders import Canary, Decided, Deciders
 from streaming.batch.engine import Engine
-from streaming.batch.flagging import Flagged
+from streaming.batch.flagging import Flagged, Refuses
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.pins import CANARY, pinned_contract, pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
@@ -69,16 +68,21 @@ class ExactReplay:
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of a span with the rows that become alerts; `rows` holds Engine.columns."""
+    """A part of a span with what becomes of it; `rows` holds Deciders.columns."""
 
     span: Span
     rows: pa.Table
-    engine: Engine
-    flagged: Flagged
+    decided: Decided
+
+    @property
+    def flagged(self) -> Flagged:
+        """The rows that become alerts."""
+        (flagged,) = self.decided.flagged
+        return flagged
 
     def alerts(self, result: TriageResult) -> pa.Table:
-        """Return the alerts with their classifications, of schema `ALERTS`."""
-        return Deciders(self.engine).alerts(_MARKS, [self.flagged], [result])
+        """Return the alerts under other classifications than the rules', of schema `ALERTS`."""
+        return replace(self.decided, results=(result,)).alerts(_MARKS)
 
 
 class Replayer:
@@ -86,8 +90,8 @@ class Replayer:
 
     Args:
         settings: where state lives.
-        spec: names the tables and the labels.
-        contract: of candidates, and of batches that have pinned none but its digest.
+        definition: names the tables and the labels; its contract is that of batches that have pinned none
+            but a digest.
         history: what was decided.
         on_progress: called with the rows of each slice done.
         slice_rows: rows decided at a time; the outcome does not depend on it.
@@ -96,21 +100,20 @@ class Replayer:
     def __init__(
         self,
         settings: Settings,
-        spec: AgentSpec,
-        contract: EventContract,
+        definition: AgentDefinition,
         history: DecidedHistory,
         on_progress: Progress = lambda _: None,
         slice_rows: int = SLICE_ROWS,
     ) -> None:
         self._slice_rows = slice_rows
-        self._settings, self._contract, self._history = settings, contract, history
+        self._settings, self._contract, self._history = settings, definition.contract, history
         self._on_progress = on_progress
-        lake, tables = history.lake, spec.tables
+        lake, spec, tables = history.lake, definition.spec, definition.spec.tables
         self._entity_labels = EntityLabels(
             LabelBook(lake / tables.labels, retention=spec.replay_horizon),
             lake / tables.transactions,
             lake / tables.alerts,
-            contract.entity_names,
+            self._contract.entity_names,
         )
 
     def decide(
@@ -125,8 +128,7 @@ class Replayer:
             ConfigurationError: the spec cannot be used.
         """
         for each in self.slices(spec, transactions, span, cold_from):
-            result = each.engine.triage.classify(each.flagged.rows)
-            yield each.span, each.alerts(result)
+            yield each.span, each.decided.alerts(_MARKS)
 
     def slices(
         self, spec: AgentSpec, transactions: StoredTable, span: Span, cold_from: int = 0
@@ -137,17 +139,15 @@ class Replayer:
             ConfigurationError: the spec cannot be used.
         """
         engine = self._restored(spec, transactions, span.first, cold_from)
-        found = self._flagged(Deciders(engine), transactions, span)
-        return (Slice(part, rows, engine, flagged) for part, rows, (flagged,) in found)
+        return self._decided(Deciders(engine), transactions, span)
 
-    def _flagged(
-        self, deciders: Deciders, transactions: StoredTable, span: Span
-    ) -> Iterator[tuple[Span, pa.Table, list[Flagged]]]:
+    def _decided(
+        self, deciders: Deciders, transactions: StoredTable, span: Span, refuses: Refuses | None = None
+    ) -> Iterator[Slice]:
         for part, rows, known in self._told(transactions, span, deciders.columns()):
-            judged = deciders.judge(rows, known)
-            flagged = deciders.flag(rows, judged)
-            deciders.commit(judged)
-            yield part, rows, flagged
+            decided = deciders.decide(rows, known, refuses)
+            deciders.commit(decided.judged)
+            yield Slice(part, rows, decided)
             self._on_progress(rows.num_rows)
 
     def exactly(self, span: Span) -> ExactReplay:
@@ -159,19 +159,18 @@ class Replayer:
         tables, late = self._history.tables(span), self._history.late_answers(span)
         recorded = self._history.recorded_labels()
         alerts, rows, differences = 0, 0, list[Difference]()
-        refused = self._history.refused(span)
+        refuses = _refused_by(self._history.refused(span))
         decided = [pinned for pinned in self._history.pinned(span) if not pinned.backfilled]
         for pinned in decided:
             self._check(pinned)
         for pinned in decided:
             rows += pinned.span.end - pinned.span.first
             deciders = self.as_pinned(pinned, tables.transactions)
-            for part, _, flagged in self._flagged(deciders, tables.transactions, pinned.span):
-                replayed = _by_rules(deciders, [_without_refused(each, refused) for each in flagged])
-                published = _fitted(deciders, raised_in(tables.alerts, part))
-                answers = _fitted(deciders, within(late, part))
+            for each in self._decided(deciders, tables.transactions, pinned.span, refuses):
+                published = _fitted(deciders, raised_in(tables.alerts, each.span))
+                answers = _fitted(deciders, within(late, each.span))
                 alerts += published.num_rows
-                differences += differences_between(published, replayed, recorded)
+                differences += differences_between(published, each.decided.alerts(_MARKS), recorded)
                 differences += differences_of_late(answers, published, recorded)
         return ExactReplay(span, rows, span.end - span.first - rows, alerts, tuple(differences))
 
@@ -188,8 +187,8 @@ class Replayer:
             first row, so that profiles know everything.
         """
         engine = self._engine(spec)
-        definition = engine.scorer.definition_hash
-        if checkpoints.newest(engine.checkpoints, definition, through=first).snapshot is not None:
+        definition = engine.decider.layout.definition
+        if checkpoints.newest(engine.checkpoints.folder, definition, through=first).snapshot is not None:
             return None
         moment = transactions.read("sequence", first, first + 1, ["event_time"])["event_time"][0]
         until = moment.cast(pa.int64()).as_py()
@@ -248,15 +247,15 @@ class Replayer:
     ) -> Engine:
         engine = self._engine(spec, contract)
         if self._history.profiles is not None:
-            engine.checkpoints = self._history.profiles / engine.scorer.definition_hash
+            engine = engine.saved_in(self._history.profiles / engine.decider.layout.definition)
             _check_kept(engine, first)
         engine.restore(transactions, first, self._known, self._history.patterns, cold_from)
         return engine
 
     def _engine(self, spec: AgentSpec, contract: EventContract | None = None) -> Engine:
-        contract, budget = contract or self._contract, SpendingBudget(spec.llm.budget)
         artefacts = self._history.lake / ARTEFACTS
-        return build_engine(self._settings, spec, contract, None, MemoryLedger(), budget, artefacts)
+        pinned = AgentDefinition.pinned(spec, contract or self._contract, artefacts)
+        return build_engine_on_rules(self._settings, pinned)
 
     def _known(self, first: int, end: int) -> pa.Table:
         return self._entity_labels.between(self._history.pins, first, end)
@@ -269,7 +268,9 @@ class Replayer:
                 "restore the contract's file to replay it",
                 key="contract",
             )
-        scoring = [self._engine(spec, contract).scorer.definition_hash for spec in pinned_specs(pinned.pins)]
+        scoring = [
+            self._engine(spec, contract).decider.layout.definition for spec in pinned_specs(pinned.pins)
+        ]
         if scoring != [each["scoring"] for each in pins_by_engine(pinned.pins)]:
             raise ConfigurationError(
                 f"{pinned.span} was scored by another version of flagstream: replay it with that one",
@@ -279,8 +280,8 @@ class Replayer:
 
 def _check_kept(engine: Engine, first: int) -> None:
     """A snapshot has no rows before its span, so there is nothing else to begin from."""
-    found = checkpoints.newest(engine.checkpoints, engine.scorer.definition_hash, through=first)
-    if found.snapshot is None:
+    folder, definition = engine.checkpoints.folder, engine.decider.layout.definition
+    if checkpoints.newest(folder, definition, through=first).snapshot is None:
         raise ConfigurationError(
             "the snapshot holds no profiles of this spec's definition: replay the lake itself under it, or "
             "name in the spec the arithmetic that the snapshot was decided under",
@@ -288,26 +289,16 @@ def _check_kept(engine: Engine, first: int) -> None:
         )
 
 
-def _without_refused(flagged: Flagged, refused: Sequence[tuple[Span, frozenset[str]]]) -> Flagged:
-    """Leave out what the batch that came upon it left out; only absences are ever told before."""
+def _refused_by(refused: Sequence[tuple[Span, frozenset[str]]]) -> Refuses | None:
+    """Leave out what the batch that came upon it left out; only absences are ever alerted before."""
     if not refused:
-        return flagged
-    places = zip(flagged.rows, flagged.passed_by, strict=True)
-    return flagged.only(
-        [
-            passed is None
-            or not any(batch.first <= passed < batch.end and row.alert_id in ids for batch, ids in refused)
-            for row, passed in places
-        ]
+        return None
+    return lambda row, passed: (
+        passed is not None
+        and any(batch.first <= passed < batch.end and row.alert_id in ids for batch, ids in refused)
     )
 
 
 def _fitted(deciders: Deciders, published: pa.Table) -> pa.Table:
     """Cut alerts from before they had a bound as they are cut since; those that were cut stay as they are."""
     return fitted(published, max(engine.spec.alerts.max_bytes for engine in deciders.engines))
-
-
-def _by_rules(deciders: Deciders, flagged: list[Flagged]) -> pa.Table:
-    chosen = zip(deciders.engines, flagged, strict=True)
-    results = [engine.triage.classify(each.rows) for engine, each in chosen]
-    return deciders.alerts(_MARKS, flagged, results)

@@ -10,11 +10,10 @@ from itertools import count
 import pyarrow as pa
 
 from schemas.alert import alert_documents
-from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
-from streaming.batch.compose import check_spec, rule_watch
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.asking import RECORDED, Asking, candidate_answers
 from streaming.history.decided import DecidedHistory, Span, raised_in
 from streaming.history.replay import ExactReplay, Replayer
@@ -95,8 +94,9 @@ def run_replay(
     """
     history = wanted.history(settings, spec)
     span = wanted.span(history)
-    contract = history.contract(span) or load_contract(spec.data_sources.transactions.contract)
-    return Replayer(settings, spec, contract, history, _within(span, on_progress)).exactly(span)
+    contract = history.contract(span)
+    agent = AgentDefinition.of(spec) if contract is None else AgentDefinition.pinned(spec, contract)
+    return Replayer(settings, agent, history, _within(span, on_progress)).exactly(span)
 
 
 def run_what_if(
@@ -117,16 +117,15 @@ def run_what_if(
     Raises:
         ConfigurationError: see streaming.history.what_if and streaming.history.candidate_answers.
     """
-    check_spec(candidate, "the candidate")
-    contract = load_contract(candidate.data_sources.transactions.contract)
-    candidate = rule_watch(with_arithmetic(settings, candidate, spec), contract).load()
+    decides = AgentDefinition.load(with_arithmetic(settings, candidate, spec), "the candidate")
+    agent = AgentDefinition.of(spec)
     history = wanted.history(settings, spec)
     span = history.streamed(wanted.span(history))
-    run = f"{candidate.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    run = f"{decides.spec.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     sandbox = settings.sandbox(spec.name) / run
-    replayer = Replayer(settings, spec, contract, history, _within(span, on_progress))
-    with candidate_answers(settings, spec, candidate, history, span, asking, run) as answers:
-        return what_if(replayer, history, spec, candidate, span, sandbox, warm_up, answers=answers)
+    replayer = Replayer(settings, agent, history, _within(span, on_progress))
+    with candidate_answers(settings, spec, decides, history, span, asking, run) as answers:
+        return what_if(replayer, history, agent, decides, span, sandbox, warm_up, answers=answers)
 
 
 def warm_up_of(text: str | None) -> timedelta | None:

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.alert import ALERTS
-from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.label import LABELS
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, LEDGER
-from streaming.batch.compose import artefact_of
 from streaming.batch.deciders import Deciders
+from streaming.definition.agent_definition import AgentDefinition
+from streaming.definition.content import model_folder
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.pins import pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable, open_version, read_stored
@@ -31,8 +31,7 @@ from streaming.home.settings import ARTEFACTS, Settings
 
 def create_snapshot(
     settings: Settings,
-    spec: AgentSpec,
-    contract: EventContract,
+    definition: AgentDefinition,
     name: str,
     span: Span,
     on_progress: Progress = lambda _: None,
@@ -48,13 +47,14 @@ def create_snapshot(
     Raises:
         ConfigurationError: the name cannot be used, or the span cannot be replayed any more.
     """
+    spec = definition.spec
     history = DecidedHistory(settings.lake(spec.name), spec)
     folder = settings.snapshots(spec.name)
     source = history.tables(span)
     with new_snapshot(folder, name) as unfinished:
         copy = _Copy(history, spec, span, unfinished)
         rows = copy.tables(source.transactions, on_progress)
-        _write_profiles(Replayer(settings, spec, contract, history), history, span, unfinished)
+        _write_profiles(Replayer(settings, definition, history), history, span, unfinished)
         _copy_models(history, span, unfinished)
         seal(unfinished, span, rows, copy.versions)
     return find_snapshot(folder, name)
@@ -176,14 +176,14 @@ def _copy_models(history: DecidedHistory, span: Span, folder: Path) -> None:
     for pinned in history.pinned(span):
         for model in (spec.model for spec in pinned_specs(pinned.pins)):
             if model is not None and model.sha256 is not None:
-                keep(artefact_of(model, kept), model.sha256, folder / ARTEFACTS)
+                keep(model_folder(model, kept), model.sha256, folder / ARTEFACTS)
 
 
 def _states(deciders: Deciders) -> dict[str, ScorerSnapshot]:
     """Return what each definition of profiles has come to, with all that is remembered beside it."""
     found: dict[str, ScorerSnapshot] = {}
     for engine in deciders.engines:
-        state, definition = engine.snapshot(), engine.scorer.definition_hash
+        state, definition = engine.memory.snapshot(), engine.decider.layout.definition
         before = found[definition].patterns if definition in found else {}
         found[definition] = replace(state, patterns={**before, **state.patterns})
     return found

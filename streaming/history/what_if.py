@@ -16,9 +16,9 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.alert import ALERT_KIND, ALERTS
-from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.history.candidate_answers import CandidateAnswers, Published
 from streaming.history.decided import DecidedHistory, Span, raised_in, within
@@ -36,21 +36,21 @@ _DAY_US = 86_400_000_000
 def what_if(
     replayer: Replayer,
     history: DecidedHistory,
-    spec: AgentSpec,
-    candidate: AgentSpec,
+    ours: AgentDefinition,
+    candidate: AgentDefinition,
     span: Span,
     sandbox: Path,
     warm_up: timedelta | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     answers: CandidateAnswers | None = None,
 ) -> WhatIf:
-    """Decide a span under a candidate spec. Nothing is published.
+    """Decide a span under a candidate. Nothing is published.
 
     Args:
         replayer: decides.
         history: what was decided.
-        spec: names the tables.
-        candidate: another spec of the same contract.
+        ours: names the tables.
+        candidate: another definition with the same contract.
         span: which transactions.
         sandbox: folder for the candidate's alerts table; must not exist.
         warm_up: where no checkpoint fits the candidate's profiles, the span of event time that they are to
@@ -61,19 +61,20 @@ def what_if(
     Raises:
         ConfigurationError: the candidate has another contract, or a version is gone; nothing is written then.
     """
-    primary = _same_contract(spec, candidate).primary_entity
+    _check_same_contract(ours, candidate)
+    spec, under = ours.spec, candidate.spec
     answers = answers or CandidateAnswers()
     tables = history.tables(span)
-    cold_from = warm_up and replayer.cold_start(candidate, tables.transactions, span.first, warm_up)
-    slices = replayer.slices(candidate, tables.transactions, span, cold_from or 0)
+    cold_from = warm_up and replayer.cold_start(under, tables.transactions, span.first, warm_up)
+    slices = replayer.slices(under, tables.transactions, span, cold_from or 0)
     labels = _Labels.of(history, spec)
-    sink = LakeTable(sandbox / candidate.tables.alerts, ALERTS, "replay", spec.replay_horizon)
-    parts = _Decided(history, span, answers, sink, labels, primary)
-    found = parts.of(slices, (history.pinned(span)[-1].spec.alerts_per_day, candidate.alerts_per_day))
+    sink = LakeTable(sandbox / under.tables.alerts, ALERTS, "replay", spec.replay_horizon)
+    parts = _Decided(history, span, answers, sink, labels, ours.contract.primary_entity)
+    found = parts.of(slices, (history.pinned(span)[-1].spec.alerts_per_day, under.alerts_per_day))
     maturity = spec.promotion.maturity
     return WhatIf(
         span=span,
-        candidate=f"{candidate.name} {candidate.version}",
+        candidate=f"{under.name} {under.version}",
         labels_through=labels.through,
         answering=answers.report,
         maturity=maturity,
@@ -84,15 +85,13 @@ def what_if(
     )
 
 
-def _same_contract(spec: AgentSpec, candidate: AgentSpec) -> EventContract:
-    contracts = [load_contract(each.data_sources.transactions.contract) for each in (spec, candidate)]
-    if contracts[0].digest != contracts[1].digest:
+def _check_same_contract(ours: AgentDefinition, candidate: AgentDefinition) -> None:
+    if ours.contract.digest != candidate.contract.digest:
         raise ConfigurationError(
-            f"the candidate is for contract {contracts[1].name!r}, what is stored follows "
-            f"{contracts[0].name!r}, or another version of it: name a candidate of the same contract",
+            f"the candidate is for contract {candidate.contract.name!r}, what is stored follows "
+            f"{ours.contract.name!r}, or another version of it: name a candidate of the same contract",
             where="the candidate",
         )
-    return contracts[0]
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
-from schemas.contract import load_contract
 from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
 from streaming.batch.late_answers import LateAnswers
 from streaming.batch.pipeline import ClosedBatch
 from streaming.batch.runner import StreamRunner, TopicWatch
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Tenure
 from streaming.detection.reasons import duration_text
 from streaming.home.settings import Settings
@@ -25,7 +25,8 @@ from streaming.kafka.broker import ensure_topic, require_topic, topic_retention_
 from streaming.output.log import log
 from streaming.run.display import Progress, progress_display
 from streaming.run.needs import Needs
-from streaming.run.opening import Agent, Hooks, open_agent
+from streaming.run.opening import Agent, open_agent
+from streaming.run.surroundings import Hooks, Surroundings
 from streaming.service.health import Condition, Health
 from streaming.service.interrupts import stop_on_interrupt
 from streaming.service.supervisor import Supervisor
@@ -90,10 +91,11 @@ def drive(
         Clients(settings, llm) as clients,
         ExitStack() as kept,
     ):
-        consent = _Consent(accept_loss, move_alerts)
-        run = _ServiceRun(settings, spec, bootstrap, clients, hooks, health, display, kept, consent)
+        around = Surroundings(settings, bootstrap, clients, hooks, health)
+        consent, course = _Consent(accept_loss, move_alerts), _Course(stop, until_idle, started)
+        run = _ServiceRun(around, spec, display, kept, consent)
         supervisor = Supervisor(run.needs.all(), health, stop, patience=patience)
-        supervisor.run(lambda: run.attempt(supervisor, stop, started, until_idle=until_idle))
+        supervisor.run(lambda: run.attempt(supervisor, course))
     return display
 
 
@@ -105,6 +107,15 @@ class _Consent:
     move_alerts: bool
 
 
+@dataclass(frozen=True)
+class _Course:
+    """How long a run goes on, and who hears that it has begun; see drive()."""
+
+    stop: threading.Event
+    until_idle: bool
+    started: Callable[[], None]
+
+
 class _ServiceRun:
     """One run of an agent: what its attempts share, and how one is made.
 
@@ -114,27 +125,21 @@ class _ServiceRun:
 
     def __init__(
         self,
-        settings: Settings,
+        around: Surroundings,
         spec: AgentSpec,
-        bootstrap: str,
-        clients: Clients,
-        hooks: Hooks,
-        health: Health,
         display: Progress,
         kept: ExitStack,
         consent: _Consent,
     ) -> None:
-        self._settings, self._spec, self._bootstrap = settings, spec, bootstrap
-        self._clients, self._hooks, self._health = clients, hooks, health
+        self._around, self._settings, self._bootstrap = around, around.settings, around.bootstrap
+        self._spec, self._health = spec, around.health
         self._display, self._kept, self._consent = display, kept, consent
-        self.needs = Needs(settings, spec, bootstrap, clients)
+        self.needs = Needs(around.settings, spec, around.bootstrap, around.clients)
         self._session: SparkSession | None = None
         self._tenure = Tenure()
         self._was_up = False
 
-    def attempt(
-        self, supervisor: Supervisor, stop: threading.Event, started: Callable[[], None], *, until_idle: bool
-    ) -> None:
+    def attempt(self, supervisor: Supervisor, course: _Course) -> None:
         """Open the agent and run it until it ends.
 
         Raises:
@@ -144,34 +149,32 @@ class _ServiceRun:
         self._make_topics(spec)
         session = self._spark(spec)
         try:
-            self._run(spec, session, supervisor, stop, started, until_idle=until_idle)
+            self._run(spec, session, supervisor, course)
         except (Py4JError, OSError) as fault:
             if is_alive(session):
                 raise
             raise RetryableError("Spark's JVM has ended; did the machine run out of memory?") from fault
 
-    def _run(
-        self,
-        spec: AgentSpec,
-        session: SparkSession,
-        supervisor: Supervisor,
-        stop: threading.Event,
-        started: Callable[[], None],
-        *,
-        until_idle: bool,
-    ) -> None:
-        self._clients.let_go()
-        at = (self._settings, spec, self._bootstrap, self._clients, self._hooks, self._health)
-        opening = open_agent(*at, self._tenure, move_alerts=self._consent.move_alerts)
-        with opening as agent, self._beside(agent, supervisor):
+    def _run(self, spec: AgentSpec, session: SparkSession, supervisor: Supervisor, course: _Course) -> None:
+        with self._opened(spec) as agent, self._beside(agent, supervisor):
             stream = replace(agent.stream, accept_loss=self._consent.accept_loss)
             runner = StreamRunner(session, agent.pipeline, stream, self._told_to(supervisor), agent.requested)
             supervisor.opened()
-            if not self._was_up:
-                self._was_up = self.needs.lake_is_known = True
-                self._kept.enter_context(self._display)
-                started()
-            runner.run(stop, until_idle=until_idle)
+            self._come_up(course.started)
+            runner.run(course.stop, until_idle=course.until_idle)
+
+    def _opened(self, spec: AgentSpec) -> AbstractContextManager[Agent]:
+        around = self._around
+        around.clients.let_go()
+        at = (around.settings, spec, around.bootstrap, around.clients, around.hooks, around.health)
+        return open_agent(*at, self._tenure, move_alerts=self._consent.move_alerts)
+
+    def _come_up(self, started: Callable[[], None]) -> None:
+        """Say so the first time; an attempt that follows another goes on where that was."""
+        if not self._was_up:
+            self._was_up = self.needs.lake_is_known = True
+            self._kept.enter_context(self._display)
+            started()
 
     def _make_topics(self, spec: AgentSpec) -> None:
         topic = spec.data_sources.transactions.topic
@@ -192,10 +195,10 @@ class _ServiceRun:
             forget(self._session)
             self._session = None
         if self._session is None:
-            contract = load_contract(spec.data_sources.transactions.contract)
+            definition = AgentDefinition.of(spec)
             # No worker: the start waits for the result and raises what it raised.
             with ThreadPoolExecutor(1) as beside:
-                compiled = beside.submit(compile_kernels, spec, contract)
+                compiled = beside.submit(compile_kernels, definition)
                 jars = jar_paths(self._settings.jars_spark)
                 self._session = start_session(jars, work_dir=self._settings.spark)
                 compiled.result()
@@ -224,7 +227,7 @@ def _stop(session: SparkSession) -> None:
 
 def log_horizon(spec: AgentSpec, bootstrap: str) -> None:
     """Log when redeliveries may come later than they can be told from new events."""
-    contract = load_contract(spec.data_sources.transactions.contract)
+    contract = AgentDefinition.of(spec).contract
     retention = topic_retention_ms(bootstrap, spec.data_sources.transactions.topic)
     horizon = contract.duplicates.horizon
     if retention < 0 or timedelta(milliseconds=retention) > horizon:

@@ -14,12 +14,12 @@ from typing import Any
 from schemas.errors import FlagstreamError
 from schemas.spec import load_spec
 from streaming.batch.late_answers import LateStep
-from streaming.batch.pipeline import BatchStep
+from streaming.batch.steps import BatchStep
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.output.terminal import say_line
 from streaming.run.driver import PATIENCE_SECONDS, drive
-from streaming.run.opening import Hooks
+from streaming.run.surroundings import Hooks
 
 MID_PUBLISH = "mid-publish"
 

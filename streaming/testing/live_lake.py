@@ -19,7 +19,7 @@ from schemas.tables import HEADERS, UTC_MICROS
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.labels.book import LabelBook
-from streaming.run import opening
+from streaming.run import alerts_end, opening
 from streaming.versions.clients import Clients
 
 CONTRACT = load_contract("simulator")
@@ -68,7 +68,7 @@ class QuietLane:
 
 def without_broker(patch: Patch) -> None:
     """Let agents publish to a QuietLane instead of a broker."""
-    patch.setattr(opening, "Publisher", QuietLane)
+    patch.setattr(alerts_end, "Publisher", QuietLane)
 
 
 def agent(**changes: Any) -> AgentSpec:

@@ -12,17 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from agent.model.budget import SpendingBudget
-from agent.triage.ledger import MemoryLedger
 from schemas.alert import ALERTS
 from schemas.contract import load_contract
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, transactions_schema
-from streaming.batch.alerting import build_alerts
-from streaming.batch.compose import build_engine
+from streaming.batch.compose import build_engine_on_rules
+from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
-from streaming.batch.flagging import flag
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
@@ -67,7 +65,7 @@ def build_lake(
     """
     lake = settings.lake(spec.name)
     transactions = edit(_transactions(rows))
-    engine = build_engine(settings, spec, CONTRACT, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
+    engine = build_engine_on_rules(settings, AgentDefinition.pinned(spec, CONTRACT))
     alerts = _decided(engine, transactions)
     versions = {
         name: _stored(lake / name, table)
@@ -87,7 +85,7 @@ def next_batch(settings: Settings, spec: AgentSpec, rows: int = 600) -> None:
     first, batch = max(stored["next_sequence"].to_pylist()), max(stored["batch_id"].to_pylist()) + 1
     later = _transactions(rows, first)
     versions = {"transactions": _stored(lake / "transactions", later, batch), "alerts": 1}
-    engine = build_engine(settings, spec, CONTRACT, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
+    engine = build_engine_on_rules(settings, AgentDefinition.pinned(spec, CONTRACT))
     marks = {"batch_id": batch, "first_sequence": first, "next_sequence": first + rows}
     _stored(lake / "batches", _batch(engine, rows, 0, versions, marks), batch)
 
@@ -130,11 +128,9 @@ def _transactions(rows: int, first: int = 0) -> pa.Table:
 
 
 def _decided(engine: Engine, transactions: pa.Table) -> pa.Table:
-    judged = engine.judge(transactions, entity_labels_schema(CONTRACT.entity_names).empty_table())
-    flagged = flag(engine, transactions, judged)
-    result = engine.triage.classify(flagged.rows)
+    nothing = entity_labels_schema(CONTRACT.entity_names).empty_table()
     marks = {"query_id": "q", "batch_id": 0, "created_at": DAY}
-    return build_alerts(engine, marks, flagged, result)
+    return Deciders(engine).decide(transactions, nothing).alerts(marks)
 
 
 def _stored(path: Path, rows: pa.Table, batch: int = 0) -> int:
@@ -161,7 +157,7 @@ def _batch(
         "read": rows,
         "stored": rows,
         "alerts": alerts,
-        "pins": json.dumps(engine.pins()),
+        "pins": json.dumps(engine.decider.pins()),
         "versions": json.dumps(versions),
         "offsets": "{}",
         "durations": "{}",

@@ -15,8 +15,8 @@ import yaml
 from confluent_kafka import Producer
 from deltalake import DeltaTable
 
-from schemas.contract import load_contract
 from schemas.spec import NEWEST_ARITHMETIC, AgentSpec
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.detection.scoring import Scorer
 from streaming.kafka.topic import committed_messages, connection
 from streaming.labels.book import LabelBook
@@ -148,7 +148,7 @@ def label_book(lake: Path, spec: AgentSpec) -> LabelBook:
 
 def labels_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
     """Derive anew which labels which row was the first to know."""
-    entities = load_contract(spec.data_sources.transactions.contract).entity_names
+    entities = AgentDefinition.of(spec).contract.entity_names
     batches = stored(lake, spec.tables.batches, "first_sequence")
     columns = ("first_sequence", "labels_through", "labels_below")
     pins = sorted(
@@ -160,7 +160,7 @@ def labels_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
 
 def folded_patterns(spec: AgentSpec, transactions: pa.Table) -> Recognised:
     """Look for sequences and absences in the recorded sequence in one go."""
-    contract, arithmetic = load_contract(spec.data_sources.transactions.contract), spec.arithmetic_in_force
+    contract, arithmetic = AgentDefinition.of(spec).contract, spec.arithmetic_in_force
     rules = RuleSet.compile(spec.rules, contract.arrow_schema(), contract.entity_names, arithmetic)
     held = rules.held(transactions)
     return Patterns().advance(
@@ -172,7 +172,7 @@ def folded_scores(
     spec: AgentSpec, transactions: pa.Table, lake: Path | None = None
 ) -> dict[str, tuple[float, float]]:
     """Score the recorded sequence in one go: transaction id → (score, log-odds) of every flagged row."""
-    contract = load_contract(spec.data_sources.transactions.contract)
+    contract = AgentDefinition.of(spec).contract
     labels = None if lake is None else labels_by_row(lake, spec)
     scored = Scorer(spec, contract.entity_names).score(transactions, labels)
     hits = RuleSet.compile(spec.rules, contract.arrow_schema(), contract.entity_names).hits(transactions)

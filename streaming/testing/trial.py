@@ -23,7 +23,8 @@ from streaming.history.replay import ExactReplay
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.home.settings import Settings
 from streaming.kafka.publish import Publisher
-from streaming.run.opening import Agent, Hooks, open_agent
+from streaming.run.opening import Agent, open_agent
+from streaming.run.surroundings import Hooks
 from streaming.testing.live_lake import QuietLane
 from streaming.testing.scripted_llm import ScriptedLlm
 from streaming.versions.clients import Clients

@@ -99,7 +99,7 @@ class Renewal:
             self._tell("version_unusable", f"{fault}; version {spec.version} stays in force", spec)
             return deciders
         changed = self._rules.changed()
-        return deciders if changed is None else replace(deciders, engine=deciders.engine.under(changed))
+        return deciders if changed is None else replace(deciders, engine=deciders.engine.with_rules(changed))
 
     def _look(self) -> None:
         """A registry that cannot be read changes nothing: what was last seen in it stays in force."""
@@ -128,8 +128,8 @@ class Renewal:
         own = canary.engine if canary is not None and canary.engine.spec.digest == spec.digest else None
         at_hand = (own, engine, self._warm(spec.digest), self._replaced)
         fitting = [each for each in at_hand if each is not None and wanted.scores_as(each)]
-        found = fitting[0].going_on_as(wanted) if fitting else wanted
-        if found.scorer is not engine.scorer:
+        found = fitting[0].continued_as(wanted) if fitting else wanted
+        if found.memory is not engine.memory:
             engine.close()
             self._replaced = engine
         self._tell("version_active", f"version {spec.version} takes over from {engine.spec.version}", spec)
@@ -142,17 +142,17 @@ class Renewal:
         told = f"version {spec.version} decides a share beside {engine.spec.version}"
         self._tell("version_in_canary", told, spec)
         if warm is not None and wanted.scores_as(warm):
-            return warm.going_on_as(wanted)
+            return warm.continued_as(wanted)
         if wanted.scores_as(engine):
-            wanted.start_from(engine)
+            wanted.memory.restore(engine.memory.snapshot())
         return wanted
 
     def _let_go(self, before: Canary | None, renewed: Deciders) -> None:
         """Remove the checkpoints of a version that is in canary no more."""
-        if before is None or (renewed.canary is not None and renewed.canary.engine is before.engine):
+        if before is None or (renewed.canary is not None and renewed.canary.engine == before.engine):
             return
         before.engine.close()
-        shutil.rmtree(before.engine.checkpoints, ignore_errors=True)
+        shutil.rmtree(before.engine.checkpoints.folder, ignore_errors=True)
 
     def _tell(self, event: str, text: str, spec: AgentSpec) -> None:
         """Log it, not once more with every batch."""

@@ -20,9 +20,8 @@ import pyarrow.compute as pc
 
 from schemas.spec import AgentSpec
 from schemas.tables import SHADOW
-from streaming.batch.alerting import build_alerts
+from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
-from streaming.batch.flagging import flag
 from streaming.delta.lake import Stamp
 from streaming.delta.maintenance import at_low_priority
 from streaming.delta.shared_table import SharedTable
@@ -174,15 +173,15 @@ class Shadow:
     def _decide(self, beside: _Beside, batch: dict[str, Any]) -> None:
         first, end, engine = batch["first_sequence"], batch["next_sequence"], beside.engine
         self._tables.transactions.refresh()
-        rows = self._tables.transactions.read("sequence", first, end, engine.columns())
-        judged = engine.judge(rows, self._new_labels(first, end))
-        flagged = flag(engine, rows, judged)
+        rows = self._tables.transactions.read("sequence", first, end, engine.decider.columns())
+        decided = Deciders(engine).decide(rows, self._new_labels(first, end))
         marks = {"query_id": batch["query_id"], "batch_id": batch["batch_id"], "created_at": self._clock()}
-        alerts = build_alerts(engine, marks, flagged, engine.triage.classify(flagged.rows))
-        row = pa.Table.from_pylist([_row(beside.standing, batch, rows, alerts, marks)], schema=SHADOW)
+        row = pa.Table.from_pylist(
+            [_row(beside.standing, batch, rows, decided.alerts(marks), marks)], schema=SHADOW
+        )
         table, stamp = self._table(), Stamp(_stream(beside.standing.digest), end)
         table.by_turns(lambda: table.append(row, stamp))
-        engine.commit(judged)
+        Deciders(engine).commit(decided.judged)
         beside.reached = end
         engine.checkpoint_if_due()
 
@@ -211,7 +210,7 @@ class Shadow:
 def _ended(engine: Engine) -> None:
     """Remove the checkpoints of a version that is no longer decided under beside the agent."""
     engine.close()
-    shutil.rmtree(engine.checkpoints, ignore_errors=True)
+    shutil.rmtree(engine.checkpoints.folder, ignore_errors=True)
 
 
 def _closed_before(batches: StoredTable, moment: datetime) -> int:

@@ -21,7 +21,7 @@ from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
 from streaming.batch.deciders import in_share
 from streaming.batch.late_answers import LateStep
-from streaming.batch.pipeline import BatchStep
+from streaming.batch.steps import BatchStep
 from streaming.history.reconcile import reconcile
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic

@@ -18,8 +18,9 @@ from streaming.batch.runner import StreamRunner
 from streaming.history.replay_runs import ReplaySpan, run_what_if, send_again
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
-from streaming.run.opening import Hooks, open_agent
+from streaming.run.opening import open_agent
 from streaming.run.status import Status, read_status
+from streaming.run.surroundings import Hooks
 from streaming.testing import scripted_llm as scripted
 from streaming.testing.streams import Stream, folded_scores, published
 from streaming.versions.clients import Clients

@@ -30,20 +30,19 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 
 from agent import SPECS
-from agent.model.budget import SpendingBudget
-from agent.triage.ledger import MemoryLedger
 from schemas.alert import ALERT_FIELDS
 from schemas.contract import CONTRACTS, load_contract
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.spec import AgentSpec, load_spec
 from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
-from streaming.batch.compose import build_engine, lake_schemas
+from streaming.batch.compose import build_engine_on_rules, lake_schemas
 from streaming.batch.deciders import in_share
 from streaming.batch.runner import StreamRunner
 from streaming.commands.backfill import run_backfill
 from streaming.commands.explain import plot, show
 from streaming.commands.what_if import write_report
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable
 from streaming.delta.stored import read_stored
 from streaming.detection import checkpoints
@@ -338,10 +337,10 @@ def test_profiles_come_back_from_checkpoints_as_from_a_whole_fold(done: Done, tm
     )
     without = replace(job.settings, home=tmp_path / "without-checkpoints")
     engines = [
-        build_engine(each, job.spec, CONTRACT, None, MemoryLedger(), SpendingBudget(job.spec.llm.budget))
+        build_engine_on_rules(each, AgentDefinition.pinned(job.spec, CONTRACT))
         for each in (job.settings, without)
     ]
-    found = checkpoints.newest(job.settings.profiles(job.spec.name), engines[0].scorer.definition_hash)
+    found = checkpoints.newest(job.settings.profiles(job.spec.name), engines[0].decider.layout.definition)
     assert found.snapshot is not None
     split = found.snapshot.next_sequence + 100
     assert 500 <= found.snapshot.next_sequence < split < 1_200
@@ -349,7 +348,7 @@ def test_profiles_come_back_from_checkpoints_as_from_a_whole_fold(done: Done, tm
     nothing = entity_labels_schema(CONTRACT.entity_names).empty_table()
     for engine in engines:
         engine.restore(rows, split, lambda *_: nothing, lambda *_: [])
-    scored = [engine.scorer.score(tail) for engine in engines]
+    scored = [engine.memory.scorer.score(tail) for engine in engines]
     assert tail.num_rows > 0
     assert np.array_equal(scored[0].score, scored[1].score)
     assert np.array_equal(scored[0].log_odds, scored[1].log_odds)
@@ -611,7 +610,9 @@ def test_sequences_and_absences_are_alerted_once_across_restarts_and_changing_ru
 def replayed(job: Job, *, slice_rows: int = 1_000, **wanted: Any) -> ExactReplay:
     history = DecidedHistory(job.settings.lake(job.spec.name), job.spec)
     span = ReplaySpan(**wanted).span(history)
-    return Replayer(job.settings, job.spec, CONTRACT, history, slice_rows=slice_rows).exactly(span)
+    return Replayer(
+        job.settings, AgentDefinition.pinned(job.spec, CONTRACT), history, slice_rows=slice_rows
+    ).exactly(span)
 
 
 def test_a_replay_in_slices_of_any_size_decides_bit_for_bit_what_was_published(done: Done) -> None:
@@ -675,7 +676,7 @@ def test_a_stream_goes_on_after_a_backfill_and_is_replayed_from_a_snapshot(
     again = replayed(job)
     assert (again.rows, again.backfilled, again.differences) == (600, 500, ())
     assert min(job.table("alerts", "outbox_seq")["sequence"].to_pylist()) >= 500
-    create_snapshot(job.settings, job.spec, CONTRACT, "all", again.span)
+    create_snapshot(job.settings, AgentDefinition.pinned(job.spec, CONTRACT), "all", again.span)
     for table in ("transactions", "alerts", "batches", "labels"):
         shutil.rmtree(job.settings.lake(job.spec.name) / table)
     shutil.rmtree(job.settings.profiles(job.spec.name))

@@ -13,9 +13,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan
@@ -97,8 +97,8 @@ class OldLake:
         """Replay without a difference; return how many rows and alerts."""
         spec = self.spec_of(settings)
         history = span.history(settings, spec)
-        contract = load_contract(spec.data_sources.transactions.contract)
-        found = Replayer(settings, spec, contract, history).exactly(history.whole)
+        contract = AgentDefinition.of(spec).contract
+        found = Replayer(settings, AgentDefinition.pinned(spec, contract), history).exactly(history.whole)
         assert found.differences == ()
         return found.rows, found.alerts
 

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from schemas.contract import EventContract
 from schemas.loading import load_document
 from schemas.spec import load_spec
-from streaming.batch.compose import check_spec
 from streaming.cli.root import app, program
 from streaming.commands.reference import reference_page
+from streaming.definition.agent_definition import AgentDefinition
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -138,7 +138,7 @@ def test_the_readme_s_contract_and_spec_can_be_used(tmp_path: Path) -> None:
         (tmp_path / name).write_text(body, encoding="utf-8")
     contract = load_document(tmp_path / "my-contract.yaml", EventContract)
     spec = load_spec(tmp_path / "my-agent.yaml")
-    check_spec(spec)
+    AgentDefinition.load(spec)
     assert contract.entity_names == ("card", "merchant")
 
 

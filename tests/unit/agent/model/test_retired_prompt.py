@@ -11,10 +11,10 @@ from agent.model.budget import SpendingBudget
 from agent.model.llm_client import LlmClient
 from agent.triage.ledger import MemoryLedger
 from agent.triage.triage import RulesAlone, Triage
-from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, PromptReference, load_spec
-from streaming.batch.compose import build_engine, check_spec
+from streaming.batch.compose import build_engine
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.settings import Settings
 from streaming.testing.scripted_llm import nobody_listening
 
@@ -27,13 +27,13 @@ RETIRED = CURRENT.model_copy(
 @pytest.mark.parametrize(("spec", "decides"), [(CURRENT, Triage), (RETIRED, RulesAlone)])
 def test_an_engine_of_a_retired_prompt_asks_nobody(tmp_path: Path, spec: AgentSpec, decides: type) -> None:
     settings = Settings.load(tmp_path, {})
-    contract = load_contract(spec.data_sources.transactions.contract)
+    definition = AgentDefinition.of(spec)
     budget = SpendingBudget(spec.llm.budget)
     with nobody_listening() as address, LlmClient(spec.llm, base_url=address) as client:
-        engine = build_engine(settings, spec, contract, client, MemoryLedger(), budget)
-    assert type(engine.triage) is decides
+        engine = build_engine(settings, definition, client, MemoryLedger(), budget)
+    assert type(engine.decider.triage) is decides
 
 
 def test_a_new_run_under_a_retired_prompt_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no version 1 of prompt 'triage', only: v2"):
-        check_spec(RETIRED)
+        AgentDefinition.load(RETIRED)

@@ -17,7 +17,7 @@ from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord, PublisherSettings
-from streaming.run import opening
+from streaming.run import alerts_end, opening
 from streaming.testing.live_lake import TOPIC, QuietLane, agent, events, records
 from streaming.testing.small_lake import RETENTION
 from streaming.testing.streams import stored
@@ -48,8 +48,8 @@ class Topics:
                 self.marker += len(taken)
                 return len(taken)
 
-        patch.setattr(opening, "Publisher", Lane)
-        patch.setattr(opening, "topic_exists", lambda _, topic: topic not in self.gone)
+        patch.setattr(alerts_end, "Publisher", Lane)
+        patch.setattr(alerts_end, "topic_exists", lambda _, topic: topic not in self.gone)
 
 
 def run(

@@ -24,12 +24,13 @@ from schemas.alert import alert_documents, alert_json_schema, parse_alert
 from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
 from schemas.tables import UTC_MICROS
-from streaming.batch.alerting import Alerted, build_alerts, tell_faults
+from streaming.batch.alerting import Alerted, tell_faults
 from streaming.batch.compose import build_engine
+from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
-from streaming.batch.flagging import flag
-from streaming.batch.pipeline import BatchStep
+from streaming.batch.steps import BatchStep
 from streaming.commands.explain import show
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.detection.model import save, train
 from streaming.detection.scoring import Scorer
@@ -40,6 +41,7 @@ from streaming.home.settings import Settings
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.output.terminal import Terminal
 from streaming.run import opening
+from streaming.run.surroundings import Hooks
 from streaming.service.health import Condition, Health
 from streaming.testing.live_lake import TOPIC, frame, records, without_broker
 from streaming.versions.clients import Clients
@@ -70,7 +72,7 @@ def engine_of(folder: Path, **changes: Any) -> Engine:
     spec = spec_of(folder, **changes)
     home = Settings.load(folder / "home", {})
     ledger, budget = MemoryLedger(), SpendingBudget(spec.llm.budget)
-    return build_engine(home, spec, CONTRACT, AnsweringModel(), ledger, budget)
+    return build_engine(home, AgentDefinition.pinned(spec, CONTRACT), AnsweringModel(), ledger, budget)
 
 
 def stored(told: Sequence[dict[str, Any]], first: int = 0) -> pa.Table:
@@ -91,13 +93,12 @@ def stored(told: Sequence[dict[str, Any]], first: int = 0) -> pa.Table:
 
 def alerts_of(engine: Engine, rows: pa.Table, faults: int = 0) -> pa.Table:
     """Take rows through the steps from scoring to alerts."""
-    judged = engine.judge(rows, entity_labels_schema(CONTRACT.entity_names).empty_table())
-    flagged = flag(engine, rows, judged)
-    result = engine.triage.decide(flagged.rows)
-    engine.commit(judged)
-    assert np.isfinite(judged.scored.score).all()
-    assert len(result.faults) == faults
-    return build_alerts(engine, MARKS, flagged, result)
+    deciders = Deciders(engine)
+    decided = deciders.decide(rows, entity_labels_schema(CONTRACT.entity_names).empty_table())
+    deciders.commit(decided.judged)
+    assert np.isfinite(decided.judged[0].scored.score).all()
+    assert len(decided.results[0].faults) == faults
+    return decided.alerts(MARKS)
 
 
 def check_documents(alerts: pa.Table) -> None:
@@ -173,9 +174,7 @@ def run(
     reached: Callable[[BatchStep], None] = lambda _: None,
 ) -> None:
     """Run an agent over batches of 40 payments, the first of which has this number."""
-    with opening.open_agent(
-        home, spec, "127.0.0.1:1", Asked(AnsweringModel()), opening.Hooks(reached)
-    ) as started:
+    with opening.open_agent(home, spec, "127.0.0.1:1", Asked(AnsweringModel()), Hooks(reached)) as started:
         for told in batches:
             part, end = taken(told, number * 1_000), {TOPIC: {"0": number * 1_000 + len(told)}}
             started.pipeline.process(lambda part=part: part, "live", number, lambda end=end: end)
@@ -198,7 +197,9 @@ def test_whole_batches_of_extremes_are_closed_recovered_and_replayed(
         run(home, spec, batches[:2], 0)
         run(home, spec, batches[2:], 2)
     history, rows = ReplaySpan().history(home, spec), sum(map(len, batches))
-    found = Replayer(home, spec, CONTRACT, history, slice_rows=17).exactly(history.whole)
+    found = Replayer(home, AgentDefinition.pinned(spec, CONTRACT), history, slice_rows=17).exactly(
+        history.whole
+    )
     assert (found.differences, found.rows) == ((), rows)
     published = read_stored(home.lake(spec.name) / "alerts")
     alerts = frame(published)
@@ -278,15 +279,14 @@ def test_a_group_that_meets_a_fault_falls_back_alone_and_says_so(
     engine = engine_of(tmp_path)
     told = [{**PLAIN, "amount": 900.0, "currency": each} for each in ("EUR", "ODD", "USD", "ODD")]
     rows = stored(told)
-    judged = engine.judge(rows, None)
-    flagged = flag(engine, rows, judged)
-    result = engine.triage.decide(flagged.rows)
+    decided = Deciders(engine).decide(rows, None)
+    (flagged,), (result,) = decided.flagged, decided.results
     reasons = {
         (row.currency, each.fallback_reason)
         for row, each in zip(flagged.rows, result.classifications, strict=True)
     }
     assert reasons == {("EUR", None), ("USD", None), ("ODD", "internal_error")}
-    check_documents(build_alerts(engine, MARKS, flagged, result))
+    check_documents(decided.alerts(MARKS))
     health = Health()
     tell_faults(health, [result])
     (standing,) = health.standing
@@ -294,7 +294,7 @@ def test_a_group_that_meets_a_fault_falls_back_alone_and_says_so(
     assert standing.cause.startswith("_OddFaultError at test_extreme_rows.py:")
     assert Alerted.of([result]).status == "degraded"
     monkeypatch.undo()
-    tell_faults(health, [engine.triage.decide(flagged.rows)])
+    tell_faults(health, [engine.decider.triage.decide(flagged.rows)])
     assert health.standing == ()
 
 

@@ -15,7 +15,7 @@ from schemas.contract import CONTRACTS
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.batch.backfill_mark import newest_decision
-from streaming.batch.compose import check_spec
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
@@ -87,7 +87,7 @@ def test_stamps_ahead_and_restarts_let_no_redelivery_through(
     """Two horizons are less than the hour by which a stamp may be ahead, as only older lakes have it."""
     spec, rows = spec_with(tmp_path, "25m", "2h"), stream()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streaming.batch.compose._check_horizon", lambda _: None)
+        patch.setattr("streaming.definition.agent_definition._check_horizon", lambda *_: None)
         stored = process(settings, spec, rows, sizes, restart)
     assert sum(stored) == ROWS
     decision = newest_decision(settings.lake(spec.name), spec.tables)
@@ -103,16 +103,16 @@ def test_a_horizon_shorter_than_stamps_may_be_ahead_is_refused(settings: Setting
     spec = spec_with(tmp_path, "2m", "5m")
     told = r"duplicates.horizon is 2m, .* event_time.max_ahead, 5m, .*: give a horizon of at least 5m"
     with pytest.raises(ConfigurationError, match=told):
-        check_spec(spec, "spec.yaml")
+        AgentDefinition.load(spec, "spec.yaml")
     with pytest.raises(ConfigurationError, match=told):
         process(settings, spec, stream(), [200], restart=False)
-    check_spec(spec_with(tmp_path, "5m", "5m"))
+    AgentDefinition.load(spec_with(tmp_path, "5m", "5m"))
 
 
 def test_a_lake_that_began_with_such_a_horizon_goes_on(settings: Settings, tmp_path: Path) -> None:
     spec, rows = spec_with(tmp_path, "2m", "2h"), stream()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streaming.batch.compose._check_horizon", lambda _: None)
+        patch.setattr("streaming.definition.agent_definition._check_horizon", lambda *_: None)
         process(settings, spec, rows.slice(0, 200), [100], restart=False)
     process(settings, spec, rows.slice(0, 400), [100], restart=False)
     assert len(read_stored(settings.lake(spec.name) / "batches")) == 4

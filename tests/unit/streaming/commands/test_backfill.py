@@ -22,6 +22,7 @@ from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import app, main
 from streaming.commands.backfill import load, run_backfill, source_to_load
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.events import file_events
 from streaming.history import backfill_source
@@ -128,7 +129,7 @@ def test_a_backfill_cut_off_anywhere_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load(settings, spec, CONTRACT, open_history(history, CONTRACT), reached=cut)
+        load(settings, spec, open_history(history, CONTRACT), reached=cut)
     cold = (moment, nth) == (Passed.SET_ASIDE, 1)
     if cold:
         assert run_backfill(settings, spec, history)["stored"] == HISTORY
@@ -168,7 +169,7 @@ def test_nothing_is_alerted_replayed_or_previewed_of_history(settings: Settings,
     same = run_what_if(settings, spec, spec, ReplaySpan())
     assert (same.span, same.added, same.removed) == ((HISTORY, ROWS), 0, 0)
     assert same.kept == found.alerts
-    create_snapshot(settings, spec, CONTRACT, "all", found.span)
+    create_snapshot(settings, AgentDefinition.pinned(spec, CONTRACT), "all", found.span)
     assert run_replay(settings, spec, ReplaySpan(snapshot="all")) == found
 
 
@@ -196,7 +197,7 @@ def test_rejects_that_another_source_left_are_never_mixed_in(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load(settings, agent(), CONTRACT, open_history(first, CONTRACT), reached=cut)
+        load(settings, agent(), open_history(first, CONTRACT), reached=cut)
     assert table(settings, "quarantine", "offset").height == 1
     with pytest.raises(ConfigurationError, match="has stored transactions already"):
         run_backfill(settings, agent(), history)
@@ -266,7 +267,7 @@ def test_a_delta_table_is_continued_at_the_version_that_was_begun(settings: Sett
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load(settings, spec, CONTRACT, open_history(source, CONTRACT), reached=cut)
+        load(settings, spec, open_history(source, CONTRACT), reached=cut)
     write_deltalake(source, pa.Table.from_pylist(EVENTS[300:400]), mode="append")
     assert source_to_load(settings, spec, CONTRACT, source).version == 0
     assert run_backfill(settings, spec, source)["stored"] == 300

@@ -12,6 +12,7 @@ from rich.console import Console
 from schemas.errors import ConfigurationError, DataLossError
 from streaming.commands.what_if_page import page
 from streaming.commands.what_if_view import show_what_if
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.detection.scoring import Scorer
 from streaming.history.decided import DecidedHistory
@@ -104,7 +105,7 @@ def test_a_cold_start_scores_as_if_its_first_row_were_the_very_first(settings: S
 def test_a_snapshot_has_nothing_to_warm_up_on(settings: Settings, tmp_path: Path) -> None:
     history = DecidedHistory(settings.lake("tester"), agent())
     history.profiles = tmp_path
-    replayer = Replayer(settings, agent(), CONTRACT, history)
+    replayer = Replayer(settings, AgentDefinition.pinned(agent(), CONTRACT), history)
     transactions = history.tables(history.whole).transactions
     with pytest.raises(ConfigurationError, match="--snapshot"):
         next(replayer.decide(OTHER, transactions, history.whole, 480))

@@ -18,14 +18,15 @@ from hypothesis import strategies as st
 from schemas.errors import DataLossError
 from streaming.batch import outbox
 from streaming.batch.mending import mend
-from streaming.batch.pipeline import BatchStep
+from streaming.batch.steps import BatchStep
 from streaming.delta import durable
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.log_tail import cut_from, entry_path, is_torn, mend_checkpoints, torn_end
 from streaming.delta.stored import newest_version, open_for_reading, open_version, read_stored
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
-from streaming.run import opening
+from streaming.run import alerts_end, opening
+from streaming.run.surroundings import Hooks
 from streaming.testing.live_lake import TOPIC, QuietLane, agent, events, judge, records
 from streaming.versions.clients import Clients
 
@@ -85,14 +86,14 @@ def run(
     rows: int = ROWS,
 ) -> None:
     """Run all batches, those closed before once more; end where `cut` says."""
-    patch.setattr(opening, "Publisher", lane)
+    patch.setattr(alerts_end, "Publisher", lane)
     at = [0]
 
     def reached(step: BatchStep) -> None:
         if cut == (at[0], step):
             raise _PowerCutError
 
-    stream, hooks = records(TOLD), opening.Hooks(reached=reached)
+    stream, hooks = records(TOLD), Hooks(reached=reached)
     with (
         Clients(settings, "none") as clients,
         opening.open_agent(settings, SPEC, "", clients, hooks) as started,

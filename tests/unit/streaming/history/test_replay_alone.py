@@ -12,6 +12,7 @@ import yaml
 
 from schemas.contract import CONTRACTS, load_contract
 from schemas.spec import AgentSpec
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.pins import pinned_contract
 from streaming.detection.model import save, train
 from streaming.detection.scoring import Scorer
@@ -83,9 +84,9 @@ def test_a_replay_takes_contract_and_model_as_they_were(
 
 
 def test_a_snapshot_holds_contract_and_model(settings: Settings, lived: AgentSpec, tmp_path: Path) -> None:
-    contract = load_contract(lived.data_sources.transactions.contract)
+    contract = AgentDefinition.of(lived).contract
     history = ReplaySpan().history(settings, lived)
-    create_snapshot(settings, lived, contract, "kept", history.whole)
+    create_snapshot(settings, AgentDefinition.pinned(lived, contract), "kept", history.whole)
     lose_everything(tmp_path)
     for each in settings.lake(lived.name).iterdir():
         if each != settings.snapshots(lived.name):

@@ -27,6 +27,7 @@ import pytest
 from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.events.file_events import file_events
 from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
@@ -183,8 +184,10 @@ def test_the_day_holds_what_a_day_holds(day: Day) -> None:
 @pytest.mark.parametrize("slice_rows", [313, 4_096, 100_000])
 def test_a_day_is_decided_bit_for_bit_again_in_slices_of_other_sizes(day: Day, slice_rows: int) -> None:
     history = ReplaySpan().history(day.settings, day.spec)
-    contract = load_contract(day.spec.data_sources.transactions.contract)
-    found = Replayer(day.settings, day.spec, contract, history, slice_rows=slice_rows).exactly(history.whole)
+    contract = AgentDefinition.of(day.spec).contract
+    found = Replayer(
+        day.settings, AgentDefinition.pinned(day.spec, contract), history, slice_rows=slice_rows
+    ).exactly(history.whole)
     alerts = day.table("alerts")
     assert found.differences == ()
     assert found.rows == day.table("transactions").height
@@ -210,9 +213,9 @@ def test_labels_of_a_model_that_are_not_on_record_are_told(day: Day, tmp_path: P
     shutil.copytree(day.settings.home, tmp_path / "home")
     settings = Settings.load(tmp_path / "home", {})
     shutil.rmtree(settings.lake(day.spec.name) / "ledger")
-    alerts, contract = day.table("alerts"), load_contract(day.spec.data_sources.transactions.contract)
+    alerts, contract = day.table("alerts"), AgentDefinition.of(day.spec).contract
     history = ReplaySpan().history(settings, day.spec)
-    found = Replayer(settings, day.spec, contract, history).exactly(history.whole)
+    found = Replayer(settings, AgentDefinition.pinned(day.spec, contract), history).exactly(history.whole)
     by_model = alerts.filter(pl.col("classification_source") == "llm")["alert_id"]
     assert {each.alert_id for each in found.differences} == set(by_model) != set()
     assert all(

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.spec import AgentSpec
 from streaming.cli.root import app
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.replay import ExactReplay, Replayer
 from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if
 from streaming.history.snapshot_copy import create_snapshot
@@ -47,7 +48,7 @@ def settings(lived: Path, tmp_path: Path) -> Settings:
 def created(settings: Settings, name: str, wanted: ReplaySpan, spec: AgentSpec | None = None) -> Snapshot:
     spec = spec or agent()
     span = wanted.span(wanted.history(settings, spec))
-    return create_snapshot(settings, spec, CONTRACT, name, span)
+    return create_snapshot(settings, AgentDefinition.pinned(spec, CONTRACT), name, span)
 
 
 def without_originals(settings: Settings) -> None:
@@ -91,7 +92,7 @@ def test_a_replay_in_small_slices_needs_no_row_before_the_span(settings: Setting
     without_originals(settings)
     wanted = ReplaySpan(snapshot="later")
     history = wanted.history(settings, agent())
-    replayer = Replayer(settings, agent(), CONTRACT, history, slice_rows=17)
+    replayer = Replayer(settings, AgentDefinition.pinned(agent(), CONTRACT), history, slice_rows=17)
     assert replayer.exactly(wanted.span(history)).differences == ()
 
 

@@ -22,10 +22,11 @@ from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.tables import UTC_MICROS
 from streaming.batch.backfill_mark import unfinished_backfill
-from streaming.batch.pipeline import BatchStep
 from streaming.batch.runner import arrival
+from streaming.batch.steps import BatchStep
 from streaming.commands.backfill import run_backfill
 from streaming.commands.quarantine_view import show_record
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.history.explain import explain
 from streaming.history.replay_runs import ReplaySpan as Span
@@ -38,7 +39,8 @@ from streaming.quarantine.choosing import RecordFilter, Trials, slices_of
 from streaming.quarantine.lane import RequeueMark, check_same_columns
 from streaming.quarantine.requests import RequestTable, read_requests, requeues_path
 from streaming.quarantine.waiting import waiting
-from streaming.run.opening import Agent, Hooks, open_agent
+from streaming.run.opening import Agent, open_agent
+from streaming.run.surroundings import Hooks
 from streaming.testing.live_lake import (
     CONTRACT,
     DAY,
@@ -346,7 +348,9 @@ def test_replay_and_what_if_agree_over_requeued_batches(settings: Settings) -> N
 def test_a_snapshot_over_requeued_batches_is_replayed(settings: Settings) -> None:
     requeued(settings.home)
     span = Span().span(Span().history(settings, agent()))
-    create_snapshot(settings, agent(), CONTRACT, "kept", span._replace(first=ROWS + 20))
+    create_snapshot(
+        settings, AgentDefinition.pinned(agent(), CONTRACT), "kept", span._replace(first=ROWS + 20)
+    )
     found = run_replay(settings, agent(), Span(snapshot="kept"))
     assert (found.rows, found.differences) == (2 * ROWS - 21, ())
 

@@ -17,16 +17,15 @@ from deltalake import write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.model.budget import SpendingBudget
-from agent.triage.ledger import MemoryLedger
 from schemas.alert import alert_id, alert_json_schema
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.spec import AgentSpec, Rule
-from streaming.batch.alerting import build_alerts
-from streaming.batch.compose import build_engine, rule_watch
+from streaming.batch.compose import build_engine_on_rules
+from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
-from streaming.batch.flagging import absence_text, flag, sequence_text
+from streaming.batch.flagging import absence_text, sequence_text
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import StoredTable, open_version
 from streaming.detection.reasons import elapsed_text
 from streaming.history.replay import _MARKS
@@ -100,7 +99,7 @@ class Agent:
     def built(self, version: int, home: Path | None = None) -> Engine:
         spec = specified(version, profiles={"block_rows": 16, "checkpoint_rows": self.checkpoint_rows})
         settings_ = Settings.load(home or self.home)
-        return build_engine(settings_, spec, CONTRACT, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
+        return build_engine_on_rules(settings_, AgentDefinition.pinned(spec, CONTRACT))
 
     def start(self, version: int) -> None:
         self.engine = self.built(version)
@@ -114,11 +113,11 @@ class Agent:
 
     def process(self, version: int, rows: int) -> None:
         assert self.engine is not None
-        if self.engine.rules.rules != specified(version).rules:
-            self.engine = self.engine.under(self.built(version).spec)
+        if self.engine.decider.rules.rules != specified(version).rules:
+            self.engine = self.engine.with_rules(self.built(version).spec)
         first, self.next_sequence = self.next_sequence, min(self.next_sequence + rows, ROWS)
         self.alerts += decided(self.engine, STREAM.slice(first, self.next_sequence - first))
-        pins = json.dumps(self.engine.pins())
+        pins = json.dumps(self.engine.decider.pins())
         bounds = {"first_sequence": first, "next_sequence": self.next_sequence}
         self.batches.append({**bounds, "pins": pins})
         self.engine.checkpoint_if_due()
@@ -126,10 +125,10 @@ class Agent:
 
 
 def decided(engine: Engine, rows: pa.Table) -> list[dict[str, Any]]:
-    judged = engine.judge(rows, NO_LABELS)
-    flagged = flag(engine, rows, judged)
-    alerts = build_alerts(engine, _MARKS, flagged, engine.triage.classify(flagged.rows))
-    engine.commit(judged)
+    deciders = Deciders(engine)
+    decided = deciders.decide(rows, NO_LABELS)
+    alerts = decided.alerts(_MARKS)
+    deciders.commit(decided.judged)
     return [{name: each[name] for name in each if name not in _OF_THE_BATCH} for each in alerts.to_pylist()]
 
 
@@ -284,7 +283,7 @@ def test_a_broken_pattern_is_refused_with_its_line(text: str, told: str, tmp_pat
     path = tmp_path / "rules.yaml"
     path.write_text("rules: []\n", encoding="utf-8")
     health = Health()
-    watch = rule_watch(agent_spec(rules_file=str(path)), CONTRACT, health)
+    watch = AgentDefinition.pinned(agent_spec(rules_file=str(path)), CONTRACT).rule_watch(health=health)
     watch.load()
     form = json.dumps(parts)
     path.write_text(
@@ -314,6 +313,6 @@ def test_a_pattern_without_an_entity_of_the_contract_is_refused_at_once() -> Non
     with pytest.raises(
         ConfigurationError, match="no entity 'terminl' in the contract; did you mean 'terminal'"
     ):
-        rule_watch(
+        AgentDefinition.pinned(
             agent_spec(rules=[{**TWICE, "sequence": {**TWICE["sequence"], "entity": "terminl"}}]), CONTRACT
-        ).load()
+        ).completed()

@@ -13,19 +13,18 @@ import pytest
 
 from schemas.errors import DiskError, RetryableError
 from schemas.spec import AgentSpec
-from streaming.batch import late_answers
+from streaming.batch import deciders, late_answers
 from streaming.batch.engine import Engine
 from streaming.delta.stored import read_stored
 from streaming.detection import checkpoints
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
-from streaming.run import opening
+from streaming.run import alerts_end, opening
 from streaming.run.opening import Agent
 from streaming.service import worker
 from streaming.service.health import Condition, Health
 from streaming.testing import scripted_llm as scripted
 from streaming.testing.live_lake import TOPIC, QuietLane, agent, events, frame, records, without_broker
-from streaming.versions import shadow as shadow_module
 from streaming.versions.clients import Clients
 from tests.registry_rows import activate, entry, put
 
@@ -102,7 +101,7 @@ def test_the_shadow_outlives_a_panic_and_decides_each_batch_once(
         failed = failing(real, *faults)
         monkeypatch.setattr(Engine, "commit", commit)
     else:
-        monkeypatch.setattr(shadow_module, place, failing(shadow_module.build_alerts, *faults))
+        monkeypatch.setattr(deciders, place, failing(deciders.build_alerts, *faults))
     rows = records(events(240))
     table = settings.lake(spec.name) / "shadow"
     with opened(settings, spec) as (started, told):
@@ -165,7 +164,7 @@ def test_a_lane_that_broke_beside_the_batches_stops_an_idle_agent(
 ) -> None:
     """A pipeline with a broken lane must be replaced, although no batch comes that would find it broken."""
     monkeypatch.setattr(LaneThatBreaks, "fault", fault, raising=False)
-    monkeypatch.setattr(opening, "Publisher", LaneThatBreaks)
+    monkeypatch.setattr(alerts_end, "Publisher", LaneThatBreaks)
     with scripted.scripted_llm() as server:
         spec = agent(llm={"base_url": server.base_url}, rules=[], threshold=0.9)
         with opened(settings, spec, "auto") as (started, _):

@@ -12,7 +12,7 @@ from streaming.batch.compose import lake_schemas
 from streaming.delta.lake import Lake, LakeTable, Tenure
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
-from streaming.run import opening
+from streaming.run import alerts_end
 from streaming.run.opening import open_agent
 from streaming.testing.live_lake import CONTRACT, TOPIC, QuietLane, agent, events, records
 from streaming.testing.streams import versions
@@ -68,7 +68,7 @@ def test_whoever_asks_a_broken_lane_learns_what_broke_it(
     fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise a driver that was fenced would take the lane for one to be opened anew."""
-    monkeypatch.setattr(opening, "Publisher", lambda *_, **__: FencedLane(fault))
+    monkeypatch.setattr(alerts_end, "Publisher", lambda *_, **__: FencedLane(fault))
     settings = Settings.load(tmp_path / "home", {})
     with (
         Clients(settings, "none") as clients,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from agent.model.budget import SpendingBudget
-from agent.triage.ledger import MemoryLedger
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Floats
-from streaming.batch.compose import build_engine, rule_watch
+from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import Canary, Deciders, in_share
 from streaming.batch.engine import Engine
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import StoredTable, open_version
 from streaming.home.settings import Settings
 from streaming.labels.entity_labels import entity_labels_schema
@@ -38,7 +36,7 @@ class Running:
     def __init__(self, settings: Settings, spec: AgentSpec = FIRST) -> None:
         self.settings = settings
         self.built: list[str] = []
-        watch = rule_watch(spec, CONTRACT)
+        watch = AgentDefinition.pinned(spec, CONTRACT).rule_watch()
         registry = RegistryWatch(registry_path(settings, spec))
         self.renew = Renewal(watch, registry, self.engine_for, self.canary_for)
         self.deciders = Deciders(self.engine_for(watch.load()))
@@ -46,12 +44,10 @@ class Running:
 
     def engine_for(self, spec: AgentSpec) -> Engine:
         self.built.append(spec.version)
-        return build_engine(
-            self.settings, spec, CONTRACT, None, MemoryLedger(), SpendingBudget(spec.llm.budget)
-        )
+        return build_engine_on_rules(self.settings, AgentDefinition.pinned(spec, CONTRACT))
 
     def canary_for(self, spec: AgentSpec) -> Engine:
-        return replace(self.engine_for(spec), checkpoints=self.settings.home / "canary")
+        return self.engine_for(spec).saved_in(self.settings.home / "canary")
 
     @property
     def engine(self) -> Engine:
@@ -101,9 +97,7 @@ def test_a_version_takes_over_at_the_next_batch_as_if_it_had_always_been_there(
     activate(settings, version, FIRST)
     found = running.batch(200, 400)
     assert running.engine.spec.version == version.version
-    fresh = build_engine(
-        settings, version, CONTRACT, None, MemoryLedger(), SpendingBudget(version.llm.budget)
-    )
+    fresh = build_engine_on_rules(settings, AgentDefinition.pinned(version, CONTRACT))
     brought_up(fresh, running.rows, 200)
     scored = fresh.judge(running.rows.read("sequence", 200, 400), NO_LABELS).scored
     np.testing.assert_array_equal(found, scored.score - scored.threshold)
@@ -113,14 +107,14 @@ def test_a_rollback_takes_effect_at_the_next_batch_from_the_state_that_was_kept(
     running = Running(settings)
     activate(settings, FIRST)
     running.batch(0, 200)
-    kept = running.engine.scorer
+    kept = running.engine.memory
     activate(settings, NO_RATE, FIRST)
     running.batch(200, 300)
-    assert running.engine.scorer is not kept
+    assert running.engine.memory is not kept
     activate(settings, FIRST, NO_RATE)
     found = running.batch(300, 400)
     assert running.engine.spec.version == "1.0.0"
-    assert running.engine.scorer is kept
+    assert running.engine.memory is kept
     never_changed = Running(settings)
     activate(settings, FIRST)
     for first, end in ((0, 200), (200, 300)):
@@ -137,7 +131,10 @@ def test_a_version_that_kept_up_in_shadow_takes_over_with_its_own_state(settings
         asked.append(digest)
         return beside
 
-    watch, registry = rule_watch(FIRST, CONTRACT), RegistryWatch(registry_path(settings, FIRST))
+    watch, registry = (
+        AgentDefinition.pinned(FIRST, CONTRACT).rule_watch(),
+        RegistryWatch(registry_path(settings, FIRST)),
+    )
     running.renew = Renewal(watch, registry, running.engine_for, running.canary_for, warm=warm)
     activate(settings, FIRST)
     running.batch(0, 200)
@@ -145,19 +142,19 @@ def test_a_version_that_kept_up_in_shadow_takes_over_with_its_own_state(settings
     activate(settings, NO_RATE, FIRST)
     running.batch(200, 300)
     assert asked == [NO_RATE.digest]
-    assert running.engine.scorer is beside.scorer
+    assert running.engine.memory is beside.memory
     assert running.engine.spec == NO_RATE
 
 
 def test_state_goes_on_where_scores_are_defined_alike(settings: Settings) -> None:
     running = Running(settings)
-    scorer = running.engine.scorer
+    memory = running.engine.memory
     activate(settings, FIRST)
     running.batch(0, 100)
     activate(settings, STRICTER, FIRST)
     running.batch(100, 200)
-    assert running.engine.scorer is scorer
-    assert (running.engine.rules.rules, running.engine.spec.threshold) == ((), 0.99)
+    assert running.engine.memory is memory
+    assert (running.engine.decider.rules.rules, running.engine.spec.threshold) == ((), 0.99)
 
 
 def test_nothing_is_built_while_the_registry_stays_as_it_is(settings: Settings) -> None:
@@ -191,7 +188,7 @@ def test_the_registry_decides_what_an_agent_starts_under(settings: Settings) -> 
 def test_a_state_of_other_scores_is_refused(settings: Settings) -> None:
     running = Running(settings)
     with pytest.raises(DataLossError, match="another profile definition"):
-        running.engine.scorer.heed(NO_RATE)
+        running.engine.memory.scorer.heed(NO_RATE)
 
 
 def test_a_canary_decides_beside_the_active_version_until_it_is_rolled_back(settings: Settings) -> None:
@@ -201,7 +198,7 @@ def test_a_canary_decides_beside_the_active_version_until_it_is_rolled_back(sett
     put(settings, entry(NO_RATE, "canary", "promoted"))
     np.testing.assert_array_equal(running.batch(200, 300), Running(settings).batch(0, 300)[200:])
     assert (running.canary.spec, running.engine.spec) == (NO_RATE, FIRST)
-    assert running.canary.scorer.next_sequence == running.engine.scorer.next_sequence == 300
+    assert running.canary.memory.next_sequence == running.engine.memory.next_sequence == 300
     assert running.deciders.canary == Canary(running.canary, 10)
     put(settings, entry(NO_RATE, "sandbox", "rolled_back"))
     running.batch(300, 400)
@@ -216,15 +213,13 @@ def test_a_canary_becomes_active_with_the_state_it_has(settings: Settings, versi
     running.batch(0, 200)
     put(settings, entry(version, "canary", "promoted"))
     running.batch(200, 300)
-    state, before = running.canary.scorer, running.engine.scorer
+    state, before = running.canary.memory, running.engine.memory
     assert state is not before, "each has a state of its own, also where scores are defined alike"
     activate(settings, version, FIRST)
     found = running.batch(300, 400)
-    assert (running.engine.scorer, running.deciders.canary) == (state, None)
-    assert running.engine.checkpoints == settings.profiles("tester")
-    fresh = build_engine(
-        settings, version, CONTRACT, None, MemoryLedger(), SpendingBudget(version.llm.budget)
-    )
+    assert (running.engine.memory, running.deciders.canary) == (state, None)
+    assert running.engine.checkpoints.folder == settings.profiles("tester")
+    fresh = build_engine_on_rules(settings, AgentDefinition.pinned(version, CONTRACT))
     brought_up(fresh, running.rows, 300)
     scored = fresh.judge(running.rows.read("sequence", 300, 400), NO_LABELS).scored
     np.testing.assert_array_equal(found, scored.score - scored.threshold)
@@ -232,7 +227,10 @@ def test_a_canary_becomes_active_with_the_state_it_has(settings: Settings, versi
 
 def test_whoever_decides_is_told_of_once(settings: Settings) -> None:
     running, told = Running(settings), list[Deciders]()
-    watch, registry = rule_watch(FIRST, CONTRACT), RegistryWatch(registry_path(settings, FIRST))
+    watch, registry = (
+        AgentDefinition.pinned(FIRST, CONTRACT).rule_watch(),
+        RegistryWatch(registry_path(settings, FIRST)),
+    )
     running.renew = Renewal(watch, registry, running.engine_for, running.canary_for, told.append)
     activate(settings, FIRST)
     put(settings, entry(NO_RATE, "canary", "promoted"))
@@ -270,7 +268,11 @@ def test_a_registry_that_cannot_be_read_leaves_the_version_in_force(settings: Se
     health, registry = Health(), RegistryWatch(registry_path(settings, FIRST))
     running = Running(settings)
     running.renew = Renewal(
-        rule_watch(FIRST, CONTRACT), registry, running.engine_for, running.canary_for, health=health
+        AgentDefinition.pinned(FIRST, CONTRACT).rule_watch(),
+        registry,
+        running.engine_for,
+        running.canary_for,
+        health=health,
     )
     running.batch(0, 100)
     activate(settings, spec_of(version="1.9.0"), FIRST)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,13 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from agent.model.budget import SpendingBudget
-from agent.triage.ledger import MemoryLedger
 from schemas.alert import ALERTS
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
-from streaming.batch.compose import build_engine
+from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.engine import Engine
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.stored import open_version, read_stored
 from streaming.history.decided import DecidedHistory
@@ -55,8 +53,8 @@ def shadow_of(settings: Settings) -> Shadow:
     assert batches is not None
 
     def engine_for(spec: AgentSpec) -> Engine:
-        engine = build_engine(settings, spec, CONTRACT, None, MemoryLedger(), SpendingBudget(spec.llm.budget))
-        return replace(engine, checkpoints=settings.home / "beside")
+        engine = build_engine_on_rules(settings, AgentDefinition.pinned(spec, CONTRACT))
+        return engine.saved_in(settings.home / "beside")
 
     registry = RegistryWatch(registry_path(settings, FIRST))
     tables = AgentTables(transactions, batches, entity_labels)
@@ -79,7 +77,7 @@ def begun(settings: Settings) -> Shadow:
 def decided_again(settings: Settings, spec: AgentSpec) -> pa.Table:
     """The alerts of all of history under another spec."""
     history = DecidedHistory(settings.lake("tester"), FIRST)
-    replayer = Replayer(settings, FIRST, CONTRACT, history)
+    replayer = Replayer(settings, AgentDefinition.pinned(FIRST, CONTRACT), history)
     transactions = history.tables(history.whole).transactions
     return pa.concat_tables([alerts for _, alerts in replayer.decide(spec, transactions, history.whole)])
 
@@ -133,7 +131,7 @@ def test_an_engine_is_given_away_as_far_as_it_has_come(settings: Settings) -> No
     shadow.round()
     engine = shadow.release(LAXER.digest)
     assert engine is not None
-    assert engine.scorer.next_sequence == 1_200
+    assert engine.memory.next_sequence == 1_200
     assert shadow.release(LAXER.digest) is None
     next_batch(settings, FIRST)
     shadow.round()
@@ -152,7 +150,7 @@ def test_the_engine_of_a_promoted_version_waits_for_who_asks_and_decides_nothing
     assert shadowed(settings)["next_sequence"].to_list() == [1_200]
     engine = shadow.release(LAXER.digest)
     assert engine is not None
-    assert engine.scorer.next_sequence == 1_200
+    assert engine.memory.next_sequence == 1_200
 
 
 def test_a_lost_table_is_made_anew(settings: Settings) -> None:

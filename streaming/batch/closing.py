@@ -1,4 +1,4 @@
-"""The rows of `batches` and `monitoring` that a batch leaves behind."""
+"""Step 8: the rows of `batches` and `monitoring` that a batch leaves behind, and their commits."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+import pyarrow as pa
+
 from schemas.instants import moment_of
 from streaming.batch.alerting import Alerted
 from streaming.batch.alerts_lane import AlertsLane
+from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
-from streaming.delta.lake import Lake
+from streaming.delta.lake import Lake, LakeTable, Stamp
 
 _NO_SECONDS: Mapping[str, float] = MappingProxyType({})
 
 
-def batch_row(
+def stamp_for(agent: str, decision: Decision) -> Stamp:
+    """Return the stamp under which an agent commits what comes of a decided batch."""
+    return Stamp(stamp_of(agent, decision.query_id), decision.batch_id)
+
+
+def close_batch(
     lake: Lake,
+    agent: str,
     decision: Decision,
     alerted: Alerted,
     *,
@@ -27,7 +36,7 @@ def batch_row(
     seconds: Mapping[str, float] = _NO_SECONDS,
     lane: AlertsLane | None = None,
 ) -> dict[str, Any]:
-    """Return a closed batch as a row of schema `BATCHES`.
+    """Append a batch to `batches`, which closes it, and return its row.
 
     Args:
         lake: whose table versions are noted.
@@ -35,7 +44,7 @@ def batch_row(
         lane: that its alerts have left on, None for a batch that has none to send.
     """
     versions = {table.path.name: table.version for table in lake.tables()}
-    return {
+    row = {
         "query_id": decision.query_id,
         "batch_id": decision.batch_id,
         "opened_at": moment_of(decision.opened_at),
@@ -60,19 +69,21 @@ def batch_row(
         "lost": _json(decision.lost),
         "lane": None if lane is None else lane.to_json(),
     }
+    _append(lake.batches, row, stamp_for(agent, decision))
+    return row
 
 
-def monitoring_row(
-    decision: Decision, alerted: Alerted, at: datetime, problems: str | None
-) -> dict[str, Any]:
-    """Return a batch as a row of schema `MONITORING`.
+def monitor_batch(
+    lake: Lake, agent: str, decision: Decision, alerted: Alerted, at: datetime, problems: str | None
+) -> None:
+    """Append a batch to `monitoring`.
 
     Args:
         problems: what is wrong with the input, None where nothing is.
     """
     read, rejected = max(decision.read, 1), decision.rejected
     shares = None if rejected is None else {name: round(count / read, 6) for name, count in rejected.items()}
-    return {
+    row = {
         "query_id": decision.query_id,
         "batch_id": decision.batch_id,
         "at": at,
@@ -83,6 +94,11 @@ def monitoring_row(
         "rejected_share": round(decision.quarantined / read, 6),
         "rejected_by_reason": _json(shares),
     }
+    _append(lake.monitoring, row, stamp_for(agent, decision))
+
+
+def _append(table: LakeTable, row: Mapping[str, Any], stamp: Stamp) -> None:
+    table.append(pa.Table.from_pylist([row], schema=table.schema), stamp)
 
 
 def _json(value: Mapping[str, Any] | None) -> str | None:

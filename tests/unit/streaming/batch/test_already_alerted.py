@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from schemas.spec import AgentSpec
-from streaming.batch.pipeline import BatchStep
+from streaming.batch.steps import BatchStep
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan
 from streaming.home.settings import Settings
 from streaming.run import opening
+from streaming.run.surroundings import Hooks
 from streaming.testing.live_lake import CONTRACT, LARGE, SILENT, TOPIC, agent, events, records, without_broker
 from streaming.versions.clients import Clients
 from tests.registry_rows import activate, entry, put
@@ -44,7 +46,7 @@ def run(settings: Settings, first: int, end: int, ended: tuple[int, BatchStep] |
         if ended == (at[0], step):
             raise _EndedError
 
-    hooks = opening.Hooks(reached=reached)
+    hooks = Hooks(reached=reached)
     with (
         Clients(settings, "none") as clients,
         opening.open_agent(settings, FIRST, "", clients, hooks) as started,
@@ -64,7 +66,11 @@ def stored(settings: Settings, table: str) -> list[dict[str, Any]]:
 
 def replayed(settings: Settings) -> Sequence[object]:
     history = ReplaySpan().history(settings, FIRST)
-    return Replayer(settings, FIRST, CONTRACT, history, slice_rows=77).exactly(history.whole).differences
+    return (
+        Replayer(settings, AgentDefinition.pinned(FIRST, CONTRACT), history, slice_rows=77)
+        .exactly(history.whole)
+        .differences
+    )
 
 
 @pytest.fixture

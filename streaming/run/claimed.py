@@ -1,0 +1,89 @@
+"""What an agent has taken over: its tables, and what they say is answered, spent and labelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.model.budget import SpendingBudget
+from agent.model.steady_clock import SteadyClock
+from schemas.errors import ConfigurationError, DataLossError
+from schemas.spec import AgentSpec
+from streaming.batch.backfill_mark import unfinished_backfill
+from streaming.batch.compose import lake_schemas
+from streaming.batch.spending import restored_budget
+from streaming.batch.store import Decision
+from streaming.definition.agent_definition import AgentDefinition
+from streaming.delta.lake import Lake, Tenure
+from streaming.delta.ledger import LakeLedger
+from streaming.home.settings import Settings
+from streaming.labels.book import LabelBook
+from streaming.labels.entity_labels import EntityLabels
+from streaming.run.surroundings import now
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """The lake of an agent and all that rests on it alone.
+
+    Attributes:
+        clock: never goes back, also not behind what is on record as spent.
+    """
+
+    lake: Lake
+    ledger: LakeLedger
+    budget: SpendingBudget
+    clock: SteadyClock
+    verdicts: EntityLabels
+
+
+def claim(settings: Settings, definition: AgentDefinition, tenure: Tenure | None) -> Claimed:
+    """Claim the tables of an agent, which fences its predecessor.
+
+    Args:
+        tenure: what a process keeps that opens the agent again and again.
+
+    Raises:
+        ConfigurationError: a backfill is not finished.
+        DataLossError: `batches` does not belong to `transactions`.
+        FencedError: another driver is taking over at the same moment, or has since this one's tenure.
+    """
+    spec, contract, folder = definition.spec, definition.contract, settings.lake(definition.spec.name)
+    _check_loaded(folder, spec)
+    lake = Lake.open(folder, spec, lake_schemas(contract), retention=spec.replay_horizon, tenure=tenure)
+    _check_closed(lake)
+    clock, book = SteadyClock(now), LabelBook(folder / spec.tables.labels, retention=spec.replay_horizon)
+    return Claimed(
+        lake=lake,
+        ledger=LakeLedger(lake.ledger, spec.name, now),
+        budget=restored_budget(spec.llm.budget, lake, clock),
+        clock=clock,
+        verdicts=EntityLabels(book, lake.transactions.path, lake.alerts.path, contract.entity_names),
+    )
+
+
+def _check_loaded(lake: Path, spec: AgentSpec) -> None:
+    left = unfinished_backfill(lake, spec)
+    if left is not None:
+        raise ConfigurationError(
+            f"the backfill of {left.source} was left after {left.rows} rows: "
+            "finish it with `flagstream backfill`",
+            where=str(lake),
+        )
+
+
+def _check_closed(lake: Lake) -> None:
+    """Check that at most the newest decided batch is not closed.
+
+    Raises:
+        DataLossError: `batches` does not belong to `transactions`: one of them was removed or replaced.
+    """
+    newest = lake.transactions.newest_metadata()
+    if newest is None:
+        return
+    decision, closed = Decision.from_metadata(newest), lake.batches.maximum("next_sequence") or 0
+    if closed not in (decision.first_sequence, decision.next_sequence):
+        raise DataLossError(
+            f"{lake.batches.path} closes transactions up to sequence {closed}, but the newest batch stored "
+            f"holds {decision.first_sequence} to {decision.next_sequence}: restore what was removed"
+        )

@@ -1,0 +1,49 @@
+"""What an agent runs in: folders, broker, models, and who hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from streaming.batch.late_answers import LateStep
+from streaming.batch.steps import BatchStep
+from streaming.home.settings import Settings
+from streaming.kafka.publish import OutboxRecord, Publisher
+from streaming.service.health import Health
+from streaming.versions.clients import Clients
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Seams for tests: called after each step, and before a publishing transaction commits.
+
+    `publisher` makes what publishes, where that is not to be a broker's.
+    """
+
+    reached: Callable[[BatchStep], None] = lambda _: None
+    before_commit: Callable[[Sequence[OutboxRecord]], None] = lambda _: None
+    late_reached: Callable[[LateStep], None] = lambda _: None
+    publisher: Callable[..., Publisher] | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an agent runs in.
+
+    Attributes:
+        bootstrap: address of the broker.
+        clients: know whom its versions ask.
+        health: what its parts say they suffer from.
+    """
+
+    settings: Settings
+    bootstrap: str
+    clients: Clients
+    hooks: Hooks
+    health: Health
+
+
+def now() -> datetime:
+    """Return the current time in UTC."""
+    return datetime.now(UTC)
