@@ -17,7 +17,7 @@ from agent.triage.disclosure import Disclosure
 from agent.triage.grouping import group_rows
 from agent.triage.packing import Case, Packer, case_of, most_tokens_of
 from agent.triage.pseudonyms import Pseudonyms
-from schemas.alert import CLASSIFICATIONS
+from schemas.alert import CATEGORIES
 from schemas.spec import SEVERITIES, Budget, Llm, PromptReference
 from tests.unit.agent.triage.test_grouping import CLOSED, OPEN, row
 
@@ -99,7 +99,7 @@ def test_no_answer_that_the_schema_admits_is_cut_off_by_the_local_models_limit(
     longest = {
         each.request_id: {
             "evidence": sorted(each.told.citable, key=most_tokens_of)[-3:],
-            "classification": max(CLASSIFICATIONS, key=most_tokens_of),
+            "classification": max(CATEGORIES, key=most_tokens_of),
             "severity": max(SEVERITIES, key=most_tokens_of),
             "rationale": rationale,
         }
