@@ -7,9 +7,18 @@ from datetime import UTC, datetime, timedelta
 from schemas.spec import AgentSpec
 from streaming.home.settings import Settings
 from streaming.versions.registry_table import RegistryTable, registry_path
+from streaming.versions.registry_watch import RegistryState, RegistryWatch
 from streaming.versions.stages import Entry, Event, Stage
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+class Looking(RegistryWatch):
+    """A watch that looks whenever it is asked, so that a test need not wait for its thread."""
+
+    @property
+    def newest(self) -> RegistryState:
+        return self.look()
 
 
 def entry(spec: AgentSpec, stage: Stage, event: Event = "added", at: datetime = NOON) -> Entry:

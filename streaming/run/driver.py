@@ -36,7 +36,7 @@ from streaming.setup.session import forget, is_alive, start_session
 from streaming.setup.warmup import compile_kernels
 from streaming.versions.clients import Clients
 from streaming.versions.registry import check_reason
-from streaming.versions.renewal import spec_in_force
+from streaming.versions.registry_watch import spec_in_force
 
 PATIENCE_SECONDS = 60.0
 _REPORT_SECONDS = 1.0

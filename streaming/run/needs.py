@@ -15,7 +15,7 @@ from streaming.service.supervisor import Need
 from streaming.service.worker import cause_of
 from streaming.versions.clients import Clients
 from streaming.versions.registry_table import read_entries, registry_path
-from streaming.versions.renewal import spec_in_force
+from streaming.versions.registry_watch import spec_in_force
 
 _REVIVE_SECONDS = 5.0
 

@@ -45,7 +45,8 @@ from streaming.service.worker import Worker
 from streaming.versions.arithmetic import with_arithmetic
 from streaming.versions.clients import Clients
 from streaming.versions.registry_table import registry_path
-from streaming.versions.renewal import RegistryWatch, Renewal, spec_in_force
+from streaming.versions.registry_watch import RegistryWatch, spec_in_force
+from streaming.versions.renewal import Renewal
 from streaming.versions.shadow import AgentTables, Shadow
 
 
@@ -53,13 +54,14 @@ from streaming.versions.shadow import AgentTables, Shadow
 class Agent:
     """A started pipeline, what its query has to read, what people ask for beside it, and late answers.
 
-    `late` is None where none are sought.
+    `late` is None where none are sought. `registry` says which versions the next batch is decided by.
     """
 
     pipeline: Pipeline
     stream: StreamSettings
     requested: RequeueLane
     late: LateAnswers | None
+    registry: RegistryWatch
 
 
 @contextmanager
@@ -106,6 +108,7 @@ class _Opening:
     rules: RuleWatch
     claimed: Claimed
     engines: Engines
+    registry: RegistryWatch
 
     @classmethod
     def of(cls, around: Surroundings, named: AgentSpec, tenure: Tenure | None) -> _Opening:
@@ -115,7 +118,9 @@ class _Opening:
         rules = definition.rule_watch(named, around.health)
         definition = definition.with_rules(rules.load())
         claimed = claim(around.settings, definition, tenure)
-        return cls(around, definition, rules, claimed, Engines(around, definition.contract, claimed))
+        registry = RegistryWatch(registry_path(around.settings, named), around.health)
+        engines = Engines(around, definition.contract, claimed)
+        return cls(around, definition, rules, claimed, engines, registry)
 
     @property
     def spec(self) -> AgentSpec:
@@ -130,19 +135,19 @@ class _Opening:
         pipeline.start()
         if change.moved:
             _note_move(pipeline, change.lane)
-        for part in (shadow, self.maintenance()):
+        for part in (self.registry, shadow, self.maintenance()):
             stack.callback(part.close)
             part.start()
         # Only now is every decided batch closed, whose offsets a new query starts from.
-        return Agent(pipeline, self.stream(), self.requested(pipeline), late)
+        return Agent(pipeline, self.stream(), self.requested(pipeline), late, self.registry)
 
     def pipeline(
         self, stack: ExitStack, shadow: Shadow, outbox: Outbox
     ) -> tuple[Pipeline, LateAnswers | None]:
-        engine, audit, registry = self.engines.under(self.definition), self.audit(), self.registry()
+        engine, audit = self.engines.under(self.definition), self.audit()
         late = self.late_answers(outbox, audit)
-        registry.look()
-        asking = None if registry.canary is None else Canary(self.engines.of(registry.canary), 100)
+        canary = self.registry.look().canary
+        asking = None if canary is None else Canary(self.engines.of(canary), 100)
         _ask_late_with(late, Deciders(engine, asking))
         pipeline = Pipeline(
             engine=engine,
@@ -153,25 +158,24 @@ class _Opening:
             verdicts=self.claimed.verdicts,
             labels=self.label_topic(stack),
             late=late,
-            renew=self.renewal(registry, late, shadow),
+            renew=self.renewal(late, shadow),
             health=self.around.health,
             reached=self.around.hooks.reached,
         )
         return pipeline, late
 
-    def renewal(self, registry: RegistryWatch, late: LateAnswers | None, shadow: Shadow) -> Renewal:
+    def renewal(self, late: LateAnswers | None, shadow: Shadow) -> Renewal:
         def switched(to: Deciders) -> None:
             self.claimed.budget.limit(to.engine.spec.llm.budget)
             _ask_late_with(late, to)
 
         return Renewal(
             self.rules,
-            registry,
+            self.registry,
             self.engines.of,
             saved_apart("canary", self.engines.of),
             switched,
             shadow.release,
-            self.around.health,
         )
 
     def shadow(self) -> Shadow:
@@ -181,7 +185,7 @@ class _Opening:
         return Shadow(
             lake.transactions.path.parent / names.shadow,
             AgentTables(transactions, batches, self.claimed.verdicts),
-            self.registry(),
+            self.registry,
             saved_apart("shadow", self.engines.apart),
             self.spec.replay_horizon,
             now,
@@ -208,9 +212,6 @@ class _Opening:
         path, spec = requeues_path(self.around.settings, self.spec), self.spec
         contract, lake = self.definition.contract, self.claimed.lake
         return RequeueLane(path, spec.replay_horizon, spec.name, contract, lake, pipeline)
-
-    def registry(self) -> RegistryWatch:
-        return RegistryWatch(registry_path(self.around.settings, self.spec))
 
     def audit(self) -> BatchAudit:
         places = AuditPlaces(self.around.settings, self.spec)

@@ -5,54 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-from schemas.errors import ConfigurationError, FlagstreamError, MachineError
+from schemas.errors import ConfigurationError, MachineError
 from schemas.spec import AgentSpec
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
-from streaming.delta.stored import change_mark
-from streaming.home.settings import Settings
 from streaming.output.log import log
 from streaming.rules.rule_file import RuleWatch
-from streaming.service.health import Condition, Health
-from streaming.service.worker import cause_of
-from streaming.versions.registry_table import read_entries, registry_path
-from streaming.versions.stages import Stage, VersionStage, standing_in, standings
-
-
-class RegistryWatch:
-    """Sees changes of a registry by its folder alone, so that looking costs microseconds.
-
-    Args:
-        path: folder of the registry, which may not be there yet.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._seen = path, (0, 0)
-        self._found: dict[str, VersionStage] = {}
-
-    @property
-    def active(self) -> AgentSpec | None:
-        """The active version as last seen, None where the agent has no registry."""
-        return self._spec_in("active")
-
-    @property
-    def canary(self) -> AgentSpec | None:
-        """The version in canary as last seen, None where there is none."""
-        return self._spec_in("canary")
-
-    def look(self) -> dict[str, VersionStage] | None:
-        """Return where all versions stand if that may have changed since the last look, None if not."""
-        mark = change_mark(self._path)
-        if mark == self._seen:
-            return None
-        self._seen, self._found = mark, standings(read_entries(self._path))
-        return self._found
-
-    def _spec_in(self, stage: Stage) -> AgentSpec | None:
-        standing = standing_in(stage, self._found)
-        return None if standing is None else standing.spec
+from streaming.versions.registry_watch import RegistryWatch
 
 
 class Renewal:
@@ -64,12 +24,11 @@ class Renewal:
 
     Args:
         rules: the spec's own rules, watched as long as the agent has no registry.
-        registry: followed once it has an active version.
+        registry: its newest state counts once it has an active version; somebody else looks for a newer one.
         engine_for: builds the engine of a version.
         canary_for: builds that of a version in canary, which keeps its checkpoints apart.
         switched: told of what decides from now on, whenever that has changed.
         warm: gives, by digest, the engine of a version that has kept up beside the stream, once.
-        health: told while the registry cannot be read.
     """
 
     def __init__(
@@ -80,20 +39,18 @@ class Renewal:
         canary_for: Callable[[AgentSpec], Engine],
         switched: Callable[[Deciders], None] = lambda _: None,
         warm: Callable[[str], Engine | None] = lambda _: None,
-        health: Health | None = None,
     ) -> None:
         self._rules, self._registry, self._engine_for = rules, registry, engine_for
         self._canary_for, self._switched, self._warm = canary_for, switched, warm
         self._replaced: Engine | None = None
-        self._health = health or Health()
         self._told = ""
 
     def __call__(self, deciders: Deciders) -> Deciders:
         """Return what decides the next batch, the same where nothing has changed."""
-        self._look()
+        state = self._registry.newest
         try:
-            if self._registry.active is not None:
-                return self._as_registered(deciders, self._registry.active)
+            if state.active is not None:
+                return self._as_registered(deciders, state.active, state.canary)
         except (ConfigurationError, MachineError) as fault:
             spec = deciders.engine.spec
             self._tell("version_unusable", f"{fault}; version {spec.version} stays in force", spec)
@@ -101,17 +58,8 @@ class Renewal:
         changed = self._rules.changed()
         return deciders if changed is None else replace(deciders, engine=deciders.engine.with_rules(changed))
 
-    def _look(self) -> None:
-        """A registry that cannot be read changes nothing: what was last seen in it stays in force."""
-        try:
-            self._registry.look()
-        except (FlagstreamError, OSError) as fault:
-            self._health.begins(Condition.REGISTRY_UNREADABLE, cause_of(fault))
-        else:
-            self._health.ends(Condition.REGISTRY_UNREADABLE)
-
-    def _as_registered(self, deciders: Deciders, active: AgentSpec) -> Deciders:
-        wanted, percent = self._registry.canary, active.promotion.canary_percent
+    def _as_registered(self, deciders: Deciders, active: AgentSpec, wanted: AgentSpec | None) -> Deciders:
+        percent = active.promotion.canary_percent
         found, before = deciders.engine, deciders.canary
         if active.digest != found.spec.digest:
             found = self._switch(deciders, active)
@@ -159,10 +107,3 @@ class Renewal:
         if text != self._told:
             self._told = text
             log(event, text, agent=spec.name, version=spec.version)
-
-
-def spec_in_force(settings: Settings, spec: AgentSpec) -> AgentSpec:
-    """Return the active version of the agent's registry, `spec` itself where it has none."""
-    watch = RegistryWatch(registry_path(settings, spec))
-    watch.look()
-    return watch.active or spec

@@ -14,28 +14,27 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.spec import AgentSpec
 from schemas.tables import SHADOW
+from streaming.batch.closed_batches import ClosedBatches
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
 from streaming.delta.lake import Stamp
 from streaming.delta.maintenance import at_low_priority
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import StoredTable
-from streaming.labels.entity_labels import PIN_COLUMNS, EntityLabels, LabelPin, pins_of
-from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
+from streaming.labels.entity_labels import EntityLabels
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
-from streaming.versions.renewal import RegistryWatch
+from streaming.versions.registry_watch import RegistryState, RegistryWatch
 from streaming.versions.stages import Stage, VersionStage
 
 _MOVING_UP: tuple[Stage, ...] = ("canary", "active")
 _ROUND_SECONDS = 0.3
-_BATCH_COLUMNS = [*dict.fromkeys(["query_id", "batch_id", *COLUMNS, *PIN_COLUMNS])]
+_BATCH_COLUMNS = ["query_id", "batch_id", "first_sequence", "next_sequence"]
 _ALERT_COLUMNS = [field.name for field in SHADOW.field("alerted").type.value_type]
 
 
@@ -63,7 +62,7 @@ class Shadow:
     Args:
         path: folder of the table `shadow`, made when a version first stands in shadow.
         tables: what the agent has stored, in handles of their own.
-        registry: says which versions; nobody else looks through it.
+        registry: says which versions.
         engine_for: builds the engine of a version, which asks no model.
         retention: how long versions of the table stay readable.
         clock: current time, timezone-aware.
@@ -81,9 +80,11 @@ class Shadow:
         health: Health | None = None,
     ) -> None:
         self._path, self._retention, self._tables = path, retention, tables
+        self._batches = ClosedBatches(tables.batches)
         self._registry, self._engine_for, self._clock = registry, engine_for, clock
         self._beside: dict[str, _Beside] = {}
         self._wanted: dict[str, VersionStage] = {}
+        self._seen = RegistryState()
         self._lock = threading.Lock()
         self._worker = Worker(
             "shadow",
@@ -122,9 +123,10 @@ class Shadow:
                 pass
 
     def _choose(self) -> None:
-        found = self._registry.look()
-        if found is None:
+        state = self._registry.newest
+        if state is self._seen:
             return
+        self._seen, found = state, state.standings
         with self._lock:
             self._wanted = {each.digest: each for each in found.values() if each.stage == "shadow"}
             # Who has been promoted is about to be asked for.
@@ -146,7 +148,7 @@ class Shadow:
         self._tables.batches.refresh()
         with self._lock:
             beside = self._beside.get(digest)
-            batch = None if beside is None else _next_batch(self._tables.batches, beside.reached)
+            batch = None if beside is None else self._batches.after(beside.reached, _BATCH_COLUMNS)
             if beside is None or batch is None:
                 return False
             self._decide_or_forget(beside, batch)
@@ -156,10 +158,10 @@ class Shadow:
         """Bring a version up to where it ended, at first to the batches closed since it came."""
         self._tables.batches.refresh()
         recorded = self._table().last_batch(_stream(standing.digest))
-        reached = _closed_before(self._tables.batches, standing.since) if recorded < 0 else recorded
+        reached = self._batches.closed_before(standing.since) if recorded < 0 else recorded
         engine = self._engine_for(standing.spec)
         self._tables.transactions.refresh()
-        engine.restore(self._tables.transactions, reached, self._known, self._stretches)
+        engine.restore(self._tables.transactions, reached, self._known, self._batches.stretches)
         return _Beside(standing, engine, reached)
 
     def _decide_or_forget(self, beside: _Beside, batch: dict[str, Any]) -> None:
@@ -189,18 +191,11 @@ class Shadow:
         return SharedTable(self._path, SHADOW, self._retention)
 
     def _known(self, first: int, end: int) -> pa.Table:
-        return self._tables.entity_labels.between(self._pins(0), first, end)
+        return self._tables.entity_labels.between(self._batches.label_pins(), first, end)
 
     def _new_labels(self, first: int, end: int) -> pa.Table:
         """What a batch is the first to know; the pin of the batch before it says what was known."""
-        return self._tables.entity_labels.between(self._pins(first), first, end)
-
-    def _pins(self, since: int) -> list[LabelPin]:
-        return pins_of(pl.DataFrame(self._tables.batches.read("next_sequence", since, columns=PIN_COLUMNS)))
-
-    def _stretches(self, first: int, end: int) -> list[Stretch]:
-        batches = self._tables.batches.read("next_sequence", first + 1, columns=COLUMNS)
-        return stretches(pl.DataFrame(batches), first, end)
+        return self._tables.entity_labels.between(self._batches.label_pins(first), first, end)
 
     def _work(self) -> float:
         self.round()
@@ -211,18 +206,6 @@ def _ended(engine: Engine) -> None:
     """Remove the checkpoints of a version that is no longer decided under beside the agent."""
     engine.close()
     shutil.rmtree(engine.checkpoints.folder, ignore_errors=True)
-
-
-def _closed_before(batches: StoredTable, moment: datetime) -> int:
-    rows = batches.read("next_sequence", 0, columns=["closed_at"])
-    before = rows.filter(pc.less(rows["closed_at"], pa.scalar(moment)))
-    return int(pc.max(before["next_sequence"]).as_py() or 0)
-
-
-def _next_batch(batches: StoredTable, reached: int) -> dict[str, Any] | None:
-    """Return the first closed batch with rows from `reached` on, None when there is none yet."""
-    rows = batches.read("next_sequence", reached + 1, columns=_BATCH_COLUMNS)
-    return rows.slice(0, 1).to_pylist()[0] if rows.num_rows else None
 
 
 def _row(

@@ -23,7 +23,7 @@ from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.testing.live_lake import TOPIC, agent
 from streaming.versions.clients import Clients
-from streaming.versions.renewal import spec_in_force
+from streaming.versions.registry_watch import spec_in_force
 
 WHOLE = ReplaySpan()
 FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -20,8 +20,9 @@ from streaming.labels.entity_labels import entity_labels_schema
 from streaming.service.health import Condition, Health
 from streaming.testing.small_lake import CONTRACT, build_lake, spec_of
 from streaming.versions.registry_table import registry_path
-from streaming.versions.renewal import RegistryWatch, Renewal, spec_in_force
-from tests.registry_rows import activate, entry, put
+from streaming.versions.registry_watch import RegistryWatch, spec_in_force
+from streaming.versions.renewal import Renewal
+from tests.registry_rows import Looking, activate, entry, put
 
 FIRST = spec_of()
 STRICTER = spec_of(version="1.1.0", threshold=0.99, rules=[])
@@ -37,7 +38,7 @@ class Running:
         self.settings = settings
         self.built: list[str] = []
         watch = AgentDefinition.pinned(spec, CONTRACT).rule_watch()
-        registry = RegistryWatch(registry_path(settings, spec))
+        registry = Looking(registry_path(settings, spec))
         self.renew = Renewal(watch, registry, self.engine_for, self.canary_for)
         self.deciders = Deciders(self.engine_for(watch.load()))
         self.rows = _transactions(settings)
@@ -133,7 +134,7 @@ def test_a_version_that_kept_up_in_shadow_takes_over_with_its_own_state(settings
 
     watch, registry = (
         AgentDefinition.pinned(FIRST, CONTRACT).rule_watch(),
-        RegistryWatch(registry_path(settings, FIRST)),
+        Looking(registry_path(settings, FIRST)),
     )
     running.renew = Renewal(watch, registry, running.engine_for, running.canary_for, warm=warm)
     activate(settings, FIRST)
@@ -229,7 +230,7 @@ def test_whoever_decides_is_told_of_once(settings: Settings) -> None:
     running, told = Running(settings), list[Deciders]()
     watch, registry = (
         AgentDefinition.pinned(FIRST, CONTRACT).rule_watch(),
-        RegistryWatch(registry_path(settings, FIRST)),
+        Looking(registry_path(settings, FIRST)),
     )
     running.renew = Renewal(watch, registry, running.engine_for, running.canary_for, told.append)
     activate(settings, FIRST)
@@ -265,24 +266,27 @@ SHARE = [18, 29, 47, 55]
 
 def test_a_registry_that_cannot_be_read_leaves_the_version_in_force(settings: Settings) -> None:
     activate(settings, FIRST)
-    health, registry = Health(), RegistryWatch(registry_path(settings, FIRST))
+    health = Health()
+    registry = RegistryWatch(registry_path(settings, FIRST), health)
     running = Running(settings)
     running.renew = Renewal(
         AgentDefinition.pinned(FIRST, CONTRACT).rule_watch(),
         registry,
         running.engine_for,
         running.canary_for,
-        health=health,
     )
+    registry.round()
     running.batch(0, 100)
     activate(settings, spec_of(version="1.9.0"), FIRST)
     newest = max((registry_path(settings, FIRST) / "_delta_log").glob("*.json"))
     whole = newest.read_bytes()
     newest.write_bytes(whole[: len(whole) // 2])
+    registry.round()
     running.batch(100, 200)
     assert running.engine.spec.version == "1.0.0"
     assert [each.condition for each in health.standing] == [Condition.REGISTRY_UNREADABLE]
     newest.write_bytes(whole)
+    registry.round()
     running.batch(200, 300)
     assert running.engine.spec.version == "1.9.0"
     assert health.standing == ()

@@ -1,0 +1,100 @@
+"""Follows the registry beside the batches: the newest state found waits for whoever begins the next batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schemas.errors import FlagstreamError, MachineError
+from schemas.spec import AgentSpec
+from streaming.delta.stored import change_mark
+from streaming.home.settings import Settings
+from streaming.service.health import Condition, Health
+from streaming.service.worker import Worker, cause_of
+from streaming.versions.registry_table import read_entries, registry_path
+from streaming.versions.stages import Stage, VersionStage, standing_in, standings
+
+_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class RegistryState:
+    """Where all versions stood at one moment, by version; nothing where the agent has no registry."""
+
+    standings: Mapping[str, VersionStage] = field(default_factory=dict)
+
+    @property
+    def active(self) -> AgentSpec | None:
+        """The active version, None where the agent has no registry."""
+        return self._spec_in("active")
+
+    @property
+    def canary(self) -> AgentSpec | None:
+        """The version in canary, None where there is none."""
+        return self._spec_in("canary")
+
+    def _spec_in(self, stage: Stage) -> AgentSpec | None:
+        standing = standing_in(stage, self.standings)
+        return None if standing is None else standing.spec
+
+
+class RegistryWatch:
+    """Keeps the newest state of a registry at hand. A thread looks for another one, at most once a second.
+
+    A registry that cannot be read changes nothing: the state last read stays, and a condition says why.
+
+    Args:
+        path: folder of the registry, which may not be there yet.
+        health: told while the registry cannot be read.
+    """
+
+    def __init__(self, path: Path, health: Health | None = None) -> None:
+        self._path, self._health = path, health or Health()
+        self._mark: tuple[int, int] | None = None
+        self._newest = RegistryState()
+        self._worker = Worker("registry", self.round, Condition.REGISTRY_UNREADABLE, self._health, fatal=())
+
+    @property
+    def newest(self) -> RegistryState:
+        """The state last read: the same object as long as nothing has changed."""
+        return self._newest
+
+    def start(self) -> None:
+        """Begin to follow the registry."""
+        self._worker.start()
+
+    def close(self) -> None:
+        """Follow it no longer."""
+        self._worker.close()
+
+    def look(self) -> RegistryState:
+        """Read the registry if it may have changed since the last look, and return its state.
+
+        Raises:
+            ConfigurationError: it is another table, of a later format, or without its log.
+            FlagstreamError: it cannot be read.
+        """
+        mark = change_mark(self._path)
+        if mark != self._mark:
+            found = RegistryState(standings(read_entries(self._path)))
+            if self._newest.standings and not found.standings:
+                raise MachineError(f"{self._path} is gone or empty: restore the registry")
+            self._mark, self._newest = mark, found
+        return self._newest
+
+    def round(self) -> float:
+        """Look once; return the seconds until the next look. Faults become a condition."""
+        try:
+            self.look()
+        except (FlagstreamError, OSError) as fault:
+            said = f"{cause_of(fault)}; the versions last read from it stay in force"
+            self._health.begins(Condition.REGISTRY_UNREADABLE, said)
+        else:
+            self._health.ends(Condition.REGISTRY_UNREADABLE)
+        return _PAUSE_SECONDS
+
+
+def spec_in_force(settings: Settings, spec: AgentSpec) -> AgentSpec:
+    """Return the active version of the agent's registry, `spec` itself where it has none."""
+    return RegistryWatch(registry_path(settings, spec)).look().active or spec

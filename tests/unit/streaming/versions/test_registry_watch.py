@@ -1,0 +1,112 @@
+"""The registry is looked at beside the batches; whatever befalls it, the state last read stays in force."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from schemas.errors import ConfigurationError, DataLossError
+from schemas.tables import SHADOW
+from streaming.home.settings import Settings
+from streaming.service.health import Condition, Health
+from streaming.testing.live_lake import agent, events, run_live, without_broker
+from streaming.versions import registry_watch
+from streaming.versions.registry_table import registry_path
+from streaming.versions.registry_watch import RegistryWatch, spec_in_force
+from tests.registry_rows import activate
+
+FIRST, SECOND = agent(), agent(version="1.1.0", threshold=0.9)
+SECONDS = 30.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    found = Settings.load(tmp_path / "home", {})
+    activate(found, FIRST)
+    return found
+
+
+def another_table(path: Path) -> None:
+    shutil.rmtree(path)
+    DeltaTable.create(path, SHADOW)
+
+
+def without_log(path: Path) -> None:
+    shutil.rmtree(path / "_delta_log")
+
+
+REPLACED: dict[str, Callable[[Path], None]] = {
+    "another table than 'specs'": another_table,
+    "the log that says which of them count is gone": without_log,
+    "is gone or empty": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("said", REPLACED)
+def test_what_was_read_last_stays_in_force_until_the_registry_is_back(settings: Settings, said: str) -> None:
+    path, health = registry_path(settings, FIRST), Health()
+    watch = RegistryWatch(path, health)
+    before = watch.look()
+    kept = shutil.copytree(path, settings.home / "kept")
+    REPLACED[said](path)
+    for _ in range(2):
+        watch.round()
+        assert watch.newest is before
+        (condition,) = health.standing
+        assert condition.condition == Condition.REGISTRY_UNREADABLE
+        assert said in condition.cause
+        assert "stay in force" in condition.cause
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(kept, path)
+    watch.round()
+    assert watch.newest.active == before.active == FIRST
+    assert health.standing == ()
+
+
+def test_a_start_is_refused_by_name(settings: Settings) -> None:
+    path = registry_path(settings, FIRST)
+    without_log(path)
+    with pytest.raises(DataLossError, match="_delta_log"):
+        spec_in_force(settings, FIRST)
+    another_table(path)
+    with pytest.raises(ConfigurationError, match="another table than 'specs'"):
+        spec_in_force(settings, FIRST)
+
+
+def test_a_thread_finds_what_was_promoted_and_pauses_a_second_between_looks(settings: Settings) -> None:
+    watch = RegistryWatch(registry_path(settings, FIRST))
+    assert watch.look().active == FIRST
+    watch.start()
+    try:
+        activate(settings, SECOND, FIRST)
+        latest = time.monotonic() + SECONDS
+        while watch.newest.active != SECOND:
+            assert time.monotonic() < latest
+            time.sleep(0.02)
+    finally:
+        watch.close()
+    assert watch.round() >= 1.0
+
+
+def test_batches_look_at_no_registry(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_broker(monkeypatch)
+    looks, real = list[Path](), registry_watch.change_mark
+
+    def counted(path: Path) -> tuple[int, int]:
+        looks.append(path)
+        return real(path)
+
+    monkeypatch.setattr(registry_watch, "change_mark", counted)
+    monkeypatch.setattr(registry_watch, "_PAUSE_SECONDS", 3_600.0)
+    counts = []
+    for first, batches in ((0, 1), (90, 12)):
+        looks.clear()
+        told = events(first + 20 * batches)[first:]
+        run_live(settings, FIRST, told, first_batch=first, rows=20)
+        counts.append(len(looks))
+    assert counts[0] == counts[1]
