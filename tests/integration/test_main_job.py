@@ -513,6 +513,7 @@ def test_versions_take_over_between_batches_without_a_restart_and_are_rolled_bac
     with open_agent(job.settings, job.spec, bootstrap, Clients(job.settings, "none")) as agent:
         for step in steps:
             step()
+            agent.registry.look()
             stream.send(300)
             StreamRunner(spark, agent.pipeline, agent.stream).run(threading.Event(), until_idle=True)
     batches = job.table("batches", "first_sequence").to_pylist()

@@ -14,6 +14,7 @@ import pytest
 from schemas.errors import DiskError, RetryableError
 from schemas.spec import AgentSpec
 from streaming.batch import deciders, late_answers
+from streaming.batch.decider import Decider
 from streaming.batch.engine import Engine
 from streaming.delta.stored import read_stored
 from streaming.detection import checkpoints
@@ -101,7 +102,13 @@ def test_the_shadow_outlives_a_panic_and_decides_each_batch_once(
         failed = failing(real, *faults)
         monkeypatch.setattr(Engine, "commit", commit)
     else:
-        monkeypatch.setattr(deciders, place, failing(deciders.build_alerts, *faults))
+        build = deciders.build_alerts
+        failed = failing(build, *faults)
+
+        def build_alerts(decider: Decider, *arguments: Any) -> pa.Table:
+            return (failed if decider.spec.version == "1.1.0" else build)(decider, *arguments)
+
+        monkeypatch.setattr(deciders, place, build_alerts)
     rows = records(events(240))
     table = settings.lake(spec.name) / "shadow"
     with opened(settings, spec) as (started, told):
