@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pyarrow as pa
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from schemas.documents import named_file
 from schemas.errors import nearest
 from schemas.loading import Document, Duration, load_document
 from schemas.spec import resolve_named
@@ -360,7 +361,8 @@ def load_contract(name: str) -> EventContract:
     Raises:
         ConfigurationError: naming file, key, what was expected and the nearest right name.
     """
-    return load_document(resolve_named(name, CONTRACTS, "contract"), EventContract)
+    path = named_file(resolve_named(name, CONTRACTS, "contract"), "contract")
+    return load_document(path, EventContract)
 
 
 def _id_column(name: str, role: Role, each: IdField) -> Column:

@@ -75,6 +75,10 @@ def parse_yaml(text: str, *, where: str) -> object:
         return checked(loader.construct_document(node), where)
     except ConfigurationError:
         raise
+    except yaml.MarkedYAMLError as fault:
+        mark, said = fault.problem_mark, clipped(fault.problem or "it cannot be read")
+        place = "" if mark is None else f" at line {mark.line + 1}"
+        raise ConfigurationError(f"not valid YAML{place}: {said}", where=where) from None
     except Exception as fault:  # the library raises whatever int(), datetime() or a look-up happens to raise
         raise ConfigurationError(f"not valid YAML: {_said(fault)}", where=where) from None
 
@@ -116,6 +120,20 @@ def _check_text(text: str, where: str) -> None:
         raise ConfigurationError(f"a text that is none: {clipped(ascii(text))}", where=where)
 
 
+def named_file(path: Path, kind: str) -> Path:
+    """Return a path that somebody gave, if something is there.
+
+    Args:
+        kind: what it was named as, such as `contract`, for the error.
+
+    Raises:
+        ConfigurationError: there is no such file.
+    """
+    if path.exists():
+        return path
+    raise ConfigurationError(f"{kind} {path}: no such file")
+
+
 def line_of(path: Path, key: str) -> int | None:
     """Return the line, from 1, at which a dotted key such as `rules.2.when` stands in a YAML file.
 
@@ -132,6 +150,14 @@ def line_of(path: Path, key: str) -> int | None:
             break
         line = node.start_mark.line + 1
     return line
+
+
+def place_of(where: str, key: str) -> str:
+    """Return a place for an error: of a rule in a YAML file with its line, for there are many alike."""
+    if not key.startswith("rules.") or not where.endswith((".yaml", ".yml")):
+        return where
+    line = line_of(Path(where), key)
+    return where if line is None else f"{where}:{line}"
 
 
 def clipped(text: str) -> str:

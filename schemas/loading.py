@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from schemas.documents import clipped, read_content
+from schemas.documents import clipped, place_of, read_content
 from schemas.errors import ConfigurationError, nearest
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -105,7 +105,8 @@ def parse_document(content: object, model: type[Model], *, where: str) -> Model:
         return model.model_validate(content)
     except ValidationError as fault:
         faults = sorted(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
-        raise _explain(faults[0], model, where) from None
+        found = _explain(faults[0], model, where)
+        raise ConfigurationError(found.problem, where=place_of(where, found.key), key=found.key) from None
     except (ArithmeticError, AttributeError, TypeError, RecursionError, re.error) as fault:
         # A check met a value that nobody thought of: still the document's fault, whatever it raised.
         raise ConfigurationError(f"cannot be used: {clipped(repr(fault))}", where=where) from None

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from schemas.addresses import is_loopback, origin_of
+from schemas.documents import named_file
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, load_document
 
@@ -278,7 +279,7 @@ def load_policy(name: str, folder: Path) -> Policy:
         ConfigurationError: no such policy, or one with an unknown key, field or value.
     """
     if name.endswith(".json") or "/" in name:
-        return load_document(Path(name), Policy)
+        return load_document(named_file(Path(name), "policy"), Policy)
     shipped = {path.stem: path for path in folder.glob("*.json")}
     if name not in shipped:
         raise ConfigurationError(f"no policy named {name!r}; {nearest(name, shipped)}")

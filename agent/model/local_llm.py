@@ -13,6 +13,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,34 +37,37 @@ class LocalLlm:
         facts = self._service.facts()
         return None if facts is None else facts["base_url"]
 
-    def start(self) -> str:
+    def start(self, unwanted: Callable[[], bool] = lambda: False) -> str:
         """Start the server unless it runs, and return its API root.
+
+        Args:
+            unwanted: whether nobody waits for it any more; a server that is still starting is ended then.
 
         Raises:
             MachineError: the weights are not installed, or the server did not come up.
         """
         with self._service.alone():
-            return self.status() or self._start()
+            return self.status() or self._start(unwanted)
 
-    def revive(self, url: str) -> None:
+    def revive(self, url: str, unwanted: Callable[[], bool] = lambda: False) -> None:
         """Start the server again if it was at this API root and has died.
 
         Raises:
             MachineError: see start().
         """
         if self._service.has_died({"base_url": url}):
-            self.start()
+            self.start(unwanted)
 
     def stop(self) -> bool:
         """Stop the server. Return whether it was running."""
         return self._service.stop()
 
-    def _start(self) -> str:
+    def _start(self, unwanted: Callable[[], bool]) -> str:
         weights_file()
         port = self._service.port()
         url = f"http://127.0.0.1:{port}/v1"
         command = [sys.executable, "-m", "agent.model.local_llm", "--port", str(port)]
-        self._service.start(command, {"base_url": url}, lambda: _loaded(port))
+        self._service.start(command, {"base_url": url}, lambda: _loaded(port), unwanted=unwanted)
         return url
 
     @property

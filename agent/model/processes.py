@@ -88,6 +88,7 @@ class Service:
         ready: Callable[[], bool],
         *,
         seconds: float = 60.0,
+        unwanted: Callable[[], bool] = lambda: False,
     ) -> None:
         """Start the child and wait until it is ready.
 
@@ -96,10 +97,11 @@ class Service:
             facts: what others need to reach the child, such as its address.
             ready: polled until it returns True.
             seconds: how long to wait.
+            unwanted: whether nobody waits for the child any more; it is ended then.
 
         Raises:
             PortTakenError: another program listens at its port.
-            MachineError: the child ended or was not ready in time; the log's end is quoted.
+            MachineError: the child ended or was not ready in time, with the log's end; or it was unwanted.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
@@ -121,6 +123,9 @@ class Service:
             if child.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise self._not_up()
+            if unwanted():
+                self.stop()
+                raise MachineError(f"{self.name} was ended while it started: it is not needed any more")
             time.sleep(_POLL_SECONDS)
 
     def stop(self, seconds: float = 20.0) -> bool:

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from agent.planning.catalogue import CATALOGUE, ActionKind, Parameters, notes, parameters_schema
 from agent.planning.refusals import parsed_answer, refused
-from schemas.documents import parse_json, read_text
+from schemas.documents import named_file, parse_json, read_text
 from schemas.errors import nearest
 from schemas.loading import Document, parse_document
 from schemas.policy import ActionLimits, JobLimits, NotifyLimits, Policy, RowLimits
@@ -77,7 +77,8 @@ def load_plan(path: Path) -> Plan:
     Raises:
         ConfigurationError: no such file, not JSON, or not a plan.
     """
-    return parse_document(parse_json(read_text(path), where=str(path)), Plan, where=str(path))
+    text = read_text(named_file(path, "plan"))
+    return parse_document(parse_json(text, where=str(path)), Plan, where=str(path))
 
 
 def parsed_plan(text: str) -> Plan:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from agent import SPECS
+from schemas.documents import named_file
 from schemas.spec import AgentSpec, load_spec, resolve_named
 from streaming.home.private_files import keep_private
 from streaming.home.settings import Settings
@@ -46,4 +47,4 @@ def settings_in(home: Path, log_format: str | None = None) -> Settings:
 
 def spec_named(name: str) -> AgentSpec:
     """Return a spec by its file or the name of a shipped one."""
-    return load_spec(resolve_named(name, SPECS, "spec"))
+    return load_spec(named_file(resolve_named(name, SPECS, "spec"), "spec"))

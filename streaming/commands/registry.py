@@ -90,6 +90,18 @@ def complete(spec: AgentSpec, where: str | None = None) -> AgentSpec:
     return ruled.model_copy(update=changes)
 
 
+def active_beside(settings: Settings, spec: AgentSpec) -> VersionStage | None:
+    """Return the version in force where it is another than a spec, else None.
+
+    Raises:
+        ConfigurationError: something that the spec names cannot be used.
+    """
+    active = standing_in("active", SpecRegistry(settings, spec).standings())
+    if active is None or active.digest == complete(with_arithmetic(settings, spec, spec)).digest:
+        return None
+    return active
+
+
 def prompt_digest(spec: AgentSpec) -> str:
     """Return the digest of a spec's prompt as it is now.
 
@@ -107,7 +119,7 @@ def note_replay(settings: Settings, spec: AgentSpec, candidate: AgentSpec, found
         return False
     whole = complete(with_arithmetic(settings, candidate, spec))
     evidence = replay_evidence(found, active)
-    return registry.note("replayed", whole.version, whole.digest, defaultauthor_of(), evidence)
+    return registry.note("replayed", whole.version, whole.digest, default_author(), evidence)
 
 
 def replay_evidence(found: WhatIf, active: VersionStage) -> dict[str, Any]:
@@ -143,10 +155,10 @@ def note_evaluation(settings: Settings, spec: AgentSpec, figures: PromptFigures,
         "passed": passed,
     }
     registry = SpecRegistry(settings, spec)
-    return registry.note("prompt_evaluated", spec.version, digest, defaultauthor_of(), evidence)
+    return registry.note("prompt_evaluated", spec.version, digest, default_author(), evidence)
 
 
-def defaultauthor_of() -> str:
+def default_author() -> str:
     """Return who runs this command, as far as that may be written down."""
     name = getpass.getuser()
     return name if is_name(name) else "unnamed"
@@ -186,7 +198,7 @@ def moved(entries: list[Entry]) -> dict[str, object]:
 
 def author_of(who: str | None, why: str) -> Author:
     """Return who does something and why; the user of this machine unless somebody is named."""
-    return Author(who or defaultauthor_of(), why)
+    return Author(who or default_author(), why)
 
 
 def _whole(name: str) -> str:

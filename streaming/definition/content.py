@@ -12,6 +12,7 @@ import pyarrow as pa
 from agent.model.prompt_files import Prompt, is_shipped, load_prompt
 from agent.triage.triage import POLICIES
 from schemas.contract import EventContract
+from schemas.documents import place_of
 from schemas.errors import ConfigurationError
 from schemas.policy import Policy, load_policy
 from schemas.spec import AgentSpec, ModelReference
@@ -87,4 +88,4 @@ def placed(where: str, key: str = "") -> Iterator[None]:
     try:
         yield
     except ConfigurationError as fault:
-        raise fault.within(where, key) from None
+        raise fault.within(place_of(where, fault.key or key), key) from None

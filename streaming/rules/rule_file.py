@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from schemas.documents import line_of
+from schemas.documents import place_of
 from schemas.errors import ConfigurationError
 from schemas.loading import load_document, parse_document
 from schemas.spec import AgentSpec, Rule, RuleFile
@@ -77,9 +77,8 @@ class RuleWatch:
 
     @staticmethod
     def _placed(fault: ConfigurationError, path: Path) -> ConfigurationError:
-        line = line_of(path, fault.key) if fault.key else None
-        place = str(path) if line is None else f"{path}:{line}"
-        return ConfigurationError(fault.problem, where=place, key=fault.key)
+        place = fault.where or str(path)
+        return ConfigurationError(fault.problem, where=place_of(place, fault.key), key=fault.key)
 
 
 def _mark(path: Path) -> _Mark:

@@ -88,7 +88,7 @@ def drive(
     with (
         closing(health),
         stop_on_interrupt(stop, waiting),
-        Clients(settings, llm) as clients,
+        Clients(settings, llm, stop.is_set) as clients,
         ExitStack() as kept,
     ):
         around = Surroundings(settings, bootstrap, clients, hooks, health)

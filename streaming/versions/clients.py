@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
@@ -29,15 +29,16 @@ class Clients:
         settings: where endpoints and keys are found.
         choice: `auto` (the endpoint when the version or the environment names one, else the local model),
             `local` or `none`.
+        unwanted: whether whoever needed a model is about to end: a local one that is starting is given up.
 
     Raises:
         ConfigurationError: `choice` is none of these.
     """
 
-    def __init__(self, settings: Settings, choice: str) -> None:
+    def __init__(self, settings: Settings, choice: str, unwanted: Callable[[], bool] = lambda: False) -> None:
         if choice not in LLM_CHOICES:
             raise ConfigurationError(nearest(choice, LLM_CHOICES), where="--llm")
-        self._settings, self._choice = settings, choice
+        self._settings, self._choice, self._unwanted = settings, choice, unwanted
         self._clients, self._server = ExitStack(), ExitStack()
         self._opened: dict[tuple[object, ...], LlmClient] = {}
         self._local_url: str | None = None
@@ -63,7 +64,7 @@ class Clients:
             MachineError: it cannot be started.
         """
         if self._local_url is not None:
-            LocalLlm(self._settings.home / "llm").revive(self._local_url)
+            LocalLlm(self._settings.home / "llm").revive(self._local_url, self._unwanted)
 
     def of(self, spec: AgentSpec) -> LlmClient | None:
         """Return whom a version asks, None for nobody.
@@ -89,7 +90,7 @@ class Clients:
         if endpoint is not None:
             return endpoint
         if self._local_url is None:
-            self._local_url = self._server.enter_context(_local_model(self._settings))
+            self._local_url = self._server.enter_context(_local_model(self._settings, self._unwanted))
         return LlmClient(spec.llm, base_url=self._local_url)
 
 
@@ -154,7 +155,7 @@ def _asked(spec: AgentSpec) -> tuple[object, ...]:
 
 
 @contextmanager
-def _local_model(settings: Settings) -> Iterator[str]:
+def _local_model(settings: Settings, unwanted: Callable[[], bool]) -> Iterator[str]:
     server = LocalLlm(settings.home / "llm")
     running = server.status()
     if running is not None:
@@ -162,6 +163,6 @@ def _local_model(settings: Settings) -> Iterator[str]:
         return
     try:
         with ended_on_leaving(server.stop):
-            yield server.start()
+            yield server.start(unwanted)
     finally:
         server.stop()

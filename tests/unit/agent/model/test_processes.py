@@ -58,6 +58,18 @@ def test_a_child_that_is_not_ready_in_time_is_ended(service: Service) -> None:
     assert service.facts() is None
 
 
+def test_a_child_that_nobody_waits_for_any_more_is_ended_at_once(service: Service) -> None:
+    stop = threading.Event()
+
+    def ready() -> bool:
+        stop.set()
+        return False
+
+    with pytest.raises(MachineError, match="child was ended while it started"):
+        service.start(WAITS, {}, ready, unwanted=stop.is_set)
+    assert service.facts() is None
+
+
 def test_a_torn_record_counts_as_not_running(service: Service) -> None:
     service.folder.mkdir()
     (service.folder / "child.json").write_text('{"pid": 1')

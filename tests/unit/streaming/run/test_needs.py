@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from agent.model import local_llm
 from agent.model.local_llm import LocalLlm
 from agent.model.processes import Service, free_port
 from schemas.errors import ConfigurationError, MachineError
@@ -105,7 +107,7 @@ def test_a_broker_that_is_away_is_named_with_its_address(settings: Settings) -> 
 def test_a_local_model_that_does_not_come_up_is_waited_for(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(_: LocalLlm) -> str:
+    def fails(_: LocalLlm, __: object = None) -> str:
         raise MachineError("local-llm did not come up")
 
     needs = needs_of(settings, "auto", llm={})
@@ -114,6 +116,28 @@ def test_a_local_model_that_does_not_come_up_is_waited_for(
     monkeypatch.setattr("streaming.run.needs.weights_file", lambda: fails(LocalLlm(settings.home)))
     with pytest.raises(MachineError):
         needs.model_fault()
+
+
+def test_ctrl_c_while_the_local_model_starts_gives_it_up(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, begin = threading.Event(), Service.start
+    waits = [sys.executable, "-c", "import signal; signal.pause()"]
+
+    def loaded(_: int) -> bool:
+        stop.set()
+        return False
+
+    monkeypatch.setattr(
+        Service, "start", lambda self, _, facts, ready, **more: begin(self, waits, facts, ready, **more)
+    )
+    monkeypatch.setattr(local_llm, "_loaded", loaded)
+    for module in ("agent.model.local_llm", "streaming.run.needs"):
+        monkeypatch.setattr(f"{module}.weights_file", lambda: Path("weights"))
+    with Clients(settings, "local", stop.is_set) as clients:
+        fault = Needs(settings, agent(llm={}), "127.0.0.1:1", clients).model_fault()
+    assert "was ended while it started" in str(fault)
+    assert LocalLlm(settings.home / "llm").status() is None
 
 
 def test_an_endpoint_that_cannot_be_used_is_not_waited_for(

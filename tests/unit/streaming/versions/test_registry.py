@@ -14,11 +14,12 @@ import pytest
 import yaml
 
 from schemas.errors import ConfigurationError
-from schemas.spec import AgentSpec
+from schemas.spec import AgentSpec, load_spec
 from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.cli.root import main
 from streaming.commands.registry import complete
+from streaming.commands.run import _compare_with_registry
 from streaming.home.settings import Settings
 from streaming.testing.small_lake import build_lake, spec_of
 from streaming.versions.registry import Author, SpecRegistry
@@ -104,6 +105,19 @@ def test_from_the_sandbox_to_active_and_back_again(flagstream: Shell) -> None:
     assert ("replaced", "1.0.0", "retired", "anna", "looks good") in kept
     assert ("rolled_back", "1.1.0", "sandbox", "bert", "too many alerts") in kept
     assert ("restored", "1.0.0", "active", "bert", "too many alerts") in kept
+
+
+def test_a_spec_that_the_registry_does_not_have_in_force_is_told_when_it_is_run(
+    flagstream: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = flagstream.file("1.0.0"), flagstream.file("1.1.0")
+    _compare_with_registry(flagstream.settings, load_spec(first))
+    assert flagstream("registry", "add", first)[0] == 0
+    _compare_with_registry(flagstream.settings, load_spec(first))
+    assert capsys.readouterr().err == ""
+    _compare_with_registry(flagstream.settings, load_spec(second))
+    told = capsys.readouterr().err
+    assert "warning spec_not_in_force: the registry has version 1.0.0 in force, and this file" in told
 
 
 def test_too_few_labels_keep_the_gate_closed(flagstream: Shell) -> None:
