@@ -18,6 +18,7 @@ from streaming.output.facts import show_facts
 from streaming.output.tables import show_table
 from streaming.output.terminal import Terminal, print_json
 from streaming.versions.arithmetic import with_arithmetic
+from streaming.versions.clients import check_endpoint
 from streaming.versions.registry import Author, SpecRegistry
 from streaming.versions.stages import Entry, VersionStage, standing_in
 
@@ -38,6 +39,7 @@ def register(
         ConfigurationError: the spec, or what it names, cannot be used.
     """
     spec = complete(with_arithmetic(settings, named, named), where=file)
+    check_endpoint(spec, file)
     registry = SpecRegistry(settings, spec)
     registry.add(spec, author_of(who, why))
     standing = registry.standings()[spec.version]

@@ -164,7 +164,8 @@ def test_a_version_that_cannot_be_used_is_named_by_its_file(flagstream: Shell) -
     rule = {"name": "dear", "when": "amuont > 1", "severity": "high", "reason": "x"}
     file = flagstream.file("1.0.0", rules=[rule])
     assert flagstream("registry", "add", file)[0] == 2
-    assert f"{file}: rules.0.when: rule 'dear': unknown column 'amuont'" in flagstream.errors
+    line = 1 + file.read_text(encoding="utf-8").splitlines().index("  when: amuont > 1")
+    assert f"{file}:{line}: rules.0.when: rule 'dear': unknown column 'amuont'" in flagstream.errors
 
 
 def test_another_endpoint_is_promoted_by_consent_which_is_kept_and_audited(flagstream: Shell) -> None:
