@@ -23,7 +23,7 @@ from pyspark.sql import functions as sql
 from schemas.errors import DataLossError
 from schemas.instants import micros_of
 from schemas.tables import UTC_MICROS
-from streaming.kafka.source import initial_offsets, offsets_of, reader_options
+from streaming.kafka.source import MOST_AT_ONCE, initial_offsets, offsets_of, reader_options
 
 _CONTENTS = ("key", "value", "headers")
 _PLACES = ("partition", "offset", "timestamp", "timestampType")
@@ -126,9 +126,10 @@ class Intake:
         return self._selections[share]
 
     def _slices(self, frame: DataFrame, left: pa.Table, share: int) -> Iterator[pa.Table]:
-        _bound_chunks(frame, pc.max(left[_LEFT_OUT]).as_py())
+        largest = pc.max(left[_LEFT_OUT]).as_py()
+        _bound_chunks(frame, largest)
         for count, ranges in slices(left, self.max_bytes // _SLICES):
-            rows = self._read_again(frame, ranges).where(_size() > share)
+            rows = self._read_again(frame, ranges, largest).where(_size() > share)
             found = rows.select(*_CONTENTS, *_PLACES).toArrow()
             if found.num_rows != count:
                 raise DataLossError(
@@ -138,15 +139,14 @@ class Intake:
                 )
             yield self._named(found)
 
-    def _read_again(self, frame: DataFrame, ranges: Mapping[int, Range]) -> DataFrame:
+    def _read_again(self, frame: DataFrame, ranges: Mapping[int, Range], largest: int) -> DataFrame:
         reader = frame.sparkSession.read.format("kafka").options(**reader_options(self.bootstrap))
         bounds = {name: _offsets(self.topic, ranges, end) for end, name in enumerate(("starting", "ending"))}
         return (
             reader.option("assign", json.dumps({self.topic: sorted(ranges)}))
             .option("startingOffsets", bounds["starting"])
             .option("endingOffsets", bounds["ending"])
-            # What is fetched is unpacked in memory, where a megabyte can have come from some kilobytes.
-            .option("kafka.max.partition.fetch.bytes", 131_072)
+            .option("kafka.max.poll.records", max(1, min(MOST_AT_ONCE, _CHUNK_BYTES // largest)))
             .load()
         )
 

@@ -10,6 +10,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from schemas.errors import DataLossError
 
+MOST_AT_ONCE = 128  # records that a task takes from the broker at once
+
 
 def read_stream(
     session: SparkSession, bootstrap: str, topic: str, *, max_records: int, starting: str
@@ -32,12 +34,16 @@ def read_stream(
 def reader_options(bootstrap: str) -> dict[str, str]:
     """Return what every reading of the topic by Spark has in common.
 
-    The broker answers a fetch after 20 ms: with its default of 500 ms every trigger waits that long.
+    The broker answers a fetch after 20 ms: with its default of 500 ms every trigger waits that long. What is
+    fetched is unpacked in memory, where a megabyte can have come from a kilobyte, so few records are taken at
+    once. That takes no longer: Spark throws away what it has fetched beyond them.
     """
     return {
         "kafka.bootstrap.servers": bootstrap,
         "kafka.isolation.level": "read_committed",
         "kafka.fetch.max.wait.ms": "20",
+        "kafka.max.partition.fetch.bytes": "65536",
+        "kafka.max.poll.records": str(MOST_AT_ONCE),
         "failOnDataLoss": "true",
         "includeHeaders": "true",
     }

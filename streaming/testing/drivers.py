@@ -21,12 +21,13 @@ class Drivers:
     Args:
         settings: name the home.
         bootstrap: of the broker that all of them use.
+        seconds: that a driver may take.
 
     `outputs` holds what each driver has printed, in the order in which they ended.
     """
 
-    def __init__(self, settings: Settings, bootstrap: str) -> None:
-        self._settings, self._bootstrap = settings, bootstrap
+    def __init__(self, settings: Settings, bootstrap: str, seconds: float = DRIVER_SECONDS) -> None:
+        self._settings, self._bootstrap, self._seconds = settings, bootstrap, seconds
         self.outputs: list[str] = []
         self._children: list[subprocess.Popen[str]] = []
 
@@ -78,7 +79,7 @@ class Drivers:
 
     def outcome(self, child: subprocess.Popen[str]) -> int:
         """Wait for a driver's end, keep what it printed, and return its exit code."""
-        output, _ = child.communicate(timeout=DRIVER_SECONDS)
+        output, _ = child.communicate(timeout=self._seconds)
         self.outputs.append(output)
         return child.returncode
 
