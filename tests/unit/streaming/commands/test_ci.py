@@ -15,6 +15,7 @@ from schemas.spec import load_spec
 from streaming.cli.root import main
 from streaming.commands.ci import CiReport, markdown, run_ci
 from streaming.commands.fixture_lake import Fixture, build_fixture
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
 
@@ -91,7 +92,7 @@ def test_two_fixtures_of_one_seed_are_the_same_lake(tmp_path: Path) -> None:
     lakes = []
     for name in ("one", "other"):
         settings = Settings.load(tmp_path / name, {})
-        build_fixture(settings, spec, SMALL)
+        build_fixture(settings, AgentDefinition.of(spec), SMALL)
         tables = (read_stored(settings.lake(spec.name) / each) for each in ("transactions", "alerts"))
         lakes.append([pl.DataFrame(table).sort("sequence") for table in tables])
     for one, other in zip(*lakes, strict=True):

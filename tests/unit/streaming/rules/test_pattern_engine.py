@@ -206,7 +206,7 @@ def test_an_absence_is_alerted_as_its_first_event_was_scored(table: StoredTable,
     absences = [each for each in alerts if each["kind"] == "absence.silent"]
     assert len(absences) > 5
     whole = agent.built(0, tmp_path / "whole")
-    scored = whole.scorer.score(STREAM)
+    scored = whole.memory.scorer.score(STREAM)
     for each in absences:
         row = each["sequence"]
         assert each["transaction_id"] == f"t{row:04d}"
