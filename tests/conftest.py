@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as properties
 from pyspark.sql import SparkSession
 
 from streaming.home.settings import Settings
@@ -30,6 +32,9 @@ def pytest_configure() -> None:
     for name in _ABSENT:
         os.environ.pop(name, None)
     time.tzset()
+    # How long an example takes says something of the machine alone.
+    properties.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    properties.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

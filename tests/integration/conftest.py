@@ -1,4 +1,4 @@
-"""All integration tests run in one process, so that they share one broker and one Spark session."""
+"""Tests that need Spark run in one process and share its session; the others run beside them in another."""
 
 from __future__ import annotations
 
@@ -13,4 +13,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep them together where the tests of a run are spread over processes."""
     for item in items:
         if item.path.is_relative_to(_HERE):
-            item.add_marker(pytest.mark.xdist_group("spark"))
+            needs_spark = "spark" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("spark" if needs_spark else "others"))

@@ -125,7 +125,9 @@ def test_answers_stand_in_the_place_of_their_questions() -> None:
 )
 def test_every_misbehaviour_has_a_name(step: scripted.LlmStep, reason: str) -> None:
     with scripted.scripted_llm(default=step) as server, client(server.base_url) as asking:
-        assert reason_of(asking.ask([question()], 0.5)[0]) == reason
+        # Only what hangs needs the deadline: on a busy machine others must not meet it.
+        seconds = 0.5 if reason == "timeout" else 30.0
+        assert reason_of(asking.ask([question()], seconds)[0]) == reason
 
 
 def test_a_server_that_is_not_there_is_unreachable_at_once() -> None:

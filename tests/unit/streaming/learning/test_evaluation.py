@@ -65,6 +65,11 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Labelled:
     return read_labelled([path], CONTRACT)
 
 
+@pytest.fixture(scope="module")
+def trained(labelled: Labelled) -> dict[str, Any]:
+    return found(labelled, "trained")
+
+
 def found(labelled: Labelled, mode: Any) -> dict[str, Any]:
     weeks = [date(2025, 1, 29), date(2025, 2, 5)]
     spec = agent_spec(profiles={"horizons": ["1h", "1d", "7d"]})
@@ -73,8 +78,8 @@ def found(labelled: Labelled, mode: Any) -> dict[str, Any]:
     ).summary()
 
 
-def test_labels_help_where_only_labels_can(labelled: Labelled) -> None:
-    unlabelled, delayed, trained = (found(labelled, mode) for mode in ("unlabelled", "delayed", "trained"))
+def test_labels_help_where_only_labels_can(labelled: Labelled, trained: dict[str, Any]) -> None:
+    unlabelled, delayed = (found(labelled, mode) for mode in ("unlabelled", "delayed"))
     assert unlabelled["scenario_auc"]["1"] > 0.98
     assert 0.2 < unlabelled["scenario_auc"]["2"] < 0.8
     assert delayed["scenario_auc"]["2"] > 0.95
@@ -83,8 +88,8 @@ def test_labels_help_where_only_labels_can(labelled: Labelled) -> None:
     assert delayed["recall"] > unlabelled["recall"]
 
 
-def test_the_same_file_gives_the_same_figures(labelled: Labelled) -> None:
-    assert found(labelled, "trained") == found(labelled, "trained")
+def test_the_same_file_gives_the_same_figures(labelled: Labelled, trained: dict[str, Any]) -> None:
+    assert found(labelled, "trained") == trained
 
 
 def test_files_are_put_in_event_order_with_their_labels(tmp_path: Path) -> None:
