@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from schemas.alert import alert_json_schema
-from schemas.label import label_json_schema
 from streaming.cli.options import (
     DEFAULT_HOME,
     AsJson,
@@ -17,7 +15,6 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
-from streaming.output.terminal import print_json, say_line
 
 spec_app = typer.Typer(no_args_is_help=True, help="Check agent specs and print schemas.")
 labels_app = typer.Typer(no_args_is_help=True, help="Record labels of transactions and count them.")
@@ -58,9 +55,9 @@ def spec_reference() -> None:
     Example: `flagstream spec reference > docs/reference.md`
     """
     from streaming.cli.root import program
-    from streaming.commands.reference import reference_page
+    from streaming.commands.reference import show_reference
 
-    say_line(reference_page(program()), end="")
+    show_reference(program())
 
 
 @spec_app.command("event-schema")
@@ -83,7 +80,9 @@ def spec_alert_schema() -> None:
 
     Example: `flagstream spec alert-schema > alert.schema.json`
     """
-    print_json(alert_json_schema(), indent=2)
+    from streaming.commands.specs import show_alert_schema
+
+    show_alert_schema()
 
 
 @labels_app.command("import")
@@ -138,4 +137,6 @@ def labels_schema() -> None:
 
     Example: `flagstream labels schema`
     """
-    print_json(label_json_schema(), indent=2)
+    from streaming.commands.specs import show_label_schema
+
+    show_label_schema()

@@ -15,6 +15,7 @@ from schemas.contract import EventContract
 from schemas.loading import Document, document_in, format_duration
 from schemas.policy import Policy
 from schemas.spec import AgentSpec, RuleFile
+from streaming.output.terminal import say_line
 
 _DOCUMENTS: Mapping[str, type[Document]] = {
     "Spec": AgentSpec,
@@ -37,6 +38,11 @@ Every key of spec, contract and policy, every command and option. This page is m
 
 A duration is a number and a unit: `250ms`, `20s`, `10m`, `1.5h`, `30d`, `2w`. Unknown keys are errors.
 """
+
+
+def show_reference(program: TyperGroup) -> None:
+    """Print the page."""
+    say_line(reference_page(program), end="")
 
 
 def reference_page(program: TyperGroup) -> str:

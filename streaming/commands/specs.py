@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from schemas.alert import alert_json_schema
 from schemas.contract import load_contract
+from schemas.label import label_json_schema
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.settings import Settings
@@ -35,6 +37,16 @@ def show_event_schema(contract: str, *, ddl: bool) -> None:
     """Print the JSON Schema of an event, or with `ddl` the decoded columns as Spark DDL."""
     loaded = load_contract(contract)
     say_line(loaded.spark_schema_ddl()) if ddl else print_json(loaded.json_schema(), indent=2)
+
+
+def show_alert_schema() -> None:
+    """Print the JSON Schema of an alert on the topic."""
+    print_json(alert_json_schema(), indent=2)
+
+
+def show_label_schema() -> None:
+    """Print the JSON Schema of a label on the topic."""
+    print_json(label_json_schema(), indent=2)
 
 
 def fetch(settings: Settings, spec: AgentSpec) -> None:

@@ -18,6 +18,17 @@ MAY_IMPORT = {
 # The command line offers the benchmarks, too.
 EXCEPTIONS = {("streaming/cli/bench.py", "benchmarks")}
 
+# What options are parsed into, and how the process is set up before anything is done.
+BESIDE_COMMANDS = {
+    "streaming.history.asking",
+    "streaming.history.replay_runs",
+    "streaming.home.private_files",
+    "streaming.home.settings",
+    "streaming.labels.label_files",
+    "streaming.output.log",
+    "streaming.quarantine.choosing",
+}
+
 
 def imported(source: str) -> set[str]:
     return {name.partition(".")[0] for node in ast.walk(ast.parse(source)) for name in names(node)}
@@ -86,3 +97,11 @@ def test_imports_inside_functions_and_type_checking_blocks_count() -> None:
     late = "def late():\n    from agent.triage import x\n"
     guarded = "if TYPE_CHECKING:\n    import pyspark.sql\n"
     assert imported("import os.path\n" + late + guarded) == {"os", "agent", "pyspark"}
+
+
+def test_the_command_line_parses_and_leaves_doing_and_showing_to_commands() -> None:
+    allowed = ("streaming.cli", "streaming.commands", *BESIDE_COMMANDS)
+    for path in sorted((ROOT / "streaming" / "cli").glob("*.py")):
+        tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        found = {name for node in tree for name in names(node) if name.startswith(("streaming.", "rich"))}
+        assert not {name for name in found if not name.startswith(allowed)}, path.name
