@@ -1,4 +1,4 @@
-"""What the benchmarks share: a throw-away home with a broker, the agent they run, how figures are told."""
+"""What the benchmarks share: a throw-away home with a broker, the agent they run, how figures are printed."""
 
 from __future__ import annotations
 

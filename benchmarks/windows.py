@@ -25,7 +25,7 @@ from streaming.learning.labelled_run import History, run_history
 
 # Of single precision, in which features are kept.
 TOLERANCE = 1e-6
-# Differences of amounts below a cent are told relative to a cent: the file holds -7e-15 where it means 0.
+# Differences of amounts below a cent count relative to a cent: the file holds -7e-15 where it means 0.
 _CENT = 0.01
 _SPANS = {1: "1_day", 7: "7_days", 30: "30_days"}
 _DELAY_US = 7 * 86_400_000_000
@@ -56,7 +56,7 @@ def measure(transactions: Path, features: Path, *, as_json: bool) -> bool:
 
     Payments of one customer within the same second have no order of their own, and the file counted some
     pairs the other way round than transaction ids have it. Where rows differ, the stream is run again with
-    such payments in the file's order, and both results are told.
+    such payments in the file's order, and both results are printed.
 
     Args:
         transactions: folder of the handbook's transactions, in Parquet.

@@ -69,7 +69,7 @@ def size_of(alert: Mapping[str, Any]) -> int:
 
 
 def _may_exceed(alerts: pa.Table, most: int, first: int = 0) -> Iterator[int]:
-    """Yield the places of alerts that may take more, by halves: mostly one look at the whole shows none."""
+    """Yield the places of alerts that may take more, by halves: mostly one check of the whole shows none."""
     if _BYTES_OF_A_BYTE * alerts.nbytes + _FRAME_BYTES * alerts.num_rows <= most or alerts.num_rows == 0:
         return
     if alerts.num_rows == 1:

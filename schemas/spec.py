@@ -100,7 +100,7 @@ class ProfileSettings(Document):
     """What is remembered about each entity.
 
     `entities` empty means every entity of the contract; each of `pairs` has a profile of its own, so that the
-    first payment of a customer at a terminal is told from later ones. `block_rows` is K, the number of rows
+    first payment of a customer at a terminal differs from later ones. `block_rows` is K, the number of rows
     after which population and calibration state moves forward; `checkpoint_rows` the stored rows between
     checkpoints.
     """

@@ -1,4 +1,4 @@
-"""What is told to the audit log: events made of names, digests and counts, never of anyone's data or secrets.
+"""Events for the audit log, made of names, digests and counts, never of anyone's data or secrets.
 
 Every field an event may have is named in `FIELDS` with the shape of its values. What does not have the shape
 is replaced by `REDACTED` before the event exists, so that a mistake costs a detail and not a leak.
@@ -165,7 +165,7 @@ class ModelCall:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRuling:
-    """What a policy decided about a model: whether it may be asked, and which fields it is not told."""
+    """What a policy decided about a model: whether it may be asked, and which fields it is not recorded."""
 
     policy: str
     model: str
@@ -192,8 +192,8 @@ class MemoryAudit:
 
     def record(self, events: Sequence[AuditEvent]) -> None:
         """See AuditLog."""
-        told = {each.source: each.position for each in self.events}
-        self.events.extend(each for each in events if each.position > told.get(each.source, -1))
+        recorded = {each.source: each.position for each in self.events}
+        self.events.extend(each for each in events if each.position > recorded.get(each.source, -1))
 
 
 def _is_safe(text: str) -> bool:

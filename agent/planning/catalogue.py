@@ -152,8 +152,8 @@ CATALOGUE: Mapping[str, ActionKind] = {
 def notes(kind: ActionKind) -> str:
     """Return the prompt's line on an action."""
     fields = kind.parameters.model_fields.items()
-    told = [f"{name} ({each.description})" if each.description else name for name, each in fields]
-    return f"{kind.name}: {kind.parameters.__doc__} Parameters: {', '.join(told)}"
+    described = [f"{name} ({each.description})" if each.description else name for name, each in fields]
+    return f"{kind.name}: {kind.parameters.__doc__} Parameters: {', '.join(described)}"
 
 
 def parameters_schema(kind: ActionKind) -> dict[str, Any]:

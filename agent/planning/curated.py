@@ -1,4 +1,4 @@
-"""The curated views: what queries may look at, and which field of the policy each column reveals.
+"""The curated views: what queries may read, and which field of the policy each column reveals.
 
 One definition, from which the SQL that makes the views, the query guard's list of columns and the prompt's
 notes derive. Free texts stand in none of them.

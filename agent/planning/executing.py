@@ -100,11 +100,11 @@ class Executor:
         policy: reads the policy, anew before each step: what was revoked meanwhile is not done.
         ground: what the plan is about.
         actions: carry out.
-        audit: is told before and after each action.
+        audit: receives every action, before and after it.
         deadline: of the whole run.
         write: writes the finding from a title and what may be cited.
         tokens: of the run; parameters that stay on this machine get what they stand for.
-        told: the policy under which results are shown to whoever writes; None shows everything.
+        model_policy: the policy under which results are shown to whoever writes; None shows everything.
     """
 
     def __init__(
@@ -118,11 +118,11 @@ class Executor:
         write: Callable[[str, Evidence], Finding],
         tokens: TokenBook,
         *,
-        told: Policy | None,
+        model_policy: Policy | None,
     ) -> None:
         self._run_id, self._policy, self._ground, self._actions = run_id, policy, ground, actions
         self._audit, self._deadline, self._write = audit, deadline, write
-        self._tokens, self._told = tokens, told
+        self._tokens, self._model_policy = tokens, model_policy
         self._outcomes: list[Outcome] = []
         self.finding: Finding | None = None
 
@@ -153,7 +153,7 @@ class Executor:
         except Refused as fault:
             self._audit.refused(fault.refusals, action=step.action, step=number)
             return self._ended(number, Outcome(step, "refused", ActionResult(), 0.0, str(fault)))
-        self._audit.tell("action", step.action, action=step.action, step=number, outcome="started")
+        self._audit.record("action", step.action, action=step.action, step=number, outcome="started")
         try:
             result, problem = (
                 _DO.get(type(parameters), Executor._look_up)(self, parameters, policy, step),
@@ -167,8 +167,8 @@ class Executor:
 
     def _ended(self, number: int, outcome: Outcome) -> Outcome:
         result, action = outcome.result, outcome.step.action
-        withheld = result.withheld(self._policy()) if self._told is not None else ()
-        self._audit.tell(
+        withheld = result.withheld(self._policy()) if self._model_policy is not None else ()
+        self._audit.record(
             "action",
             action,
             action=action,
@@ -213,7 +213,7 @@ class Executor:
         }
 
     def _written(self, title: str) -> Finding:
-        return self._write(title, evidence_of(self._outcomes, self._told, self._tokens))
+        return self._write(title, evidence_of(self._outcomes, self._model_policy, self._tokens))
 
     def _query(self, wanted: QueryAggregates, policy: Policy, _: Step) -> ActionResult:
         limits = limits_of(policy, "query_aggregates", QueryLimits)

@@ -28,7 +28,7 @@ class Lineage:
     def __init__(self, scopes: Sequence[Scope], views: Views) -> None:
         self._views = views
         self._known: dict[int, Mapping[str, frozenset[str]]] = {}
-        for scope in scopes:  # a scope comes after those it draws on, so each is looked at once
+        for scope in scopes:  # a scope comes after those it draws on, so each is read once
             self._known[id(scope)] = self._columns(scope)
 
     def of(self, scope: Scope) -> Mapping[str, frozenset[str]]:
@@ -53,7 +53,7 @@ class Lineage:
     def _fields(self, expression: exp.Expr, scope: Scope) -> frozenset[str]:
         if expression.find(exp.Select) is not None:
             return self._everything()
-        return frozenset().union(*(self.of_column(column, scope) for column in _told(expression)))
+        return frozenset().union(*(self.of_column(column, scope) for column in _shown_columns(expression)))
 
     def _everything(self) -> frozenset[str]:
         """What a value may reveal of which nothing better is known."""
@@ -71,8 +71,8 @@ def check_token_columns(scopes: Sequence[Scope], lineage: Lineage, policy: Polic
     """
     for scope in scopes:
         for column in scope.find_all(exp.Column):
-            told = [name for name in lineage.of_column(column, scope) if policy.as_token(name)]
-            if told and not _may_stand(column):
+            tokens = [name for name in lineage.of_column(column, scope) if policy.as_token(name)]
+            if tokens and not _may_stand(column):
                 raise refused(
                     "allowedFields",
                     f"{column.name!r} leaves as a token: select, group or count it, or compare it by = or IN",
@@ -103,7 +103,7 @@ def _above(node: exp.Expr) -> exp.Expr | None:
     return above
 
 
-def _told(expression: exp.Expr) -> Iterator[exp.Column]:
+def _shown_columns(expression: exp.Expr) -> Iterator[exp.Column]:
     """Yield the columns whose values an expression shows; a count shows none."""
     counted = expression.this if isinstance(expression, exp.Filter) else expression
     if isinstance(counted, _COUNTS):
@@ -111,4 +111,4 @@ def _told(expression: exp.Expr) -> Iterator[exp.Column]:
     if isinstance(expression, exp.Column):
         yield expression
     for child in expression.iter_expressions():
-        yield from _told(child)
+        yield from _shown_columns(child)

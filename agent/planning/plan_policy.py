@@ -56,8 +56,8 @@ class Ground:
             Refused: naming the rule.
         """
         limits = limits_of(policy, "query_aggregates", QueryLimits)
-        told = policy if self.by_model else None
-        return check_query(sql, self.views, policy.dataAccess.tables, limits.rows, told=told)
+        model_policy = policy if self.by_model else None
+        return check_query(sql, self.views, policy.dataAccess.tables, limits.rows, model_policy=model_policy)
 
 
 def check_plan(plan: Plan, policy: Policy, ground: Ground) -> tuple[Refusal, ...]:

@@ -56,10 +56,10 @@ class Planner:
         client: the model.
         policy: which models may be asked, and how many tokens a run may use.
         ground: what plans are about.
-        audit: is told of every question.
+        audit: receives every question.
         deadline: of the whole run.
         output_tokens: most tokens of one answer, as the client asks for.
-        now: the current time, told to the model.
+        now: the current time, part of the prompt.
 
     Raises:
         Refused: the policy does not allow the model.
@@ -161,7 +161,7 @@ class Planner:
             raise refused("budgets.seconds", f"{self._policy.budgets.seconds:g} s are over")
 
     def _tell(self, wording: Wording, content: str, reply: Completion | Failure) -> None:
-        self._audit.tell(
+        self._audit.record(
             "model_call",
             self._client.model,
             model=self._client.model,

@@ -23,7 +23,7 @@ class RunAudit:
         self._log, self._run_id, self._source = log, run_id, f"agent_run/{attempt}"
         self._policy, self._position = policy.policyName, 0
 
-    def tell(self, kind: EventKind, subject: str, **detail: Any) -> None:
+    def record(self, kind: EventKind, subject: str, **detail: Any) -> None:
         """Record one event.
 
         Raises:
@@ -38,4 +38,4 @@ class RunAudit:
         """Record that something was refused, with each rule."""
         for refusal in refusals:
             subject = refusal.step or self._run_id
-            self.tell("policy_decision", subject, decision="refused", reason=refusal.rule, **detail)
+            self.record("policy_decision", subject, decision="refused", reason=refusal.rule, **detail)

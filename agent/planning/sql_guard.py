@@ -67,10 +67,10 @@ class CheckedQuery:
 
     Attributes:
         sql: written anew from what was understood; at most the allowed rows and one more come back.
-        views: the views it looks at, as the engine has to make them.
+        views: the views it reads, as the engine has to make them.
         placeholders: how many values it wants.
         reveals: column of the result → fields of the policy that its values reveal. Conditions do not count:
-            how many rows fit a condition may be told wherever counts may.
+            how many rows fit a condition may leave wherever counts may.
         without: fields of the policy that the views do not hold, since they may not leave.
     """
 
@@ -82,7 +82,7 @@ class CheckedQuery:
 
 
 def check_query(
-    sql: str, views: Views, tables: Collection[str], rows: int, *, told: Policy | None = None
+    sql: str, views: Views, tables: Collection[str], rows: int, *, model_policy: Policy | None = None
 ) -> CheckedQuery:
     """Check a query.
 
@@ -91,14 +91,14 @@ def check_query(
         views: the curated views.
         tables: those that the policy lets be read.
         rows: most rows of the result.
-        told: the policy under which a model has made the query: it is about views without the columns that
-            may not leave, and ids that leave as tokens may be compared for equality alone. None for a
+        model_policy: the policy under which a model has made the query: it reads views without the columns
+            that may not leave, and may compare ids that leave as tokens for equality alone. None for a
             person's query.
 
     Raises:
         Refused: naming the rule.
     """
-    held = views if told is None else shown_under(views, told)
+    held = views if model_policy is None else shown_under(views, model_policy)
     try:
         tree = _parsed(sql)
         _check_kinds(tree)
@@ -107,8 +107,8 @@ def check_query(
         _check_kinds(qualified)  # resolving names can bring new kinds, such as a table taken for a column
         scopes = traverse_scope(qualified)
         lineage = Lineage(scopes, held)
-        if told is not None:
-            check_token_columns(scopes, lineage, told)
+        if model_policy is not None:
+            check_token_columns(scopes, lineage, model_policy)
         limited = _limited(qualified, rows)
         written = limited.sql(dialect=_DIALECT, comments=False)
     except OptimizeError as fault:

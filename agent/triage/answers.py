@@ -90,7 +90,7 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 
 def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Of two classifications under one id neither can be told to be meant."""
+    """Refuse a repeated key: of two classifications under one id either may be meant."""
     content = dict(pairs)
     if len(content) != len(pairs):
         raise ValueError("a key is repeated")
@@ -107,14 +107,14 @@ def _accepted(content: object, citable: Sequence[str]) -> Answer | FallbackReaso
         return "invalid_json"
     if content["classification"] not in CATEGORIES or content["severity"] not in SEVERITIES:
         return "wrong_enum"
-    told = [cited(citable, each) for each in evidence]
-    if not told or None in told:
+    citations = [cited(citable, each) for each in evidence]
+    if not citations or None in citations:
         return "evidence_mismatch"
     return Answer(
         classification=cast("Category", content["classification"]),
         severity=cast("Severity", content["severity"]),
         rationale=cleaned(content["rationale"], RATIONALE_CHARACTERS),
-        evidence=tuple(dict.fromkeys(each for each in told if each is not None)),
+        evidence=tuple(dict.fromkeys(each for each in citations if each is not None)),
     )
 
 

@@ -1,7 +1,7 @@
-"""What a model is told about a group: what the policy allows, under pseudonyms, bounded, and nothing else.
+"""What a model learns about a group: what the policy allows, under pseudonyms, bounded, and nothing else.
 
-What is told holds neither batch ids nor wall-clock: the same rows are told in the same words on a retry, and
-the ledger knows them again.
+It holds neither batch ids nor wall-clock: the same rows make the same words on a retry, and the ledger finds
+their answer.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _AMOUNT_DIGITS = 5
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a model is told about one group.
+class Disclosed:
+    """What a model learns about one group.
 
     Attributes:
         facts: as written into the request.
@@ -40,7 +40,7 @@ class Told:
 
 
 class Disclosure:
-    """Tells a model about groups.
+    """Decides what a model learns about groups.
 
     Args:
         policy: which fields may leave.
@@ -54,8 +54,8 @@ class Disclosure:
         """Return the texts of outsiders that would be sent about a row, as they would be sent."""
         return tuple(self._texts(row, {}).items())
 
-    def tell(self, group: Group) -> Told:
-        """Return what may be told about `group`.
+    def disclose(self, group: Group) -> Disclosed:
+        """Return what may be disclosed about `group`.
 
         Reasons and explanations are those of the highest score; the label is the one the rules would give it.
         """
@@ -75,7 +75,7 @@ class Disclosure:
             **{name: value for name, value in shared.items() if value and allows(name)},
             "examples": [self._example(row, originals) for row in group.exemplars],
         }
-        return Told(facts, tuple(dict.fromkeys(_citations(facts))), originals)
+        return Disclosed(facts, tuple(dict.fromkeys(_citations(facts))), originals)
 
     def _example(self, row: FlaggedRow, originals: dict[str, str]) -> dict[str, Any]:
         values = {
@@ -137,15 +137,15 @@ def _citations(facts: Mapping[str, Any]) -> Iterable[str]:
 
 
 def cited(citable: Sequence[str], citation: str) -> str | None:
-    """Return what `citation`, a `feature=value`, cites as it was told, None when it was not.
+    """Return what `citation`, a `feature=value`, cites as the request had it, None when it was not there.
 
-    Numbers may be written otherwise, at any length, which is why what was told is kept and not what was said.
+    Numbers may be written otherwise, at any length: so the text of the request is kept, not the answer's.
     """
     feature, _, value = citation.partition("=")
-    for told in citable:
-        name, _, shown = told.partition("=")
+    for known in citable:
+        name, _, shown = known.partition("=")
         if name == feature.strip() and _same(shown, value.strip()):
-            return told
+            return known
     return None
 
 

@@ -43,7 +43,7 @@ _FINAL: frozenset[FallbackReason] = frozenset({"refused", "truncated", "internal
 
 
 @dataclass
-class _Standing:
+class _Attempts:
     """What has been seen of a group that has no answer yet.
 
     Attributes:
@@ -93,7 +93,7 @@ class Inquiries:
         self._requests, self._most_calls, self._clock = requests, llm.budget.calls_per_batch, clock
         self._tempo = Tempo(requests.packer.most_groups, llm.patience.total_seconds())
         self._under_way: dict[Future[Completion | Failure], _UnderWay] = {}
-        self._standing: dict[str, _Standing] = {}
+        self._attempts: dict[str, _Attempts] = {}
         self._answered = 0
 
     @property
@@ -168,7 +168,7 @@ class Inquiries:
     def forget(self, keys: Iterable[str]) -> None:
         """Drop what was seen of groups that nobody wants to know about any more."""
         for key in keys:
-            self._standing.pop(key, None)
+            self._attempts.pop(key, None)
 
     def _send(self, request: Request, owner: Any) -> None:
         # A server that does one thing at a time comes to this one after those that are under way.
@@ -179,8 +179,8 @@ class Inquiries:
     def _ready(self, cases: Iterable[Case], busy: frozenset[str]) -> Iterable[Case]:
         now, seen = self._clock(), set(busy)
         for case in cases:
-            standing = self._standing.get(case.key)
-            if case.key not in seen and (standing is None or standing.rest_until <= now):
+            made = self._attempts.get(case.key)
+            if case.key not in seen and (made is None or made.rest_until <= now):
                 seen.add(case.key)
                 yield case
 
@@ -191,8 +191,8 @@ class Inquiries:
     def _together(self, case: Case) -> int:
         return min(self._tempo.groups, self._seen_of(case.key).together)
 
-    def _seen_of(self, key: str) -> _Standing:
-        return self._standing.get(key) or _Standing(self._requests.packer.most_groups)
+    def _seen_of(self, key: str) -> _Attempts:
+        return self._attempts.get(key) or _Attempts(self._requests.packer.most_groups)
 
     def _learn(self, begun: _UnderWay, outcome: RequestOutcome) -> None:
         if isinstance(outcome.reply, Completion):
@@ -211,22 +211,22 @@ class Inquiries:
                 yield key
 
     def _is_given_up(self, key: str, reason: FallbackReason, groups: int, sent: bool) -> bool:
-        standing = self._standing.setdefault(key, self._seen_of(key))
+        made = self._attempts.setdefault(key, self._seen_of(key))
         if not sent or reason in _NOT_TRIED:
-            standing.rest_until = self._clock() + _FIRST_REST
+            made.rest_until = self._clock() + _FIRST_REST
             return reason in ("llm_off", "policy")
-        standing.failures += 1
-        standing.rest_until = self._clock() + min(_FIRST_REST * 2.0**standing.failures, _LONGEST_REST)
+        made.failures += 1
+        made.rest_until = self._clock() + min(_FIRST_REST * 2.0**made.failures, _LONGEST_REST)
         if groups > 1 and reason in _OF_ONE_GROUP:
-            standing.together, standing.rest_until = max(groups // 2, 1), 0.0
+            made.together, made.rest_until = max(groups // 2, 1), 0.0
             return False
         if reason in _SERVER_FAILED:
-            standing.attempts += standing.others not in (None, self._answered)
-            standing.others = self._answered
+            made.attempts += made.others not in (None, self._answered)
+            made.others = self._answered
         else:
-            standing.attempts += 1
+            made.attempts += 1
         most = _MOST_USELESS if reason in _OF_NO_USE else _MOST_ATTEMPTS
-        return reason in _FINAL or standing.attempts >= most
+        return reason in _FINAL or made.attempts >= most
 
 
 def _reply_of(future: Future[Completion | Failure]) -> Completion | Failure:

@@ -16,7 +16,7 @@ from schemas.spec import Severity
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A question about to be asked. `canonical_input` is all the model is told about the group."""
+    """A question about to be asked. `canonical_input` is all that the model learns about the group."""
 
     key: str
     prompt_id: str

@@ -119,7 +119,7 @@ def _by_rules(row: FlaggedRow, reason: FallbackReason) -> Classification:
 
 def by_model(row: FlaggedRow, answer: RecordedAnswer, case: Case) -> Classification:
     """Give a row the answer to its case, no less severe than score and rules call for."""
-    originals = case.told.originals
+    originals = case.disclosed.originals
     return Classification(
         category=answer.classification,
         severity=highest((answer.severity, row.by_rules.severity)),

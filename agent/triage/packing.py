@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from agent.model.llm_client import LOCAL_MODEL, Question
 from agent.model.prompt_files import Messages, Prompt
 from agent.triage.answers import MOST_CITATIONS, RATIONALE_CHARACTERS, answer_schema
-from agent.triage.disclosure import Told, canonical_json, content_key
+from agent.triage.disclosure import Disclosed, canonical_json, content_key
 from agent.triage.grouping import Group, Texts
 from schemas.spec import Llm
 
@@ -31,7 +31,7 @@ class Case:
 
     group: Group
     priority: float
-    told: Told
+    disclosed: Disclosed
     data: str
     key: str
 
@@ -41,10 +41,10 @@ class Case:
         return self.key[:_ID_CHARACTERS]
 
 
-def case_of(prompt: Prompt, model: str, group: Group, priority: float, told: Told) -> Case:
-    """Make a group askable; its key depends on what is told about it, not on what shares its request."""
-    data = canonical_json(told.facts)
-    return Case(group, priority, told, data, content_key(prompt.id, prompt.version, model, data))
+def case_of(prompt: Prompt, model: str, group: Group, priority: float, disclosed: Disclosed) -> Case:
+    """Make a group askable; its key depends on what is disclosed about it, not on what shares its request."""
+    data = canonical_json(disclosed.facts)
+    return Case(group, priority, disclosed, data, content_key(prompt.id, prompt.version, model, data))
 
 
 class Packer:
@@ -111,7 +111,7 @@ class Packer:
         """Return the request about `cases`."""
         return Question(
             messages=self._prompt.render({case.request_id: case.data for case in cases}),
-            schema=answer_schema({case.request_id: case.told.citable for case in cases}),
+            schema=answer_schema({case.request_id: case.disclosed.citable for case in cases}),
             max_output_tokens=self.most_output_tokens(cases),
             most_tokens=self.most_tokens(cases),
         )
@@ -133,7 +133,7 @@ def most_tokens_of(text: str) -> int:
 
 def _longest_answer(case: Case) -> int:
     """Tokens of the longest answer about a group that the schema admits, rather too many than too few."""
-    evidence = sorted(map(most_tokens_of, case.told.citable))[-MOST_CITATIONS:]
+    evidence = sorted(map(most_tokens_of, case.disclosed.citable))[-MOST_CITATIONS:]
     return _FORM_TOKENS + RATIONALE_CHARACTERS + sum(evidence)
 
 

@@ -1,7 +1,7 @@
 """Pseudonyms: what identifies somebody leaves the machine as a keyed token, and comes back resolved.
 
 A token is the kind of thing, and a keyed hash of its value: `customer_3fa91c07`. The same value always has
-the same token under one key, so like requests stay alike and two mentions of one account can be told to be
+the same token under one key, so like requests stay alike and two mentions of one account can be seen to be
 one; without the key nobody can try which value a token stands for.
 """
 
@@ -104,8 +104,8 @@ class TokenBook:
         ids = {found[2]: kind_of[found[1].lower()] for found in named.finditer(goal)} if kinds else {}
         parts = _MOMENT.split(goal)  # a date is no account's number
         moments = [*_MOMENT.findall(goal), ""]
-        told = (self._pseudonyms.text("goal", part, ids, self._originals) for part in parts)
-        return " ".join(each for pair in zip(told, moments, strict=True) for each in pair if each)
+        texts = (self._pseudonyms.text("goal", part, ids, self._originals) for part in parts)
+        return " ".join(each for pair in zip(texts, moments, strict=True) for each in pair if each)
 
     def exact(self, value: Any) -> Any:
         """Return parameters in which every token is again what it stands for."""

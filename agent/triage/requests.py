@@ -110,7 +110,7 @@ class Requests:
     def _read(self, request: Request, reply: Completion | Failure) -> RequestOutcome:
         if isinstance(reply, Failure):
             return RequestOutcome(request, reply, {case.key: reply.reason for case in request.cases})
-        found = answers_of(reply.text, {case.request_id: case.told.citable for case in request.cases})
+        found = answers_of(reply.text, {case.request_id: case.disclosed.citable for case in request.cases})
         read, written = (_shares(each, len(found)) for each in (reply.input_tokens, reply.output_tokens))
         answers = {
             case.key: answer if isinstance(answer, str) else self._recorded(case, answer, tokens)

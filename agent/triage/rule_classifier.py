@@ -77,7 +77,7 @@ class RuleClassifier:
         score: float,
         reasons: Sequence[Reason],
         rules: Sequence[str] = (),
-        told: Mapping[str, str] = MappingProxyType({}),
+        sentences: Mapping[str, str] = MappingProxyType({}),
     ) -> RuleClassification:
         """RuleClassification one row.
 
@@ -85,12 +85,12 @@ class RuleClassifier:
             score: calibrated score in 0-1.
             reasons: named `detector.entity`, in any order; only those that raise the score count.
             rules: names of the rules hit; an unknown one counts as `low`.
-            told: rule → what it says of this row, where that is more than its reason.
+            sentences: rule → what it says of this row, where that is more than its reason.
         """
         findings = _material(reasons)
         known = [self._rules[name] for name in rules if name in self._rules]
         minimum = highest(rule.severity for rule in known) if known else "low"
-        texts = [told.get(rule.name, rule.reason) for rule in known] + [
+        texts = [sentences.get(rule.name, rule.reason) for rule in known] + [
             finding.text or finding.name for finding in findings
         ]
         return RuleClassification(

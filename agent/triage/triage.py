@@ -226,8 +226,8 @@ class Triage:
         return [case for case in cases if case is not None]
 
     def _case(self, group: Group, priority: float) -> Case:
-        told = self._disclosure.tell(group)
-        return case_of(self._prompt, self._requests.client.model, group, priority, told)
+        disclosed = self._disclosure.disclose(group)
+        return case_of(self._prompt, self._requests.client.model, group, priority, disclosed)
 
     def _book(self, packed: Iterable[list[Case]]) -> list[Request]:
         booked = (self._requests.book(cases) for cases in packed)

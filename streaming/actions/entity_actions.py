@@ -64,8 +64,8 @@ class EntityActions:
             "alerts": self._alerted(rows).height,
             "known_frauds": self._frauds(rows),
         }
-        told = {name: plain(value) for name, value in facts.items()}
-        return ActionResult(told, reveals=self._reveals(told, entity))
+        values = {name: plain(value) for name, value in facts.items()}
+        return ActionResult(values, reveals=self._reveals(values, entity))
 
     def history(self, entity: str, identifier: str, limit: int) -> ActionResult:
         """List an entity's newest payments by order of processing, the newest first."""
@@ -124,8 +124,8 @@ class EntityActions:
         if reader.table("labels") is None:
             return 0
         book = LabelBook(reader.path("labels"), retention=self._spec.replay_horizon)
-        standing = pl.DataFrame(book.latest()).filter(pl.col("is_fraud"))
-        return standing.join(rows, on="transaction_id", how="semi").height
+        frauds = pl.DataFrame(book.latest()).filter(pl.col("is_fraud"))
+        return frauds.join(rows, on="transaction_id", how="semi").height
 
     def _reveals(self, names: Sequence[str] | dict[str, Any], entity: str) -> dict[str, frozenset[str]]:
         known = {**_REVEALED, **{name: frozenset({f"entities.{name}"}) for name in self._entities}}

@@ -70,13 +70,13 @@ class FindingTables:
         return kept
 
     def _row(self, identifier: str, finding: Finding) -> pa.Table:
-        told = finding.plain()
+        content = finding.plain()
         row = {
             "finding_id": identifier,
             "agent": self._spec.name,
             "at": self._clock(),
             "title": finding.title,
-            "claims": json.dumps(told["claims"]),
+            "claims": json.dumps(content["claims"]),
             "valid": finding.valid,
             "problems": list(finding.problems),
             "written_by": finding.written_by,

@@ -79,12 +79,12 @@ class AnchorFile:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(self.path.with_suffix(".lock")) as alone:
-            standing = self.read()
+            current = self.read()
             if not alone:
-                if standing is None:
+                if current is None:
                     raise MachineError(f"another process holds {self.path.with_suffix('.lock')}: end it")
                 return
-            if standing is None or standing.head.number < anchor.head.number:
+            if current is None or current.head.number < anchor.head.number:
                 replace_file(self.path, anchor.to_json().encode())
 
 

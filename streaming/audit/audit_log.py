@@ -2,7 +2,7 @@
 
 Each append carries the number of its last row as an application transaction. So of two writers that go on
 from the same row one is refused, looks again and goes on from the other's row: the chain cannot fork. The
-same commit settles how far each source has told its events, so none is recorded twice.
+same commit settles how far the events of each source are recorded, so none is recorded twice.
 
 Then the anchor moves on. A crash in between leaves it one append behind; the next writer checks that what
 follows the anchor links to it, moves the anchor there, and only then appends.
@@ -112,7 +112,7 @@ class LakeAudit:
         self, places: AuditPlaces, retention: timedelta, clock: Clock = lambda: datetime.now(UTC)
     ) -> None:
         self._anchors, self._clock, self._lock = places.anchor, clock, threading.Lock()
-        self._told_here: dict[str, int] = {}
+        self._recorded_here: dict[str, int] = {}
         anchor = self._anchors.read()
         if places.check_layout() and anchor is None:
             raise _anchor_gone(places.anchor.path)
@@ -134,7 +134,7 @@ class LakeAudit:
 
     def position(self, source: str) -> int:
         """Return how far a source has told its events, -1 for not at all."""
-        return self._told_here.get(source, self._table.last_batch(_told_by(source)))
+        return self._recorded_here.get(source, self._table.last_batch(_recorded_by(source)))
 
     def renew(self) -> bool:
         """See streaming.delta.lake.LakeTable."""
@@ -148,10 +148,12 @@ class LakeAudit:
             return head
         rows = linked(self._key, head, fresh, micros_of(self._clock()))
         table = pa.Table.from_pylist([asdict(row) for row in rows], schema=AUDIT)
-        told = {each.source: each.position for each in fresh}
-        also = [Stamp(_told_by(source), at) for source, at in told.items() if not _tells_once(source)]
+        reached = {each.source: each.position for each in fresh}
+        also = [
+            Stamp(_recorded_by(source), at) for source, at in reached.items() if not _recorded_once(source)
+        ]
         self._table.append(table, Stamp(_CHAIN, rows[-1].number), also=also)
-        self._told_here |= {source: at for source, at in told.items() if _tells_once(source)}
+        self._recorded_here |= {source: at for source, at in reached.items() if _recorded_once(source)}
         return Head(rows[-1].number, rows[-1].hash)
 
     def _head(self) -> Head:
@@ -213,10 +215,10 @@ def _anchor_gone(path: Path) -> DataLossError:
     )
 
 
-def _tells_once(source: str) -> bool:
+def _recorded_once(source: str) -> bool:
     """Whether a source is one run of a command: nobody goes on with it after a crash."""
     return source.split("/", 1)[0] in _RUNS
 
 
-def _told_by(source: str) -> str:
+def _recorded_by(source: str) -> str:
     return f"audit/told/{source}"

@@ -1,4 +1,4 @@
-"""How batches that were loaded from history, not read from the stream, are told from the others.
+"""How batches that were loaded from history, not read from the stream, are distinguished from the others.
 
 The mark is part of what a batch pins, so the commit that decides it carries it, and so does its row in
 `batches`.

@@ -2,7 +2,7 @@
 
 All events are derived from what Delta holds, so that after a crash the same ones are derived again. The calls
 to a model are those of the ledger, which knows of a question before it is asked: a call that a crashed
-attempt made is told by the attempt that finishes the batch.
+attempt made is recorded by the attempt that finishes the batch.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _ALWAYS_SEEN = ("sequence", "transaction_id", "event_time", "amount", "currency"
 
 @dataclass(frozen=True)
 class Judged:
-    """One batch, scored and looked at by all rules, and the state that committing it leads to.
+    """One batch, scored and checked by all rules, and the state that committing it leads to.
 
     Attributes:
         hits: bool[rows, rules], see rules.Held.
@@ -82,7 +82,7 @@ class Decider:
         return replace(self, definition=definition, rules=definition.rules, classifier=classifier)
 
     def columns(self) -> list[str]:
-        """Return the columns of the transactions table that decisions look at."""
+        """Return the columns of the transactions table that decisions read."""
         contract = self.contract
         seen = [*_ALWAYS_SEEN, *contract.entity_names, *contract.untrusted_text]
         seen += [*self.layout.columns, *self.rules.columns]
@@ -138,7 +138,7 @@ class Decider:
         return rows.append_column(CONTRIBUTIONS, matrix_column(scored.contributions_of(positions)))
 
     def _with_features(self, transactions: pa.Table, scored: ScoredBatch) -> pa.Table:
-        """Add what the rules look at beyond the event's own fields; unknown features are null."""
+        """Add what the rules use beyond the event's own fields; unknown features are null."""
         wanted = [name for name in self.rules.columns if name not in transactions.column_names]
         if not wanted:
             return transactions

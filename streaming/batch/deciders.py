@@ -1,6 +1,6 @@
 """What decides a batch: the version in force and, beside it, a canary for a share of the entities.
 
-Both look at every row, so each has the state that it would have alone: profiles, calibration, its threshold
+Both decide every row, so each has the state that it would have alone: profiles, calibration, its threshold
 under an alert budget, what its rules remember. Whose alert counts is a matter of the alert's own transaction:
 of its primary entity's id.
 """
@@ -67,7 +67,7 @@ class Deciders:
 
     @property
     def engines(self) -> tuple[Engine, ...]:
-        """All that look at every row, the version in force first."""
+        """All that decide every row, the version in force first."""
         return (self.engine,) if self.canary is None else (self.engine, self.canary.engine)
 
     @property
@@ -88,7 +88,7 @@ class Deciders:
         return pins
 
     def columns(self) -> list[str]:
-        """Return the columns of the transactions table that decisions look at."""
+        """Return the columns of the transactions table that decisions read."""
         return [*dict.fromkeys(name for decider in self.deciders for name in decider.columns())]
 
     def judge(self, rows: pa.Table, verdicts: pa.Table | None) -> tuple[Judged, ...]:

@@ -52,7 +52,7 @@ class Engine:
 
     def continued_as(self, other: Engine) -> Engine:
         """Return `other`, which scores alike, with the memory of this one."""
-        self.memory.scorer.heed(other.spec)
+        self.memory.scorer.adopt(other.spec)
         same = other.checkpoints.folder == self.checkpoints.folder
         return Engine(other.decider, self.memory, self.checkpoints if same else other.checkpoints)
 

@@ -1,4 +1,4 @@
-"""Step 5's input: the transactions that become alerts, and what triage is told about each."""
+"""Step 5's input: the transactions that become alerts, and what triage learns about each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Flagged:
 
     Attributes:
         table: their transactions, see Decider.described.
-        rows: what triage is told about each.
+        rows: what triage learns about each.
         texts: what each of the rules hit says.
         kinds: of the alerts.
         passed_by: of an absence the `sequence` of the row that made it certain.

@@ -16,10 +16,10 @@ TOLERATED_SKEW = timedelta(minutes=1)
 
 
 class InputWatch:
-    """Looks at each decided batch.
+    """Watches each decided batch.
 
     Args:
-        health: is told what begins and ends.
+        health: notified what begins and ends.
     """
 
     def __init__(self, health: Health) -> None:

@@ -99,7 +99,7 @@ class LateAnswers:
         clock: current time.
         spent_at: when tokens are spent, by the clock of the budget; `clock` unless given.
         reached: called after each step; crash tests inject a kill here.
-        health: told when the work cannot go on.
+        health: notified when the work cannot go on.
     """
 
     def __init__(

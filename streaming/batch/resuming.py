@@ -105,7 +105,7 @@ def records_lost(told: Iterable[str | None]) -> int:
 
 
 def set_aside(checkpoint: Path) -> None:
-    """Move Spark's checkpoint away, so that a query begins where it is told to."""
+    """Move Spark's checkpoint away, so that a query begins where it is meant to."""
     if checkpoint.is_dir():
         beside = checkpoint.with_name(f"{checkpoint.name}.set-aside")
         shutil.rmtree(beside, ignore_errors=True)

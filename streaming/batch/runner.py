@@ -78,7 +78,7 @@ class StreamRunner:
         session: the Spark session.
         pipeline: started by the caller.
         settings: source and checkpoint.
-        on_batch: told about every batch that closed.
+        on_batch: called with every batch that closed.
         requested: what is decided between two batches of the stream, None for nothing.
     """
 

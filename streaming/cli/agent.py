@@ -53,8 +53,8 @@ def agent_run(
     Examples: `flagstream agent run --goal "why did terminal m12 alert so often today?"`,
     `flagstream agent run --goal "alerts by hour" --plan plan.json --llm none --dry-run`
     """
-    from streaming.commands.agent import carry_out, read_wish
+    from streaming.commands.agent import carry_out, read_order
 
-    wish = read_wish(goal, plan, dry_run, run_name)
-    ok = carry_out(settings_in(home), spec_named(spec), wish, llm, as_json=as_json)
+    order = read_order(goal, plan, dry_run, run_name)
+    ok = carry_out(settings_in(home), spec_named(spec), order, llm, as_json=as_json)
     raise typer.Exit(0 if ok else 1)

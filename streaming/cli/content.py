@@ -39,7 +39,7 @@ def spec_columns(
     spec: Annotated[str, typer.Argument(help="A spec file, or the name of a shipped spec.")],
     as_json: AsJson = False,
 ) -> None:
-    """List what the rules of a spec can look at: fields of the event, the score, and features.
+    """List what the rules of a spec can use: fields of the event, the score, and features.
 
     Example: `flagstream spec columns handbook`
     """

@@ -20,7 +20,7 @@ from streaming.cli.options import (
 from streaming.cli.spans import TIMES
 
 quarantine_app = typer.Typer(
-    no_args_is_help=True, help="Look at rejected records, and take them in after all."
+    no_args_is_help=True, help="Inspect rejected records, and take them in after all."
 )
 
 Reasons = Annotated[

@@ -43,7 +43,7 @@ _TITLE_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
-class Wish:
+class RunOrder:
     """What somebody wants of the agent.
 
     Attributes:
@@ -64,7 +64,7 @@ class Wish:
         return secrets.token_hex(16) if self.name is None else _digest(self.name)
 
 
-def carry_out(settings: Settings, spec: AgentSpec, wish: Wish, llm: str, *, as_json: bool) -> bool:
+def carry_out(settings: Settings, spec: AgentSpec, order: RunOrder, llm: str, *, as_json: bool) -> bool:
     """Do what somebody wants and print what became of it; return whether everything was done.
 
     Args:
@@ -78,7 +78,7 @@ def carry_out(settings: Settings, spec: AgentSpec, wish: Wish, llm: str, *, as_j
         return LakeAudit(AuditPlaces(settings, spec), spec.replay_horizon)
 
     with model_client(settings, for_planning(spec), llm) as client:
-        report = run_agent(settings, spec, wish, client, open_log)
+        report = run_agent(settings, spec, order, client, open_log)
     print_json(report.facts()) if as_json else show_report(report, Terminal())
     for problem in (*report.refusals, *report.problems):
         say_error(f"flagstream: {problem}")
@@ -91,7 +91,7 @@ def for_planning(spec: AgentSpec) -> AgentSpec:
     return spec.model_copy(update={"llm": llm})
 
 
-def read_wish(goal: str, plan: Path | None, dry_run: bool, name: str | None) -> Wish:
+def read_order(goal: str, plan: Path | None, dry_run: bool, name: str | None) -> RunOrder:
     """Read what the command line was given.
 
     Raises:
@@ -101,13 +101,13 @@ def read_wish(goal: str, plan: Path | None, dry_run: bool, name: str | None) -> 
         raise ConfigurationError("say what you want to know", where="--goal")
     if any("\ud800" <= each <= "\udfff" for each in goal):
         raise ConfigurationError("not valid UTF-8", where="--goal")
-    return Wish(goal, None if plan is None else load_plan(plan), dry_run, name)
+    return RunOrder(goal, None if plan is None else load_plan(plan), dry_run, name)
 
 
 def run_agent(
     settings: Settings,
     spec: AgentSpec,
-    wish: Wish,
+    order: RunOrder,
     client: ModelClient | None,
     open_log: Callable[[], AuditLog],
     *,
@@ -120,9 +120,9 @@ def run_agent(
     Args:
         settings: folders and keys.
         spec: names lake, policy and model.
-        wish: what is wanted.
-        client: the model; without one the wish must hold a plan.
-        open_log: opens what is told of every plan, refusal, action and outcome, once the input is known good.
+        order: what is wanted.
+        client: the model; without one the order must hold a plan.
+        open_log: opens the record of every plan, refusal, action and outcome, once the input is known good.
         now: the current time, timezone-aware.
         clock: monotonic seconds.
         on_outcome: called with what became of each step.
@@ -130,11 +130,11 @@ def run_agent(
     Raises:
         ConfigurationError: contract or policy cannot be read, or there is neither a model nor a plan.
     """
-    if client is None and wish.plan is None:
+    if client is None and order.plan is None:
         raise ConfigurationError(
             "no model is in use (llm.provider: none), so nobody can plan: hand in a plan", where="--plan"
         )
-    return _AgentRun(settings, spec, wish, client, open_log, now, clock).carried_out(on_outcome)
+    return _AgentRun(settings, spec, order, client, open_log, now, clock).carried_out(on_outcome)
 
 
 class _AgentRun:
@@ -142,16 +142,16 @@ class _AgentRun:
         self,
         settings: Settings,
         spec: AgentSpec,
-        wish: Wish,
+        order: RunOrder,
         client: ModelClient | None,
         open_log: Callable[[], AuditLog],
         now: Callable[[], datetime],
         clock: Callable[[], float],
     ) -> None:
-        self._settings, self._spec, self._wish, self._client, self._now = settings, spec, wish, client, now
+        self._settings, self._spec, self._order, self._client, self._now = settings, spec, order, client, now
         definition = AgentDefinition.of(spec)
         self._contract, self._policy = definition.contract, definition.policy
-        self._run_id = wish.run_id
+        self._run_id = order.run_id
         self._audit = RunAudit(open_log(), self._run_id, secrets.token_hex(16), self._policy)
         self._deadline = Deadline.after(self._policy.budgets.seconds, clock)
         self._ground = Ground(
@@ -161,7 +161,7 @@ class _AgentRun:
             curated_views(self._contract),
         )
         self._tokens = TokenBook(Pseudonyms(pseudonym_key(settings.home)))
-        self._goal = self._tokens.goal(wish.goal, self._kinds())
+        self._goal = self._tokens.goal(order.goal, self._kinds())
         self._planner: Planner | None = None
 
     def carried_out(self, on_outcome: Callable[[Outcome], None]) -> RunReport:
@@ -169,26 +169,26 @@ class _AgentRun:
             plan = self._plan()
         except Refused as fault:
             return self._report(refusals=tuple(map(str, fault.refusals)))
-        self._audit.tell(
+        self._audit.record(
             "policy_decision", self._run_id, decision="allowed", plan_digest=plan.digest,
             policy_digest=self._policy.digest, step=len(plan.steps),
-            mode="dry_run" if self._wish.dry_run else "run",
+            mode="dry_run" if self._order.dry_run else "run",
         )  # fmt: skip
-        return self._report(plan=plan) if self._wish.dry_run else self._executed(plan, on_outcome)
+        return self._report(plan=plan) if self._order.dry_run else self._executed(plan, on_outcome)
 
     def _plan(self) -> Plan:
         if not self._policy.auditLogging:
             raise self._refused("auditLogging", "actions run only under a policy that has them audited")
         if self._client is not None:
             self._planner = self._new_planner(self._client)
-        if self._wish.plan is None:
+        if self._order.plan is None:
             assert self._planner is not None, "run_agent has checked it"
             return self._planner.plan(self._goal)
-        found = check_plan(self._wish.plan, self._policy, self._ground)
-        self._audit.refused(found, plan_digest=self._wish.plan.digest)
+        found = check_plan(self._order.plan, self._policy, self._ground)
+        self._audit.refused(found, plan_digest=self._order.plan.digest)
         if found:
             raise Refused(*found)
-        return self._wish.plan
+        return self._order.plan
 
     def _new_planner(self, client: ModelClient) -> Planner:
         tokens = for_planning(self._spec).llm.max_output_tokens
@@ -204,11 +204,11 @@ class _AgentRun:
         return fault
 
     def _executed(self, plan: Plan, on_outcome: Callable[[Outcome], None]) -> RunReport:
-        ground = replace(self._ground, by_model=self._wish.plan is None)
+        ground = replace(self._ground, by_model=self._order.plan is None)
         executor = Executor(
             self._run_id, lambda: load_policy(self._spec.policy, POLICIES), ground,
             self._actions(plan), self._audit, self._deadline, partial(self._write, plan.steps), self._tokens,
-            told=None if self._planner is None else self._policy,
+            model_policy=None if self._planner is None else self._policy,
         )  # fmt: skip
         outcomes = []
         for outcome in executor.run(plan):
@@ -217,16 +217,16 @@ class _AgentRun:
         problems = tuple(each.problem for each in outcomes if each.problem is not None)
         if problems:
             return self._report(plan=plan, outcomes=tuple(outcomes), problems=problems)
-        finding = executor.conclude(self._wish.goal[:_TITLE_CHARACTERS])
+        finding = executor.conclude(self._order.goal[:_TITLE_CHARACTERS])
         told = tuple(f"finding: {problem}" for problem in finding.problems)
-        self._audit.tell(
+        self._audit.record(
             "action", "finding", action="finding", outcome="valid" if finding.valid else "not_valid",
             actor=finding.written_by,
         )  # fmt: skip
         return self._report(plan=plan, outcomes=tuple(outcomes), finding=finding, problems=told)
 
     def _actions(self, plan: Plan) -> LakeActions:
-        facts = FindingFacts(self._run_id, self._wish.goal, self._policy.policyName, plan.digest)
+        facts = FindingFacts(self._run_id, self._order.goal, self._policy.policyName, plan.digest)
         return LakeActions(self._settings, self._spec, self._contract, self._ground.views, facts, self._now)
 
     def _write(self, steps: Sequence[Step], title: str, evidence: Evidence) -> Finding:
@@ -252,7 +252,7 @@ class _AgentRun:
     ) -> RunReport:
         model = None if self._client is None else self._client.model
         return RunReport(
-            self._run_id, self._wish.goal, self._policy.policyName, model, self._wish.dry_run, plan,
+            self._run_id, self._order.goal, self._policy.policyName, model, self._order.dry_run, plan,
             refusals, outcomes, finding, problems,
         )  # fmt: skip
 

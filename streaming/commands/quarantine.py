@@ -24,7 +24,7 @@ from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_text
 from streaming.output.terminal import Terminal, print_json
-from streaming.quarantine.choosing import RecordFilter, Trials, slices_of
+from streaming.quarantine.choosing import RecordFilter, RequeueTrials, slices_of
 from streaming.quarantine.lane import check_same_columns
 from streaming.quarantine.requests import PLACE, RequestTable, read_requests, requeues_path
 from streaming.quarantine.waiting import attempts_at, waiting
@@ -163,10 +163,10 @@ class Quarantine:
             for each in reversed(requests)
         ]
 
-    def _trials(self, own: EventContract, corrected: EventContract) -> Trials:
+    def _trials(self, own: EventContract, corrected: EventContract) -> RequeueTrials:
         tables = self.spec.tables
         places = self._table(tables.quarantine), self._table(tables.transactions)
-        return Trials(*places, corrected, own.duplicates.horizon, datetime.now(UTC))
+        return RequeueTrials(*places, corrected, own.duplicates.horizon, datetime.now(UTC))
 
     def _table(self, name: str) -> Any:
         return self.settings.lake(self.spec.name) / name

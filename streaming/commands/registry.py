@@ -20,7 +20,7 @@ from streaming.output.terminal import Terminal, print_json
 from streaming.versions.arithmetic import with_arithmetic
 from streaming.versions.clients import check_endpoint
 from streaming.versions.registry import Author, SpecRegistry
-from streaming.versions.stages import Entry, VersionStage, standing_in
+from streaming.versions.stages import Entry, VersionStage, version_in
 
 _SHOWN_DIGEST = 12
 
@@ -42,14 +42,14 @@ def register(
     check_endpoint(spec, file)
     registry = SpecRegistry(settings, spec)
     registry.add(spec, author_of(who, why))
-    standing = registry.standings()[spec.version]
-    facts = {"version": spec.version, "stage": standing.stage, "digest": spec.digest}
+    staged = registry.staged_versions()[spec.version]
+    facts = {"version": spec.version, "stage": staged.stage, "digest": spec.digest}
     show_facts(facts, as_json=as_json)
 
 
 def list_versions(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
     """Print where each version of an agent's spec stands."""
-    found = SpecRegistry(settings, spec).standings()
+    found = SpecRegistry(settings, spec).staged_versions()
     print_json(listed(found)) if as_json else show_registry(found, Terminal())
 
 
@@ -98,7 +98,7 @@ def active_beside(settings: Settings, spec: AgentSpec) -> VersionStage | None:
     Raises:
         ConfigurationError: something that the spec names cannot be used.
     """
-    active = standing_in("active", SpecRegistry(settings, spec).standings())
+    active = version_in("active", SpecRegistry(settings, spec).staged_versions())
     if active is None or active.digest == complete(with_arithmetic(settings, spec, spec)).digest:
         return None
     return active
@@ -116,7 +116,7 @@ def prompt_digest(spec: AgentSpec) -> str:
 def note_replay(settings: Settings, spec: AgentSpec, candidate: AgentSpec, found: WhatIf) -> bool:
     """Keep a candidate's report as evidence; False where its agent is another one or has no registry."""
     registry = SpecRegistry(settings, spec)
-    active = standing_in("active", registry.standings())
+    active = version_in("active", registry.staged_versions())
     if active is None or candidate.name != spec.name:
         return False
     whole = complete(with_arithmetic(settings, candidate, spec))
@@ -125,7 +125,7 @@ def note_replay(settings: Settings, spec: AgentSpec, candidate: AgentSpec, found
 
 
 def replay_evidence(found: WhatIf, active: VersionStage) -> dict[str, Any]:
-    """Return what the gates look at of a candidate's report."""
+    """Return what the gates read of a candidate's report."""
     return {
         "active_version": active.version,
         "active_digest": active.digest,

@@ -28,8 +28,8 @@ def print_status(status: Status, *, as_json: bool) -> None:
     parts = (_about_records, _about_input, _about_alerts, _about_batch)
     console = Terminal()
     show_block(console, {name: said for rows in parts for name, said in rows(status)})
-    for standing in status.conditions:
-        show_text(console, condition_line(standing.condition, standing))
+    for state in status.conditions:
+        show_text(console, condition_line(state.condition, state))
     for each in status.beside:
         _show_versions(each, console)
 

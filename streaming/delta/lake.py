@@ -66,7 +66,7 @@ class LakeTable(StoredTable):
         fence_id: application id under which epochs are recorded.
         retention: how long versions stay readable.
         later: columns, nullable, that a table from before they came is given.
-        told: others are told what was committed as soon as it was, so it is on disk when append returns.
+        told: others learn of a commit as soon as it is made, so it is on disk when append returns.
 
     Raises:
         ConfigurationError: the table exists with another schema.

@@ -64,10 +64,10 @@ def beyond(nats: Floats, others: Ints, column: int, evidence: Floats) -> None:
         others: int64[c], columns of the evidence that the row already gives of itself.
     """
     for row in range(len(nats)):
-        told = 0.0
+        explained = 0.0
         for other in others:
-            told += evidence[row, other]
-        evidence[row, column] = max(_evidence(nats[row], _TOLL_OF_THE_WHOLE) - max(told, 0.0), 0.0)
+            explained += evidence[row, other]
+        evidence[row, column] = max(_evidence(nats[row], _TOLL_OF_THE_WHOLE) - max(explained, 0.0), 0.0)
 
 
 @compiled

@@ -43,7 +43,7 @@ from streaming.detection.counterparty_kernels import (
     place_new,
     scatter,
 )
-from streaming.detection.detectors import COUNTERPARTIES, RATE, Lookout, evidence, surprises
+from streaming.detection.detectors import COUNTERPARTIES, RATE, DetectorInput, evidence, surprises
 from streaming.detection.features import PAIR, encounter_feature_names
 from streaming.detection.reasons import Meeting, counterparties_sentence, meeting_sentence
 from streaming.profiles.frame import Frame
@@ -66,7 +66,7 @@ class Encounters:
     """
 
     entities: tuple[str, str]
-    fans: tuple[Lookout, Lookout]
+    fans: tuple[DetectorInput, DetectorInput]
     fan_nats: Floats
     relations: Ints
     relation_nats: Floats
@@ -88,8 +88,8 @@ class Encounters:
             [counterparties_sentence(entity, seen) for seen in evidence(fan, rows)]
             for entity, fan in zip(self.entities, self.fans, strict=True)
         ]
-        told = zip(self.relations[rows].tolist(), np.exp(self.relation_nats[rows]).tolist(), strict=True)
-        met = [meeting_sentence(Meeting(*self.entities, *each)) for each in told]
+        meetings = zip(self.relations[rows].tolist(), np.exp(self.relation_nats[rows]).tolist(), strict=True)
+        met = [meeting_sentence(Meeting(*self.entities, *each)) for each in meetings]
         return dict(zip(names, (*fans, met), strict=True))
 
     def features(self) -> list[Floats]:
@@ -186,12 +186,12 @@ class Counterparties:
             **held, **{name: census[name].to_numpy().copy() for name in _OF_ALL}
         )
 
-    def _fan(self, role: int, found: AccountState, first_sequence: int) -> Lookout:
+    def _fan(self, role: int, found: AccountState, first_sequence: int) -> DetectorInput:
         rows, blocks = len(found.relations), len(found.census)
         added, seconds = found.census[:, ADDED + role], found.census[:, SECONDS + role]
-        # The amounts of a Lookout mean nothing here: rates alone are read.
+        # The amounts of a DetectorInput mean nothing here: rates alone are read.
         nothing, ones = np.zeros(blocks), np.ones(blocks)
-        return Lookout(
+        return DetectorInput(
             first_sequence=first_sequence,
             block_rows=self._block_rows,
             log_amounts=np.zeros(rows),

@@ -91,7 +91,7 @@ def stateful_detectors(spec: AgentSpec, entities: tuple[str, ...]) -> Sequence[S
 
 
 def multivariate_detector(spec: AgentSpec, feature_names: Sequence[str]) -> Multivariate | None:
-    """Build the detector that looks at all features together, if it is switched on."""
+    """Build the detector that uses all features together, if it is switched on."""
     chosen = spec.detectors.multivariate
     if not chosen.enabled:
         return None

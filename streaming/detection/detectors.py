@@ -37,7 +37,7 @@ _PRIOR_EVENTS = 2.0
 _LEAST_EXPOSURE = 60.0
 
 
-class Lookout(NamedTuple):
+class DetectorInput(NamedTuple):
     """What the detectors see of one batch: rows of one kind and that kind's population per block.
 
     `peers`, float64[n], is what is usual among the entity's peers, NaN for the population's geometric mean.
@@ -92,7 +92,7 @@ def _usual(norm: Norm, events: float, paid: float, peers: float) -> float:
 
 
 @compiled
-def _log_ratios(seen: Lookout, ratios: Floats) -> None:
+def _log_ratios(seen: DetectorInput, ratios: Floats) -> None:
     first_sequence, block_rows, logs, _, counts, amounts, exposures = seen[:7]
     weights, means, variances, within, _, _, peers = seen[7:]
     for row in range(len(ratios)):
@@ -105,7 +105,7 @@ def _log_ratios(seen: Lookout, ratios: Floats) -> None:
 
 
 @compiled
-def _population_log_ratios(seen: Lookout, ratios: Floats) -> None:
+def _population_log_ratios(seen: DetectorInput, ratios: Floats) -> None:
     first_block = seen.first_sequence // seen.block_rows
     for row in range(len(ratios)):
         block = (seen.first_sequence + row) // seen.block_rows - first_block
@@ -113,14 +113,14 @@ def _population_log_ratios(seen: Lookout, ratios: Floats) -> None:
         ratios[row] = seen.log_amounts[row] - seen.means[block] if known else np.nan
 
 
-def population_log_ratios(seen: Lookout) -> Floats:
+def population_log_ratios(seen: DetectorInput) -> Floats:
     """Return ln(amount / geometric mean of all amounts), float64[n]; NaN where there is none."""
     ratios = np.empty(len(seen.log_amounts))
     _population_log_ratios(seen, ratios)
     return ratios
 
 
-def log_ratios(seen: Lookout) -> Floats:
+def log_ratios(seen: DetectorInput) -> Floats:
     """Return ln(amount / usual amount), float64[n]; NaN without an entity, an amount or a population."""
     ratios = np.empty(len(seen.log_amounts))
     _log_ratios(seen, ratios)
@@ -173,7 +173,7 @@ def _busiest(row: int, rate: float, exposure: float, counts: Floats, horizons: F
 
 
 @compiled
-def _surprises(seen: Lookout) -> Floats:
+def _surprises(seen: DetectorInput) -> Floats:
     # Arrays stay out of the functions called per row: handing them over costs more than the arithmetic.
     first_sequence, block_rows, _, horizons, counts, _, exposures = seen[:7]
     weights, _, _, _, rates, first_seen, _ = seen[7:]
@@ -192,7 +192,7 @@ def _surprises(seen: Lookout) -> Floats:
 
 
 @compiled
-def _evidence(seen: Lookout, rows: Ints) -> Floats:
+def _evidence(seen: DetectorInput, rows: Ints) -> Floats:
     found = np.zeros((len(rows), 6), dtype=np.float64)
     first_block = seen.first_sequence // seen.block_rows
     for place in range(len(rows)):
@@ -228,7 +228,7 @@ class Evidence(NamedTuple):
     one_in: float
 
 
-def evidence(seen: Lookout, rows: Ints) -> list[Evidence]:
+def evidence(seen: DetectorInput, rows: Ints) -> list[Evidence]:
     """Return the numbers behind the surprises of `rows`."""
     return [Evidence(*numbers) for numbers in _evidence(seen, rows).tolist()]
 
@@ -239,9 +239,9 @@ def look(
     log_amounts: Floats,
     place: tuple[int, int],
     peers: Floats | None = None,
-) -> Lookout:
+) -> DetectorInput:
     """Bring together what the detectors need; `place` is (sequence of the first row, rows per block)."""
-    return Lookout(
+    return DetectorInput(
         first_sequence=place[0],
         block_rows=place[1],
         log_amounts=log_amounts,
@@ -259,6 +259,6 @@ def look(
     )
 
 
-def surprises(seen: Lookout) -> Floats:
+def surprises(seen: DetectorInput) -> Floats:
     """Return the nats ≥ 0 of rate and novelty, float64[n, 2]; 0 without an entity and in a cold start."""
     return _surprises(seen)

@@ -1,6 +1,6 @@
 """The features of a row as they stood when it was scored: what a supervised model learns from.
 
-They are the numbers the detectors look at, so that training and scoring cannot differ, and nothing in them is
+They are the numbers the detectors use, so that training and scoring cannot differ, and nothing in them is
 known later than the row itself.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streaming.arrays.compilation import Floats, Ints
-from streaming.detection.detectors import Lookout
+from streaming.detection.detectors import DetectorInput
 from streaming.detection.reasons import duration_text
 from streaming.detection.stateful import DetectorResult
 from streaming.detection.tails import Counts
@@ -80,7 +80,7 @@ class EntityBatch:
     """
 
     advance: Advance
-    seen: Lookout
+    seen: DetectorInput
     ratios: Floats
     amounts: Floats
     others: Floats

@@ -6,7 +6,7 @@ falls down the tree; each cut it meets adds ln(share of the box's length on its 
 on it), so the sum is how much emptier its place is than the box as a whole, in nats, and every part of it
 belongs to one feature (half-space mass: Tan, Ting, Liu, Fast Anomaly Detection for Streaming Data, IJCAI
 2011). Of a value outside the box of the rows that came so far, two things count by their chance in a random
-cut forest: that a cut leaves the row alone in the gap, and that it does not. So looked at is the feature that
+cut forest: that a cut leaves the row alone in the gap, and that it does not. So used is the feature that
 a node cuts and the one whose side shrank most by the cut before: it tells of combinations. Lengths are
 measured on asinh(2 (x - median) / spread), spread being the sample's from its 10th to its 90th percentile:
 nothing depends on the unit of a feature. A value that is not known goes the way that most rows go, and adds

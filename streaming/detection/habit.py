@@ -41,8 +41,8 @@ class Hourly:
 
     def sentences(self, rows: Ints) -> Mapping[str, list[str]]:
         """See stateful.DetectorResult."""
-        told = zip(self.times[rows].tolist(), self.found[rows].tolist(), strict=True)
-        return {self.reason: [habit_sentence(self.kind, time, nats) for time, nats in told]}
+        unusual = zip(self.times[rows].tolist(), self.found[rows].tolist(), strict=True)
+        return {self.reason: [habit_sentence(self.kind, time, nats) for time, nats in unusual]}
 
 
 class Habit:

@@ -45,11 +45,11 @@ class Oddities:
         """See stateful.DetectorResult."""
         rarity = np.exp(self._outlook.nats[rows]).tolist()
         leaders, values = self._outlook.leaders[rows].tolist(), self.inputs[rows].tolist()
-        told = []
+        sentences = []
         for one_in, leading, row in zip(rarity, leaders, values, strict=True):
             phrases = [phrase(self.names[feature], row[feature]) for feature in leading if feature >= 0]
-            told.append(joint_sentence(one_in, phrases))
-        return {EVENT: told}
+            sentences.append(joint_sentence(one_in, phrases))
+        return {EVENT: sentences}
 
 
 class Multivariate:

@@ -72,7 +72,7 @@ class ScoredBatch:
             entity: evidence(view.seen, rows)
             for entity, view in zip(self._entities, self._views, strict=True)
         }
-        told = {name: texts for each in self._findings for name, texts in each.sentences(rows).items()}
+        sentences = {name: texts for each in self._findings for name, texts in each.sentences(rows).items()}
         payments, parts = self._payments(rows), self.contributions_of(rows).tolist()
         nats = self._evidence[rows].tolist()
         return [
@@ -80,7 +80,7 @@ class ScoredBatch:
                 payments[place],
                 parts[place],
                 nats[place],
-                {name: texts[place] for name, texts in told.items()},
+                {name: texts[place] for name, texts in sentences.items()},
                 {entity: seen[place] for entity, seen in numbers.items()},
             )
             for place in range(len(rows))
@@ -119,7 +119,7 @@ class ScoredBatch:
         payment: Payment,
         parts: list[float],
         nats: list[float],
-        told: dict[str, str],
+        sentences: dict[str, str],
         seen: dict[str, Evidence],
     ) -> list[Reason]:
         found = []
@@ -127,7 +127,9 @@ class ScoredBatch:
             if parts[column] != 0.0:
                 name = self.reason_names[column]
                 detector, entity = name.split(".", 1)
-                text = told.get(name) or sentence(detector, entity, payment, seen.get(entity), nats[column])
+                text = sentences.get(name) or sentence(
+                    detector, entity, payment, seen.get(entity), nats[column]
+                )
                 found.append(Reason(name, parts[column], text))
         return found
 

@@ -191,7 +191,7 @@ class Scorer:
         """Advance all state past rows that need no scores any more, as recovery does; see score()."""
         self.commit(self._score(transactions, labels, explain=False))
 
-    def heed(self, spec: AgentSpec) -> None:
+    def adopt(self, spec: AgentSpec) -> None:
         """Go on under the threshold or budget of another spec, which defines scores alike.
 
         Raises:
@@ -315,7 +315,7 @@ class Scorer:
         )
 
     def _views(self, frame: Frame, levels: Levels) -> list[EntityBatch]:
-        """Look at the profiles of all entities, at those of peers first."""
+        """Read the profiles of all entities, at those of peers first."""
         peers = self._spec.profiles.peers
         first = [entity for entity in self._entities if entity not in peers]
         looked = self._each(lambda entity: self._look(frame, levels, entity), first, len(frame))
@@ -343,7 +343,7 @@ class Scorer:
         return EntityBatch(advance, seen, ratios, nats, surprises(seen), memory, judged, counts)
 
     def _forget(self) -> None:
-        """Give back memory now and then: it takes a look at every entity."""
+        """Give back memory now and then: it reads every entity."""
         until, horizon = self._clock.forgotten, idle_horizon(self._spec) or 0
         if until > self._forgotten + horizon // _LOOKS_PER_HORIZON:
             for profiles in self._profiles.values():

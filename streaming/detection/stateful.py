@@ -40,7 +40,7 @@ class Remembering(Protocol):
 
 
 class StatefulDetector(Remembering, Protocol):
-    """Looks at batches one after the other and remembers.
+    """Reads batches one after the other and keeps a memory.
 
     Whatever it finds of a row depends on the rows before it in `sequence` order alone, never on how they were
     cut into batches.

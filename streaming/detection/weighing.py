@@ -21,7 +21,7 @@ class Weighing:
     """Turns what profiles and detectors found into evidence, one column per reason.
 
     Args:
-        spec: says which detectors look at which entities, and their weights.
+        spec: says which detectors watch which entities, and their weights.
         entities: those with a profile.
         detectors: those with a memory of their own.
         features: those that a model in force goes by, so that what it adds has a reason.
@@ -48,7 +48,7 @@ class Weighing:
         self._weights = self._weights_of(spec)
 
     def looks_at(self, detector: str, entity: str) -> bool:
-        """Tell whether a detector that goes by profiles looks at one kind of entities."""
+        """Tell whether a detector that goes by profiles watches one kind of entities."""
         chosen = self._chosen[detector]
         return chosen.enabled and (not chosen.entities or entity in chosen.entities)
 

@@ -30,7 +30,7 @@ from streaming.events.exact_decode import (
     RejectedError,
     time_bounds,
 )
-from streaming.events.paths import Tree, tree_of
+from streaming.events.paths import PathTree, tree_of
 from streaming.events.zones import local_offsets
 
 # A block's bytes stay in the processor's cache from one step to the next.
@@ -110,8 +110,8 @@ def _rejected_ahead(records: pa.Table) -> pa.Table:
     reason, detail = STAMP_AHEAD
     names = ("key", "value", "headers", "topic", "partition", "offset", "timestamp")
     columns = [records[name] for name in names]
-    told = [pa.repeat(text, records.num_rows) for text in (reason, detail)]
-    arrays = [each.cast(field.type) for each, field in zip([*columns, *told], _REJECTED, strict=True)]
+    explained = [pa.repeat(text, records.num_rows) for text in (reason, detail)]
+    arrays = [each.cast(field.type) for each, field in zip([*columns, *explained], _REJECTED, strict=True)]
     return pa.Table.from_arrays(arrays, schema=_REJECTED)
 
 
@@ -137,7 +137,7 @@ def _valid_schema(contract: EventContract) -> pa.Schema:
 class _Block:
     """One block of records on its way to columns."""
 
-    def __init__(self, records: pa.RecordBatch, contract: EventContract, tree: Tree) -> None:
+    def __init__(self, records: pa.RecordBatch, contract: EventContract, tree: PathTree) -> None:
         self._contract, self._tree = contract, tree
         self._columns = [column for column in contract.columns if column.source is not None]
         self._rows = records.num_rows

@@ -40,7 +40,7 @@ from streaming.events.paths import (
     PARENT,
     PLACE,
     REFUSED,
-    Tree,
+    PathTree,
 )
 
 _LONGEST_INTEGER, _LONGEST_DECIMAL = 18, 15
@@ -375,7 +375,7 @@ def _scan_row(
 def scan(
     data: Bytes,
     offsets: Ints,
-    tree: Tree,
+    tree: PathTree,
     vouched: Flags,
     kinds: Kinds,
     starts: Ints,

@@ -47,7 +47,7 @@ def look_up(event: dict[str, Any], path: str, steps: Sequence[str | int]) -> Any
     return found
 
 
-class Tree(NamedTuple):
+class PathTree(NamedTuple):
     """The wanted paths. Node 0 is the record; the slots of a node are what is wanted of it.
 
     Attributes:
@@ -76,7 +76,7 @@ class _Slot:
         return self.below.setdefault(isinstance(step, int), {}).setdefault(step, _Slot())
 
 
-def tree_of(paths: Sequence[str]) -> Tree:
+def tree_of(paths: Sequence[str]) -> PathTree:
     """Return the tree of some paths; the number of a path is its place among them."""
     root = _Slot()
     for number, path in enumerate(paths):
@@ -90,7 +90,7 @@ def tree_of(paths: Sequence[str]) -> Tree:
     return _flat(root)
 
 
-def _flat(root: _Slot) -> Tree:
+def _flat(root: _Slot) -> PathTree:
     nodes = [root.below.get(False, {})]
     parents, arrays = [0], [False]
     slots: list[tuple[str | int, _Slot]] = []
@@ -119,7 +119,7 @@ def _flat(root: _Slot) -> Tree:
         for (step, slot), below, (begin, end) in zip(slots, inner, pairwise(bounds), strict=True)
     ]
     closing = [ord("]" if each else "}") for each in arrays]
-    return Tree(
+    return PathTree(
         names=np.frombuffer(b"".join(names), np.uint8),
         slots=np.array(table, np.int64),
         nodes=np.array([*zip(first[:-1], first[1:], parents, closing, strict=True)], np.int64),

@@ -1,7 +1,7 @@
 """Whether a what-if may ask the candidate's model, up to which cap, and where its answers are kept.
 
 Answers are kept beside the sandboxes of an agent, so that a second what-if pays for none of them again; what
-the agent itself has on record is read and never written. Each call is told to the agent's audit log.
+the agent itself has on record is read and never written. Each call is recorded in the agent's audit log.
 """
 
 from __future__ import annotations

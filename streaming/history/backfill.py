@@ -61,7 +61,7 @@ class Backfill:
     """Loads one source into a lake that holds nothing else.
 
     Labels count from the first batch of the stream on. A row's broker time is its event time: that is when it
-    would have been on the topic, so a redelivery is told from live rows around the end of history, too.
+    would have been on the topic, so a redelivery is recognised around the end of history, too.
 
     Args:
         engine: what will decide the stream.

@@ -77,8 +77,8 @@ def _table(path: Path, contract: EventContract, version: int | None) -> HistoryS
     newest = open_for_reading(path)
     table = None if newest is None else open_version(path, version)
     if newest is None or table is None:
-        told = "no Delta table" if newest is None else f"version {version} of it cannot be read any more"
-        raise ConfigurationError(told, where=str(path))
+        problem = "no Delta table" if newest is None else f"version {version} of it cannot be read any more"
+        raise ConfigurationError(problem, where=str(path))
     table_events(path, table.schema, iter(()), contract)
     digest = hashlib.sha256(str(newest.metadata().id).encode()).hexdigest()
     return HistorySource(

@@ -164,7 +164,7 @@ class LabelBook:
             A table of schema `LABELS`, one row per transaction, in `label_sequence` order.
         """
         self._table.refresh()
-        return _as_labels(_standing(self._chosen(as_of, through)).sort("label_sequence").collect())
+        return _as_labels(_latest(self._chosen(as_of, through)).sort("label_sequence").collect())
 
     def latest_on(self, transactions: pl.Series, through: int) -> pl.DataFrame:
         """Return transaction_id and the is_fraud in force of those transactions that have a label.
@@ -178,8 +178,8 @@ class LabelBook:
         wanted = pl.LazyFrame({"transaction_id": transactions.unique()})
         columns = ["transaction_id", "is_fraud", "decided_at", "label_sequence"]
         rows = self._scan(columns).filter(pl.col("label_sequence") < through)
-        told = rows.join(wanted, on="transaction_id", how="semi")
-        return _standing(told).select("transaction_id", "is_fraud").collect()
+        found_rows = rows.join(wanted, on="transaction_id", how="semi")
+        return _latest(found_rows).select("transaction_id", "is_fraud").collect()
 
     def since(self, label_sequence: int, through: int | None = None) -> pa.Table:
         """Return the labels from a `label_sequence` on, below `through` if given, in that order."""
@@ -201,13 +201,11 @@ class LabelBook:
     def status(self) -> LabelStatus:
         """Count labels, and those in force."""
         self._table.refresh()
-        standing = (
-            _standing(self._scan(LABELS.names)).select("is_fraud", "decided_at", "recorded_at").collect()
-        )
-        if standing.height == 0:
+        latest = _latest(self._scan(LABELS.names)).select("is_fraud", "decided_at", "recorded_at").collect()
+        if latest.height == 0:
             return LabelStatus()
-        decided, recorded = standing.select(pl.max("decided_at", "recorded_at")).row(0)
-        frauds, count = int(standing["is_fraud"].sum()), standing.height
+        decided, recorded = latest.select(pl.max("decided_at", "recorded_at")).row(0)
+        frauds, count = int(latest["is_fraud"].sum()), latest.height
         return LabelStatus(self._table.count(), count, frauds, frauds / count, decided, recorded)
 
     def _record(self, labels: pa.Table, source: str, through: int | None) -> Recorded:
@@ -254,9 +252,9 @@ class LabelBook:
         if labels.height == 0:
             return labels
         ids = labels["transaction_id"].to_arrow().cast(pa.string())
-        told = pl.DataFrame(self._by_transaction.rows(ids, [*_DATED, "label_sequence"]))
-        known = told.lazy().join(labels.lazy(), on=_DECIDER, how="semi")
-        said = _standing(known, _DECIDER).select(_LABEL).collect()
+        found_rows = pl.DataFrame(self._by_transaction.rows(ids, [*_DATED, "label_sequence"]))
+        known = found_rows.lazy().join(labels.lazy(), on=_DECIDER, how="semi")
+        said = _latest(known, _DECIDER).select(_LABEL).collect()
         return labels.join(said, on=_LABEL, how="anti", nulls_equal=True)
 
     def _numbered(self, fresh: pl.DataFrame, now: datetime, source: str) -> pa.Table:
@@ -338,7 +336,7 @@ def _as_labels(rows: pl.DataFrame) -> pa.Table:
     return rows.select(LABELS.names).to_arrow().cast(LABELS)
 
 
-def _standing(labels: pl.LazyFrame, per: list[str] | None = None) -> pl.LazyFrame:
+def _latest(labels: pl.LazyFrame, per: list[str] | None = None) -> pl.LazyFrame:
     """Keep the last label per transaction, or per whatever else is named."""
     ordered = labels.sort("decided_at", "label_sequence")
     return ordered.unique(per or ["transaction_id"], keep="last", maintain_order=True)

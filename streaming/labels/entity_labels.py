@@ -186,9 +186,9 @@ def _changes(rows: pl.DataFrame) -> pl.DataFrame:
     """Turn labels in `label_sequence` order into changes of what stands: the label decided last."""
     stands = pl.col("decided_at") == pl.col("decided_at").cum_max().over(_TRANSACTION)
     said = pl.when(pl.col("is_fraud")).then(pl.col("blame")).otherwise(0.0)
-    standing = pl.when(stands).then(said).forward_fill().over(_TRANSACTION)
+    in_force = pl.when(stands).then(said).forward_fill().over(_TRANSACTION)
     first = pl.int_range(pl.len()).over(_TRANSACTION) == 0
-    before = pl.col("standing").shift(1).over(_TRANSACTION).fill_null(0.0)
-    changes = rows.with_columns(standing=standing, first=first)
-    changes = changes.with_columns(blame=pl.col("standing") - before)
+    before = pl.col("in_force").shift(1).over(_TRANSACTION).fill_null(0.0)
+    changes = rows.with_columns(in_force=in_force, first=first)
+    changes = changes.with_columns(blame=pl.col("in_force") - before)
     return changes.filter(pl.col("first") | (pl.col("blame") != 0.0))

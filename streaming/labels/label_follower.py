@@ -41,7 +41,7 @@ class LabelFollower:
         pins: those of all batches so far, ascending.
         settled: the `sequence` below which every batch is closed.
         source: the labels topic, None to follow imports alone.
-        health: told when labels cannot be followed.
+        health: notified when labels cannot be followed.
     """
 
     def __init__(

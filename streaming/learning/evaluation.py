@@ -72,8 +72,8 @@ class WeekResult:
 
     def summary(self) -> dict[str, Any]:
         """Return the week's figures, JSON-serialisable."""
-        told = {"tail_ratios": dict(self.tail_ratios)} if self.tail_ratios else {}
-        return {"start": str(self.start), **_plain(self.figures), **asdict(self.budget), **told}
+        ratios = {"tail_ratios": dict(self.tail_ratios)} if self.tail_ratios else {}
+        return {"start": str(self.start), **_plain(self.figures), **asdict(self.budget), **ratios}
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def evaluate(
         mode: see the module.
         label_delay: from a transaction to its label.
         test_starts: first days of the test weeks.
-        alerts_per_day: the budget that precision and recall are told for.
+        alerts_per_day: the budget that precision and recall are ratios for.
         on_progress: called with the rows done so far.
 
     Raises:

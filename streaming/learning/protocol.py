@@ -136,9 +136,9 @@ def test_rows(
     _same_length(labels=labels, days=days, entities=entities)
     memory_start = week_start_day - delay_days - train_days
     in_week = np.asarray((days >= week_start_day) & (days < week_start_day + test_days))
-    told = np.asarray(labels & (days >= memory_start) & (days < week_start_day + test_days - delay_days))
-    places = np.flatnonzero(in_week | told)
-    first_fraud = _first_fraud_days(entities[places], days[places], told[places])
+    known = np.asarray(labels & (days >= memory_start) & (days < week_start_day + test_days - delay_days))
+    places = np.flatnonzero(in_week | known)
+    first_fraud = _first_fraud_days(entities[places], days[places], known[places])
     kept = np.zeros(len(labels), dtype=np.bool_)
     kept[places] = in_week[places] & (first_fraud >= days[places] - delay_days)
     _need_frauds(labels[kept], f"the test week starting {np.datetime64(week_start_day, 'D')}")
@@ -281,11 +281,11 @@ def average_precision(labels: Flags, scores: Floats) -> float:
     return float(average_precision_score(labels, scores))
 
 
-def _first_fraud_days(entities: Entities, days: Ints, told: Flags) -> Ints:
-    """Return for each row the day of its entity's first fraud among those told, int64[n]."""
+def _first_fraud_days(entities: Entities, days: Ints, known: Flags) -> Ints:
+    """Return for each row the day of its entity's first fraud among those known, int64[n]."""
     codes = _codes(entities)
     first = np.full(int(codes.max(initial=-1)) + 1, np.iinfo(np.int64).max)
-    np.minimum.at(first, codes[told], days[told])
+    np.minimum.at(first, codes[known], days[known])
     return np.asarray(first[codes], dtype=np.int64)
 
 

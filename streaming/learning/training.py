@@ -207,9 +207,9 @@ class _Source:
 
     def _labels(self, rows: pa.Table, until: datetime | None) -> pl.DataFrame:
         """Return one row per transaction, its columns null without a label."""
-        standing = pl.DataFrame(self.book.latest(as_of=until))
+        latest = pl.DataFrame(self.book.latest(as_of=until))
         ids = pl.DataFrame(rows.select(["transaction_id"]))
-        wanted = standing.select("transaction_id", "is_fraud", "decided_at")
+        wanted = latest.select("transaction_id", "is_fraud", "decided_at")
         return ids.join(wanted, on="transaction_id", how="left", maintain_order="left")
 
 

@@ -84,7 +84,7 @@ def wanted(
 
 
 @dataclass(frozen=True)
-class Trial:
+class RequeueTrial:
     """What would become of records if they arrived now.
 
     Attributes:
@@ -114,7 +114,7 @@ class Trial:
         }
 
 
-class Trials:
+class RequeueTrials:
     """Decodes waiting records as the agent would now, and looks up what is stored.
 
     Args:
@@ -131,7 +131,7 @@ class Trials:
         self._quarantine, self._transactions = quarantine, transactions
         self._contract, self._horizon, self._now = contract, horizon, now
 
-    def of(self, wanted: pl.DataFrame) -> Trial:
+    def of(self, wanted: pl.DataFrame) -> RequeueTrial:
         """Try the records of some rows of `waiting`."""
         fit, rejected, reasons = [wanted.clear()], [wanted.clear()], Counter[str]()
         ids = [
@@ -149,7 +149,7 @@ class Trials:
         valid = pl.concat(fit)
         fresh = self._fresh(valid.join(pl.concat(ids), on=PLACE))
         unknown = valid.join(fresh, on=PLACE, how="semi")
-        return Trial(unknown, pl.concat(rejected), dict(reasons), valid.height - unknown.height)
+        return RequeueTrial(unknown, pl.concat(rejected), dict(reasons), valid.height - unknown.height)
 
     def _fresh(self, valid: pl.DataFrame) -> pl.DataFrame:
         """Return the rows whose transaction is not stored since the record came, nor shortly before."""

@@ -135,7 +135,7 @@ def compile_condition(rule: str, text: str, key: str, schema: pa.Schema) -> pl.E
         rule: the rule's name.
         text: the condition.
         key: where it stands in its document.
-        schema: what it can look at.
+        schema: what it can use.
 
     Raises:
         ConfigurationError: naming rule and key; it does not parse, names an unknown column or function, is

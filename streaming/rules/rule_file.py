@@ -22,9 +22,9 @@ class RuleWatch:
 
     Args:
         spec: names the file, if any.
-        schema: what rules can look at.
+        schema: what rules can use.
         entities: what rules over two events can be about.
-        health: told when the file cannot be used.
+        health: notified when the file cannot be used.
     """
 
     def __init__(

@@ -61,7 +61,7 @@ class RuleSet:
 
         Args:
             rules: as they stand in a spec.
-            schema: what conditions can look at.
+            schema: what conditions can use.
             entities: what patterns can be about.
             arithmetic: of the spec, which patterns go by.
 
@@ -88,7 +88,7 @@ class RuleSet:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that the rules look at."""
+        """The columns that the rules use."""
         return self._columns
 
     def hits(self, table: pa.Table) -> Flags:

@@ -67,7 +67,7 @@ class Progress(Protocol):
     def late(self, late: LateTotals) -> None:
         """Take in what late answers have come to."""
 
-    def condition(self, condition: Condition, standing: ActiveCondition | None) -> None:
+    def condition(self, condition: Condition, state: ActiveCondition | None) -> None:
         """Say that a condition has begun, has another cause, or, with None, is over."""
 
 
@@ -104,10 +104,10 @@ class _Counting(ABC):
             self.totals.llm_calls += late.calls - before.calls
             self.totals.tokens += late.tokens - before.tokens
 
-    def condition(self, condition: Condition, standing: ActiveCondition | None) -> None:
-        event = "condition_over" if standing is None else "condition_holds"
-        level = logging.INFO if standing is None else logging.WARNING
-        told = condition_line(condition, standing)
+    def condition(self, condition: Condition, state: ActiveCondition | None) -> None:
+        event = "condition_over" if state is None else "condition_holds"
+        level = logging.INFO if state is None else logging.WARNING
+        told = condition_line(condition, state)
         log(event, told, level=level, agent=self.agent, condition=condition)
 
     @abstractmethod
@@ -150,11 +150,11 @@ class JsonProgress(_Counting):
         if first or (old and self._telling() != self._written):
             self._write()
 
-    def condition(self, condition: Condition, standing: ActiveCondition | None) -> None:
+    def condition(self, condition: Condition, state: ActiveCondition | None) -> None:
         """Write a line of its own, at once."""
-        super().condition(condition, standing)
-        since = None if standing is None else standing.since.isoformat()
-        cause = None if standing is None else standing.cause
+        super().condition(condition, state)
+        since = None if state is None else state.since.isoformat()
+        cause = None if state is None else state.cause
         print_json({"condition": {"name": condition, "cause": cause, "since": since}})
 
     def _write(self) -> None:
@@ -162,7 +162,7 @@ class JsonProgress(_Counting):
         print_json({"progress": asdict(self.totals)})
 
     def _telling(self) -> dict[str, object]:
-        """Return what a new line is worth; rates and durations are told along with it."""
+        """Return what a new line is worth; rates and durations come along with it."""
         totals = asdict(self.totals)
         return {name: totals[name] for name in ("events", "lag", "alerts", "llm_alerts", "quarantined")}
 
@@ -227,8 +227,8 @@ def progress_display(agent: str, *, as_json: bool) -> Progress:
     return TerminalProgress(agent, Terminal())
 
 
-def condition_line(condition: Condition, standing: ActiveCondition | None) -> str:
+def condition_line(condition: Condition, state: ActiveCondition | None) -> str:
     """Return what an operator reads when a condition begins, changes or ends."""
-    if standing is None:
+    if state is None:
         return f"{condition}: over"
-    return escaped(f"{condition} since {standing.since:%Y-%m-%d %H:%M:%S}Z: {standing.cause}")
+    return escaped(f"{condition} since {state.since:%Y-%m-%d %H:%M:%S}Z: {state.cause}")

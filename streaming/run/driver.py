@@ -83,7 +83,7 @@ def drive(
     health = Health(settings.health(spec.name), display.condition)
 
     def waiting() -> bool:
-        return any(each.condition in _WAITING for each in health.standing)
+        return any(each.condition in _WAITING for each in health.active)
 
     with (
         closing(health),

@@ -99,7 +99,7 @@ class Status:
     def with_health(self, file: Path, lake: Path) -> Status:
         """Return the same with what the running agent says of itself in `file`, see Settings.health.
 
-        Where the disk takes nothing, the agent may be unable to write that down: it is looked at here, too.
+        Where the disk takes nothing, the agent may be unable to write that down: it is checked here, too.
         """
         conditions, running = read_health(file), is_running(file)
         fault = looks_unusable(lake) if running else None

@@ -52,7 +52,7 @@ class Health:
 
     Args:
         file: where other processes read it while this one runs, None to keep it in memory alone.
-        changed: told when a condition begins (with it), changes its cause, or ends (with None).
+        changed: called when a condition begins (with it), changes its cause, or ends (with None).
         clock: current time.
     """
 
@@ -64,7 +64,7 @@ class Health:
     ) -> None:
         self._file, self._changed, self._clock = file, changed, clock
         self._lock = threading.Lock()
-        self._standing: dict[Condition, ActiveCondition] = {}
+        self._active: dict[Condition, ActiveCondition] = {}
         self._running = None if file is None else _mark_running(file)
         self._write()
 
@@ -74,29 +74,29 @@ class Health:
             self._running.close()
 
     @property
-    def standing(self) -> tuple[ActiveCondition, ...]:
+    def active(self) -> tuple[ActiveCondition, ...]:
         """What holds now, the longest first."""
         with self._lock:
-            return tuple(sorted(self._standing.values(), key=lambda each: each.since))
+            return tuple(sorted(self._active.values(), key=lambda each: each.since))
 
     def begins(self, condition: Condition, cause: str) -> None:
         """Say that a condition holds; said again it keeps its beginning."""
         with self._lock:
-            before = self._standing.get(condition)
+            before = self._active.get(condition)
             if before is not None and before.cause == cause:
                 return
             now = ActiveCondition(condition, cause, before.since if before else self._clock())
-            self._standing[condition] = now
+            self._active[condition] = now
             self._write()
-        self._tell(condition, now)
+        self._notify(condition, now)
 
     def ends(self, condition: Condition) -> None:
         """Say that a condition is over; said of one that does not hold, nothing happens."""
         with self._lock:
-            if self._standing.pop(condition, None) is None:
+            if self._active.pop(condition, None) is None:
                 return
             self._write()
-        self._tell(condition, None)
+        self._notify(condition, None)
 
     def update(self, condition: Condition, cause: str | None) -> None:
         """Say why a condition holds; None: it does not."""
@@ -105,10 +105,10 @@ class Health:
         else:
             self.begins(condition, cause)
 
-    def _tell(self, condition: Condition, standing: ActiveCondition | None) -> None:
+    def _notify(self, condition: Condition, state: ActiveCondition | None) -> None:
         """A terminal that is gone must not end whoever has something to tell."""
         with contextlib.suppress(OSError, ValueError):
-            self._changed(condition, standing)
+            self._changed(condition, state)
 
     def _write(self) -> None:
         """Keep the file up to date; a disk that takes nothing is a condition of its own, not told here."""
@@ -116,7 +116,7 @@ class Health:
             return
         rows = [
             {"condition": each.condition, "cause": each.cause, "since": each.since.isoformat()}
-            for each in self._standing.values()
+            for each in self._active.values()
         ]
         beside = self._file.with_suffix(".new")
         with contextlib.suppress(OSError):

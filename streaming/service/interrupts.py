@@ -24,7 +24,7 @@ def stop_on_interrupt(stop: threading.Event, waiting: Callable[[], bool] = lambd
     Leaving at once is safe because every step of a batch is idempotent: the next run repairs what is open.
 
     Args:
-        stop: the work looks at it.
+        stop: checked by the work.
         waiting: whether the batch in hand waits for something that is away: then the process leaves after a
             few seconds, with 0, whether or not the work has come to its end.
     """

@@ -46,7 +46,7 @@ class Supervisor:
 
     Args:
         needs: looked for before each attempt; none is made while one is away.
-        health: told what is waited for.
+        health: notified what is waited for.
         stop: ends a wait at once.
         patience: seconds after which a wait that has not ended becomes a fault, None to wait as long as
             it takes.

@@ -1,4 +1,4 @@
-"""One thread of work beside the batches, watched: whatever befalls it is told, and it begins again.
+"""One thread of work beside the batches, watched: whatever befalls it is reported, and it begins again.
 
 What a fault means to a worker:
 
@@ -29,7 +29,7 @@ class Worker:
         name: of the thread.
         work: does one round; returns the seconds until the next, None when nothing is left to do.
         condition: what holds from a round that failed to the next that succeeds.
-        health: told of it.
+        health: notified of it.
         begin: called in the thread before the first round, and again before the one after a fault.
         fatal: faults after which the work is not tried again.
     """

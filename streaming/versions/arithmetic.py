@@ -11,7 +11,7 @@ from streaming.delta.pins import pinned_specs
 from streaming.delta.stored import open_version
 from streaming.home.settings import Settings
 from streaming.versions.registry_table import read_entries, registry_path
-from streaming.versions.stages import standings
+from streaming.versions.stages import staged_versions
 
 
 def with_arithmetic(settings: Settings, spec: AgentSpec, agent: AgentSpec) -> AgentSpec:
@@ -25,7 +25,7 @@ def with_arithmetic(settings: Settings, spec: AgentSpec, agent: AgentSpec) -> Ag
     """
     if spec.arithmetic is not None:
         return spec
-    registered = standings(read_entries(registry_path(settings, agent)))
+    registered = staged_versions(read_entries(registry_path(settings, agent)))
     if registered:
         known = registered.get(spec.version)
         return spec.anew() if known is None else _as(spec, known.spec)

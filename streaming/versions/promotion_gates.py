@@ -1,4 +1,4 @@
-"""The gates of a promotion: each looks at the evidence and says why it is closed, None when it is open.
+"""The gates of a promotion: each checks the evidence and says why it is closed, None when it is open.
 
 What they ask for is the active spec's `promotion`: a candidate does not choose what it is measured by.
 """

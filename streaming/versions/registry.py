@@ -25,8 +25,8 @@ from streaming.versions.stages import (
     Move,
     VersionStage,
     promotion,
-    standing_in,
-    standings,
+    staged_versions,
+    version_in,
     wanted,
     withdrawal,
 )
@@ -92,9 +92,9 @@ class SpecRegistry:
         """Return all that is on record, oldest first; nothing where there is no registry."""
         return read_entries(self._path)
 
-    def standings(self) -> dict[str, VersionStage]:
+    def staged_versions(self) -> dict[str, VersionStage]:
         """Return where each version stands, by version."""
-        return standings(self.entries())
+        return staged_versions(self.entries())
 
     def add(self, spec: AgentSpec, author: Author) -> list[Entry]:
         """Register a complete spec in the sandbox; an agent's first one is active, as nothing is before it.
@@ -128,7 +128,7 @@ class SpecRegistry:
             check_reason(endpoint_change, "--allow-endpoint-change")
 
         def decide(before: Sequence[Entry]) -> list[Entry]:
-            found = standings(before)
+            found = staged_versions(before)
             candidate = wanted(version, found)
             case = case_of(candidate, found, before, prompt_digest(candidate.spec), endpoint_change)
             reasons = closed_gates(case)
@@ -158,8 +158,8 @@ class SpecRegistry:
         return True
 
     def _added(self, spec: AgentSpec, author: Author, before: Sequence[Entry]) -> list[Entry]:
-        found = standings(before)
-        known, active = found.get(spec.version), standing_in("active", found)
+        found = staged_versions(before)
+        known, active = found.get(spec.version), version_in("active", found)
         if known is not None and known.digest == spec.digest:
             return []
         if known is not None:
@@ -173,9 +173,9 @@ class SpecRegistry:
         return [replace(entry, stage="sandbox" if active else "active", spec=spec.model_dump_json())]
 
     def _moved(self, move: Move, author: Author, evidence: Mapping[str, Any]) -> Entry:
-        standing = move.standing
-        entry = self._entry(move.event, standing.version, standing.digest, author, evidence)
-        return replace(entry, stage=move.stage, spec=standing.spec.model_dump_json())
+        staged = move.staged
+        entry = self._entry(move.event, staged.version, staged.digest, author, evidence)
+        return replace(entry, stage=move.stage, spec=staged.spec.model_dump_json())
 
     def _entry(
         self, event: Event, version: str, digest: str, author: Author, evidence: Mapping[str, Any]
@@ -206,7 +206,7 @@ def case_of(
     prompt_digest: str,
     endpoint_change: str | None = None,
 ) -> PromotionCase:
-    """Return what the gates look at.
+    """Return what the gates check.
 
     Args:
         found: where all versions stand.
@@ -214,13 +214,13 @@ def case_of(
         prompt_digest: of the candidate's prompt as it is now.
         endpoint_change: why another endpoint is meant.
     """
-    active = standing_in("active", found)
+    active = version_in("active", found)
     assert active is not None, "the first version is active, and every move keeps one"
     replays = [each for each in entries if each.event == "replayed" and each.digest == candidate.digest]
     return PromotionCase(
         candidate=candidate,
         active=active,
-        beside=standing_in(NEXT[candidate.stage], found),
+        beside=version_in(NEXT[candidate.stage], found),
         replay=replays[-1].evidence if replays else None,
         evaluations=[each.evidence for each in entries if each.event == "prompt_evaluated"],
         prompt_digest=prompt_digest,

@@ -13,7 +13,7 @@ from streaming.home.settings import Settings
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker, cause_of
 from streaming.versions.registry_table import read_entries, registry_path
-from streaming.versions.stages import Stage, VersionStage, standing_in, standings
+from streaming.versions.stages import Stage, VersionStage, staged_versions, version_in
 
 _PAUSE_SECONDS = 1.0
 
@@ -22,7 +22,7 @@ _PAUSE_SECONDS = 1.0
 class RegistryState:
     """Where all versions stood at one moment, by version; nothing where the agent has no registry."""
 
-    standings: Mapping[str, VersionStage] = field(default_factory=dict)
+    staged_versions: Mapping[str, VersionStage] = field(default_factory=dict)
 
     @property
     def active(self) -> AgentSpec | None:
@@ -35,8 +35,8 @@ class RegistryState:
         return self._spec_in("canary")
 
     def _spec_in(self, stage: Stage) -> AgentSpec | None:
-        standing = standing_in(stage, self.standings)
-        return None if standing is None else standing.spec
+        staged = version_in(stage, self.staged_versions)
+        return None if staged is None else staged.spec
 
 
 class RegistryWatch:
@@ -77,8 +77,8 @@ class RegistryWatch:
         """
         mark = change_mark(self._path)
         if mark != self._mark:
-            found = RegistryState(standings(read_entries(self._path)))
-            if self._newest.standings and not found.standings:
+            found = RegistryState(staged_versions(read_entries(self._path)))
+            if self._newest.staged_versions and not found.staged_versions:
                 raise MachineError(f"{self._path} is gone or empty: restore the registry")
             self._mark, self._newest = mark, found
         return self._newest

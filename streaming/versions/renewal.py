@@ -27,7 +27,7 @@ class Renewal:
         registry: its newest state counts once it has an active version; somebody else looks for a newer one.
         engine_for: builds the engine of a version.
         canary_for: builds that of a version in canary, which keeps its checkpoints apart.
-        switched: told of what decides from now on, whenever that has changed.
+        switched: called with what decides from now on, whenever that has changed.
         warm: gives, by digest, the engine of a version that has kept up beside the stream, once.
     """
 

@@ -48,10 +48,10 @@ class AgentTables:
 
 
 @dataclass
-class _Beside:
+class _Shadow:
     """A version, its engine, and the `sequence` up to which it has decided."""
 
-    standing: VersionStage
+    staged: VersionStage
     engine: Engine
     reached: int
 
@@ -66,7 +66,7 @@ class Shadow:
         engine_for: builds the engine of a version, which asks no model.
         retention: how long versions of the table stay readable.
         clock: current time, timezone-aware.
-        health: told when it cannot go on; the agent can.
+        health: notified when it cannot go on; the agent can.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Shadow:
         self._path, self._retention, self._tables = path, retention, tables
         self._batches = ClosedBatches(tables.batches)
         self._registry, self._engine_for, self._clock = registry, engine_for, clock
-        self._beside: dict[str, _Beside] = {}
+        self._shadows: dict[str, _Shadow] = {}
         self._wanted: dict[str, VersionStage] = {}
         self._seen = RegistryState()
         self._lock = threading.Lock()
@@ -102,13 +102,13 @@ class Shadow:
     def close(self) -> None:
         """End after the batch in hand."""
         self._worker.close()
-        for digest in list(self._beside):
-            self._beside.pop(digest).engine.close()
+        for digest in list(self._shadows):
+            self._shadows.pop(digest).engine.close()
 
     def release(self, digest: str) -> Engine | None:
         """Give away the engine of a version, which is no longer decided under here; None without one."""
         with self._lock:
-            found = self._beside.pop(digest, None)
+            found = self._shadows.pop(digest, None)
             self._wanted.pop(digest, None)
         if found is None:
             return None
@@ -126,65 +126,65 @@ class Shadow:
         state = self._registry.newest
         if state is self._seen:
             return
-        self._seen, found = state, state.standings
+        self._seen, found = state, state.staged_versions
         with self._lock:
             self._wanted = {each.digest: each for each in found.values() if each.stage == "shadow"}
             # Who has been promoted is about to be asked for.
             staying = {each.digest for each in found.values() if each.stage in _MOVING_UP} | {*self._wanted}
-            leaving = [self._beside.pop(digest) for digest in list(self._beside) if digest not in staying]
+            leaving = [self._shadows.pop(digest) for digest in list(self._shadows) if digest not in staying]
         for each in leaving:
             _ended(each.engine)
 
     def _decide_next(self, digest: str) -> bool:
         """Decide one batch under a version; False when there is none, or no such version any more."""
-        standing = self._wanted.get(digest)
-        if standing is None:
+        staged = self._wanted.get(digest)
+        if staged is None:
             return False
-        if digest not in self._beside:
-            begun = self._begun(standing)  # may take long: whoever asks for an engine does not wait for it
+        if digest not in self._shadows:
+            begun = self._begun(staged)  # may take long: whoever asks for an engine does not wait for it
             with self._lock:
                 if digest in self._wanted:
-                    self._beside[digest] = begun
+                    self._shadows[digest] = begun
         self._tables.batches.refresh()
         with self._lock:
-            beside = self._beside.get(digest)
-            batch = None if beside is None else self._batches.after(beside.reached, _BATCH_COLUMNS)
-            if beside is None or batch is None:
+            shadow = self._shadows.get(digest)
+            batch = None if shadow is None else self._batches.after(shadow.reached, _BATCH_COLUMNS)
+            if shadow is None or batch is None:
                 return False
-            self._decide_or_forget(beside, batch)
+            self._decide_or_forget(shadow, batch)
             return True
 
-    def _begun(self, standing: VersionStage) -> _Beside:
+    def _begun(self, staged: VersionStage) -> _Shadow:
         """Bring a version up to where it ended, at first to the batches closed since it came."""
         self._tables.batches.refresh()
-        recorded = self._table().last_batch(_stream(standing.digest))
-        reached = self._batches.closed_before(standing.since) if recorded < 0 else recorded
-        engine = self._engine_for(standing.spec)
+        recorded = self._table().last_batch(_stream(staged.digest))
+        reached = self._batches.closed_before(staged.since) if recorded < 0 else recorded
+        engine = self._engine_for(staged.spec)
         self._tables.transactions.refresh()
         engine.restore(self._tables.transactions, reached, self._known, self._batches.stretches)
-        return _Beside(standing, engine, reached)
+        return _Shadow(staged, engine, reached)
 
-    def _decide_or_forget(self, beside: _Beside, batch: dict[str, Any]) -> None:
+    def _decide_or_forget(self, shadow: _Shadow, batch: dict[str, Any]) -> None:
         """What an attempt that failed has left of an engine's state is not known: it is built anew."""
         try:
-            self._decide(beside, batch)
+            self._decide(shadow, batch)
         except BaseException:
-            self._beside.pop(beside.standing.digest).engine.close()
+            self._shadows.pop(shadow.staged.digest).engine.close()
             raise
 
-    def _decide(self, beside: _Beside, batch: dict[str, Any]) -> None:
-        first, end, engine = batch["first_sequence"], batch["next_sequence"], beside.engine
+    def _decide(self, shadow: _Shadow, batch: dict[str, Any]) -> None:
+        first, end, engine = batch["first_sequence"], batch["next_sequence"], shadow.engine
         self._tables.transactions.refresh()
         rows = self._tables.transactions.read("sequence", first, end, engine.decider.columns())
         decided = Deciders(engine).decide(rows, self._new_labels(first, end))
         marks = {"query_id": batch["query_id"], "batch_id": batch["batch_id"], "created_at": self._clock()}
         row = pa.Table.from_pylist(
-            [_row(beside.standing, batch, rows, decided.alerts(marks), marks)], schema=SHADOW
+            [_row(shadow.staged, batch, rows, decided.alerts(marks), marks)], schema=SHADOW
         )
-        table, stamp = self._table(), Stamp(_stream(beside.standing.digest), end)
+        table, stamp = self._table(), Stamp(_stream(shadow.staged.digest), end)
         table.by_turns(lambda: table.append(row, stamp))
         Deciders(engine).commit(decided.judged)
-        beside.reached = end
+        shadow.reached = end
         engine.checkpoint_if_due()
 
     def _table(self) -> SharedTable:
@@ -209,12 +209,12 @@ def _ended(engine: Engine) -> None:
 
 
 def _row(
-    standing: VersionStage, batch: dict[str, Any], rows: pa.Table, alerts: pa.Table, marks: dict[str, Any]
+    staged: VersionStage, batch: dict[str, Any], rows: pa.Table, alerts: pa.Table, marks: dict[str, Any]
 ) -> dict[str, Any]:
     times = pc.min_max(rows["event_time"]).as_py()
     return {
-        "version": standing.version,
-        "digest": standing.digest,
+        "version": staged.version,
+        "digest": staged.digest,
         "at": marks["created_at"],
         "query_id": batch["query_id"],
         "batch_id": batch["batch_id"],

@@ -16,7 +16,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import CANARY
 from streaming.labels.book import LabelBook
 from streaming.versions.registry_table import read_entries
-from streaming.versions.stages import VersionStage, standing_in, standings
+from streaming.versions.stages import VersionStage, staged_versions, version_in
 
 _DAY_US = 86_400e6
 _KEY, _BOUNDS = ["sequence", "kind"], ["first_sequence", "next_sequence"]
@@ -66,12 +66,12 @@ def side_by_side(lake: Path, spec: AgentSpec) -> list[SideBySide]:
         spec: names them.
     """
     reader = LakeReader(lake, spec.tables)
-    found = standings(read_entries(reader.path("specs")))
-    active = standing_in("active", found)
+    found = staged_versions(read_entries(reader.path("specs")))
+    active = version_in("active", found)
     if active is None:
         return []
     evidence = _Evidence.read(reader, spec)
-    shadow, canary = (standing_in(stage, found) for stage in ("shadow", "canary"))
+    shadow, canary = (version_in(stage, found) for stage in ("shadow", "canary"))
     pairs = [
         None if shadow is None else _in_shadow(active, shadow, evidence),
         None if canary is None else _in_canary(active, canary, evidence),
@@ -112,8 +112,8 @@ def _published(reader: LakeReader) -> pl.DataFrame:
     return first.with_columns(raised=pl.coalesce("passed_by", "sequence"))
 
 
-def _in_shadow(active: VersionStage, standing: VersionStage, evidence: _Evidence) -> SideBySide | None:
-    mine = evidence.reader.frame("shadow", SHADOW.names, pc.field("digest") == standing.digest)
+def _in_shadow(active: VersionStage, staged: VersionStage, evidence: _Evidence) -> SideBySide | None:
+    mine = evidence.reader.frame("shadow", SHADOW.names, pc.field("digest") == staged.digest)
     if mine.height == 0:
         return None
     theirs = evidence.raised_in(mine.select(_BOUNDS))
@@ -126,16 +126,16 @@ def _in_shadow(active: VersionStage, standing: VersionStage, evidence: _Evidence
         batches=mine.height,
         transactions=_rows(mine),
         published=_side(active, theirs, days, evidence.labels),
-        beside=_side(standing, ours, days, evidence.labels),
+        beside=_side(staged, ours, days, evidence.labels),
         agreement=round(both / either, 4) if either else None,
     )
 
 
-def _in_canary(active: VersionStage, standing: VersionStage, evidence: _Evidence) -> SideBySide | None:
-    named = pc.match_substring(pc.field("pins"), standing.digest)
+def _in_canary(active: VersionStage, staged: VersionStage, evidence: _Evidence) -> SideBySide | None:
+    named = pc.match_substring(pc.field("pins"), staged.digest)
     naming = evidence.reader.frame("batches", [*_BOUNDS, "pins"], named)
     canaries = [json.loads(each).get(CANARY, {}).get("spec_digest") for each in naming["pins"]]
-    decided = naming.filter(pl.Series(canaries, dtype=pl.String) == standing.digest).filter(
+    decided = naming.filter(pl.Series(canaries, dtype=pl.String) == staged.digest).filter(
         pl.col("next_sequence") > pl.col("first_sequence")
     )
     decided = decided.sort("first_sequence")
@@ -143,14 +143,14 @@ def _in_canary(active: VersionStage, standing: VersionStage, evidence: _Evidence
         return None
     percent = json.loads(decided["pins"][-1])[CANARY]["percent"]
     alerts = evidence.raised_in(decided.select(_BOUNDS))
-    ours = pl.col("spec_version") == standing.version
+    ours = pl.col("spec_version") == staged.version
     days = _days_between(evidence.reader, decided)
     share = percent / 100
     return SideBySide(
         batches=decided.height,
         transactions=_rows(decided),
         published=_side(active, alerts.filter(~ours), days * (1 - share), evidence.labels),
-        beside=_side(standing, alerts.filter(ours), days * share, evidence.labels),
+        beside=_side(staged, alerts.filter(ours), days * share, evidence.labels),
         agreement=None,
         percent=percent,
     )
@@ -173,11 +173,11 @@ def _days_between(reader: LakeReader, batches: pl.DataFrame) -> float:
     return _days(*(int(each[0].cast(pa.int64()).as_py()) for each in rows))
 
 
-def _side(standing: VersionStage, alerts: pl.DataFrame, days: float, labels: pl.DataFrame) -> VersionSide:
+def _side(staged: VersionStage, alerts: pl.DataFrame, days: float, labels: pl.DataFrame) -> VersionSide:
     judged = alerts.unique("transaction_id").join(labels, on="transaction_id", how="inner")["is_fraud"]
     return VersionSide(
-        version=standing.version,
-        stage=standing.stage,
+        version=staged.version,
+        stage=staged.stage,
         alerts=alerts.height,
         alerts_per_day=round(alerts.height / days, 2) if days else 0.0,
         judged=judged.len(),

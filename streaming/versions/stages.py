@@ -68,11 +68,11 @@ class Move:
     """A version and the stage it goes to."""
 
     event: Event
-    standing: VersionStage
+    staged: VersionStage
     stage: Stage
 
 
-def standings(entries: Iterable[Entry]) -> dict[str, VersionStage]:
+def staged_versions(entries: Iterable[Entry]) -> dict[str, VersionStage]:
     """Return where each version stands, by version, in the order in which they were added."""
     found: dict[str, VersionStage] = {}
     for each in sorted(entries, key=lambda entry: entry.action):
@@ -85,7 +85,7 @@ def standings(entries: Iterable[Entry]) -> dict[str, VersionStage]:
     return found
 
 
-def standing_in(stage: Stage, found: Mapping[str, VersionStage]) -> VersionStage | None:
+def version_in(stage: Stage, found: Mapping[str, VersionStage]) -> VersionStage | None:
     """Return the version in a stage that holds one at most, None when there is none."""
     return next((each for each in found.values() if each.stage == stage), None)
 
@@ -98,18 +98,18 @@ def wanted(version: str, found: Mapping[str, VersionStage]) -> VersionStage:
     """
     if version not in found:
         raise ConfigurationError(f"no version {version!r} in the registry; {nearest(version, found)}")
-    standing = found[version]
-    if standing.stage not in NEXT:
-        problem = "is active already" if standing.stage == "active" else "is retired: add it as a new version"
+    staged = found[version]
+    if staged.stage not in NEXT:
+        problem = "is active already" if staged.stage == "active" else "is retired: add it as a new version"
         raise ConfigurationError(f"version {version} {problem}")
-    return standing
+    return staged
 
 
-def promotion(standing: VersionStage, found: Mapping[str, VersionStage]) -> list[Move]:
+def promotion(staged: VersionStage, found: Mapping[str, VersionStage]) -> list[Move]:
     """Return the moves by which a version goes one stage along; who becomes active replaces who was."""
-    stage = NEXT[standing.stage]
-    moves = [Move("promoted", standing, stage)]
-    before = standing_in("active", found)
+    stage = NEXT[staged.stage]
+    moves = [Move("promoted", staged, stage)]
+    before = version_in("active", found)
     if stage == "active" and before is not None:
         moves.append(Move("replaced", before, "retired"))
     return moves
@@ -121,7 +121,7 @@ def withdrawal(entries: Sequence[Entry]) -> list[Move]:
     Raises:
         ConfigurationError: no promotion stands.
     """
-    found = standings(entries)
+    found = staged_versions(entries)
     for each in sorted(entries, key=lambda entry: -entry.action):
         if each.event == "promoted" and found[each.version].stage == each.stage:
             moves = [Move("rolled_back", found[each.version], "sandbox")]

@@ -16,7 +16,7 @@ from streaming.quarantine.waiting import waiting
 from streaming.run.status import read_status
 from streaming.testing.live_lake import without_broker
 from streaming.versions.registry_table import read_entries, registry_path
-from streaming.versions.stages import standings
+from streaming.versions.stages import staged_versions
 from tests.unit.old_lake import BEFORE_FORMATS as LAKE
 from tests.unit.old_lake import assert_same
 
@@ -71,7 +71,7 @@ def test_its_snapshot_is_replayed_from_its_copies_alone(tmp_path: Path) -> None:
 def test_its_registry_labels_and_figures_are_there(tmp_path: Path) -> None:
     settings = LAKE.unpacked("closed", tmp_path)
     spec = LAKE.spec_of(settings)
-    found = standings(read_entries(registry_path(settings, spec)))
+    found = staged_versions(read_entries(registry_path(settings, spec)))
     assert {version: each.stage for version, each in found.items()} == {"1.0.0": "retired", "1.1.0": "active"}
     assert all(each.spec.digest == each.digest for each in found.values())
     assert (spec.version, spec.arithmetic) == ("1.1.0", 2)

@@ -16,7 +16,7 @@ from streaming.run.status import read_status
 from streaming.testing.live_lake import without_broker
 from streaming.versions.clients import Clients
 from streaming.versions.registry_table import read_entries, registry_path
-from streaming.versions.stages import standings
+from streaming.versions.stages import staged_versions
 from tests.unit.old_lake import OF_2026_11 as LAKE
 from tests.unit.old_lake import assert_same
 
@@ -58,7 +58,7 @@ def test_all_of_it_is_replayed_without_a_difference(tmp_path: Path, checkpoints:
 def test_its_registry_labels_and_open_window_are_there(tmp_path: Path) -> None:
     settings = LAKE.unpacked("closed", tmp_path)
     spec = LAKE.spec_of(settings)
-    found = standings(read_entries(registry_path(settings, spec)))
+    found = staged_versions(read_entries(registry_path(settings, spec)))
     assert {version: each.stage for version, each in found.items()} == {"1.0.0": "retired", "1.1.0": "active"}
     assert all(each.spec.digest == each.digest for each in found.values())
     assert spec.version == "1.1.0"

@@ -23,7 +23,7 @@ from streaming.actions.agent_report import RunReport
 from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import app
-from streaming.commands.agent import Wish, for_planning, run_agent
+from streaming.commands.agent import RunOrder, for_planning, run_agent
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
 from streaming.testing.scripted_llm import (
@@ -57,7 +57,7 @@ FINDING = {
 }
 BY_TERMINAL = "SELECT terminal, count(*) AS n FROM alerts GROUP BY 1 ORDER BY n DESC LIMIT 1"
 BY_HAND = plan(query(1, COUNT, BUSY))
-WISH = Wish(GOAL)
+ORDER = RunOrder(GOAL)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ class Bench:
         content = policy(**{"allowedFields": SHOWN, **changes}).model_dump(mode="json", exclude_none=True)
         self.policy_file.write_text(json.dumps(content), encoding="utf-8")
 
-    def run(self, wish: Wish, server: ScriptedLlm | None = None, **options: Any) -> RunReport:
+    def run(self, order: RunOrder, server: ScriptedLlm | None = None, **options: Any) -> RunReport:
         spec = spec_of(self.policy_file)
         model = (
             nullcontext(None)
@@ -95,14 +95,14 @@ class Bench:
         )
         with model as client:
             return run_agent(
-                self.settings, spec, wish, client, lambda: self.audit, now=lambda: DAY, **options
+                self.settings, spec, order, client, lambda: self.audit, now=lambda: DAY, **options
             )
 
     def asked(
-        self, *script: LlmStep, wish: Wish = WISH, **options: Any
+        self, *script: LlmStep, order: RunOrder = ORDER, **options: Any
     ) -> tuple[RunReport, list[LlmRequest]]:
         with scripted_llm(*script, default=says("{}")) as server:
-            return self.run(wish, server, **options), server.requests
+            return self.run(order, server, **options), server.requests
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         found = read_stored(self.home / "lake" / "tester" / table)
@@ -218,8 +218,8 @@ def test_a_model_outside_the_policy_is_not_asked(bench: Bench) -> None:
 
 def test_what_may_not_leave_is_not_shown_to_the_model_but_to_the_person(bench: Bench) -> None:
     bench.write_policy(allowedFields=["rules"])
-    wish = Wish(GOAL, plan(query(1, BY_TERMINAL)))
-    report, requests = bench.asked(says(json.dumps(FINDING)), says(json.dumps(FINDING)), wish=wish)
+    order = RunOrder(GOAL, plan(query(1, BY_TERMINAL)))
+    report, requests = bench.asked(says(json.dumps(FINDING)), says(json.dumps(FINDING)), order=order)
     assert report.outcomes[0].result.rows == ({"terminal": BUSY, "n": 40},)
     shown = requests[0].user_message
     assert "s1.rows.0.n" in shown
@@ -324,16 +324,16 @@ def test_a_value_that_may_not_leave_is_not_sent_out_by_reference(bench: Bench) -
         step(2, "notify", target="log", message="$s1.rows.0.terminal"),
     )
     bench.write_policy(allowedFields=["rules"])
-    report = bench.run(Wish(GOAL, leak))
+    report = bench.run(RunOrder(GOAL, leak))
     assert report.problems == ("s2: allowedFields: s1.rows.0.terminal may not leave by notify",)
     assert not (bench.home / "notices").exists()
     profile = step(2, "entity_profile", entity="terminal", id="$s1.rows.0.terminal")
     inside = plan(leak.steps[0].model_dump(), profile)
-    assert bench.run(Wish(GOAL, inside)).ok
+    assert bench.run(RunOrder(GOAL, inside)).ok
 
 
 def test_a_reference_to_what_is_not_there_stops_the_run(bench: Bench) -> None:
-    report = bench.run(Wish(GOAL, plan(query(1, COUNT, BUSY), query(2, COUNT, "$s1.rows.7.n"))))
+    report = bench.run(RunOrder(GOAL, plan(query(1, COUNT, BUSY), query(2, COUNT, "$s1.rows.7.n"))))
     assert report.problems == ("s2: plan.references: s1 has no value 'rows.7.n'",)
     assert [outcome.status for outcome in report.outcomes] == ["done", "refused"]
 
@@ -343,7 +343,7 @@ def test_a_resolved_value_is_checked_like_one_that_was_planned(bench: Bench) -> 
         query(1, "SELECT merchant_category FROM transactions LIMIT 1"),
         step(2, "similar_alerts", alert="$s1.rows.0.merchant_category", limit=3),
     )
-    report = bench.run(Wish(GOAL, long))
+    report = bench.run(RunOrder(GOAL, long))
     assert report.outcomes[1].status == "failed"
     assert "no alert with this id" in report.problems[0]
 
@@ -353,7 +353,7 @@ def test_what_is_revoked_while_the_plan_runs_is_not_done(bench: Bench) -> None:
         bench.write_policy(actions={"query_aggregates": {"calls": 5}})
 
     two = plan(query(1, COUNT, BUSY), step(2, "notify", target="log", message="x"))
-    report = bench.run(Wish(GOAL, two), on_outcome=revoke)
+    report = bench.run(RunOrder(GOAL, two), on_outcome=revoke)
     assert report.problems == ("s2: actions.notify: not allowed",)
     assert not (bench.home / "notices").exists()
 
@@ -366,7 +366,7 @@ def test_nothing_is_done_that_the_audit_log_does_not_take(bench: Bench) -> None:
 
     bench.audit = Full()
     with pytest.raises(DataLossError, match="full"):
-        bench.run(Wish(GOAL, plan(step(1, "notify", target="log", message="x"))))
+        bench.run(RunOrder(GOAL, plan(step(1, "notify", target="log", message="x"))))
     assert not (bench.home / "notices").exists()
 
 
@@ -399,7 +399,7 @@ def ticking(seconds: float) -> Callable[[], float]:
 def test_time_is_bounded(bench: Bench) -> None:
     bench.write_policy(budgets={"steps": 4, "tokens": 20_000, "seconds": 5})
     many = plan(*(query(number, COUNT, BUSY) for number in range(1, 5)))
-    report = bench.run(Wish(GOAL, many), clock=ticking(1.0))
+    report = bench.run(RunOrder(GOAL, many), clock=ticking(1.0))
     assert 0 < len(report.outcomes) < 4
     assert report.problems == ("budgets.seconds: 5 s are over",)
     late, requests = bench.asked(written(BY_HAND), clock=ticking(6.0))
@@ -410,7 +410,7 @@ def test_time_is_bounded(bench: Bench) -> None:
 def test_steps_are_bounded(bench: Bench) -> None:
     bench.write_policy(budgets={"steps": 1, "tokens": 0, "seconds": 60})
     two = plan(query(1, COUNT, BUSY), query(2, COUNT, BUSY))
-    assert bench.run(Wish(GOAL, two)).refusals == ("budgets.steps: 2 steps are planned, at most 1",)
+    assert bench.run(RunOrder(GOAL, two)).refusals == ("budgets.steps: 2 steps are planned, at most 1",)
 
 
 def test_a_finding_whose_citations_do_not_hold_is_asked_for_again_and_then_marked(bench: Bench) -> None:
@@ -426,7 +426,7 @@ def test_a_finding_whose_citations_do_not_hold_is_asked_for_again_and_then_marke
 
 
 def test_a_plan_by_hand_needs_no_model_and_its_finding_cites_the_results(bench: Bench) -> None:
-    report = bench.run(Wish(GOAL, BY_HAND))
+    report = bench.run(RunOrder(GOAL, BY_HAND))
     assert report.ok
     assert report.finding is not None
     facts, row = report.finding.claims
@@ -441,11 +441,11 @@ def test_a_plan_by_hand_needs_no_model_and_its_finding_cites_the_results(bench: 
 
 
 def test_a_dry_run_checks_and_does_nothing(bench: Bench) -> None:
-    report = bench.run(Wish(GOAL, PLAN, dry_run=True))
+    report = bench.run(RunOrder(GOAL, PLAN, dry_run=True))
     assert (report.ok, report.plan, report.outcomes, report.finding) == (True, PLAN, (), None)
     assert bench.rows("findings_sandbox") == []
     assert bench.told("action") == []
-    refused_one = bench.run(Wish(GOAL, plan(step(1, "run_job", notebook="/x")), dry_run=True))
+    refused_one = bench.run(RunOrder(GOAL, plan(step(1, "run_job", notebook="/x")), dry_run=True))
     assert refused_one.refusals == ("s1: actions.run_job.notebooks: '/x' may not run",)
 
 
@@ -455,17 +455,17 @@ def test_a_named_run_keeps_its_finding_and_its_token_when_it_is_repeated(bench: 
         step(2, "post_finding", title="m1"),
         step(3, "run_job", notebook="/Shared/refit"),
     )
-    first, second = (bench.run(Wish(GOAL, twice, name="2026-05-01")) for _ in range(2))
+    first, second = (bench.run(RunOrder(GOAL, twice, name="2026-05-01")) for _ in range(2))
     assert first.run_id == second.run_id
     assert first.outcomes[2].result == second.outcomes[2].result
     assert first.outcomes[2].status == "dry_run"
     assert len(bench.rows("findings")) == len(bench.rows("findings_sandbox")) == 1
-    assert bench.run(Wish(GOAL, twice)).run_id != first.run_id
+    assert bench.run(RunOrder(GOAL, twice)).run_id != first.run_id
 
 
 def test_without_a_model_and_without_a_plan_nothing_is_begun(bench: Bench) -> None:
     with pytest.raises(ConfigurationError, match=r"--plan: no model is in use .* hand in a plan"):
-        run_agent(bench.settings, spec_of(), Wish(GOAL), None, lambda: pytest.fail("the log was opened"))
+        run_agent(bench.settings, spec_of(), RunOrder(GOAL), None, lambda: pytest.fail("the log was opened"))
 
 
 def test_plan_and_policy_of_the_readme_work(bench: Bench) -> None:
@@ -473,7 +473,7 @@ def test_plan_and_policy_of_the_readme_work(bench: Bench) -> None:
     shown = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
     (wanted,) = [Plan.model_validate(each) for each in shown if "steps" in each]
     (desk,) = [Policy.model_validate(each) for each in shown if "policyName" in each]
-    report = bench.run(Wish(GOAL, wanted))
+    report = bench.run(RunOrder(GOAL, wanted))
     assert report.ok, report.problems
     assert len(report.outcomes[1].result.rows) == 5
     assert desk.actions.limits("run_job") is not None

@@ -73,9 +73,9 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[QueryEngine, Quer
 
 
 def asked(
-    engine: QueryEngine, sql: str, values: Sequence[str], told: Policy | None = ALLOWED
+    engine: QueryEngine, sql: str, values: Sequence[str], model_policy: Policy | None = ALLOWED
 ) -> ActionResult:
-    query = check_query(sql, VIEWS, TABLES, LIMITS.rows, told=told)
+    query = check_query(sql, VIEWS, TABLES, LIMITS.rows, model_policy=model_policy)
     return engine.answer(query, tuple(values), LIMITS, 10)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.triage.disclosure import Disclosure, Told, canonical_json, content_key
+from agent.triage.disclosure import Disclosed, Disclosure, canonical_json, content_key
 from agent.triage.grouping import FlaggedRow, Group, group_rows, pattern_of
 from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.rule_classifier import RuleClassifier
@@ -54,8 +54,8 @@ def groups_of(rows: list[FlaggedRow], policy: Policy) -> list[Group]:
     return group_rows(rows, [disclosure.texts_of(each) for each in rows])
 
 
-def told(group: Group, policy: Policy) -> Told:
-    return Disclosure(policy, Pseudonyms(b"k" * 32)).tell(group)
+def told(group: Group, policy: Policy) -> Disclosed:
+    return Disclosure(policy, Pseudonyms(b"k" * 32)).disclose(group)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def cases(count: int, memo: str | None = None) -> list[Case]:
     texts = {"memo": memo} if memo else {}
     rows = [row(number, rules=("r",) * (number + 1), untrusted=texts) for number in range(count)]
     groups = group_rows(rows, [disclosure.texts_of(each) for each in rows])
-    found = [case_of(PROMPT, "local", group, 1.0, disclosure.tell(group)) for group in groups]
+    found = [case_of(PROMPT, "local", group, 1.0, disclosure.disclose(group)) for group in groups]
     return [replace(each, key=f"{number:064x}"[::-1]) for number, each in enumerate(found)]
 
 
@@ -83,7 +83,7 @@ def test_the_question_asks_for_each_id_once_with_its_own_evidence() -> None:
     assert list(data) == [each.request_id for each in asked]
     for each in asked:
         classification = question.schema["properties"][each.request_id]["properties"]
-        assert classification["evidence"]["items"]["enum"] == list(each.told.citable)
+        assert classification["evidence"]["items"]["enum"] == list(each.disclosed.citable)
 
 
 @tried(max_examples=50, deadline=None)
@@ -98,7 +98,7 @@ def test_no_answer_that_the_schema_admits_is_cut_off_by_the_local_models_limit(
     asked = cases(groups, "one")
     longest = {
         each.request_id: {
-            "evidence": sorted(each.told.citable, key=most_tokens_of)[-3:],
+            "evidence": sorted(each.disclosed.citable, key=most_tokens_of)[-3:],
             "classification": max(CATEGORIES, key=most_tokens_of),
             "severity": max(SEVERITIES, key=most_tokens_of),
             "rationale": rationale,
@@ -122,7 +122,7 @@ def test_a_limit_above_what_an_answer_takes_stays() -> None:
 
 
 def citable(asked: list[Case]) -> dict[str, tuple[str, ...]]:
-    return {each.request_id: each.told.citable for each in asked}
+    return {each.request_id: each.disclosed.citable for each in asked}
 
 
 @pytest.mark.parametrize(

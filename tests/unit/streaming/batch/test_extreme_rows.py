@@ -289,13 +289,13 @@ def test_a_group_that_meets_a_fault_falls_back_alone_and_says_so(
     check_documents(decided.alerts(MARKS))
     health = Health()
     tell_faults(health, [result])
-    (standing,) = health.standing
-    assert standing.condition is Condition.TRIAGE_FAULTY
-    assert standing.cause.startswith("_OddFaultError at test_extreme_rows.py:")
+    (state,) = health.active
+    assert state.condition is Condition.TRIAGE_FAULTY
+    assert state.cause.startswith("_OddFaultError at test_extreme_rows.py:")
     assert Alerted.of([result]).status == "degraded"
     monkeypatch.undo()
     tell_faults(health, [engine.decider.triage.decide(flagged.rows)])
-    assert health.standing == ()
+    assert health.active == ()
 
 
 def test_whatever_breaks_the_whole_of_triage_leaves_every_row_its_label(

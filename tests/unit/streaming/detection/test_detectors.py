@@ -12,7 +12,7 @@ from streaming.arrays.compilation import Floats
 from streaming.detection.detectors import (
     NOVELTY,
     RATE,
-    Lookout,
+    DetectorInput,
     evidence,
     log_ratios,
     population_log_ratios,
@@ -23,7 +23,7 @@ HOUR, DAY = 3600.0, 86_400.0
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=200)
 
 
-def lookout(**changes: Any) -> Lookout:
+def detector_input(**changes: Any) -> DetectorInput:
     """One row of an entity with 30 transactions of 20 each, one a day; the population is alike."""
     values: dict[str, Any] = {
         "log_amounts": [3.0],
@@ -41,29 +41,29 @@ def lookout(**changes: Any) -> Lookout:
     values.update(changes)
     arrays = {name: np.array(value, np.float64) for name, value in values.items()}
     peers = np.full(len(arrays["log_amounts"]), np.nan)
-    return Lookout(first_sequence=0, block_rows=1024, peers=peers, **arrays)
+    return DetectorInput(first_sequence=0, block_rows=1024, peers=peers, **arrays)
 
 
 def nats(**changes: Any) -> dict[str, float]:
-    found: Floats = surprises(lookout(**changes))
+    found: Floats = surprises(detector_input(**changes))
     return dict(zip((RATE, NOVELTY), found[0].tolist(), strict=True))
 
 
 def test_a_usual_amount_is_the_entity_s_own_with_much_history() -> None:
-    ratio = log_ratios(lookout(log_amounts=[math.log(200.0)]))[0]
+    ratio = log_ratios(detector_input(log_amounts=[math.log(200.0)]))[0]
     assert math.exp(ratio) == pytest.approx(10.0, rel=0.01)
 
 
 def test_new_entity_is_judged_by_the_population() -> None:
     new = {"counts": [[0.0, 0.0, 0.0]], "amounts": [[0.0, 0.0, 0.0]], "exposures": [-1.0]}
-    assert log_ratios(lookout(log_amounts=[5.0], **new))[0] == pytest.approx(2.0)
-    assert population_log_ratios(lookout(log_amounts=[5.0]))[0] == pytest.approx(2.0)
+    assert log_ratios(detector_input(log_amounts=[5.0], **new))[0] == pytest.approx(2.0)
+    assert population_log_ratios(detector_input(log_amounts=[5.0]))[0] == pytest.approx(2.0)
 
 
 def test_nothing_is_compared_without_amount_entity_or_population() -> None:
     for changes in ({"log_amounts": [math.nan]}, {"exposures": [math.nan]}, {"weights": [0.0]}):
-        assert math.isnan(log_ratios(lookout(**changes))[0])
-    assert math.isnan(population_log_ratios(lookout(weights=[0.0]))[0])
+        assert math.isnan(log_ratios(detector_input(**changes))[0])
+    assert math.isnan(population_log_ratios(detector_input(weights=[0.0]))[0])
 
 
 def test_cold_start_and_row_without_entity_do_not_surprise() -> None:
@@ -112,7 +112,7 @@ def test_chernoff_bound_holds_for_decayed_counts_of_a_poisson_stream() -> None:
         short.append(count)
         count += 1.0
     rows = len(short)
-    seen = lookout(
+    seen = detector_input(
         log_amounts=[0.0] * rows,
         horizons=[HOUR, 1e9],
         counts=np.column_stack([short, np.full(rows, 3e9 / HOUR)]),
@@ -157,11 +157,11 @@ def test_surprises_are_finite_and_not_negative(row: dict[str, float]) -> None:
         "within": [max(row["variance"] / 7, 1e-4)],
     }
     assert all(math.isfinite(value) and value >= 0.0 for value in nats(**changes).values())
-    assert math.isfinite(log_ratios(lookout(**changes))[0])
+    assert math.isfinite(log_ratios(detector_input(**changes))[0])
 
 
 def test_each_row_uses_its_own_blocks_population() -> None:
-    seen = lookout(
+    seen = detector_input(
         log_amounts=[5.0, 5.0],
         counts=[[0.0, 0.0, 0.0]] * 2,
         amounts=[[0.0, 0.0, 0.0]] * 2,
@@ -178,7 +178,7 @@ def test_each_row_uses_its_own_blocks_population() -> None:
 
 
 def test_evidence_names_the_numbers_behind_the_surprises() -> None:
-    numbers = evidence(lookout(counts=[[5.0, 5.0, 30.0]]), np.array([0]))[0]
+    numbers = evidence(detector_input(counts=[[5.0, 5.0, 30.0]]), np.array([0]))[0]
     assert numbers.usual == pytest.approx(20.0, rel=0.01)
     assert (numbers.events, numbers.horizon) == (30.0, HOUR)
     assert numbers.recent == pytest.approx(5.0)

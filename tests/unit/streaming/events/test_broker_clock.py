@@ -141,8 +141,8 @@ def test_an_agent_whose_clock_is_behind_stores_live_records_and_says_so(
     health, lake = Health(), settings.lake("tester")
     run(settings, at_once(300, NOW, kind), NOW - timedelta(minutes=6), health, monkeypatch)
     assert stored(lake, "quarantine", "offset").num_rows == 0
-    assert [each.condition for each in health.standing] == [Condition.CLOCK_SKEW]
-    assert "6 minutes ahead" in health.standing[0].cause
+    assert [each.condition for each in health.active] == [Condition.CLOCK_SKEW]
+    assert "6 minutes ahead" in health.active[0].cause
     monitored = stored(lake, "monitoring", "batch_id").to_pylist()
     assert {row["status"] for row in monitored} == {"degraded"}
     assert "6 minutes ahead" in monitored[-1]["problems"]
@@ -157,7 +157,7 @@ def test_a_batch_of_rejects_degrades_the_agent_until_one_is_in_order(
     values = [b"{" if 100 <= place < 121 else each for place, each in enumerate(told["value"].to_pylist())]
     told = told.set_column(told.schema.get_field_index("value"), "value", pa.array(values, pa.binary()))
     changes: list[tuple[Condition, bool]] = []
-    health = Health(changed=lambda condition, standing: changes.append((condition, standing is not None)))
+    health = Health(changed=lambda condition, state: changes.append((condition, state is not None)))
     run(settings, told, NOW, health, monkeypatch)
     monitored = stored(settings.lake("tester"), "monitoring", "batch_id").to_pylist()
     assert [row["status"] == "degraded" for row in monitored] == [False, True, False]
@@ -173,7 +173,7 @@ def test_small_batches_are_taken_together(settings: Settings, monkeypatch: pytes
     run(settings, told, NOW, health, monkeypatch, rows=6)
     monitored = stored(settings.lake("tester"), "monitoring", "batch_id").to_pylist()
     assert [row["status"] == "degraded" for row in monitored[:3]] == [False, False, True]
-    assert [each.condition for each in health.standing] == [Condition.RECORDS_REJECTED]
+    assert [each.condition for each in health.active] == [Condition.RECORDS_REJECTED]
 
 
 @pytest.mark.parametrize("stamp", [2**63 - 1, 9_007_199_254_740_992_000, -(2**63)])

@@ -63,7 +63,7 @@ def stored(folder: Path) -> list[dict[str, Any]]:
     return list(table.sort_by("label_sequence").to_pylist())
 
 
-def standing(book: LabelBook, **limits: Any) -> dict[str, bool]:
+def latest(book: LabelBook, **limits: Any) -> dict[str, bool]:
     labels = book.latest(**limits)
     assert labels.schema.equals(LABELS)
     return dict(zip(labels["transaction_id"].to_pylist(), labels["is_fraud"].to_pylist(), strict=True))
@@ -136,21 +136,21 @@ def test_the_latest_labels_stands_whatever_the_order_of_arrival(tmp_path: Path) 
     book = open_book(tmp_path)
     book.record(said(("t", False, hours(5)), ("u", True, hours(3))), source="one")
     book.record(said(("t", True, hours(4)), ("u", False, hours(6))), source="two")
-    assert standing(book) == {"t": False, "u": False}
-    assert standing(book, as_of=hours(5)) == {"t": False, "u": True}
-    assert standing(book, as_of=hours(5) - timedelta(microseconds=1)) == {"t": True, "u": True}
-    assert standing(book, through=3) == {"t": False, "u": True}
-    assert standing(book, as_of=hours(4), through=3) == {"t": True, "u": True}
-    assert standing(book, as_of=hours(2)) == {}
+    assert latest(book) == {"t": False, "u": False}
+    assert latest(book, as_of=hours(5)) == {"t": False, "u": True}
+    assert latest(book, as_of=hours(5) - timedelta(microseconds=1)) == {"t": True, "u": True}
+    assert latest(book, through=3) == {"t": False, "u": True}
+    assert latest(book, as_of=hours(4), through=3) == {"t": True, "u": True}
+    assert latest(book, as_of=hours(2)) == {}
 
 
 def test_of_labels_at_the_same_moment_the_last_recorded_stands(tmp_path: Path) -> None:
     book = open_book(tmp_path)
     book.record(said(("t", True, hours(1), "ann"), ("t", False, hours(1), "bob")), source="one")
-    assert standing(book) == {"t": False}
+    assert latest(book) == {"t": False}
     book.record(said(("t", True, hours(1), "cem")), source="two")
-    assert standing(book) == {"t": True}
-    assert standing(book, through=2) == {"t": False}
+    assert latest(book) == {"t": True}
+    assert latest(book, through=2) == {"t": False}
 
 
 def test_undated_labels_are_decided_now_and_repeat_what_their_decider_said_last(tmp_path: Path) -> None:
@@ -160,10 +160,10 @@ def test_undated_labels_are_decided_now_and_repeat_what_their_decider_said_last(
     assert book.record(said(("t", True, None), ("u", False, None)), source="one").repeated == 2
     assert book.record(said(("t", False, None, "bob")), source="bob").stored == 1
     assert book.record(said(("t", True, None)), source="one").repeated == 1
-    assert standing(book)["t"] is False
+    assert latest(book)["t"] is False
     assert book.record(said(("t", False, None)), source="changed").stored == 1
     assert book.record(said(("t", True, None)), source="changed back").stored == 1
-    assert standing(book)["t"] is True
+    assert latest(book)["t"] is True
 
 
 def test_an_undated_contradiction_within_one_file_is_rejected_for_the_last_word(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_an_undated_contradiction_within_one_file_is_rejected_for_the_last_word(
         recorded = open_book(tmp_path).record(labels, source="one")
         assert (recorded.stored, recorded.repeated, recorded.rejected) == (stored_rows, repeated, 1)
         assert recorded.rejects.to_pylist()[0]["source_position"] == 1
-    assert standing(open_book(tmp_path)) == {"t": False}
+    assert latest(open_book(tmp_path)) == {"t": False}
 
 
 def test_labels_that_cannot_stand_are_rejected_with_their_place(tmp_path: Path) -> None:
@@ -342,4 +342,4 @@ def test_any_cut_of_any_stream_of_labels_gives_the_same_book(
     expected = {}
     for label in sorted(distinct, key=lambda each: each[2]):
         expected[label[0]] = label[1]
-    assert standing(book) == expected
+    assert latest(book) == expected

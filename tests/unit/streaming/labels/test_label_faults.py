@@ -95,7 +95,7 @@ def test_passing_faults_never_end_labels_and_what_was_polled_is_recorded(
     with TemporaryDirectory() as folder:
         following = LabelFollower(LakeOfTen(Path(folder)).entity_labels, (), lambda: 10, source, health)
         following.start()
-        assert source.two_recorded.wait(SECONDS), health.standing
+        assert source.two_recorded.wait(SECONDS), health.active
         assert following.take(10)[0].through == 0, "a batch is not concerned"
         following.close()
     wanted = [f"poll {number}" for number in range(1, source.handed_out + 1)]
@@ -105,7 +105,7 @@ def test_passing_faults_never_end_labels_and_what_was_polled_is_recorded(
 
 def test_a_fault_is_a_condition_until_following_goes_on(tmp_path: Path) -> None:
     lake, told = LakeOfTen(tmp_path), list[str | None]()
-    health = Health(changed=lambda _, standing: told.append(standing and standing.cause))
+    health = Health(changed=lambda _, state: told.append(state and state.cause))
     source = FaultySource([RetryableError("away"), RetryableError("away")], [OSError("no disk")])
     lake.say(("t1", True))
     following = LabelFollower(lake.entity_labels, (), lambda: 10, source, health)

@@ -35,7 +35,7 @@ from streaming.history.snapshot_copy import create_snapshot
 from streaming.home.settings import Settings
 from streaming.output.terminal import Terminal
 from streaming.quarantine import choosing
-from streaming.quarantine.choosing import RecordFilter, Trials, slices_of
+from streaming.quarantine.choosing import RecordFilter, RequeueTrials, slices_of
 from streaming.quarantine.lane import RequeueMark, check_same_columns
 from streaming.quarantine.requests import RequestTable, read_requests, requeues_path
 from streaming.quarantine.waiting import waiting
@@ -293,7 +293,7 @@ def test_what_was_stored_long_ago_is_not_asked_for(settings: Settings) -> None:
         feed(started, 2, at_moment(records(TOLD[ROWS : ROWS + 5], 2 * ROWS), NOW))
     lake = settings.lake("tester")
     places, later = (lake / "quarantine", lake / "transactions"), NOW + timedelta(days=3)
-    trial = Trials(*places, CORRECTED, CONTRACT.duplicates.horizon, later).of(
+    trial = RequeueTrials(*places, CORRECTED, CONTRACT.duplicates.horizon, later).of(
         RecordFilter().of(waits(settings))
     )
     assert (trial.fit.height, trial.known, trial.reasons) == (ROWS - 6, 5, {"mistyped_field": 1})

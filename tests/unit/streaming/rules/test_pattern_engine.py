@@ -291,7 +291,7 @@ def test_a_broken_pattern_is_refused_with_its_line(text: str, told: str, tmp_pat
         encoding="utf-8",
     )
     assert watch.changed() is None
-    assert [told in each.cause for each in health.standing] == [True]
+    assert [told in each.cause for each in health.active] == [True]
 
 
 def test_texts() -> None:

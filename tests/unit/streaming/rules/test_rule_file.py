@@ -84,14 +84,14 @@ def test_a_broken_file_is_a_condition_with_its_line_and_the_rules_in_force_stay(
     watch.load()
     rewrite(path, broken, 1_000)
     assert watch.changed() is None
-    (standing,) = health.standing
-    assert standing.condition is Condition.RULES_FILE_BROKEN
-    assert told in standing.cause
-    assert "the rules in force stay" in standing.cause
+    (state,) = health.active
+    assert state.condition is Condition.RULES_FILE_BROKEN
+    assert told in state.cause
+    assert "the rules in force stay" in state.cause
     assert watch.changed() is None
     rewrite(path, GOOD, 2_000)
     assert names(watch.changed()) == ["large", "odd"]
-    assert health.standing == ()
+    assert health.active == ()
     with pytest.raises(ConfigurationError):
         watching(tmp_path / "other.yaml", broken).load()
 
@@ -102,7 +102,7 @@ def test_a_file_that_goes_and_comes_back(tmp_path: Path) -> None:
     watch.load()
     path.unlink()
     assert watch.changed() is None
-    assert ["no such file" in each.cause for each in health.standing] == [True]
+    assert ["no such file" in each.cause for each in health.active] == [True]
     rewrite(path, GOOD, 1_000)
     assert names(watch.changed()) == ["large", "odd"]
 

@@ -63,13 +63,13 @@ def settings(tmp_path: Path) -> Settings:
 @contextmanager
 def opened(settings: Settings, spec: AgentSpec, llm: str = "none") -> Iterator[tuple[Agent, Told]]:
     told: Told = []
-    health = Health(changed=lambda each, standing: told.append((each, standing and standing.cause)))
+    health = Health(changed=lambda each, state: told.append((each, state and state.cause)))
     with (
         Clients(settings, llm) as clients,
         opening.open_agent(settings, spec, "127.0.0.1:1", clients, health=health) as started,
     ):
         yield started, told
-    assert health.standing == ()
+    assert health.active == ()
 
 
 def process(started: Agent, rows: pa.Table, first: int, number: int) -> None:

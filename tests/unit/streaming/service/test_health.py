@@ -19,10 +19,10 @@ def test_a_condition_keeps_its_beginning_and_is_told_when_it_changes(tmp_path: P
     with closing(Health(file, lambda *change: told.append(change), lambda: next(times))) as health:
         for cause in ("refused", "refused", "timed out"):
             health.begins(Condition.BROKER_AWAY, cause)
-        assert health.standing == read_health(file) == (expected,)
+        assert health.active == read_health(file) == (expected,)
         health.ends(Condition.BROKER_AWAY)
         health.ends(Condition.BROKER_AWAY)
-        assert health.standing == read_health(file) == ()
+        assert health.active == read_health(file) == ()
     assert [change and change.cause for _, change in told] == ["refused", "timed out", None]
 
 
@@ -30,7 +30,7 @@ def test_a_disk_that_takes_nothing_does_not_keep_a_condition_from_being_told(tmp
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
     health = Health(tmp_path / "file" / "agent.json")
     health.begins(Condition.DISK_UNUSABLE, "read-only")
-    assert [each.cause for each in health.standing] == ["read-only"]
+    assert [each.cause for each in health.active] == ["read-only"]
 
 
 def test_every_condition_is_explained_to_operators() -> None:

@@ -70,7 +70,7 @@ class World:
         up_seconds: float = 0.0,
     ) -> None:
         self.told: list[tuple[Condition, str | None]] = []
-        self.clock, self.health = Clock(until), Health(changed=self._tell)
+        self.clock, self.health = Clock(until), Health(changed=self._notify)
         self._faults, self._up = [each() for each in faults], up_seconds
         self._away = [list(each) for each in away]
         self.attempts = 0
@@ -85,8 +85,8 @@ class World:
     def run(self) -> None:
         self.supervisor.run(self._attempt)
 
-    def _tell(self, condition: Condition, standing: ActiveCondition | None) -> None:
-        self.told.append((condition, standing and standing.cause))
+    def _notify(self, condition: Condition, state: ActiveCondition | None) -> None:
+        self.told.append((condition, state and state.cause))
 
     def _look(self, left: list[str | None]) -> str | None:
         self.looked.append(left.pop(0) if left else None)
@@ -112,7 +112,7 @@ def test_a_service_goes_on_through_whatever_passes_and_claims_nothing_while_some
     world = World(faults, away)
     world.run()
     assert world.attempts == len(faults) + 1
-    assert {each.condition for each in world.health.standing} <= {Condition.RESTARTING}
+    assert {each.condition for each in world.health.active} <= {Condition.RESTARTING}
 
 
 @pytest.mark.parametrize(("fault", "code"), LASTING)
@@ -145,15 +145,15 @@ def test_an_agent_that_fails_again_and_again_begins_at_most_once_a_minute() -> N
     world = World([PASSING[3]] * 1_000, until=3_600)
     world.run()
     assert world.attempts < 70
-    (standing,) = world.health.standing
-    assert (standing.condition, standing.cause) == (Condition.RESTARTING, "ValueError: a surprise")
+    (state,) = world.health.active
+    assert (state.condition, state.cause) == (Condition.RESTARTING, "ValueError: a surprise")
 
 
 def test_an_agent_that_was_up_for_a_while_begins_again_at_once() -> None:
     world = World([PASSING[0]] * 20, up_seconds=3_600)
     world.run()
     assert max(world.clock.waits) <= 0.5
-    assert world.health.standing == ()
+    assert world.health.active == ()
 
 
 def test_stopping_ends_a_wait_and_an_attempt_that_fails_meanwhile_is_no_fault() -> None:

@@ -75,7 +75,7 @@ def test_whatever_befalls_it_the_work_goes_on_to_its_end_and_each_fault_was_told
     script: list[Callable[[], BaseException] | None],
 ) -> None:
     told: list[ActiveCondition | None] = []
-    health = Health(changed=lambda _, standing: told.append(standing))
+    health = Health(changed=lambda _, state: told.append(state))
     faults = [None if each is None else each() for each in script]
     begun: list[int] = []
     worker = Worker(
@@ -88,9 +88,9 @@ def test_whatever_befalls_it_the_work_goes_on_to_its_end_and_each_fault_was_told
     while worker.attempt() is not None:
         pass
     worker.check()
-    assert health.standing == (), "the work is done, so nothing fails any more"
+    assert health.active == (), "the work is done, so nothing fails any more"
     causes = {cause_of(fault) for fault in faults if fault is not None}
-    assert {standing.cause for standing in told if standing is not None} == causes
+    assert {state.cause for state in told if state is not None} == causes
     assert len(begun) == 1 + sum(fault is not None for fault in faults), "it begins again after each"
 
 
@@ -109,7 +109,7 @@ def test_a_fatal_fault_ends_the_work_and_is_raised_whenever_the_agent_asks(
         with pytest.raises(type(fault)) as raised:
             worker.check()
         assert raised.value is fault
-    assert [standing.cause for standing in health.standing] == [str(fault)]
+    assert [state.cause for state in health.active] == [str(fault)]
 
 
 def test_a_worker_that_the_agent_can_do_without_takes_nothing_for_fatal() -> None:
@@ -126,7 +126,7 @@ def test_the_thread_outlives_a_panic_and_its_condition_ends_with_it(
     health = Health()
 
     def work() -> float:
-        rounds.append(health.standing)
+        rounds.append(health.active)
         if len(rounds) == 1:
             raise Panic("index out of range")
         if len(rounds) > 2:
@@ -138,7 +138,7 @@ def test_the_thread_outlives_a_panic_and_its_condition_ends_with_it(
     assert enough.wait(SECONDS) and worker.is_working
     worker.close()
     assert not worker.is_working
-    assert [[each.cause for each in standing] for standing in rounds[:3]] == [
+    assert [[each.cause for each in state] for state in rounds[:3]] == [
         [], ["Panic: index out of range"], [],
     ]  # fmt: skip
     assert capsys.readouterr().err == "", "nothing reaches the terminal beside the condition"
@@ -161,9 +161,9 @@ def test_a_worker_that_is_closed_while_it_fails_leaves_no_condition_behind() -> 
     health = Health()
     worker = Worker("tried", scripted([OSError("full")]), Condition.CHECKPOINT_FAILING, health)
     worker.attempt()
-    assert health.standing
+    assert health.active
     worker.close()
-    assert health.standing == ()
+    assert health.active == ()
 
 
 def test_pauses_double_up_to_a_bound() -> None:
@@ -197,7 +197,7 @@ def test_a_fault_without_words_has_its_name() -> None:
     health, done = Health(), threading.Event()
 
     def work() -> float | None:
-        if not health.standing:
+        if not health.active:
             raise WordlessError
         done.set()
         return None

@@ -23,20 +23,20 @@ from streaming.versions.stages import Stage, VersionStage
 from tests.unit.scoring_samples import agent_spec
 
 
-def standing(version: str, stage: Stage, **changes: Any) -> VersionStage:
+def staged(version: str, stage: Stage, **changes: Any) -> VersionStage:
     spec = agent_spec(version=version, **changes)
     return VersionStage(version, spec.digest, stage, spec, datetime(2026, 5, 1, tzinfo=UTC), "anna", "new")
 
 
 ASKED = {"least_labels": 10, "alerts_tolerance": 0.25}
-ACTIVE = standing("1.0.0", "active", promotion=ASKED)
+ACTIVE = staged("1.0.0", "active", promotion=ASKED)
 REPLAY: dict[str, Any] = {
     "active_digest": ACTIVE.digest,
     "matured": {"published": {"judged": 20, "frauds": 10}, "candidate": {"judged": 10, "frauds": 5}},
     "alerts_per_day": {"published": 80.0, "candidate": 100.0},
 }
 EVALUATED = {"prompt": "triage/3", "prompt_digest": "d", "model": "local", "passed": True}
-GOOD = PromotionCase(standing("1.1.0", "sandbox"), ACTIVE, None, REPLAY, [], "d")
+GOOD = PromotionCase(staged("1.1.0", "sandbox"), ACTIVE, None, REPLAY, [], "d")
 
 
 def with_replay(**changes: Any) -> PromotionCase:
@@ -48,7 +48,7 @@ def matured(judged: int, frauds: int) -> dict[str, Any]:
 
 
 def with_llm(*runs: dict[str, Any], **llm: Any) -> PromotionCase:
-    return replace(GOOD, candidate=standing("1.1.0", "shadow", llm=llm), evaluations=runs)
+    return replace(GOOD, candidate=staged("1.1.0", "shadow", llm=llm), evaluations=runs)
 
 
 def test_with_all_evidence_every_gate_is_open() -> None:
@@ -77,14 +77,14 @@ def test_too_few_labels_on_the_published_side_close_the_gate_too() -> None:
 
 
 def test_a_candidate_does_not_choose_how_many_labels_it_needs() -> None:
-    lax = standing("1.1.0", "sandbox", promotion={"least_labels": 1})
+    lax = staged("1.1.0", "sandbox", promotion={"least_labels": 1})
     assert precision_gate(replace(with_replay(matured=matured(5, 5)), candidate=lax)) is not None
 
 
 @pytest.mark.parametrize(("budget", "rate", "closed"), [(80, 100, False), (80, 100.1, True), (50, 63, True)])
 def test_alerts_stay_within_the_budget_and_its_tolerance(budget: float, rate: float, closed: bool) -> None:
     case = with_replay(alerts_per_day={"published": 1_000.0, "candidate": rate})
-    case = replace(case, candidate=standing("1.1.0", "sandbox", alerts_per_day=budget))
+    case = replace(case, candidate=staged("1.1.0", "sandbox", alerts_per_day=budget))
     assert (alerts_gate(case) is not None) is closed
 
 
@@ -127,21 +127,21 @@ def test_another_model_needs_an_evaluation_and_no_model_needs_none() -> None:
 def test_what_leaves_to_whom_and_with_which_key_changes_by_consent_alone(
     changes: dict[str, Any], named: str
 ) -> None:
-    case = replace(GOOD, candidate=standing("1.1.0", "sandbox", **changes))
+    case = replace(GOOD, candidate=staged("1.1.0", "sandbox", **changes))
     assert f"endpoint: {named} differ" in str(endpoint_gate(case))
     assert any("--allow-endpoint-change" in reason for reason in closed_gates(case))
     assert endpoint_gate(replace(case, endpoint_change="agreed with the desk")) is None
 
 
 def test_switching_the_model_off_needs_no_consent_and_switching_it_on_does() -> None:
-    off = standing("1.1.0", "sandbox", llm={"provider": "none"})
+    off = staged("1.1.0", "sandbox", llm={"provider": "none"})
     assert endpoint_gate(replace(GOOD, candidate=off)) is None
     active = replace(off, stage="active")
     assert "llm.provider" in str(endpoint_gate(replace(GOOD, active=active)))
 
 
 def test_one_version_at_a_time_stands_in_shadow() -> None:
-    other = standing("1.2.0", "shadow")
+    other = staged("1.2.0", "shadow")
     assert "version 1.2.0 is in shadow" in str(place_gate(replace(GOOD, beside=other)))
-    last = replace(GOOD, candidate=standing("1.1.0", "canary"), beside=ACTIVE)
+    last = replace(GOOD, candidate=staged("1.1.0", "canary"), beside=ACTIVE)
     assert place_gate(last) is None

@@ -189,7 +189,7 @@ def test_the_registry_decides_what_an_agent_starts_under(settings: Settings) -> 
 def test_a_state_of_other_scores_is_refused(settings: Settings) -> None:
     running = Running(settings)
     with pytest.raises(DataLossError, match="another profile definition"):
-        running.engine.memory.scorer.heed(NO_RATE)
+        running.engine.memory.scorer.adopt(NO_RATE)
 
 
 def test_a_canary_decides_beside_the_active_version_until_it_is_rolled_back(settings: Settings) -> None:
@@ -284,9 +284,9 @@ def test_a_registry_that_cannot_be_read_leaves_the_version_in_force(settings: Se
     registry.round()
     running.batch(100, 200)
     assert running.engine.spec.version == "1.0.0"
-    assert [each.condition for each in health.standing] == [Condition.REGISTRY_UNREADABLE]
+    assert [each.condition for each in health.staged] == [Condition.REGISTRY_UNREADABLE]
     newest.write_bytes(whole)
     registry.round()
     running.batch(200, 300)
     assert running.engine.spec.version == "1.9.0"
-    assert health.standing == ()
+    assert health.staged == ()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from schemas.errors import ConfigurationError
-from streaming.versions.stages import Entry, Move, promotion, standing_in, standings, wanted, withdrawal
+from streaming.versions.stages import Entry, Move, promotion, staged_versions, version_in, wanted, withdrawal
 from tests.unit.scoring_samples import agent_spec
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -24,20 +24,20 @@ def after(entries: list[Entry], moves: list[Move]) -> list[Entry]:
     """The entries once moves were made."""
     action = len({each.action for each in entries})
     rows = [
-        replace(added(each.standing.version, each.stage), action=action, event=each.event) for each in moves
+        replace(added(each.staged.version, each.stage), action=action, event=each.event) for each in moves
     ]
     return [*entries, *rows]
 
 
 def promoted(entries: list[Entry], version: str, times: int = 1) -> list[Entry]:
     for _ in range(times):
-        found = standings(entries)
+        found = staged_versions(entries)
         entries = after(entries, promotion(wanted(version, found), found))
     return entries
 
 
 def stages(entries: list[Entry]) -> dict[str, str]:
-    return {version: each.stage for version, each in standings(entries).items()}
+    return {version: each.stage for version, each in staged_versions(entries).items()}
 
 
 BEGUN = [added("1.0.0", "active"), replace(added("1.1.0"), action=1)]
@@ -72,7 +72,7 @@ def test_there_is_always_one_active_version() -> None:
     entries = promoted(BEGUN, "1.1.0", 3)
     for moment in (BEGUN, entries, after(entries, withdrawal(entries))):
         assert list(stages(moment).values()).count("active") == 1
-        assert standing_in("active", standings(moment)) is not None
+        assert version_in("active", staged_versions(moment)) is not None
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,4 @@ def test_there_is_always_one_active_version() -> None:
 )
 def test_what_cannot_be_promoted_is_told(version: str, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
-        wanted(version, standings(promoted(BEGUN, "1.1.0", 3)))
+        wanted(version, staged_versions(promoted(BEGUN, "1.1.0", 3)))
