@@ -16,7 +16,8 @@ from pyspark.sql import SparkSession
 
 from benchmarks.harness import Stage, bench_spec, report, say, stage
 from benchmarks.throughput import fill, run_pipeline
-from schemas.spec import AgentSpec, Llm
+from schemas.llm import Llm
+from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.run.status import read_status
 from streaming.setup.downloads import jar_paths

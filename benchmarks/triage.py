@@ -28,8 +28,9 @@ from agent.triage.triage import POLICIES, FlaggedRow, Triage, TriageResult
 from benchmarks.harness import report, say
 from schemas.alert import Reason, alert_id
 from schemas.contract import load_contract
+from schemas.llm import Llm
 from schemas.policy import load_policy
-from schemas.spec import Llm, Rule
+from schemas.rules import Rule
 from schemas.tables import LEDGER
 from streaming.delta.lake import LakeTable
 from streaming.delta.ledger import LakeLedger

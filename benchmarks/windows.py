@@ -18,7 +18,8 @@ import pyarrow as pa
 from agent import SPECS
 from benchmarks.baselines import load_rows
 from benchmarks.harness import report, say
-from schemas.spec import AgentSpec, ProfileSettings, load_spec
+from schemas.detection import ProfileSettings
+from schemas.spec import AgentSpec, load_spec
 from streaming.arrays.compilation import Floats
 from streaming.detection.scoring import Scorer
 from streaming.learning.labelled_run import History, run_history

@@ -17,7 +17,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.spec import SEVERITIES
+from schemas.rules import SEVERITIES
 
 ALERT_VERSION = 1
 ALERT_KIND = "transaction"

@@ -22,8 +22,10 @@ from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import POLICIES, FlaggedRow, Triage, TriageResult
 from schemas.alert import Reason, alert_ids, alerts_table, entities_array, reasons_array
 from schemas.contract import load_contract
+from schemas.llm import Budget, Llm, PromptReference
 from schemas.policy import load_policy
-from schemas.spec import Budget, Llm, PromptReference, Rule, load_spec
+from schemas.rules import Rule
+from schemas.spec import load_spec
 from streaming.batch.alerts_lane import AlertsLane
 from streaming.batch.compose import lake_schemas
 from streaming.batch.late_answers import LateAnswers, LateSettings

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agent.model.steady_clock import SteadyClock
-from schemas.spec import Budget
+from schemas.llm import Budget
 
 _MINUTE_SECONDS, _DAY_SECONDS = 60, 86_400
 

@@ -9,8 +9,8 @@ from agent.model.guarded_http import Reach
 from agent.model.llm_client import OPENAI_URL
 from schemas.addresses import is_loopback, is_public, literal_address, origin_of
 from schemas.errors import ConfigurationError
+from schemas.llm import Llm
 from schemas.policy import AllowedModel, Policy
-from schemas.spec import Llm
 
 _OPENAI_KEY = str(Llm.model_fields["api_key_env"].default)
 

@@ -26,7 +26,7 @@ from agent.model.pacing import RequestPacer
 from agent.model.prompt_files import Messages
 from agent.model.server_faults import SERVER_FAULTS, TOO_MANY_REQUESTS, is_refusal, retry_after
 from schemas.alert import FallbackReason
-from schemas.spec import Llm
+from schemas.llm import Llm
 
 LOCAL_MODEL = "local"
 OPENAI_URL = "https://api.openai.com/v1"

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from schemas.spec import RateLimits
+from schemas.llm import RateLimits
 
 _MINUTE = 60.0
 

@@ -18,8 +18,9 @@ from pydantic import Field
 from schemas.alert import CATEGORIES
 from schemas.documents import parse_yaml, read_text
 from schemas.errors import ConfigurationError, nearest
+from schemas.llm import Llm, PromptReference
 from schemas.loading import Document, parse_document
-from schemas.spec import SEVERITIES, Llm, PromptReference
+from schemas.rules import SEVERITIES
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
 _LAYOUT = re.compile(r"---\n(.*?)\n---\n+# system\n+(.*?)\n+# user\n+(.*)", re.DOTALL)

@@ -18,8 +18,8 @@ from agent.planning.plans import Plan, catalogue_notes, parsed_plan, plan_schema
 from agent.planning.refusals import Refused, refused
 from agent.planning.run_audit import RunAudit
 from agent.triage.disclosure import canonical_json
+from schemas.llm import PromptReference
 from schemas.policy import Policy
-from schemas.spec import PromptReference
 
 _ATTEMPTS = 2
 _CHARACTERS_PER_TOKEN = 3

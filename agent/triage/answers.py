@@ -15,7 +15,7 @@ from typing import Any, cast
 from agent.triage.disclosure import cited
 from agent.triage.untrusted_text import cleaned
 from schemas.alert import CATEGORIES, Category, FallbackReason
-from schemas.spec import SEVERITIES, Severity
+from schemas.rules import SEVERITIES, Severity
 
 RATIONALE_CHARACTERS = 80
 MOST_CITATIONS = 3

@@ -23,7 +23,7 @@ from agent.triage.packing import Case
 from agent.triage.requests import Request, RequestOutcome, Requests
 from agent.triage.tempo import Tempo
 from schemas.alert import FallbackReason
-from schemas.spec import Llm
+from schemas.llm import Llm
 
 _MOST_ATTEMPTS = 3
 _MOST_USELESS = 2

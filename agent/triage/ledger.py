@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from schemas.alert import Category
-from schemas.spec import Severity
+from schemas.rules import Severity
 
 
 @dataclass(frozen=True, slots=True)

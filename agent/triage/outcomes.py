@@ -15,7 +15,7 @@ from agent.triage.packing import Case
 from agent.triage.pseudonyms import resolved
 from agent.triage.rule_classifier import clip, highest
 from schemas.alert import Category, ClassificationSource, FallbackReason
-from schemas.spec import Severity
+from schemas.rules import Severity
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from agent.model.prompt_files import Messages, Prompt
 from agent.triage.answers import MOST_CITATIONS, RATIONALE_CHARACTERS, answer_schema
 from agent.triage.disclosure import Disclosed, canonical_json, content_key
 from agent.triage.grouping import Group, Texts
-from schemas.spec import Llm
+from schemas.llm import Llm
 
 _GROUPS_OF_ENDPOINTS = 8
 _ID_CHARACTERS = 6

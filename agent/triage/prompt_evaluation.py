@@ -20,7 +20,7 @@ from agent.triage.triage import TriageResult
 from schemas.alert import Category, Reason
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, load_document
-from schemas.spec import SEVERITIES, Rule, Severity
+from schemas.rules import SEVERITIES, Rule, Severity
 
 _MOMENT = datetime(2026, 1, 5, 12, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from agent.triage.containment import Faults
 from agent.triage.ledger import Intent, Ledger, RecordedAnswer
 from agent.triage.packing import Case, Packer
 from schemas.alert import FallbackReason
-from schemas.spec import Llm
+from schemas.llm import Llm
 
 _NO_WORK_DONE: frozenset[FallbackReason] = frozenset(
     {"unreachable", "rate_limited", "server_error", "rejected"}

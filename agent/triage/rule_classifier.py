@@ -9,7 +9,7 @@ from operator import attrgetter
 from types import MappingProxyType
 
 from schemas.alert import Category, Reason
-from schemas.spec import SEVERITIES, Rule, Severity
+from schemas.rules import SEVERITIES, Rule, Severity
 
 RATIONALE_CHARACTERS = 120
 _RANK: Mapping[Severity, int] = {severity: rank for rank, severity in enumerate(SEVERITIES)}

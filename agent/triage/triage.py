@@ -30,8 +30,8 @@ from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.requests import Request, RequestOutcome, Requests
 from agent.triage.scheduling import Familiarity, by_priority
 from schemas.alert import FallbackReason
+from schemas.llm import Llm
 from schemas.policy import SENDABLE, Policy
-from schemas.spec import Llm
 
 __all__ = ["POLICIES", "Classification", "FlaggedRow", "Quote", "Triage", "TriageResult"]
 

@@ -15,7 +15,7 @@ from agent.triage.grouping import FlaggedRow
 from agent.triage.rule_classifier import RuleClassification
 from schemas.alert import ALERT_KIND, Reason, absence_kind, alert_ids
 from schemas.contract import EventContract
-from schemas.spec import Rule
+from schemas.rules import Rule
 from streaming.arrays.compilation import Flags, Ints
 from streaming.batch.decider import CONTRIBUTIONS, OURS, Decider, Judged
 from streaming.detection.reasons import duration_text, elapsed_text

@@ -9,7 +9,7 @@ from typing import Any
 from agent.model.budget import SpendingBudget
 from agent.model.steady_clock import SteadyClock
 from schemas.instants import micros_of, moment_of
-from schemas.spec import Budget
+from schemas.llm import Budget
 from streaming.delta.lake import Lake, LakeTable
 
 

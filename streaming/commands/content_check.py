@@ -11,9 +11,11 @@ from agent.planning.planning import PLACEHOLDERS
 from agent.triage.prompt_evaluation import load_cases
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
+from schemas.llm import PromptReference
 from schemas.loading import load_document
 from schemas.policy import load_policy
-from schemas.spec import PromptReference, RuleFile, load_spec
+from schemas.rules import RuleFile
+from schemas.spec import load_spec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.versions.clients import check_endpoint
 

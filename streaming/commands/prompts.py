@@ -12,7 +12,8 @@ from agent.triage.ledger import MemoryLedger
 from agent.triage.prompt_evaluation import PromptFigures, TriageCases, evaluate_prompt, load_cases
 from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.triage import RulesAlone, Triage
-from schemas.spec import AgentSpec, Budget, PromptReference
+from schemas.llm import Budget, PromptReference
+from schemas.spec import AgentSpec
 from streaming.commands.registry import note_evaluation
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.settings import Settings

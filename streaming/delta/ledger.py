@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agent.triage.ledger import Intent, RecordedAnswer
-from schemas.spec import PromptReference
+from schemas.llm import PromptReference
 from schemas.tables import LEDGER
 from streaming.delta.key_index import KeyIndex
 from streaming.delta.lake import LakeTable, Stamp

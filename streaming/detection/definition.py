@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from schemas.detection import Detectors
 from schemas.errors import ConfigurationError, nearest
 from schemas.instants import MICRO
-from schemas.spec import FIRST_ARITHMETIC, AgentSpec, Detectors
+from schemas.spec import FIRST_ARITHMETIC, AgentSpec
 from streaming.detection.counterparties import Counterparties
 from streaming.detection.detectors import HABIT, TRAVEL
 from streaming.detection.habit import Habit

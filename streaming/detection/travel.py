@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from schemas.spec import TravelDetector
+from schemas.detection import TravelDetector
 from streaming.arrays.arrow_arrays import Saved
 from streaming.arrays.compilation import Floats, Ints, read_only
 from streaming.detection.census import CensusMemory, InHand

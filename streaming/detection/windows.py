@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from schemas.spec import WindowedProfile
+from schemas.detection import WindowedProfile
 from streaming.arrays.arrow_arrays import Saved, id_column, ids_of, kept_ids, worth_packing
 from streaming.arrays.compilation import Codes, Floats, Ints, read_only
 from streaming.arrays.entity_index import EncodedColumn, EntityIndex

@@ -18,7 +18,8 @@ from agent.model.llm_client import LOCAL_MODEL, ModelClient, Unasked
 from agent.triage.ledger import Ledger, MemoryLedger, RecordedAnswer
 from agent.triage.triage import Triage, TriageResult
 from schemas.errors import ConfigurationError, nearest
-from schemas.spec import AgentSpec, Budget
+from schemas.llm import Budget
+from schemas.spec import AgentSpec
 from schemas.tables import LEDGER
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.batch.compose import build_triage

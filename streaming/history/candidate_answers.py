@@ -19,7 +19,7 @@ from agent.triage.outcomes import all_by_rules
 from agent.triage.rule_classifier import highest
 from agent.triage.triage import Classification, Quote, Triage, TriageResult
 from schemas.alert import ALERTS, FallbackReason
-from schemas.spec import Severity
+from schemas.rules import Severity
 from streaming.arrays.compilation import Ints
 from streaming.batch.flagging import Flagged
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from agent.triage.rule_classifier import highest
-from schemas.spec import Severity
+from schemas.rules import Severity
 
 _OF_THE_BATCH = frozenset({"query_id", "batch_id", "created_at", "outbox_seq", "revision"})
 _BY_THE_MODEL = frozenset({"classification", "severity", "rationale"})

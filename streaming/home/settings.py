@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from schemas.errors import ConfigurationError, MachineError, nearest
-from schemas.spec import checked_base_url
+from schemas.llm import checked_base_url
 from streaming.output.log import check_format
 from streaming.output.redaction import keep_secret
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.instants import MICRO
-from schemas.spec import FIRST_ARITHMETIC, Rule
+from schemas.rules import Rule
+from schemas.spec import FIRST_ARITHMETIC
 from streaming.rules.event_time import EventClock, blank_clock
 
 

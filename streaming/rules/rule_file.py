@@ -10,7 +10,8 @@ import pyarrow as pa
 from schemas.documents import place_of
 from schemas.errors import ConfigurationError
 from schemas.loading import load_document, parse_document
-from schemas.spec import AgentSpec, Rule, RuleFile
+from schemas.rules import Rule, RuleFile
+from schemas.spec import AgentSpec
 from streaming.rules.rule_set import RuleSet
 from streaming.service.health import Condition, Health
 

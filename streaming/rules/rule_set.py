@@ -12,7 +12,8 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.errors import ConfigurationError, nearest
-from schemas.spec import FIRST_ARITHMETIC, Rule
+from schemas.rules import Rule
+from schemas.spec import FIRST_ARITHMETIC
 from streaming.arrays.compilation import Flags
 from streaming.rules.conditions import compile_condition, plain_frame
 from streaming.rules.pattern import CompiledPattern

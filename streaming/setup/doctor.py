@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient
 from agent.model.child_environment import child_environment
 from agent.model.local_llm import weights_file
 from schemas.errors import MachineError, RetryableError
-from schemas.spec import Llm
+from schemas.llm import Llm
 from streaming.home.settings import Settings, find_java
 from streaming.kafka.refusals import words_of
 from streaming.setup.downloads import LOCK_FILE, check_jars, jar_paths, locked_jars

@@ -24,8 +24,9 @@ from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import POLICIES, FlaggedRow, Triage
 from schemas.alert import CATEGORIES, Reason, alert_id
+from schemas.llm import Llm, PromptReference
 from schemas.policy import load_policy
-from schemas.spec import SEVERITIES, Llm, PromptReference, Rule
+from schemas.rules import SEVERITIES, Rule
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker, ensure_topic
 from streaming.kafka.topic import committed_messages, connection

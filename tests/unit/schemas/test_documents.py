@@ -27,9 +27,11 @@ from agent.triage.triage import POLICIES
 from schemas.contract import CONTRACTS, EventContract
 from schemas.documents import MOST_BYTES, parse_json, parse_yaml, read_content
 from schemas.errors import ConfigurationError
+from schemas.llm import PromptReference
 from schemas.loading import Document, load_document, parse_document
 from schemas.policy import Policy, load_policy
-from schemas.spec import AgentSpec, PromptReference, RuleFile, load_spec
+from schemas.rules import RuleFile
+from schemas.spec import AgentSpec, load_spec
 from streaming.audit.audit_guard import AnchorFile
 from streaming.detection.model import load as load_model
 from streaming.history.snapshots import find_snapshot
@@ -273,7 +275,7 @@ def test_a_condition_too_long_to_walk_is_refused_before_it_ends_the_process(word
     program = (
         "import json, sys, pyarrow as pa\n"
         "from schemas.errors import ConfigurationError\n"
-        "from schemas.spec import Rule\n"
+        "from schemas.rules import Rule\n"
         "from streaming.rules.rule_set import RuleSet\n"
         "schema = pa.schema([pa.field('amount', pa.float64())])\n"
         "try:\n    RuleSet.compile([Rule(**json.load(sys.stdin))], schema)\n"

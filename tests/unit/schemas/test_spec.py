@@ -10,7 +10,8 @@ import yaml
 
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
-from schemas.spec import SEVERITIES, AgentSpec, load_spec, resolve_named
+from schemas.rules import SEVERITIES
+from schemas.spec import AgentSpec, load_spec, resolve_named
 
 SMALLEST: dict[str, Any] = {
     "name": "cards",

@@ -16,7 +16,8 @@ from agent.model.budget import Booking, SpendingBudget
 from agent.model.steady_clock import SteadyClock
 from agent.triage.triage import TriageResult
 from schemas.contract import load_contract
-from schemas.spec import Budget, load_spec
+from schemas.llm import Budget
+from schemas.spec import load_spec
 from schemas.tables import BATCHES
 from streaming.batch.compose import lake_schemas
 from streaming.batch.late_windows import LateJournal, LateWindow

@@ -21,7 +21,7 @@ from agent.model.guarded_http import MOST_ANSWER_BYTES, Reach, guarded_client
 from agent.model.llm_client import Failure, LlmClient
 from schemas.addresses import is_loopback, is_public, literal_address
 from schemas.errors import ConfigurationError
-from schemas.spec import Llm
+from schemas.llm import Llm
 from streaming.testing import scripted_llm as scripted
 from streaming.testing.scripted_http import Handled, handled_http
 from tests.unit.agent.model.test_llm_client import client, question, reason_of

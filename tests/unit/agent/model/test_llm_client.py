@@ -17,7 +17,7 @@ from agent.model.circuit_breaker import CircuitBreaker
 from agent.model.llm_client import Completion, Failure, LlmClient, Question
 from agent.model.prompt_files import Messages
 from agent.triage.answers import answer_schema
-from schemas.spec import Llm, RateLimits
+from schemas.llm import Llm, RateLimits
 from streaming.testing import scripted_llm as scripted
 
 KEY = "sk-very-secret-key"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model.pacing import RequestPacer
-from schemas.spec import RateLimits
+from schemas.llm import RateLimits
 
 
 class Clock:

@@ -9,7 +9,7 @@ import pytest
 from agent.model.prompt_files import PROMPTS, check_needs, is_shipped, load_prompt
 from schemas.alert import CATEGORIES
 from schemas.errors import ConfigurationError
-from schemas.spec import Llm, PromptReference
+from schemas.llm import Llm, PromptReference
 
 GOLDEN_SYSTEM = """\
 Label groups of suspicious transactions. Answer with one JSON object: under each group's id an object of

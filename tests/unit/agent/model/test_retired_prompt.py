@@ -12,7 +12,8 @@ from agent.model.llm_client import LlmClient
 from agent.triage.ledger import MemoryLedger
 from agent.triage.triage import RulesAlone, Triage
 from schemas.errors import ConfigurationError
-from schemas.spec import AgentSpec, PromptReference, load_spec
+from schemas.llm import PromptReference
+from schemas.spec import AgentSpec, load_spec
 from streaming.batch.compose import build_engine
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.settings import Settings

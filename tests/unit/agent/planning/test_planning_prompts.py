@@ -19,7 +19,7 @@ from agent.planning.executing import Deadline
 from agent.planning.planning import Planner
 from agent.planning.refusals import Refused
 from agent.planning.run_audit import RunAudit
-from schemas.spec import Llm
+from schemas.llm import Llm
 from streaming.testing.scripted_llm import says, scripted_llm
 from tests.unit.plan_samples import ground, policy
 

@@ -18,7 +18,7 @@ from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.untrusted_text import cleaned
 from schemas.alert import Reason
 from schemas.policy import SENDABLE, AllowedModel, Policy
-from schemas.spec import Rule
+from schemas.rules import Rule
 
 CLASSIFIER = RuleClassifier([Rule(name="large_amount", when="amount > 1", severity="high", reason="large")])
 AMOUNT = Reason("amount.customer", 5.0, "amount 40x usual")

@@ -29,8 +29,9 @@ from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import Triage, TriageResult
 from agent.triage.untrusted_text import cleaned
 from schemas.alert import Reason, alert_id
+from schemas.llm import Budget, Llm, PromptReference
 from schemas.policy import SENDABLE, AllowedModel, Policy
-from schemas.spec import SEVERITIES, Budget, Llm, PromptReference, Rule
+from schemas.rules import SEVERITIES, Rule
 from streaming.testing import scripted_llm as scripted
 
 FIELDS = ("merchant", "memo")

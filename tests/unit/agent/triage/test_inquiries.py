@@ -25,8 +25,8 @@ from agent.triage.tempo import Tempo
 from agent.triage.triage import POLICIES, Triage
 from schemas.alert import FallbackReason
 from schemas.errors import MachineError
+from schemas.llm import Budget, Llm, PromptReference
 from schemas.policy import load_policy
-from schemas.spec import Budget, Llm, PromptReference
 from streaming.testing import scripted_llm as scripted
 from tests.late_samples import GROUPS, NOW, ROWS, Late, asked_about, row, triage, working
 

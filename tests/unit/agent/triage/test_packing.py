@@ -18,7 +18,8 @@ from agent.triage.grouping import group_rows
 from agent.triage.packing import Case, Packer, case_of, most_tokens_of
 from agent.triage.pseudonyms import Pseudonyms
 from schemas.alert import CATEGORIES
-from schemas.spec import SEVERITIES, Budget, Llm, PromptReference
+from schemas.llm import Budget, Llm, PromptReference
+from schemas.rules import SEVERITIES
 from tests.unit.agent.triage.test_grouping import CLOSED, OPEN, row
 
 PROMPT = load_prompt(PromptReference(), "amount: amount, number")

@@ -15,7 +15,7 @@ from agent.triage.triage import Classification, TriageResult
 from schemas.alert import CATEGORIES, Category
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
-from schemas.spec import SEVERITIES, Severity
+from schemas.rules import SEVERITIES, Severity
 from streaming.cli.root import app
 
 CASES = load_cases("triage")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agent.triage.rule_classifier import RATIONALE_CHARACTERS, RuleClassifier, clip, highest, severity_of
 from schemas.alert import CATEGORIES, Reason
-from schemas.spec import SEVERITIES, Rule
+from schemas.rules import SEVERITIES, Rule
 
 RULES = [
     Rule(name="large_amount", when="amount > 10000", severity="high", reason="amount above 10000"),

@@ -23,8 +23,9 @@ from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import POLICIES, FlaggedRow, RulesAlone, Triage, TriageResult
 from schemas.alert import ALERTS, CATEGORIES, Reason, alert_id
 from schemas.errors import FencedError
+from schemas.llm import Budget, Llm, PromptReference, TokenPrice
 from schemas.policy import AllowedModel, Policy, load_policy
-from schemas.spec import Budget, Llm, PromptReference, Rule, TokenPrice
+from schemas.rules import Rule
 from streaming.testing import scripted_llm as scripted
 
 DEADLINE = 0.3

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from agent.triage.ledger import Intent, RecordedAnswer
-from schemas.spec import PromptReference
+from schemas.llm import PromptReference
 from schemas.tables import LEDGER
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.ledger import LakeLedger, SharedLedger, answers_on_record

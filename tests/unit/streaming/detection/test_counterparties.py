@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.detection import CounterpartyDetector
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
-from schemas.spec import CounterpartyDetector
 from streaming.arrays.arrow_arrays import Saved
 from streaming.detection.counterparties import Counterparties, Encounters
 from streaming.detection.counterparty_kernels import KNOWN, NEW, NO_RELATION, PAID, PAID_BY, RETURNED

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.contract import load_contract
+from schemas.detection import ProfileSettings, TravelDetector
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
-from schemas.spec import ProfileSettings, TravelDetector
 from streaming.detection.habit import Habit
 from streaming.detection.scoring import Scorer
 from streaming.detection.travel import Travel

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.detection import ProfileSettings, WindowedProfile
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
-from schemas.spec import ProfileSettings, WindowedProfile
 from streaming.arrays.arrow_arrays import Saved
 from streaming.detection.scoring import Scorer
 from streaming.detection.windows import WindowAdvance, Windows

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.detection import ProfileSettings
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
-from schemas.spec import ProfileSettings
 from streaming.detection.scoring import Scorer
 from streaming.profiles.block_clock import BlockClock
 from streaming.profiles.profile_kernels import NEVER

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from schemas.alert import alert_id, alert_json_schema
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, DataLossError
-from schemas.spec import AgentSpec, Rule
+from schemas.rules import Rule
+from schemas.spec import AgentSpec
 from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.spec import Rule
+from schemas.rules import Rule
 from streaming.rules.pattern import CompiledPattern
 from streaming.rules.patterns import Patterns, Recognised
 

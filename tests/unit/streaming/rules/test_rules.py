@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
-from schemas.spec import Rule
+from schemas.rules import Rule
 from streaming.rules.rule_set import RuleSet
 
 SCHEMA = pa.schema(
