@@ -95,9 +95,9 @@ def lanes_of(reader: LakeReader, wanted: str) -> list[AlertsLane]:
         reader: of the lake.
         wanted: the topic that the spec names, for a lake without batches.
     """
-    told = reader.rows("batches", ["lane"])["lane"].unique().to_pylist()
-    lanes = {AlertsLane.from_json(each) for each in told if each is not None}
-    if None in told and not any(lane.first == 0 for lane in lanes):
+    lanes_noted = reader.rows("batches", ["lane"])["lane"].unique().to_pylist()
+    lanes = {AlertsLane.from_json(each) for each in lanes_noted if each is not None}
+    if None in lanes_noted and not any(lane.first == 0 for lane in lanes):
         pins = reader.first("batches", ["pins"], pc.field("lane").is_null())["pins"].to_pylist()
         lanes |= {AlertsLane(json.loads(each)["spec"]["alerts"]["topic"]) for each in pins}
     return sorted(lanes or {AlertsLane(wanted)}, key=lambda lane: lane.first)

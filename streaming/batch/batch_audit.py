@@ -111,10 +111,10 @@ class BatchAudit:
     def _calls(self, asked: Asked) -> Iterator[AuditEvent]:
         """Questions that the ledger has taken in since it was last asked for them."""
         source = ledger_stream(self._agent)
-        told, newest = self._log.position(source), self._lake.ledger.last_batch(source)
-        if newest <= told:
+        recorded, newest = self._log.position(source), self._lake.ledger.last_batch(source)
+        if newest <= recorded:
             return
-        rows = self._lake.ledger.read("commit", told + 1).to_pylist()
+        rows = self._lake.ledger.read("commit", recorded + 1).to_pylist()
         answers = {(row["commit"], row["key"]): row for row in rows if row["kind"] == "answer"}
         intents = [row for row in rows if row["kind"] == "intent"]
         made = {call.question: call for call in asked.calls}

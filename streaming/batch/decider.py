@@ -104,7 +104,7 @@ class Decider:
         self,
         memory: Memory,
         transactions: pa.Table,
-        verdicts: pa.Table | None,
+        labels: pa.Table | None,
         patterns: Sequence[CompiledPattern] | None = None,
     ) -> Judged:
         """Score rows and look where rules hold, leaving the memory as it is; see Scorer.score.
@@ -112,7 +112,7 @@ class Decider:
         Args:
             patterns: the rules over two events that are in force; all of the spec's unless given.
         """
-        scored = memory.scorer.score(transactions, verdicts)
+        scored = memory.scorer.score(transactions, labels)
         held = self.rules.held(self._with_features(transactions, scored))
         recognised = memory.patterns.advance(
             self.rules.patterns if patterns is None else patterns,

@@ -91,14 +91,14 @@ class Deciders:
         """Return the columns of the transactions table that decisions read."""
         return [*dict.fromkeys(name for decider in self.deciders for name in decider.columns())]
 
-    def judge(self, rows: pa.Table, verdicts: pa.Table | None) -> tuple[Judged, ...]:
+    def judge(self, rows: pa.Table, labels: pa.Table | None) -> tuple[Judged, ...]:
         """Have each engine score the rows, leaving all state as it is; see Engine.judge."""
-        return tuple(engine.judge(rows, verdicts) for engine in self.engines)
+        return tuple(engine.judge(rows, labels) for engine in self.engines)
 
     def decide(
         self,
         rows: pa.Table,
-        verdicts: pa.Table | None,
+        labels: pa.Table | None,
         refuses: Refuses | None = None,
         in_step: InStep = untimed,
     ) -> Decided:
@@ -106,12 +106,12 @@ class Deciders:
 
         Args:
             rows: in `sequence` order, with the columns of `columns`.
-            verdicts: what they are the first to know.
+            labels: what they are the first to know.
             refuses: says of what is flagged whether it is left out, None to leave out nothing.
             in_step: runs each step; by default nobody times it.
         """
         with in_step(BatchStep.SCORE):
-            judged = self.judge(rows, verdicts)
+            judged = self.judge(rows, labels)
         with in_step(BatchStep.TRIAGE):
             flagged, refused = without_refused(self._flagged(rows, judged), refuses)
             chosen = zip(self.deciders, flagged, strict=True)

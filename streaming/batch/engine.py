@@ -56,9 +56,9 @@ class Engine:
         same = other.checkpoints.folder == self.checkpoints.folder
         return Engine(other.decider, self.memory, self.checkpoints if same else other.checkpoints)
 
-    def judge(self, transactions: pa.Table, verdicts: pa.Table | None) -> Judged:
+    def judge(self, transactions: pa.Table, labels: pa.Table | None) -> Judged:
         """Score rows and look where rules hold, leaving the memory as it is; see Decider.judge."""
-        return self.decider.judge(self.memory, transactions, verdicts)
+        return self.decider.judge(self.memory, transactions, labels)
 
     def commit(self, judged: Judged) -> None:
         """Make the state after a batch the current one; see Memory.commit."""
@@ -77,7 +77,7 @@ class Engine:
         self,
         transactions: StoredTable,
         next_sequence: int,
-        verdicts_of: Callable[[int, int], pa.Table],
+        labels_of: Callable[[int, int], pa.Table],
         stretches_of: Callable[[int, int], Sequence[Stretch]],
         cold_from: int = 0,
     ) -> None:
@@ -86,7 +86,7 @@ class Engine:
         Args:
             transactions: the rows.
             next_sequence: the first row not to be folded.
-            verdicts_of: the verdicts that rows from one `sequence` on, below another, are the first to know.
+            labels_of: the labels that rows from one `sequence` on, below another, are the first to know.
             stretches_of: which patterns were in force from one `sequence` on, below another.
             cold_from: without a checkpoint, where profiles begin blank instead of at the first row.
         """
@@ -101,9 +101,9 @@ class Engine:
         reached = self.memory.next_sequence
         self.checkpoints.reached, self.memory.has_decided = reached, False
         missing = (reached, next_sequence)
-        verdicts, without_patterns = verdicts_of(*missing), [Stretch(*missing, frozenset())]
+        labels, without_patterns = labels_of(*missing), [Stretch(*missing, frozenset())]
         for stretch in stretches_of(*missing) if self.decider.rules.patterns else without_patterns:
-            self._fold(transactions, stretch, verdicts)
+            self._fold(transactions, stretch, labels)
 
     def checkpoint_if_due(self) -> None:
         """Begin to write a checkpoint where the spec wants one by now; see CheckpointWriter."""
@@ -122,12 +122,12 @@ class Engine:
             return reached > self.memory.next_sequence
         return stretches_of(reached - 1, reached)[-1].patterns & ours <= saved.patterns.keys()
 
-    def _fold(self, transactions: StoredTable, stretch: Stretch, verdicts: pa.Table) -> None:
+    def _fold(self, transactions: StoredTable, stretch: Stretch, labels: pa.Table) -> None:
         rules = self.decider.rules
         patterns = [each for each in rules.patterns if each.digest in stretch.patterns]
         for first in range(stretch.first, stretch.end, _FOLD_ROWS):
             end = min(first + _FOLD_ROWS, stretch.end)
-            rows, known = transactions.read("sequence", first, end), at_positions(verdicts, first, end)
+            rows, known = transactions.read("sequence", first, end), at_positions(labels, first, end)
             if rules.patterns:
                 judged = self.decider.judge(self.memory, rows, known, patterns)
                 self.memory.commit(judged.scored, judged.recognised)

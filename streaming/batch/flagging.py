@@ -102,15 +102,17 @@ def _all_hits(rules: Sequence[Rule], judged: Judged) -> Flags:
     return hits
 
 
-def _told(transactions: pa.Table, recognised: Recognised) -> dict[tuple[int, str], str]:
+def _sentences(transactions: pa.Table, recognised: Recognised) -> dict[tuple[int, str], str]:
     """Return what each completed sequence says, by row and rule."""
-    told: dict[tuple[int, str], str] = {}
+    sentences: dict[tuple[int, str], str] = {}
     for each in recognised.completed:
         rule, times = each.pattern.rule, transactions["event_time"].take(pa.array(each.positions))
         moments = numbers(microseconds(times), pa.int64()).tolist()
         hits = zip(each.positions.tolist(), each.since.tolist(), moments, strict=True)
-        told |= {(position, rule.name): sequence_text(rule, first, then) for position, first, then in hits}
-    return told
+        sentences |= {
+            (position, rule.name): sequence_text(rule, first, then) for position, first, then in hits
+        }
+    return sentences
 
 
 def _flagged_rows(
@@ -118,11 +120,11 @@ def _flagged_rows(
 ) -> Flagged:
     table, rules = decider.described(transactions, judged.scored, positions), decider.rules.rules
     identifiers = alert_ids(decider.spec.name, table["transaction_id"].to_pylist())
-    explained, told = judged.scored.reasons_of(positions), _told(transactions, judged.recognised)
+    explained, sentences = judged.scored.reasons_of(positions), _sentences(transactions, judged.recognised)
     rows, texts = [], []
     for place, (row, position) in enumerate(zip(table.to_pylist(), positions.tolist(), strict=True)):
         held = [rules[number] for number in np.flatnonzero(hits[position])]
-        said = {rule.name: told.get((position, rule.name), rule.reason) for rule in held}
+        said = {rule.name: sentences.get((position, rule.name), rule.reason) for rule in held}
         reasons = tuple(explained[place])
         by_rules = decider.classifier.classify(row[f"{OURS}score"], reasons, tuple(said), said)
         rows.append(_flagged_row(decider.contract, row, identifiers[place], reasons, by_rules, tuple(said)))

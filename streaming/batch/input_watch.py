@@ -61,8 +61,8 @@ class InputWatch:
         for each in self._newest:
             for reason, count in (each.rejected or {}).items():
                 counts[reason] = counts.get(reason, 0) + count
-        told = sorted(counts, key=lambda reason: (-counts[reason], reason))[:3]
-        return f" ({', '.join(told)})" if told else ""
+        most = sorted(counts, key=lambda reason: (-counts[reason], reason))[:3]
+        return f" ({', '.join(most)})" if most else ""
 
 
 def _skew(decision: Decision) -> str | None:

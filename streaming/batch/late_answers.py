@@ -95,7 +95,7 @@ class LateAnswers:
         outbox: the alerts lane, open before `start`.
         abandon: makes a question that is being asked come back at once.
         settings: how.
-        told: called after each round of questions with what came of them.
+        on_answers: called after each round of questions with what came of them.
         clock: current time.
         spent_at: when tokens are spent, by the clock of the budget; `clock` unless given.
         reached: called after each step; crash tests inject a kill here.
@@ -110,14 +110,14 @@ class LateAnswers:
         abandon: Callable[[], None],
         settings: LateSettings,
         *,
-        told: Callable[[TriageResult], None] = lambda _: None,
+        on_answers: Callable[[TriageResult], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         spent_at: Callable[[], datetime] | None = None,
         reached: Callable[[LateStep], None] = lambda _: None,
         health: Health | None = None,
     ) -> None:
         self._lake, self._outbox, self._abandon = lake, outbox, abandon
-        self._settings, self._told, self._clock, self._reached = settings, told, clock, reached
+        self._settings, self._on_answers, self._clock, self._reached = settings, on_answers, clock, reached
         self._app_id = f"{agent}/late"
         self._journal = LateJournal(lake.late, agent, spent_at or clock)
         self._in_hand: list[_InHand] = []
@@ -249,7 +249,7 @@ class LateAnswers:
             tell_faults(self._health, [replace(result, faults=found.faults, groups=len(result.made))])
             if result.calls:
                 self._journal.asked(window, result)
-                self._told(result)
+                self._on_answers(result)
             self._totals = replace(
                 self._totals,
                 calls=self._totals.calls + result.calls,

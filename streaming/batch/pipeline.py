@@ -77,7 +77,7 @@ class Pipeline:
         engine_for: builds the engine of another spec, for a batch pinned to it.
         lake: the tables, claimed by this driver.
         outbox: the alerts lane, opened by `start`.
-        verdicts: derives what labels say.
+        entity_labels: derives what labels say of entities.
         labels: the labels topic, None to know imported labels alone.
         late: asks the model after the alert, None where none is asked or all are asked in the batch.
         renew: called before each batch; gives what decides it, which may be other versions than before.
@@ -101,7 +101,7 @@ class Pipeline:
         lake: Lake,
         outbox: Outbox,
         audit: BatchAudit,
-        verdicts: EntityLabels,
+        entity_labels: EntityLabels,
         labels: LabelStream | None = None,
         late: LateAnswers | None = None,
         renew: Callable[[Deciders], Deciders] = lambda deciders: deciders,
@@ -111,12 +111,13 @@ class Pipeline:
     ) -> None:
         self._agent, self._contract = engine.spec.name, engine.decider.contract
         self._lake, self._outbox, self._late, self._audit = lake, outbox, late, audit
-        self._verdicts, self._labels, self._health = verdicts, labels, health or Health()
+        self._entity_labels, self._labels, self._health = entity_labels, labels, health or Health()
         self._clock, self._reached = clock, reached
         self._follower: LabelFollower | None = None
         self._duplicates = Deduplicator(self._contract.duplicates.horizon)
         self._broker_clock, self._input = BrokerClock(), InputWatch(self._health)
-        self._position, self._recovery = StreamPosition(0, 0, LabelPin(0, 0, 0)), Recovery(lake, verdicts)
+        self._position = StreamPosition(0, 0, LabelPin(0, 0, 0))
+        self._recovery = Recovery(lake, entity_labels)
         self._in_force = InForce(engine, engine_for, renew, self._recovery, lake.alerts)
         # No worker: the batch waits for both results and raises what they raised.
         self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside-publishing")
@@ -240,9 +241,7 @@ class Pipeline:
         return Decoded.together(parts)
 
     def _store(self, batch: BatchInHand, decoded: Decoded) -> Stored:
-        return store(
-            self._lake, batch, decoded.valid, decoded.rejected, self._duplicates, self._take_verdicts
-        )
+        return store(self._lake, batch, decoded.valid, decoded.rejected, self._duplicates, self._take_labels)
 
     def _complete(
         self, deciders: Deciders, refuses: Refuses | None, stored: Stored, watch: Stopwatch
@@ -270,9 +269,9 @@ class Pipeline:
         recorded = self._alerted_before(stored.decision)
         if recorded is not None:
             with watch.step(BatchStep.SCORE):
-                judged = deciders.judge(stored.rows, stored.verdicts)
+                judged = deciders.judge(stored.rows, stored.labels)
             return judged, *recorded
-        decided = deciders.decide(stored.rows, stored.verdicts, refuses, watch.step)
+        decided = deciders.decide(stored.rows, stored.labels, refuses, watch.step)
         tell_faults(self._health, decided.results)
         with watch.step(BatchStep.ALERT):
             alerted, asked = Alerted.of(decided.results, decided.refused), Asked.of(decided.results)
@@ -339,7 +338,7 @@ class Pipeline:
         deciders = self._in_force.pinned(decision)
         refuses = self._in_force.refuses_of(deciders)
         rows = self._lake.transactions.read("sequence", decision.first_sequence, decision.next_sequence)
-        stored = Stored(decision, rows, self._recovery.verdicts_of(decision))
+        stored = Stored(decision, rows, self._recovery.labels_of(decision))
         self._complete(deciders, refuses, stored, Stopwatch(self._reached))
         self._in_force.let_go(deciders)
 
@@ -362,10 +361,10 @@ class Pipeline:
 
     def _follow_labels(self, pins: list[LabelPin]) -> None:
         self._follower = LabelFollower(
-            self._verdicts, pins, lambda: self._position.next_sequence, self._labels, self._health
+            self._entity_labels, pins, lambda: self._position.next_sequence, self._labels, self._health
         )
         self._follower.start()
 
-    def _take_verdicts(self, first: int) -> tuple[LabelPin, pa.Table]:
+    def _take_labels(self, first: int) -> tuple[LabelPin, pa.Table]:
         assert self._follower is not None, "start() comes first"
         return self._follower.take(first)

@@ -39,11 +39,11 @@ class Recovery:
 
     Args:
         lake: the tables, claimed by this driver.
-        verdicts: derives what labels say.
+        entity_labels: derives what labels say of entities.
     """
 
-    def __init__(self, lake: Lake, verdicts: EntityLabels) -> None:
-        self._lake, self._verdicts = lake, verdicts
+    def __init__(self, lake: Lake, entity_labels: EntityLabels) -> None:
+        self._lake, self._entity_labels = lake, entity_labels
         self._batches = ClosedBatches(lake.batches)
 
     def newest_decision(self) -> Decision | None:
@@ -67,17 +67,17 @@ class Recovery:
         """Return which labels each closed batch knew, ascending."""
         return self._batches.label_pins()
 
-    def verdicts_of(self, decision: Decision) -> pa.Table:
-        """Return the verdicts that the rows of a decided batch are the first to know."""
+    def labels_of(self, decision: Decision) -> pa.Table:
+        """Return the labels that the rows of a decided batch are the first to know."""
         pins = [*self.label_pins(), decision.labels]
-        return self._verdicts.between(pins, decision.first_sequence, decision.next_sequence)
+        return self._entity_labels.between(pins, decision.first_sequence, decision.next_sequence)
 
     def restore(self, engine: Engine, next_sequence: int, pins: Sequence[LabelPin]) -> None:
         """Bring an engine's state to a row; see Engine.restore."""
         engine.restore(
             self._lake.transactions,
             next_sequence,
-            lambda first, end: self._verdicts.between(pins, first, end),
+            lambda first, end: self._entity_labels.between(pins, first, end),
             self._batches.stretches,
         )
 

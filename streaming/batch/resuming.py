@@ -45,7 +45,7 @@ class Resumption:
 
     def refusal(self, topic: str) -> str:
         """Say what is gone and what to do about it."""
-        spans = ", ".join(_told(span) for span in self.lost)
+        spans = ", ".join(_in_words(span) for span in self.lost)
         why = "was deleted and created anew, so it no longer has" if self.recreated else "no longer holds"
         return (
             f"topic {topic} {why} {spans}, which this agent has yet to read: restore them or, to record them "
@@ -99,9 +99,9 @@ class Loss:
         return {**asdict(self), "records": self.records}
 
 
-def records_lost(told: Iterable[str | None]) -> int:
+def records_lost(noted: Iterable[str | None]) -> int:
     """Return how many records were given up, by column `lost` of `batches`."""
-    return sum(json.loads(each)["records"] for each in told if each is not None)
+    return sum(json.loads(each)["records"] for each in noted if each is not None)
 
 
 def set_aside(checkpoint: Path) -> None:
@@ -121,6 +121,6 @@ def _in_order(reached: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(reached.items(), key=lambda item: int(item[0]))
 
 
-def _told(span: UnreadSpan) -> str:
+def _in_words(span: UnreadSpan) -> str:
     end = "on" if span.next is None else f"to {span.next - 1}"
     return f"offsets {span.first} {end} of partition {span.partition}"

@@ -198,7 +198,7 @@ class StreamRunner:
             self._on_batch(closed)
 
     def _take(self, requested: Requested) -> None:
-        """Decide one requested batch, unless it cannot be told yet at which time of the broker it comes."""
+        """Decide one requested batch, unless it is not known yet at which time of the broker it comes."""
         moment = self._arrival()
         if moment is None:
             return
@@ -237,7 +237,7 @@ class StreamRunner:
     def _raise_failure(self, fault: BaseException | None) -> None:
         failure = self._failure or fault
         if isinstance(failure, Py4JError | StreamingQueryException):
-            raise _told(failure) from failure
+            raise _as_project_error(failure) from failure
         if failure is not None:
             raise failure
 
@@ -338,7 +338,7 @@ def starting_offsets(
     return configured
 
 
-def _told(fault: BaseException) -> FlagstreamError:
+def _as_project_error(fault: BaseException) -> FlagstreamError:
     """Say in a line what Spark says in a stack trace."""
     lines = str(fault).splitlines() or [type(fault).__name__]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]

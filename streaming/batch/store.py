@@ -91,7 +91,7 @@ class Origin:
     """What a batch was read from, or why there is nothing to read.
 
     Attributes:
-        topic_ids: topic → its id, None where no broker told one.
+        topic_ids: topic → its id, None where no broker gave one.
         lost: records that somebody has given up, see streaming.batch.resuming.Loss.
     """
 
@@ -127,14 +127,14 @@ class BatchInHand:
 
 @dataclass(frozen=True)
 class Stored:
-    """A decided batch: its transactions in `sequence` order, and the verdicts that come with it."""
+    """A decided batch: its transactions in `sequence` order, and the labels that come with it."""
 
     decision: Decision
     rows: pa.Table
-    verdicts: pa.Table | None
+    labels: pa.Table | None
 
 
-TakeVerdicts = Callable[[int], tuple[LabelPin, pa.Table]]
+TakeLabels = Callable[[int], tuple[LabelPin, pa.Table]]
 
 
 class Sightings(Protocol):
@@ -153,7 +153,7 @@ def store(
     valid: pa.Table,
     rejected: pa.Table,
     sightings: Sightings,
-    take_verdicts: TakeVerdicts,
+    take_labels: TakeLabels,
 ) -> Stored:
     """Commit one decoded batch.
 
@@ -161,7 +161,7 @@ def store(
         valid: decoded rows that fit the contract, in any order.
         rejected: rows for the quarantine, with their reasons.
         sightings: tells first sightings from redeliveries.
-        take_verdicts: gives the verdicts that rows from a `sequence` on know; without rows nobody asks.
+        take_labels: gives the labels that rows from a `sequence` on know; without rows nobody asks.
 
     Raises:
         DataLossError: the counts do not add up to what was read.
@@ -175,13 +175,13 @@ def store(
     repeated = _settle(lake.duplicates, batch, repeats)
     fresh = without(candidates.filter(first), repeated)
     rows = in_order(fresh, batch).select(lake.transactions.schema.names).cast(lake.transactions.schema)
-    pin, verdicts = take_verdicts(batch.first_sequence) if rows.num_rows else (batch.labels, None)
+    pin, labels = take_labels(batch.first_sequence) if rows.num_rows else (batch.labels, None)
     decision = replace(
         _decide(replace(batch, labels=pin), quarantined, repeated.num_rows, rows),
         broker_us=sightings.settle(rows),
     )
     lake.transactions.append(rows, batch.stamp, decision.to_metadata())
-    return Stored(decision, rows, verdicts)
+    return Stored(decision, rows, labels)
 
 
 def settle_rejected(lake: Lake, batch: BatchInHand, rejected: pa.Table) -> None:

@@ -218,12 +218,12 @@ class _AgentRun:
         if problems:
             return self._report(plan=plan, outcomes=tuple(outcomes), problems=problems)
         finding = executor.conclude(self._order.goal[:_TITLE_CHARACTERS])
-        told = tuple(f"finding: {problem}" for problem in finding.problems)
+        problems = tuple(f"finding: {problem}" for problem in finding.problems)
         self._audit.record(
             "action", "finding", action="finding", outcome="valid" if finding.valid else "not_valid",
             actor=finding.written_by,
         )  # fmt: skip
-        return self._report(plan=plan, outcomes=tuple(outcomes), finding=finding, problems=told)
+        return self._report(plan=plan, outcomes=tuple(outcomes), finding=finding, problems=problems)
 
     def _actions(self, plan: Plan) -> LakeActions:
         facts = FindingFacts(self._run_id, self._order.goal, self._policy.policyName, plan.digest)

@@ -49,8 +49,8 @@ def _steps(report: RunReport) -> Iterator[tuple[str, str, str, str | None]]:
     done = {outcome.step.id: outcome for outcome in report.outcomes}
     for step in report.plan.steps:
         outcome = done.get(step.id)
-        told = None if outcome is None else _outcome(outcome)
-        yield step.id, step.action, json.dumps(dict(step.parameters)), told
+        shown = None if outcome is None else _outcome(outcome)
+        yield step.id, step.action, json.dumps(dict(step.parameters)), shown
 
 
 def _outcome(outcome: Outcome) -> str:

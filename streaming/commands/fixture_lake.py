@@ -109,7 +109,7 @@ class _Writer:
 
     def _decide(self, stored: Stored, closed_at: datetime) -> None:
         agent, deciders, decision = self._engine.spec.name, Deciders(self._engine), stored.decision
-        decided = deciders.decide(stored.rows, stored.verdicts)
+        decided = deciders.decide(stored.rows, stored.labels)
         self._lake.alerts.append(
             self._numbered(decided.alerts(marks_of(decision))), stamp_for(agent, decision)
         )

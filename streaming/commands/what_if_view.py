@@ -33,8 +33,8 @@ CHANGES = ("added", "removed", "re-classified", "severity changed")
 def sides(found: WhatIf) -> Iterator[tuple[str, object, object]]:
     """Return each figure's name with that of the published and that of the candidate's alerts."""
     for name in SIDES:
-        told = _NAMES.get(name, name.replace("_", " "))
-        yield told, getattr(found.published, name), getattr(found.replayed, name)
+        shown = _NAMES.get(name, name.replace("_", " "))
+        yield shown, getattr(found.published, name), getattr(found.replayed, name)
     for name in dict.fromkeys([*found.published.by_reason, *found.replayed.by_reason]):
         yield f"by {name}", found.published.by_reason.get(name, 0), found.replayed.by_reason.get(name, 0)
 
@@ -61,18 +61,18 @@ def summary(found: WhatIf) -> str:
 
 def answering_lines(found: WhatIf) -> list[str]:
     """Say where the classifications of the candidate's alerts come from, and what new ones took."""
-    told = found.answering
-    if told.model is None:
+    asked = found.answering
+    if asked.model is None:
         return [f"the candidate asks no model: {found.unanswered} alerts with the classification by rules"]
-    why = ", ".join(f"{count} {reason}" for reason, count in told.by_rules.items())
+    why = ", ".join(f"{count} {reason}" for reason, count in asked.by_rules.items())
     return [
-        f"classifications of {told.model} to prompt {told.prompt}: "
-        f"{told.same_question} alerts by answers on record "
-        f"to the very question, {told.same_alert} by answers on record to the same alert, {told.asked_now} "
+        f"classifications of {asked.model} to prompt {asked.prompt}: "
+        f"{asked.same_question} alerts by answers on record "
+        f"to the very question, {asked.same_alert} by answers on record to the same alert, {asked.asked_now} "
         f"by new answers; {found.unanswered} keep the classification by rules" + (f" ({why})" if why else ""),
-        *_passed_over(told),
-        _asked(told),
-        *_left(told),
+        *_passed_over(asked),
+        _asked(asked),
+        *_left(asked),
     ]
 
 
@@ -100,35 +100,34 @@ def show_what_if(found: WhatIf, console: Terminal) -> None:
     show_text(console, f"the candidate's alerts are in {found.sandbox}")
 
 
-def _passed_over(told: Answering) -> list[str]:
-    if not told.passed_over:
+def _passed_over(asked: Answering) -> list[str]:
+    if not asked.passed_over:
         return []
     return [
-        f"{told.passed_over} alerts were answered by another model or prompt before: that does not count as "
+        f"{asked.passed_over} alerts were answered by another model or prompt before: that does not count as "
         "the candidate's answer"
     ]
 
 
-def _asked(told: Answering) -> str:
-    if told.asks == "recorded":
+def _asked(asked: Answering) -> str:
+    if asked.asks == "recorded":
         return "no model was asked"
-    caps = [f"{told.most_usd} USD"] * (told.most_usd is not None)
-    caps += [f"{told.most_tokens} tokens"] * (told.most_tokens is not None)
-    tokens = f"{told.input_tokens} + {told.output_tokens} tokens"
-    return (
-        f"asked now: {told.calls} calls, {tokens}, {_money(told, told.usd)}, of at most {' and '.join(caps)}"
-    )
+    caps = [f"{asked.most_usd} USD"] * (asked.most_usd is not None)
+    caps += [f"{asked.most_tokens} tokens"] * (asked.most_tokens is not None)
+    tokens = f"{asked.input_tokens} + {asked.output_tokens} tokens"
+    spent = f"{tokens}, {_money(asked, asked.usd)}"
+    return f"asked now: {asked.calls} calls, {spent}, of at most {' and '.join(caps)}"
 
 
-def _left(told: Answering) -> list[str]:
-    left = told.left
+def _left(asked: Answering) -> list[str]:
+    left = asked.left
     if not left.groups:
         return []
     return [
         f"asking about the rest would take at most {left.calls} calls about {left.groups} groups, "
-        f"{left.input_tokens} + {left.output_tokens} tokens, {_money(told, left.usd)}"
+        f"{left.input_tokens} + {left.output_tokens} tokens, {_money(asked, left.usd)}"
     ]
 
 
-def _money(told: Answering, usd: float) -> str:
-    return f"{usd:.4f} USD" if told.priced else "no price known"
+def _money(asked: Answering, usd: float) -> str:
+    return f"{usd:.4f} USD" if asked.priced else "no price known"

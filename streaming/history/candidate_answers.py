@@ -99,12 +99,12 @@ class AnswerSources:
     Attributes:
         record: knows the answers on record, and what asking would take; asks nobody.
         asker: asks the candidate's model until its budget is spent; None when nobody is to be asked.
-        told: called after each round of questions with what came of them.
+        on_answers: called after each round of questions with what came of them.
     """
 
     record: Triage
     asker: Triage | None = None
-    told: Callable[[TriageResult], None] = lambda _: None
+    on_answers: Callable[[TriageResult], None] = lambda _: None
 
 
 class CandidateAnswers:
@@ -124,8 +124,8 @@ class CandidateAnswers:
     @property
     def report(self) -> Answering:
         """What came of it so far."""
-        told = {**vars(self._about), **self._counts, "usd": round(self._usd, 6), "left": self._left}
-        return Answering(**{**told, "by_rules": dict(self._by_rules.most_common())})
+        counts = {**vars(self._about), **self._counts, "usd": round(self._usd, 6), "left": self._left}
+        return Answering(**{**counts, "by_rules": dict(self._by_rules.most_common())})
 
     def answer(self, flagged: Flagged, published: Published, batch_ends: Ints) -> TriageResult:
         """Give every row a classification.
@@ -211,7 +211,7 @@ class CandidateAnswers:
             output_tokens=result.output_tokens,
         )
         if result.made:
-            self._sources.told(result)
+            self._sources.on_answers(result)
 
 
 def _by_model(classification: Classification) -> bool:

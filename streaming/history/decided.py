@@ -178,7 +178,7 @@ class DecidedHistory:
         return frozenset(rows.unique().iter_rows())
 
     def refused(self, span: Span) -> list[tuple[Span, frozenset[str]]]:
-        """Return the ids that batches of a span left out because they were told before, batch by batch."""
+        """Return the ids that batches of a span left out because they were alerted before, batch by batch."""
         table = self._reader.table("batches")
         assert table is not None, "it holds the closed batches"
         columns = ["first_sequence", "next_sequence", "refused"]

@@ -32,7 +32,7 @@ from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels, at_positions
 
 SLICE_ROWS = 100_000
-_SLICES_TOLD_AT_ONCE = 10
+_SLICES_AT_ONCE = 10
 _MARKS = {"query_id": "replay", "batch_id": 0, "created_at": datetime(1970, 1, 1, tzinfo=UTC)}
 
 Progress = Callable[[int], None]
@@ -144,7 +144,7 @@ class Replayer:
     def _decided(
         self, deciders: Deciders, transactions: StoredTable, span: Span, refuses: Refuses | None = None
     ) -> Iterator[Slice]:
-        for part, rows, known in self._told(transactions, span, deciders.columns()):
+        for part, rows, known in self._with_labels(transactions, span, deciders.columns()):
             decided = deciders.decide(rows, known, refuses)
             deciders.commit(decided.judged)
             yield Slice(part, rows, decided)
@@ -211,15 +211,15 @@ class Replayer:
             return Deciders(engines[0])
         return Deciders(engines[0], Canary(engines[1], pinned.pins[CANARY]["percent"]))
 
-    def _told(
+    def _with_labels(
         self, transactions: StoredTable, span: Span, columns: list[str]
     ) -> Iterator[tuple[Span, pa.Table, pa.Table]]:
         """Read slices in order, with the labels that their rows are the first to know."""
-        told_through, known = span.first, self._known(span.first, span.first)
+        labelled_through, known = span.first, self._known(span.first, span.first)
         for part, rows in self._slices(transactions, span, columns):
-            if part.first == told_through:
-                told_through = min(part.first + _SLICES_TOLD_AT_ONCE * self._slice_rows, span.end)
-                known = self._known(part.first, told_through)
+            if part.first == labelled_through:
+                labelled_through = min(part.first + _SLICES_AT_ONCE * self._slice_rows, span.end)
+                known = self._known(part.first, labelled_through)
             yield part, rows, at_positions(known, *part)
 
     def _slices(

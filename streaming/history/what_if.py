@@ -147,12 +147,12 @@ class _Decided:
     def _slim(self, alerts: pa.Table) -> pl.DataFrame:
         """Keep some columns, with the label on the transaction unless it lies before the span."""
         rows = alerts.select(_KEPT).to_pylist()
-        told = pl.DataFrame(alerts.select(_KEPT[:8])).with_columns(
+        kept = pl.DataFrame(alerts.select(_KEPT[:8])).with_columns(
             pl.Series("entity", [dict(row["entities"])[self.primary] for row in rows], pl.String),
             pl.Series("reason", [_strongest(row) for row in rows], pl.String),
         )
         inside = pl.when(pl.col("sequence") >= self.span.first).then("is_fraud")
-        return self.labels.on(told).with_columns(is_fraud=inside).drop("transaction_id").sort(ONE_ALERT)
+        return self.labels.on(kept).with_columns(is_fraud=inside).drop("transaction_id").sort(ONE_ALERT)
 
 
 def _strongest(alert: dict[str, Any]) -> str:

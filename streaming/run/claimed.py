@@ -34,7 +34,7 @@ class Claimed:
     ledger: LakeLedger
     budget: SpendingBudget
     clock: SteadyClock
-    verdicts: EntityLabels
+    entity_labels: EntityLabels
 
 
 def claim(settings: Settings, definition: AgentDefinition, tenure: Tenure | None) -> Claimed:
@@ -58,7 +58,7 @@ def claim(settings: Settings, definition: AgentDefinition, tenure: Tenure | None
         ledger=LakeLedger(lake.ledger, spec.name, now),
         budget=restored_budget(spec.llm.budget, lake, clock),
         clock=clock,
-        verdicts=EntityLabels(book, lake.transactions.path, lake.alerts.path, contract.entity_names),
+        entity_labels=EntityLabels(book, lake.transactions.path, lake.alerts.path, contract.entity_names),
     )
 
 

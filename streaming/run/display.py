@@ -107,8 +107,8 @@ class _Counting(ABC):
     def condition(self, condition: Condition, state: ActiveCondition | None) -> None:
         event = "condition_over" if state is None else "condition_holds"
         level = logging.INFO if state is None else logging.WARNING
-        told = condition_line(condition, state)
-        log(event, told, level=level, agent=self.agent, condition=condition)
+        text = condition_line(condition, state)
+        log(event, text, level=level, agent=self.agent, condition=condition)
 
     @abstractmethod
     def show(self) -> None: ...

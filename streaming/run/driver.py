@@ -226,7 +226,7 @@ def _stop(session: SparkSession) -> None:
 
 
 def log_horizon(spec: AgentSpec, bootstrap: str) -> None:
-    """Log when redeliveries may come later than they can be told from new events."""
+    """Log when redeliveries may come later than they can be distinguished from new events."""
     contract = AgentDefinition.of(spec).contract
     retention = topic_retention_ms(bootstrap, spec.data_sources.transactions.topic)
     horizon = contract.duplicates.horizon

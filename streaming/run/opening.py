@@ -155,7 +155,7 @@ class _Opening:
             lake=self.claimed.lake,
             outbox=outbox,
             audit=audit,
-            verdicts=self.claimed.verdicts,
+            entity_labels=self.claimed.entity_labels,
             labels=self.label_topic(stack),
             late=late,
             renew=self.renewal(late, shadow),
@@ -184,7 +184,7 @@ class _Opening:
         transactions, batches = (table for table in stored if table is not None)
         return Shadow(
             lake.transactions.path.parent / names.shadow,
-            AgentTables(transactions, batches, self.claimed.verdicts),
+            AgentTables(transactions, batches, self.claimed.entity_labels),
             self.registry,
             saved_apart("shadow", self.engines.apart),
             self.spec.replay_horizon,
@@ -230,7 +230,7 @@ class _Opening:
             outbox,
             self.around.clients.abandon,
             LateSettings(self.spec.llm.patience, texts, self.spec.alerts.max_bytes),
-            told=audit.asked_late,
+            on_answers=audit.asked_late,
             clock=now,
             spent_at=self.claimed.clock,
             reached=self.around.hooks.late_reached,
@@ -242,7 +242,7 @@ class _Opening:
         if topic is None:
             return None
         rejects = self.around.settings.lake(self.spec.name) / self.spec.tables.labels_quarantine
-        retention, book = self.spec.replay_horizon, self.claimed.verdicts.book
+        retention, book = self.spec.replay_horizon, self.claimed.entity_labels.book
         return stack.enter_context(
             LabelTopic(self.around.bootstrap, topic, book, rejects=rejects, retention=retention)
         )

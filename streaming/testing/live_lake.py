@@ -106,18 +106,18 @@ def events(count: int, seed: int = 3) -> list[dict[str, Any]]:
     ]
 
 
-def records(told: Sequence[dict[str, Any]], first_offset: int = 0) -> pa.Table:
+def records(events: Sequence[dict[str, Any]], first_offset: int = 0) -> pa.Table:
     """Return payments as they come from a topic's only partition, stamped by the broker as they happen."""
-    count = len(told)
+    count = len(events)
     return pa.table(
         {
-            "key": pa.array([each["customer_id"].encode() for each in told], pa.binary()),
-            "value": pa.array([json.dumps(each).encode() for each in told], pa.binary()),
+            "key": pa.array([each["customer_id"].encode() for each in events], pa.binary()),
+            "value": pa.array([json.dumps(each).encode() for each in events], pa.binary()),
             "headers": pa.nulls(count, HEADERS),
             "topic": [TOPIC] * count,
             "partition": pa.array([0] * count, pa.int32()),
             "offset": pa.array(range(first_offset, first_offset + count), pa.int64()),
-            "timestamp": pa.array([datetime.fromisoformat(e["event_time"]) for e in told], UTC_MICROS),
+            "timestamp": pa.array([datetime.fromisoformat(e["event_time"]) for e in events], UTC_MICROS),
         }
     )
 
@@ -125,13 +125,13 @@ def records(told: Sequence[dict[str, Any]], first_offset: int = 0) -> pa.Table:
 def run_live(
     settings: Settings,
     spec: AgentSpec,
-    told: Sequence[dict[str, Any]],
+    events: Sequence[dict[str, Any]],
     first_batch: int = 0,
     rows: int = 90,
     llm: str = "none",
 ) -> None:
     """Run an agent over payments in batches; its stream goes on from `first_batch`."""
-    stream = records(told)
+    stream = records(events)
     with (
         Clients(settings, llm) as clients,
         opening.open_agent(settings, spec, "127.0.0.1:1", clients) as started,

@@ -149,7 +149,7 @@ def _batch(
     marks: Mapping[str, int] = MappingProxyType({}),
 ) -> pa.Table:
     row = {name: 0 for name in BATCHES.names if pa.types.is_integer(BATCHES.field(name).type)}
-    told = {
+    fields = {
         "query_id": "q",
         "opened_at": DAY,
         "closed_at": DAY + timedelta(days=marks.get("batch_id", 0)),
@@ -162,7 +162,7 @@ def _batch(
         "offsets": "{}",
         "durations": "{}",
     }
-    return pa.Table.from_pylist([{**row, **told, **marks}], schema=BATCHES)
+    return pa.Table.from_pylist([{**row, **fields, **marks}], schema=BATCHES)
 
 
 def _labels(transactions: list[str]) -> pa.Table:

@@ -1,6 +1,6 @@
 """What is done to the registry of spec versions: add, promote, roll back, keep evidence; all of it audited.
 
-The audit log keeps how far the registry has told it, so what a crash kept from it the next command tells.
+The audit log keeps how far the registry is recorded, so the next command records what a crash left out.
 """
 
 from __future__ import annotations
@@ -190,12 +190,12 @@ class SpecRegistry:
             )
 
     def _write(self, decide: Callable[[Sequence[Entry]], list[Entry]]) -> list[Entry]:
-        # The log is opened first: what it could not be told is not done.
+        # The log is opened first: what cannot be recorded is not done.
         log = LakeAudit(AuditPlaces(self._settings, self._spec), self._spec.replay_horizon, self._clock)
         table = RegistryTable(self._path, self._spec.replay_horizon)
         written = table.write(decide)
-        told = log.position(_source(self._spec.name))
-        log.record([_event(each) for each in self.entries() if each.action > told])
+        recorded = log.position(_source(self._spec.name))
+        log.record([_event(each) for each in self.entries() if each.action > recorded])
         return written
 
 

@@ -43,7 +43,7 @@ class Renewal:
         self._rules, self._registry, self._engine_for = rules, registry, engine_for
         self._canary_for, self._switched, self._warm = canary_for, switched, warm
         self._replaced: Engine | None = None
-        self._told = ""
+        self._logged = ""
 
     def __call__(self, deciders: Deciders) -> Deciders:
         """Return what decides the next batch, the same where nothing has changed."""
@@ -87,8 +87,8 @@ class Renewal:
         if before is not None and before.engine.spec.digest == spec.digest:
             return before.engine
         wanted, warm = self._canary_for(spec), self._warm(spec.digest)
-        told = f"version {spec.version} decides a share beside {engine.spec.version}"
-        self._tell("version_in_canary", told, spec)
+        text = f"version {spec.version} decides a share beside {engine.spec.version}"
+        self._tell("version_in_canary", text, spec)
         if warm is not None and wanted.scores_as(warm):
             return warm.continued_as(wanted)
         if wanted.scores_as(engine):
@@ -104,6 +104,6 @@ class Renewal:
 
     def _tell(self, event: str, text: str, spec: AgentSpec) -> None:
         """Log it, not once more with every batch."""
-        if text != self._told:
-            self._told = text
+        if text != self._logged:
+            self._logged = text
             log(event, text, agent=spec.name, version=spec.version)

@@ -127,14 +127,15 @@ EXAMPLES = [
 @pytest.mark.parametrize("sql", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_a_query_that_looks_for_what_may_not_leave_is_refused(sql: str) -> None:
     with pytest.raises(Refused):
-        check_query(sql, VIEWS, TABLES, 50, told=ALLOWED)
+        check_query(sql, VIEWS, TABLES, 50, model_policy=ALLOWED)
 
 
 def test_the_refusal_names_the_rule_and_the_column() -> None:
     with pytest.raises(Refused, match="allowedFields: 'customer' may not leave"):
-        check_query("SELECT count(*) AS n FROM alerts WHERE customer = ?", VIEWS, TABLES, 50, told=ALLOWED)
+        sql = "SELECT count(*) AS n FROM alerts WHERE customer = ?"
+        check_query(sql, VIEWS, TABLES, 50, model_policy=ALLOWED)
     with pytest.raises(Refused, match="allowedFields: 'terminal' leaves as a token"):
-        check_query("SELECT upper(terminal) AS x FROM alerts", VIEWS, TABLES, 50, told=ALLOWED)
+        check_query("SELECT upper(terminal) AS x FROM alerts", VIEWS, TABLES, 50, model_policy=ALLOWED)
 
 
 @pytest.mark.parametrize("sql", EXAMPLES[:3])
@@ -144,7 +145,7 @@ def test_a_person_s_query_is_not_taken_in_by_renamed_columns_either(sql: str) ->
 
 
 def test_the_views_themselves_hold_nothing_that_may_not_leave(engines: Any) -> None:
-    query = check_query("SELECT * FROM alerts", VIEWS, TABLES, 50, told=ALLOWED)
+    query = check_query("SELECT * FROM alerts", VIEWS, TABLES, 50, model_policy=ALLOWED)
     assert not {column.name for view in query.views.values() for column in view.columns} & set(DENIED)
     assert query.without == {"entities.customer", "transaction_id", "event_time", "reasons"}
     with engines[0]._connection(query, LIMITS) as connection:
@@ -250,7 +251,7 @@ PASSED: list[str] = []
 @given(queries())
 def test_whatever_a_model_writes_tells_nothing_that_may_not_leave(engines: Any, sql: str) -> None:
     try:
-        query = check_query(sql, VIEWS, TABLES, LIMITS.rows, told=ALLOWED)
+        query = check_query(sql, VIEWS, TABLES, LIMITS.rows, model_policy=ALLOWED)
     except Refused:
         return
     values = [BUSY] * query.placeholders
