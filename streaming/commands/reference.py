@@ -14,7 +14,8 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from schemas.contract import EventContract
 from schemas.loading import Document, document_in, format_duration
 from schemas.policy import Policy
-from schemas.spec import AgentSpec, RuleFile
+from schemas.rules import RuleFile
+from schemas.spec import AgentSpec
 from streaming.output.terminal import say_line
 
 _DOCUMENTS: Mapping[str, type[Document]] = {
