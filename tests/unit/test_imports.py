@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -58,13 +59,28 @@ def test_imports_go_from_streaming_to_agent_to_schemas_and_never_back(package: s
     assert {found for found in imports_of(package) if found[1] in forbidden} <= EXCEPTIONS
 
 
-def test_packages_of_the_data_path_import_each_other_in_one_direction() -> None:
+def packages_imported() -> dict[str, set[str]]:
+    """Package of the data path → those that it imports."""
     found: dict[str, set[str]] = {}
     for path in sorted((ROOT / "streaming").rglob("*.py")):
         own = place(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."))
         tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         known = (name for node in tree for name in names(node) if name.startswith("streaming."))
         found.setdefault(own, set()).update({place(name) for name in known} - {own})
+    return found
+
+
+def test_every_arrow_of_the_packages_diagram_is_an_import() -> None:
+    page = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    (diagram,) = re.findall(r"```mermaid\nflowchart TD\n(.*?)```", page, re.DOTALL)
+    arrows = [line.strip().split(" --> ") for line in diagram.splitlines()]
+    found = packages_imported()
+    assert len(arrows) > 10
+    assert [(own, other) for own, other in arrows if other not in found[own]] == []
+
+
+def test_packages_of_the_data_path_import_each_other_in_one_direction() -> None:
+    found = packages_imported()
     order = list(TopologicalSorter(found).static_order())
     assert order.index("delta") < order.index("batch") < order.index("run") < order.index("cli")
 
