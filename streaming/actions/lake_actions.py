@@ -28,6 +28,7 @@ from streaming.actions.findings import FindingFacts, FindingTables
 from streaming.actions.outgoing import notify, run_job
 from streaming.actions.query import QueryEngine
 from streaming.batch.compose import lake_schemas
+from streaming.delta.lake_reader import LakeReader
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.history.what_if_report import Side, WhatIf
@@ -55,10 +56,11 @@ class LakeActions:
         facts: FindingFacts,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        lake, folders = settings.lake(spec.name), spec.tables.model_dump()
+        lake = settings.lake(spec.name)
+        reader = LakeReader(lake, spec.tables)
         schemas = {**lake_schemas(contract), "labels": LABELS}
         self._settings, self._spec = settings, spec
-        self._engine = QueryEngine({name: lake / folders[name] for name in tables}, schemas)
+        self._engine = QueryEngine({name: reader.path(name) for name in tables}, schemas)
         self._entities = EntityActions(lake, spec, contract.entity_names)
         self._findings = FindingTables(lake, spec, facts, clock)
 

@@ -26,6 +26,7 @@ from schemas.spec import AgentSpec
 from schemas.tables import AUDIT
 from streaming.audit.audit_guard import Anchor, AnchorFile, chain_key, make_key
 from streaming.delta.lake import Stamp
+from streaming.delta.lake_reader import LakeReader
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import StoredTable, open_for_reading
 from streaming.home.settings import Settings
@@ -47,7 +48,7 @@ class AuditPlaces:
 
     def __init__(self, settings: Settings, spec: AgentSpec) -> None:
         name, guards = spec.tables.audit, settings.audit(spec.name)
-        self.table = settings.lake(spec.name) / name
+        self.table = LakeReader(settings.lake(spec.name), spec.tables).path("audit")
         self.anchor = AnchorFile(guards / f"{name}.anchor")
         self.chain = f"{spec.name}/{name}"
         self._key_file, self._given = guards / "key", settings.audit_key

@@ -16,6 +16,7 @@ from schemas.spec import AgentSpec, TableNames
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import pinned_contract
 from streaming.delta.stored import open_version
 
@@ -52,7 +53,7 @@ class BackfillMark:
 
 def newest_decision(lake: Path, tables: TableNames) -> Decision | None:
     """Return what decided the newest batch, without taking the lake over; None where nothing is on record."""
-    transactions = open_version(lake / tables.transactions)
+    transactions = open_version(LakeReader(lake, tables).path("transactions"))
     kept = None if transactions is None else transactions.newest_metadata()
     return None if kept is None else Decision.from_metadata(kept)
 
@@ -71,6 +72,6 @@ def unfinished_backfill(lake: Path, spec: AgentSpec) -> BackfillMark | None:
     mark = None if decision is None else BackfillMark.of(decision.pins)
     if decision is None or mark is None:
         return None
-    batches = open_version(lake / spec.tables.batches)
+    batches = open_version(LakeReader(lake, spec.tables).path("batches"))
     closed = -1 if batches is None else batches.last_batch(stamp_of(spec.name, decision.query_id))
     return None if mark.last and closed >= decision.batch_id else mark

@@ -17,7 +17,7 @@ from streaming.batch.compose import build_engine_on_rules, keep_model, lake_sche
 from streaming.batch.mending import mend
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake
-from streaming.delta.stored import open_version, read_stored
+from streaming.delta.lake_reader import LakeReader
 from streaming.history.backfill import Backfill, Loaded, Passed
 from streaming.history.backfill_source import HistorySource, open_history
 from streaming.home.settings import Settings
@@ -96,11 +96,11 @@ def _check_nothing_stored(lake: Path, spec: AgentSpec, source: HistorySource) ->
     mark = None if decision is None else BackfillMark.of(decision.pins)
     if mark is not None:
         raise ConfigurationError(f"the backfill of {mark.source} is finished", where=str(lake))
-    tables = spec.tables
-    stored = (open_version(lake / name) for name in (tables.transactions, tables.batches))
-    aside = (read_stored(lake / name, ["query_id"]) for name in (tables.quarantine, tables.duplicates))
-    others = (set(rows["query_id"].to_pylist()) - {source.query_id} for rows in aside if rows is not None)
-    if decision is not None or any(table is not None and table.count() for table in stored) or any(others):
+    reader = LakeReader(lake, spec.tables)
+    stored = reader.count("transactions"), reader.count("batches")
+    aside = reader.rows("quarantine", ["query_id"]), reader.rows("duplicates", ["query_id"])
+    others = (set(rows["query_id"].to_pylist()) - {source.query_id} for rows in aside)
+    if decision is not None or any(stored) or any(others):
         raise ConfigurationError(
             "the agent has stored transactions already, and history can only come before all else: "
             "give it a new name",

@@ -9,16 +9,16 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from agent import SPECS
+from schemas.alert import ALERTS
 from schemas.errors import ConfigurationError, RetryableError
 from schemas.spec import AgentSpec, load_spec
 from streaming.batch.runner import StreamSettings, TopicWatch
-from streaming.delta.stored import read_stored
+from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker, bootstrap_for, ensure_topic
 from streaming.kafka.feeds import Simulated, simulate_to_topic
@@ -152,8 +152,8 @@ def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoRe
         finally:
             feed.close()
         sent = feed.sent
-    alerts = _alerts(settings.lake(spec.name) / spec.tables.alerts)
-    first = _first_published(settings.lake(spec.name) / spec.tables.batches)
+    reader = LakeReader(settings.lake(spec.name), spec.tables)
+    alerts, first = _alerts(reader), _first_published(reader)
     result = _result(alerts, sent, None if first is None else round(first - begun, 1))
     _show(alerts, result, settings, as_json=as_json)
     return result
@@ -165,20 +165,16 @@ def _empty(settings: Settings) -> None:
     shutil.rmtree(settings.home, ignore_errors=True)
 
 
-def _alerts(path: Path) -> pl.DataFrame:
+def _alerts(reader: LakeReader) -> pl.DataFrame:
     """The newest revision of each alert, highest score first."""
-    rows = read_stored(path)
-    assert rows is not None
-    frame = pl.from_arrow(rows.drop_columns(["entities"]))
-    assert isinstance(frame, pl.DataFrame)
+    frame = reader.frame("alerts", [name for name in ALERTS.names if name != "entities"])
     newest = frame.sort("revision").unique("alert_id", keep="last")
     return newest.sort("score", "outbox_seq", descending=[True, False])
 
 
-def _first_published(path: Path) -> float | None:
+def _first_published(reader: LakeReader) -> float | None:
     """When the first batch with alerts was closed, which is after they were published; seconds since 1970."""
-    rows = read_stored(path, ["alerts", "closed_at"])
-    assert rows is not None
+    rows = reader.rows("batches", ["alerts", "closed_at"])
     moments = [row["closed_at"].timestamp() for row in rows.to_pylist() if row["alerts"] > 0]
     return min(moments, default=None)
 

@@ -21,6 +21,7 @@ from streaming.batch.queries import stamp_of
 from streaming.batch.store import BatchInHand, Stored, store
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake, Stamp
+from streaming.delta.lake_reader import LakeReader
 from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator
 from streaming.events.record_table import record_table
@@ -60,7 +61,11 @@ def build_fixture(settings: Settings, definition: AgentDefinition, fixture: Fixt
     for number, (block, closed_at) in enumerate(blocks):
         writer.batch(number, block, closed_at)
     engine.close()
-    book = LabelBook(folder / spec.tables.labels, retention=spec.replay_horizon, clock=lambda: blocks[-1][1])
+    book = LabelBook(
+        LakeReader(folder, spec.tables).path("labels"),
+        retention=spec.replay_horizon,
+        clock=lambda: blocks[-1][1],
+    )
     for number, (block, _) in enumerate(blocks):
         book.record(_labels(block), source=f"fixture/{number}")
 

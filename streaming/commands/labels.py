@@ -6,6 +6,7 @@ from pathlib import Path
 
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_done
+from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook, Recorded, label_status
 from streaming.labels.label_files import LabelColumns, import_labels, known_rows
@@ -36,12 +37,15 @@ def record_labels(
 
 def show_label_status(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
     """Print how many labels, labelled transactions and frauds there are."""
-    table = settings.lake(spec.name) / spec.tables.labels
-    show_facts(label_status(table, spec.replay_horizon).facts(), as_json=as_json)
+    show_facts(label_status(_labels(settings, spec), spec.replay_horizon).facts(), as_json=as_json)
 
 
 def _book(settings: Settings, spec: AgentSpec) -> LabelBook:
-    return LabelBook(settings.lake(spec.name) / spec.tables.labels, retention=spec.replay_horizon)
+    return LabelBook(_labels(settings, spec), retention=spec.replay_horizon)
+
+
+def _labels(settings: Settings, spec: AgentSpec) -> Path:
+    return LakeReader(settings.lake(spec.name), spec.tables).path("labels")
 
 
 def _imported(file: Path, book: LabelBook, columns: LabelColumns, by: str) -> Recorded:

@@ -19,7 +19,7 @@ from streaming.audit.access import tell_done, tell_read
 from streaming.batch.queries import REQUEUE
 from streaming.commands.quarantine_view import show_record, show_requests, show_waiting
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.stored import read_stored
+from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_text
@@ -101,7 +101,7 @@ class Quarantine:
 
     def waiting(self, wanted: RecordFilter) -> pl.DataFrame:
         """Return the records that wait; see streaming.quarantine.waiting.waiting."""
-        path, quarantine = requeues_path(self.settings, self.spec), self._table(self.spec.tables.quarantine)
+        path, quarantine = self._reader.path("requeues"), self._reader.path("quarantine")
         return wanted.of(waiting(quarantine, path, read_requests(path)))
 
     def record(self, place: str) -> list[dict[str, Any]]:
@@ -113,7 +113,7 @@ class Quarantine:
         Raises:
             ConfigurationError: this is no place, or nothing of it was rejected.
         """
-        found = attempts_at(self._table(self.spec.tables.quarantine), _place(place))
+        found = attempts_at(self._reader.path("quarantine"), _place(place))
         if not found:
             raise ConfigurationError("no record of this place was rejected", where=place)
         return found
@@ -147,8 +147,8 @@ class Quarantine:
     def requests(self) -> list[dict[str, Any]]:
         """Return each request with its state and what became of its records so far, the newest first."""
         requests = read_requests(requeues_path(self.settings, self.spec))
-        batches = _of_requests(read_stored(self._table(self.spec.tables.batches), ["query_id", *_COUNTS]))
-        rejected = _of_requests(read_stored(self._table(self.spec.tables.quarantine), ["query_id", "reason"]))
+        batches = _of_requests(self._reader.frame("batches", ["query_id", *_COUNTS]))
+        rejected = _of_requests(self._reader.frame("quarantine", ["query_id", "reason"]))
         return [
             {
                 "request": each.request,
@@ -164,12 +164,12 @@ class Quarantine:
         ]
 
     def _trials(self, own: EventContract, corrected: EventContract) -> RequeueTrials:
-        tables = self.spec.tables
-        places = self._table(tables.quarantine), self._table(tables.transactions)
+        places = self._reader.path("quarantine"), self._reader.path("transactions")
         return RequeueTrials(*places, corrected, own.duplicates.horizon, datetime.now(UTC))
 
-    def _table(self, name: str) -> Any:
-        return self.settings.lake(self.spec.name) / name
+    @property
+    def _reader(self) -> LakeReader:
+        return LakeReader(self.settings.lake(self.spec.name), self.spec.tables)
 
 
 def listed(rows: pl.DataFrame) -> list[dict[str, Any]]:
@@ -218,9 +218,7 @@ def _outcome(
     }
 
 
-def _of_requests(table: Any) -> pl.DataFrame:
-    empty = {"query_id": pl.String, "reason": pl.String, **dict.fromkeys(_COUNTS, pl.Int64)}
-    frame = pl.DataFrame(schema=empty) if table is None else pl.DataFrame(table)
+def _of_requests(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(pl.col("query_id").str.starts_with(REQUEUE))
 
 

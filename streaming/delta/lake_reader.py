@@ -34,8 +34,8 @@ class LakeReader:
         """Return a reader of the same lake that sees it as it is now."""
         return LakeReader(self.folder, self._names)
 
-    def path(self, table: Table) -> Path:
-        """Return the folder of a table, which may not be there yet."""
+    def path(self, table: Table | str) -> Path:
+        """Return the folder of a declared table, which may not be there yet."""
         return self.folder / str(getattr(self._names, table))
 
     def table(self, table: Table) -> StoredTable | None:

@@ -141,7 +141,7 @@ def candidate_answers(
     own = settings.sandbox(spec.name) / _OWN_LEDGER
     known = {
         **answers_on_record(own, prompt, model),
-        **answers_on_record(history.lake / spec.tables.ledger, prompt, model),
+        **answers_on_record(history.reader.path("ledger"), prompt, model),
     }
     record = _triage(settings, definition, Unasked(model), _OnRecord(known, MemoryLedger()), Budget())
     if not asking.asks:

@@ -77,6 +77,7 @@ class DecidedHistory:
         spec: names the tables.
 
     Attributes:
+        reader: of the tables, each as it was when first read.
         profiles: folder of profile checkpoints by definition, None where the agent's own are at hand.
 
     Raises:
@@ -87,10 +88,10 @@ class DecidedHistory:
 
     def __init__(self, lake: Path, spec: AgentSpec) -> None:
         self.lake, self._tables = lake, spec.tables
-        self._reader = LakeReader(lake, spec.tables)
-        rows = self._reader.frame("batches", _COLUMNS)
+        self.reader = LakeReader(lake, spec.tables)
+        rows = self.reader.frame("batches", _COLUMNS)
         if rows.height == 0:
-            raise ConfigurationError("nothing was decided yet", where=str(self._reader.path("batches")))
+            raise ConfigurationError("nothing was decided yet", where=str(self.reader.path("batches")))
         self._batches = rows.sort("next_sequence", "first_sequence", "closed_at")
 
     @property
@@ -114,7 +115,7 @@ class DecidedHistory:
         Raises:
             ConfigurationError: no alert, or several, fit `wanted`; see streaming.history.explain.find_alert.
         """
-        alert = find_alert(self._reader, wanted)
+        alert = find_alert(self.reader, wanted)
         passed_by = alert.get("passed_by")
         sequence = int(alert["sequence"] if passed_by is None else passed_by)
         batch = self._batches.filter(pl.col("next_sequence") > sequence).row(0, named=True)
@@ -130,7 +131,7 @@ class DecidedHistory:
         bounds = [] if since is None else [times >= pa.scalar(since)]
         bounds += [] if until is None else [times < pa.scalar(until)]
         where = bounds[0] if len(bounds) == 1 else bounds[0] & bounds[1]
-        rows = self._reader.rows("transactions", ["sequence"], where)
+        rows = self.reader.rows("transactions", ["sequence"], where)
         if rows.num_rows == 0:
             raise ConfigurationError(
                 "no transactions in this span of event time", where="--from-time/--to-time"
@@ -174,12 +175,12 @@ class DecidedHistory:
     def recorded_labels(self) -> frozenset[tuple[Any, ...]]:
         """Return what models have said, each label once; see streaming.history.comparison."""
         columns = ["model", "prompt_id", "prompt_version", "classification", "severity"]
-        rows = self._reader.frame("ledger", columns, pc.field("kind") == "answer")
+        rows = self.reader.frame("ledger", columns, pc.field("kind") == "answer")
         return frozenset(rows.unique().iter_rows())
 
     def refused(self, span: Span) -> list[tuple[Span, frozenset[str]]]:
         """Return the ids that batches of a span left out because they were alerted before, batch by batch."""
-        table = self._reader.table("batches")
+        table = self.reader.table("batches")
         assert table is not None, "it holds the closed batches"
         columns = ["first_sequence", "next_sequence", "refused"]
         rows = table.read("next_sequence", span.first + 1, columns=columns).to_pylist()
@@ -231,7 +232,7 @@ class DecidedHistory:
 
         They are not among those of `tables`: an answer may follow long after the span was decided.
         """
-        alerts = self._reader.table("alerts")
+        alerts = self.reader.table("alerts")
         assert alerts is not None, "closed batches have a table of alerts"
         found = alerts.select(alerts.schema.names, pc.field("revision") > 1)
         return within(found, span).sort_by("outbox_seq")

@@ -108,11 +108,11 @@ class Replayer:
         self._slice_rows = slice_rows
         self._settings, self._contract, self._history = settings, definition.contract, history
         self._on_progress = on_progress
-        lake, spec, tables = history.lake, definition.spec, definition.spec.tables
+        place, spec = history.reader.path, definition.spec
         self._entity_labels = EntityLabels(
-            LabelBook(lake / tables.labels, retention=spec.replay_horizon),
-            lake / tables.transactions,
-            lake / tables.alerts,
+            LabelBook(place("labels"), retention=spec.replay_horizon),
+            place("transactions"),
+            place("alerts"),
             self._contract.entity_names,
         )
 

@@ -115,9 +115,9 @@ class SnapshotHistory(DecidedHistory):
         Raises:
             ConfigurationError: they cannot be read.
         """
-        names = (self._tables.transactions, self._tables.alerts)
-        found = [table for name in names if (table := open_version(self.lake / name)) is not None]
-        if len(found) != len(names):
+        paths = (self.reader.path("transactions"), self.reader.path("alerts"))
+        found = [table for path in paths if (table := open_version(path)) is not None]
+        if len(found) != len(paths):
             raise ConfigurationError(f"{span} cannot be read from the snapshot", where=str(self.lake))
         return Tables(*found)
 

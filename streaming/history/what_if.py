@@ -20,6 +20,7 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_reader import LakeReader
 from streaming.history.candidate_answers import CandidateAnswers, Published
 from streaming.history.decided import DecidedHistory, Span, raised_in, within
 from streaming.history.replay import Replayer, Slice
@@ -68,7 +69,7 @@ def what_if(
     cold_from = warm_up and replayer.cold_start(under, tables.transactions, span.first, warm_up)
     slices = replayer.slices(under, tables.transactions, span, cold_from or 0)
     labels = _Labels.of(history, spec)
-    sink = LakeTable(sandbox / under.tables.alerts, ALERTS, "replay", spec.replay_horizon)
+    sink = LakeTable(LakeReader(sandbox, under.tables).path("alerts"), ALERTS, "replay", spec.replay_horizon)
     parts = _Decided(history, span, answers, sink, labels, ours.contract.primary_entity)
     found = parts.of(slices, (history.pinned(span)[-1].spec.alerts_per_day, under.alerts_per_day))
     maturity = spec.promotion.maturity
@@ -103,7 +104,7 @@ class _Labels:
 
     @classmethod
     def of(cls, history: DecidedHistory, spec: AgentSpec) -> _Labels:
-        book = LabelBook(history.lake / spec.tables.labels, retention=spec.replay_horizon)
+        book = LabelBook(history.reader.path("labels"), retention=spec.replay_horizon)
         return cls(book, book.refreshed())
 
     def on(self, rows: pl.DataFrame) -> pl.DataFrame:

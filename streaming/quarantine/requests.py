@@ -22,7 +22,7 @@ from schemas.spec import AgentSpec
 from schemas.tables import REQUEUES
 from streaming.batch.queries import REQUEUE
 from streaming.delta.lake import Stamp
-from streaming.delta.lake_reader import open_declared, select_declared
+from streaming.delta.lake_reader import LakeReader, open_declared, select_declared
 from streaming.delta.shared_table import SharedTable
 from streaming.home.settings import Settings
 
@@ -83,7 +83,7 @@ class RequeueRequest:
 
 def requeues_path(settings: Settings, spec: AgentSpec) -> Path:
     """Return the folder of an agent's requests."""
-    return settings.lake(spec.name) / spec.tables.requeues
+    return LakeReader(settings.lake(spec.name), spec.tables).path("requeues")
 
 
 def read_requests(path: Path) -> list[RequeueRequest]:

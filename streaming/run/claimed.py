@@ -15,6 +15,7 @@ from streaming.batch.spending import restored_budget
 from streaming.batch.store import Decision
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake, Tenure
+from streaming.delta.lake_reader import LakeReader
 from streaming.delta.ledger import LakeLedger
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
@@ -52,7 +53,8 @@ def claim(settings: Settings, definition: AgentDefinition, tenure: Tenure | None
     _check_loaded(folder, spec)
     lake = Lake.open(folder, spec, lake_schemas(contract), retention=spec.replay_horizon, tenure=tenure)
     _check_closed(lake)
-    clock, book = SteadyClock(now), LabelBook(folder / spec.tables.labels, retention=spec.replay_horizon)
+    labels = LakeReader(folder, spec.tables).path("labels")
+    clock, book = SteadyClock(now), LabelBook(labels, retention=spec.replay_horizon)
     return Claimed(
         lake=lake,
         ledger=LakeLedger(lake.ledger, spec.name, now),

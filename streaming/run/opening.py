@@ -28,6 +28,7 @@ from streaming.batch.resuming import no_records
 from streaming.batch.runner import StreamSettings
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Tenure
+from streaming.delta.lake_reader import LakeReader
 from streaming.delta.maintenance import Maintenance, at_low_priority
 from streaming.delta.stored import open_version
 from streaming.home.settings import Settings
@@ -126,6 +127,10 @@ class _Opening:
     def spec(self) -> AgentSpec:
         return self.definition.spec
 
+    @property
+    def reader(self) -> LakeReader:
+        return LakeReader(self.around.settings.lake(self.spec.name), self.spec.tables)
+
     def started(self, stack: ExitStack, *, move_alerts: bool) -> Agent:
         """Start the parts in the order in which they need each other; the stack closes them."""
         end, shadow = AlertsEnd(self.around, self.spec.name, self.claimed.lake), self.shadow()
@@ -179,11 +184,11 @@ class _Opening:
         )
 
     def shadow(self) -> Shadow:
-        lake, names = self.claimed.lake, self.spec.tables
+        lake = self.claimed.lake
         stored = [open_version(table.path) for table in (lake.transactions, lake.batches)]
         transactions, batches = (table for table in stored if table is not None)
         return Shadow(
-            lake.transactions.path.parent / names.shadow,
+            self.reader.path("shadow"),
             AgentTables(transactions, batches, self.claimed.entity_labels),
             self.registry,
             saved_apart("shadow", self.engines.apart),
@@ -241,7 +246,7 @@ class _Opening:
         topic = self.spec.data_sources.labels.topic
         if topic is None:
             return None
-        rejects = self.around.settings.lake(self.spec.name) / self.spec.tables.labels_quarantine
+        rejects = self.reader.path("labels_quarantine")
         retention, book = self.spec.replay_horizon, self.claimed.entity_labels.book
         return stack.enter_context(
             LabelTopic(self.around.bootstrap, topic, book, rejects=rejects, retention=retention)

@@ -16,6 +16,7 @@ from schemas.contract import load_contract
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
+from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.labels.book import LabelBook
@@ -151,7 +152,9 @@ def judge(settings: Settings, spec: AgentSpec, transactions: Sequence[str]) -> N
         {"transaction_id": each, "is_fraud": True, "decided_by": "bank", "source_position": place}
         for place, each in enumerate(transactions)
     ]
-    book = LabelBook(settings.lake(spec.name) / spec.tables.labels, retention=spec.replay_horizon)
+    book = LabelBook(
+        LakeReader(settings.lake(spec.name), spec.tables).path("labels"), retention=spec.replay_horizon
+    )
     book.record(pa.Table.from_pylist(rows, schema=GIVEN), source="test")
 
 

@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 
 from schemas.spec import NEWEST_ARITHMETIC, AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.delta.lake_reader import LakeReader
 from streaming.detection.scoring import Scorer
 from streaming.kafka.topic import committed_messages, connection
 from streaming.labels.book import LabelBook
@@ -143,7 +144,7 @@ def published(bootstrap: str, topic: str) -> list[dict[str, object]]:
 
 def label_book(lake: Path, spec: AgentSpec) -> LabelBook:
     """Open the labels of an agent."""
-    return LabelBook(lake / spec.tables.labels, retention=spec.replay_horizon)
+    return LabelBook(LakeReader(lake, spec.tables).path("labels"), retention=spec.replay_horizon)
 
 
 def labels_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
@@ -154,7 +155,8 @@ def labels_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
     pins = sorted(
         LabelPin(*row) for row in zip(*(batches[name].to_pylist() for name in columns), strict=True)
     )
-    folders = lake / spec.tables.transactions, lake / spec.tables.alerts
+    reader = LakeReader(lake, spec.tables)
+    folders = reader.path("transactions"), reader.path("alerts")
     return EntityLabels(label_book(lake, spec), *folders, entities).derive(0, pins).table
 
 

@@ -7,6 +7,7 @@ import json
 from schemas.spec import AgentSpec
 from streaming.batch.backfill_mark import newest_decision
 from streaming.batch.queries import newest_batch
+from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import pinned_specs
 from streaming.delta.stored import open_version
 from streaming.home.settings import Settings
@@ -44,6 +45,6 @@ def _newest_pinned(settings: Settings, agent: AgentSpec) -> AgentSpec | None:
     if decision is not None:
         return pinned_specs(decision.pins)[0]
     # The log of `transactions` may have been cleaned up beyond its newest batch.
-    batches = open_version(folder / agent.tables.batches)
+    batches = open_version(LakeReader(folder, agent.tables).path("batches"))
     newest = None if batches is None else newest_batch(batches, ["pins"])
     return None if newest is None else pinned_specs(json.loads(newest["pins"]))[0]

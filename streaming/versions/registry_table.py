@@ -13,7 +13,7 @@ import pyarrow as pa
 from schemas.spec import AgentSpec
 from schemas.tables import SPECS
 from streaming.delta.lake import Stamp
-from streaming.delta.lake_reader import open_declared, select_declared
+from streaming.delta.lake_reader import LakeReader, open_declared, select_declared
 from streaming.delta.shared_table import SharedTable
 from streaming.home.settings import Settings
 from streaming.versions.stages import Entry
@@ -24,7 +24,7 @@ _NAMES = [each.name for each in fields(Entry)]
 
 def registry_path(settings: Settings, spec: AgentSpec) -> Path:
     """Return the folder of an agent's registry."""
-    return settings.lake(spec.name) / spec.tables.specs
+    return LakeReader(settings.lake(spec.name), spec.tables).path("specs")
 
 
 def read_entries(path: Path) -> list[Entry]:

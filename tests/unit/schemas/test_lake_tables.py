@@ -43,3 +43,10 @@ def test_rows_are_ordered_by_columns_they_have_and_later_ones_may_be_null(name: 
     assert set(declared.order) <= set(declared.schema.names)
     assert set(declared.later) <= set(declared.schema.names) - set(declared.order)
     assert all(declared.schema.field(column).nullable for column in declared.later)
+
+
+def test_only_the_reading_side_makes_a_path_of_a_tables_name() -> None:
+    sources = sorted((ARCHITECTURE.parents[1] / "streaming").rglob("*.py"))
+    assert len(sources) > 200
+    joined = re.compile(r"/ \w[\w.]*\btables\.\w+|/ names\.\w+")
+    assert [str(each) for each in sources if joined.search(each.read_text(encoding="utf-8"))] == []
