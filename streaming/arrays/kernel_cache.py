@@ -19,7 +19,7 @@ import numba
 from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator, UserWideCacheLocator
 
 _ROOT = Path(__file__).resolve().parents[2]
-_IMPORTED = re.compile(r"^from (streaming\.[\w.]+) import ([\w, ]+)", re.MULTILINE)
+_IMPORTED = re.compile(r"^from (streaming\.[\w.]+) import (\([^)]*\)|[\w, ]+)", re.MULTILINE)
 
 
 def keep_apart() -> None:
@@ -45,7 +45,8 @@ def _with_imports(source: Path, known: set[Path]) -> set[Path]:
     known.add(source)
     for module, names in _IMPORTED.findall(source.read_text(encoding="utf-8")):
         place = _ROOT.joinpath(*module.split("."))
-        for found in (place.with_suffix(".py"), *(place / f"{each.strip()}.py" for each in names.split(","))):
+        inside = (place / f"{each}.py" for each in re.findall(r"\w+", names))
+        for found in (place.with_suffix(".py"), *inside):
             _with_imports(found, known)
     return known
 

@@ -21,7 +21,7 @@ def raised(of):
 """
 USER = """
 from streaming.arrays.compilation import compiled
-from streaming.probe_types import raised, {name}
+from streaming.probe_types import {imported}
 @compiled
 def twice(of):
     return 2 * raised(of)
@@ -58,18 +58,22 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write(project: Path, name: str, more: int) -> None:
+def write(project: Path, imported: str, name: str, more: int) -> None:
     (project / "streaming" / "probe_types.py").write_text(TYPES.format(name=name, more=more))
-    (project / "streaming" / "probe.py").write_text(USER.format(name=name))
+    (project / "streaming" / "probe.py").write_text(
+        USER.format(name=name, imported=imported.format(name=name))
+    )
 
 
-def test_what_another_version_has_compiled_is_compiled_anew(project: Path) -> None:
-    write(project, "Limit", 1)
+@pytest.mark.parametrize("imported", ["raised, {name}", "(\n    {name},\n    raised,\n)"])
+def test_what_another_version_has_compiled_is_compiled_anew(project: Path, imported: str) -> None:
+    write(project, imported, "Limit", 1)
     assert run(project) == (42, 1)
     assert run(project) == (42, 0), "kept on disk"
-    write(project, "Bound", 1)
+    write(project, imported, "Bound", 1)
     assert run(project) == (42, 1), "a type that kept kernels name is gone"
     (project / "streaming" / "probe_types.py").write_text(TYPES.format(name="Bound", more=2))
-    assert run(project, "elsewhere") == (44, 1), "a kernel that is called has changed, its caller has not"
+    assert run(project) == (44, 1), "a kernel that is called has changed, its caller has not"
+    assert run(project, "elsewhere") == (44, 1), "nothing is kept there yet"
     folders = [each for each in project.rglob("probe*-*") if each.is_dir()]
     assert len(folders) == 4, "of two modules in two places, nothing of earlier versions"
