@@ -6,7 +6,7 @@ import pytest
 from pyspark.errors import StreamingQueryException
 
 from schemas.errors import DataLossError, RetryableError
-from streaming.batch.runner import _told
+from streaming.batch.runner import _as_project_error
 
 TRACE = """[STREAM_FAILED] Query terminated.
 \tat org.apache.spark.x(y.scala:1)
@@ -20,7 +20,7 @@ STAMPED = (
 
 
 def test_a_record_that_spark_can_never_read_ends_the_run_and_is_named() -> None:
-    found = _told(StreamingQueryException(TRACE.format(cause=STAMPED)))
+    found = _as_project_error(StreamingQueryException(TRACE.format(cause=STAMPED)))
     assert isinstance(found, DataLossError)
     assert str(found).startswith(f"a stamp that Spark cannot read: {RECORD} that overflows")
     assert "--accept-loss" in str(found)
@@ -28,6 +28,6 @@ def test_a_record_that_spark_can_never_read_ends_the_run_and_is_named() -> None:
 
 @pytest.mark.parametrize("cause", ["java.net.SocketException: away", "x.TimeoutException"])
 def test_what_may_pass_is_tried_again(cause: str) -> None:
-    found = _told(StreamingQueryException(TRACE.format(cause=cause)))
+    found = _as_project_error(StreamingQueryException(TRACE.format(cause=cause)))
     assert isinstance(found, RetryableError)
     assert str(found) == f"the streaming query failed: {cause}"

@@ -57,7 +57,7 @@ def test_what_was_read_last_stays_in_force_until_the_registry_is_back(settings: 
     for _ in range(2):
         watch.round()
         assert watch.newest is before
-        (condition,) = health.staged
+        (condition,) = health.active
         assert condition.condition == Condition.REGISTRY_UNREADABLE
         assert said in condition.cause
         assert "stay in force" in condition.cause
@@ -65,7 +65,7 @@ def test_what_was_read_last_stays_in_force_until_the_registry_is_back(settings: 
     shutil.copytree(kept, path)
     watch.round()
     assert watch.newest.active == before.active == FIRST
-    assert health.staged == ()
+    assert health.active == ()
 
 
 def test_a_start_is_refused_by_name(settings: Settings) -> None:

@@ -284,9 +284,9 @@ def test_a_registry_that_cannot_be_read_leaves_the_version_in_force(settings: Se
     registry.round()
     running.batch(100, 200)
     assert running.engine.spec.version == "1.0.0"
-    assert [each.condition for each in health.staged] == [Condition.REGISTRY_UNREADABLE]
+    assert [each.condition for each in health.active] == [Condition.REGISTRY_UNREADABLE]
     newest.write_bytes(whole)
     registry.round()
     running.batch(200, 300)
     assert running.engine.spec.version == "1.9.0"
-    assert health.staged == ()
+    assert health.active == ()
