@@ -5,7 +5,6 @@ One definition, from which the Arrow and Spark types, the JSON Schema and the pr
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -306,11 +305,6 @@ class EventContract(Document):
     def raw_fields(self) -> tuple[str, ...]:
         """All event fields the contract maps, labels left out."""
         return tuple(dict.fromkeys(each.source for each in self.columns if each.source is not None))
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the whole contract, hex."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def arrow_schema(self) -> pa.Schema:
         """Return the decoded columns followed by the Kafka coordinates."""

@@ -6,6 +6,7 @@ expected and the nearest right name in the same words.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -73,6 +74,11 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     LATER: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the whole document, hex, as batches pin it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

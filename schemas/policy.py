@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -216,11 +215,6 @@ class Policy(Document):
             if not name.startswith(ENTITIES) or name not in self.allowedFields:
                 raise ValueError(f"rawFields: {name!r} is no entity's id that `allowedFields` names")
         return self
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the whole policy, hex, as pinned in every batch."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @property
     def model_names(self) -> tuple[str, ...]:

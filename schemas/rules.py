@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import timedelta
 from typing import ClassVar, Literal
 
@@ -83,11 +82,6 @@ class Rule(Document):
         if self.absence is not None:
             return {"absence.after": self.absence.after, "absence.expected": self.absence.expected}
         return {"when": self.when or ""}
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of all it says, hex."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class RuleFile(Document):

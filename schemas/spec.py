@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -209,11 +208,6 @@ class AgentSpec(Document):
     def anew(self) -> AgentSpec:
         """Return the spec as a new lake begins with it: under the newest arithmetic unless it names one."""
         return self.model_copy(update={"arithmetic": self.arithmetic or NEWEST_ARITHMETIC})
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the whole spec, hex, as pinned in every batch."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 def load_spec(path: Path) -> AgentSpec:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 from schemas.errors import nearest
@@ -182,18 +182,6 @@ class AuditLog(Protocol):
         Raises:
             FlagstreamError: the log cannot be written, or no longer is what was written to it.
         """
-
-
-@dataclass
-class MemoryAudit:
-    """An audit log that lasts as long as the process, for runs that keep no state."""
-
-    events: list[AuditEvent] = field(default_factory=list)
-
-    def record(self, events: Sequence[AuditEvent]) -> None:
-        """See AuditLog."""
-        recorded = {each.source: each.position for each in self.events}
-        self.events.extend(each for each in events if each.position > recorded.get(each.source, -1))
 
 
 def _is_safe(text: str) -> bool:

@@ -127,18 +127,6 @@ class Sender:
             raise RetryableError(f"{lost} to {self._topic}: {why}")
 
 
-def produce_records(
-    bootstrap: str, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes], pace: SendSchedule
-) -> None:
-    """Send records in order and wait until the broker has them all.
-
-    Raises:
-        RetryableError: some could not be delivered.
-    """
-    with Sender(bootstrap, topic, pace) as sender:
-        sender.send(keys, values)
-
-
 def _producer_settings(
     bootstrap: str, on_delivery: Callable[[KafkaError | None, Message], None]
 ) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.audit.events import AuditEvent
 from agent.planning.curated import curated_views
 from agent.planning.plan_policy import Ground
 from agent.planning.plans import Plan
@@ -13,6 +16,18 @@ from schemas.policy import Policy
 
 CONTRACT = load_contract("simulator")
 MODEL = {"name": "local", "provenance": "made for tests", "region": "here"}
+
+
+@dataclass
+class MemoryAudit:
+    """An audit log that lasts as long as a test."""
+
+    events: list[AuditEvent] = field(default_factory=list)
+
+    def record(self, events: Sequence[AuditEvent]) -> None:
+        """See AuditLog."""
+        recorded = {each.source: each.position for each in self.events}
+        self.events.extend(each for each in events if each.position > recorded.get(each.source, -1))
 
 
 def policy(**changes: Any) -> Policy:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.audit.events import FIELDS, REDACTED, AuditEvent, MemoryAudit
+from agent.audit.events import FIELDS, REDACTED, AuditEvent
+from tests.unit.plan_samples import MemoryAudit
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=300)
 DIGEST = "0f" * 32

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from agent.audit.events import AuditEvent, MemoryAudit
+from agent.audit.events import AuditEvent
 from agent.model.llm_client import LlmClient
 from agent.planning.plans import Plan
 from schemas.errors import ConfigurationError, DataLossError
@@ -37,7 +37,7 @@ from streaming.testing.scripted_llm import (
     scripted_llm,
 )
 from streaming.testing.small_lake import BUSY, BUSY_ALERTS, DAY, INJECTED, build_lake, spec_of
-from tests.unit.plan_samples import plan, policy, query, step
+from tests.unit.plan_samples import MemoryAudit, plan, policy, query, step
 
 GOAL = "why did terminal m1 alert 40 times today?"
 SHOWN = ["amount", "currency", "event_hour", "score", "reasons", "rules", "entities.terminal"]

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from agent.audit.events import MemoryAudit
 from agent.model.llm_client import LlmClient
 from agent.planning.executing import Deadline
 from agent.planning.planning import Planner
@@ -21,7 +20,7 @@ from agent.planning.refusals import Refused
 from agent.planning.run_audit import RunAudit
 from schemas.llm import Llm
 from streaming.testing.scripted_llm import says, scripted_llm
-from tests.unit.plan_samples import ground, policy
+from tests.unit.plan_samples import MemoryAudit, ground, policy
 
 GOLDEN = Path(__file__).parent / "golden"
 REFUSALS = {"plan-v1": "plan.format: not JSON", "finding-v1": "finding.format: not JSON"}

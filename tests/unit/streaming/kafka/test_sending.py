@@ -5,11 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import RetryableError
-from streaming.kafka.sending import (
-    Sender,
-    SendSchedule,
-    produce_records,
-)
+from streaming.kafka.sending import Sender, SendSchedule
 
 
 class Clock:
@@ -43,8 +39,11 @@ def test_pace_neither_drifts_nor_skips(rate: float, waits: list[float]) -> None:
 
 def test_undelivered_records_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streaming.kafka.sending._DELIVERY_SECONDS", 0.2)
-    with pytest.raises(RetryableError, match="2 of 2 records"):
-        produce_records("127.0.0.1:1", "nowhere", [b"k", None], [b"a", b"b"], SendSchedule())
+    with (
+        pytest.raises(RetryableError, match="2 of 2 records"),
+        Sender("127.0.0.1:1", "nowhere", SendSchedule()) as sender,
+    ):
+        sender.send([b"k", None], [b"a", b"b"])
 
 
 def test_an_error_on_its_way_is_not_held_up_by_delivery() -> None:

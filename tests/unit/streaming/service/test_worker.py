@@ -115,8 +115,11 @@ def test_a_fatal_fault_ends_the_work_and_is_raised_whenever_the_agent_asks(
 def test_a_worker_that_the_agent_can_do_without_takes_nothing_for_fatal() -> None:
     script = [each() for each in (*LASTING, *PASSING)]
     worker = Worker("tried", scripted([*script]), Condition.SHADOW_FAILING, Health(), fatal=())
+    rounds = 0
     while worker.attempt() is not None:
         worker.check()
+        rounds += 1
+    assert rounds == len(script)
 
 
 def test_the_thread_outlives_a_panic_and_its_condition_ends_with_it(
