@@ -18,7 +18,8 @@ def send_alerts_again(
     Raises:
         ConfigurationError: the topic is one of the agent's own, or the span cannot be had.
     """
-    check_topic(spec, topic)  # before a broker is started
+    check_topic(spec, topic)
+    wanted.span(wanted.history(settings, spec))  # refused before a broker is started
     with broker_of(settings) as bootstrap:
         sent = send_again(settings, spec, wanted, bootstrap, topic)
     tell_read(settings, spec, "replay-to-topic", [spec.tables.alerts])
