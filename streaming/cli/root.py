@@ -139,7 +139,7 @@ def run(
     log_format: LogFormat = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run an agent until Ctrl-C: the first finishes the batch in hand, the second stops at once.
+    """Run an agent until Ctrl-C: the first finishes the current batch, the second stops at once.
 
     Examples: `flagstream run --spec handbook --until-idle`,
     `flagstream run --spec my-agent.yaml --accept-loss "retention overtook a long outage"`
