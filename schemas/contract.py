@@ -16,10 +16,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pyarrow as pa
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from schemas.documents import named_file
+from schemas.documents import named_file, resolve_named
 from schemas.errors import nearest
 from schemas.loading import Document, Duration, load_document
-from schemas.spec import resolve_named
 from schemas.tables import COORDINATES, UTC_MICROS
 
 CONTRACTS = Path(__file__).parent / "contracts"

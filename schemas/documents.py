@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn, cast
 
 import yaml
 
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, nearest
 
 MOST_BYTES = 1 << 20
 _MOST_DEPTH = 64
@@ -118,6 +118,25 @@ def _check_text(text: str, where: str) -> None:
         usable = False
     if not usable:
         raise ConfigurationError(f"a text that is none: {clipped(ascii(text))}", where=where)
+
+
+def is_path(name: str) -> bool:
+    """Return whether a name stands for a file of its own, not for a shipped one."""
+    return name.endswith((".yaml", ".yml", ".json")) or "/" in name
+
+
+def resolve_named(name: str, folder: Path, kind: str, suffix: str = ".yaml") -> Path:
+    """Return the file `name` stands for: a path when it looks like one, else `folder/name` with the suffix.
+
+    Raises:
+        ConfigurationError: no such name; the nearest shipped one is suggested.
+    """
+    if is_path(name):
+        return Path(name)
+    shipped = {path.stem: path for path in folder.glob(f"*{suffix}")}
+    if name not in shipped:
+        raise ConfigurationError(f"no {kind} named {name!r}; {nearest(name, shipped)}")
+    return shipped[name]
 
 
 def named_file(path: Path, kind: str) -> Path:

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from schemas.addresses import is_loopback, origin_of
-from schemas.documents import named_file
-from schemas.errors import ConfigurationError, nearest
+from schemas.documents import named_file, resolve_named
+from schemas.errors import nearest
 from schemas.loading import Document, load_document
 
 SENDABLE = (
@@ -267,14 +267,10 @@ def checked_origin(value: str) -> str:
 
 
 def load_policy(name: str, folder: Path) -> Policy:
-    """Read the policy `name`: a path when it ends in `.json` or holds a slash, else `folder/name.json`.
+    """Read the policy `name`: a path when it looks like one, else `folder/name.json`.
 
     Raises:
         ConfigurationError: no such policy, or one with an unknown key, field or value.
     """
-    if name.endswith(".json") or "/" in name:
-        return load_document(named_file(Path(name), "policy"), Policy)
-    shipped = {path.stem: path for path in folder.glob("*.json")}
-    if name not in shipped:
-        raise ConfigurationError(f"no policy named {name!r}; {nearest(name, shipped)}")
-    return load_document(shipped[name], Policy)
+    path = resolve_named(name, folder, "policy", ".json")
+    return load_document(named_file(path, "policy"), Policy)

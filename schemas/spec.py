@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from schemas.detection import Detectors, ProfileSettings
-from schemas.errors import ConfigurationError, nearest
+from schemas.documents import is_path
 from schemas.llm import Llm
 from schemas.loading import Document, Duration, load_document
 from schemas.rules import Rule
@@ -218,28 +218,10 @@ def load_spec(path: Path) -> AgentSpec:
     """
     spec = load_document(path, AgentSpec)
     source, model = spec.data_sources.transactions, spec.model
-    if _is_path(source.contract):
+    if is_path(source.contract):
         source = source.model_copy(update={"contract": str(path.parent / source.contract)})
     if model is not None:
         model = model.model_copy(update={"path": str(path.parent / model.path)})
     sources = spec.data_sources.model_copy(update={"transactions": source})
     rules = None if spec.rules_file is None else str(path.parent / spec.rules_file)
     return spec.model_copy(update={"data_sources": sources, "model": model, "rules_file": rules})
-
-
-def _is_path(name: str) -> bool:
-    return name.endswith((".yaml", ".yml", ".json")) or "/" in name
-
-
-def resolve_named(name: str, folder: Path, kind: str) -> Path:
-    """Return the file `name` stands for: a path when it looks like one, else `folder/name.yaml`.
-
-    Raises:
-        ConfigurationError: no such name; the nearest shipped one is suggested.
-    """
-    if _is_path(name):
-        return Path(name)
-    shipped = {path.stem: path for path in folder.glob("*.yaml")}
-    if name not in shipped:
-        raise ConfigurationError(f"no {kind} named {name!r}; {nearest(name, shipped)}")
-    return shipped[name]

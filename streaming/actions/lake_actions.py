@@ -19,6 +19,7 @@ from agent.planning.catalogue import (
 from agent.planning.finding import Finding
 from agent.planning.sql_guard import CheckedQuery
 from schemas.contract import EventContract
+from schemas.documents import is_path
 from schemas.errors import ConfigurationError
 from schemas.label import LABELS
 from schemas.policy import JobLimits, QueryLimits, ReplayLimits
@@ -125,9 +126,9 @@ def _check_files(candidate: AgentSpec, spec: AgentSpec, folder: Path) -> None:
 
 
 def _files(spec: AgentSpec) -> set[str]:
-    named = [spec.data_sources.transactions.contract, spec.policy, spec.rules_file]
-    named.append(None if spec.model is None else spec.model.path)
-    return {name for name in named if name is not None and ("/" in name or "." in name)}
+    named = {name for name in (spec.data_sources.transactions.contract, spec.policy) if is_path(name)}
+    always = (spec.rules_file, None if spec.model is None else spec.model.path)
+    return named | {name for name in always if name is not None}
 
 
 def _preview(found: WhatIf) -> ActionResult:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from agent import SPECS
-from schemas.documents import named_file
-from schemas.spec import AgentSpec, load_spec, resolve_named
+from schemas.documents import named_file, resolve_named
+from schemas.spec import AgentSpec, load_spec
 from streaming.home.private_files import keep_private
 from streaming.home.settings import Settings
 from streaming.output.log import configure

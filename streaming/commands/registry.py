@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.audit.events import is_name
 from agent.triage.prompt_evaluation import PromptFigures
+from schemas.documents import is_path
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.what_if_report import WhatIf
@@ -204,4 +205,4 @@ def author_of(who: str | None, why: str) -> Author:
 
 
 def _whole(name: str) -> str:
-    return str(Path(name).resolve()) if "/" in name or name.endswith((".yaml", ".yml", ".json")) else name
+    return str(Path(name).resolve()) if is_path(name) else name

@@ -114,3 +114,9 @@ def test_an_address_that_is_refused_is_not_shown(tmp_path: Path, secret: str) ->
 def test_a_folder_that_no_path_can_name_is_refused() -> None:
     with pytest.raises(ValueError, match="readOnlyPaths"):
         DataAccess.model_validate({"readOnlyPaths": ["lake\0"]})
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine.yaml", "mine.yml", "here/mine"])
+def test_what_looks_like_a_path_is_one(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"policy {name}: no such file"):
+        load_policy(name, tmp_path)

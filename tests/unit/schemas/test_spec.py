@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from schemas.documents import resolve_named
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from schemas.rules import SEVERITIES
-from schemas.spec import AgentSpec, load_spec, resolve_named
+from schemas.spec import AgentSpec, load_spec
 
 SMALLEST: dict[str, Any] = {
     "name": "cards",
