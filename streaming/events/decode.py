@@ -42,6 +42,7 @@ _LAST_STAMPS = 64
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="decode")
 _POWERS = np.array([10.0**power for power in range(16)])
 _INT64 = 2**63
+_TWO_DAYS = 2 * 86_400 * 1_000_000
 _REJECTED = pa.schema([field for field in QUARANTINE if field not in BATCH])
 
 
@@ -342,7 +343,9 @@ class _Reader:
             json_values.iso_times(*texts, micros, good, zoned)
         elif (steps := json_values.pattern_steps(time.format)) is not None:
             json_values.pattern_times(*texts, steps, micros, good, zoned)
-        local = good & ~zoned
+        # No offset brings back what is days out of bounds, so nobody's times cost a look at every year.
+        earliest, latest, _ = time_bounds(self._contract)
+        local = good & ~zoned & (micros > earliest - _TWO_DAYS) & (micros < latest + _TWO_DAYS)
         if time.zone != "UTC" and local.any():
             micros[local] -= local_offsets(time.zone, micros[local])
         return micros, good

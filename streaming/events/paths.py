@@ -1,7 +1,7 @@
 """Paths to values in an event, and the tree that several of them make.
 
 `amount` names a key of the event, `card.token` a key below a key, `items[0].sku` a place in an array.
-A key of the event itself that reads like a whole path goes first.
+A key of the event itself that reads like a whole path goes first; a lone `[0]` is never anything else.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class PathTree(NamedTuple):
         names: uint8, the keys of all slots, one after the other.
         slots: int64[slots, 6]; by `BEGIN` and `END` a slot's key in `names`, by `PLACE` its index in an array
             (ascending within a node) or -1, by `FIELD` the number of the path that ends there, or `UNWANTED`,
-            or `REFUSED` where the key would be taken for a whole path; by `OBJECT` and `ARRAY` the node that
-            such a value leads to, or -1.
+            or `REFUSED` where the key would be taken for a whole path, or where several end; by `OBJECT` and
+            `ARRAY` the node that such a value leads to, or -1.
         nodes: int64[nodes, 4]; by `FIRST` and `LAST` a node's slots, by `PARENT` where it belongs, by
             `CLOSING` the byte that ends it.
     """
@@ -82,9 +82,9 @@ def tree_of(paths: Sequence[str]) -> PathTree:
     for number, path in enumerate(paths):
         steps = steps_of(path)
         place = root
-        for step in steps:
+        for step in steps if len(steps) > 1 else (path,):
             place = place.child(step)
-        place.field = number
+        place.field = number if place.field == UNWANTED else REFUSED
         if len(steps) > 1 and root.child(path).field == UNWANTED:
             root.child(path).field = REFUSED
     return _flat(root)

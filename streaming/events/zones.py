@@ -12,7 +12,9 @@ from streaming.arrays.compilation import Ints
 
 _SECOND = 1_000_000
 _PROBES = 6 * 3_600  # seconds; no zone has changed twice within less
-_MARGIN_DAYS = 3
+_MARGIN = 3 * 86_400
+# Seconds since 1970: in the first and the last days that there are, no zone's clocks change.
+_FIRST, _LAST = (int(datetime(*day, tzinfo=UTC).timestamp()) for day in ((1, 1, 4), (9999, 12, 28)))
 
 
 def local_offsets(zone: str, local: Ints) -> Ints:
@@ -23,7 +25,7 @@ def local_offsets(zone: str, local: Ints) -> Ints:
 
     Args:
         zone: a name that `zoneinfo` knows.
-        local: int64[n], microseconds since 1970 by the local clock, from year 1 to 9998.
+        local: int64[n], microseconds since 1970 by the local clock, from year 1 to 9999.
     """
     offsets = np.zeros(len(local), np.int64)
     years = local.astype("datetime64[us]").astype("datetime64[Y]").astype(np.int64) + 1970
@@ -38,10 +40,12 @@ def local_offsets(zone: str, local: Ints) -> Ints:
 def _changes(name: str, year: int) -> tuple[Ints, Ints]:
     """Return the local times until which each offset holds within a year, and the offsets, one more."""
     zone = ZoneInfo(name)
-    begin, end = (int(datetime(each, 1, 1, tzinfo=UTC).timestamp()) for each in (year, year + 1))
-    margin = _MARGIN_DAYS * 86_400
-    until, ahead = list[int](), [_ahead(zone, begin - margin)]
-    for probe in range(begin - margin, end + margin, _PROBES):
+    begin, end = (
+        int(np.datetime64(each - 1970, "Y").astype("M8[s]").astype(int)) for each in (year, year + 1)
+    )
+    first, last = max(begin - _MARGIN, _FIRST), min(end + _MARGIN, _LAST)
+    until, ahead = list[int](), [_ahead(zone, first)]
+    for probe in range(first, last, _PROBES):
         if _ahead(zone, probe + _PROBES) != ahead[-1]:
             change = _change(zone, probe, probe + _PROBES)
             ahead.append(_ahead(zone, change))

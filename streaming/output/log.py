@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 from contextlib import suppress
@@ -94,8 +95,14 @@ class _ToStandardError(logging.Handler):
     """Writes to whatever standard error is at that moment: a progress display takes its place for a while."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See logging.Handler. Standard error that is gone must not end whoever has something to log."""
-        line = self.format(record)
+        """See logging.Handler. Standard error that is gone must not end whoever has something to log.
+
+        Nor must a record that cannot be formatted, such as a library's with too few arguments.
+        """
+        try:
+            line = self.format(record)
+        except Exception as fault:
+            line = self.format(_unformatted(record, fault))
         with suppress(OSError, ValueError):
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
@@ -122,6 +129,12 @@ class _JsonLines(logging.Formatter):
         return plain_json(json.dumps(_facts(record, self)))
 
 
+def _unformatted(record: logging.LogRecord, fault: Exception) -> logging.LogRecord:
+    """Return a record that stands for one that cannot be formatted."""
+    said = f"a record of {record.pathname}:{record.lineno} cannot be formatted: {type(fault).__name__}"
+    return logging.LogRecord(record.name, record.levelno, record.pathname, record.lineno, said, None, None)
+
+
 def _facts(record: logging.LogRecord, form: logging.Formatter) -> dict[str, Any]:
     moment = datetime.fromtimestamp(record.created, UTC)
     fields: dict[str, Value] = getattr(record, "fields", {})
@@ -139,6 +152,9 @@ def _facts(record: logging.LogRecord, form: logging.Formatter) -> dict[str, Any]
 
 
 def _shown(value: Value) -> Value:
+    """Return a value that JSON has: it has no numbers that are not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return escaped(redacted(value)) if isinstance(value, str) else value
 
 

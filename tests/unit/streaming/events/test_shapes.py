@@ -14,7 +14,7 @@ from schemas.contract import EventContract
 from streaming.events.decode import decode
 from streaming.events.exact_decode import ExactDecoder
 from streaming.events.paths import CLOSING, FIELD, FIRST, LAST, PLACE, look_up, steps_of, tree_of
-from tests.unit.streaming.events.test_decode import NOW, check_against_exact, contract, one, records
+from tests.unit.streaming.events.test_decode import NOW, check_against_exact, contract, event, one, records
 
 AT = {"field": "created", "format": "epoch", "unit": "s"}
 CHARGE = contract(
@@ -284,6 +284,29 @@ def test_a_path_is_keys_and_places(path: str, steps: tuple[str | int, ...]) -> N
 def test_a_key_that_reads_like_the_whole_path_goes_first() -> None:
     event = {"a[0]": 1, "a": [2], "b.c": 3, "b": {"c": 4}}
     assert [look_up(event, path, steps_of(path)) for path in ("a[0]", "b.c")] == [1, 3]
+
+
+@pytest.mark.parametrize("path", ["[0]", "[0][1]", "a[0]", "a[x]", "a.", ".a", "."])
+def test_a_key_that_reads_like_a_path_is_found_however_it_reads(path: str) -> None:
+    under = contract(extra={"odd": {"field": path}, "a": {"field": "a"}})
+    events = (
+        {path: "literal"},
+        {path: None},
+        {"a": ["in"]},
+        {"a": {"": "in"}},
+        {"": {"a": "in"}},
+        {"a": "x"},
+    )
+    taken = records([event(**each) for each in events])
+    check_against_exact(taken, decode(taken, under, NOW), under)
+
+
+def test_paths_that_are_written_differently_may_lead_to_the_same_place() -> None:
+    paths = ("a[0]", "a[00]", "a.[0]", "b[1].c", "b[01].c")
+    under = contract(extra={f"x{place}": {"field": path} for place, path in enumerate(paths)})
+    events = ({"a": ["in"]}, {"a": ["in"], "b": [1, {"c": "in"}]}, {"a[00]": "literal"}, {"b": [{}]})
+    taken = records([event(**each) for each in events])
+    check_against_exact(taken, decode(taken, under, NOW), under)
 
 
 def test_the_tree_numbers_paths_and_meets_each_key_once() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from schemas.instants import micros_of
+from streaming.events import zones
 from streaming.events.decode import decode
 from streaming.events.exact_decode import ExactDecoder
 from streaming.events.zones import local_offsets
@@ -88,3 +89,32 @@ def test_times_of_usual_patterns_need_no_detour(
     moment = datetime(2026, 3, 29, 2, 30, 5, tzinfo=UTC)
     monkeypatch.setattr(ExactDecoder, "decode_one", lambda *_: pytest.fail("not vouched for"))
     assert decode(records([event(at=moment.strftime(shape))]), under, NOW).valid.num_rows == 1
+
+
+@pytest.mark.parametrize(
+    "bounds", [{}, {"earliest": "0001-01-01T00:00:00Z", "latest": "9999-12-31T00:00:00Z"}]
+)
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("pattern", ["iso8601", "%Y-%m-%dT%H:%M:%S"])
+def test_the_first_and_the_last_years_that_there_are_end_no_batch(
+    pattern: str, zone: str, bounds: dict[str, str]
+) -> None:
+    under = contract(event_time={"field": "at", "format": pattern, "zone": zone, **bounds})
+    days = ("0000-01-01", "0001-01-01", "0001-06-05", "0002-01-01", "1989-12-31", "1990-01-01")
+    days += ("2099-12-31", "2100-01-01", "9998-12-31", "9999-06-05", "9999-12-31")
+    taken = records(
+        [event(at=f"{day}T{time}") for day in days for time in ("00:00:00", "12:00:00", "23:59:59")]
+    )
+    check_against_exact(taken, decode(taken, under, NOW), under)
+
+
+def test_times_out_of_bounds_cost_no_look_at_their_years(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    changes = zones._changes
+    monkeypatch.setattr(zones, "_changes", lambda name, year: looked.append(year) or changes(name, year))
+    under = contract(event_time={"field": "at", "format": "iso8601", "zone": "Europe/Berlin"})
+    taken = records([event(at=f"{year:04}-05-05T12:00:00") for year in range(1, 10_000, 7)])
+    assert decode(taken, under, NOW).valid.num_rows < 30
+    assert looked
+    assert min(looked) >= 1989
+    assert max(looked) <= 2100

@@ -112,6 +112,32 @@ def test_libraries_go_the_same_way_from_warnings_on(capsys: pytest.CaptureFixtur
     assert {line["message"] for line in lines} == {"odd \\x1b[31m"}
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_record_that_cannot_be_formatted_ends_nobody(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(form)
+    ours = logging.getLogger().handlers[-1]  # pytest's own would raise
+    ours.handle(logging.LogRecord("some.library", 30, "library.py", 7, "%d of %s", ("too few",), None))
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "library.py:7 cannot be formatted: TypeError" in line
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_every_record_is_json_as_the_standard_has_it(
+    number: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("json")
+    log("measured", "a rate of nothing", rate=number)
+    said = json.loads(capsys.readouterr().err, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert said["rate"] == str(number)
+
+
+@given(st.text("ab@:!?#", min_size=1))
+def test_no_part_of_a_password_in_an_address_is_shown(password: str) -> None:
+    said = redacted(f"GET https://user:<{password}>@host/v1 for anna@bank")
+    assert said == "GET https://user:[redacted]@host/v1 for anna@bank"
+
+
 def test_a_traceback_is_part_of_its_record(capsys: pytest.CaptureFixture[str]) -> None:
     keep_secret(SECRET)
     for form in FORMATS:
