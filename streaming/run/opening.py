@@ -45,7 +45,6 @@ from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
 from streaming.versions.arithmetic import with_arithmetic
 from streaming.versions.clients import Clients
-from streaming.versions.registry_table import registry_path
 from streaming.versions.registry_watch import RegistryWatch, spec_in_force
 from streaming.versions.renewal import Renewal
 from streaming.versions.shadow import AgentTables, Shadow
@@ -119,7 +118,7 @@ class _Opening:
         rules = definition.rule_watch(named, around.health)
         definition = definition.with_rules(rules.load())
         claimed = claim(around.settings, definition, tenure)
-        registry = RegistryWatch(registry_path(around.settings, named), around.health)
+        registry = RegistryWatch(around.settings, named, around.health)
         engines = Engines(around, definition.contract, claimed)
         return cls(around, definition, rules, claimed, engines, registry)
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from schemas.errors import FlagstreamError, MachineError
+from schemas.errors import ConfigurationError, FlagstreamError, MachineError
 from schemas.spec import AgentSpec
 from streaming.delta.stored import change_mark
 from streaming.home.settings import Settings
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker, cause_of
 from streaming.versions.registry_table import read_entries, registry_path
-from streaming.versions.stages import Stage, VersionStage, staged_versions, version_in
+from streaming.versions.stages import Entry, Stage, VersionStage, staged_versions, version_in
 
 _PAUSE_SECONDS = 1.0
 
@@ -45,12 +44,14 @@ class RegistryWatch:
     A registry that cannot be read changes nothing: the state last read stays, and a condition says why.
 
     Args:
-        path: folder of the registry, which may not be there yet.
+        settings: where the lake lies.
+        spec: names the agent and the table, which may not be there yet.
         health: told while the registry cannot be read.
     """
 
-    def __init__(self, path: Path, health: Health | None = None) -> None:
-        self._path, self._health = path, health or Health()
+    def __init__(self, settings: Settings, spec: AgentSpec, health: Health | None = None) -> None:
+        self._path, self._agent = registry_path(settings, spec), spec.name
+        self._health = health or Health()
         self._mark: tuple[int, int] | None = None
         self._newest = RegistryState()
         self._worker = Worker("registry", self.round, Condition.REGISTRY_UNREADABLE, self._health, fatal=())
@@ -72,16 +73,26 @@ class RegistryWatch:
         """Read the registry if it may have changed since the last look, and return its state.
 
         Raises:
-            ConfigurationError: it is another table, of a later format, or without its log.
+            ConfigurationError: it is another table or another agent's, of a later format, or without its log.
             FlagstreamError: it cannot be read.
         """
         mark = change_mark(self._path)
         if mark != self._mark:
-            found = RegistryState(staged_versions(read_entries(self._path)))
+            found = RegistryState(staged_versions(self._entries()))
             if self._newest.staged_versions and not found.staged_versions:
                 raise MachineError(f"{self._path} is gone or empty: restore the registry")
             self._mark, self._newest = mark, found
         return self._newest
+
+    def _entries(self) -> list[Entry]:
+        entries = read_entries(self._path)
+        other = next((each.name for each in entries if each.name != self._agent), None)
+        if other is not None:
+            raise ConfigurationError(
+                f"this is the registry of agent {other!r}: put back that of {self._agent!r}",
+                where=str(self._path),
+            )
+        return entries
 
     def round(self) -> float:
         """Look once; return the seconds until the next look. Faults become a condition."""
@@ -97,4 +108,4 @@ class RegistryWatch:
 
 def spec_in_force(settings: Settings, spec: AgentSpec) -> AgentSpec:
     """Return the active version of the agent's registry, `spec` itself where it has none."""
-    return RegistryWatch(registry_path(settings, spec)).look().active or spec
+    return RegistryWatch(settings, spec).look().active or spec

@@ -40,17 +40,25 @@ def without_log(path: Path) -> None:
     shutil.rmtree(path / "_delta_log")
 
 
+def of_another_agent(path: Path) -> None:
+    settings, other = Settings.load(path.parents[2] / "elsewhere", {}), agent(name="other")
+    activate(settings, other)
+    shutil.rmtree(path)
+    shutil.copytree(registry_path(settings, other), path)
+
+
 REPLACED: dict[str, Callable[[Path], None]] = {
     "another table than 'specs'": another_table,
     "the log that says which of them count is gone": without_log,
     "is gone or empty": shutil.rmtree,
+    "the registry of agent 'other'": of_another_agent,
 }
 
 
 @pytest.mark.parametrize("said", REPLACED)
 def test_what_was_read_last_stays_in_force_until_the_registry_is_back(settings: Settings, said: str) -> None:
     path, health = registry_path(settings, FIRST), Health()
-    watch = RegistryWatch(path, health)
+    watch = RegistryWatch(settings, FIRST, health)
     before = watch.look()
     kept = shutil.copytree(path, settings.home / "kept")
     REPLACED[said](path)
@@ -76,10 +84,13 @@ def test_a_start_is_refused_by_name(settings: Settings) -> None:
     another_table(path)
     with pytest.raises(ConfigurationError, match="another table than 'specs'"):
         spec_in_force(settings, FIRST)
+    of_another_agent(path)
+    with pytest.raises(ConfigurationError, match="the registry of agent 'other'"):
+        spec_in_force(settings, FIRST)
 
 
 def test_a_thread_finds_what_was_promoted_and_pauses_a_second_between_looks(settings: Settings) -> None:
-    watch = RegistryWatch(registry_path(settings, FIRST))
+    watch = RegistryWatch(settings, FIRST)
     assert watch.look().active == FIRST
     watch.start()
     try:

@@ -38,7 +38,7 @@ class Running:
         self.settings = settings
         self.built: list[str] = []
         watch = AgentDefinition.pinned(spec, CONTRACT).rule_watch()
-        registry = Looking(registry_path(settings, spec))
+        registry = Looking(settings, spec)
         self.renew = Renewal(watch, registry, self.engine_for, self.canary_for)
         self.deciders = Deciders(self.engine_for(watch.load()))
         self.rows = _transactions(settings)
@@ -134,7 +134,7 @@ def test_a_version_that_kept_up_in_shadow_takes_over_with_its_own_state(settings
 
     watch, registry = (
         AgentDefinition.pinned(FIRST, CONTRACT).rule_watch(),
-        Looking(registry_path(settings, FIRST)),
+        Looking(settings, FIRST),
     )
     running.renew = Renewal(watch, registry, running.engine_for, running.canary_for, warm=warm)
     activate(settings, FIRST)
@@ -230,7 +230,7 @@ def test_whoever_decides_is_told_of_once(settings: Settings) -> None:
     running, told = Running(settings), list[Deciders]()
     watch, registry = (
         AgentDefinition.pinned(FIRST, CONTRACT).rule_watch(),
-        Looking(registry_path(settings, FIRST)),
+        Looking(settings, FIRST),
     )
     running.renew = Renewal(watch, registry, running.engine_for, running.canary_for, told.append)
     activate(settings, FIRST)
@@ -267,7 +267,7 @@ SHARE = [18, 29, 47, 55]
 def test_a_registry_that_cannot_be_read_leaves_the_version_in_force(settings: Settings) -> None:
     activate(settings, FIRST)
     health = Health()
-    registry = RegistryWatch(registry_path(settings, FIRST), health)
+    registry = RegistryWatch(settings, FIRST, health)
     running = Running(settings)
     running.renew = Renewal(
         AgentDefinition.pinned(FIRST, CONTRACT).rule_watch(),

@@ -26,7 +26,6 @@ from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels
 from streaming.run.status import read_status
 from streaming.testing.small_lake import CONTRACT, RETENTION, build_lake, next_batch, spec_of
-from streaming.versions.registry_table import registry_path
 from streaming.versions.shadow import AgentTables, Shadow
 from tests.registry_rows import Looking, activate, entry, put
 
@@ -55,7 +54,7 @@ def shadow_of(settings: Settings) -> Shadow:
         engine = build_engine_on_rules(settings, AgentDefinition.pinned(spec, CONTRACT))
         return engine.saved_in(settings.home / "beside")
 
-    registry = Looking(registry_path(settings, FIRST))
+    registry = Looking(settings, FIRST)
     tables = AgentTables(transactions, batches, entity_labels)
     return Shadow(lake / "shadow", tables, registry, engine_for, RETENTION, lambda: NOW)
 
