@@ -6,7 +6,7 @@ One definition, from which the Arrow and Spark types, the JSON Schema and the pr
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,10 +18,12 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from schemas.documents import named_file, resolve_named
 from schemas.errors import nearest
+from schemas.event_paths import steps_of
 from schemas.loading import Document, Duration, load_document
 from schemas.tables import COORDINATES, UTC_MICROS
 
 CONTRACTS = Path(__file__).parent / "contracts"
+_MOST_ITEMS_DESCRIBED = 100
 
 ColumnType = Literal["string", "integer", "float", "boolean"]
 TimeUnit = Literal["ns", "us", "ms", "s", "h", "d"]
@@ -326,7 +328,7 @@ class EventContract(Document):
             if column.source is None:
                 continue
             described = _property(column, self.amount.most)
-            if "." in column.source or column.source in root["properties"]:
+            if len(steps_of(column.source)) > 1 or column.source in root["properties"]:
                 apart.append(_either(column, described))
             else:
                 root["properties"][column.source] = described
@@ -385,20 +387,30 @@ def _check_pattern(pattern: str) -> None:
 
 
 def _either(column: Column, described: dict[str, Any]) -> dict[str, Any]:
-    """Describe a dotted field: the one of just that name where there is one, else the nested one."""
+    """Describe a field with a path: the one of just that name where there is one, else the nested one."""
     source = column.source or column.name
     return {
         "if": {"required": [source]},
-        "then": _nested([source], described, required=column.required),
-        "else": _nested(source.split("."), described, required=column.required),
+        "then": _nested((source,), described, required=column.required),
+        "else": _nested(steps_of(source), described, required=column.required),
     }
 
 
-def _nested(path: list[str], described: dict[str, Any], *, required: bool) -> dict[str, Any]:
-    head, *rest = path
+def _nested(steps: Sequence[str | int], described: dict[str, Any], *, required: bool) -> dict[str, Any]:
+    head, *rest = steps
     inner = _nested(rest, described, required=required) if rest else described
+    if isinstance(head, int):
+        return _at_place(head, inner, required=required)
     within: dict[str, Any] = {"properties": {head: inner}}
     return {"type": "object", "required": [head], **within} if required else within
+
+
+def _at_place(place: int, inner: dict[str, Any], *, required: bool) -> dict[str, Any]:
+    """Describe an array by one of its items, which a schema can only say after all those before it."""
+    within: dict[str, Any] = (
+        {"prefixItems": [*[True] * place, inner]} if place < _MOST_ITEMS_DESCRIBED else {}
+    )
+    return {"type": "array", "minItems": place + 1, **within} if required else within
 
 
 def _property(column: Column, most: float) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from schemas.contract import NANOSECONDS, Column, EventContract
+from schemas.event_paths import steps_of
 from schemas.instants import MICRO, micros_of
 from streaming.events.json_mend import mend
-from streaming.events.paths import look_up, steps_of
+from streaming.events.paths import look_up
 
 RejectionReason = Literal[
     "malformed_json",

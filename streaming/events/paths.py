@@ -1,37 +1,22 @@
-"""Paths to values in an event, and the tree that several of them make.
+"""Values at paths in an event, and the tree that several paths make.
 
-`amount` names a key of the event, `card.token` a key below a key, `items[0].sku` a place in an array.
 A key of the event itself that reads like a whole path goes first; a lone `[0]` is never anything else.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from schemas.event_paths import steps_of
 from streaming.arrays.compilation import Bytes, Ints
 
 UNWANTED, REFUSED = -1, -2
 BEGIN, END, PLACE, FIELD, OBJECT, ARRAY = range(6)
 FIRST, LAST, PARENT, CLOSING = range(4)
-_INDEXED = re.compile(r"(?s)(.*?)((?:\[[0-9]{1,9}\])+)")
-
-
-def steps_of(path: str) -> tuple[str | int, ...]:
-    """Return the keys and indexes of a path, outermost first."""
-    steps: list[str | int] = []
-    for part in path.split("."):
-        found = _INDEXED.fullmatch(part)
-        if found is None:
-            steps.append(part)
-            continue
-        steps += [found[1]] if found[1] else []
-        steps += [int(each) for each in found[2][1:-1].split("][")]
-    return tuple(steps)
 
 
 def look_up(event: dict[str, Any], path: str, steps: Sequence[str | int]) -> Any:

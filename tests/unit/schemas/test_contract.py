@@ -61,6 +61,7 @@ EVENT: dict[str, Any] = {
     "note": {"memo": "thanks"},
     "fraud": 1,
 }
+LEAST = {"id": "t1", "at": "2026-09-01T00:00:00Z", "amount": 5, "who": "c1"}
 STAMP = 1_790_000_000_000_000
 
 
@@ -336,3 +337,35 @@ def test_other_bounds_are_part_of_the_digest() -> None:
     changed = parsed({**SMALLEST, "amount": {**SMALLEST["amount"], "most": 5}})
     assert changed.digest != parsed(SMALLEST).digest
     assert EventContract.model_validate(changed.model_dump(mode="json")) == changed
+
+
+@pytest.mark.parametrize(
+    ("memo", "fits"),
+    [
+        ([0, {"lines": [["a"]]}], True),
+        ([0, {"lines": [[]]}], False),
+        ([0, {"lines": [[True]]}], False),
+        ([0, {}], False),
+        ([0], False),
+        ({"1": {"lines": [["a"]]}}, False),
+        (None, False),
+    ],
+)
+@pytest.mark.parametrize("required", [True, False])
+def test_the_schema_follows_paths_into_arrays_as_the_decoder_does(
+    memo: object, required: bool, fits: bool
+) -> None:
+    note = {"field": "memo[1].lines[0][0]", "type": "string", "required": required}
+    contract = parsed({**SMALLEST, "extra": {"note": note}})
+    validator = jsonschema.Draft202012Validator(contract.json_schema())
+    event = json.loads(json.dumps({**LEAST, "memo": memo}))
+    assert decodes(event, contract) <= validator.is_valid(event)
+    assert not required or decodes(event, contract) == validator.is_valid(event) == fits
+    assert validator.is_valid({**LEAST, "memo[1].lines[0][0]": "a"})
+
+
+def test_a_far_place_in_an_array_does_not_swell_the_schema() -> None:
+    note = {"field": "memo[999999999]", "type": "string", "required": True}
+    schema = parsed({**SMALLEST, "extra": {"note": note}}).json_schema()
+    assert len(json.dumps(schema)) < 4_000
+    assert not jsonschema.Draft202012Validator(schema).is_valid({**LEAST, "memo": ["a"]})
