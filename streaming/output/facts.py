@@ -28,7 +28,13 @@ def _lines(facts: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, ob
             yield from _lines(value, f"{within}{name}.")
         elif not _is_records(value):
             shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-            yield within + name, "None" if shown is None else shown
+            yield within + name, _legible(shown)
+
+
+def _legible(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 6)  # whole in JSON
+    return "None" if value is None else value
 
 
 def _is_records(value: object) -> bool:

@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"-|[+-]?[\d,]+(\.\d+)?(e[+-]?\d+)?( ?%)?")
 def show_table(
     console: Terminal, heads: Sequence[str], rows: Iterable[Sequence[object]], title: str = ""
 ) -> None:
-    """Print rows under their heads; None is shown as `-`.
+    """Print rows under their heads, or that there are none; None is shown as `-`.
 
     Args:
         heads: as many as every row has cells.
@@ -32,6 +32,10 @@ def show_table(
     heads, cells = [escaped(each) for each in heads], [[_cell(each) for each in row] for row in rows]
     if title:
         _print(console, wrapped(title, console.width), "italic")
+    if not cells:
+        _print(console, wrapped("  ".join(heads), console.width), "bold")
+        _print(console, ["(none)"])
+        return
     widths = _widths(heads, cells, console.width)
     if widths is None:
         for row in cells:

@@ -82,6 +82,24 @@ def test_a_narrow_table_is_a_table_and_a_wide_one_a_record_per_block() -> None:
     assert shown_by(26, lambda console: show_table(console, heads, rows)) == blocks
 
 
+def test_a_table_without_rows_says_so_at_any_width() -> None:
+    def shown(width: int) -> list[str]:
+        return shown_by(width, lambda console: show_table(console, ("version", "stage"), []))
+
+    assert shown(40) == ["version  stage", "(none)"]
+    assert shown(10)[-1] == "(none)" and fit(shown(10), 10)
+
+
+def test_a_fact_has_no_more_digits_than_anybody_reads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    show_facts({"share": 8 / 21, "cost": 0.0}, as_json=False)
+    assert capsys.readouterr().out.split() == ["share", "0.380952", "cost", "0.0"]
+    show_facts({"share": 8 / 21}, as_json=True)
+    assert str(8 / 21) in capsys.readouterr().out
+
+
 def test_prose_wraps_beside_an_id() -> None:
     rows = [("a" * 20, "why it was raised, in words that take some more room than there is")]
     lines = shown_by(60, lambda console: show_table(console, ("id", "why"), rows))
