@@ -32,6 +32,7 @@ from streaming.cli.quarantine import quarantine_app
 from streaming.cli.registry import promote, registry_app, rollback
 from streaming.cli.replay import ReplayCommand, replay, resend, what_if
 from streaming.output.log import say_fault
+from streaming.service.interrupts import orderly_termination
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,7 +64,8 @@ def program() -> TyperGroup:
 def main() -> None:
     """Run the command line; errors raised on purpose become one line and their exit code."""
     try:
-        app()
+        with orderly_termination():
+            app()
     except FlagstreamError as fault:
         say_fault(f"flagstream: {fault}")
         raise SystemExit(fault.exit_code) from None

@@ -73,14 +73,17 @@ def maintain(
     return compacted or shortened
 
 
-def clear(path: Path, limits: MaintenanceLimits = MaintenanceLimits()) -> int:
+def clear(path: Path, limits: MaintenanceLimits = MaintenanceLimits()) -> int | None:
     """Remove the files that no readable version of a table names; return how many.
 
+    None where somebody else maintains the table at the moment: what they have written, no commit names yet.
     Files that were replaced stay for the table's retention, and so do those that no commit has named yet.
     Delta's own clearing forgets replaced files once a checkpoint has dropped them; so all that lie there are
     looked through.
     """
-    with disk_faults(path):
+    with disk_faults(path), _alone(path) as alone:
+        if not alone:
+            return None
         table = newest_version(path)
         hours = _hours(table, limits)
         if not table.vacuum(hours, full=True):
@@ -134,7 +137,8 @@ class Maintenance:
         # Clearing shortens the log up to the last checkpoint: see _shorten_log for why it comes first.
         if self._clock() - self._cleared.get(path, -self._clear_seconds) >= self._clear_seconds:
             self._cleared[path] = self._clock()
-            clear(path, self._limits)
+            if clear(path, self._limits) is None:
+                del self._cleared[path]
         changed = (path / "_delta_log").stat().st_mtime_ns
         if self._seen.get(path) != changed:
             maintain(path, self._limits)

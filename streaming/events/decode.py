@@ -343,7 +343,7 @@ class _Reader:
             json_values.iso_times(*texts, micros, good, zoned)
         elif (steps := json_values.pattern_steps(time.format)) is not None:
             json_values.pattern_times(*texts, steps, micros, good, zoned)
-        # No offset brings back what is days out of bounds, so nobody's times cost a look at every year.
+        # No offset brings back what is days out of bounds, so no record makes every year be probed.
         earliest, latest, _ = time_bounds(self._contract)
         local = good & ~zoned & (micros > earliest - _TWO_DAYS) & (micros < latest + _TWO_DAYS)
         if time.zone != "UTC" and local.any():

@@ -1,17 +1,20 @@
-"""Ctrl-C: the first lets the batch in hand finish, the second stops at once; nothing is lost either way."""
+"""Ctrl-C: the first lets the current batch finish, the second stops at once; nothing is lost either way."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 from streaming.output.log import last_words, log
 
 _INTERRUPTED = 130
+_SIGNALLED = 128
 _LEAVING_SECONDS = 5.0
 _LOGGING_SECONDS = 1.0
 _TO_END: list[Callable[[], object]] = []
@@ -25,7 +28,7 @@ def stop_on_interrupt(stop: threading.Event, waiting: Callable[[], bool] = lambd
 
     Args:
         stop: checked by the work.
-        waiting: whether the batch in hand waits for something that is away: then the process leaves after a
+        waiting: whether the current batch waits for something that is away: then the process leaves after a
             few seconds, with 0, whether or not the work has come to its end.
     """
 
@@ -34,7 +37,7 @@ def stop_on_interrupt(stop: threading.Event, waiting: Callable[[], bool] = lambd
 
     def ask() -> None:
         stop.set()
-        log("stopping", "finishing the batch in hand; press Ctrl-C again to stop at once")
+        log("stopping", "finishing the current batch; press Ctrl-C again to stop at once")
         if waiting() and not left.wait(_LEAVING_SECONDS):
             _leave("stopped while waiting", 0)
 
@@ -87,3 +90,17 @@ def _end_each() -> None:
     for end in reversed(_TO_END):
         with suppress(Exception):
             end()
+
+
+@contextmanager
+def orderly_termination() -> Iterator[None]:
+    """Have SIGTERM end a command by its own way out, so that what it has started ends with it."""
+
+    def leave(number: int, _: FrameType | None) -> NoReturn:
+        sys.exit(_SIGNALLED + number)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -308,7 +308,7 @@ def test_the_first_interrupt_finishes_the_batch_in_hand(
         child.send_signal(signal.SIGINT)
         printed, errors = child.communicate(timeout=CHILD_SECONDS)
         assert child.returncode == 0, errors
-    assert "finishing the batch in hand" in errors
+    assert "finishing the current batch" in errors
     last = json.loads(printed.splitlines()[-1])["progress"]
     found = flagstream.json("reconcile", "--spec", spec_file, "--home", home)
     assert found["read"] == last["events"]
@@ -325,7 +325,7 @@ def test_after_a_second_interrupt_the_next_run_repairs(
     with running(spec_file, settings.home, bootstrap) as child:
         read_until(child.stdout, has_read_events)
         child.send_signal(signal.SIGINT)
-        read_until(child.stderr, lambda line: "finishing the batch in hand" in line)
+        read_until(child.stderr, lambda line: "finishing the current batch" in line)
         child.send_signal(signal.SIGINT)
         _, errors = child.communicate(timeout=CHILD_SECONDS)
         assert child.returncode == 130, errors

@@ -28,6 +28,7 @@ BESIDE_COMMANDS = {
     "streaming.labels.label_files",
     "streaming.output.log",
     "streaming.quarantine.choosing",
+    "streaming.service.interrupts",
 }
 
 

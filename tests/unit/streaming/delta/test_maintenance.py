@@ -79,6 +79,23 @@ def test_of_two_that_compact_at_once_one_leaves_it_alone_and_no_row_is_there_twi
     assert on_disk(table.path)[0] == 21, "compacted once; what was replaced is kept"
 
 
+def test_what_another_maintainer_is_writing_is_not_cleared_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are on disk before a commit names them."""
+    table, cleared = claimed(tmp_path), list[int | None]()
+    table.append(one(0), Stamp("app", 0))
+
+    def opened_while_another_clears(path: Path) -> DeltaTable:
+        monkeypatch.setattr(maintenance, "newest_version", DeltaTable)
+        cleared.append(clear(path, AT_ONCE))
+        return DeltaTable(path)
+
+    monkeypatch.setattr(maintenance, "newest_version", opened_while_another_clears)
+    maintain(table.path, AT_ONCE)
+    assert (cleared, clear(table.path, AT_ONCE)) == ([None], 0)
+
+
 def test_rows_stay_what_they_are_while_several_maintain_a_table_that_is_written_to(tmp_path: Path) -> None:
     table, over = claimed(tmp_path), threading.Event()
     others = [Maintenance(lambda: [table.path], AT_ONCE) for _ in range(3)]

@@ -10,7 +10,12 @@ import threading
 
 import pytest
 
-from streaming.service.interrupts import _end_services, ended_on_leaving, stop_on_interrupt
+from streaming.service.interrupts import (
+    _end_services,
+    ended_on_leaving,
+    orderly_termination,
+    stop_on_interrupt,
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -83,3 +88,15 @@ def test_a_service_that_ended_in_the_usual_way_is_not_ended_again() -> None:
         pass
     _end_services()
     assert ended == []
+
+
+def test_a_command_that_is_told_to_end_leaves_by_its_own_way_out() -> None:
+    before, left = signal.getsignal(signal.SIGTERM), list[str]()
+    with pytest.raises(SystemExit) as ended, orderly_termination():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(10)
+        finally:
+            left.append("what it has started was ended")
+    assert (ended.value.code, len(left)) == (143, 1)
+    assert signal.getsignal(signal.SIGTERM) is before
