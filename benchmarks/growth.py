@@ -27,7 +27,7 @@ from streaming.events.record_table import record_table
 from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
-from streaming.run import opening
+from streaming.run import alerts_end, opening
 from streaming.versions.clients import Clients
 
 Given = TypeVar("Given")
@@ -85,7 +85,7 @@ def growth(settings: Settings, batches: int, every: int) -> Iterator[Point]:
     lake = settings.lake(spec.name)
     maintenance = Maintenance(lambda: [log.parent for log in lake.glob("*/_delta_log")], _LIMITS, _KEPT)
     with (
-        mock.patch.object(opening, "Publisher", _Nowhere),
+        mock.patch.object(alerts_end, "Publisher", _Nowhere),
         Clients(settings, "none") as clients,
         opening.open_agent(settings, spec, "", clients) as agent,
     ):

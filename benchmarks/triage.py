@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from agent.model.budget import SpendingBudget
-from agent.model.llm_client import Completion, Failure, LlmClient, Question, Replies
+from agent.model.llm_client import LOCAL_MODEL, Completion, Failure, LlmClient, Question, Replies
 from agent.model.local_llm import LocalLlm
 from agent.model.prompt_files import load_prompt
 from agent.triage.pseudonyms import Pseudonyms
@@ -87,7 +87,7 @@ def measure(rows: int, batches: int, *, local: bool, as_json: bool) -> None:
         _server(local, Path(folder)) as url,
     ):
         llm = _spec(url, local=local)
-        with LlmClient(llm) as client:
+        with LlmClient(llm, model=LOCAL_MODEL if local else "gpt-4o-mini") as client:
             first = _run(llm, client, parts, Path(folder))
             again = _run(llm, client, parts, Path(folder))
     figures: dict[str, object] = {

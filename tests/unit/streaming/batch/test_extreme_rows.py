@@ -269,7 +269,7 @@ def _fails_for(method: str, odd: Callable[[Any], bool]) -> Callable[..., Any]:
     ("method", "odd"),
     [
         ("texts_of", lambda row: row.currency == "ODD"),
-        ("tell", lambda group: group.pattern.currency == "ODD"),
+        ("disclose", lambda group: group.pattern.currency == "ODD"),
     ],
 )
 def test_a_group_that_meets_a_fault_falls_back_alone_and_says_so(
