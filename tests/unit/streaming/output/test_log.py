@@ -116,10 +116,10 @@ def test_libraries_go_the_same_way_from_warnings_on(capsys: pytest.CaptureFixtur
 def test_a_record_that_cannot_be_formatted_ends_nobody(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     configure(form)
     ours = logging.getLogger().handlers[-1]  # pytest's own would raise
-    ours.handle(logging.LogRecord("some.library", 30, "library.py", 7, "%d of %s", ("too few",), None))
+    ours.handle(logging.LogRecord("some.package", 30, "module.py", 7, "%d of %s", ("too few",), None))
     line = capsys.readouterr().err
     assert line.count("\n") == 1
-    assert "library.py:7 cannot be formatted: TypeError" in line
+    assert "module.py:7 cannot be formatted: TypeError" in line
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
