@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck
@@ -71,3 +72,20 @@ def topic() -> Callable[[str], str]:
     """Name a topic that no other test uses."""
     marker = uuid.uuid4().hex[:8]
     return lambda name: f"{name}-{marker}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, Any]:
+    """Let reports hold any text: a worker's lone surrogate in what was logged would end the run."""
+    return encodable((yield))
+
+
+def encodable(data: Any) -> Any:
+    """Return the same data with text that UTF-8 has."""
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, dict):
+        return {encodable(key): encodable(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return type(data)([encodable(each) for each in data])
+    return data

@@ -17,7 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.contract import NANOSECONDS, Column, EventContract
+from schemas.contract import EventContract
+from schemas.event_columns import Column
+from schemas.event_fields import NANOSECONDS
 from schemas.instants import micros_of, moment_of
 from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, UTC_MICROS
 from streaming.arrays.compilation import Bytes, Flags, Ints, read_only

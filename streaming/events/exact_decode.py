@@ -12,7 +12,9 @@ from datetime import datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from schemas.contract import NANOSECONDS, Column, EventContract
+from schemas.contract import EventContract
+from schemas.event_columns import Column
+from schemas.event_fields import NANOSECONDS
 from schemas.event_paths import steps_of
 from schemas.instants import MICRO, micros_of
 from streaming.events.json_mend import mend

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from schemas.contract import Column, EventContract
+from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, nearest
+from schemas.event_columns import Column
 from streaming.events.simulator import iso_text, json_rows
 
 Keyed = tuple[list[bytes | None], list[bytes]]

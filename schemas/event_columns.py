@@ -1,0 +1,69 @@
+"""The columns that an event is decoded to, from which the Arrow, Spark and JSON types derive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from schemas.event_fields import ColumnType, CurrencyField, ExtraField, IdField, TextField
+from schemas.tables import UTC_MICROS
+
+Role = Literal[
+    "transaction id", "event time", "amount", "currency", "entity", "extra", "untrusted text", "coordinate"
+]
+
+_ARROW: Mapping[ColumnType, pa.DataType] = {
+    "string": pa.string(),
+    "integer": pa.int64(),
+    "float": pa.float64(),
+    "boolean": pa.bool_(),
+}
+SPARK_TYPES = {
+    pa.string(): "STRING",
+    pa.int64(): "BIGINT",
+    pa.int32(): "INT",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+    UTC_MICROS: "TIMESTAMP",
+}
+_JSON: Mapping[ColumnType, str] = {
+    "string": "string",
+    "integer": "integer",
+    "float": "number",
+    "boolean": "boolean",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One decoded column: where it comes from and what it is.
+
+    `max_length` in characters bounds text: a longer id or currency is refused, any other text is cut.
+    """
+
+    name: str
+    role: Role
+    type: pa.DataType
+    source: str | None
+    json_type: str
+    required: bool
+    max_length: int | None = None
+
+
+def id_column(name: str, role: Role, each: IdField) -> Column:
+    """Return the column of an id or an entity."""
+    return Column(name, role, pa.string(), each.field, each.type, True, each.max_length)
+
+
+def text_column(name: str, role: Role, each: CurrencyField | TextField, *, required: bool) -> Column:
+    """Return a column of text, such as the currency."""
+    return Column(name, role, pa.string(), each.field, "string", required, each.max_length)
+
+
+def extra_column(name: str, each: ExtraField) -> Column:
+    """Return the column of a further typed field; only text has a greatest length."""
+    longest = each.max_length if each.type == "string" else None
+    return Column(name, "extra", _ARROW[each.type], each.field, _JSON[each.type], each.required, longest)

@@ -1,0 +1,75 @@
+"""The JSON Schema of a raw event, as a contract's columns describe it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from schemas.event_columns import Column
+from schemas.event_paths import steps_of
+
+_MOST_ITEMS_DESCRIBED = 100
+
+
+def event_json_schema(title: str, columns: Sequence[Column], most: float) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a raw event.
+
+    Args:
+        title: the contract's name.
+        columns: what the event is decoded to.
+        most: the largest amount.
+    """
+    root: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
+    apart: list[dict[str, Any]] = []
+    for column in columns:
+        if column.source is None:
+            continue
+        described = _property(column, most)
+        if len(steps_of(column.source)) > 1 or column.source in root["properties"]:
+            apart.append(_either(column, described))
+        else:
+            root["properties"][column.source] = described
+            root["required"] += [column.source] if column.required else []
+    rules = {"allOf": apart} if apart else {}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **root, **rules}
+
+
+def _either(column: Column, described: dict[str, Any]) -> dict[str, Any]:
+    """Describe a field with a path: the one of just that name where there is one, else the nested one."""
+    source = column.source or column.name
+    return {
+        "if": {"required": [source]},
+        "then": _nested((source,), described, required=column.required),
+        "else": _nested(steps_of(source), described, required=column.required),
+    }
+
+
+def _nested(steps: Sequence[str | int], described: dict[str, Any], *, required: bool) -> dict[str, Any]:
+    head, *rest = steps
+    inner = _nested(rest, described, required=required) if rest else described
+    if isinstance(head, int):
+        return _at_place(head, inner, required=required)
+    within: dict[str, Any] = {"properties": {head: inner}}
+    return {"type": "object", "required": [head], **within} if required else within
+
+
+def _at_place(place: int, inner: dict[str, Any], *, required: bool) -> dict[str, Any]:
+    """Describe an array by one of its items, which a schema can only say after all those before it."""
+    within: dict[str, Any] = (
+        {"prefixItems": [*[True] * place, inner]} if place < _MOST_ITEMS_DESCRIBED else {}
+    )
+    return {"type": "array", "minItems": place + 1, **within} if required else within
+
+
+def _property(column: Column, most: float) -> dict[str, Any]:
+    described: dict[str, Any] = {"type": column.json_type}
+    if column.role in ("transaction id", "entity"):
+        described["type"] = ["string", "integer"] if column.json_type == "string" else "integer"
+        described["minLength"] = 1
+    if column.max_length is not None:
+        described["maxLength"] = column.max_length
+    if column.role == "amount":
+        described |= {"minimum": 0, "maximum": most}
+    if not column.required:
+        described["type"] = [described["type"], "null"]
+    return {**described, "description": column.role}
