@@ -10,7 +10,7 @@ from tests.conftest import encodable
 
 TEXT = st.text(st.characters(categories=["Cs", "L", "P"]))
 REPORTS = st.recursive(
-    st.one_of(st.none(), st.integers(), TEXT),
+    st.one_of(st.none(), st.integers(-9, 9), TEXT),
     lambda inner: st.one_of(st.lists(inner), st.dictionaries(TEXT, inner), st.tuples(inner, inner)),
 )
 
