@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.alert import ALERTS, alert_documents
+from schemas.alert import ALERTS
+from schemas.alert_documents import alert_documents
 
 CLIPPED = "clipped"
 # Kept free for what a model says of an alert, so that how the rest is cut does not depend on it.

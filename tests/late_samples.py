@@ -20,7 +20,8 @@ from agent.triage.ledger import MemoryLedger
 from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import POLICIES, FlaggedRow, Triage, TriageResult
-from schemas.alert import Reason, alert_ids, alerts_table, entities_array, reasons_array
+from schemas.alert import Reason, alert_ids
+from schemas.alert_table import alerts_table, entities_array, reasons_array
 from schemas.contract import load_contract
 from schemas.llm import Budget, Llm, PromptReference
 from schemas.policy import load_policy

@@ -62,7 +62,7 @@ class SpendingBudget:
     """
 
     def __init__(self, limits: Budget, clock: Callable[[], datetime] | None = None) -> None:
-        self._limits, self._clock, self._lock = limits, clock or SteadyClock(), threading.Lock()
+        self._clock, self._lock = clock or SteadyClock(), threading.Lock()
         self._newest = self._clock()
         self._day = _Window(_DAY_SECONDS, limits.tokens_per_day, limits.usd_per_day)
         self._minute = _Window(_MINUTE_SECONDS, limits.tokens_per_minute, limits.usd_per_minute)
@@ -70,16 +70,8 @@ class SpendingBudget:
     def limit(self, limits: Budget) -> None:
         """Go over to other limits; what has been spent counts against them."""
         with self._lock:
-            self._limits = limits
             self._day.limit(limits.tokens_per_day, limits.usd_per_day)
             self._minute.limit(limits.tokens_per_minute, limits.usd_per_minute)
-
-    @property
-    def tokens_left_today(self) -> int:
-        """Tokens left today, never below zero."""
-        with self._lock:
-            self._move_on()
-            return max(self._limits.tokens_per_day - self._day.tokens, 0)
 
     def reserve(self, tokens: int, usd: float = 0.0) -> Booking | None:
         """Set tokens and money aside for a call; None when they do not fit into the minute or the day."""

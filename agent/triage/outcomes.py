@@ -45,7 +45,6 @@ class TriageResult:
 
     Attributes:
         calls: questions sent now; answers found on record cost none.
-        reused: groups answered from the ledger.
         cost: USD.
         seconds: wall time, the ledger's writes included.
         made: what became of each question put to the model.
@@ -56,7 +55,6 @@ class TriageResult:
 
     classifications: tuple[Classification, ...]
     calls: int = 0
-    reused: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float = 0.0

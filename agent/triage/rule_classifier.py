@@ -36,11 +36,10 @@ _FROM_DETECTORS: tuple[tuple[frozenset[str], Category], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class RuleClassification:
-    """A classification without a model; `minimum_severity` is what the rules hit call for."""
+    """A classification without a model."""
 
     category: Category
     severity: Severity
-    minimum_severity: Severity
     rationale: str
 
 
@@ -79,7 +78,7 @@ class RuleClassifier:
         rules: Sequence[str] = (),
         sentences: Mapping[str, str] = MappingProxyType({}),
     ) -> RuleClassification:
-        """RuleClassification one row.
+        """Classify one row.
 
         Args:
             score: calibrated score in 0-1.
@@ -96,7 +95,6 @@ class RuleClassifier:
         return RuleClassification(
             category=_category(score, findings, bool(rules)),
             severity=max(severity_of(score), minimum, key=_RANK.__getitem__),
-            minimum_severity=minimum,
             rationale=clip("; ".join(dict.fromkeys(texts)) or "flagged without a single strong reason"),
         )
 

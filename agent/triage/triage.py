@@ -146,9 +146,7 @@ class Triage:
         known = self._requests.known(cases)
         classifications = spread(rows, cases, known, "llm_off", faults)
         groups = len(cases)
-        return TriageResult(
-            classifications, reused=len(known), groups=groups, ruling=ruling, faults=faults.noted
-        )
+        return TriageResult(classifications, groups=groups, ruling=ruling, faults=faults.noted)
 
     def quote(self, rows: Sequence[FlaggedRow]) -> Quote:
         """Say what one round of questions about rows would take at most; nobody is asked."""
@@ -208,7 +206,6 @@ class Triage:
             input_tokens=took.input_tokens + came.input_tokens,
             output_tokens=took.output_tokens + came.output_tokens,
             cost=took.cost + came.cost,
-            reused=len(known),
             groups=len(cases),
         )
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from agent.audit.events import ModelCall, PolicyRuling
 from agent.triage.triage import TriageResult
-from schemas.alert import alerts_table, entities_array, reasons_array
 from schemas.alert_size import fitted
+from schemas.alert_table import alerts_table, entities_array, reasons_array
 from schemas.instants import moment_of
 from streaming.batch.decider import OURS, Decider
 from streaming.batch.flagging import Flagged

@@ -157,10 +157,7 @@ def texts_of(transactions: StoredTable, alerts: pa.Table, names: Sequence[str]) 
 
 
 def flagged_rows(alerts: pa.Table, texts: Texts) -> list[FlaggedRow]:
-    """Return stored alerts as triage takes them.
-
-    Where a rule was hit, the severity stands as it was published: the rule may have gone since.
-    """
+    """Return stored alerts as triage takes them; the severity stands as it was published."""
     return [
         FlaggedRow(
             alert_id=row["alert_id"],
@@ -175,7 +172,6 @@ def flagged_rows(alerts: pa.Table, texts: Texts) -> list[FlaggedRow]:
             by_rules=RuleClassification(
                 category=row["classification"],
                 severity=row["severity"],
-                minimum_severity=row["severity"] if row["rules"] else "low",
                 rationale=row["rationale"],
             ),
             untrusted=texts.get(row["sequence"], {}),

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from schemas.alert import alert_documents
+from schemas.alert_documents import alert_documents
 from schemas.errors import ConfigurationError, DataLossError, FencedError, RetryableError
 from streaming.batch.alerts_lane import AlertsLane
 from streaming.delta.durable import sync

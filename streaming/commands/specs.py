@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.alert import alert_json_schema
+from schemas.alert_documents import alert_json_schema
 from schemas.contract import load_contract
 from schemas.label import label_json_schema
 from schemas.spec import AgentSpec

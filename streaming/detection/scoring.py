@@ -49,7 +49,7 @@ from streaming.detection.stateful import DetectorResult, Remembering
 from streaming.detection.tails import Counts, TailFrequencies
 from streaming.detection.weighing import POPULATION, Weighing
 from streaming.profiles.block_clock import BlockClock
-from streaming.profiles.decayed import Profiles, ProfileSummary
+from streaming.profiles.decayed import Profiles
 from streaming.profiles.frame import Frame, numbers
 from streaming.profiles.levels import Levels
 from streaming.profiles.profile_kernels import NEVER
@@ -202,11 +202,6 @@ class Scorer:
         pace, self._spec = self._budget.pace, spec
         self._budget = AlertBudget(spec.alerts_per_day or 0.0, self._block_rows)
         self._budget.pace = pace
-
-    def profile(self, kind: str, entity: str) -> ProfileSummary | None:
-        """Return what is remembered about one entity, None if it is unknown."""
-        profiles = self._profiles.get(kind)
-        return profiles.find(entity) if profiles else None
 
     def snapshot(self) -> ScorerSnapshot:
         """Copy the whole state; the copy may be written by another thread (checkpoints.write)."""

@@ -9,7 +9,7 @@ from itertools import count
 
 import pyarrow as pa
 
-from schemas.alert import alert_documents
+from schemas.alert_documents import alert_documents
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_duration
 from schemas.spec import AgentSpec

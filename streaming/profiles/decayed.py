@@ -122,18 +122,6 @@ class ProfileSnapshot:
     state: State
 
 
-@dataclass(frozen=True)
-class ProfileSummary:
-    """One entity, for people: decayed counts and mean amount per horizon (seconds)."""
-
-    horizons: tuple[float, ...]
-    counts: tuple[float, ...]
-    usual_amounts: tuple[float, ...]
-    first_time: int
-    last_time: int
-    total: int
-
-
 def _empty_features(rows: int, horizons: int, blocks: int) -> Features:
     return Features(
         counts=np.empty((rows, horizons)),
@@ -268,18 +256,6 @@ class Profiles:
         if worth_packing(alive):
             self._index.restore(kept_ids(self._index.ids(), alive))
             self._state = state._replace(**{name: getattr(state, name)[alive] for name in ENTITY_PARTS})
-
-    def find(self, entity: str) -> ProfileSummary | None:
-        """Return what is remembered about one entity, as of its last transaction."""
-        slot = int(self._index.find(self._index.encode(pa.array([entity], pa.large_string())))[0])
-        if slot < 0:
-            return None
-        counts, amounts, _, _ = self._state.moments[slot].T
-        last, first, total = (int(part) for part in self._state.clocks[slot])
-        usual = amounts / np.maximum(counts, np.finfo(np.float64).tiny)
-        return ProfileSummary(
-            tuple(self._horizons.tolist()), tuple(counts.tolist()), tuple(usual.tolist()), first, last, total
-        )
 
     def _reserve(self, count: int) -> None:
         held = len(self._state.moments)

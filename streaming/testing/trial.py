@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from schemas.alert import alert_documents
+from schemas.alert_documents import alert_documents
 from schemas.loading import parse_document
 from schemas.spec import AgentSpec, load_spec
 from streaming.delta.stored import read_stored

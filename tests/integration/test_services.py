@@ -165,7 +165,7 @@ def test_the_local_model_answers_under_the_labels_schema_and_triage_uses_it(mode
     )
     assert (result.calls, result.groups) == (1, 1)
     assert result.input_tokens > 0
-    assert (again.calls, again.reused) == (0, 1)
+    assert (again.calls, again.groups) == (0, 1)
     assert [each.rationale for each in again.classifications] == [
         each.rationale for each in result.classifications
     ]

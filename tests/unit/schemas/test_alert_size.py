@@ -12,17 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.alert import (
-    ALERTS,
-    LATER_FIELDS,
-    Reason,
-    alert_documents,
-    alert_json_schema,
-    alerts_table,
-    parse_alert,
-)
+from schemas.alert import ALERTS, LATER_FIELDS, Reason
+from schemas.alert_documents import alert_documents, alert_json_schema
 from schemas.alert_size import _may_exceed, fitted, size_of
+from schemas.alert_table import alerts_table
 from schemas.spec import AlertOutput
+from streaming.testing.alerts import parse_alert
 from tests.unit.schemas.test_alert import MOMENT, columns, constants
 
 LEAST = 16_384

@@ -63,7 +63,7 @@ def test_severities_that_tell_frauds_from_others_reach_an_auc_of_one() -> None:
 
 def test_rows_carry_the_rules_their_severity_comes_from() -> None:
     by_name = {case.name: row for case, row in zip(CASES.cases, rows_of(CASES), strict=True)}
-    assert by_name["limit, score of nothing"].by_rules.minimum_severity == "high"
+    assert by_name["limit, score of nothing"].by_rules.severity == "high"
 
 
 def test_a_prompt_worse_than_the_rules_fails(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from schemas.llm import Budget, Llm, PromptReference, TokenPrice
 from schemas.policy import AllowedModel, Policy, load_policy
 from schemas.rules import Rule
 from streaming.testing import scripted_llm as scripted
+from tests.unit.agent.spare_budget import admitted
 
 DEADLINE = 0.3
 GRACE_SECONDS = 0.25
@@ -257,7 +258,7 @@ def test_an_answer_on_record_is_used_without_a_call() -> None:
         again = a_triage(client, ledger=ledger).classify(ROWS)
         assert len(server.requests) == 3
     assert again.classifications == first.classifications
-    assert (again.calls, again.reused, again.input_tokens, again.cost) == (0, 3, 0, 0.0)
+    assert (again.calls, again.groups, again.input_tokens, again.cost) == (0, 3, 0, 0.0)
 
 
 def test_a_failure_is_not_kept_as_an_answer() -> None:
@@ -340,8 +341,8 @@ def test_the_days_tokens_are_charged_as_used_and_then_refused() -> None:
     budget = spending(10_000)
     with scripted.scripted_llm() as server, connected(server.base_url) as client:
         a_triage(client, budget=budget).classify(ROWS)
-        assert budget.tokens_left_today == 10_000 - 3 * 120
-        budget.reserve(budget.tokens_left_today)
+        assert admitted(budget) == 10_000 - 3 * 120
+        budget.reserve(admitted(budget))
         result = a_triage(client, budget=budget).classify(ROWS)
         assert len(server.requests) == 3
     assert_all_by_rules(result, "over_budget")
@@ -351,11 +352,11 @@ def test_an_abandoned_call_is_charged_and_one_that_never_ran_is_not() -> None:
     budget = spending(100_000)
     with scripted.scripted_llm(default=scripted.hang()) as server, connected(server.base_url, 1) as client:
         a_triage(client, budget=budget, seconds=DEADLINE).classify(ROWS)
-    once = 100_000 - budget.tokens_left_today
+    once = 100_000 - admitted(budget)
     assert 160 < once < 2_000
     with scripted.nobody_listening() as base_url, connected(base_url) as client:
         a_triage(client, budget=budget).classify(ROWS)
-    assert 100_000 - budget.tokens_left_today == once
+    assert 100_000 - admitted(budget) == once
 
 
 def test_a_model_the_policy_does_not_name_hears_nothing() -> None:
@@ -515,7 +516,7 @@ def test_another_packing_finds_each_answer_again() -> None:
         first = a_triage(client, groups=1, ledger=ledger).classify(ROWS)
         again = a_triage(client, groups=8, ledger=ledger).classify(list(reversed(ROWS)))
         assert len(server.requests) == 3
-    assert (again.calls, again.reused) == (0, 3)
+    assert (again.calls, again.groups) == (0, 3)
     assert list(reversed(again.classifications)) == list(first.classifications)
 
 
@@ -543,5 +544,5 @@ def test_an_answer_that_comes_after_the_deadline_is_kept_for_the_next_question()
             time.sleep(0.01)
         later = triage.classify(ROWS)
     assert {each.source for each in later.classifications} == {"llm"}
-    assert (later.calls, later.reused, later.input_tokens, len(server.requests)) == (0, 3, 300, 3)
-    assert budget.tokens_left_today == 10_000 - 3 * 120
+    assert (later.calls, later.groups, later.input_tokens, len(server.requests)) == (0, 3, 300, 3)
+    assert admitted(budget) == 10_000 - 3 * 120

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from agent.model.budget import SpendingBudget
 from agent.triage.disclosure import Disclosure
 from agent.triage.ledger import MemoryLedger
-from schemas.alert import alert_documents, alert_json_schema, parse_alert
+from schemas.alert_documents import alert_documents, alert_json_schema
 from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
 from schemas.tables import UTC_MICROS
@@ -43,6 +43,7 @@ from streaming.output.terminal import Terminal
 from streaming.run import opening
 from streaming.run.surroundings import Hooks
 from streaming.service.health import Condition, Health
+from streaming.testing.alerts import parse_alert
 from streaming.testing.live_lake import TOPIC, frame, records, without_broker
 from streaming.versions.clients import Clients
 from tests.unit.extreme_rows import CONTRACT, LARGEST, MOST_BYTES, START, AnsweringModel, payments, spec_of

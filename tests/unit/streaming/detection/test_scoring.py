@@ -15,6 +15,7 @@ from streaming.detection.features import rule_fields
 from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
 from tests.unit.scoring_samples import SECOND, START, agent_spec, stream, table
+from tests.unit.streaming.profiles.one_profile import profile_of
 
 ENTITIES = ("customer", "terminal")
 ROWS = 300
@@ -118,7 +119,7 @@ def test_late_rows_are_marked_and_do_not_turn_back_time() -> None:
     batch = one.score(table(times, [10.0] * 4, customer=["a"] * 4))
     one.commit(batch)
     assert batch.late.tolist() == [False, False, True, False]
-    profile = one.profile("customer", "a")
+    profile = profile_of(one.snapshot().profiles["customer"], "a")
     assert profile is not None
     assert (profile.last_time, profile.first_time, profile.total) == (times[3], times[0], 4)
     assert profile.counts[0] == pytest.approx(sum(np.exp([hour - 6.0 for hour in hours])))
@@ -317,7 +318,7 @@ def test_a_pair_has_a_profile_of_its_own_and_its_first_payment_shows() -> None:
     new = [{reason.name for reason in each} for each in batch.reasons_of(np.arange(3))]
     pair = "novelty.customer+terminal"
     assert [pair in names for names in new] == [False, True, False]
-    known = paired.profile("customer+terminal", "c1\x1ft1")
+    known = profile_of(paired.snapshot().profiles["customer+terminal"], "c1\x1ft1")
     assert known is not None
     assert known.total > 0
     assert "count.customer+terminal.1_hour" in paired.feature_names

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from streaming.arrays.compilation import read_only
 from streaming.profiles.decayed import Advance, Profiles
 from streaming.profiles.profile_kernels import log_amounts
+from tests.unit.streaming.profiles.one_profile import profile_of
 
 HORIZONS = (3600.0, 86_400.0)
 HOUR = 3_600_000_000
@@ -103,15 +104,15 @@ def test_snapshot_is_left_alone_by_later_commits() -> None:
     assert len(snapshot.ids.offsets) == 2
 
 
-def test_find_tells_what_is_known_of_one_entity() -> None:
+def test_a_snapshot_holds_what_is_known_of_one_entity() -> None:
     profiles = Profiles(HORIZONS, 100, 0.5)
     profiles.commit(advance(profiles, ["a", "a", "b"], [1.0, 1.0, 2.0], [20.0, 20.0, 5.0]))
-    found = profiles.find("a")
+    found = profile_of(profiles.snapshot(), "a")
     assert found is not None
     assert (found.total, found.first_time, found.last_time) == (2, HOUR, HOUR)
-    assert found.counts == pytest.approx((2.0, 2.0))
-    assert found.usual_amounts == pytest.approx((20.0, 20.0))
-    assert profiles.find("nobody") is None
+    assert found.counts == pytest.approx([2.0, 2.0])
+    assert found.usual_amounts == pytest.approx([20.0, 20.0])
+    assert profile_of(profiles.snapshot(), "nobody") is None
 
 
 def test_log_amounts_leave_out_what_is_not_above_zero() -> None:
@@ -131,7 +132,7 @@ def test_a_burst_of_huge_payments_does_not_become_the_habit_at_once() -> None:
     hours = [float(hour) for hour in range(40)]
     profiles = Profiles((3600.0, 1e9), 1000, 0.5)
     profiles.commit(advance(profiles, ["a"] * 40, hours, [20.0] * 35 + [9000.0] * 5))
-    found = profiles.find("a")
+    found = profile_of(profiles.snapshot(), "a")
     assert found is not None
     # Capped at three times the usual each: 20 x 35 + about 60, 63, 66, 70, 73.
     assert found.usual_amounts[1] < 30.0

@@ -17,7 +17,8 @@ from deltalake import write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.alert import alert_id, alert_json_schema
+from schemas.alert import alert_id
+from schemas.alert_documents import alert_json_schema
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.rules import Rule
