@@ -6,7 +6,7 @@ One definition, from which the Arrow and Spark types, the JSON Schema and the pr
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 from pydantic import Field, ValidationInfo, field_validator
@@ -24,6 +24,7 @@ from schemas.event_fields import (
     TextField,
     TimeField,
 )
+from schemas.event_formats import EventFormat
 from schemas.event_json_schema import event_json_schema
 from schemas.loading import Document, load_document
 from schemas.tables import COORDINATES, UTC_MICROS
@@ -53,6 +54,8 @@ class EventContract(Document):
     has a field of just that name. Names of columns differ in more than case, as Spark and Delta require.
     """
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"format"})
+
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     version: int = Field(default=1, ge=1)
     transaction_id: IdField
@@ -66,6 +69,7 @@ class EventContract(Document):
     duplicates: Duplicates = Duplicates()
     max_record_bytes: int = Field(default=1 << 20, ge=16)
     label: LabelMapping | None = None
+    format: EventFormat = EventFormat()
 
     @field_validator("entities", "extra", "untrusted_text")
     @classmethod

@@ -21,6 +21,7 @@ from pydantic import (
     ValidationError,
     model_serializer,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from schemas.documents import clipped, place_of, read_content
@@ -136,10 +137,14 @@ def _explain(fault: ErrorDetails, model: type[Document], where: str) -> Configur
 def _known_keys(model: type[Document], path: tuple[int | str, ...]) -> list[str]:
     current: Any = model
     for part in path:
-        fields = getattr(current, "model_fields", {})
-        annotation = fields[part].annotation if part in fields else current
+        field = next((field for name, field in _fields(current).items() if part in (name, field.alias)), None)
+        annotation = current if field is None else field.annotation
         current = document_in(annotation) or current
-    return list(getattr(current, "model_fields", {}))
+    return [field.alias or name for name, field in _fields(current).items()]
+
+
+def _fields(model: Any) -> dict[str, FieldInfo]:
+    return getattr(model, "model_fields", {})
 
 
 def document_in(annotation: Any) -> type[Document] | None:

@@ -81,7 +81,7 @@ def _sections(title: str, model: type[Document], seen: set[type[Document]]) -> I
 
 
 def _keys(model: type[Document]) -> str:
-    properties = model.model_json_schema()["properties"]
+    properties = model.model_json_schema(by_alias=False)["properties"]
     rows = [_key(name, properties[name], model) for name in model.model_fields]
     return _table(("key", "value", "default", "meaning"), rows)
 
@@ -89,7 +89,7 @@ def _keys(model: type[Document]) -> str:
 def _key(name: str, described: Mapping[str, Any], model: type[Document]) -> tuple[str, ...]:
     field = model.model_fields[name]
     default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
-    return f"`{name}`", _value(described), default, field.description or ""
+    return f"`{field.alias or name}`", _value(described), default, field.description or ""
 
 
 def _value(described: Mapping[str, Any]) -> str:

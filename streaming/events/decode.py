@@ -22,8 +22,8 @@ from schemas.event_columns import Column
 from schemas.event_fields import NANOSECONDS
 from schemas.instants import micros_of, moment_of
 from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, UTC_MICROS
-from streaming.arrays.compilation import Bytes, Flags, Ints, read_only
-from streaming.events import json_scan, json_strings, json_values
+from streaming.arrays.compilation import Flags, Ints
+from streaming.events import json_strings, json_values
 from streaming.events.exact_decode import (
     ABSURD,
     AHEAD,
@@ -32,13 +32,13 @@ from streaming.events.exact_decode import (
     RejectedError,
     time_bounds,
 )
-from streaming.events.paths import PathTree, tree_of
+from streaming.events.found import FieldFinder, Found
+from streaming.events.record_formats import finder_of
 from streaming.events.zones import local_offsets
 
 # A block's bytes stay in the processor's cache from one step to the next.
 _BLOCK_ROWS = 16_384
 _BLOCK_BYTES = 1 << 26
-_FEW_ROWS = 64
 _LAST_STAMPS = 64
 # No worker: the batch waits for every block and raises what it raised.
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="decode")
@@ -84,8 +84,8 @@ def decode(records: pa.Table, contract: EventContract, now: datetime) -> Decoded
     early = _rejected_ahead(records.filter(ahead))
     if early.num_rows:
         records = records.filter(pc.invert(ahead))
-    tree = tree_of(contract.raw_fields)
-    parts = list(_THREADS.map(lambda block: _Block(block, contract, tree).decode(), _blocks(records)))
+    finder = finder_of(contract)
+    parts = list(_THREADS.map(lambda block: _Block(block, contract, finder).decode(), _blocks(records)))
     valid, rejected = _valid_schema(contract).empty_table(), _REJECTED.empty_table()
     return Decoded(
         pa.concat_tables([valid, *(part.valid for part in parts)]),
@@ -140,8 +140,8 @@ def _valid_schema(contract: EventContract) -> pa.Schema:
 class _Block:
     """One block of records on its way to columns."""
 
-    def __init__(self, records: pa.RecordBatch, contract: EventContract, tree: PathTree) -> None:
-        self._contract, self._tree = contract, tree
+    def __init__(self, records: pa.RecordBatch, contract: EventContract, finder: FieldFinder) -> None:
+        self._records, self._contract, self._finder = records, contract, finder
         self._columns = [column for column in contract.columns if column.source is not None]
         self._rows = records.num_rows
         self._keys, self._values, self._headers = records["key"], records["value"], records["headers"]
@@ -162,30 +162,13 @@ class _Block:
 
     def _scan(self) -> tuple[dict[str, pa.Array], Flags]:
         """Return the columns as far as they are read at once, and which rows are right in all of them."""
-        data, offsets = _buffers(self._values)
-        vouched = self._plain_rows(offsets)
+        found, vouched = self._finder.find(self._records)
         fields = self._contract.raw_fields
-        kinds = np.zeros((len(fields), self._rows), np.int8)
-        starts, ends = (np.zeros((len(fields), self._rows), np.int64) for _ in range(2))
-        json_scan.scan(data, offsets, self._tree, vouched, kinds, starts, ends)
         arrays: dict[str, pa.Array] = {}
         for column in self._columns:
             place = fields.index(column.source or "")
-            found = _Found(data, kinds[place], starts[place], ends[place])
-            arrays[column.name] = _Reader(self._contract, column, found, vouched).read()
+            arrays[column.name] = _Reader(self._contract, column, found[place], vouched).read()
         return arrays, vouched
-
-    def _plain_rows(self, offsets: Ints) -> Flags:
-        """Rows worth scanning: present, not oversized, and in valid UTF-8 as a whole block."""
-        lengths = np.diff(offsets)
-        plain = (lengths <= self._contract.max_record_bytes) & (lengths > 0)
-        if self._values.null_count:
-            plain &= self._values.is_valid().to_numpy(zero_copy_only=False)
-        try:
-            self._values.cast(pa.string())
-        except pa.ArrowInvalid:
-            _clear_invalid_utf8(self._values, plain)
-        return plain
 
     def _decode_exactly(self, rows: Ints) -> tuple[pa.Table, list[int]]:
         decoder = ExactDecoder(self._contract)
@@ -238,20 +221,10 @@ class _Block:
         return pa.Table.from_arrays(columns, schema=_REJECTED)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What the scanner found for one column: one entry per row of the block."""
-
-    data: Bytes
-    kinds: npt.NDArray[np.int8]
-    starts: Ints
-    ends: Ints
-
-
 class _Reader:
     """Turns what was scanned for one column into an Arrow array, clearing `vouched` where it cannot."""
 
-    def __init__(self, contract: EventContract, column: Column, found: _Found, vouched: Flags) -> None:
+    def __init__(self, contract: EventContract, column: Column, found: Found, vouched: Flags) -> None:
         self._contract, self._column, self._found, self._vouched = contract, column, found, vouched
 
     def read(self) -> pa.Array:
@@ -376,32 +349,3 @@ class _Reader:
         nulls = None if present.all() else pa.array(present).buffers()[1]
         buffers = [nulls, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(out)]
         return pa.Array.from_buffers(pa.string(), len(present), buffers)
-
-
-def _buffers(values: pa.Array) -> tuple[Bytes, Ints]:
-    wide = values.cast(pa.large_binary())
-    _, offsets, data = wide.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[wide.offset : wide.offset + len(wide) + 1]
-    content = np.zeros(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
-    return read_only(content), np.ascontiguousarray(bounds)
-
-
-def _clear_invalid_utf8(values: pa.Array, plain: Flags) -> None:
-    """Find the rows that are to blame by halves, so that a few of them cost little."""
-    if len(values) <= _FEW_ROWS:
-        plain &= [_is_utf8(value) for value in values.to_pylist()]
-        return
-    middle = len(values) // 2
-    for half, flags in ((values[:middle], plain[:middle]), (values[middle:], plain[middle:])):
-        try:
-            half.cast(pa.string())
-        except pa.ArrowInvalid:
-            _clear_invalid_utf8(half, flags)
-
-
-def _is_utf8(value: bytes | None) -> bool:
-    try:
-        (value or b"").decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -17,6 +17,7 @@ from schemas.event_columns import Column
 from schemas.event_fields import NANOSECONDS
 from schemas.event_paths import steps_of
 from schemas.instants import MICRO, micros_of
+from streaming.events.framing import payload_of
 from streaming.events.json_mend import mend
 from streaming.events.paths import look_up
 
@@ -35,6 +36,7 @@ RejectionReason = Literal[
     "time_ahead_of_broker",
     "broker_time_ahead",
     "oversized_record",
+    "missing_framing",
 ]
 
 # Reads one column's value, which is not null, and says what is wrong with it.
@@ -88,7 +90,7 @@ class ExactDecoder:
         Raises:
             RejectedError: the record is not a transaction under the contract.
         """
-        event, faults = _parse(value, self._contract.max_record_bytes), list[str]()
+        event, faults = self._event(value), list[str]()
         row: dict[str, Any] = {}
         for column, read, steps in self._columns:
             if column.source is None:
@@ -98,6 +100,13 @@ class ExactDecoder:
         self._check_time(row["event_time"], stamp)
         row["faults"] = faults or None
         return row
+
+    def _event(self, value: bytes | None) -> dict[str, Any]:
+        whole = _within(value, self._contract.max_record_bytes)
+        payload = payload_of(whole) if self._contract.format.framed else whole
+        if payload is None:
+            raise RejectedError("missing_framing")
+        return _parse(payload)
 
     def _reader(self, column: Column) -> Reader:
         if column.role in ("transaction id", "entity"):
@@ -151,12 +160,16 @@ class ExactDecoder:
             raise RejectedError(*AHEAD)
 
 
-def _parse(value: bytes | None, longest: int) -> dict[str, Any]:
-    """Parse one object; bytes that are not UTF-8 become lone surrogates."""
+def _within(value: bytes | None, longest: int) -> bytes:
     if value is None:
         raise RejectedError("null_value")
     if len(value) > longest:
         raise RejectedError("oversized_record", f"{len(value)} bytes, at most {longest}")
+    return value
+
+
+def _parse(value: bytes) -> dict[str, Any]:
+    """Parse one object; bytes that are not UTF-8 become lone surrogates."""
     event = _loaded(value.removeprefix(codecs.BOM_UTF8))
     if not isinstance(event, dict):
         raise RejectedError("not_an_object", type(event).__name__)

@@ -1,0 +1,42 @@
+"""Confluent's wire format: a zero byte and a schema's id, big-endian, before what a serializer wrote."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.event_formats import FRAME_BYTES
+from streaming.arrays.compilation import Bytes, Flags, Ints, compiled
+from streaming.events.found import buffers_of
+
+NO_ID = -1
+
+
+def payload_of(value: bytes) -> bytes | None:
+    """Return what follows the frame of one value, None where it has no frame."""
+    return value[FRAME_BYTES:] if len(value) >= FRAME_BYTES and value[0] == 0 else None
+
+
+def payloads(values: pa.Array) -> pa.Array:
+    """Return what follows the frames, null for values without one."""
+    data, offsets = buffers_of(values)
+    out, bounds = np.empty(len(data), np.uint8), np.empty(len(values) + 1, np.int64)
+    framed = np.empty(len(values), np.bool_)
+    _strip(data, offsets, out, bounds, framed)
+    present = pa.array(framed).buffers()[1]
+    buffers = [present, pa.py_buffer(bounds), pa.py_buffer(out)]
+    return pa.Array.from_buffers(pa.large_binary(), len(values), buffers)
+
+
+@compiled
+def _strip(data: Bytes, offsets: Ints, out: Bytes, bounds: Ints, framed: Flags) -> None:
+    to = 0
+    bounds[0] = 0
+    for row in range(len(framed)):
+        at, end = offsets[row], offsets[row + 1]
+        framed[row] = end - at >= FRAME_BYTES and data[at] == 0
+        if framed[row]:
+            for place in range(at + FRAME_BYTES, end):
+                out[to] = data[place]
+                to += 1
+        bounds[row + 1] = to
