@@ -50,11 +50,17 @@ class LakeReader:
             self._opened[table] = self._open(table)
         return self._opened[table]
 
-    def rows(self, table: Table, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
+    def rows(
+        self,
+        table: Table,
+        columns: Sequence[str],
+        where: pc.Expression | None = None,
+        repeated: Sequence[str] = (),
+    ) -> pa.Table:
         """Return some columns of a table's rows, those that fit, in no useful order; none without a table.
 
         Files are read one after the other, the columns asked for alone. Columns that came after a row was
-        written are null in it.
+        written are null in it. See StoredTable.select for `repeated`.
 
         Raises:
             ConfigurationError: the table has no such column, so it is another one than its name says.
@@ -62,7 +68,7 @@ class LakeReader:
         found = self.table(table)
         if found is None:
             return _nothing(table, columns)
-        return select_declared(found, table, columns, where)
+        return select_declared(found, table, columns, where, repeated)
 
     def first(self, table: Table, columns: Sequence[str], where: pc.Expression) -> pa.Table:
         """Return one of the rows that fit, none where none does; no more files are opened than it takes."""
@@ -71,9 +77,15 @@ class LakeReader:
         some = next((part for part in parts if part.num_rows), _nothing(table, columns))
         return some.slice(0, 1)
 
-    def frame(self, table: Table, columns: Sequence[str], where: pc.Expression | None = None) -> pl.DataFrame:
-        """Return the same as `rows` does, as a frame."""
-        return pl.DataFrame(self.rows(table, columns, where))
+    def frame(
+        self,
+        table: Table,
+        columns: Sequence[str],
+        where: pc.Expression | None = None,
+        repeated: Sequence[str] = (),
+    ) -> pl.DataFrame:
+        """Return the same as `rows` does, as a frame; see StoredTable.select for `repeated`."""
+        return pl.DataFrame(self.rows(table, columns, where, repeated))
 
     def version(self, table: Table) -> int:
         """Return the version at which a table is seen, -1 where there is none."""
@@ -104,7 +116,11 @@ def open_declared(path: Path, table: Table) -> StoredTable | None:
 
 
 def select_declared(
-    found: StoredTable, table: Table, columns: Sequence[str], where: pc.Expression | None = None
+    found: StoredTable,
+    table: Table,
+    columns: Sequence[str],
+    where: pc.Expression | None = None,
+    repeated: Sequence[str] = (),
 ) -> pa.Table:
     """Return columns of the rows that fit.
 
@@ -118,7 +134,7 @@ def select_declared(
             "table that belongs here, or give the agent another name for it, under `tables` of its spec",
             where=str(found.path),
         )
-    return found.select(columns, where)
+    return found.select(columns, where, repeated)
 
 
 def _nothing(table: Table, columns: Sequence[str]) -> pa.Table:

@@ -21,6 +21,7 @@ from streaming.delta.formats import check_format
 from streaming.delta.log_tail import check_newest, checkpoint_mark
 
 METADATA_KEY = "flagstream"
+_REPEATED = pa.dictionary(pa.int32(), pa.string())
 STATISTICS_SLACK = 999  # Delta cuts timestamps in statistics to milliseconds
 
 
@@ -80,10 +81,24 @@ class StoredTable:
         parts = [_completed(pq.ParquetFile(self.path / name).read(), self.schema) for name in names]
         return pa.concat_tables([self.schema.empty_table(), *parts])
 
-    def select(self, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
-        """Return columns of the rows that fit, in no useful order; files are read one after the other."""
-        kinds = pa.schema([self.schema.field(name) for name in columns])
-        return pa.concat_tables([kinds.empty_table(), *self.parts(columns, where)])
+    def select(
+        self, columns: Sequence[str], where: pc.Expression | None = None, repeated: Sequence[str] = ()
+    ) -> pa.Table:
+        """Return columns of the rows that fit, in no useful order; files are read one after the other.
+
+        Args:
+            columns: their names.
+            where: which rows fit, by default all.
+            repeated: columns of long texts that many rows share. They come as dictionaries, and each text is
+                held once, while it is read as well.
+        """
+        schema = self.schema
+        for name in repeated:
+            place = schema.get_field_index(name)
+            schema = schema.set(place, schema.field(place).with_type(_REPEATED))
+        kinds = pa.schema([schema.field(name) for name in columns])
+        parts = [_fitting(self.path / name, columns, schema, where) for name in self._names()]
+        return pa.concat_tables([kinds.empty_table(), *parts]).unify_dictionaries()
 
     def of_files(self, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Return columns of all rows of some files, as `ranges` names them."""
@@ -93,8 +108,12 @@ class StoredTable:
 
     def parts(self, columns: Sequence[str], where: pc.Expression | None = None) -> Iterator[pa.Table]:
         """Read columns of the rows that fit, file by file, each when it is asked for."""
-        for name in pa.table(self._table.get_add_actions())["path"].to_pylist():
+        for name in self._names():
             yield _fitting(self.path / name, columns, self.schema, where)
+
+    def _names(self) -> list[str]:
+        """Return the table's files, relative to its folder."""
+        return cast("list[str]", pa.table(self._table.get_add_actions())["path"].to_pylist())
 
     def refresh(self) -> None:
         """See what other processes have committed since."""
@@ -318,12 +337,16 @@ def _fitting(path: Path, columns: Sequence[str], schema: pa.Schema, where: pc.Ex
     if where is not None and any(name not in held and name in str(where) for name in schema.names):
         return _completed(pq.read_table(path), schema).filter(where).select(list(columns))
     kinds = pa.schema([schema.field(name) for name in columns])
-    return _completed(_read_file(path, columns, where), kinds)
+    repeated = [field.name for field in kinds if field.type == _REPEATED and field.name in held]
+    return _completed(_read_file(path, columns, where, repeated), kinds)
 
 
-def _read_file(path: Path, columns: Sequence[str], where: pc.Expression | None) -> pa.Table:
+def _read_file(
+    path: Path, columns: Sequence[str], where: pc.Expression | None, repeated: Sequence[str] = ()
+) -> pa.Table:
     held = pq.read_schema(path).names
-    return pq.read_table(path, columns=[name for name in columns if name in held], filters=where)
+    wanted = [name for name in columns if name in held]
+    return pq.read_table(path, columns=wanted, filters=where, read_dictionary=list(repeated))
 
 
 def _completed(part: pa.Table, kinds: pa.Schema) -> pa.Table:

@@ -7,6 +7,7 @@ pins, at the prices then in force.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -42,6 +43,7 @@ _WINDOW = ("first_outbox_seq", "next_outbox_seq")
 _LATE_COLUMNS = [*_WINDOW, *_OF_CALLS]
 _SHARED = ("input_tokens", "output_tokens", "llm_usd")
 _BATCH = ["query_id", "batch_id"]
+_PINS_KEPT = 64  # batches under the same pins follow each other
 
 
 def closed_batches(lake: Path, spec: AgentSpec, compute_price: float) -> pl.DataFrame:
@@ -57,15 +59,15 @@ def closed_batches(lake: Path, spec: AgentSpec, compute_price: float) -> pl.Data
         `day` in UTC, `model`, `prompt`.
     """
     reader = LakeReader(lake, spec.tables)
-    frame = reader.frame("batches", _COLUMNS)
-    pins = [json.loads(each) for each in frame["pins"]]
+    frame = reader.frame("batches", _COLUMNS, repeated=["pins"])
+    asked = [_asked(each) for each in frame["pins"]]
     busy = [sum(json.loads(each).values()) for each in frame["durations"]]
     frame = _with_late_answers(frame, reader)
     return (
         frame.with_columns(
             day=pl.Series([moment.date().isoformat() for moment in frame["closed_at"]], dtype=pl.String),
-            model=pl.Series([each["model"] or NONE_ASKED for each in pins], dtype=pl.String),
-            prompt=pl.Series([each["prompt"] for each in pins], dtype=pl.String),
+            model=pl.Series([model for model, _ in asked], dtype=pl.String),
+            prompt=pl.Series([prompt for _, prompt in asked], dtype=pl.String),
             busy_seconds=pl.Series(busy, dtype=pl.Float64),
         )
         .with_columns(compute_usd=pl.col("busy_seconds") * compute_price / 3_600)
@@ -73,6 +75,13 @@ def closed_batches(lake: Path, spec: AgentSpec, compute_price: float) -> pl.Data
         .sort("closed_at", "batch_id")
         .drop("pins", "durations")
     )
+
+
+@lru_cache(_PINS_KEPT)
+def _asked(pins: str) -> tuple[str, str]:
+    """Return the model and the prompt of a batch."""
+    known = json.loads(pins)
+    return known["model"] or NONE_ASKED, known["prompt"]
 
 
 def _with_late_answers(batches: pl.DataFrame, reader: LakeReader) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from streaming.labels.entity_labels import PIN_COLUMNS, LabelPin, pins_of
 from streaming.rules.rules_in_force import Stretch, stretches
 
 _COLUMNS = [*PIN_COLUMNS, "next_sequence", "closed_at", "pins", "versions"]
+_PINS_KEPT = 64  # batches under the same pins follow each other
 _WHAT_DECIDES = ("spec_digest", "contract_digest", "rules_version", "scoring", "percent")
 
 
@@ -89,7 +90,7 @@ class DecidedHistory:
     def __init__(self, lake: Path, spec: AgentSpec) -> None:
         self.lake, self._tables = lake, spec.tables
         self.reader = LakeReader(lake, spec.tables)
-        rows = self.reader.frame("batches", _COLUMNS)
+        rows = self.reader.frame("batches", _COLUMNS, repeated=["pins"])
         if rows.height == 0:
             raise ConfigurationError("nothing was decided yet", where=str(self.reader.path("batches")))
         self._batches = rows.sort("next_sequence", "first_sequence", "closed_at")
@@ -297,6 +298,7 @@ def within(alerts: pa.Table, span: Span) -> pa.Table:
     return alerts.filter(pc.and_(pc.greater_equal(raised, span.first), pc.less(raised, span.end)))
 
 
+@lru_cache(_PINS_KEPT)
 def _deciding(pins: str) -> tuple[Any, ...]:
     known = json.loads(pins)
     return BACKFILL in known, *(each.get(name) for each in pins_by_engine(known) for name in _WHAT_DECIDES)
