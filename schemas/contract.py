@@ -6,7 +6,7 @@ One definition, from which the Arrow and Spark types, the JSON Schema and the pr
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field, ValidationInfo, field_validator
@@ -14,6 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from schemas.documents import named_file, resolve_named
 from schemas.errors import nearest
 from schemas.event_columns import SPARK_TYPES, Column, extra_column, id_column, text_column
+from schemas.event_conditions import Condition, fields_of, parse_condition
 from schemas.event_fields import (
     AmountField,
     CurrencyField,
@@ -52,9 +53,14 @@ class EventContract(Document):
 
     Dots in a field name step into nested objects, `[0]` into the first element of an array, unless the event
     has a field of just that name. Names of columns differ in more than case, as Spark and Delta require.
+
+    `where` is a condition over raw fields, see schemas.event_conditions: events that it does not hold for
+    are counted and left out, whatever else is wrong with them. `tombstones`, records without a value, are
+    left out as well (`filter`) or rejected (`reject`); unless given they are left out where there is a
+    `where`.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"format"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"format", "where", "tombstones"})
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     version: int = Field(default=1, ge=1)
@@ -70,6 +76,8 @@ class EventContract(Document):
     max_record_bytes: int = Field(default=1 << 20, ge=16)
     label: LabelMapping | None = None
     format: EventFormat = EventFormat()
+    where: str | None = None
+    tombstones: Literal["reject", "filter"] | None = None
 
     @field_validator("entities", "extra", "untrusted_text")
     @classmethod
@@ -90,6 +98,23 @@ class EventContract(Document):
         if value is not None and value not in entities:
             raise ValueError(f"no entity {value!r}; {nearest(value, entities)}")
         return value
+
+    @field_validator("where")
+    @classmethod
+    def _is_a_condition(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_condition(value)
+        return value
+
+    @property
+    def wanted(self) -> Condition | None:
+        """What holds for the events that are wanted; None for all of them."""
+        return None if self.where is None else parse_condition(self.where)
+
+    @property
+    def leaves_out_tombstones(self) -> bool:
+        """Whether records without a value are left out rather than rejected."""
+        return self.tombstones == "filter" or (self.tombstones is None and self.where is not None)
 
     @property
     def entity_names(self) -> tuple[str, ...]:
@@ -123,6 +148,12 @@ class EventContract(Document):
     def raw_fields(self) -> tuple[str, ...]:
         """All event fields the contract maps, labels left out."""
         return tuple(dict.fromkeys(each.source for each in self.columns if each.source is not None))
+
+    @property
+    def read_fields(self) -> tuple[str, ...]:
+        """The fields that are looked up in an event: `raw_fields`, and those that `where` names."""
+        named = () if self.wanted is None else fields_of(self.wanted)
+        return tuple(dict.fromkeys((*self.raw_fields, *named)))
 
     def arrow_schema(self) -> pa.Schema:
         """Return the decoded columns followed by the Kafka coordinates."""

@@ -94,9 +94,11 @@ BATCHES = pa.schema(
         pa.field("topic_ids", pa.string()),
         pa.field("lost", pa.string()),
         pa.field("lane", pa.string()),
+        pa.field("filtered", pa.int64()),
+        pa.field("filtered_by_reason", pa.string()),
     ]
 )
-LATER_BATCHES = ("rejected", "refused", "topic_ids", "lost", "lane")
+LATER_BATCHES = ("rejected", "refused", "topic_ids", "lost", "lane", "filtered", "filtered_by_reason")
 
 PLACES = pa.list_(
     pa.struct(

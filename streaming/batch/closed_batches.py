@@ -20,6 +20,13 @@ from streaming.labels.entity_labels import PIN_COLUMNS, LabelPin, pins_of
 from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
 
 
+def unbalanced(batches: pl.DataFrame) -> int:
+    """Return of how many batches not every record read was stored, set aside or left out, by their counts."""
+    filtered = batches["filtered"].fill_null(0)
+    counted = batches["stored"] + batches["quarantined"] + batches["duplicates"] + filtered
+    return int((batches["read"] != counted).sum())
+
+
 class ClosedBatches:
     """Reads the table `batches`.
 

@@ -68,6 +68,8 @@ def close_batch(
         "topic_ids": _json(decision.topic_ids),
         "lost": _json(decision.lost),
         "lane": None if lane is None else lane.to_json(),
+        "filtered": decision.filtered,
+        "filtered_by_reason": _json(decision.filtered_by_reason),
     }
     _append(lake.batches, row, stamp_for(agent, decision))
     return row
@@ -81,8 +83,8 @@ def monitor_batch(
     Args:
         problems: what is wrong with the input, None where nothing is.
     """
-    read, rejected = max(decision.read, 1), decision.rejected
-    shares = None if rejected is None else {name: round(count / read, 6) for name, count in rejected.items()}
+    wanted, counts = max(decision.wanted, 1), decision.rejected
+    shares = None if counts is None else {name: round(count / wanted, 6) for name, count in counts.items()}
     row = {
         "query_id": decision.query_id,
         "batch_id": decision.batch_id,
@@ -91,7 +93,7 @@ def monitor_batch(
         "count": alerted.alerts,
         "status": alerted.status if problems is None else "degraded",
         "problems": problems,
-        "rejected_share": round(decision.quarantined / read, 6),
+        "rejected_share": round(decision.quarantined / wanted, 6),
         "rejected_by_reason": _json(shares),
     }
     _append(lake.monitoring, row, stamp_for(agent, decision))

@@ -31,7 +31,7 @@ class InputWatch:
 
         Args:
             decision: of the batch.
-            tolerated_share: of the records read that may be rejected; see schemas.spec.Monitoring.
+            tolerated_share: of the records wanted that may be rejected; see schemas.spec.Monitoring.
         """
         found = {
             Condition.RECORDS_REJECTED: self._rejected(decision, tolerated_share),
@@ -48,13 +48,13 @@ class InputWatch:
         """
         if not decision.query_id.startswith(REQUEUE):
             self._newest.append(decision)
-        while self._newest and sum(each.read for each in self._newest) - self._newest[0].read >= _RECORDS:
+        while self._newest and sum(each.wanted for each in self._newest) - self._newest[0].wanted >= _RECORDS:
             self._newest.popleft()
-        read = sum(each.read for each in self._newest)
+        wanted = sum(each.wanted for each in self._newest)
         rejected = sum(each.quarantined for each in self._newest)
-        if rejected < _FEWEST or rejected <= tolerated_share * read:
+        if rejected < _FEWEST or rejected <= tolerated_share * wanted:
             return None
-        return f"{rejected:,} of the newest {read:,} records were rejected{self._reasons()}"
+        return f"{rejected:,} of the newest {wanted:,} records were rejected{self._reasons()}"
 
     def _reasons(self) -> str:
         counts: dict[str, int] = {}

@@ -241,7 +241,10 @@ class Pipeline:
         return Decoded.together(parts)
 
     def _store(self, batch: BatchInHand, decoded: Decoded) -> Stored:
-        return store(self._lake, batch, decoded.valid, decoded.rejected, self._duplicates, self._take_labels)
+        tables = decoded.valid, decoded.rejected
+        return store(
+            self._lake, batch, *tables, self._duplicates, self._take_labels, filtered=decoded.filtered
+        )
 
     def _complete(
         self, deciders: Deciders, refuses: Refuses | None, stored: Stored, watch: Stopwatch

@@ -22,6 +22,7 @@ from schemas.errors import DataLossError
 from schemas.instants import MICRO, micros_of
 from streaming.delta.lake import Lake, LakeTable, Stamp
 from streaming.events.broker_clock import Reading
+from streaming.events.filtered import NOTHING_FILTERED
 from streaming.labels.entity_labels import LabelPin
 
 _PLACE = ["topic", "partition", "offset"]
@@ -34,8 +35,9 @@ class Decision:
     `opened_at` and `watermark_us` (the highest event time stored so far) are in microseconds since 1970 UTC,
     `offsets` topic → partition → next offset, `pins` the complete spec and the versions in force; for the
     labels see streaming.labels.entity_labels.LabelPin. `rejected` counts the quarantined by reason, None
-    where that was not noted. `clock` says which clock judged the records' stamps, `clock_at` what it showed,
-    see streaming.events.broker_clock; None where this machine's was the only one. `topic_ids` and `lost`
+    where that was not noted; `filtered_by_reason` those that the contract did not want, None where it wanted
+    everything. `clock` says which clock judged the records' stamps, `clock_at` what it showed, see
+    streaming.events.broker_clock; None where this machine's was the only one. `topic_ids` and `lost`
     are those of its Origin. `broker_us` is how far the clock of streaming.events.duplicates has come, None
     before it has begun and in older commits.
     """
@@ -60,6 +62,7 @@ class Decision:
     topic_ids: dict[str, str] | None = None
     lost: dict[str, Any] | None = None
     broker_us: int | None = None
+    filtered_by_reason: dict[str, int] | None = None
 
     @property
     def labels(self) -> LabelPin:
@@ -70,6 +73,16 @@ class Decision:
     def clock_ahead(self) -> timedelta:
         """How far the clock that judged the stamps was ahead of this machine's."""
         return ((self.clock_at or self.opened_at) - self.opened_at) * MICRO
+
+    @property
+    def wanted(self) -> int:
+        """Number of records read that the contract wanted."""
+        return self.read - self.filtered
+
+    @property
+    def filtered(self) -> int:
+        """How many records the contract did not want."""
+        return sum((self.filtered_by_reason or {}).values())
 
     @property
     def stored(self) -> int:
@@ -154,6 +167,7 @@ def store(
     rejected: pa.Table,
     sightings: Sightings,
     take_labels: TakeLabels,
+    filtered: pa.Table = NOTHING_FILTERED,
 ) -> Stored:
     """Commit one decoded batch.
 
@@ -162,6 +176,8 @@ def store(
         rejected: rows for the quarantine, with their reasons.
         sightings: tells first sightings from redeliveries.
         take_labels: gives the labels that rows from a `sequence` on know; without rows nobody asks.
+        filtered: coordinates and reason of what the contract does not want. Where an earlier attempt, under
+            another contract, has recorded such a record, it counts as that.
 
     Raises:
         DataLossError: the counts do not add up to what was read.
@@ -176,8 +192,9 @@ def store(
     fresh = without(candidates.filter(first), repeated)
     rows = in_order(fresh, batch).select(lake.transactions.schema.names).cast(lake.transactions.schema)
     pin, labels = take_labels(batch.first_sequence) if rows.num_rows else (batch.labels, None)
+    left_out = without(without(filtered, quarantined), repeated)
     decision = replace(
-        _decide(replace(batch, labels=pin), quarantined, repeated.num_rows, rows),
+        _decide(replace(batch, labels=pin), quarantined, repeated.num_rows, rows, left_out),
         broker_us=sightings.settle(rows),
     )
     lake.transactions.append(rows, batch.stamp, decision.to_metadata())
@@ -214,12 +231,14 @@ def without(rows: pa.Table, recorded: pa.Table) -> pa.Table:
     return rows.take(kept["row"].combine_chunks().sort())
 
 
-def _decide(batch: BatchInHand, rejected: pa.Table, duplicates: int, rows: pa.Table) -> Decision:
-    stored, quarantined = rows.num_rows, rejected.num_rows
-    if batch.read != stored + quarantined + duplicates:
+def _decide(
+    batch: BatchInHand, rejected: pa.Table, duplicates: int, rows: pa.Table, left_out: pa.Table
+) -> Decision:
+    stored, quarantined, filtered = rows.num_rows, rejected.num_rows, left_out.num_rows
+    if batch.read != stored + quarantined + duplicates + filtered:
         raise DataLossError(
             f"batch {batch.stamp.batch_id}: {batch.read} records read, but {stored} stored + {quarantined} "
-            f"quarantined + {duplicates} duplicates"
+            f"quarantined + {duplicates} duplicates + {filtered} filtered"
         )
     return Decision(
         query_id=batch.query_id,
@@ -241,6 +260,7 @@ def _decide(batch: BatchInHand, rejected: pa.Table, duplicates: int, rows: pa.Ta
         clock_at=None if batch.clock is None else micros_of(batch.now),
         topic_ids=batch.origin.topic_ids,
         lost=batch.origin.lost,
+        filtered_by_reason=_by_reason(left_out) or None,
     )
 
 

@@ -33,7 +33,7 @@ from streaming.versions.registry import Author
 
 _TAKEN_SOON = "The agent takes them between two batches"
 _TAKEN_LATER = "No agent runs: they wait for the next run"
-_COUNTS = ["read", "stored", "quarantined", "duplicates"]
+_COUNTS = ["read", "stored", "quarantined", "duplicates", "filtered"]
 
 
 def list_waiting(
@@ -214,6 +214,7 @@ def _outcome(
         "stored": sums["stored"],
         "rejected_again": dict(sorted(reasons.items())),
         "duplicates": sums["duplicates"],
+        "filtered": sums["filtered"],
         "no_longer_waiting": records - sums["read"] if over else 0,
     }
 

@@ -47,13 +47,15 @@ def show_record(attempts: Sequence[Mapping[str, Any]], console: Terminal) -> Non
 
 def show_requests(requests: Sequence[Mapping[str, Any]], console: Terminal) -> None:
     """Print requests and what became of them."""
-    heads = ("request", "asked (UTC)", "state", "records", "stored", "rejected again", "duplicates", "why")
+    counted = ("records", "stored", "rejected again", "duplicates", "filtered")
+    heads = ("request", "asked (UTC)", "state", *counted, "why")
     cells = []
     for row in requests:
         again = ", ".join(f"{reason} {count:,}" for reason, count in row["rejected_again"].items()) or "0"
         done = f" {row['batches_done']}/{row['batches']}" if row["state"] == "waiting" else ""
         state = f"{row['state']}{done}"
-        counts = (f"{row['records']:,}", f"{row['stored']:,}", again, f"{row['duplicates']:,}")
+        beside = (f"{row['duplicates']:,}", f"{row['filtered']:,}")
+        counts = (f"{row['records']:,}", f"{row['stored']:,}", again, *beside)
         cells.append((row["request"], f"{row['at']:%Y-%m-%d %H:%M:%S}", state, *counts, row["why"] or ""))
     show_table(console, heads, cells)
 

@@ -40,12 +40,14 @@ def _about_records(status: Status) -> Iterator[tuple[str, str]]:
         yield name, f"{value:,}"
     for reason, count in status.quarantine_reasons.items():
         yield f"  in quarantine: {reason}", f"{count:,}"
+    for reason, count in status.filtered_reasons.items():
+        yield f"  filtered: {reason}", f"{count:,}"
     for reason, share in status.rejected_shares.items():
         yield f"  rejected in the last hour read: {reason}", f"{share:.2%}"
     if status.requests_waiting:
         yield "requests to take records out of the quarantine", f"{status.requests_waiting:,}"
     balance = "yes" if status.balanced else "NO: run `flagstream reconcile`"
-    yield "read = stored + quarantined + duplicates in every batch", balance
+    yield "read = stored + quarantined + duplicates + filtered in every batch", balance
     yield "batches", f"{status.batches:,}"
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,9 +28,11 @@ from streaming.events.exact_decode import (
     AHEAD,
     STAMP_AHEAD,
     ExactDecoder,
+    FilteredError,
     RejectedError,
     time_bounds,
 )
+from streaming.events.filtered import NOTHING_FILTERED, LeftOut
 from streaming.events.found import FieldFinder, Found
 from streaming.events.record_formats import finder_of
 from streaming.events.zones import local_offsets
@@ -42,7 +43,6 @@ _BLOCK_BYTES = 1 << 26
 _LAST_STAMPS = 64
 # No worker: the batch waits for every block and raises what it raised.
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="decode")
-_POWERS = np.array([10.0**power for power in range(16)])
 _INT64 = 2**63
 _TWO_DAYS = 2 * 86_400 * 1_000_000
 _REJECTED = pa.schema([field for field in QUARANTINE if field not in BATCH])
@@ -50,24 +50,26 @@ _REJECTED = pa.schema([field for field in QUARANTINE if field not in BATCH])
 
 @dataclass(frozen=True)
 class Decoded:
-    """A micro-batch split in two; every record is in exactly one of them.
+    """A micro-batch split in three; every record is in exactly one of them.
 
     Attributes:
         valid: the contract's decoded columns, the Kafka coordinates and `faults`, see ExactDecoder.
         rejected: key, value, coordinates, reason code and a detail that quotes nothing of the record.
+        filtered: coordinates of what the contract does not want, and why: `reason`.
     """
 
     valid: pa.Table
     rejected: pa.Table
+    filtered: pa.Table
 
     def accepted(self) -> Decoded:
         """Return the same without what was rejected."""
-        return Decoded(self.valid, self.rejected.schema.empty_table())
+        return replace(self, rejected=self.rejected.schema.empty_table())
 
     @classmethod
     def together(cls, parts: Sequence[Decoded]) -> Decoded:
         """Return several as one."""
-        tables = zip(*((part.valid, part.rejected) for part in parts), strict=True)
+        tables = zip(*((part.valid, part.rejected, part.filtered) for part in parts), strict=True)
         return cls(*(pa.concat_tables(each) for each in tables))
 
 
@@ -90,6 +92,7 @@ def decode(records: pa.Table, contract: EventContract, now: datetime) -> Decoded
     return Decoded(
         pa.concat_tables([valid, *(part.valid for part in parts)]),
         pa.concat_tables([rejected, early, *(part.rejected for part in parts)]),
+        pa.concat_tables([NOTHING_FILTERED, *(part.filtered for part in parts)]),
     )
 
 
@@ -148,26 +151,28 @@ class _Block:
         places = [records[name] for name in ("topic", "partition", "offset", "timestamp")]
         self._coordinates = [each.cast(field.type) for each, field in zip(places, COORDINATES, strict=True)]
         self._rejections: dict[int, tuple[str, str]] = {}
+        self._left_out = LeftOut(self._rows)
 
     def decode(self) -> Decoded:
         arrays, settled = self._scan()
-        exact, exact_rows = self._decode_exactly(np.flatnonzero(~settled))
+        exact, exact_rows = self._decode_exactly(np.flatnonzero(~settled & ~self._left_out.rows))
         self._check_times(arrays["event_time"], np.flatnonzero(settled))
         settled[list(self._rejections)] = False
         valid = self._valid(arrays, settled)
         if exact_rows:
             order = np.argsort(np.concatenate([np.flatnonzero(settled), exact_rows]))
             valid = pa.concat_tables([valid, exact]).take(pa.array(order))
-        return Decoded(valid, self._rejected())
+        return Decoded(valid, self._rejected(), self._left_out.table(self._coordinates))
 
     def _scan(self) -> tuple[dict[str, pa.Array], Flags]:
         """Return the columns as far as they are read at once, and which rows are right in all of them."""
-        found, vouched = self._finder.find(self._records)
-        fields = self._contract.raw_fields
-        arrays: dict[str, pa.Array] = {}
-        for column in self._columns:
-            place = fields.index(column.source or "")
-            arrays[column.name] = _Reader(self._contract, column, found[place], vouched).read()
+        each, vouched = self._finder.find(self._records)
+        found = dict(zip(self._contract.read_fields, each, strict=True))
+        self._left_out.judge(self._contract, self._values, found, vouched)
+        arrays = {
+            column.name: _Reader(self._contract, column, found[column.source or ""], vouched).read()
+            for column in self._columns
+        }
         return arrays, vouched
 
     def _decode_exactly(self, rows: Ints) -> tuple[pa.Table, list[int]]:
@@ -179,6 +184,8 @@ class _Block:
             try:
                 decoded.append(decoder.decode_one(self._values[row].as_py(), stamp))
                 kept.append(row)
+            except FilteredError as fault:
+                self._left_out.add(row, fault.reason)
             except RejectedError as fault:
                 self._rejections[row] = (fault.reason, fault.detail)
         columns = self._contract.columns
@@ -240,27 +247,21 @@ class _Reader:
 
     def _keep(self, fit: Flags) -> Flags:
         """Vouch only for fit rows, or null ones where null is allowed; return the fit ones."""
-        kinds = self._found.kinds
         if self._column.required:
             self._vouched &= fit
         else:
-            self._vouched &= fit | (kinds == json_strings.MISSING) | (kinds == json_strings.NULL)
+            self._vouched &= fit | self._found.are_null()
         return fit & self._vouched
 
     def _ids(self) -> pa.Array:
         found = self._found
         wanted = found.kinds == json_strings.INTEGER
         if self._column.json_type == "string":
-            wanted |= self._are_strings()
-        return self._slices(self._keep(wanted & (found.ends > found.starts) & self._short()))
+            wanted |= self._found.are_texts()
+        return self._found.texts(self._keep(wanted & (found.ends > found.starts) & self._short()))
 
     def _strings(self) -> pa.Array:
-        return self._slices(self._keep(self._are_strings() & self._short()))
-
-    def _are_strings(self) -> Flags:
-        kinds = self._found.kinds
-        strings: Flags = (kinds == json_strings.STRING) | (kinds == json_strings.ESCAPED)
-        return strings
+        return self._found.texts(self._keep(self._found.are_texts() & self._short()))
 
     def _short(self) -> Flags:
         """No text has more characters than bytes, so they are counted only where the bytes are too many."""
@@ -269,7 +270,7 @@ class _Reader:
         if not short.all():
             sizes = np.empty(len(short), np.int64)
             json_strings.text_sizes(found.data, found.kinds, found.starts, found.ends, sizes)
-            short |= (sizes <= longest) & self._are_strings()
+            short |= (sizes <= longest) & self._found.are_texts()
         return short
 
     def _booleans(self) -> pa.Array:
@@ -281,24 +282,13 @@ class _Reader:
         kinds = self._found.kinds
         fit = kinds == json_strings.INTEGER
         if pa.types.is_integer(self._column.type):
-            mantissas, _ = self._digits(fit)
+            mantissas, _ = self._found.digits(fit)
             return pa.array(mantissas, mask=~self._keep(fit))
         fit |= kinds == json_strings.DECIMAL
-        values = self._floats(fit)
+        values = self._found.floats(fit)
         if self._column.role == "amount":
             fit &= (values >= 0) & (values <= self._contract.amount.most)
         return pa.array(values, mask=~self._keep(fit))
-
-    def _digits(self, present: Flags) -> tuple[Ints, npt.NDArray[np.int8]]:
-        mantissas, places = np.empty(len(present), np.int64), np.empty(len(present), np.int8)
-        found = self._found
-        json_values.read_numbers(found.data, found.starts, found.ends, present, mantissas, places)
-        return mantissas, places
-
-    def _floats(self, present: Flags) -> npt.NDArray[np.float64]:
-        values = np.empty(len(present))
-        json_values.to_floats(*self._digits(present), _POWERS, values)
-        return values
 
     def _times(self) -> pa.Array:
         if self._contract.event_time.format == "epoch":
@@ -330,22 +320,11 @@ class _Reader:
         time, kinds = self._contract.event_time, self._found.kinds
         unit = NANOSECONDS[time.unit]
         start = micros_of(time.epoch)
-        mantissas, _ = self._digits(kinds == json_strings.INTEGER)
+        mantissas, _ = self._found.digits(kinds == json_strings.INTEGER)
         whole = np.abs(mantissas) < _INT64 // 4 // max(unit, 1_000)
-        floats = self._floats(kinds == json_strings.DECIMAL) * (unit / 1_000)
+        floats = self._found.floats(kinds == json_strings.DECIMAL) * (unit / 1_000)
         near = np.abs(floats) < _INT64 // 4
         micros = np.where(whole, mantissas, 0) * unit // 1_000 + start
         rounded = np.rint(np.where(near, floats, 0)).astype(np.int64) + start
         good = (whole & (kinds == json_strings.INTEGER)) | (near & (kinds == json_strings.DECIMAL))
         return np.where(kinds == json_strings.INTEGER, micros, rounded), good
-
-    def _slices(self, present: Flags) -> pa.Array:
-        found = self._found
-        offsets = np.empty(len(present) + 1, np.int64)
-        bytes_at_most = int((found.ends - found.starts)[present].sum())
-        out = np.empty(bytes_at_most, np.uint8)
-        json_strings.gather(found.data, found.kinds, found.starts, found.ends, present, offsets, out)
-        out = out[: offsets[-1]]
-        nulls = None if present.all() else pa.array(present).buffers()[1]
-        buffers = [nulls, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(out)]
-        return pa.Array.from_buffers(pa.string(), len(present), buffers)

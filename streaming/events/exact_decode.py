@@ -20,6 +20,7 @@ from schemas.instants import MICRO, micros_of
 from streaming.events.framing import payload_of
 from streaming.events.json_mend import mend
 from streaming.events.paths import look_up
+from streaming.events.where import TOMBSTONE, left_out
 
 RejectionReason = Literal[
     "malformed_json",
@@ -64,6 +65,14 @@ class RejectedError(Exception):
         super().__init__(f"{reason}: {detail}")
 
 
+class FilteredError(Exception):
+    """Why one record is not wanted, see streaming.events.filtered."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
 class ExactDecoder:
     """Decodes one record at a time: the definition of what an event means under a contract.
 
@@ -76,6 +85,7 @@ class ExactDecoder:
         self._contract = contract
         self._bounds = time_bounds(contract)
         self._zone = ZoneInfo(contract.event_time.zone)
+        self._wanted = contract.wanted
         self._columns = [
             (column, self._reader(column), steps_of(column.source or "")) for column in contract.columns
         ]
@@ -88,9 +98,13 @@ class ExactDecoder:
             stamp: the broker's timestamp in microseconds since 1970 UTC.
 
         Raises:
+            FilteredError: the contract does not want the record.
             RejectedError: the record is not a transaction under the contract.
         """
+        if value is None and self._contract.leaves_out_tombstones:
+            raise FilteredError(TOMBSTONE)
         event, faults = self._event(value), list[str]()
+        self._check_wanted(event)
         row: dict[str, Any] = {}
         for column, read, steps in self._columns:
             if column.source is None:
@@ -100,6 +114,13 @@ class ExactDecoder:
         self._check_time(row["event_time"], stamp)
         row["faults"] = faults or None
         return row
+
+    def _check_wanted(self, event: dict[str, Any]) -> None:
+        if self._wanted is None:
+            return
+        reason = left_out(self._wanted, lambda path: look_up(event, path, steps_of(path)))
+        if reason is not None:
+            raise FilteredError(reason)
 
     def _event(self, value: bytes | None) -> dict[str, Any]:
         whole = _within(value, self._contract.max_record_bytes)

@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streaming.arrays.compilation import Bytes, Flags, Ints, read_only
+from streaming.arrays.compilation import Bytes, Flags, Floats, Ints, read_only
+from streaming.events import json_strings, json_values
+
+_POWERS = np.array([10.0**power for power in range(16)])
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,53 @@ class Found:
     kinds: npt.NDArray[np.int8]
     starts: Ints
     ends: Ints
+
+    def are_null(self) -> Flags:
+        """Tell which are absent or null, bool[n]."""
+        null: Flags = (self.kinds == json_strings.MISSING) | (self.kinds == json_strings.NULL)
+        return null
+
+    def are_texts(self) -> Flags:
+        """Tell which are strings, bool[n]."""
+        texts: Flags = (self.kinds == json_strings.STRING) | (self.kinds == json_strings.ESCAPED)
+        return texts
+
+    def are_numbers(self) -> Flags:
+        """Tell which are numbers, bool[n]."""
+        numbers: Flags = (self.kinds == json_strings.INTEGER) | (self.kinds == json_strings.DECIMAL)
+        return numbers
+
+    def are_truths(self) -> Flags:
+        """Tell which are true or false, bool[n]."""
+        truths: Flags = (self.kinds == json_strings.TRUE) | (self.kinds == json_strings.FALSE)
+        return truths
+
+    def texts(self, present: Flags) -> pa.Array:
+        """Return the present rows' texts, or numbers as they are written, as strings; null elsewhere."""
+        offsets = np.empty(len(present) + 1, np.int64)
+        bytes_at_most = int((self.ends - self.starts)[present].sum())
+        out = np.empty(bytes_at_most, np.uint8)
+        json_strings.gather(self.data, self.kinds, self.starts, self.ends, present, offsets, out)
+        out = out[: offsets[-1]]
+        nulls = None if present.all() else pa.array(present).buffers()[1]
+        buffers = [nulls, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(out)]
+        return pa.Array.from_buffers(pa.string(), len(present), buffers)
+
+    def digits(self, present: Flags) -> tuple[Ints, npt.NDArray[np.int8]]:
+        """Return the digits of the present numbers as integers, and how many follow the point."""
+        mantissas, places = np.empty(len(present), np.int64), np.empty(len(present), np.int8)
+        json_values.read_numbers(self.data, self.starts, self.ends, present, mantissas, places)
+        return mantissas, places
+
+    def wholes(self, present: Flags) -> Ints:
+        """Return the present whole numbers, int64[n]; 0 elsewhere."""
+        return self.digits(present)[0]
+
+    def floats(self, present: Flags) -> Floats:
+        """Return the present numbers as floats, float64[n]; 0 elsewhere."""
+        values = np.empty(len(present))
+        json_values.to_floats(*self.digits(present), _POWERS, values)
+        return values
 
 
 class FieldFinder(Protocol):

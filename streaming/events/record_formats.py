@@ -8,5 +8,5 @@ from streaming.events.json_fields import JsonFinder
 
 
 def finder_of(contract: EventContract) -> FieldFinder:
-    """Return what finds `contract.raw_fields`, in their order."""
-    return JsonFinder(contract.raw_fields, contract.max_record_bytes, framed=contract.format.framed)
+    """Return what finds `contract.read_fields`, in their order."""
+    return JsonFinder(contract.read_fields, contract.max_record_bytes, framed=contract.format.framed)

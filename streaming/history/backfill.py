@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.errors import DataLossError
 from schemas.tables import UTC_MICROS
@@ -55,6 +56,7 @@ class Loaded:
     stored: int
     quarantined: int
     duplicates: int
+    filtered: int
 
 
 class Backfill:
@@ -146,7 +148,10 @@ class Backfill:
         place = valid.schema.get_field_index("kafka_timestamp")
         valid = valid.set_column(place, valid.schema.field(place), valid["event_time"].cast(UTC_MICROS))
         batch = self._batch(number, records.num_rows, opened_at, last=last)
-        stored = store(self._lake, batch, valid, decoded.rejected, self._duplicates, self._unlabelled)
+        tables = valid, decoded.rejected
+        stored = store(
+            self._lake, batch, *tables, self._duplicates, self._unlabelled, filtered=decoded.filtered
+        )
         self._reached(Passed.DECIDED)
         self._engine.absorb(stored.rows)
         self._close(stored.decision)
@@ -191,7 +196,7 @@ class Backfill:
 
     def _loaded(self) -> Loaded:
         rows = self._lake.batches.read("batch_id", 0, columns=list(Loaded.__dataclass_fields__))
-        return Loaded(**{name: sum(rows[name].to_pylist()) for name in Loaded.__dataclass_fields__})
+        return Loaded(**{name: pc.sum(rows[name]).as_py() or 0 for name in Loaded.__dataclass_fields__})
 
 
 def _with_last(items: Iterator[Item]) -> Iterator[tuple[Item, bool]]:

@@ -13,6 +13,7 @@ import polars as pl
 
 from schemas.spec import AgentSpec
 from streaming.batch.alerts_lane import lanes_of, unseen
+from streaming.batch.closed_batches import unbalanced
 from streaming.batch.queries import requeue
 from streaming.batch.resuming import records_lost
 from streaming.delta.lake_reader import LakeReader
@@ -20,7 +21,7 @@ from streaming.kafka.publish import AGENT_HEADER, REPLAY_HEADER
 from streaming.kafka.topic import committed_messages, topic_exists
 
 AlertKey = tuple[str, int]
-_COUNTS = ["read", "stored", "quarantined", "duplicates"]
+_COUNTS = ["read", "stored", "quarantined", "duplicates", "filtered"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Reconciliation:
         transactions: rows in `transactions`.
         quarantined: rows in `quarantine`.
         duplicates: rows in `duplicates`.
-        unbalanced_batches: closed batches where read ≠ stored + quarantined + duplicates.
+        unbalanced_batches: closed batches where read ≠ stored + quarantined + duplicates + filtered.
         uncounted_rows: difference between the tables' rows and the sums in `batches`.
         sequence_faults: gaps or repetitions in `sequence`.
         repeated_transactions: transaction ids stored twice within the duplicate horizon.
@@ -46,6 +47,7 @@ class Reconciliation:
         unknown_on_kafka: messages without an alert in Delta.
         doubled_in_delta: rows beyond the first for one alert and revision.
         lost: records that left the topic unread and were given up; no difference, as somebody has said so.
+        filtered: records that the contract did not want.
     """
 
     read: int
@@ -65,6 +67,7 @@ class Reconciliation:
     unknown_on_kafka: int
     doubled_in_delta: int
     lost: int = 0
+    filtered: int = 0
 
     @property
     def differences(self) -> int:
@@ -102,7 +105,6 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
     quarantined, duplicates = reader.count("quarantine"), reader.count("duplicates")
     sums = {name: int(batches[name].sum()) for name in _COUNTS}
     requeued = int(batches.filter(requeue(pl.col("query_id")))["read"].sum())
-    balanced = batches["read"] == batches["stored"] + batches["quarantined"] + batches["duplicates"]
     lanes = lanes_of(reader, spec.alerts.topic)
     present = {lane.topic for lane in lanes if topic_exists(bootstrap, lane.topic)}
     numbered = list(_numbered(reader))
@@ -116,7 +118,7 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
         transactions=transactions.height,
         quarantined=quarantined,
         duplicates=duplicates,
-        unbalanced_batches=int((~balanced).sum()),
+        unbalanced_batches=unbalanced(batches),
         uncounted_rows=abs(transactions.height - sums["stored"])
         + abs(quarantined - sums["quarantined"])
         + abs(duplicates - sums["duplicates"]),
@@ -130,6 +132,7 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
         unknown_on_kafka=len(sent.keys() - stored.keys()),
         doubled_in_delta=_beyond_first(stored),
         lost=records_lost(batches["lost"]),
+        filtered=sums["filtered"],
     )
 
 

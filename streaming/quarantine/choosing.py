@@ -90,26 +90,29 @@ class RequeueTrial:
     Attributes:
         fit: by place, those that fit the contract and whose transaction is not stored.
         rejected: by place, those that would be rejected again.
-        reasons: how many of them by reason.
+        filtered: by place, those that the contract does not want.
+        reasons: how many of the rejected by reason.
         known: how many fit, and their transaction is stored already.
     """
 
     fit: pl.DataFrame
     rejected: pl.DataFrame
+    filtered: pl.DataFrame
     reasons: dict[str, int]
     known: int
 
     @property
     def chosen(self) -> pl.DataFrame:
         """All that a request would take: what is stored already stays where it is."""
-        return pl.concat([self.fit, self.rejected]).sort(PLACE)
+        return pl.concat([self.fit, self.rejected, self.filtered]).sort(PLACE)
 
     def facts(self) -> dict[str, Any]:
         """Return the counts by name."""
         return {
-            "records": self.fit.height + self.rejected.height + self.known,
+            "records": self.chosen.height + self.known,
             "would_be_stored": self.fit.height,
             "would_be_rejected": dict(sorted(self.reasons.items())),
+            "would_be_filtered": self.filtered.height,
             "stored_already": self.known,
         }
 
@@ -133,7 +136,8 @@ class RequeueTrials:
 
     def of(self, wanted: pl.DataFrame) -> RequeueTrial:
         """Try the records of some rows of `waiting`."""
-        fit, rejected, reasons = [wanted.clear()], [wanted.clear()], Counter[str]()
+        fit, rejected, filtered = [wanted.clear()], [wanted.clear()], [wanted.clear()]
+        reasons = Counter[str]()
         ids = [
             pl.DataFrame(
                 schema={**{name: wanted.schema[name] for name in PLACE}, "transaction_id": pl.String}
@@ -145,11 +149,13 @@ class RequeueTrials:
             reasons.update(decoded.rejected["reason"].to_pylist())
             ids.append(pl.DataFrame(decoded.valid.select([*PLACE, "transaction_id"])))
             rejected.append(each.join(_places(decoded.rejected), on=PLACE, how="semi"))
+            filtered.append(each.join(_places(decoded.filtered), on=PLACE, how="semi"))
             fit.append(each.join(_places(decoded.valid), on=PLACE, how="semi"))
         valid = pl.concat(fit)
         fresh = self._fresh(valid.join(pl.concat(ids), on=PLACE))
         unknown = valid.join(fresh, on=PLACE, how="semi")
-        return RequeueTrial(unknown, pl.concat(rejected), dict(reasons), valid.height - unknown.height)
+        known = valid.height - unknown.height
+        return RequeueTrial(unknown, pl.concat(rejected), pl.concat(filtered), dict(reasons), known)
 
     def _fresh(self, valid: pl.DataFrame) -> pl.DataFrame:
         """Return the rows whose transaction is not stored since the record came, nor shortly before."""

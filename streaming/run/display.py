@@ -43,6 +43,7 @@ class Totals:
     tokens: int = 0
     batches: int = 0
     batch_seconds: float = 0.0
+    filtered: int = 0
 
 
 class Progress(Protocol):
@@ -84,6 +85,7 @@ class _Counting(ABC):
             totals.events += row["read"]
             totals.quarantined += row["quarantined"]
             totals.duplicates += row["duplicates"]
+            totals.filtered += row["filtered"]
             totals.alerts += row["alerts"]
             totals.llm_alerts += row["llm_alerts"]
             totals.llm_calls += row["llm_calls"]

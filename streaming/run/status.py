@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.spec import AgentSpec
+from streaming.batch.closed_batches import unbalanced
 from streaming.batch.late_windows import MARKS, REVISION, deferred
 from streaming.batch.queries import newest_of_the_stream
 from streaming.batch.resuming import records_lost
@@ -34,6 +35,7 @@ _TOTALS = (
     "stored",
     "quarantined",
     "duplicates",
+    "filtered",
     "late",
     "alerts",
     "llm_alerts",
@@ -43,7 +45,7 @@ _TOTALS = (
     "output_tokens",
 )
 _COLUMNS = ["next_sequence", "closed_at", "read", "stored", "quarantined", "duplicates", "cost_usd"]
-_COLUMNS += ["labels_through", "rejected", "lost"]
+_COLUMNS += ["labels_through", "rejected", "lost", "filtered_by_reason"]
 _LATE_TOTALS = ("given_up", "llm_calls", "input_tokens", "output_tokens", "cost_usd")
 _RECENT = timedelta(hours=1)
 _NOTHING_LATE = {"pending": 0, "answered": 0, "given_up": 0}
@@ -55,9 +57,10 @@ class Status:
 
     Attributes:
         degraded_share: alerts that fell back to the classification by rules although a model was to be asked.
-        balanced: every closed batch has read = stored + quarantined + duplicates.
+        balanced: every closed batch has read = stored + quarantined + duplicates + filtered.
+        filtered_reasons: records that the contract did not want, by reason.
         quarantine_reasons: records that wait in the quarantine, by the code of their newest rejection.
-        rejected_shares: of the records read in the hour before the newest batch closed, by reason.
+        rejected_shares: of the records wanted in the hour before the newest batch closed, by reason.
         requests_waiting: requests to take records out of the quarantine that are not taken yet.
         lag: offsets on the topic beyond the last closed batch, None without a broker.
         late: alerts that left before the model was asked: `pending`, `answered` since, `given_up`. Answers
@@ -95,6 +98,7 @@ class Status:
     conditions: tuple[ActiveCondition, ...] = ()
     rejected_shares: dict[str, float] = field(default_factory=dict)
     requests_waiting: int = 0
+    filtered_reasons: dict[str, int] = field(default_factory=dict)
 
     def with_health(self, file: Path, lake: Path) -> Status:
         """Return the same with what the running agent says of itself in `file`, see Settings.health.
@@ -128,14 +132,13 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
     totals = {name: int(frame[name].sum()) + int(took.get(name, 0)) for name in _TOTALS}
     pins = json.loads(newest["pins"])
     requests = read_requests(reader.path("requeues"))
-    balanced = frame["read"] == frame["stored"] + frame["quarantined"] + frame["duplicates"]
     return Status(
         agent=spec.name,
         batches=frame.height,
         totals=totals,
         cost_usd=float(frame["cost_usd"].sum()) + took["cost_usd"],
         degraded_share=totals["degraded"] / max(totals["alerts"], 1),
-        balanced=bool(balanced.all()),
+        balanced=not unbalanced(frame),
         quarantine_reasons=waiting_by_reason(reader, requests),
         lag=_lag(table, spec.data_sources.transactions.topic, ends),
         late=late,
@@ -146,6 +149,7 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         version=pins["spec"]["version"],
         beside=tuple(side_by_side(lake, spec)),
         rejected_shares=_rejected_shares(frame),
+        filtered_reasons=dict(_by_reason(frame["filtered_by_reason"]).most_common()),
         requests_waiting=sum(each.state == "waiting" for each in requests),
         lost=records_lost(frame["lost"]),
         **_monitored(reader),
@@ -207,11 +211,17 @@ def _rejected_shares(batches: pl.DataFrame) -> dict[str, float]:
     closed = batches["closed_at"]
     recent = batches.filter(closed > closed.max() - _RECENT)  # type: ignore[operator]  # a time column
     recent = recent.filter(pl.col("rejected").is_not_null())
-    counts = Counter[str]()
-    for row in recent["rejected"]:
-        counts.update(json.loads(row))
-    read = max(int(recent["read"].sum()), 1)
-    return {reason: round(count / read, 6) for reason, count in counts.most_common()}
+    wanted = max(int(recent["read"].sum()) - int(recent["filtered"].sum()), 1)
+    counts = _by_reason(recent["rejected"])
+    return {reason: round(count / wanted, 6) for reason, count in counts.most_common()}
+
+
+def _by_reason(counts: pl.Series) -> Counter[str]:
+    """Add up what batches have counted by reason."""
+    found = Counter[str]()
+    for row in counts.drop_nulls():
+        found.update(json.loads(row))
+    return found
 
 
 def _newest(batches: StoredTable, frame: pl.DataFrame) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from schemas.tables import (
 )
 from streaming.batch.store import BatchInHand, Decision, store
 from streaming.delta.lake import Lake, Stamp
+from streaming.events.filtered import NOTHING_FILTERED
 from streaming.labels.entity_labels import LabelPin, entity_labels_schema
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -77,9 +78,13 @@ def no_labels(first: int) -> tuple[LabelPin, pa.Table]:
 
 
 def stored_by(
-    lake: Lake, batch: BatchInHand, valid: pa.Table, rejected: pa.Table
+    lake: Lake,
+    batch: BatchInHand,
+    valid: pa.Table,
+    rejected: pa.Table,
+    filtered: pa.Table = NOTHING_FILTERED,
 ) -> tuple[Decision, pa.Table]:
-    stored = store(lake, batch, valid, rejected, SeenIds(), no_labels)
+    stored = store(lake, batch, valid, rejected, SeenIds(), no_labels, filtered)
     return stored.decision, stored.rows
 
 
@@ -169,6 +174,16 @@ def test_a_retry_keeps_what_an_earlier_attempt_quarantined(lake: Lake) -> None:
     assert stored["transaction_id"].to_pylist() == ["a"]
     assert lake.quarantine.read("offset", 0)["offset"].to_pylist() == [1, 2, 3]
     assert (decision.read, decision.stored, decision.quarantined) == (4, 1, 3)
+
+
+def test_what_is_filtered_is_counted_unless_an_earlier_attempt_recorded_it(lake: Lake) -> None:
+    with pytest.raises(DataLossError):
+        stored_by(lake, batch(99), decoded(("a", 1, 0), ("a", 2, 1)), rejected(2))
+    filtered = rejected(1, 2, 3, 4).select(NOTHING_FILTERED.column_names)
+    decision, _ = stored_by(lake, batch(5), decoded(("a", 1, 0)), rejected(), filtered)
+    assert (decision.stored, decision.duplicates, decision.quarantined) == (1, 1, 1)
+    assert (decision.filtered, decision.filtered_by_reason) == (2, {"malformed_json": 2})
+    assert Decision.from_metadata(decision.to_metadata()) == decision
 
 
 def test_a_retry_does_not_quarantine_a_recorded_duplicate(lake: Lake) -> None:

@@ -112,7 +112,7 @@ def test_what_waits_is_requeued_under_a_corrected_contract(
         "moved",
     ]
     expected = {"records": ROWS, "would_be_stored": ROWS - 2, "would_be_rejected": {"mistyped_field": 1}}
-    expected |= {"stored_already": 1, "batches": 1}
+    expected |= {"stored_already": 1, "would_be_filtered": 0, "batches": 1}
     dry = told(broken, spec_file, *ask, "--dry-run")
     assert dry == {**expected, "request": None}
     assert told(broken, spec_file, "quarantine", "requests") == []

@@ -19,7 +19,12 @@ from schemas.loading import parse_document
 from schemas.tables import FAULTS, HEADERS, UTC_MICROS
 from streaming.events import decode as decoding
 from streaming.events.decode import Decoded, decode
-from streaming.events.exact_decode import ExactDecoder, RejectedError, RejectionReason
+from streaming.events.exact_decode import (
+    ExactDecoder,
+    FilteredError,
+    RejectedError,
+    RejectionReason,
+)
 
 STAMP = 1_790_000_000_000_000
 NOW = datetime.fromtimestamp(STAMP / 1e6, UTC)
@@ -129,10 +134,13 @@ def check_against_exact(taken: pa.Table, decoded: Decoded, under: EventContract)
     names = [*(column.name for column in under.columns), FAULTS.name]
     valid: list[tuple[dict[str, Any], int]] = []
     rejected: list[tuple[str, str, bytes | None, int]] = []
+    filtered: list[tuple[str, int]] = []
     for row, value in enumerate(taken["value"].to_pylist()):
         offset = taken["offset"][row].as_py()
         try:
             valid.append((exact.decode_one(value, taken["timestamp"][row].value), offset))
+        except FilteredError as fault:
+            filtered.append((fault.reason, offset))
         except RejectedError as fault:
             rejected.append((fault.reason, fault.detail, value, offset))
     for name in names:
@@ -142,6 +150,8 @@ def check_against_exact(taken: pa.Table, decoded: Decoded, under: EventContract)
     assert decoded.valid["offset"].to_pylist() == [offset for _, offset in valid]
     columns = [decoded.rejected[name].to_pylist() for name in ("reason", "detail", "value", "offset")]
     assert list(zip(*columns, strict=True)) == rejected
+    columns = [decoded.filtered[name].to_pylist() for name in ("reason", "offset")]
+    assert list(zip(*columns, strict=True)) == filtered
 
 
 def bits(column: pa.Array | pa.ChunkedArray) -> list[Any]:
