@@ -13,6 +13,7 @@ import pyarrow as pa
 from benchmarks.harness import bench_spec, report, say
 from schemas.tables import UTC_MICROS
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.detection import checkpoints
 from streaming.detection.scoring import Scorer
 
 _BLOCK = 500_000
@@ -35,12 +36,14 @@ def measure(entities: int, *, as_json: bool) -> None:
         scorer = Scorer(spec.anew(), names)
         for first in range(0, half, _BLOCK):
             scorer.fold(_rows(scorer.next_sequence, np.arange(first, min(first + _BLOCK, half))))
-        saved = scorer.save(Path(folder))
+        saved = checkpoints.write(scorer.snapshot(), Path(folder))
         on_disk = sum(file.stat().st_size for file in saved.iterdir())
         since = _rows(scorer.next_sequence, np.random.default_rng(7).integers(0, half, _ROWS_SINCE))
         begun = time.perf_counter()
         restored = Scorer(spec.anew(), names)
-        restored.load(Path(folder))
+        newest = checkpoints.newest(Path(folder), restored.definition_hash).snapshot
+        assert newest is not None, "it was just written"
+        restored.restore(newest)
         loaded = time.perf_counter()
         restored.fold(since)
         ended = time.perf_counter()

@@ -12,13 +12,26 @@ from streaming.arrays.compilation import Flags, Floats, Ints
 from streaming.detection.alert_budget import StreamRate
 from streaming.detection.calibration import TotalsHistogram
 from streaming.detection.detectors import RISK, Evidence, evidence
-from streaming.detection.features import EntityBatch, Features, features_of
+from streaming.detection.entity_states import EntityStep
+from streaming.detection.features import Features, features_of
 from streaming.detection.model import SupervisedModel
 from streaming.detection.reasons import Payment, sentence
-from streaming.detection.stateful import DetectorResult
 from streaming.detection.tails import Counts
-from streaming.profiles.block_clock import Ticks
-from streaming.profiles.levels import LevelState
+
+
+@dataclass(frozen=True)
+class AfterBatch:
+    """The state of the stream as a whole once a batch is committed.
+
+    Attributes:
+        tails: how often amounts of the population lie how far out.
+        histogram: of the evidence of all rows.
+        pace: how fast rows come.
+    """
+
+    tails: Counts
+    histogram: TotalsHistogram
+    pace: StreamRate
 
 
 @dataclass(frozen=True)
@@ -32,7 +45,9 @@ class ScoredBatch:
         log_odds: float64[n], ln(score / (1 - score)) = base + sum of contributions, within 1e-9.
         base: float64[n], log-odds of a transaction without any evidence.
         reason_names: `detector.entity` per column of contributions.
-        late: bool[n], one of the row's entities has already had a later transaction.
+        evidence: float64[n, reasons], nats of each reason; a row's sum is what its score stands for.
+        step: what the batch shows of its entities, and the state it leads to.
+        after: what else committing it leads to.
     """
 
     first_sequence: int
@@ -41,18 +56,16 @@ class ScoredBatch:
     log_odds: Floats
     base: Floats
     reason_names: tuple[str, ...]
-    late: Flags
+    evidence: Floats
+    step: EntityStep
+    after: AfterBatch
     _payment_columns: pa.Table
-    _entities: tuple[str, ...]
-    _views: tuple[EntityBatch, ...]
-    _findings: tuple[DetectorResult, ...]
-    _evidence: Floats
-    _tails: dict[str, Counts]
-    _histogram: TotalsHistogram
-    _pace: StreamRate
-    _ticks: Ticks
-    _level: LevelState
     _model: SupervisedModel | None
+
+    @property
+    def late(self) -> Flags:
+        """See EntityStep."""
+        return self.step.late
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -68,13 +81,12 @@ class ScoredBatch:
         Args:
             rows: int64[m], positions within the batch.
         """
-        numbers = {
-            entity: evidence(view.seen, rows)
-            for entity, view in zip(self._entities, self._views, strict=True)
+        numbers = {entity: evidence(view.seen, rows) for entity, view in self.step.views.items()}
+        sentences = {
+            name: texts for each in self.step.findings for name, texts in each.sentences(rows).items()
         }
-        sentences = {name: texts for each in self._findings for name, texts in each.sentences(rows).items()}
         payments, parts = self._payments(rows), self.contributions_of(rows).tolist()
-        nats = self._evidence[rows].tolist()
+        nats = self.evidence[rows].tolist()
         return [
             self._reasons(
                 payments[place],
@@ -87,18 +99,13 @@ class ScoredBatch:
         ]
 
     @property
-    def evidence(self) -> Floats:
-        """Evidence of each reason, nats, float64[n, reasons]; a row's sum is what its score stands for."""
-        return self._evidence
-
-    @property
     def contributions(self) -> Floats:
         """Contributions of all rows, float64[n, reasons]."""
         return self.contributions_of(np.arange(len(self)))
 
     def contributions_of(self, rows: Ints) -> Floats:
         """Return what each reason adds to the log-odds of `rows`, float64[m, reasons]; see `log_odds`."""
-        parts = self._evidence[rows]
+        parts = self.evidence[rows]
         if self._model is not None:
             parts = self._model.contributions(self.features()[rows], parts, self.reason_names)
         wholes, rise = parts.sum(axis=1), (self.log_odds - self.base)[rows]
@@ -107,12 +114,12 @@ class ScoredBatch:
 
     def features(self) -> Features:
         """Return the features of each row as they stood when it was scored, float32[n, features]."""
-        return features_of(self._views, self._evidence, self._findings)
+        return features_of(list(self.step.views.values()), self.evidence, self.step.findings)
 
     def own_evidence(self) -> Floats:
         """Return the nats that each transaction shows by itself, whatever its entities are known for."""
         own = [not name.startswith(f"{RISK}.") for name in self.reason_names]
-        return np.asarray(self._evidence[:, np.flatnonzero(own)].sum(axis=1))
+        return np.asarray(self.evidence[:, np.flatnonzero(own)].sum(axis=1))
 
     def _reasons(
         self,
@@ -134,7 +141,8 @@ class ScoredBatch:
         return found
 
     def _payments(self, rows: Ints) -> list[Payment]:
-        longest = float(self._views[0].seen.horizons[-1]) if self._views else 0.0
+        first = next(iter(self.step.views.values()), None)
+        longest = 0.0 if first is None else float(first.seen.horizons[-1])
         chosen = self._payment_columns.take(pa.array(rows))
         return [
             Payment(row["amount"] or 0.0, row["currency"] or "", longest, f"{row['event_time']:%A %H:%M} UTC")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from schemas.spec import AgentSpec
+from streaming.detection import checkpoints
+from streaming.detection.checkpoints import Skipped
+from streaming.detection.scoring import Scorer
 from streaming.profiles.block_clock import BlockClock
 from streaming.profiles.frame import Frame
 
@@ -60,3 +64,16 @@ def stream(rows: int, seed: int = 0, customers: int = 40, terminals: int = 20) -
         customer=[f"c{number}" for number in random.integers(0, customers, rows)],
         terminal=[f"t{number}" for number in random.integers(0, terminals, rows)],
     )
+
+
+def save(scorer: Scorer, folder: Path) -> Path:
+    """Write a scorer's checkpoint, as an agent does."""
+    return checkpoints.write(scorer.snapshot(), folder)
+
+
+def load(scorer: Scorer, folder: Path, *, through: int | None = None) -> tuple[Skipped, ...]:
+    """Bring a scorer to the newest usable checkpoint, as recovery does; return those passed over."""
+    found = checkpoints.newest(folder, scorer.definition_hash, through=through)
+    if found.snapshot is not None:
+        scorer.restore(found.snapshot)
+    return found.skipped

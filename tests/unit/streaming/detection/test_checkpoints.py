@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schemas.errors import DataLossError
 from streaming.detection import checkpoints
 from streaming.detection.scoring import Scorer
-from tests.unit.scoring_samples import agent_spec, stream
+from tests.unit.scoring_samples import agent_spec, load, save, stream
 
 ROWS = 400
 STREAM = stream(ROWS)
@@ -37,17 +37,17 @@ def test_saved_and_loaded_continues_as_if_never_stopped(
     tmp_path_factory: pytest.TempPathFactory, rows: int
 ) -> None:
     folder, running, resumed = tmp_path_factory.mktemp("profiles"), scorer(rows), scorer()
-    assert running.save(folder).name == f"{rows:020d}"
-    assert resumed.load(folder) == ()
+    assert save(running, folder).name == f"{rows:020d}"
+    assert load(resumed, folder) == ()
     assert resumed.next_sequence == rows
     assert remaining_bits(resumed) == remaining_bits(running)
 
 
 def test_resumed_scorer_writes_the_same_checkpoint(tmp_path: Path) -> None:
     resumed = scorer()
-    first = scorer(200).save(tmp_path / "first")
-    resumed.load(tmp_path / "first")
-    second = resumed.save(tmp_path / "second")
+    first = save(scorer(200), tmp_path / "first")
+    load(resumed, tmp_path / "first")
+    second = save(resumed, tmp_path / "second")
     assert [path.name for path in sorted(first.iterdir())] == [path.name for path in sorted(second.iterdir())]
     for path in first.iterdir():
         assert path.read_bytes() == (second / path.name).read_bytes()
@@ -57,7 +57,7 @@ def test_newest_three_are_kept(tmp_path: Path) -> None:
     running = scorer()
     for start in range(0, ROWS, 80):
         running.fold(STREAM.slice(start, 80))
-        running.save(tmp_path)
+        save(running, tmp_path)
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == [240, 320, 400]
 
 
@@ -97,46 +97,46 @@ def raise_format(checkpoint: Path) -> None:
 def test_damaged_checkpoint_is_passed_over_for_the_one_before(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    scorer(100).save(tmp_path)
-    newest = scorer(200).save(tmp_path)
+    save(scorer(100), tmp_path)
+    newest = save(scorer(200), tmp_path)
     damage(newest)
     resumed = scorer()
-    (skipped,) = resumed.load(tmp_path)
+    (skipped,) = load(resumed, tmp_path)
     assert resumed.next_sequence == 100
     assert skipped.path == newest
     assert skipped.reason
 
 
 def test_foreign_checkpoint_is_skipped_and_says_so(tmp_path: Path) -> None:
-    scorer(100, detectors={"amount": {"weight": 2}}).save(tmp_path)
+    save(scorer(100, detectors={"amount": {"weight": 2}}), tmp_path)
     resumed = scorer()
-    (skipped,) = resumed.load(tmp_path)
+    (skipped,) = load(resumed, tmp_path)
     assert "another profile definition" in skipped.reason
     assert resumed.next_sequence == 0
 
 
 def test_unfinished_checkpoint_does_not_count_and_is_cleared_away(tmp_path: Path) -> None:
-    whole = scorer(100).save(tmp_path)
+    whole = save(scorer(100), tmp_path)
     shutil.copytree(whole, tmp_path / ".unfinished-00000000000000000300")
     resumed = scorer()
-    resumed.load(tmp_path)
+    load(resumed, tmp_path)
     assert resumed.next_sequence == 100
     resumed.fold(STREAM.slice(100, 10))
-    resumed.save(tmp_path)
+    save(resumed, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{rows:020d}" for rows in (100, 110)]
 
 
 def test_through_passes_over_later_checkpoints(tmp_path: Path) -> None:
     for rows in (100, 200, 300):
-        scorer(rows).save(tmp_path)
+        save(scorer(rows), tmp_path)
     resumed = scorer()
-    assert resumed.load(tmp_path, through=250) == ()
+    assert load(resumed, tmp_path, through=250) == ()
     assert resumed.next_sequence == 200
 
 
 def test_nothing_there_leaves_the_scorer_as_it_was(tmp_path: Path) -> None:
     fresh = scorer(50)
-    assert fresh.load(tmp_path / "absent") == ()
+    assert load(fresh, tmp_path / "absent") == ()
     assert fresh.next_sequence == 50
 
 
@@ -146,16 +146,16 @@ def test_snapshot_can_be_written_after_the_scorer_has_moved_on(tmp_path: Path) -
     running.fold(STREAM.slice(100, 200))
     checkpoints.write(snapshot, tmp_path)
     resumed = scorer()
-    resumed.load(tmp_path)
+    load(resumed, tmp_path)
     assert remaining_bits(resumed) == remaining_bits(scorer(100))
 
 
 def test_same_sequence_written_again_replaces_the_earlier(tmp_path: Path) -> None:
-    first = scorer(100).save(tmp_path)
+    first = save(scorer(100), tmp_path)
     cut_short(first)
-    scorer(100).save(tmp_path)
+    save(scorer(100), tmp_path)
     resumed = scorer()
-    assert resumed.load(tmp_path) == ()
+    assert load(resumed, tmp_path) == ()
     assert resumed.next_sequence == 100
 
 
@@ -165,9 +165,9 @@ def test_snapshot_of_another_definition_is_not_restored() -> None:
 
 
 def test_loaded_state_is_independent_of_the_files(tmp_path: Path) -> None:
-    scorer(200).save(tmp_path)
+    save(scorer(200), tmp_path)
     resumed = scorer()
-    resumed.load(tmp_path)
+    load(resumed, tmp_path)
     expected = remaining_bits(scorer(200))
     for path in tmp_path.rglob("*.arrow"):
         path.write_bytes(np.zeros(path.stat().st_size, np.uint8).tobytes())
@@ -176,6 +176,6 @@ def test_loaded_state_is_independent_of_the_files(tmp_path: Path) -> None:
 
 def test_checkpoints_beyond_the_lake_are_removed(tmp_path: Path) -> None:
     for rows in (10, 20, 30):
-        scorer(rows).save(tmp_path)
+        save(scorer(rows), tmp_path)
     checkpoints.drop_after(tmp_path, 20)
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == [10, 20]

@@ -19,7 +19,7 @@ from streaming.arrays.arrow_arrays import Saved
 from streaming.detection.counterparties import Counterparties, Encounters
 from streaming.detection.counterparty_kernels import KNOWN, NEW, NO_RELATION, PAID, PAID_BY, RETURNED
 from streaming.detection.scoring import Scorer
-from tests.unit.scoring_samples import SECOND, START, agent_spec, frame_of, table
+from tests.unit.scoring_samples import SECOND, START, agent_spec, frame_of, load, save, table
 
 HORIZONS = (3600.0, 86_400.0)
 ROOMY = 4096
@@ -254,8 +254,8 @@ def test_a_checkpoint_holds_the_counterparties(tmp_path: Path) -> None:
     rows = as_table(payments(500))
     running, resumed = scorer(), scorer()
     running.fold(rows.slice(0, 300))
-    running.save(tmp_path)
-    assert resumed.load(tmp_path) == ()
+    save(running, tmp_path)
+    assert load(resumed, tmp_path) == ()
     rest = rows.slice(300)
     assert resumed.score(rest).log_odds.tobytes() == running.score(rest).log_odds.tobytes()
     assert resumed.score(rest).contributions.tobytes() == running.score(rest).contributions.tobytes()

@@ -20,7 +20,7 @@ from streaming.detection.features import describes_behaviour
 from streaming.detection.multivariate import EVENT
 from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
-from tests.unit.scoring_samples import SECOND, START, agent_spec, stream, table
+from tests.unit.scoring_samples import SECOND, START, agent_spec, load, save, stream, table
 
 ENTITIES = ("customer",)
 ROWS = 600
@@ -80,7 +80,7 @@ def test_a_pairing_of_ordinary_values_is_told() -> None:
     scoring = scorer()
     scoring.fold(rows.slice(0, SETTLED))
     scored = scoring.score(rows.slice(SETTLED))
-    finding = scored._findings[-1]
+    finding = scored.step.findings[-1]
     nats = finding.nats[EVENT]
     assert (nats[swapped - SETTLED] > np.quantile(nats, 0.95)).all()
     for text in finding.sentences(swapped - SETTLED)[EVENT]:
@@ -103,7 +103,7 @@ def test_contributions_add_up_and_have_their_reason() -> None:
 def test_it_counts_only_beyond_the_others() -> None:
     for batch in run(scorer(), STREAM, []):
         others = np.maximum(np.delete(batch.evidence, batch.reason_names.index(EVENT), axis=1).sum(axis=1), 0)
-        whole = np.log1p(np.exp(batch._findings[-1].nats[EVENT] - 6.0)) - np.log1p(np.exp(-6.0))
+        whole = np.log1p(np.exp(batch.step.findings[-1].nats[EVENT] - 6.0)) - np.log1p(np.exp(-6.0))
         found = batch.evidence[:, batch.reason_names.index(EVENT)]
         assert found == pytest.approx(np.maximum(whole - others, 0.0), abs=1e-9)
 
@@ -111,8 +111,8 @@ def test_it_counts_only_beyond_the_others() -> None:
 def test_a_checkpoint_holds_the_forest(tmp_path: Path) -> None:
     running, resumed = scorer(), scorer()
     running.fold(STREAM.slice(0, 411))
-    running.save(tmp_path)
-    assert resumed.load(tmp_path) == ()
+    save(running, tmp_path)
+    assert load(resumed, tmp_path) == ()
     rest = STREAM.slice(411)
     assert bits([resumed.score(rest)]) == bits([running.score(rest)])
     resumed.fold(rest)

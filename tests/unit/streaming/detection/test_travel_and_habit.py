@@ -19,7 +19,7 @@ from schemas.loading import parse_document
 from streaming.detection.habit import Habit
 from streaming.detection.scoring import Scorer
 from streaming.detection.travel import Travel
-from tests.unit.scoring_samples import SECOND, START, agent_spec, frame_of, stream, table
+from tests.unit.scoring_samples import SECOND, START, agent_spec, frame_of, load, save, stream, table
 
 HOUR, DAY = 3600, 86_400
 YEAR = 365.0 * DAY
@@ -150,8 +150,8 @@ def test_cutting_and_checkpoints_change_no_bit(tmp_path_factory: Any, cuts: list
     for start, end in pairwise([0, *sorted(set(cuts)), 150]):
         resumed = scorer()
         if start:
-            parts.save(folder)
-            assert resumed.load(folder) == ()
+            save(parts, folder)
+            assert load(resumed, folder) == ()
         found.append(resumed.score(rows.slice(start, end - start)).log_odds)
         parts.fold(rows.slice(start, end - start))
     assert np.concatenate(found).tobytes() == once.log_odds.tobytes()

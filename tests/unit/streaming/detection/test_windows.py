@@ -21,7 +21,7 @@ from streaming.arrays.arrow_arrays import Saved
 from streaming.detection.scoring import Scorer
 from streaming.detection.windows import WindowAdvance, Windows
 from streaming.profiles.frame import Frame
-from tests.unit.scoring_samples import agent_spec, frame_of, table
+from tests.unit.scoring_samples import agent_spec, frame_of, load, save, table
 from tests.unit.scoring_samples import stream as transactions
 
 HORIZONS = (2.0, 5.0, 11.0)
@@ -296,8 +296,8 @@ def test_windows_are_features_of_the_scorer_and_part_of_its_checkpoints(tmp_path
     assert running.definition_hash != Scorer(agent_spec(), ("customer", "terminal")).definition_hash
     rows = transactions(300)
     running.fold(rows.slice(0, 200))
-    running.save(tmp_path)
-    assert resumed.load(tmp_path) == ()
+    save(running, tmp_path)
+    assert load(resumed, tmp_path) == ()
     one, other = (each.score(rows.slice(200)) for each in (running, resumed))
     assert np.array_equal(one.features(), other.features(), equal_nan=True)
     column = running.feature_names.index("window_count.customer.1_hour")

@@ -17,7 +17,7 @@ from schemas.loading import parse_document
 from streaming.detection.scoring import Scorer
 from streaming.profiles.block_clock import BlockClock
 from streaming.profiles.profile_kernels import NEVER
-from tests.unit.scoring_samples import SECOND, START, agent_spec, table
+from tests.unit.scoring_samples import SECOND, START, agent_spec, load, save, table
 
 HOUR = 3600
 IDLE_HOURS = 24
@@ -84,8 +84,8 @@ def test_a_checkpoint_in_between_changes_no_bit(tmp_path_factory: Any, seed: int
     folder, rows = tmp_path_factory.mktemp("checkpoints"), rows_of(seed)
     running, resumed = scorer(), scorer()
     running.fold(rows.slice(0, at))
-    running.save(folder)
-    assert resumed.load(folder) == ()
+    save(running, folder)
+    assert load(resumed, folder) == ()
     one, other = running.score(rows.slice(at)), resumed.score(rows.slice(at))
     assert one.features().tobytes() == other.features().tobytes()
     assert one.log_odds.tobytes() == other.log_odds.tobytes()

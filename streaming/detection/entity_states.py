@@ -1,0 +1,212 @@
+"""What is known of entities: profiles and the detectors with memories of their own, in one pass.
+
+advance() works on copies of what it touches, so an attempt that fails leaves everything as it was; commit()
+makes the result current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.spec import AgentSpec
+from streaming.arrays.arrow_arrays import Saved
+from streaming.arrays.compilation import Flags, Floats, Ints
+from streaming.detection.definition import (
+    amount_level,
+    block_decay,
+    horizons_of,
+    idle_horizon,
+    multivariate_detector,
+    stateful_detectors,
+)
+from streaming.detection.detectors import log_ratios, look, surprises
+from streaming.detection.features import CALENDAR, EntityBatch, feature_columns, kind_feature_names
+from streaming.detection.stateful import DetectorResult, Remembering
+from streaming.detection.tails import Counts, TailFrequencies
+from streaming.profiles.block_clock import BlockClock, Ticks
+from streaming.profiles.decayed import Profiles, ProfileSnapshot
+from streaming.profiles.frame import Frame
+from streaming.profiles.levels import Levels, LevelState
+from streaming.profiles.profile_kernels import NEVER
+
+_STRIKING = np.array([6.0, 8.0, 7 * 86_400.0])
+_ROWS_WORTH_THREADS = 4096
+_LOOKS_PER_HORIZON = 8
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class EntityStep:
+    """What one batch shows of its entities, and the state that committing it leads to.
+
+    Attributes:
+        times, log_amounts: int64[n] and float64[n], of the rows.
+        views: what the profiles of each kind of entities show, in the spec's order.
+        findings: one per detector with a memory of its own; the multivariate one is last.
+    """
+
+    times: Ints
+    log_amounts: Floats
+    views: Mapping[str, EntityBatch]
+    findings: tuple[DetectorResult, ...]
+    ticks: Ticks
+    level: LevelState
+
+    @property
+    def late(self) -> Flags:
+        """bool[n], one of the row's entities has already had a later transaction."""
+        late = np.zeros(len(self.times), np.bool_)
+        for view in self.views.values():
+            late |= view.advance.features.late
+        return late
+
+
+class EntityStates:
+    """The states of all entities of a spec, and of the clocks and levels that they go by.
+
+    One thread calls everything but what a snapshot holds.
+
+    Args:
+        spec: profiles and detectors are used.
+        entities: those of the contract that the spec chooses.
+    """
+
+    def __init__(self, spec: AgentSpec, entities: tuple[str, ...]) -> None:
+        self._spec, self._entities = spec, entities
+        self.detectors = tuple(stateful_detectors(spec, entities))
+        self._memories = np.array([memory.total_seconds() for memory in spec.detectors.risk.memories])
+        self._horizons, self._block_rows = horizons_of(spec), spec.profiles.block_rows
+        self._multivariate = multivariate_detector(spec, self.feature_names)
+        blocks = (self._block_rows, block_decay(spec))
+        self._profiles = {name: Profiles(self._horizons, *blocks, len(self._memories)) for name in entities}
+        self._tails = {name: TailFrequencies(*blocks) for name in entities}
+        self._clock = BlockClock(self._block_rows, idle_horizon(spec))
+        self._level = amount_level(spec)
+        self._forgotten = NEVER
+        # No worker: the batch waits for every part and raises what it raised.
+        self._threads = ThreadPoolExecutor(max(len(entities), 1), thread_name_prefix="profiles")
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Name per feature that is known of a row's entities, before any of it is weighed."""
+        memories = self._memories.tolist()
+        kinds = (kind_feature_names(entity, self._horizons, memories) for entity in self._entities)
+        beside = (name for detector in self.detectors for name in detector.feature_names)
+        return (*CALENDAR, *(name for names in kinds for name in names), *beside)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The transactions' columns that are read besides entities, amount, currency and event_time."""
+        return tuple(dict.fromkeys(name for detector in self.detectors for name in detector.columns))
+
+    def advance(
+        self, transactions: pa.Table, labels: pa.Table | None, first_sequence: int, rows_met: int
+    ) -> EntityStep:
+        """Work out what a batch shows of its entities, leaving all state as it is.
+
+        Args:
+            transactions, labels: see Scorer.score.
+            first_sequence: `sequence` of the first row.
+            rows_met: how many rows came before it.
+        """
+        pairs = self._spec.profiles.pair_names
+        frame, ticks = Frame.of(transactions, labels, first_sequence, pairs, self._clock)
+        levels, level = self._level.advance(frame.log_amounts, first_sequence)
+        views = self._views(frame, levels, rows_met)
+        findings = tuple(self._findings(frame, list(views.values())))
+        return EntityStep(frame.times, frame.log_amounts, views, findings, ticks, level)
+
+    def commit(self, step: EntityStep) -> None:
+        """Make the state that advance() worked out the current one."""
+        for name, view in step.views.items():
+            self._profiles[name].commit(view.advance)
+            self._tails[name].counts = view.counts
+        for detector, finding in zip(self._remembering, step.findings, strict=True):
+            detector.commit(finding)
+        self._clock.ticks = step.ticks
+        self._level.state = step.level
+        self._forget()
+
+    def each(
+        self, work: Callable[[Argument], Result], arguments: Sequence[Argument], rows: int
+    ) -> list[Result]:
+        """Apply work to each argument, side by side where there are rows enough."""
+        if rows < _ROWS_WORTH_THREADS:
+            return [work(argument) for argument in arguments]
+        return list(self._threads.map(work, arguments))
+
+    def snapshots(self) -> tuple[dict[str, ProfileSnapshot], dict[str, Counts], dict[str, Saved]]:
+        """Copy all state: profiles and tails by kind of entities, memories by name of their detector."""
+        parts = self._threads.map(Profiles.snapshot, self._profiles.values())
+        profiles = dict(zip(self._entities, parts, strict=True))
+        tails = {name: Counts(*(part.copy() for part in each.counts)) for name, each in self._tails.items()}
+        detectors = {detector.name: detector.snapshot() for detector in self._remembering}
+        detectors["clock"], detectors["level"] = self._clock.snapshot(), self._level.snapshot()
+        return profiles, tails, detectors
+
+    def restore(
+        self,
+        profiles: Mapping[str, ProfileSnapshot],
+        tails: Mapping[str, Counts],
+        detectors: Mapping[str, Saved],
+    ) -> None:
+        """Continue from snapshots, which stay as they are."""
+        list(self._threads.map(Profiles.restore, self._profiles.values(), profiles.values()))
+        for name, each in self._tails.items():
+            each.counts = Counts(*(np.array(part) for part in tails[name]))
+        for detector in self._remembering:
+            detector.restore(detectors[detector.name])
+        self._clock.restore(detectors["clock"])
+        self._level.restore(detectors.get("level", {}))
+
+    @property
+    def _remembering(self) -> tuple[Remembering, ...]:
+        return self.detectors if self._multivariate is None else (*self.detectors, self._multivariate)
+
+    def _views(self, frame: Frame, levels: Levels, rows_met: int) -> dict[str, EntityBatch]:
+        """Read the profiles of all entities, at those of peers first."""
+        peers = self._spec.profiles.peers
+        first = [entity for entity in self._entities if entity not in peers]
+        looked = self.each(lambda entity: self._look(frame, levels, entity, rows_met), first, len(frame))
+        views = dict(zip(first, looked, strict=True))
+        for entity, group in peers.items():
+            usual = np.exp(frame.log_amounts - views[group].ratios)
+            views[entity] = self._look(frame, levels, entity, rows_met, usual)
+        return {entity: views[entity] for entity in self._entities}
+
+    def _findings(self, frame: Frame, views: Sequence[EntityBatch]) -> list[DetectorResult]:
+        found = self.each(lambda detector: detector.advance(frame), self.detectors, len(frame))
+        if self._multivariate is None:
+            return found
+        columns = feature_columns(frame.times, frame.log_amounts, views, found)
+        return [*found, self._multivariate.advance(columns, frame.first_sequence)]
+
+    def _look(
+        self, frame: Frame, levels: Levels, entity: str, rows_met: int, peers: Floats | None = None
+    ) -> EntityBatch:
+        place = (frame.first_sequence, self._block_rows)
+        rows = (frame.ids(entity), frame.times, frame.amounts, frame.log_amounts, place[0])
+        advance = self._profiles[entity].advance(*rows, frame.known(entity), frame.forgotten, levels)
+        seen = look(advance.features, advance.population, frame.log_amounts, place, peers)
+        ratios = log_ratios(seen)
+        nats, counts = self._tails[entity].surprises(ratios, seen.counts[:, -1], rows_met)
+        memory, judged = advance.recall(nats, _STRIKING), advance.judge(self._memories)
+        return EntityBatch(advance, seen, ratios, nats, surprises(seen), memory, judged, counts)
+
+    def _forget(self) -> None:
+        """Give back memory now and then: it reads every entity."""
+        until, horizon = self._clock.forgotten, idle_horizon(self._spec) or 0
+        if until > self._forgotten + horizon // _LOOKS_PER_HORIZON:
+            for profiles in self._profiles.values():
+                profiles.forget(until)
+            for detector in self.detectors:
+                detector.forget(until)
+            self._forgotten = until
