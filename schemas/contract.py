@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from schemas.documents import named_file, resolve_named
 from schemas.errors import nearest
@@ -27,6 +27,7 @@ from schemas.event_fields import (
 )
 from schemas.event_formats import EventFormat
 from schemas.event_json_schema import event_json_schema
+from schemas.event_sources import check_source, source_of
 from schemas.loading import Document, load_document
 from schemas.tables import COORDINATES, UTC_MICROS
 
@@ -116,6 +117,12 @@ class EventContract(Document):
         """Whether records without a value are left out rather than rejected."""
         return self.tombstones == "filter" or (self.tombstones is None and self.where is not None)
 
+    @model_validator(mode="after")
+    def _names_parts_of_records(self) -> EventContract:
+        for each in self.read_fields:
+            check_source(each)
+        return self
+
     @property
     def entity_names(self) -> tuple[str, ...]:
         """Names of the entities, in the contract's order."""
@@ -152,8 +159,19 @@ class EventContract(Document):
     @property
     def read_fields(self) -> tuple[str, ...]:
         """The fields that are looked up in an event: `raw_fields`, and those that `where` names."""
-        named = () if self.wanted is None else fields_of(self.wanted)
-        return tuple(dict.fromkeys((*self.raw_fields, *named)))
+        return tuple(dict.fromkeys((*self.raw_fields, *self.judged_fields)))
+
+    @property
+    def judged_fields(self) -> tuple[str, ...]:
+        """The fields that `where` names."""
+        return () if self.wanted is None else tuple(fields_of(self.wanted))
+
+    @property
+    def reads_plain_json(self) -> bool:
+        """Whether all of an event is in a value of JSON, without a frame."""
+        return self.format == EventFormat() and all(
+            source_of(each).part == "value" for each in self.read_fields
+        )
 
     def arrow_schema(self) -> pa.Schema:
         """Return the decoded columns followed by the Kafka coordinates."""

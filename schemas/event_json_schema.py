@@ -7,6 +7,7 @@ from typing import Any
 
 from schemas.event_columns import Column
 from schemas.event_paths import steps_of
+from schemas.event_sources import source_of
 
 _MOST_ITEMS_DESCRIBED = 100
 
@@ -22,25 +23,25 @@ def event_json_schema(title: str, columns: Sequence[Column], most: float) -> dic
     root: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
     apart: list[dict[str, Any]] = []
     for column in columns:
-        if column.source is None:
+        source = source_of(column.source or "")
+        if column.source is None or source.part != "value":
             continue
         described = _property(column, most)
-        if len(steps_of(column.source)) > 1 or column.source in root["properties"]:
-            apart.append(_either(column, described))
+        if len(steps_of(source.path)) > 1 or source.path in root["properties"]:
+            apart.append(_either(source.path, described, required=column.required))
         else:
-            root["properties"][column.source] = described
-            root["required"] += [column.source] if column.required else []
+            root["properties"][source.path] = described
+            root["required"] += [source.path] if column.required else []
     rules = {"allOf": apart} if apart else {}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **root, **rules}
 
 
-def _either(column: Column, described: dict[str, Any]) -> dict[str, Any]:
+def _either(path: str, described: dict[str, Any], *, required: bool) -> dict[str, Any]:
     """Describe a field with a path: the one of just that name where there is one, else the nested one."""
-    source = column.source or column.name
     return {
-        "if": {"required": [source]},
-        "then": _nested((source,), described, required=column.required),
-        "else": _nested(steps_of(source), described, required=column.required),
+        "if": {"required": [path]},
+        "then": _nested((path,), described, required=required),
+        "else": _nested(steps_of(path), described, required=required),
     }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from schemas.contract import EventContract
+from schemas.errors import ConfigurationError
 from streaming.commands.broker import broker_of
 from streaming.events.file_events import file_events
 from streaming.home.settings import Settings
@@ -60,8 +61,14 @@ def produce(
     """Send a file's rows as events, to a topic that is created when absent, and print how many.
 
     Raises:
-        ConfigurationError: the file cannot be read under the contract.
+        ConfigurationError: the file cannot be read under the contract, or its records are not plain JSON.
     """
+    if not contract.reads_plain_json:
+        raise ConfigurationError(
+            "produce sends records of plain JSON, and this contract reads another format or fields beside "
+            "the value",
+            where=contract.name,
+        )
     with broker_of(settings) as bootstrap:
         topic = topic or contract.name
         file_events(file, contract)  # a file that cannot be read makes no topic

@@ -23,6 +23,7 @@ from schemas.instants import micros_of, moment_of
 from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, UTC_MICROS
 from streaming.arrays.compilation import Flags, Ints
 from streaming.events import json_strings, json_values
+from streaming.events.beside import Beside
 from streaming.events.exact_decode import (
     ABSURD,
     AHEAD,
@@ -73,7 +74,7 @@ class Decoded:
         return cls(*(pa.concat_tables(each) for each in tables))
 
 
-def decode(records: pa.Table, contract: EventContract, now: datetime) -> Decoded:
+def decode(records: pa.Table, contract: EventContract, now: datetime, *, from_file: bool = False) -> Decoded:
     """Decode a micro-batch.
 
     Args:
@@ -81,13 +82,17 @@ def decode(records: pa.Table, contract: EventContract, now: datetime) -> Decoded
         contract: what the events mean.
         now: by the clock that judges stamps, see broker_clock; a record stamped further ahead than the
             contract allows an event to be ahead of the broker is rejected, since producers may set the stamp.
+        from_file: values are JSON made from a file's rows, whose columns are named like the fields.
     """
     ahead = _stamped_ahead(records, contract, now)
     early = _rejected_ahead(records.filter(ahead))
     if early.num_rows:
         records = records.filter(pc.invert(ahead))
-    finder = finder_of(contract)
-    parts = list(_THREADS.map(lambda block: _Block(block, contract, finder).decode(), _blocks(records)))
+    finder = finder_of(contract, from_file=from_file)
+    exact = ExactDecoder(contract, from_file=from_file)
+    parts = list(
+        _THREADS.map(lambda block: _Block(block, contract, finder, exact).decode(), _blocks(records))
+    )
     valid, rejected = _valid_schema(contract).empty_table(), _REJECTED.empty_table()
     return Decoded(
         pa.concat_tables([valid, *(part.valid for part in parts)]),
@@ -143,8 +148,10 @@ def _valid_schema(contract: EventContract) -> pa.Schema:
 class _Block:
     """One block of records on its way to columns."""
 
-    def __init__(self, records: pa.RecordBatch, contract: EventContract, finder: FieldFinder) -> None:
-        self._records, self._contract, self._finder = records, contract, finder
+    def __init__(
+        self, records: pa.RecordBatch, contract: EventContract, finder: FieldFinder, exact: ExactDecoder
+    ) -> None:
+        self._records, self._contract, self._finder, self._exact = records, contract, finder, exact
         self._columns = [column for column in contract.columns if column.source is not None]
         self._rows = records.num_rows
         self._keys, self._values, self._headers = records["key"], records["value"], records["headers"]
@@ -176,13 +183,12 @@ class _Block:
         return arrays, vouched
 
     def _decode_exactly(self, rows: Ints) -> tuple[pa.Table, list[int]]:
-        decoder = ExactDecoder(self._contract)
         decoded: list[dict[str, Any]] = []
         kept: list[int] = []
         for row in rows.tolist():
             stamp = self._coordinates[3][row].value
             try:
-                decoded.append(decoder.decode_one(self._values[row].as_py(), stamp))
+                decoded.append(self._exact.decode_one(self._values[row].as_py(), stamp, self._beside(row)))
                 kept.append(row)
             except FilteredError as fault:
                 self._left_out.add(row, fault.reason)
@@ -194,6 +200,9 @@ class _Block:
         faults = pa.array([each[FAULTS.name] for each in decoded], FAULTS.type)
         schema = _valid_schema(self._contract)
         return pa.Table.from_arrays([*arrays, *taken, faults], schema=schema), kept
+
+    def _beside(self, row: int) -> Beside:
+        return Beside(self._keys[row].as_py(), self._headers[row].as_py(), self._coordinates[0][row].as_py())
 
     def _check_times(self, times: pa.Array, rows: Ints) -> None:
         micros = times.cast(pa.int64()).to_numpy(zero_copy_only=False)[rows]

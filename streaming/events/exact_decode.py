@@ -16,7 +16,9 @@ from schemas.contract import EventContract
 from schemas.event_columns import Column
 from schemas.event_fields import NANOSECONDS
 from schemas.event_paths import steps_of
+from schemas.event_sources import sources_of
 from schemas.instants import MICRO, micros_of
+from streaming.events.beside import NOTHING, Beside, beside_value
 from streaming.events.framing import payload_of
 from streaming.events.json_mend import mend
 from streaming.events.paths import look_up
@@ -79,23 +81,30 @@ class ExactDecoder:
     Only what a transaction cannot do without rejects it: id, time, amount, currency, entities and required
     fields. Any other field that cannot be used is null, one with more than it may hold is cut, and `faults`
     says so.
+
+    Args:
+        contract: what events mean.
+        from_file: values are JSON made from a file's rows, whose columns are named like the fields.
     """
 
-    def __init__(self, contract: EventContract) -> None:
+    def __init__(self, contract: EventContract, *, from_file: bool = False) -> None:
         self._contract = contract
+        self._framed = contract.format.framed and not from_file
         self._bounds = time_bounds(contract)
         self._zone = ZoneInfo(contract.event_time.zone)
         self._wanted = contract.wanted
-        self._columns = [
-            (column, self._reader(column), steps_of(column.source or "")) for column in contract.columns
-        ]
+        self._sources = dict(
+            zip(contract.read_fields, sources_of(contract.read_fields, from_file=from_file), strict=True)
+        )
+        self._columns = [(column, self._reader(column)) for column in contract.columns]
 
-    def decode_one(self, value: bytes | None, stamp: int | None) -> dict[str, Any]:
+    def decode_one(self, value: bytes | None, stamp: int | None, beside: Beside = NOTHING) -> dict[str, Any]:
         """Return the decoded columns by name, event time in microseconds since 1970 UTC, and `faults`.
 
         Args:
             value: the record's bytes.
             stamp: the broker's timestamp in microseconds since 1970 UTC.
+            beside: what stands beside the value.
 
         Raises:
             FilteredError: the contract does not want the record.
@@ -104,27 +113,34 @@ class ExactDecoder:
         if value is None and self._contract.leaves_out_tombstones:
             raise FilteredError(TOMBSTONE)
         event, faults = self._event(value), list[str]()
-        self._check_wanted(event)
+        self._check_wanted(event, beside)
         row: dict[str, Any] = {}
-        for column, read, steps in self._columns:
+        for column, read in self._columns:
             if column.source is None:
                 row[column.name] = self._contract.currency.constant
             else:
-                row[column.name] = _value(column, read, look_up(event, column.source, steps), faults)
+                found = self._found(event, beside, column.source, scalar=column.json_type != "string")
+                row[column.name] = _value(column, read, found, faults)
         self._check_time(row["event_time"], stamp)
         row["faults"] = faults or None
         return row
 
-    def _check_wanted(self, event: dict[str, Any]) -> None:
+    def _found(self, event: dict[str, Any], beside: Beside, field: str, *, scalar: bool) -> Any:
+        source = self._sources[field]
+        if source.part == "value":
+            return look_up(event, source.path, steps_of(source.path))
+        return beside_value(beside, source, scalar=scalar)
+
+    def _check_wanted(self, event: dict[str, Any], beside: Beside) -> None:
         if self._wanted is None:
             return
-        reason = left_out(self._wanted, lambda path: look_up(event, path, steps_of(path)))
+        reason = left_out(self._wanted, lambda field: self._found(event, beside, field, scalar=False))
         if reason is not None:
             raise FilteredError(reason)
 
     def _event(self, value: bytes | None) -> dict[str, Any]:
         whole = _within(value, self._contract.max_record_bytes)
-        payload = payload_of(whole) if self._contract.format.framed else whole
+        payload = payload_of(whole) if self._framed else whole
         if payload is None:
             raise RejectedError("missing_framing")
         return _parse(payload)

@@ -24,15 +24,18 @@ class JsonFinder:
         paths: of the wanted fields.
         longest: bytes that a value may have.
         framed: a frame of a schema registry comes first.
+        column: of the records, that holds the JSON.
     """
 
-    def __init__(self, paths: Sequence[str], longest: int, *, framed: bool) -> None:
+    def __init__(self, paths: Sequence[str], longest: int, *, framed: bool, column: str = "value") -> None:
         self._count, self._tree = len(paths), tree_of(paths)
+        self._column = column
         self._longest, self._framed = longest - FRAME_BYTES if framed else longest, framed
 
     def find(self, records: pa.RecordBatch) -> tuple[Sequence[Found], Flags]:
         """See found.FieldFinder."""
-        values = payloads(records["value"]) if self._framed else records["value"]
+        written = records[self._column]
+        values = payloads(written) if self._framed else written
         data, offsets = buffers_of(values)
         lengths = np.diff(offsets)
         vouched = (lengths <= self._longest) & (lengths > 0)

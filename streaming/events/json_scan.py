@@ -238,6 +238,15 @@ def _value_end(data: Bytes, at: int, end: int) -> tuple[int, int]:
 
 
 @compiled
+def scalar_kind(data: Bytes, at: int, end: int) -> int:
+    """Return the kind of a text that is one number or literal as a whole, -1 when it is not vouched for."""
+    if at >= end or byte_at(data, at) == _QUOTE:
+        return -1
+    kind, stop = _value_end(data, at, end)
+    return kind if stop == end and kind != CONTAINER and kind != NULL else -1
+
+
+@compiled
 def _slot_of_key(data: Bytes, at: int, end: int, names: Bytes, slots: Ints, bounds: tuple[int, int]) -> int:
     """Return which of the slots in `bounds` a key without escapes is, -1 for none."""
     for slot in range(bounds[0], bounds[1]):

@@ -143,7 +143,7 @@ class Backfill:
         opened_at = self._clock()
         keys, values = chunk
         records = record_table(keys, values, topic=self._query, first=first, sent_at=opened_at)
-        decoded = decode(records, self._engine.decider.contract, opened_at)
+        decoded = decode(records, self._engine.decider.contract, opened_at, from_file=True)
         valid = decoded.valid
         place = valid.schema.get_field_index("kafka_timestamp")
         valid = valid.set_column(place, valid.schema.field(place), valid["event_time"].cast(UTC_MICROS))

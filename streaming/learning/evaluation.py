@@ -247,7 +247,7 @@ def _read(path: Path, contract: EventContract, field: str, kind: str | None) -> 
 
 def _decoded(keys: list[bytes | None], values: list[bytes], first: int, contract: EventContract) -> pa.Table:
     records = record_table(keys, values, topic="file", first=first, sent_at=_FAR)
-    return decode(records, contract, _FAR).valid
+    return decode(records, contract, _FAR, from_file=True).valid
 
 
 def _columns(path: Path, names: list[str]) -> pl.DataFrame:
