@@ -183,6 +183,17 @@ class EntityIndex:
         else:
             _place(column.hashes[new], first, self._cells)
 
+    def place(self, column: EncodedColumn, slots: Ints) -> Ints:
+        """Give the next slots to the ids that find() did not know, and return the slots of all of them.
+
+        Args:
+            slots: int64[distinct], as find() returned them; left as it is.
+        """
+        new, placed = np.flatnonzero(slots < 0), slots.copy()
+        placed[new] = np.arange(self._count, self._count + len(new))
+        self.insert(column, new)
+        return placed
+
     def ids(self) -> Ids:
         """Return all ids in slot order; what is returned never changes, so it is no copy."""
         offsets = self._stored.offsets[: self._count + 1]

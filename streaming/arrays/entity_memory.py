@@ -44,9 +44,7 @@ class EntityMemory:
 
     def put(self, encoded: EncodedColumn, slots: Ints, copies: Arrays) -> None:
         """Hold what take() returned, changed."""
-        new, placed = np.flatnonzero(slots < 0), slots.copy()
-        placed[new] = np.arange(len(self), len(self) + len(new))
-        self._index.insert(encoded, new)
+        placed = self._index.place(encoded, slots)
         self._reserve(len(self))
         for name, copy in copies.items():
             self._held[name][placed] = copy

@@ -148,11 +148,7 @@ class Windows:
 
     def commit(self, advance: WindowAdvance) -> None:
         """See stateful.StatefulDetector."""
-        slots = advance._slots
-        new = np.flatnonzero(slots < 0)
-        placed = slots.copy()
-        placed[new] = np.arange(len(self), len(self) + len(new))
-        self._index.insert(advance._encoded, new)
+        placed = self._index.place(advance._encoded, advance._slots)
         self._transactions.put(advance._transactions, placed, len(self))
         self._frauds.put(advance._frauds, placed, len(self))
 

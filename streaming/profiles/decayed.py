@@ -220,11 +220,7 @@ class Profiles:
 
     def commit(self, advance: Advance) -> None:
         """Make the state that advance() worked out the current one."""
-        slots = advance.slots
-        new = np.flatnonzero(slots < 0)
-        placed = slots.copy()
-        placed[new] = np.arange(len(self), len(self) + len(new))
-        self._index.insert(advance.encoded, new)
+        placed = self._index.place(advance.encoded, advance.slots)
         self._reserve(len(self))
         scatter(advance.state, placed, self._state)
         self._state = self._state._replace(
