@@ -19,8 +19,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from agent.model.budget import SpendingBudget
-from agent.model.llm_client import LOCAL_MODEL, Completion, Failure, LlmClient, Question, Replies
+from agent.model.llm_client import LlmClient
 from agent.model.local_llm import LocalLlm
+from agent.model.model_client import LOCAL_MODEL, Completion, Failure, Question, Replies
 from agent.model.prompt_files import load_prompt
 from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.rule_classifier import RuleClassifier

@@ -179,9 +179,9 @@ def place_of(where: str, key: str) -> str:
     return where if line is None else f"{where}:{line}"
 
 
-def clipped(text: str) -> str:
+def clipped(text: str, characters: int = _SHOWN_CHARACTERS) -> str:
     """Return what is shown of a text in an error: its beginning."""
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+    return text if len(text) <= characters else f"{text[:characters]}…"
 
 
 def _said(fault: Exception) -> str:

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from agent import SPECS
 from agent.model.budget import SpendingBudget
-from agent.model.llm_client import CircuitBreaker, LlmClient
+from agent.model.circuit_breaker import CircuitBreaker
+from agent.model.llm_client import LlmClient
 from agent.model.prompt_files import load_prompt
 from agent.triage.ledger import MemoryLedger
 from agent.triage.pseudonyms import Pseudonyms

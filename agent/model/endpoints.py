@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from agent.model.chat_endpoint import OPENAI_URL
 from agent.model.guarded_http import Reach
-from agent.model.llm_client import OPENAI_URL
 from schemas.addresses import is_loopback, is_public, literal_address, origin_of
 from schemas.errors import ConfigurationError
 from schemas.llm import Llm

@@ -10,97 +10,28 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any
 
-import openai
-from openai import AsyncOpenAI
-from openai.types.chat import ChatCompletion
 from pydantic import SecretStr
 
+from agent.model.chat_endpoint import ChatEndpoint, failure_of, read_reply
 from agent.model.circuit_breaker import CircuitBreaker
-from agent.model.guarded_http import Reach, guarded_client
+from agent.model.guarded_http import Reach
+from agent.model.model_client import LOCAL_MODEL, Completion, Failure, Question, Replies, finished
 from agent.model.pacing import RequestPacer
-from agent.model.prompt_files import Messages
-from agent.model.server_faults import SERVER_FAULTS, TOO_MANY_REQUESTS, is_refusal, retry_after
 from schemas.alert import FallbackReason
 from schemas.llm import Llm
 
-LOCAL_MODEL = "local"
-OPENAI_URL = "https://api.openai.com/v1"
 _CONCURRENCY_OF_ENDPOINTS = 8
 _MOST_ATTEMPTS = 3
-_FIRST_BACKOFF_SECONDS = 0.1
 _THREAD_GRACE_SECONDS = 0.03
 _CLOSE_SECONDS = 5.0
-_MOST_TOKENS = 100_000_000  # no model reads or writes as much in one request
-_OPTIONS = frozenset({"temperature", "seed", "max_completion_tokens"})
 _SERVER_IS_DOWN: frozenset[FallbackReason] = frozenset(
     {"timeout", "unreachable", "server_error", "rate_limited", "rejected"}
 )
-
-
-@dataclass(frozen=True)
-class Question:
-    """One request: messages, and the JSON Schema the answer must have.
-
-    `most_tokens` is what prompt and answer take at most, for an endpoint that admits so many a minute.
-    """
-
-    messages: Messages
-    schema: Mapping[str, Any]
-    max_output_tokens: int
-    most_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """A finished answer, not yet validated."""
-
-    text: str
-    input_tokens: int
-    output_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why there is no answer. `sent` is whether a request went out at all; tokens as far as known."""
-
-    reason: FallbackReason
-    sent: bool = True
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-
-Replies = list[tuple[int, "Completion | Failure"]]
-
-
-class ModelClient(Protocol):
-    """What triage needs of a model."""
-
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-
-    def ask(
-        self, questions: Sequence[Question], seconds: float, late: Replies | None = None
-    ) -> list[Completion | Failure]:
-        """Answer each question in place, within `seconds` altogether; what the model does never raises.
-
-        `late` takes, by their questions' places, replies that come within as long again.
-        """
-
-    @property
-    def capacity(self) -> int:
-        """How many questions at a time the model takes as things stand."""
-
-    def begin(self, question: Question, seconds: float) -> Future[Completion | Failure]:
-        """Begin to ask one question beside others; after `seconds` its answer is not waited for any more."""
-
-    def abandon(self) -> None:
-        """Make what another thread is asking, and whatever is asked from now on, come back at once."""
 
 
 @dataclass(frozen=True)
@@ -110,43 +41,6 @@ class _Terms:
     deadline: float
     until: float
     late: Replies | None = None
-
-
-class Unasked:
-    """Stands for a model that nobody is to ask: it has a name, and no question leaves.
-
-    Args:
-        model: the name.
-    """
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-
-    @property
-    def model(self) -> str:
-        """See ModelClient."""
-        return self._model
-
-    def ask(
-        self,
-        questions: Sequence[Question],
-        seconds: float,  # noqa: ARG002 -- the protocol's
-        late: Replies | None = None,  # noqa: ARG002 -- the protocol's
-    ) -> list[Completion | Failure]:
-        """See ModelClient: each question comes back unsent."""
-        return [Failure("llm_off", sent=False) for _ in questions]
-
-    @property
-    def capacity(self) -> int:
-        """See ModelClient."""
-        return 1
-
-    def begin(self, question: Question, seconds: float) -> Future[Completion | Failure]:  # noqa: ARG002 -- the protocol's
-        """See ModelClient: the question comes back unsent."""
-        return _finished(Failure("llm_off", sent=False))
-
-    def abandon(self) -> None:
-        """See ModelClient: there is nothing to abandon."""
 
 
 class LlmClient:
@@ -177,9 +71,7 @@ class LlmClient:
         self._concurrency = llm.max_concurrency or (1 if model == LOCAL_MODEL else _CONCURRENCY_OF_ENDPOINTS)
         self._breaker = breaker or CircuitBreaker(clock=clock)
         self._pace = RequestPacer(llm.rate, clock)
-        self._sampling: dict[str, Any] = {"temperature": 0, "seed": 0}
-        self._output_limit = "max_completion_tokens"
-        self._client = _openai_client(base_url or llm.base_url, api_key, reach)
+        self._endpoint = ChatEndpoint(model, base_url or llm.base_url, api_key, reach)
         self._asking: Future[None] = Future()
         self._under_way: set[Future[Completion | Failure]] = set()
         self._outstanding: set[asyncio.Task[None]] = set()
@@ -238,7 +130,7 @@ class LlmClient:
         """See ModelClient; a question that is abandoned comes back cancelled."""
         with self._lock:
             if self._abandoned:
-                return _finished(Failure("timeout", sent=False))
+                return finished(Failure("timeout", sent=False))
             asking = asyncio.run_coroutine_threadsafe(self._answer(question, seconds), self._loop)
             self._under_way.add(asking)
         asking.add_done_callback(self._under_way.discard)
@@ -280,7 +172,7 @@ class LlmClient:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await self._client.close()
+        await self._endpoint.close()
         await self._loop.shutdown_default_executor()
 
     async def _ask_under_deadline(
@@ -349,92 +241,11 @@ class LlmClient:
                 return outcome
             await asyncio.sleep(turn)
             try:
-                return _read(await self._send(question, terms.until))
+                return read_reply(await self._endpoint.send(question, terms.until - self._clock()))
             except Exception as fault:  # no fault of a model may stop a batch
-                outcome = _failure(fault)
-                wait = self._wait_before_retry(fault, attempt)
+                outcome = failure_of(fault)
+                wait = self._endpoint.wait_before_retry(fault, attempt)
             if wait is None or self._clock() + wait >= terms.deadline:
                 return outcome
             await asyncio.sleep(wait)
         return outcome
-
-    async def _send(self, question: Question, until: float) -> ChatCompletion:
-        messages = [
-            {"role": "system", "content": question.messages.system},
-            {"role": "user", "content": question.messages.user},
-        ]
-        form = {"name": "verdict", "strict": True, "schema": dict(question.schema)}
-        options: dict[str, Any] = {**self._sampling, self._output_limit: question.max_output_tokens}
-        completion = await self._client.chat.completions.create(
-            model=self.model,
-            messages=cast("Any", messages),
-            response_format=cast("Any", {"type": "json_schema", "json_schema": form}),
-            timeout=max(until - self._clock(), 0.001),
-            **options,
-        )
-        return cast("ChatCompletion", completion)
-
-    def _wait_before_retry(self, fault: Exception, attempt: int) -> float | None:
-        backoff = _FIRST_BACKOFF_SECONDS * 2**attempt
-        if isinstance(fault, openai.BadRequestError) and fault.param in _OPTIONS:
-            self._do_without(fault.param)
-            return 0.0
-        if isinstance(fault, openai.APIStatusError):
-            passing = fault.status_code == TOO_MANY_REQUESTS or fault.status_code >= SERVER_FAULTS
-            return max(retry_after(fault), backoff) if passing else None
-        stale = isinstance(fault, openai.APIConnectionError) and not isinstance(fault, openai.APITimeoutError)
-        return 0.0 if stale and attempt == 0 else None
-
-    def _do_without(self, option: str) -> None:
-        # reasoning models refuse sampling options by name, older servers the newer name of the limit
-        self._sampling.pop(option, None)
-        if option == self._output_limit:
-            self._output_limit = "max_tokens"
-
-
-def _openai_client(base_url: str | None, api_key: SecretStr | None, reach: Reach) -> AsyncOpenAI:
-    key = api_key.get_secret_value() if api_key is not None else ""
-    url = base_url or OPENAI_URL  # else the library would look into the environment for another one
-    http = guarded_client(url, reach)
-    return AsyncOpenAI(base_url=url, api_key=key or "none", max_retries=0, http_client=http)
-
-
-def _finished(outcome: Completion | Failure) -> Future[Completion | Failure]:
-    future: Future[Completion | Failure] = Future()
-    future.set_result(outcome)
-    return future
-
-
-def _read(completion: ChatCompletion) -> Completion | Failure:
-    tokens = _tokens_of(completion.usage)
-    if not completion.choices:
-        return Failure("invalid_json", True, *tokens)
-    choice = completion.choices[0]
-    if choice.message.refusal or choice.finish_reason == "content_filter":
-        return Failure("refused", True, *tokens)
-    if choice.finish_reason == "length":
-        return Failure("truncated", True, *tokens)
-    text: object = choice.message.content or ""  # the library takes a server's word for what it sends
-    return Completion(text, *tokens) if isinstance(text, str) else Failure("invalid_json", True, *tokens)
-
-
-def _tokens_of(usage: object) -> tuple[int, int]:
-    """Return the counts of a server, (0, 0) for no count where one of them cannot be."""
-    counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-    read, written = (each if type(each) is int and 0 <= each <= _MOST_TOKENS else -1 for each in counts)
-    return (read, written) if min(read, written) >= 0 else (0, 0)
-
-
-def _failure(fault: Exception) -> Failure:
-    if isinstance(fault, openai.APITimeoutError | TimeoutError):
-        return Failure("timeout")
-    if isinstance(fault, openai.APIConnectionError):
-        return Failure("unreachable")
-    if isinstance(fault, openai.APIStatusError):
-        if fault.status_code == TOO_MANY_REQUESTS:
-            return Failure("rate_limited")
-        if is_refusal(fault):
-            return Failure("refused")
-        reason: FallbackReason = "server_error" if fault.status_code >= SERVER_FAULTS else "rejected"
-        return Failure(reason)
-    return Failure("invalid_json")

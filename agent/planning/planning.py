@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from agent.model.llm_client import Completion, Failure, ModelClient, Question
+from agent.model.model_client import Completion, Failure, ModelClient, Question
 from agent.model.prompt_files import Messages, Wording, load_wording
 from agent.planning.curated import shown_under
 from agent.planning.executing import Deadline

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from agent.model.llm_client import Completion, Failure
+from agent.model.model_client import Completion, Failure
 from agent.triage.containment import Faults
 from agent.triage.ledger import RecordedAnswer
 from agent.triage.packing import Case

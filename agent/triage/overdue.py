@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from agent.model.llm_client import Completion, Failure, Replies
+from agent.model.model_client import Completion, Failure, Replies
 from agent.triage.containment import Faults
 from agent.triage.requests import Request, RequestOutcome, Requests
 

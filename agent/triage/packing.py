@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from agent.model.llm_client import LOCAL_MODEL, Question
+from agent.model.model_client import LOCAL_MODEL, Question
 from agent.model.prompt_files import Messages, Prompt
 from agent.triage.answers import MOST_CITATIONS, RATIONALE_CHARACTERS, answer_schema
 from agent.triage.disclosure import Disclosed, canonical_json, content_key

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.audit.events import ModelCall
 from agent.model.budget import Booking, SpendingBudget
-from agent.model.llm_client import Completion, Failure, ModelClient, Question
+from agent.model.model_client import Completion, Failure, ModelClient, Question
 from agent.model.prompt_files import Prompt
 from agent.triage.answers import Answer, answers_of
 from agent.triage.containment import Faults

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from agent.audit.events import PolicyRuling
 from agent.model.budget import SpendingBudget
-from agent.model.llm_client import ModelClient
+from agent.model.model_client import ModelClient
 from agent.model.prompt_files import Prompt
 from agent.triage.containment import Faults
 from agent.triage.disclosure import Disclosure

@@ -17,6 +17,10 @@ from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, LakeTable, Stamp
 
+_COUNTED = (
+    "first_sequence", "next_sequence", "labels_through", "labels_below",
+    "read", "stored", "quarantined", "duplicates", "late",
+)  # fmt: skip
 _NO_SECONDS: Mapping[str, float] = MappingProxyType({})
 
 
@@ -49,16 +53,8 @@ def close_batch(
         "batch_id": decision.batch_id,
         "opened_at": moment_of(decision.opened_at),
         "closed_at": closed_at,
-        "first_sequence": decision.first_sequence,
-        "next_sequence": decision.next_sequence,
         "next_outbox_seq": next_outbox_seq,
-        "labels_through": decision.labels_through,
-        "labels_below": decision.labels_below,
-        "read": decision.read,
-        "stored": decision.stored,
-        "quarantined": decision.quarantined,
-        "duplicates": decision.duplicates,
-        "late": decision.late,
+        **{name: getattr(decision, name) for name in _COUNTED},
         **alerted.to_metadata(),
         "offsets": _json(decision.offsets),
         "pins": _json(decision.pins),

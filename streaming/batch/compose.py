@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from agent.model.budget import SpendingBudget
-from agent.model.llm_client import ModelClient
+from agent.model.model_client import ModelClient
 from agent.triage.ledger import Ledger, MemoryLedger
 from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.rule_classifier import RuleClassifier

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from agent.audit.events import AuditLog
-from agent.model.llm_client import ModelClient
+from agent.model.model_client import ModelClient
 from agent.planning.curated import curated_views
 from agent.planning.executing import Deadline, Executor, Outcome
 from agent.planning.finding import Evidence, Finding, restored, told_plainly

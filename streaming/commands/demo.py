@@ -9,6 +9,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -136,27 +137,34 @@ def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoRe
     _empty(settings)
     spec = load_spec(SPECS / "card-fraud.yaml")
     with bootstrap_for(settings) as bootstrap:
-        ensure_topic(bootstrap, spec.data_sources.transactions.topic)
-        feed = _Feed(bootstrap, spec, settings, demo)
-        try:
-            drive(
-                settings,
-                spec,
-                bootstrap,
-                llm=demo.llm,
-                stop=feed.stop,
-                as_json=as_json,
-                started=feed.start,
-                patience=PATIENCE_SECONDS,
-            )
-        finally:
-            feed.close()
-        sent = feed.sent
+        sent = _driven(settings, spec, bootstrap, demo, as_json=as_json)
     reader = LakeReader(settings.lake(spec.name), spec.tables)
     alerts, first = _alerts(reader), _first_published(reader)
     result = _result(alerts, sent, None if first is None else round(first - begun, 1))
     _show(alerts, result, settings, as_json=as_json)
     return result
+
+
+def _driven(
+    settings: Settings, spec: AgentSpec, bootstrap: str, demo: DemoSettings, *, as_json: bool
+) -> Simulated | None:
+    """Run the agent until it has read what the feed sends, and return that."""
+    ensure_topic(bootstrap, spec.data_sources.transactions.topic)
+    feed = _Feed(bootstrap, spec, settings, demo)
+    try:
+        drive(
+            settings,
+            spec,
+            bootstrap,
+            llm=demo.llm,
+            stop=feed.stop,
+            as_json=as_json,
+            started=feed.start,
+            patience=PATIENCE_SECONDS,
+        )
+    finally:
+        feed.close()
+    return feed.sent
 
 
 def _empty(settings: Settings) -> None:
@@ -197,6 +205,10 @@ def _show(alerts: pl.DataFrame, result: DemoResult, settings: Settings, *, as_js
     if as_json:
         print_json({"demo": asdict(result), "top": [_summary(alert) for alert in top]})
         return
+    _show_result(top, result, settings.home)
+
+
+def _show_result(top: list[dict[str, Any]], result: DemoResult, home: Path) -> None:
     console = Terminal()
     headings = ("score", "severity", "classification", "by", "amount", "why")
     rows = (tuple(_summary(alert).values()) for alert in top)
@@ -208,7 +220,6 @@ def _show(alerts: pl.DataFrame, result: DemoResult, settings: Settings, *, as_js
         f"{result.alerts} alerts, {result.llm_alerts} classified by the model; "
         f"first alert after {result.first_alert_s} s.",
     )
-    home = settings.home
     console.print(
         "Keep going:\n"
         f"  flagstream alerts --home {home}           every alert as a consumer sees it\n"

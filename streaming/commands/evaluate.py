@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
-from streaming.learning.evaluation import MODES, evaluate, read_labelled
+from streaming.learning.evaluation import MODES, Mode, evaluate, read_labelled
 from streaming.learning.evaluation_plots import write_plots
 from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar
@@ -46,14 +46,7 @@ def run_evaluation(
     Raises:
         ConfigurationError: an option or a file cannot be used.
     """
-    if mode not in MODES:
-        raise ConfigurationError(
-            f"expected one of {', '.join(MODES)}; {nearest(mode, MODES)}", where="--mode"
-        )
-    try:
-        delay = parse_duration(label_delay)
-    except ValueError as fault:
-        raise ConfigurationError(str(fault), where="--label-delay") from None
+    delay, how = _delay_of(label_delay), _mode_of(mode)
     with progress_bar() as progress:
         reading = progress.add_task("reading", total=None)
         labelled = read_labelled(files, contract)
@@ -63,19 +56,27 @@ def run_evaluation(
             labelled,
             spec,
             contract,
-            mode,
+            how,
             label_delay=delay,
             test_starts=test_starts,
             alerts_per_day=alerts_per_day,
             on_progress=lambda rows: progress.update(task, completed=rows),
         )
-    drawn = (
-        {}
-        if plots is None
-        else {"plots": [str(path) for path in _drawn(found.judged, plots, alerts_per_day)]}
-    )
-    return {**found.summary(), **drawn}
+    if plots is None:
+        return found.summary()
+    drawn = write_plots(found.judged, plots, alerts_per_day)
+    return {**found.summary(), "plots": [str(path) for path in drawn]}
 
 
-def _drawn(judged: Any, plots: Path, alerts_per_day: int) -> list[Path]:
-    return write_plots(judged, plots, alerts_per_day)
+def _mode_of(mode: str) -> Mode:
+    for each in MODES:
+        if each == mode:
+            return each
+    raise ConfigurationError(f"expected one of {', '.join(MODES)}; {nearest(mode, MODES)}", where="--mode")
+
+
+def _delay_of(label_delay: str) -> timedelta:
+    try:
+        return parse_duration(label_delay)
+    except ValueError as fault:
+        raise ConfigurationError(str(fault), where="--label-delay") from None

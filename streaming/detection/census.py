@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -57,16 +58,51 @@ class CensusMemory:
         self._census, self._pending = taken.census, taken.pending
 
     def forget(self, until: int) -> None:
-        """See stateful.StatefulDetector."""
+        """Give back the memory of entities not seen after `until`, in microseconds."""
         self._entities.keep(self._entities.array(_SEEN) > until)
 
     def snapshot(self) -> Saved:
-        """See stateful.StatefulDetector."""
+        """Return a copy of all of it."""
         census = {"census": pa.array(self._census), "pending": pa.array(self._pending)}
         return {self._name: self._entities.snapshot(), "census": pa.RecordBatch.from_pydict(census)}
 
     def restore(self, saved: Saved) -> None:
-        """See stateful.StatefulDetector."""
+        """Continue from a snapshot."""
         self._entities.restore(saved[self._name])
         census = saved["census"]
         self._census, self._pending = (census[name].to_numpy().copy() for name in ("census", "pending"))
+
+
+class FromCensus(Protocol):
+    """What a batch shows to a detector with such a memory."""
+
+    @property
+    def memory(self) -> InHand:
+        """The memory the batch leads to."""
+
+
+class CensusDetector:
+    """The side of a StatefulDetector on which its memory is kept.
+
+    Args:
+        memory: what is remembered.
+    """
+
+    def __init__(self, memory: CensusMemory) -> None:
+        self._memory = memory
+
+    def commit(self, found: FromCensus) -> None:
+        """See stateful.StatefulDetector."""
+        self._memory.put(found.memory)
+
+    def forget(self, until: int) -> None:
+        """See stateful.StatefulDetector."""
+        self._memory.forget(until)
+
+    def snapshot(self) -> Saved:
+        """See stateful.StatefulDetector."""
+        return self._memory.snapshot()
+
+    def restore(self, saved: Saved) -> None:
+        """See stateful.StatefulDetector."""
+        self._memory.restore(saved)

@@ -137,11 +137,11 @@ def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
     for position, (kind, profiles) in enumerate(snapshot.profiles.items()):
         name = f"entities-{position}.arrow"
         _write_arrow(folder / name, _profile_batches(profiles))
-        files[name] = {"kind": kind, **_fingerprint(folder / name)}
+        files[name] = {"kind": kind, **_size_and_crc32(folder / name)}
     histograms = {_CALIBRATION: snapshot.histogram, **{_tail_file(k): v for k, v in snapshot.tails.items()}}
     for name, histogram in histograms.items():
         _write_arrow(folder / name, [_histogram_batch(histogram)])
-        files[name] = _fingerprint(folder / name)
+        files[name] = _size_and_crc32(folder / name)
     files |= _write_saved(snapshot.detectors, "detector", folder)
     files |= _write_saved(snapshot.patterns, "pattern", folder)
     manifest = {
@@ -167,7 +167,7 @@ def _write_saved(memories: Mapping[str, Saved], kind: str, folder: Path) -> dict
         for part, batch in saved.items():
             name = f"{kind}-{owner}-{part}.arrow"
             _write_arrow(folder / name, [batch])
-            files[name] = {kind: owner, "part": part, **_fingerprint(folder / name)}
+            files[name] = {kind: owner, "part": part, **_size_and_crc32(folder / name)}
     return files
 
 
@@ -222,7 +222,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _fingerprint(path: Path) -> dict[str, int]:
+def _size_and_crc32(path: Path) -> dict[str, int]:
     crc = 0
     for chunk in _chunks(path):
         crc = zlib.crc32(chunk, crc)
@@ -236,7 +236,7 @@ def _read(path: Path, definition_hash: str) -> ScorerSnapshot:
     if manifest["definition_hash"] != definition_hash:
         raise ValueError(f"made under another profile definition ({manifest['definition_hash']})")
     for name, noted in manifest["files"].items():
-        actual = _fingerprint(path / name)
+        actual = _size_and_crc32(path / name)
         if any(noted[key] != actual[key] for key in actual):
             raise ValueError(f"{name} is torn: size or checksum differs from the manifest")
     profiles = {

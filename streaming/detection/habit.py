@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streaming.arrays.arrow_arrays import Saved
 from streaming.arrays.compilation import Floats, Ints
-from streaming.detection.census import CensusMemory, InHand
+from streaming.detection.census import CensusDetector, CensusMemory, InHand
 from streaming.detection.detectors import HABIT
 from streaming.detection.habit_kernels import BINS, Hours, tell_hours
 from streaming.detection.reasons import habit_sentence
@@ -45,7 +44,7 @@ class Hourly:
         return {self.reason: [habit_sentence(self.kind, time, nats) for time, nats in unusual]}
 
 
-class Habit:
+class Habit(CensusDetector):
     """The hours of one kind of entities, a StatefulDetector.
 
     Args:
@@ -61,7 +60,7 @@ class Habit:
         self.reason_names: tuple[str, ...] = (f"{HABIT}.{kind}",)
         self.feature_names: tuple[str, ...] = (f"habit_nats.{kind}",)
         self.rivals: Mapping[str, str] = {}
-        self._memory = CensusMemory("hours", np.zeros(BINS, np.float32), BINS)
+        super().__init__(CensusMemory("hours", np.zeros(BINS, np.float32), BINS))
 
     def advance(self, frame: Frame) -> Hourly:
         """See stateful.StatefulDetector."""
@@ -71,19 +70,3 @@ class Habit:
         blocks = Blocks(frame.first_sequence, *self._block)
         tell_hours(blocks, taken.encoded.codes, frame.times, hours, frame.forgotten, self._horizon, found)
         return Hourly(self.reason_names[0], self._kind, frame.times, found, taken)
-
-    def commit(self, hourly: Hourly) -> None:
-        """See stateful.StatefulDetector."""
-        self._memory.put(hourly.memory)
-
-    def forget(self, until: int) -> None:
-        """See stateful.StatefulDetector."""
-        self._memory.forget(until)
-
-    def snapshot(self) -> Saved:
-        """See stateful.StatefulDetector."""
-        return self._memory.snapshot()
-
-    def restore(self, saved: Saved) -> None:
-        """See stateful.StatefulDetector."""
-        self._memory.restore(saved)

@@ -16,9 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.detection import TravelDetector
-from streaming.arrays.arrow_arrays import Saved
 from streaming.arrays.compilation import Floats, Ints, read_only
-from streaming.detection.census import CensusMemory, InHand
+from streaming.detection.census import CensusDetector, CensusMemory, InHand
 from streaming.detection.detectors import TRAVEL
 from streaming.detection.reasons import travel_sentence
 from streaming.detection.travel_kernels import Places, Trips, follow
@@ -52,7 +51,7 @@ class Journeys:
         return {self.reason: [travel_sentence(self.kind, *each) for each in self.found[rows].tolist()]}
 
 
-class Travel:
+class Travel(CensusDetector):
     """The places of one kind of entities, a StatefulDetector.
 
     Args:
@@ -69,7 +68,7 @@ class Travel:
         self.reason_names: tuple[str, ...] = (f"{TRAVEL}.{kind}",)
         self.feature_names: tuple[str, ...] = (f"distance.{kind}", f"speed.{kind}")
         self.rivals: Mapping[str, str] = {}
-        self._memory = CensusMemory("places", np.zeros(2), 2)
+        super().__init__(CensusMemory("places", np.zeros(2), 2))
 
     def advance(self, frame: Frame) -> Journeys:
         """See stateful.StatefulDetector."""
@@ -81,22 +80,6 @@ class Travel:
         trips = Trips(taken.encoded.codes, frame.times, *degrees)
         follow(blocks, trips, places, frame.forgotten, self._limits, found)
         return Journeys(self.reason_names[0], self._kind, found, taken)
-
-    def commit(self, journeys: Journeys) -> None:
-        """See stateful.StatefulDetector."""
-        self._memory.put(journeys.memory)
-
-    def forget(self, until: int) -> None:
-        """See stateful.StatefulDetector."""
-        self._memory.forget(until)
-
-    def snapshot(self) -> Saved:
-        """See stateful.StatefulDetector."""
-        return self._memory.snapshot()
-
-    def restore(self, saved: Saved) -> None:
-        """See stateful.StatefulDetector."""
-        self._memory.restore(saved)
 
 
 def _degrees(column: pa.ChunkedArray) -> Floats:

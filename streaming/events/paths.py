@@ -5,7 +5,7 @@ A key of the event itself that reads like a whole path goes first; a lone `[0]` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -90,6 +90,17 @@ def _flat(root: _Slot) -> PathTree:
                 parents.append(number)
                 arrays.append(is_array)
         first.append(len(slots))
+    closing = [ord("]" if each else "}") for each in arrays]
+    return PathTree(
+        *_table(slots, inner),
+        nodes=np.array([*zip(first[:-1], first[1:], parents, closing, strict=True)], np.int64),
+    )
+
+
+def _table(
+    slots: Sequence[tuple[str | int, _Slot]], inner: Sequence[Mapping[bool, int]]
+) -> tuple[Bytes, Ints]:
+    """Return the `names` and the `slots` of a PathTree."""
     names = [step.encode("utf-8", "surrogatepass") if isinstance(step, str) else b"" for step, _ in slots]
     bounds = np.cumsum([0, *(len(name) for name in names)])
     table = [
@@ -103,9 +114,4 @@ def _flat(root: _Slot) -> PathTree:
         )
         for (step, slot), below, (begin, end) in zip(slots, inner, pairwise(bounds), strict=True)
     ]
-    closing = [ord("]" if each else "}") for each in arrays]
-    return PathTree(
-        names=np.frombuffer(b"".join(names), np.uint8),
-        slots=np.array(table, np.int64),
-        nodes=np.array([*zip(first[:-1], first[1:], parents, closing, strict=True)], np.int64),
-    )
+    return np.frombuffer(b"".join(names), np.uint8), np.array(table, np.int64)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from agent.audit.events import AuditEvent
 from agent.model.budget import SpendingBudget
-from agent.model.llm_client import LOCAL_MODEL, ModelClient, Unasked
+from agent.model.model_client import LOCAL_MODEL, ModelClient, Unasked
 from agent.triage.ledger import Ledger, MemoryLedger, RecordedAnswer
 from agent.triage.triage import Triage, TriageResult
 from schemas.errors import ConfigurationError, nearest
@@ -129,15 +129,7 @@ def candidate_answers(
     if model is None:
         yield CandidateAnswers()
         return
-    prompt = candidate.llm.prompt
-    about = Answering(
-        asks=asking.choice,
-        model=model,
-        prompt=f"{prompt.id}/{prompt.version}",
-        priced=model in candidate.llm.prices,
-        most_usd=asking.max_usd,
-        most_tokens=asking.max_tokens,
-    )
+    prompt, about = candidate.llm.prompt, _about(asking, candidate, model)
     own = settings.sandbox(spec.name) / _OWN_LEDGER
     known = {
         **answers_on_record(own, prompt, model),
@@ -153,6 +145,18 @@ def candidate_answers(
         kept = _OnRecord(known, SharedLedger(table, _WRITER, lambda: datetime.now(UTC)))
         asker = _triage(settings, definition, client, kept, _capped(asking))
         yield CandidateAnswers(about, AnswerSources(record, asker, _teller(settings, spec, about, run)))
+
+
+def _about(asking: Asking, candidate: AgentSpec, model: str) -> Answering:
+    prompt = candidate.llm.prompt
+    return Answering(
+        asks=asking.choice,
+        model=model,
+        prompt=f"{prompt.id}/{prompt.version}",
+        priced=model in candidate.llm.prices,
+        most_usd=asking.max_usd,
+        most_tokens=asking.max_tokens,
+    )
 
 
 class _OnRecord:

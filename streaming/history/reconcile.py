@@ -102,9 +102,39 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
     reader = LakeReader(lake, spec.tables)
     batches = reader.frame("batches", ["query_id", "lost", *_COUNTS])
     transactions = reader.frame("transactions", ["sequence", "transaction_id", "kafka_timestamp"])
-    quarantined, duplicates = reader.count("quarantine"), reader.count("duplicates")
-    sums = {name: int(batches[name].sum()) for name in _COUNTS}
     requeued = int(batches.filter(requeue(pl.col("query_id")))["read"].sum())
+    return Reconciliation(
+        requeued=requeued,
+        sequence_faults=_sequence_faults(transactions["sequence"]),
+        repeated_transactions=_repeated(transactions, horizon),
+        requeued_twice=_stored_twice(reader) if requeued else 0,
+        lost=records_lost(batches["lost"]),
+        **_counted(reader, batches, transactions.height, requeued),
+        **_published(reader, spec, bootstrap),
+    )
+
+
+def _counted(reader: LakeReader, batches: pl.DataFrame, transactions: int, requeued: int) -> dict[str, int]:
+    """Compare what the batches say they read and stored with the rows that there are."""
+    sums = {name: int(batches[name].sum()) for name in _COUNTS}
+    held = {
+        "stored": transactions,
+        "quarantined": reader.count("quarantine"),
+        "duplicates": reader.count("duplicates"),
+    }
+    return {
+        "read": sums["read"] - requeued,
+        "transactions": transactions,
+        "quarantined": held["quarantined"],
+        "duplicates": held["duplicates"],
+        "filtered": sums["filtered"],
+        "unbalanced_batches": unbalanced(batches),
+        "uncounted_rows": sum(abs(rows - sums[name]) for name, rows in held.items()),
+    }
+
+
+def _published(reader: LakeReader, spec: AgentSpec, bootstrap: str) -> dict[str, int]:
+    """Compare the alerts in Delta with the messages that consumers can see."""
     lanes = lanes_of(reader, spec.alerts.topic)
     present = {lane.topic for lane in lanes if topic_exists(bootstrap, lane.topic)}
     numbered = list(_numbered(reader))
@@ -112,28 +142,14 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
     gone = unseen(lanes, present)
     visible = {key for key, number in numbered if not any(number in each for each in gone)}
     sent = Counter(key for topic in sorted(present) for key in _sent_keys(bootstrap, topic, spec.name))
-    return Reconciliation(
-        read=sums["read"] - requeued,
-        requeued=requeued,
-        transactions=transactions.height,
-        quarantined=quarantined,
-        duplicates=duplicates,
-        unbalanced_batches=unbalanced(batches),
-        uncounted_rows=abs(transactions.height - sums["stored"])
-        + abs(quarantined - sums["quarantined"])
-        + abs(duplicates - sums["duplicates"]),
-        sequence_faults=_sequence_faults(transactions["sequence"]),
-        repeated_transactions=_repeated(transactions, horizon),
-        requeued_twice=_stored_twice(reader) if requeued else 0,
-        alerts_in_delta=stored.total(),
-        alerts_on_kafka=sent.total(),
-        missing_on_kafka=len(visible - sent.keys()),
-        doubled_on_kafka=_beyond_first(sent),
-        unknown_on_kafka=len(sent.keys() - stored.keys()),
-        doubled_in_delta=_beyond_first(stored),
-        lost=records_lost(batches["lost"]),
-        filtered=sums["filtered"],
-    )
+    return {
+        "alerts_in_delta": stored.total(),
+        "alerts_on_kafka": sent.total(),
+        "missing_on_kafka": len(visible - sent.keys()),
+        "doubled_on_kafka": _beyond_first(sent),
+        "unknown_on_kafka": len(sent.keys() - stored.keys()),
+        "doubled_in_delta": _beyond_first(stored),
+    }
 
 
 def _numbered(reader: LakeReader) -> Iterator[tuple[AlertKey, int]]:

@@ -92,7 +92,7 @@ class Snapshot:
         """
         for name, noted in self.files.items():
             file = self.path / name
-            if not file.is_file() or _fingerprint(file) != noted:
+            if not file.is_file() or _size_and_sha256(file) != noted:
                 raise DataLossError(f"snapshot {self.name!r} is damaged: {file} is not what was written")
 
 
@@ -182,7 +182,7 @@ def seal(folder: Path, span: Span, rows: Mapping[str, int], versions: Mapping[st
         "span": list(span),
         "rows": dict(rows),
         "versions": dict(versions),
-        "files": {str(path.relative_to(folder)): _fingerprint(path) for path in files},
+        "files": {str(path.relative_to(folder)): _size_and_sha256(path) for path in files},
     }
     for path in files:
         sync_path(path)
@@ -216,7 +216,7 @@ def _read(manifest: Path) -> Snapshot:
     )
 
 
-def _fingerprint(path: Path) -> tuple[int, str]:
+def _size_and_sha256(path: Path) -> tuple[int, str]:
     with path.open("rb") as file:
         return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
 

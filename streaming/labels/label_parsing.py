@@ -9,6 +9,7 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
+from schemas.documents import clipped
 from schemas.errors import ConfigurationError
 from schemas.label import GIVEN, LABEL_FIELDS
 from streaming.labels.book import rejects_table
@@ -121,14 +122,9 @@ def _cell(value: Any, name: str, field: str) -> str | None:
 
 def _shown(value: Any) -> str:
     try:
-        return clipped(orjson.dumps(value).decode())
+        return clipped(orjson.dumps(value).decode(), _SHOWN_CHARACTERS)
     except orjson.JSONEncodeError:  # it reads what is nested deeper than it writes
         return "nested too deep"
-
-
-def clipped(text: str) -> str:
-    """Return a value as shown in a reason: its beginning."""
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def _ids(values: pl.Series) -> pl.Series:
@@ -234,4 +230,4 @@ def _reason(name: str, value: object) -> str:
     if value in (None, "", b""):
         return f"no {name}"
     shown = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return f"{name} is {clipped(shown)!r}; expected {_EXPECTED[name]}"
+    return f"{name} is {clipped(shown, _SHOWN_CHARACTERS)!r}; expected {_EXPECTED[name]}"

@@ -110,28 +110,13 @@ def train_on_lake(
     reader = LakeReader(lake, spec.tables)
     source = _Source(reader, spec, entities, _book(reader, spec))
     material = source.material(order)
-    kept = material.judged & _settled(material.transactions, spec)
-    if not kept.any():
-        labelled, settling = int(material.judged.sum()), spec.profiles.horizons[-1]
-        raise ConfigurationError(
-            f"none of {labelled} labelled rows comes later than {settling} (profiles.horizons) after the "
-            "first transaction, when profiles have settled"
-        )
+    kept = _settled_rows(material, spec)
     scorer = Scorer(spec, entities)
     run = source.run(scorer, material, kept, order.known, on_progress)
     frauds, names = material.frauds[kept], scorer.feature_names
     model = train(run.features, frauds, names, seed=order.seed)
     training = {
-        "agent": spec.name,
-        "spec_version": spec.version,
-        "scoring": scorer.definition_hash,
-        "arithmetic": spec.arithmetic_in_force,
-        "until": None if order.until is None else order.until.isoformat(),
-        "verdicts": order.known,
-        "label_delay_seconds": None if order.label_delay is None else order.label_delay.total_seconds(),
-        "seed": order.seed,
-        "transactions_version": reader.version("transactions"),
-        "labels_version": source.book.version,
+        **source.noted(scorer, order),
         "sequences": [0, material.transactions.num_rows],
         "rows": len(frauds),
         "frauds": int(frauds.sum()),
@@ -145,6 +130,18 @@ def save_next(trained: Trained, folder: Path) -> Path:
     """Write the artefact as the next version below `folder` and return where it lies."""
     versions = [int(each.name) for each in folder.glob("*") if each.name.isdecimal()]
     return save(trained.model, folder / str(max(versions, default=0) + 1), trained.training)
+
+
+def _settled_rows(material: _Material, spec: AgentSpec) -> Flags:
+    """Mark the rows to learn from, bool[n], of which there is one at least."""
+    kept = material.judged & _settled(material.transactions, spec)
+    if not kept.any():
+        labelled, settling = int(material.judged.sum()), spec.profiles.horizons[-1]
+        raise ConfigurationError(
+            f"none of {labelled} labelled rows comes later than {settling} (profiles.horizons) after the "
+            "first transaction, when profiles have settled"
+        )
+    return kept
 
 
 def _book(reader: LakeReader, spec: AgentSpec) -> LabelBook:
@@ -164,6 +161,22 @@ class _Source:
     spec: AgentSpec
     entities: tuple[str, ...]
     book: LabelBook
+
+    def noted(self, scorer: Scorer, order: TrainingOrder) -> dict[str, Any]:
+        """Return what an artefact notes of its origin."""
+        delay = order.label_delay
+        return {
+            "agent": self.spec.name,
+            "spec_version": self.spec.version,
+            "scoring": scorer.definition_hash,
+            "arithmetic": self.spec.arithmetic_in_force,
+            "until": None if order.until is None else order.until.isoformat(),
+            "verdicts": order.known,
+            "label_delay_seconds": None if delay is None else delay.total_seconds(),
+            "seed": order.seed,
+            "transactions_version": self.reader.version("transactions"),
+            "labels_version": self.book.version,
+        }
 
     def material(self, order: TrainingOrder) -> _Material:
         """Read the stream and the labels as they stood at `order.until`."""

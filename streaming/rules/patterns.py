@@ -18,7 +18,7 @@ advance() leaves all state as it is; commit() makes what it worked out the curre
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -209,22 +209,32 @@ def _miss(
     rows = rows_with(kept, sequences[fallen])
     missed = Missed(pattern, rows, seen.sequences[passed[fallen]], seen.reached[passed[fallen]])
     still = ~settled & (passed == len(seen.times))
-    fresh, oldest = answers.times >= seen.watermark[-1], int(seen.watermark[-1]) - pattern.grace
-    left = ~fresh & (answers.times >= oldest)
-    after = PatternState(
-        index=state.index,
+    after = _with_answers(state, pattern, answers, int(seen.watermark[-1]))
+    return missed, replace(
+        after,
         clock=clock,
         codes=waiting.codes[still],
         times=waiting.times[still],
         sequences=sequences[still],
-        answer_codes=answers.codes[fresh],
-        answer_times=answers.times[fresh],
-        earlier=state.earlier.with_more(
-            answers.codes[left], answers.times[left], oldest=oldest, within=pattern.within
-        ),
         kept=slimmed(kept, sequences[still]),
     )
-    return missed, after
+
+
+def _with_answers(
+    state: PatternState, pattern: CompiledPattern, answers: Events, watermark: int
+) -> PatternState:
+    """Return a state that holds the answers from the watermark on, and earlier ones within the grace."""
+    fresh, oldest = answers.times >= watermark, watermark - pattern.grace
+    left = ~fresh & (answers.times >= oldest)
+    earlier = state.earlier.with_more(
+        answers.codes[left], answers.times[left], oldest=oldest, within=pattern.within
+    )
+    return replace(
+        state,
+        answer_codes=answers.codes[fresh],
+        answer_times=answers.times[fresh],
+        earlier=earlier,
+    )
 
 
 def _chosen(events: Events, places: Ints) -> Events:

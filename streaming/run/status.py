@@ -128,30 +128,20 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
     if table is None or frame.height == 0:
         return _empty(spec, ends)
     newest = _newest(table, frame)
-    late, took = _late(reader)
-    totals = {name: int(frame[name].sum()) + int(took.get(name, 0)) for name in _TOTALS}
     pins = json.loads(newest["pins"])
     requests = read_requests(reader.path("requeues"))
     return Status(
         agent=spec.name,
-        batches=frame.height,
-        totals=totals,
-        cost_usd=float(frame["cost_usd"].sum()) + took["cost_usd"],
-        degraded_share=totals["degraded"] / max(totals["alerts"], 1),
-        balanced=not unbalanced(frame),
         quarantine_reasons=waiting_by_reason(reader, requests),
         lag=_lag(table, spec.data_sources.transactions.topic, ends),
-        late=late,
         labels=max(frame["labels_through"].to_list()),
         last_closed_at=newest["closed_at"].astimezone(UTC),
         durations=json.loads(newest["durations"]),
         pins=_short(pins),
         version=pins["spec"]["version"],
         beside=tuple(side_by_side(lake, spec)),
-        rejected_shares=_rejected_shares(frame),
-        filtered_reasons=dict(_by_reason(frame["filtered_by_reason"]).most_common()),
         requests_waiting=sum(each.state == "waiting" for each in requests),
-        lost=records_lost(frame["lost"]),
+        **_summed(frame, reader),
         **_monitored(reader),
     )
 
@@ -182,6 +172,23 @@ def _empty(spec: AgentSpec, ends: dict[str, int] | None) -> Status:
     totals = dict.fromkeys(_TOTALS, 0)
     lag = None if ends is None else sum(ends.values())
     return Status(spec.name, 0, totals, 0.0, 0.0, True, {}, lag, _NOTHING_LATE, 0, None, {}, {})
+
+
+def _summed(batches: pl.DataFrame, reader: LakeReader) -> dict[str, Any]:
+    """Return what follows from all batches together and from the answers that came late."""
+    late, took = _late(reader)
+    totals = {name: int(batches[name].sum()) + int(took.get(name, 0)) for name in _TOTALS}
+    return {
+        "batches": batches.height,
+        "totals": totals,
+        "late": late,
+        "cost_usd": float(batches["cost_usd"].sum()) + took["cost_usd"],
+        "degraded_share": totals["degraded"] / max(totals["alerts"], 1),
+        "balanced": not unbalanced(batches),
+        "rejected_shares": _rejected_shares(batches),
+        "filtered_reasons": dict(_by_reason(batches["filtered_by_reason"]).most_common()),
+        "lost": records_lost(batches["lost"]),
+    }
 
 
 def _late(reader: LakeReader) -> tuple[dict[str, int], dict[str, float]]:

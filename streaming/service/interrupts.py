@@ -31,35 +31,44 @@ def stop_on_interrupt(stop: threading.Event, waiting: Callable[[], bool] = lambd
         waiting: whether the current batch waits for something that is away: then the process leaves after a
             few seconds, with 0, whether or not the work has come to its end.
     """
-
-    interrupted, left = False, threading.Event()
-    asking: list[threading.Thread] = []
-
-    def ask() -> None:
-        stop.set()
-        log("stopping", "finishing the current batch; press Ctrl-C again to stop at once")
-        if waiting() and not left.wait(_LEAVING_SECONDS):
-            _leave("stopped while waiting", 0)
-
-    def handle(_: int, __: FrameType | None) -> None:
-        nonlocal interrupted
-        if interrupted:
-            _leave("stopped at once", _INTERRUPTED)
-        interrupted = True
-        # No worker, which takes locks. In a thread of its own: the handler may have interrupted a wait that
-        # holds the event's lock.
-        asking.append(threading.Thread(target=ask, daemon=True))
-        asking[0].start()
-
-    previous = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM)}
+    request = _StopRequest(stop, waiting)
+    previous = {each: signal.signal(each, request.handle) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        left.set()
-        for thread in asking:
-            thread.join(_LOGGING_SECONDS)
+        request.settle()
         for each, handler in previous.items():
             signal.signal(each, handler)
+
+
+class _StopRequest:
+    """What the first signal asks for; see stop_on_interrupt."""
+
+    def __init__(self, stop: threading.Event, waiting: Callable[[], bool]) -> None:
+        self._stop, self._waiting, self._left = stop, waiting, threading.Event()
+        self._interrupted, self._asking = False, list[threading.Thread]()
+
+    def handle(self, _: int, __: FrameType | None) -> None:
+        """Ask the work to stop; the second time, leave."""
+        if self._interrupted:
+            _leave("stopped at once", _INTERRUPTED)
+        self._interrupted = True
+        # No worker, which takes locks. In a thread of its own: the handler may have interrupted a wait that
+        # holds the event's lock.
+        self._asking.append(threading.Thread(target=self._ask, daemon=True))
+        self._asking[0].start()
+
+    def settle(self) -> None:
+        """The work has come to its end: nobody needs to leave."""
+        self._left.set()
+        for thread in self._asking:
+            thread.join(_LOGGING_SECONDS)
+
+    def _ask(self) -> None:
+        self._stop.set()
+        log("stopping", "finishing the current batch; press Ctrl-C again to stop at once")
+        if self._waiting() and not self._left.wait(_LEAVING_SECONDS):
+            _leave("stopped while waiting", 0)
 
 
 @contextmanager

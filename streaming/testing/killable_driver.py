@@ -24,31 +24,36 @@ from streaming.run.surroundings import Hooks
 MID_PUBLISH = "mid-publish"
 
 
+class _Killer:
+    """Kills this process when it reaches the place of an order."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self._armed, self._order = not order.get("live"), order
+
+    def arm(self) -> None:
+        self._armed = True
+
+    def reached(self, step: BatchStep | LateStep) -> None:
+        self._strike(step.value)
+
+    def before_commit(self, _: Sequence[OutboxRecord]) -> None:
+        self._strike(MID_PUBLISH)
+
+    def _strike(self, place: str) -> None:
+        if self._armed and place == self._order.get("at"):
+            os.kill(os.getpid(), getattr(signal, self._order["signal"]))
+
+
 def main(order: dict[str, Any]) -> int:
     """Run an agent under an order: spec, home, bootstrap, llm, at (a place), signal, live, endless, patience.
 
     A live strike waits for a batch of its own, another hits the repair of what a predecessor left, too. An
     endless driver goes on when everything is read, until it is struck or told to stop.
     """
-    armed = not order.get("live")
-
-    def arm() -> None:
-        nonlocal armed
-        armed = True
-
-    def strike(place: str) -> None:
-        if armed and place == order.get("at"):
-            os.kill(os.getpid(), getattr(signal, order["signal"]))
-
-    def reached(step: BatchStep | LateStep) -> None:
-        strike(step.value)
-
-    def before_commit(_: Sequence[OutboxRecord]) -> None:
-        strike(MID_PUBLISH)
-
+    killer = _Killer(order)
     settings = Settings.load(Path(order["home"]), os.environ)
     spec = load_spec(Path(order["spec"]))
-    hooks = Hooks(reached, before_commit, reached)
+    hooks = Hooks(killer.reached, killer.before_commit, killer.reached)
     try:
         drive(
             settings,
@@ -59,7 +64,7 @@ def main(order: dict[str, Any]) -> int:
             until_idle=not order.get("endless"),
             as_json=True,
             hooks=hooks,
-            started=arm,
+            started=killer.arm,
             patience=None if order.get("endless") else order.get("patience", PATIENCE_SECONDS),
         )
     except FlagstreamError as fault:

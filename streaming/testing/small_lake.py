@@ -90,6 +90,22 @@ def next_batch(settings: Settings, spec: AgentSpec, rows: int = 600) -> None:
     _stored(lake / "batches", _batch(engine, rows, 0, versions, marks), batch)
 
 
+def _constants(rows: int, first: int) -> dict[str, Any]:
+    values = {
+        "currency": "EUR",
+        "merchant_category": INJECTED,
+        "country": "DE",
+        "memo": INJECTED,
+        "topic": "events",
+        "partition": 0,
+        "query_id": "q",
+        "batch_id": first // rows,
+        "late": False,
+        "faults": None,
+    }
+    return {name: [value] * rows for name, value in values.items()}
+
+
 def _transactions(rows: int, first: int = 0) -> pa.Table:
     random = np.random.default_rng(5)
     busy = np.zeros(rows, dtype=bool)
@@ -101,25 +117,16 @@ def _transactions(rows: int, first: int = 0) -> pa.Table:
         BUSY if each else f"m{number}"
         for each, number in zip(busy, random.integers(2, 20, rows), strict=True)
     ]
-    columns: dict[str, Any] = {
+    columns = {
+        **_constants(rows, first),
         "sequence": range(first, first + rows),
         "transaction_id": [f"t{number:05d}" for number in range(first, first + rows)],
         "event_time": times,
         "amount": amounts,
-        "currency": ["EUR"] * rows,
         "customer": [f"c{number}" for number in random.integers(0, 30, rows)],
         "terminal": terminals,
-        "merchant_category": [INJECTED] * rows,
-        "country": ["DE"] * rows,
-        "memo": [INJECTED] * rows,
-        "topic": ["events"] * rows,
-        "partition": [0] * rows,
         "offset": range(first, first + rows),
         "kafka_timestamp": times,
-        "query_id": ["q"] * rows,
-        "batch_id": [first // rows] * rows,
-        "late": [False] * rows,
-        "faults": [None] * rows,
     }
     schema = transactions_schema(CONTRACT.arrow_schema())
     return pa.table(

@@ -7,8 +7,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Self
 
 from agent.model.endpoints import endpoint_of
-from agent.model.llm_client import LOCAL_MODEL, LlmClient
+from agent.model.llm_client import LlmClient
 from agent.model.local_llm import LocalLlm
+from agent.model.model_client import LOCAL_MODEL
 from agent.triage.triage import POLICIES
 from schemas.errors import ConfigurationError, nearest
 from schemas.policy import load_policy

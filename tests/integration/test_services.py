@@ -15,8 +15,9 @@ import pytest
 from confluent_kafka import Producer
 
 from agent.model.budget import SpendingBudget
-from agent.model.llm_client import Completion, LlmClient, Question
+from agent.model.llm_client import LlmClient
 from agent.model.local_llm import LocalLlm
+from agent.model.model_client import Completion, Question
 from agent.model.prompt_files import Messages, load_prompt
 from agent.triage.answers import answer_schema
 from agent.triage.ledger import Intent, MemoryLedger

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from agent.model.llm_client import Completion, Failure, Question, Replies
+from agent.model.model_client import Completion, Failure, Question, Replies
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from streaming.testing.live_lake import TOPIC

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from agent.model.guarded_http import MOST_ANSWER_BYTES, Reach, guarded_client
-from agent.model.llm_client import Failure, LlmClient
+from agent.model.llm_client import LlmClient
+from agent.model.model_client import Failure
 from schemas.addresses import is_loopback, is_public, literal_address
 from schemas.errors import ConfigurationError
 from schemas.llm import Llm

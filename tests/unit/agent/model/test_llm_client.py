@@ -14,7 +14,8 @@ import pytest
 from pydantic import SecretStr
 
 from agent.model.circuit_breaker import CircuitBreaker
-from agent.model.llm_client import Completion, Failure, LlmClient, Question
+from agent.model.llm_client import LlmClient
+from agent.model.model_client import Completion, Failure, Question
 from agent.model.prompt_files import Messages
 from agent.triage.answers import answer_schema
 from schemas.llm import Llm, RateLimits

@@ -16,7 +16,7 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from agent.model.budget import SpendingBudget
-from agent.model.llm_client import Completion, Failure, Question, Replies
+from agent.model.model_client import Completion, Failure, Question, Replies
 from agent.model.prompt_files import load_prompt
 from agent.triage.late import Unanswered
 from agent.triage.ledger import MemoryLedger, RecordedAnswer

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as tried
 from hypothesis import strategies as st
 
-from agent.model.llm_client import LOCAL_MODEL
+from agent.model.model_client import LOCAL_MODEL
 from agent.model.prompt_files import load_prompt
 from agent.triage.answers import RATIONALE_CHARACTERS, answers_of
 from agent.triage.disclosure import Disclosure
