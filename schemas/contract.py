@@ -13,11 +13,17 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from schemas.documents import named_file, resolve_named
 from schemas.errors import nearest
-from schemas.event_columns import SPARK_TYPES, Column, extra_column, id_column, text_column
+from schemas.event_columns import (
+    DIRECTION,
+    SPARK_TYPES,
+    Column,
+    direction_column,
+    extra_column,
+    id_column,
+    text_column,
+)
 from schemas.event_conditions import Condition, fields_of, parse_condition
 from schemas.event_fields import (
-    AmountField,
-    CurrencyField,
     Duplicates,
     ExtraField,
     IdField,
@@ -29,6 +35,7 @@ from schemas.event_formats import EventFormat
 from schemas.event_json_schema import event_json_schema
 from schemas.event_sources import check_source, source_of
 from schemas.loading import Document, load_document
+from schemas.money_fields import AmountField, CurrencyField, DirectionField, check_currency
 from schemas.tables import COORDINATES, UTC_MICROS
 
 CONTRACTS = Path(__file__).parent / "contracts"
@@ -61,7 +68,7 @@ class EventContract(Document):
     `where`.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"format", "where", "tombstones"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"format", "where", "tombstones", "direction"})
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     version: int = Field(default=1, ge=1)
@@ -69,6 +76,7 @@ class EventContract(Document):
     event_time: TimeField
     amount: AmountField
     currency: CurrencyField
+    direction: DirectionField | None = None
     entities: dict[str, IdField] = Field(min_length=1)
     primary: str | None = None
     extra: dict[str, ExtraField] = Field(default={})
@@ -123,6 +131,24 @@ class EventContract(Document):
             check_source(each)
         return self
 
+    @model_validator(mode="after")
+    def _money_fits(self) -> EventContract:
+        check_currency(self.amount, self.currency)
+        named = {name.lower() for group in _NAMING for name in getattr(self, group)}
+        if self.has_direction and DIRECTION in named:
+            raise ValueError("'direction' cannot name a column: refunds and payments are told apart by it")
+        return self
+
+    @property
+    def has_direction(self) -> bool:
+        """Whether refunds are told from payments, in a column of their own."""
+        return self.direction is not None or self.amount.negative == "refund"
+
+    @property
+    def has_plain_money(self) -> bool:
+        """Whether amounts and currencies are taken as they stand, as numbers and texts."""
+        return self.amount.is_plain and self.currency.is_plain and not self.has_direction
+
     @property
     def entity_names(self) -> tuple[str, ...]:
         """Names of the entities, in the contract's order."""
@@ -138,11 +164,13 @@ class EventContract(Document):
         """All columns that come from the event, in canonical order."""
         time = self.event_time
         time_type = "number" if time.format == "epoch" else "string"
+        told_by = None if self.direction is None else self.direction.field
         return (
             id_column("transaction_id", "transaction id", self.transaction_id),
             Column("event_time", "event time", UTC_MICROS, time.field, time_type, required=True),
-            Column("amount", "amount", pa.float64(), self.amount.field, "number", required=True),
+            Column("amount", "amount", pa.float64(), self.amount.field, self.amount.json_type, required=True),
             text_column("currency", "currency", self.currency, required=True),
+            *([direction_column(told_by)] if self.has_direction else []),
             *(id_column(name, "entity", each) for name, each in self.entities.items()),
             *(extra_column(name, each) for name, each in self.extra.items()),
             *(
@@ -188,7 +216,7 @@ class EventContract(Document):
         Whatever is decoded without a fault fits it. It says nothing of times, of numbers that no column can
         hold, and of whole numbers written with a fraction.
         """
-        return event_json_schema(self.name, self.columns, self.amount.most)
+        return event_json_schema(self.name, self.columns, self.amount, self.currency)
 
     def prompt_notes(self) -> str:
         """Return one line per column that tells a model what it is and whether to trust it."""

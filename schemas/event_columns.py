@@ -8,11 +8,20 @@ from typing import Literal
 
 import pyarrow as pa
 
-from schemas.event_fields import ColumnType, CurrencyField, ExtraField, IdField, TextField
+from schemas.event_fields import ColumnType, ExtraField, IdField, TextField
+from schemas.money_fields import CurrencyField
 from schemas.tables import UTC_MICROS
 
 Role = Literal[
-    "transaction id", "event time", "amount", "currency", "entity", "extra", "untrusted text", "coordinate"
+    "transaction id",
+    "event time",
+    "amount",
+    "currency",
+    "direction",
+    "entity",
+    "extra",
+    "untrusted text",
+    "coordinate",
 ]
 
 _ARROW: Mapping[ColumnType, pa.DataType] = {
@@ -35,6 +44,9 @@ _JSON: Mapping[ColumnType, str] = {
     "float": "number",
     "boolean": "boolean",
 }
+
+
+DIRECTION, PAYMENT, REFUND = "direction", "payment", "refund"
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,11 @@ def id_column(name: str, role: Role, each: IdField) -> Column:
 def text_column(name: str, role: Role, each: CurrencyField | TextField, *, required: bool) -> Column:
     """Return a column of text, such as the currency."""
     return Column(name, role, pa.string(), each.field, "string", required, each.max_length)
+
+
+def direction_column(field: str | None) -> Column:
+    """Return the column that tells refunds from payments, by a field of the event if one is named."""
+    return Column(DIRECTION, "direction", pa.string(), field, "string", required=False)
 
 
 def extra_column(name: str, each: ExtraField) -> Column:

@@ -99,34 +99,6 @@ class TimeField(Document):
         return self
 
 
-class AmountField(Document):
-    """The field that holds the amount: a number from 0 to `most`."""
-
-    LATER: ClassVar[frozenset[str]] = frozenset({"most"})
-
-    field: str = Field(min_length=1)
-    most: float = Field(default=1e12, gt=0, allow_inf_nan=False)
-
-
-class CurrencyField(Document):
-    """Where the currency comes from: a field, or one constant for all events.
-
-    A code longer than `max_length` characters is refused: it goes into every alert several times.
-    """
-
-    LATER: ClassVar[frozenset[str]] = frozenset({"max_length"})
-
-    field: str | None = None
-    constant: str | None = None
-    max_length: int = Field(default=16, ge=1)
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> CurrencyField:
-        if (self.field is None) == (self.constant is None):
-            raise ValueError("expected exactly one of 'field' and 'constant'")
-        return self
-
-
 class ExtraField(Document):
     """A further typed field; null when absent or unusable unless `required`.
 

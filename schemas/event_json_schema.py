@@ -8,17 +8,21 @@ from typing import Any
 from schemas.event_columns import Column
 from schemas.event_paths import steps_of
 from schemas.event_sources import source_of
+from schemas.money_fields import AmountField, CurrencyField
 
 _MOST_ITEMS_DESCRIBED = 100
 
 
-def event_json_schema(title: str, columns: Sequence[Column], most: float) -> dict[str, Any]:
+def event_json_schema(
+    title: str, columns: Sequence[Column], amount: AmountField, currency: CurrencyField
+) -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a raw event.
 
     Args:
         title: the contract's name.
         columns: what the event is decoded to.
-        most: the largest amount.
+        amount: how amounts are written.
+        currency: which currencies are taken.
     """
     root: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
     apart: list[dict[str, Any]] = []
@@ -26,7 +30,7 @@ def event_json_schema(title: str, columns: Sequence[Column], most: float) -> dic
         source = source_of(column.source or "")
         if column.source is None or source.part != "value":
             continue
-        described = _property(column, most)
+        described = _property(column, amount, currency)
         if len(steps_of(source.path)) > 1 or source.path in root["properties"]:
             apart.append(_either(source.path, described, required=column.required))
         else:
@@ -62,7 +66,7 @@ def _at_place(place: int, inner: dict[str, Any], *, required: bool) -> dict[str,
     return {"type": "array", "minItems": place + 1, **within} if required else within
 
 
-def _property(column: Column, most: float) -> dict[str, Any]:
+def _property(column: Column, amount: AmountField, currency: CurrencyField) -> dict[str, Any]:
     described: dict[str, Any] = {"type": column.json_type}
     if column.role in ("transaction id", "entity"):
         described["type"] = ["string", "integer"] if column.json_type == "string" else "integer"
@@ -70,7 +74,21 @@ def _property(column: Column, most: float) -> dict[str, Any]:
     if column.max_length is not None:
         described["maxLength"] = column.max_length
     if column.role == "amount":
-        described |= {"minimum": 0, "maximum": most}
+        described = _amount(amount)
+    if column.role == "direction":
+        described = {"type": ["string", "integer", "boolean"]}
+    if column.role == "currency" and (amount.unit == "minor" or not currency.is_plain):
+        described = {"type": ["string", "integer"]}
     if not column.required:
-        described["type"] = [described["type"], "null"]
+        types = described["type"]
+        described["type"] = [*(types if isinstance(types, list) else [types]), "null"]
     return {**described, "description": column.role}
+
+
+def _amount(amount: AmountField) -> dict[str, Any]:
+    if amount.format == "connect_decimal":
+        return {"type": "string", "contentEncoding": "base64"}
+    bounds: dict[str, Any] = {"minimum": 0} if amount.negative == "reject" else {}
+    if amount.unit == "major":  # in minor units the largest amount depends on the currency
+        bounds = {"minimum": -amount.most, **bounds, "maximum": amount.most}
+    return {"type": ["number", "string"] if amount.format == "decimal" else "number", **bounds}

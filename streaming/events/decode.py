@@ -35,6 +35,7 @@ from streaming.events.exact_decode import (
 )
 from streaming.events.filtered import NOTHING_FILTERED, LeftOut
 from streaming.events.found import FieldFinder, Found
+from streaming.events.money_columns import ROLES, MoneyColumns
 from streaming.events.record_formats import finder_of
 from streaming.events.zones import local_offsets
 
@@ -176,11 +177,18 @@ class _Block:
         each, vouched = self._finder.find(self._records)
         found = dict(zip(self._contract.read_fields, each, strict=True))
         self._left_out.judge(self._contract, self._values, found, vouched)
-        arrays = {
-            column.name: _Reader(self._contract, column, found[column.source or ""], vouched).read()
-            for column in self._columns
-        }
-        return arrays, vouched
+        return self._arrays(found, vouched), vouched
+
+    def _arrays(self, found: Mapping[str, Found], vouched: Flags) -> dict[str, pa.Array]:
+        arrays: dict[str, pa.Array] = {}
+        plain, money = self._contract.has_plain_money, dict[str, Found]()
+        for column in self._columns:
+            of_column = found[column.source or ""]
+            if column.role in ROLES and not plain:
+                money[column.name] = of_column
+            else:
+                arrays[column.name] = _Reader(self._contract, column, of_column, vouched).read()
+        return arrays if plain else arrays | MoneyColumns(self._contract, money, vouched).read()
 
     def _decode_exactly(self, rows: Ints) -> tuple[pa.Table, list[int]]:
         decoded: list[dict[str, Any]] = []

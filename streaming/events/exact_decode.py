@@ -7,7 +7,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -19,6 +19,7 @@ from schemas.event_paths import steps_of
 from schemas.event_sources import sources_of
 from schemas.instants import MICRO, micros_of
 from streaming.events.beside import NOTHING, Beside, beside_value
+from streaming.events.exact_money import MoneyError, MoneyReader
 from streaming.events.framing import payload_of
 from streaming.events.json_mend import mend
 from streaming.events.paths import look_up
@@ -34,6 +35,7 @@ RejectionReason = Literal[
     "oversized_field",
     "bad_amount",
     "amount_too_large",
+    "bad_currency",
     "bad_time",
     "absurd_time",
     "time_ahead_of_broker",
@@ -92,6 +94,7 @@ class ExactDecoder:
         self._framed = contract.format.framed and not from_file
         self._bounds = time_bounds(contract)
         self._zone = ZoneInfo(contract.event_time.zone)
+        self._money = None if contract.has_plain_money else MoneyReader(contract)
         self._wanted = contract.wanted
         self._sources = dict(
             zip(contract.read_fields, sources_of(contract.read_fields, from_file=from_file), strict=True)
@@ -121,6 +124,9 @@ class ExactDecoder:
             else:
                 found = self._found(event, beside, column.source, scalar=column.json_type != "string")
                 row[column.name] = _value(column, read, found, faults)
+        if self._money is not None:
+            with _rejecting():
+                self._money.settle(row)
         self._check_time(row["event_time"], stamp)
         row["faults"] = faults or None
         return row
@@ -150,11 +156,18 @@ class ExactDecoder:
             return _read_id
         if column.role == "event time":
             return self._read_time
+        if self._money is not None and column.role in ("amount", "currency", "direction"):
+            return self._read_money
         if column.role == "amount":
             return self._read_amount
         if column.role == "currency":
             return _read_currency
         return _READERS[column.json_type]
+
+    def _read_money(self, column: Column, value: Any, _: list[str]) -> Any:
+        assert self._money is not None
+        with _rejecting():
+            return self._money.read(column, value)
 
     def _read_amount(self, column: Column, value: Any, _: list[str]) -> float:
         number = _number(column, value, "bad_amount")
@@ -195,6 +208,14 @@ class ExactDecoder:
             raise RejectedError(*ABSURD)
         if micros > (stamp or 0) + ahead:
             raise RejectedError(*AHEAD)
+
+
+@contextlib.contextmanager
+def _rejecting() -> Iterator[None]:
+    try:
+        yield
+    except MoneyError as fault:
+        raise RejectedError(fault.reason, fault.detail) from None
 
 
 def _within(value: bytes | None, longest: int) -> bytes:
