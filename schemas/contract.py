@@ -136,12 +136,12 @@ class EventContract(Document):
         check_currency(self.amount, self.currency)
         named = {name.lower() for group in _NAMING for name in getattr(self, group)}
         if self.has_direction and DIRECTION in named:
-            raise ValueError("'direction' cannot name a column: refunds and payments are told apart by it")
+            raise ValueError("'direction' cannot name a column: it holds whether a row is a refund")
         return self
 
     @property
     def has_direction(self) -> bool:
-        """Whether refunds are told from payments, in a column of their own."""
+        """Whether refunds are known from payments, by a column."""
         return self.direction is not None or self.amount.negative == "refund"
 
     @property
