@@ -118,7 +118,7 @@ ALERT_FIELDS: tuple[AlertField, ...] = (
     ),
     AlertField("agent", _STRING, "name of the agent that raised it"),
     AlertField("transaction_id", _STRING, "the transaction"),
-    AlertField("entities", _ENTITIES_TYPE, "entity name to id"),
+    AlertField("entities", _ENTITIES_TYPE, "entity name to id, of those that the transaction has"),
     AlertField("amount", _FLOAT, "amount in `currency`"),
     AlertField("currency", _STRING, "currency code of the amount"),
     AlertField("event_time", _UTC_MICROS, "when the transaction took place"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,15 +15,19 @@ from schemas.alert import ALERT_FIELDS, ALERT_KIND, ALERT_VERSION, ALERTS, LATER
 _FLOATS = tuple(each.name for each in ALERT_FIELDS if pa.types.is_floating(each.type))
 
 
-def entities_array(columns: Mapping[str, Sequence[str] | pa.Array | pa.ChunkedArray]) -> pa.MapArray:
-    """Turn one column of ids per entity into one map per row, in the mapping's order."""
+def entities_array(columns: Mapping[str, Sequence[str | None] | pa.Array | pa.ChunkedArray]) -> pa.MapArray:
+    """Turn one column of ids per entity into one map per row, in the mapping's order, without null ids."""
     names = list(columns)
     arrays = [column_of(column, pa.string()) for column in columns.values()]
     rows = len(arrays[0]) if arrays else 0
-    order = pa.array([row + rows * column for row in range(rows) for column in range(len(names))], pa.int64())
-    items = pa.concat_arrays(arrays).take(order) if arrays else pa.array([], pa.string())
-    offsets = pa.array(range(0, rows * len(names) + 1, max(len(names), 1)), pa.int32())
-    return pa.MapArray.from_arrays(offsets, pa.array(names * rows, pa.string()), items)
+    present = np.array([each.is_valid().to_numpy(zero_copy_only=False) for each in arrays], np.bool_)
+    present = present.reshape(len(names), rows).T
+    kinds = np.tile(np.arange(len(names)), rows)[present.ravel()]
+    places = np.arange(rows).repeat(len(names))[present.ravel()] + rows * kinds
+    items = pa.concat_arrays(arrays).take(pa.array(places)) if arrays else pa.array([], pa.string())
+    offsets = np.concatenate([[0], present.sum(axis=1).cumsum()])
+    keys = pa.array(names, pa.string()).take(pa.array(kinds))
+    return pa.MapArray.from_arrays(pa.array(offsets, pa.int32()), keys, items)
 
 
 def reasons_array(reasons: Sequence[Sequence[Reason]]) -> pa.ListArray:

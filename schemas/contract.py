@@ -26,7 +26,6 @@ from schemas.event_conditions import Condition, fields_of, parse_condition
 from schemas.event_fields import (
     Duplicates,
     ExtraField,
-    IdField,
     LabelMapping,
     TextField,
     TimeField,
@@ -34,6 +33,7 @@ from schemas.event_fields import (
 from schemas.event_formats import EventFormat
 from schemas.event_json_schema import event_json_schema
 from schemas.event_sources import check_source, source_of
+from schemas.id_fields import EntityField, IdField, TransactionIdField
 from schemas.loading import Document, load_document
 from schemas.money_fields import AmountField, CurrencyField, DirectionField, check_currency
 from schemas.tables import COORDINATES, UTC_MICROS
@@ -72,12 +72,12 @@ class EventContract(Document):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     version: int = Field(default=1, ge=1)
-    transaction_id: IdField
+    transaction_id: TransactionIdField
     event_time: TimeField
     amount: AmountField
     currency: CurrencyField
     direction: DirectionField | None = None
-    entities: dict[str, IdField] = Field(min_length=1)
+    entities: dict[str, EntityField] = Field(min_length=1)
     primary: str | None = None
     extra: dict[str, ExtraField] = Field(default={})
     untrusted_text: dict[str, TextField] = Field(default={})
@@ -100,12 +100,21 @@ class EventContract(Document):
             taken.add(name.lower())
         return value
 
+    @field_validator("entities")
+    @classmethod
+    def _requires_one(cls, value: dict[str, EntityField]) -> dict[str, EntityField]:
+        if not any(each.required for each in value.values()):
+            raise ValueError("no entity is required: events are keyed by one that all of them have")
+        return value
+
     @field_validator("primary")
     @classmethod
     def _is_an_entity(cls, value: str | None, info: ValidationInfo) -> str | None:
         entities = info.data.get("entities", {})
         if value is not None and value not in entities:
             raise ValueError(f"no entity {value!r}; {nearest(value, entities)}")
+        if value is not None and not entities[value].required:
+            raise ValueError(f"entity {value!r} is not required, so it cannot be the primary one")
         return value
 
     @field_validator("where")
@@ -156,8 +165,14 @@ class EventContract(Document):
 
     @property
     def primary_entity(self) -> str:
-        """The entity that events are keyed by: `primary`, else the first."""
-        return self.primary or next(iter(self.entities))
+        """The entity that events are keyed by: `primary`, else the first that is required."""
+        return self.primary or next(name for name, each in self.entities.items() if each.required)
+
+    @property
+    def reshaped_ids(self) -> dict[str, IdField]:
+        """By column, the ids that are more than the text of one field."""
+        found: dict[str, IdField] = {"transaction_id": self.transaction_id, **self.entities}
+        return {name: each for name, each in found.items() if not each.is_plain}
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -166,12 +181,12 @@ class EventContract(Document):
         time_type = "number" if time.format == "epoch" else "string"
         told_by = None if self.direction is None else self.direction.field
         return (
-            id_column("transaction_id", "transaction id", self.transaction_id),
+            id_column("transaction_id", self.transaction_id),
             Column("event_time", "event time", UTC_MICROS, time.field, time_type, required=True),
             Column("amount", "amount", pa.float64(), self.amount.field, self.amount.json_type, required=True),
             text_column("currency", "currency", self.currency, required=True),
             *([direction_column(told_by)] if self.has_direction else []),
-            *(id_column(name, "entity", each) for name, each in self.entities.items()),
+            *(id_column(name, each) for name, each in self.entities.items()),
             *(extra_column(name, each) for name, each in self.extra.items()),
             *(
                 text_column(name, "untrusted text", each, required=False)
@@ -182,7 +197,7 @@ class EventContract(Document):
     @property
     def raw_fields(self) -> tuple[str, ...]:
         """All event fields the contract maps, labels left out."""
-        return tuple(dict.fromkeys(each.source for each in self.columns if each.source is not None))
+        return tuple(dict.fromkeys(source for each in self.columns for source in each.sources))
 
     @property
     def read_fields(self) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from typing import Literal
 
 import pyarrow as pa
 
-from schemas.event_fields import ColumnType, ExtraField, IdField, TextField
+from schemas.event_fields import ColumnType, ExtraField, TextField
+from schemas.id_fields import EntityField, TransactionIdField
 from schemas.money_fields import CurrencyField
 from schemas.tables import UTC_MICROS
 
@@ -53,7 +54,8 @@ DIRECTION, PAYMENT, REFUND = "direction", "payment", "refund"
 class Column:
     """One decoded column: where it comes from and what it is.
 
-    `max_length` in characters bounds text: a longer id or currency is refused, any other text is cut.
+    `max_length` in characters bounds text: a longer id or currency is refused, any other text is cut. An id
+    may be made of `more` fields than `source`; where it is `reshaped` it is not simply the text of one field.
     """
 
     name: str
@@ -63,11 +65,24 @@ class Column:
     json_type: str
     required: bool
     max_length: int | None = None
+    more: tuple[str, ...] = ()
+    reshaped: bool = False
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All fields that it is made of."""
+        return () if self.source is None else (self.source, *self.more)
 
 
-def id_column(name: str, role: Role, each: IdField) -> Column:
-    """Return the column of an id or an entity."""
-    return Column(name, role, pa.string(), each.field, each.type, True, each.max_length)
+def id_column(name: str, each: TransactionIdField | EntityField) -> Column:
+    """Return the column of a transaction's id or of an entity."""
+    is_entity = isinstance(each, EntityField)
+    role: Role = "entity" if is_entity else "transaction id"
+    required = each.required if isinstance(each, EntityField) else each.made_of is None
+    source, *more = each.sources or (None,)
+    return Column(
+        name, role, pa.string(), source, each.type, required, each.max_length, tuple(more), not each.is_plain
+    )
 
 
 def text_column(name: str, role: Role, each: CurrencyField | TextField, *, required: bool) -> Column:

@@ -38,20 +38,6 @@ def _bounded(value: timedelta) -> timedelta:
 BoundedDuration = Annotated[Duration, AfterValidator(_bounded)]
 
 
-class IdField(Document):
-    """A field that holds an id; an integer becomes its decimal text.
-
-    Ids go into every alert, so one longer than `max_length` characters is refused. 256 leave room for two
-    SHA-512 digests in hex.
-    """
-
-    LATER: ClassVar[frozenset[str]] = frozenset({"max_length"})
-
-    field: str = Field(min_length=1)
-    type: Literal["string", "integer"] = "string"
-    max_length: int = Field(default=256, ge=1)
-
-
 class TimeField(Document):
     """The field that holds the event time.
 

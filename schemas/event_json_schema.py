@@ -26,9 +26,9 @@ def event_json_schema(
     """
     root: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
     apart: list[dict[str, Any]] = []
-    for column in columns:
-        source = source_of(column.source or "")
-        if column.source is None or source.part != "value":
+    for column, name in [(each, name) for each in columns for name in each.sources]:
+        source = source_of(name)
+        if source.part != "value":
             continue
         described = _property(column, amount, currency)
         if len(steps_of(source.path)) > 1 or source.path in root["properties"]:
@@ -70,8 +70,8 @@ def _property(column: Column, amount: AmountField, currency: CurrencyField) -> d
     described: dict[str, Any] = {"type": column.json_type}
     if column.role in ("transaction id", "entity"):
         described["type"] = ["string", "integer"] if column.json_type == "string" else "integer"
-        described["minLength"] = 1
-    if column.max_length is not None:
+        described |= {} if column.reshaped else {"minLength": 1}
+    if column.max_length is not None and not column.reshaped:
         described["maxLength"] = column.max_length
     if column.role == "amount":
         described = _amount(amount)

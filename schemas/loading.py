@@ -85,9 +85,10 @@ class Document(BaseModel):
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields = type(self).model_fields
         unused = {
-            name
+            called
             for name in self.LATER
             if getattr(self, name) == fields[name].get_default(call_default_factory=True)
+            for called in (name, fields[name].alias)
         }
         return {name: value for name, value in dump(self).items() if name not in unused}
 

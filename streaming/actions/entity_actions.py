@@ -139,7 +139,7 @@ def _ids(rows: pl.DataFrame) -> pa.Array:
 
 
 def _names(rows: tuple[dict[str, Any], ...]) -> list[str]:
-    return list(rows[0]) if rows else []
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def _alert(row: dict[str, Any], distance: float) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def _flagged_row(
         transaction_id=row["transaction_id"],
         amount=row["amount"],
         currency=row["currency"],
-        entities={name: row[name] for name in contract.entity_names},
+        entities={name: row[name] for name in contract.entity_names if row[name] is not None},
         event_time=row["event_time"],
         score=row[f"{OURS}score"],
         reasons=reasons,

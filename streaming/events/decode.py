@@ -35,6 +35,8 @@ from streaming.events.exact_decode import (
 )
 from streaming.events.filtered import NOTHING_FILTERED, LeftOut
 from streaming.events.found import FieldFinder, Found
+from streaming.events.id_columns import id_array
+from streaming.events.made_ids import with_made_ids
 from streaming.events.money_columns import ROLES, MoneyColumns
 from streaming.events.record_formats import finder_of
 from streaming.events.zones import local_offsets
@@ -153,7 +155,7 @@ class _Block:
         self, records: pa.RecordBatch, contract: EventContract, finder: FieldFinder, exact: ExactDecoder
     ) -> None:
         self._records, self._contract, self._finder, self._exact = records, contract, finder, exact
-        self._columns = [column for column in contract.columns if column.source is not None]
+        self._columns = [each for each in contract.columns if each.source is not None or each.reshaped]
         self._rows = records.num_rows
         self._keys, self._values, self._headers = records["key"], records["value"], records["headers"]
         places = [records[name] for name in ("topic", "partition", "offset", "timestamp")]
@@ -170,6 +172,7 @@ class _Block:
         if exact_rows:
             order = np.argsort(np.concatenate([np.flatnonzero(settled), exact_rows]))
             valid = pa.concat_tables([valid, exact]).take(pa.array(order))
+        valid = with_made_ids(valid, self._contract.transaction_id, self._values, settled, exact_rows)
         return Decoded(valid, self._rejected(), self._left_out.table(self._coordinates))
 
     def _scan(self) -> tuple[dict[str, pa.Array], Flags]:
@@ -182,11 +185,14 @@ class _Block:
     def _arrays(self, found: Mapping[str, Found], vouched: Flags) -> dict[str, pa.Array]:
         arrays: dict[str, pa.Array] = {}
         plain, money = self._contract.has_plain_money, dict[str, Found]()
+        ids = self._contract.reshaped_ids
         for column in self._columns:
-            of_column = found[column.source or ""]
-            if column.role in ROLES and not plain:
-                money[column.name] = of_column
+            if column.reshaped:
+                arrays[column.name] = id_array(column, ids[column.name], found, vouched)
+            elif column.role in ROLES and not plain:
+                money[column.name] = found[column.source or ""]
             else:
+                of_column = found[column.source or ""]
                 arrays[column.name] = _Reader(self._contract, column, of_column, vouched).read()
         return arrays if plain else arrays | MoneyColumns(self._contract, money, vouched).read()
 

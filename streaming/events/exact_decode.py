@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -17,8 +18,10 @@ from schemas.event_columns import Column
 from schemas.event_fields import NANOSECONDS
 from schemas.event_paths import steps_of
 from schemas.event_sources import sources_of
+from schemas.id_fields import IdField
 from schemas.instants import MICRO, micros_of
 from streaming.events.beside import NOTHING, Beside, beside_value
+from streaming.events.exact_ids import UnusableIdError, read_id
 from streaming.events.exact_money import MoneyError, MoneyReader
 from streaming.events.framing import payload_of
 from streaming.events.json_mend import mend
@@ -95,7 +98,7 @@ class ExactDecoder:
         self._bounds = time_bounds(contract)
         self._zone = ZoneInfo(contract.event_time.zone)
         self._money = None if contract.has_plain_money else MoneyReader(contract)
-        self._wanted = contract.wanted
+        self._wanted, self._ids = contract.wanted, contract.reshaped_ids
         self._sources = dict(
             zip(contract.read_fields, sources_of(contract.read_fields, from_file=from_file), strict=True)
         )
@@ -103,6 +106,8 @@ class ExactDecoder:
 
     def decode_one(self, value: bytes | None, stamp: int | None, beside: Beside = NOTHING) -> dict[str, Any]:
         """Return the decoded columns by name, event time in microseconds since 1970 UTC, and `faults`.
+
+        The id of a transaction is None where the event has none and the contract makes one, see made_ids.
 
         Args:
             value: the record's bytes.
@@ -119,7 +124,11 @@ class ExactDecoder:
         self._check_wanted(event, beside)
         row: dict[str, Any] = {}
         for column, read in self._columns:
-            if column.source is None:
+            if column.name in self._ids:
+                scalar = column.json_type != "string"
+                find = partial(self._found, event, beside, scalar=scalar)
+                row[column.name] = _reshaped(column, self._ids[column.name], find, faults)
+            elif column.source is None:
                 row[column.name] = self._contract.currency.constant
             else:
                 found = self._found(event, beside, column.source, scalar=column.json_type != "string")
@@ -256,8 +265,27 @@ def _value(column: Column, read: Reader, value: Any, faults: list[str]) -> Any:
     except RejectedError:
         if column.required:
             raise
-        faults.append(f"{column.name}: not usable as {column.json_type}")
+        faults.append(_unusable(column))
         return None
+
+
+def _reshaped(
+    column: Column, field: IdField, value_of: Callable[[str], Any], faults: list[str]
+) -> str | None:
+    try:
+        found = read_id(column, field, value_of)
+    except UnusableIdError as fault:
+        if column.required:
+            raise RejectedError(fault.reason, fault.detail) from None
+        faults.append(_unusable(column))
+        return None
+    if found is None and column.required:
+        raise RejectedError("missing_field", column.source or column.name)
+    return found
+
+
+def _unusable(column: Column) -> str:
+    return f"{column.name}: not usable as {column.json_type}"
 
 
 def _read_id(column: Column, value: Any, _: list[str]) -> str:

@@ -110,7 +110,7 @@ def _csv_type(column: Column) -> pa.DataType:
 
 
 def _encoded(path: Path, contract: EventContract, batches: Iterator[pa.RecordBatch]) -> Iterator[Keyed]:
-    key = contract.entities[contract.primary_entity].field
+    key = contract.entities[contract.primary_entity].sources[0]
     try:
         for batch in batches:
             table = _flat(pa.Table.from_batches([batch]))
@@ -206,7 +206,7 @@ class _LineReader:
     @classmethod
     def of(cls, contract: EventContract) -> _LineReader:
         required = (each.source for each in contract.columns if each.required and each.source)
-        key = contract.entities[contract.primary_entity].field
+        key = contract.entities[contract.primary_entity].sources[0]
         return cls(key, frozenset(contract.raw_fields), frozenset(required))
 
     def read(self, line: bytes, where: str) -> tuple[bytes, bytes]:

@@ -28,7 +28,7 @@ BOUNDLESS: dict[str, Any] = {
     "currency": {"field": "currency", "max_length": 1_000_000},
     "entities": {
         "customer": {"field": "customer", "max_length": 1_000_000},
-        "terminal": {"field": "terminal", "max_length": 1_000_000},
+        "terminal": {"field": "terminal", "max_length": 1_000_000, "required": False},
     },
     "extra": {
         "latitude": {"field": "latitude", "type": "float"},
@@ -46,6 +46,12 @@ RULES: list[dict[str, Any]] = [
         "sequence": {"entity": "customer", "first": "amount > 100", "then": "amount > 0", "within": "1h"},
         "severity": "medium",
         "reason": "twice",
+    },
+    {
+        "name": "again",
+        "sequence": {"entity": "terminal", "first": "amount > 10", "then": "amount > 0", "within": "1h"},
+        "severity": "low",
+        "reason": "again",
     },
     {
         "name": "silent",
@@ -157,7 +163,7 @@ def payments(draw: st.DrawFn, least: int = 1, most: int = 40) -> list[dict[str, 
             "amount": st.one_of(st.sampled_from(amounts), AMOUNTS),
             "currency": CURRENCIES,
             "customer": st.one_of(known, IDS),
-            "terminal": known,
+            "terminal": st.one_of(st.none(), known),
             "latitude": DEGREES,
             "longitude": DEGREES,
             "memo": MEMOS,

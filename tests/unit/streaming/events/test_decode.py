@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -138,7 +139,9 @@ def check_against_exact(taken: pa.Table, decoded: Decoded, under: EventContract)
     for row, value in enumerate(taken["value"].to_pylist()):
         offset = taken["offset"][row].as_py()
         try:
-            valid.append((exact.decode_one(value, taken["timestamp"][row].value), offset))
+            found = exact.decode_one(value, taken["timestamp"][row].value)
+            found["transaction_id"] = found["transaction_id"] or made_id(taken, row, under)
+            valid.append((found, offset))
         except FilteredError as fault:
             filtered.append((fault.reason, offset))
         except RejectedError as fault:
@@ -152,6 +155,13 @@ def check_against_exact(taken: pa.Table, decoded: Decoded, under: EventContract)
     assert list(zip(*columns, strict=True)) == rejected
     columns = [decoded.filtered[name].to_pylist() for name in ("reason", "offset")]
     assert list(zip(*columns, strict=True)) == filtered
+
+
+def made_id(taken: pa.Table, row: int, under: EventContract) -> str:
+    """Return the id of an event that has none."""
+    if under.transaction_id.made_of == "digest":
+        return hashlib.sha256(taken["value"][row].as_py()).hexdigest()
+    return "/".join(str(taken[name][row]) for name in ("topic", "partition", "offset"))
 
 
 def bits(column: pa.Array | pa.ChunkedArray) -> list[Any]:
