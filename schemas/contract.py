@@ -14,6 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from schemas.documents import named_file, resolve_named
 from schemas.errors import nearest
 from schemas.event_columns import (
+    ARROW_TYPES,
     DIRECTION,
     SPARK_TYPES,
     Column,
@@ -36,6 +37,7 @@ from schemas.event_sources import check_source, source_of
 from schemas.id_fields import EntityField, IdField, TransactionIdField
 from schemas.loading import Document, load_document
 from schemas.money_fields import AmountField, CurrencyField, DirectionField, check_currency
+from schemas.references import ReferenceTable
 from schemas.tables import COORDINATES, UTC_MICROS
 
 CONTRACTS = Path(__file__).parent / "contracts"
@@ -68,7 +70,7 @@ class EventContract(Document):
     `where`.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"format", "where", "tombstones", "direction"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"format", "where", "tombstones", "direction", "references"})
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     version: int = Field(default=1, ge=1)
@@ -87,6 +89,7 @@ class EventContract(Document):
     format: EventFormat = EventFormat()
     where: str | None = None
     tombstones: Literal["reject", "filter"] | None = None
+    references: dict[str, ReferenceTable] = Field(default={})
 
     @field_validator("entities", "extra", "untrusted_text")
     @classmethod
@@ -158,6 +161,20 @@ class EventContract(Document):
         """Whether amounts and currencies are taken as they stand, as numbers and texts."""
         return self.amount.is_plain and self.currency.is_plain and not self.has_direction
 
+    @model_validator(mode="after")
+    def _joins_by_its_own_columns(self) -> EventContract:
+        own = [each.name for each in self.columns]
+        taken = {name.lower() for name in (*own, *_RESERVED)}
+        for table in self.references.values():
+            for name in table.on:
+                if name not in own or name == "event_time":
+                    raise ValueError(f"references join on columns of the event; {nearest(name, own)}")
+            for name in table.columns:
+                if not name.isidentifier() or name.lower() in taken:
+                    raise ValueError(f"{name!r} cannot name a column: taken, reserved, or not an identifier")
+                taken.add(name.lower())
+        return self
+
     @property
     def entity_names(self) -> tuple[str, ...]:
         """Names of the entities, in the contract's order."""
@@ -216,10 +233,25 @@ class EventContract(Document):
             source_of(each).part == "value" for each in self.read_fields
         )
 
-    def arrow_schema(self) -> pa.Schema:
+    @property
+    def reference_columns(self) -> dict[str, pa.DataType]:
+        """The columns that come from reference tables, with their types."""
+        return {
+            name: ARROW_TYPES[each.type]
+            for table in self.references.values()
+            for name, each in table.columns.items()
+        }
+
+    def decoded_schema(self) -> pa.Schema:
         """Return the decoded columns followed by the Kafka coordinates."""
         fields = [pa.field(each.name, each.type) for each in self.columns]
         return pa.schema([*fields, *COORDINATES])
+
+    def arrow_schema(self) -> pa.Schema:
+        """Return the columns that are stored: the decoded ones, those of references, the coordinates."""
+        fields = [pa.field(each.name, each.type) for each in self.columns]
+        joined = [pa.field(name, kind) for name, kind in self.reference_columns.items()]
+        return pa.schema([*fields, *joined, *COORDINATES])
 
     def spark_schema_ddl(self) -> str:
         """Return `arrow_schema` as Spark DDL."""

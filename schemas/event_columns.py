@@ -25,7 +25,7 @@ Role = Literal[
     "coordinate",
 ]
 
-_ARROW: Mapping[ColumnType, pa.DataType] = {
+ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "string": pa.string(),
     "integer": pa.int64(),
     "float": pa.float64(),
@@ -98,4 +98,4 @@ def direction_column(field: str | None) -> Column:
 def extra_column(name: str, each: ExtraField) -> Column:
     """Return the column of a further typed field; only text has a greatest length."""
     longest = each.max_length if each.type == "string" else None
-    return Column(name, "extra", _ARROW[each.type], each.field, _JSON[each.type], each.required, longest)
+    return Column(name, "extra", ARROW_TYPES[each.type], each.field, _JSON[each.type], each.required, longest)

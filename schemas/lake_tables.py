@@ -65,6 +65,7 @@ class TableDefinition:
         order: the columns that give its rows their order.
         writer: `agent` is the one driver that has claimed the lake; of the others each commits by turns.
         later: columns that lakes from before they came are given, null in older rows.
+        evolves: its columns are the contract's as well, and follow it.
         synced: its rows are on disk when their commit returns, since others learn of them at once.
     """
 
@@ -74,13 +75,16 @@ class TableDefinition:
     writer: Writer = "agent"
     later: tuple[str, ...] = ()
     synced: bool = False
+    evolves: bool = False
 
 
 _REJECTION_ORDER = ("topic", "partition", "offset")
 
 TABLES: Mapping[Table, TableDefinition] = MappingProxyType(
     {
-        "transactions": TableDefinition("accepted event", TRANSACTIONS, ("sequence",), later=(FAULTS.name,)),
+        "transactions": TableDefinition(
+            "accepted event", TRANSACTIONS, ("sequence",), later=(FAULTS.name,), evolves=True
+        ),
         "quarantine": TableDefinition("rejection of a record", QUARANTINE, _REJECTION_ORDER),
         "duplicates": TableDefinition("redelivered transaction id", DUPLICATES, _REJECTION_ORDER),
         "alerts": TableDefinition("alert revision", ALERTS, ("outbox_seq",), later=LATER_FIELDS),

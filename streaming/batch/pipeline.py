@@ -33,6 +33,7 @@ from streaming.batch.late_answers import LateAnswers
 from streaming.batch.outbox import Outbox
 from streaming.batch.queries import stamp_of
 from streaming.batch.recovery import Recovery, StreamPosition
+from streaming.batch.references import References
 from streaming.batch.steps import BatchStep, Stopwatch
 from streaming.batch.store import BatchInHand, Decision, Origin, Stored, settle_rejected, store
 from streaming.delta.lake import Lake, Stamp
@@ -115,6 +116,7 @@ class Pipeline:
         self._clock, self._reached = clock, reached
         self._follower: LabelFollower | None = None
         self._duplicates = Deduplicator(self._contract.duplicates.horizon)
+        self._references = References(self._contract, self._health)
         self._broker_clock, self._input = BrokerClock(), InputWatch(self._health)
         self._position = StreamPosition(0, 0, LabelPin(0, 0, 0))
         self._recovery = Recovery(lake, entity_labels)
@@ -204,6 +206,7 @@ class Pipeline:
             return None
         opened_at = self._clock()
         self._in_force.renewed(self._position.next_sequence)
+        self._references.renew()
         return opened_at
 
     def _in_hand(self, wanted: _Wanted, taken: Taken, opened_at: datetime) -> BatchInHand:
@@ -241,7 +244,7 @@ class Pipeline:
         return Decoded.together(parts)
 
     def _store(self, batch: BatchInHand, decoded: Decoded) -> Stored:
-        tables = decoded.valid, decoded.rejected
+        tables = self._references.join(decoded.valid), decoded.rejected
         return store(
             self._lake, batch, *tables, self._duplicates, self._take_labels, filtered=decoded.filtered
         )
@@ -360,7 +363,8 @@ class Pipeline:
 
     def _pins(self, contract: EventContract | None, mark: Mapping[str, Any]) -> dict[str, Any]:
         pins = self._in_force.deciders.pins()
-        return {**(pins if contract is None else under_contract(pins, contract)), **mark}
+        read_by = pins if contract is None else under_contract(pins, contract)
+        return {**read_by, **self._references.pins(), **mark}
 
     def _follow_labels(self, pins: list[LabelPin]) -> None:
         self._follower = LabelFollower(

@@ -190,7 +190,7 @@ def store(
     repeats = _marked(candidates.filter(pc.invert(first)), batch).select(lake.duplicates.schema.names)
     repeated = _settle(lake.duplicates, batch, repeats)
     fresh = without(candidates.filter(first), repeated)
-    rows = in_order(fresh, batch).select(lake.transactions.schema.names).cast(lake.transactions.schema)
+    rows = lake.transactions.completed(in_order(fresh, batch))
     pin, labels = take_labels(batch.first_sequence) if rows.num_rows else (batch.labels, None)
     left_out = without(without(filtered, quarantined), repeated)
     decision = replace(

@@ -66,6 +66,8 @@ class LakeTable(StoredTable):
         fence_id: application id under which epochs are recorded.
         retention: how long versions stay readable.
         later: columns, nullable, that a table from before they came is given.
+        evolves: the columns are a contract's, which changes: a new one is added, null in what is stored; one
+            that is gone stays, null in what is to come.
         told: others learn of a commit as soon as it is made, so it is on disk when append returns.
 
     Raises:
@@ -82,11 +84,14 @@ class LakeTable(StoredTable):
         later: Collection[str] = (),
         *,
         told: bool = False,
+        evolves: bool = False,
     ) -> None:
         with disk_faults(path):
             super().__init__(path, _open_or_create(path, schema, retention), schema)
         self._fence_id, self._epoch, self._commits, self._told = fence_id, 0, 0, told
-        self._add_missing(later)
+        self._add_missing(schema.names if evolves else later)
+        self._former = self._former_columns() if evolves else []
+        self.schema = pa.schema([*schema, *self._former])
         # Late answers are committed beside batches, which open the tables anew meanwhile.
         self._writing = threading.RLock()
         self._check_schema()
@@ -95,6 +100,12 @@ class LakeTable(StoredTable):
     def epoch(self) -> int:
         """The highest epoch any driver has claimed on this table, as this handle sees it."""
         return self._table.transaction_version(self._fence_id) or 0
+
+    def completed(self, rows: pa.Table) -> pa.Table:
+        """Return rows in this table's columns; those that are gone from the contract hold nothing."""
+        for field in self._former:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+        return rows.select(self.schema.names).cast(self.schema)
 
     def claim(self, epoch: int) -> None:
         """Take the table over: from here on commits under a lower epoch fail.
@@ -258,10 +269,24 @@ class LakeTable(StoredTable):
             self._table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
             self._reopen()
 
+    def _former_columns(self) -> list[pa.Field]:
+        """Return the columns that the contract does not have any more."""
+        known = pa.schema(self._table.schema().to_arrow())
+        former = [field for field in known if field.name not in self.schema.names and field.nullable]
+        return [pa.field(each.name, _plain(each.type)) for each in former]
+
     def _check_schema(self) -> None:
         found = pa.schema(self._table.schema().to_arrow())
         have = {field.name: _plain(field.type) for field in found}
         want = {field.name: _plain(field.type) for field in self.schema}
+        changed = sorted(name for name in have.keys() & want.keys() if have[name] != want[name])
+        if changed:
+            name = changed[0]
+            raise ConfigurationError(
+                f"column {name!r} holds {have[name]} there and would hold {want[name]}: stored columns never "
+                "change; give it another name in the contract, and both are kept",
+                where=str(self.path),
+            )
         if have != want:
             differing = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
             raise ConfigurationError(
@@ -317,6 +342,7 @@ class Lake:
                 retention,
                 TABLES[cast("Table", each.name)].later,
                 told=TABLES[cast("Table", each.name)].synced,
+                evolves=TABLES[cast("Table", each.name)].evolves,
             )
             for each in dataclasses.fields(cls)
         }

@@ -145,7 +145,7 @@ def _halved(block: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _valid_schema(contract: EventContract) -> pa.Schema:
-    return pa.schema([*contract.arrow_schema(), FAULTS])
+    return pa.schema([*contract.decoded_schema(), FAULTS])
 
 
 class _Block:

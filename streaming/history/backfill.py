@@ -25,6 +25,7 @@ from streaming.batch.closing import close_batch
 from streaming.batch.engine import Engine
 from streaming.batch.queries import stamp_of
 from streaming.batch.recovery import recently_stored
+from streaming.batch.references import References
 from streaming.batch.store import BatchInHand, Decision, store
 from streaming.delta.lake import Lake, Stamp
 from streaming.detection import checkpoints
@@ -86,6 +87,7 @@ class Backfill:
         self._clock, self._reached = clock, reached
         self._query = source.query_id
         self._duplicates = Deduplicator(engine.decider.contract.duplicates.horizon)
+        self._references = References(engine.decider.contract)
         self._next_sequence, self._watermark = 0, 0
         self._next_batch, self._done_before, self._rows = 0, 0, 0
 
@@ -144,7 +146,7 @@ class Backfill:
         keys, values = chunk
         records = record_table(keys, values, topic=self._query, first=first, sent_at=opened_at)
         decoded = decode(records, self._engine.decider.contract, opened_at, from_file=True)
-        valid = decoded.valid
+        valid = self._references.join(decoded.valid)
         place = valid.schema.get_field_index("kafka_timestamp")
         valid = valid.set_column(place, valid.schema.field(place), valid["event_time"].cast(UTC_MICROS))
         batch = self._batch(number, records.num_rows, opened_at, last=last)
@@ -173,7 +175,7 @@ class Backfill:
             watermark_us=self._watermark,
             labels=LabelPin(0, 0, 0),
             offsets={self._query: {"0": self._rows}},
-            pins={**self._engine.decider.pins(), **mark.pins()},
+            pins={**self._engine.decider.pins(), **self._references.pins(), **mark.pins()},
         )
 
     def _close(self, decision: Decision) -> None:

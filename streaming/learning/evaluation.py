@@ -21,6 +21,7 @@ from schemas.errors import ConfigurationError
 from schemas.instants import MICRO
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Flags, Floats, Ints
+from streaming.batch.references import References
 from streaming.detection.features import Features
 from streaming.detection.model import train
 from streaming.detection.scoring import Scorer
@@ -227,12 +228,12 @@ def _numbered(tables: Sequence[pa.Table]) -> tuple[pa.Table, Ints]:
 
 
 def _read_events(path: Path, contract: EventContract) -> pa.Table:
-    tables = []
-    first = 0
+    tables, first, references = list[pa.Table](), 0, References(contract)
     for keys, values in file_events(path, contract):
-        tables.append(_decoded(keys, values, first, contract))
+        tables.append(references.join(_decoded(keys, values, first, contract)))
         first += len(values)
-    wanted = ["event_time", "amount", "currency", *contract.entity_names, *contract.extra, "offset"]
+    own = ["event_time", "amount", "currency", *contract.entity_names, *contract.extra]
+    wanted = [*own, *contract.reference_columns, "offset"]
     return pa.concat_tables(tables).select(wanted)
 
 

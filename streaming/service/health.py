@@ -36,6 +36,7 @@ class Condition(StrEnum):
     MAINTENANCE_FAILING = "maintenance_failing"
     CLOCK_SKEW = "clock_skew"
     RULES_FILE_BROKEN = "rules_file_broken"
+    REFERENCE_UNREADABLE = "reference_unreadable"
 
 
 @dataclass(frozen=True)

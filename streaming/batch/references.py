@@ -1,0 +1,228 @@
+"""Joins reference tables to decoded events, as they stood at the events' own times.
+
+What is joined becomes columns of `transactions` when the batch is stored: recovery and replay read it there
+and never join again. An event whose key is in no table gets null.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from schemas.contract import EventContract
+from schemas.errors import ConfigurationError, FlagstreamError, MachineError, nearest
+from schemas.references import ReferenceTable
+from streaming.delta.stored import change_mark, open_for_reading, read_stored
+from streaming.service.health import Condition, Health
+
+_LOOK_SECONDS = 1.0
+_SINCE = "flagstream_since"
+_TIME = pl.Datetime("us", "UTC")
+_ALWAYS = datetime(1, 1, 1, tzinfo=UTC)
+_TRUTHS: Mapping[str, bool] = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """One table as it was read: its rows ready to be joined, and what tells this version from others."""
+
+    rows: pl.DataFrame
+    version: str
+    mark: tuple[object, ...]
+
+
+class References:
+    """The reference tables of a contract, read anew between batches where they have changed.
+
+    Args:
+        contract: names the tables.
+        health: hears of a table that cannot be read any more; what was read of it before stays in force.
+        clock: seconds that only go on; tables are looked for changes at most once a second.
+
+    Raises:
+        ConfigurationError: a table is missing, is none, or lacks a column.
+    """
+
+    def __init__(
+        self,
+        contract: EventContract,
+        health: Health | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._contract, self._health, self._clock = contract, health or Health(), clock
+        self._looked = clock()
+        self._tables = {name: _load(name, each) for name, each in contract.references.items()}
+
+    def renew(self) -> None:
+        """Read what has changed since; a fault is told and leaves in force what was read before."""
+        if not self._tables or self._clock() < self._looked + _LOOK_SECONDS:
+            return
+        self._looked, faults = self._clock(), list[str]()
+        for name, table in self._contract.references.items():
+            try:
+                if _mark(Path(table.path)) != self._tables[name].mark:
+                    self._tables[name] = _load(name, table)
+            except FlagstreamError as fault:
+                faults.append(str(fault))
+        if faults:
+            said = f"{'; '.join(faults)}; what was read before stays in force"
+            self._health.begins(Condition.REFERENCE_UNREADABLE, said)
+        else:
+            self._health.ends(Condition.REFERENCE_UNREADABLE)
+
+    def pins(self) -> dict[str, Any]:
+        """Return the version of each table, as a batch pins them; nothing without tables."""
+        versions = {name: each.version for name, each in self._tables.items()}
+        return {"references": versions} if versions else {}
+
+    def join(self, events: pa.Table) -> pa.Table:
+        """Return decoded events with the contract's columns of its reference tables, in the same order.
+
+        Args:
+            events: as decode() returns them, with other columns after the contract's or without.
+        """
+        if not self._tables:
+            return events
+        for name, table in self._contract.references.items():
+            found = _joined(pl.DataFrame(events.select(["event_time", *table.on])), table, self._tables[name])
+            for column in table.columns:
+                kind = self._contract.reference_columns[column]
+                events = events.append_column(pa.field(column, kind), found[column].to_arrow().cast(kind))
+        return events.select(_order(self._contract, events.column_names))
+
+
+def _order(contract: EventContract, present: list[str]) -> list[str]:
+    known = [name for name in contract.arrow_schema().names if name in present]
+    return [*known, *(name for name in present if name not in known)]
+
+
+def _joined(events: pl.DataFrame, table: ReferenceTable, loaded: _Loaded) -> pl.DataFrame:
+    """Return the rows' columns in the events' order; a key that is null fits nothing."""
+    keys = [pl.col(name).cast(pl.String) for name in table.on]
+    asked = events.select(pl.col("event_time").cast(_TIME), *keys).with_row_index("flagstream_row")
+    if table.since is None:
+        found = asked.join(loaded.rows, on=list(table.on), how="left", maintain_order="left")
+        return found.select(list(table.columns))
+    found = asked.sort("event_time", maintain_order=True).join_asof(
+        loaded.rows,
+        left_on="event_time",
+        right_on=_SINCE,
+        by=list(table.on),
+        strategy="backward",
+        check_sortedness=False,
+    )
+    return found.sort("flagstream_row").select(list(table.columns))
+
+
+def _load(name: str, table: ReferenceTable) -> _Loaded:
+    """Read a table whole.
+
+    Raises:
+        ConfigurationError: it is missing, is none, or lacks a column; naming the reference.
+    """
+    path = Path(table.path)
+    mark = _mark(path)
+    try:
+        rows, version = _read(path)
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError, MachineError) as fault:
+        raise ConfigurationError(f"cannot be read as a table: {fault}", where=str(path)) from fault
+    return _Loaded(_ready(rows, name, table), version, mark)
+
+
+def _mark(path: Path) -> tuple[object, ...]:
+    """Return what tells one state of a table from another, at the cost of a look.
+
+    Raises:
+        ConfigurationError: there is nothing.
+    """
+    if (path / "_delta_log").is_dir():
+        return change_mark(path)
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    try:
+        states = [(str(each), each.stat().st_mtime_ns, each.stat().st_size) for each in files]
+    except OSError:
+        raise ConfigurationError("no such reference table", where=str(path)) from None
+    if not states:
+        raise ConfigurationError("neither a Delta table nor a folder of Parquet files", where=str(path))
+    return tuple(states)
+
+
+def _read(path: Path) -> tuple[pl.DataFrame, str]:
+    if (path / "_delta_log").is_dir():
+        return _read_delta(path)
+    if path.is_dir():
+        files = sorted(path.rglob("*.parquet"))
+        return pl.concat([pl.read_parquet(each) for each in files], how="diagonal_relaxed"), _digest(files)
+    read = pl.read_parquet if path.suffix.lower() == ".parquet" else _read_csv
+    return read(path), _digest([path])
+
+
+def _read_delta(path: Path) -> tuple[pl.DataFrame, str]:
+    table, rows = open_for_reading(path), read_stored(path)
+    if table is None or rows is None:
+        raise ConfigurationError("no such Delta table", where=str(path))
+    return pl.DataFrame(rows), f"version {table.version()}"
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    return pl.read_csv(path, infer_schema=False)
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for each in files:
+        digest.update(each.read_bytes())
+    return f"sha256 {digest.hexdigest()}"
+
+
+def _ready(rows: pl.DataFrame, name: str, table: ReferenceTable) -> pl.DataFrame:
+    """Return keys as text, the time from which a row holds, and the columns that are taken over."""
+    wanted = [*table.on.values(), *(each.field for each in table.columns.values())]
+    for column in [*wanted, *([] if table.since is None else [table.since])]:
+        if column not in rows.columns:
+            problem = f"no column {column!r}; {nearest(column, rows.columns)}"
+            raise ConfigurationError(problem, where=table.path, key=f"references.{name}")
+    keys = [pl.col(theirs).cast(pl.String).alias(ours) for ours, theirs in table.on.items()]
+    taken = [_taken(rows.schema, column, table) for column in table.columns]
+    since = [] if table.since is None else [_moment(rows.schema, table.since).alias(_SINCE)]
+    ready = rows.select(*keys, *since, *taken).drop_nulls(list(table.on))
+    if table.since is None:
+        return ready.unique(list(table.on), keep="last", maintain_order=True)
+    ordered = ready.with_columns(pl.col(_SINCE).fill_null(_ALWAYS))
+    return ordered.unique([*table.on, _SINCE], keep="last", maintain_order=True).sort(_SINCE)
+
+
+def _taken(schema: pl.Schema, name: str, table: ReferenceTable) -> pl.Expr:
+    column = table.columns[name]
+    value = pl.col(column.field)
+    if column.type == "string":
+        return value.cast(pl.String).str.slice(0, column.max_length).alias(name)
+    if column.type == "float":
+        number = value.cast(pl.Float64, strict=False)
+        return pl.when(number.is_finite()).then(number).alias(name)
+    if column.type == "integer":
+        return value.cast(pl.Int64, strict=False).alias(name)
+    if schema[column.field] == pl.String:
+        lower = value.str.to_lowercase()
+        return lower.replace_strict(_TRUTHS, default=None, return_dtype=pl.Boolean).alias(name)
+    return value.cast(pl.Boolean, strict=False).alias(name)
+
+
+def _moment(schema: pl.Schema, name: str) -> pl.Expr:
+    """Return a column of times in UTC. Text is ISO 8601, and null where it is none; no offset means UTC."""
+    kind, value = schema[name], pl.col(name)
+    if kind == pl.String:
+        zoned = value.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+        plain = value.str.to_datetime(time_unit="us", strict=False).dt.replace_time_zone("UTC")
+        return pl.coalesce(zoned, plain)
+    if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
+        return value.dt.convert_time_zone("UTC").cast(_TIME)
+    return value.cast(pl.Datetime("us"), strict=False).dt.replace_time_zone("UTC")
