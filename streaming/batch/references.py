@@ -62,7 +62,7 @@ class References:
         self._tables = {name: _load(name, each) for name, each in contract.references.items()}
 
     def renew(self) -> None:
-        """Read what has changed since; a fault is told and leaves in force what was read before."""
+        """Read what has changed since; a fault is a condition, and what was read before stays in force."""
         if not self._tables or self._clock() < self._looked + _LOOK_SECONDS:
             return
         self._looked, faults = self._clock(), list[str]()
