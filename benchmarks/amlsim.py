@@ -16,7 +16,7 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
 from streaming.detection.scoring import Scorer
 from streaming.learning import protocol
-from streaming.learning.evaluation import read_transactions
+from streaming.learning.labelled_files import read_transactions
 
 Floats = npt.NDArray[np.float64]
 

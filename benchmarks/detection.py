@@ -22,7 +22,8 @@ from benchmarks.points import rows_per_second, streamed_figures
 from schemas.contract import load_contract
 from schemas.spec import load_spec
 from streaming.learning import protocol
-from streaming.learning.evaluation import MODES, Evaluation, evaluate, read_labelled
+from streaming.learning.evaluation import MODES, Evaluation, evaluate
+from streaming.learning.labelled_files import read_labelled
 from streaming.learning.protocol import Figures
 
 _DELAY = timedelta(days=7)

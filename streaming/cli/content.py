@@ -10,6 +10,9 @@ import typer
 from streaming.cli.options import (
     DEFAULT_HOME,
     AsJson,
+    DecimalSign,
+    Delimiter,
+    Encoding,
     Home,
     SpecName,
     settings_in,
@@ -87,7 +90,7 @@ def spec_alert_schema() -> None:
 
 @labels_app.command("import")
 def labels_import(
-    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file.")],
+    file: Annotated[Path, typer.Argument(help="A file or folder of CSV, JSON or Parquet, or a Delta table.")],
     spec: SpecName = "card-fraud",
     home: Home = DEFAULT_HOME,
     by: Annotated[str, typer.Option(help="Who decided, where no column says.")] = "unknown",
@@ -102,6 +105,9 @@ def labels_import(
     by_column: Annotated[
         str | None, typer.Option(help="Column of who decided; `decided_by` if there.")
     ] = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: DecimalSign = None,
     as_json: AsJson = False,
 ) -> None:
     """Record a file's labels of transactions, each once; works while the agent runs.
@@ -113,10 +119,14 @@ def labels_import(
     `flagstream labels import tx.parquet --spec handbook --id-column TRANSACTION_ID --fraud-column TX_FRAUD`
     """
     from streaming.commands.labels import record_labels
+    from streaming.files.dialect import TextOptions
     from streaming.labels.label_files import LabelColumns
 
     columns = LabelColumns(id_column, fraud_column, time_column, kind_column, by_column)
-    done = record_labels(settings_in(home), spec_named(spec), file, columns, by, as_json=as_json)
+    options = TextOptions(encoding, delimiter, decimal)
+    done = record_labels(
+        settings_in(home), spec_named(spec), file, columns, by, as_json=as_json, options=options
+    )
     raise typer.Exit(0 if done else 1)
 
 

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from streaming.cli.options import DEFAULT_HOME, AsJson, Home, LogFormat, SpecName, settings_in, spec_named
+from streaming.cli.options import (
+    DEFAULT_HOME,
+    AsJson,
+    DecimalSign,
+    Delimiter,
+    Encoding,
+    Home,
+    LogFormat,
+    SpecName,
+    settings_in,
+    spec_named,
+)
 from streaming.cli.spans import FromTime, FromVersion, ToTime, ToVersion
 
 snapshot_app = typer.Typer(no_args_is_help=True, help="Keep spans of history that no maintenance removes.")
@@ -17,11 +28,14 @@ Name = Annotated[str, typer.Argument(help="Letters, digits, dots, dashes and und
 
 def backfill(
     source: Annotated[
-        Path, typer.Argument(help="A .parquet, .csv or .jsonl file, or a Delta table's folder.")
+        Path, typer.Argument(help="A file or folder of CSV, JSON or Parquet, or a Delta table.")
     ],
     spec: SpecName = "card-fraud",
     home: Home = DEFAULT_HOME,
     log_format: LogFormat = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: DecimalSign = None,
     as_json: AsJson = False,
 ) -> None:
     """Load history before an agent's first run: profiles know it, nobody is alerted to it.
@@ -31,8 +45,10 @@ def backfill(
     Example: `flagstream backfill last-year.parquet --spec handbook`
     """
     from streaming.commands.backfill import load_history
+    from streaming.files.dialect import TextOptions
 
-    load_history(settings_in(home, log_format), spec_named(spec), source, as_json=as_json)
+    options = TextOptions(encoding, delimiter, decimal)
+    load_history(settings_in(home, log_format), spec_named(spec), source, as_json=as_json, options=options)
 
 
 @snapshot_app.command("create")

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from schemas.contract import load_contract
-from streaming.cli.options import DEFAULT_HOME, AsJson, Home, settings_in
+from streaming.cli.options import (
+    DEFAULT_HOME,
+    AsJson,
+    DecimalSign,
+    Delimiter,
+    Encoding,
+    Home,
+    settings_in,
+)
 
 broker_app = typer.Typer(no_args_is_help=True, help="Start, stop and inspect the embedded Kafka broker.")
 
@@ -37,7 +45,7 @@ def simulate(
 
 
 def produce(
-    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file.")],
+    file: Annotated[Path, typer.Argument(help="A file or folder of CSV, JSON or Parquet, or a Delta table.")],
     contract: Annotated[str, typer.Option(help="Contract file, or the name of a shipped contract.")],
     home: Home = DEFAULT_HOME,
     topic: Annotated[str | None, typer.Option(help="Topic; the contract's name unless given.")] = None,
@@ -45,17 +53,25 @@ def produce(
         float | None, typer.Option(help="Events per second; as fast as it goes if absent.")
     ] = None,
     partitions: Annotated[int, typer.Option(help="Partitions, when the topic is created.", min=1)] = 4,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: DecimalSign = None,
     as_json: AsJson = False,
 ) -> None:
     """Send a file's rows to Kafka as JSON events under a contract.
 
+    Reads CSV and TSV of any delimiter, JSON and Parquet, also in gzip or zstd, folders of such files, and
+    Delta tables.
+
     Example: `flagstream produce payments.parquet --contract handbook --rate 1000`
     """
     from streaming.commands.feeds import produce as run
+    from streaming.files.dialect import TextOptions
 
     run(
         settings_in(home), file, load_contract(contract),
         topic=topic, rate=rate, partitions=partitions, as_json=as_json,
+        options=TextOptions(encoding, delimiter, decimal),
     )  # fmt: skip
 
 

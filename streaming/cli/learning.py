@@ -12,6 +12,9 @@ from schemas.contract import load_contract
 from streaming.cli.options import (
     DEFAULT_HOME,
     AsJson,
+    DecimalSign,
+    Delimiter,
+    Encoding,
     Home,
     SpecName,
     settings_in,
@@ -21,7 +24,7 @@ from streaming.cli.spans import TIMES
 
 
 def evaluate(
-    files: Annotated[list[Path], typer.Argument(help="Labelled .parquet, .csv or .jsonl files.")],
+    files: Annotated[list[Path], typer.Argument(help="Labelled files, as `produce` reads them.")],
     contract: Annotated[str, typer.Option(help="Contract file, or the name of a shipped contract.")],
     test_start: Annotated[
         list[datetime], typer.Option(formats=["%Y-%m-%d"], help="First day of a test week; repeatable.")
@@ -33,19 +36,27 @@ def evaluate(
     label_delay: Annotated[str, typer.Option(help="From a transaction to its label.")] = "7d",
     alerts_per_day: Annotated[int, typer.Option(help="Budget for precision and recall.", min=1)] = 100,
     plots: Annotated[Path | None, typer.Option(help="Folder for the plots.")] = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: DecimalSign = None,
     as_json: AsJson = False,
 ) -> None:
     """Stream labelled files through the live scorer and judge its scores by the handbook's protocol.
+
+    Labels may be 0 or 1, true or false, yes or no, fraud or genuine; what was taken stands on stderr. Rows
+    without one are left out of the figures and counted.
 
     Example: `flagstream evaluate tx*.parquet --contract handbook --mode delayed --test-start 2018-07-04`,
     where tx*.parquet are your own labelled files.
     """
     from streaming.commands.evaluate import show_evaluation
+    from streaming.files.dialect import TextOptions
 
     show_evaluation(
         files, load_contract(contract), spec_named(spec or contract), mode,
         label_delay=label_delay, test_starts=[each.date() for each in test_start],
         alerts_per_day=alerts_per_day, plots=plots, as_json=as_json,
+        options=TextOptions(encoding, delimiter, decimal),
     )  # fmt: skip
 
 

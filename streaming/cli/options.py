@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,20 @@ LlmChoice = Annotated[
         help="auto: the endpoint of spec or environment, else the local model; local; none: rules alone. "
         "A spec with `llm: {provider: none}` asks nobody in any case.",
     ),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option("--encoding", help="How text files are encoded; found, and named on stderr, if absent."),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter", help="Between two cells of CSV, or `tab`; found, and named on stderr, if absent."
+    ),
+]
+DecimalSign = Annotated[
+    Literal[".", ","] | None,
+    typer.Option("--decimal", help="Decimal sign of numbers in CSV; found, and named on stderr, if absent."),
 ]
 DEFAULT_HOME = Path("var")
 

@@ -15,9 +15,11 @@ from streaming.audit.access import tell_done
 from streaming.batch.backfill_mark import BackfillMark, contract_so_far, newest_decision, unfinished_backfill
 from streaming.batch.compose import build_engine_on_rules, keep_model, lake_schemas
 from streaming.batch.mending import mend
+from streaming.commands.feeds import say_how_read
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake
 from streaming.delta.lake_reader import LakeReader
+from streaming.files.dialect import FOUND, TextOptions
 from streaming.history.backfill import Backfill, Loaded, Passed
 from streaming.history.backfill_source import HistorySource, open_history
 from streaming.home.settings import Settings
@@ -26,14 +28,18 @@ from streaming.output.terminal import progress_bar
 from streaming.versions.arithmetic import with_arithmetic
 
 
-def load_history(settings: Settings, spec: AgentSpec, path: Path, *, as_json: bool) -> None:
+def load_history(
+    settings: Settings, spec: AgentSpec, path: Path, *, as_json: bool, options: TextOptions = FOUND
+) -> None:
     """Load a source and print what became of its rows; see run_backfill."""
-    done = run_backfill(settings, spec, path)
+    done = run_backfill(settings, spec, path, options)
     tell_done(settings, spec, "backfill", cast("int", done["stored"]), begins_log=True)
     show_facts(done, as_json=as_json)
 
 
-def run_backfill(settings: Settings, spec: AgentSpec, path: Path) -> dict[str, object]:
+def run_backfill(
+    settings: Settings, spec: AgentSpec, path: Path, options: TextOptions = FOUND
+) -> dict[str, object]:
     """Load a file or table into an agent's lake, with a progress bar when stderr is a terminal.
 
     Raises:
@@ -41,7 +47,8 @@ def run_backfill(settings: Settings, spec: AgentSpec, path: Path) -> dict[str, o
             was written.
     """
     definition = AgentDefinition.load(spec, kept=contract_so_far(settings.lake(spec.name), spec))
-    source = source_to_load(settings, spec, definition.contract, path)
+    source = source_to_load(settings, spec, definition.contract, path, options)
+    say_how_read(source.said)
     with progress_bar() as progress:
         reading = progress.add_task(f"checking {path.name}", total=None)
         task = progress.add_task("loading", total=source.count())
@@ -53,7 +60,13 @@ def run_backfill(settings: Settings, spec: AgentSpec, path: Path) -> dict[str, o
     return {**asdict(done), "seconds": round(seconds, 3), "events_per_s": per_s, "source": source.name}
 
 
-def source_to_load(settings: Settings, spec: AgentSpec, contract: EventContract, path: Path) -> HistorySource:
+def source_to_load(
+    settings: Settings,
+    spec: AgentSpec,
+    contract: EventContract,
+    path: Path,
+    options: TextOptions = FOUND,
+) -> HistorySource:
     """Open a source that may be loaded: into a lake without transactions, or where it was left off.
 
     Raises:
@@ -62,10 +75,10 @@ def source_to_load(settings: Settings, spec: AgentSpec, contract: EventContract,
     lake = settings.lake(spec.name)
     left = unfinished_backfill(lake, spec)
     if left is None:
-        source = open_history(path, contract)
+        source = open_history(path, contract, options=options)
         _check_nothing_stored(lake, spec, source)
         return source
-    source = open_history(path, contract, left.version)
+    source = open_history(path, contract, left.version, options)
     if source.digest != left.digest:
         raise ConfigurationError(
             f"the backfill of {left.source} is not finished, and this is another source", where=str(path)

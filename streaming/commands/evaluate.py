@@ -11,10 +11,12 @@ from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
-from streaming.learning.evaluation import MODES, Mode, evaluate, read_labelled
+from streaming.files.dialect import FOUND, TextOptions
+from streaming.learning.evaluation import MODES, Mode, evaluate
 from streaming.learning.evaluation_plots import write_plots
+from streaming.learning.labelled_files import read_labelled
 from streaming.output.facts import show_facts
-from streaming.output.terminal import progress_bar
+from streaming.output.terminal import progress_bar, say_error
 
 
 def show_evaluation(
@@ -40,6 +42,7 @@ def run_evaluation(
     test_starts: Sequence[date],
     alerts_per_day: int,
     plots: Path | None,
+    options: TextOptions = FOUND,
 ) -> dict[str, Any]:
     """Evaluate with a progress bar when stderr is a terminal; return the summary, with the plots' paths.
 
@@ -49,8 +52,9 @@ def run_evaluation(
     delay, how = _delay_of(label_delay), _mode_of(mode)
     with progress_bar() as progress:
         reading = progress.add_task("reading", total=None)
-        labelled = read_labelled(files, contract)
+        labelled = read_labelled(files, contract, options, say_error)
         progress.remove_task(reading)
+        say_error(labelled.said())
         task = progress.add_task(f"scoring, {mode}", total=len(labelled.frauds))
         found = evaluate(
             labelled,
@@ -62,10 +66,11 @@ def run_evaluation(
             alerts_per_day=alerts_per_day,
             on_progress=lambda rows: progress.update(task, completed=rows),
         )
+    left_out = {name: getattr(labelled, name) for name in ("unlabelled", "rejected", "filtered")}
     if plots is None:
-        return found.summary()
+        return {**found.summary(), **left_out}
     drawn = write_plots(found.judged, plots, alerts_per_day)
-    return {**found.summary(), "plots": [str(path) for path in drawn]}
+    return {**found.summary(), **left_out, "plots": [str(path) for path in drawn]}
 
 
 def _mode_of(mode: str) -> Mode:

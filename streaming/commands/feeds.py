@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from streaming.commands.broker import broker_of
-from streaming.events.file_events import file_events
+from streaming.files.dialect import FOUND, TextOptions
+from streaming.files.event_files import open_events
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.feeds import Simulated, produce_file, simulate_to_file, simulate_to_topic
 from streaming.output.facts import show_facts
-from streaming.output.terminal import progress_bar
+from streaming.output.terminal import progress_bar, say_error
 
 _SECONDS_PER_DAY = 86_400
+_SHOWN_FILES = 3
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def produce(
     rate: float | None,
     partitions: int,
     as_json: bool,
+    options: TextOptions = FOUND,
 ) -> None:
     """Send a file's rows as events, to a topic that is created when absent, and print how many.
 
@@ -71,12 +73,13 @@ def produce(
         )
     with broker_of(settings) as bootstrap:
         topic = topic or contract.name
-        file_events(file, contract)  # a file that cannot be read makes no topic
+        events = open_events(file, contract, options=options)  # a file that cannot be read makes no topic
+        say_how_read(events.said)
         ensure_topic(bootstrap, topic, partitions)
         with progress_bar() as progress:
-            task = progress.add_task(f"{file.name} → {topic}", total=_known_rows(file))
+            task = progress.add_task(f"{file.name} → {topic}", total=events.rows)
             done = produce_file(
-                bootstrap, file, contract, topic=topic, rate=rate,
+                bootstrap, events, topic=topic, rate=rate,
                 on_progress=lambda sent: progress.update(task, completed=sent),
             )  # fmt: skip
     per_s = round(done.sent / max(done.seconds, 1e-9), 1)
@@ -97,5 +100,9 @@ def _to_topic(settings: Settings, wanted: Simulation, topic: str) -> Simulated:
         )  # fmt: skip
 
 
-def _known_rows(path: Path) -> int | None:
-    return int(pq.read_metadata(path).num_rows) if path.suffix == ".parquet" else None
+def say_how_read(said: Sequence[str]) -> None:
+    """Say on stderr how the text of files was taken, the first few of many."""
+    for line in said[:_SHOWN_FILES]:
+        say_error(line)
+    if len(said) > _SHOWN_FILES:
+        say_error(f"and {len(said) - _SHOWN_FILES:,} more files")

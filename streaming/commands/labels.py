@@ -7,6 +7,7 @@ from pathlib import Path
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_done
 from streaming.delta.lake_reader import LakeReader
+from streaming.files.dialect import FOUND, TextOptions
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook, Recorded, label_status
 from streaming.labels.label_files import LabelColumns, import_labels, known_rows
@@ -17,7 +18,14 @@ _SHOWN_REJECTS = 10
 
 
 def record_labels(
-    settings: Settings, spec: AgentSpec, file: Path, columns: LabelColumns, by: str, *, as_json: bool
+    settings: Settings,
+    spec: AgentSpec,
+    file: Path,
+    columns: LabelColumns,
+    by: str,
+    *,
+    as_json: bool,
+    options: TextOptions = FOUND,
 ) -> bool:
     """Record a file's labels and print the counts; return False where no row held a label.
 
@@ -27,7 +35,7 @@ def record_labels(
     Raises:
         ConfigurationError: the file or a column cannot be read.
     """
-    done = _imported(file, _book(settings, spec), columns, by)
+    done = _imported(file, _book(settings, spec), columns, by, options)
     tell_done(settings, spec, "labels-import", done.stored)
     counts = {"read": done.read, "stored": done.stored, "repeated": done.repeated, "rejected": done.rejected}
     rejects = {"rejects": done.rejects.slice(0, _SHOWN_REJECTS).to_pylist()} if as_json else {}
@@ -48,12 +56,13 @@ def _labels(settings: Settings, spec: AgentSpec) -> Path:
     return LakeReader(settings.lake(spec.name), spec.tables).path("labels")
 
 
-def _imported(file: Path, book: LabelBook, columns: LabelColumns, by: str) -> Recorded:
+def _imported(file: Path, book: LabelBook, columns: LabelColumns, by: str, options: TextOptions) -> Recorded:
     with progress_bar() as progress:
         task = progress.add_task(f"{file.name} → labels", total=known_rows(file))
         recorded = import_labels(
-            file, book, columns=columns, by=by, on_progress=lambda rows: progress.update(task, completed=rows)
-        )
+            file, book, columns=columns, by=by, options=options, on_say=say_error,
+            on_progress=lambda rows: progress.update(task, completed=rows),
+        )  # fmt: skip
     _name_rejects(file, recorded)
     return recorded
 

@@ -31,8 +31,8 @@ from streaming.delta.lake import Lake, Stamp
 from streaming.detection import checkpoints
 from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator
-from streaming.events.file_events import Keyed
 from streaming.events.record_table import record_table
+from streaming.files.event_files import Keyed
 from streaming.history.backfill_source import HistorySource
 from streaming.labels.entity_labels import LabelPin, entity_labels_schema
 from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches

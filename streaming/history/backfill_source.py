@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from streaming.batch.queries import BACKFILL
-from streaming.delta.stored import StoredTable, open_for_reading, open_version
-from streaming.events.file_events import Keyed, file_events, table_events
-
-_CHUNK_ROWS = 50_000
-_ORDER = "sequence"
+from streaming.files.dialect import FOUND, TextOptions
+from streaming.files.event_files import Keyed, open_events
 
 
 @dataclass(frozen=True)
@@ -28,12 +22,14 @@ class HistorySource:
         digest: tells the content of a file, or a Delta table whatever its version, hex.
         version: the version of a Delta table that is read, None for a file.
         chunks: keys and JSON events, in order, the same at every call.
+        said: how its text was taken, for people.
     """
 
     name: str
     digest: str
     version: int | None
     chunks: Callable[[], Iterator[Keyed]]
+    said: tuple[str, ...] = ()
 
     @property
     def query_id(self) -> str:
@@ -53,61 +49,20 @@ class HistorySource:
         return rows
 
 
-def open_history(path: Path, contract: EventContract, version: int | None = None) -> HistorySource:
-    """Open a file as `produce` reads it, or a Delta table.
+def open_history(
+    path: Path, contract: EventContract, version: int | None = None, options: TextOptions = FOUND
+) -> HistorySource:
+    """Open a file or a folder as `produce` reads it, or a Delta table.
 
     A Delta table's rows come by `sequence` where it has that column, else by event time; then all of them are
     held in memory.
 
     Args:
         version: of a Delta table, by default the newest.
+        options: how text is written, where that need not be found.
 
     Raises:
         ConfigurationError: there is no such file or table, or a column is missing.
     """
-    if path.is_dir():
-        return _table(path, contract, version)
-    file_events(path, contract)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return HistorySource(str(path), digest, None, lambda: file_events(path, contract))
-
-
-def _table(path: Path, contract: EventContract, version: int | None) -> HistorySource:
-    newest = open_for_reading(path)
-    table = None if newest is None else open_version(path, version)
-    if newest is None or table is None:
-        problem = "no Delta table" if newest is None else f"version {version} of it cannot be read any more"
-        raise ConfigurationError(problem, where=str(path))
-    table_events(path, table.schema, iter(()), contract)
-    digest = hashlib.sha256(str(newest.metadata().id).encode()).hexdigest()
-    return HistorySource(
-        str(path),
-        digest,
-        table.version,
-        lambda: table_events(path, table.schema, _ordered(table, contract), contract),
-    )
-
-
-def _ordered(table: StoredTable, contract: EventContract) -> Iterator[pa.RecordBatch]:
-    rows = table.count()
-    if _numbered(table, rows):
-        for first in range(0, rows, _CHUNK_ROWS):
-            yield from _batches(table.read(_ORDER, first, min(first + _CHUNK_ROWS, rows)))
-        return
-    names = table.schema.names
-    known = [name for name in (_ORDER, contract.event_time.field, "event_time") if name in names]
-    whole = table.read_all()
-    yield from _batches(whole.sort_by(known[0]) if known else whole)
-
-
-def _numbered(table: StoredTable, rows: int) -> bool:
-    """Tell whether rows are numbered without a gap, so that they can be read piece by piece."""
-    if _ORDER not in table.schema.names or not pa.types.is_integer(table.schema.field(_ORDER).type):
-        return False
-    return table.maximum(_ORDER) == rows - 1
-
-
-def _batches(rows: pa.Table) -> list[pa.RecordBatch]:
-    batches: list[pa.RecordBatch] = rows.combine_chunks().to_batches(max_chunksize=_CHUNK_ROWS)
-    return batches
+    events = open_events(path, contract, options=options, version=version)
+    return HistorySource(str(path), events.digest(), events.version, events.keyed, events.said)

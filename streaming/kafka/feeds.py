@@ -14,10 +14,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.instants import micros_of, moment_of
-from streaming.events.file_events import Keyed, file_events
 from streaming.events.simulator import (
     LABELS,
     SimulatedBlock,
@@ -27,6 +25,7 @@ from streaming.events.simulator import (
     json_lines,
     rhythm_times,
 )
+from streaming.files.event_files import EventFile, Keyed
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.sending import Report, Sender, SendSchedule
 
@@ -214,8 +213,7 @@ def _simulated(truth: list[pa.Table], labels: Path | None, records: int) -> Simu
 
 def produce_file(
     bootstrap: str,
-    path: Path,
-    contract: EventContract,
+    events: EventFile,
     *,
     topic: str,
     rate: float | None = None,
@@ -224,10 +222,10 @@ def produce_file(
     """Send a file's rows as JSON events that hold exactly the contract's fields, keyed by the primary entity.
 
     Raises:
-        ConfigurationError: no such file, an unknown ending, a missing column or an unreadable row.
+        ConfigurationError: an unreadable row.
         RetryableError: the broker did not take the records.
     """
-    batches = file_events(path, contract)
+    batches = events.keyed()
     began = time.monotonic()
     with Sender(bootstrap, topic, SendSchedule(rate), on_progress=on_progress) as sender:
         fault = _send_all(sender, batches)

@@ -1,9 +1,8 @@
-"""Labels out of files: Parquet, CSV or JSON lines, with columns of any name."""
+"""Labels out of files, with columns of any name."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -12,11 +11,16 @@ from pathlib import Path
 import orjson
 import polars as pl
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from schemas.errors import ConfigurationError, nearest
 from schemas.label import GIVEN, LABEL_REJECTS
+from streaming.files.csv_rows import CsvRows
+from streaming.files.delta_rows import DeltaRows
+from streaming.files.dialect import FOUND, TextOptions, dialect_of
+from streaming.files.json_records import json_records
+from streaming.files.opening import DataFile, Kind, data_files, is_delta
+from streaming.files.parquet_rows import ParquetRows
 from streaming.kafka.sending import Report
 from streaming.labels.book import LabelBook, Recorded, rejects_table
 from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_labels
@@ -74,18 +78,23 @@ def import_labels(
     *,
     columns: LabelColumns = LabelColumns(),
     by: str = UNKNOWN_DECIDER,
+    options: TextOptions = FOUND,
+    on_say: Callable[[str], None] = lambda _: None,
     on_progress: Report | None = None,
 ) -> Recorded:
     """Record a file's labels in one commit.
 
-    Rows are counted from 1, without a CSV file's heading; rows of JSON are lines. The columns that are read
+    Rows are counted from 1, without headings and blank lines, through all files of a folder; rows of JSON
+    lines are lines. The columns that are read
     are held in memory as a whole.
 
     Args:
-        path: a .parquet, .csv, .jsonl or .ndjson file.
+        path: a file, folder or Delta table, as `produce` reads them.
         book: where they go.
         columns: which column says what.
         by: who decided where no column says.
+        options: how text is written, where that need not be found.
+        on_say: called with how the text of a file was taken, for people.
         on_progress: called with the rows read so far.
 
     Returns:
@@ -96,7 +105,7 @@ def import_labels(
     """
     labels, rejects = [GIVEN.empty_table()], [LABEL_REJECTS.empty_table()]
     rows = 0
-    for said, unreadable in _said(path, columns):
+    for said, unreadable in _readable(_said(path, columns, options, on_say), path):
         try:
             parsed, unparsed = parse_labels(said, by)
         except ConfigurationError as fault:
@@ -110,69 +119,92 @@ def import_labels(
     return recorded.with_rejects(pa.concat_tables(rejects))
 
 
-def _said(path: Path, columns: LabelColumns) -> Iterator[Said]:
-    if not path.is_file():
-        raise ConfigurationError("no such file", where=str(path))
-    if path.suffix not in _READERS:
-        known = ", ".join(_READERS)
-        raise ConfigurationError(f"unknown ending {path.suffix!r}; expected one of: {known}", where=str(path))
+def _said(
+    path: Path, columns: LabelColumns, options: TextOptions, on_say: Callable[[str], None]
+) -> Iterator[Said]:
+    if is_delta(path):
+        yield from _table(DeltaRows(path), columns)
+        return
+    done = 0
+    for file in data_files(path):
+        last = 0
+        for said, unreadable in _READERS[file.kind](file, columns, options, on_say):
+            for each in (said, unreadable):
+                last = max(last, *each["source_position"].tail(1).to_list(), 0)
+            yield _moved(said, done), _moved(unreadable, done)
+        done += last
+
+
+def _readable(said: Iterator[Said], path: Path) -> Iterator[Said]:
     try:
-        yield from _READERS[path.suffix](path, columns)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as fault:
+        yield from said
+    except (pa.ArrowInvalid, OSError) as fault:
         raise ConfigurationError(f"cannot be read: {fault}", where=str(path)) from fault
 
 
-def _parquet(path: Path, columns: LabelColumns) -> Iterator[Said]:
-    with pq.ParquetFile(path) as file:
-        fields = columns.within(path, file.schema_arrow.names)
-        rows = 0
-        for batch in file.iter_batches(_BATCH_ROWS, columns=sorted(set(fields.values()))):
-            yield _picked(batch, fields, pl.int_range(rows + 1, rows + 1 + batch.num_rows, eager=True)), _NONE
-            rows += batch.num_rows
+def _moved(rows: pl.DataFrame, done: int) -> pl.DataFrame:
+    return rows.with_columns(pl.col("source_position") + done) if done else rows
 
 
-def _csv(path: Path, columns: LabelColumns) -> Iterator[Said]:
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
-        fields = columns.within(path, next(csv.reader(lines), []))
-    included = sorted(set(fields.values()))
-    torn: list[int] = []
+def _parquet(
+    file: DataFile, columns: LabelColumns, _: TextOptions, __: Callable[[str], None]
+) -> Iterator[Said]:
+    source = ParquetRows(file.path)
+    fields = columns.within(file.path, [*source.schema.names, *file.partition])
+    wanted = sorted(set(fields.values()))
+    yield from _numbered(source.batches(wanted, _BATCH_ROWS), fields, file)
 
-    def pass_over(row: pa_csv.InvalidRow) -> str:
-        torn.append(row.number - 1)  # the heading is counted as a row there
-        return "skip"
 
-    # Cells are read as bytes, so that one of another encoding spoils its row and not the file; rows are only
-    # numbered without threads.
-    table = pa_csv.read_csv(
-        path,
-        read_options=pa_csv.ReadOptions(use_threads=False),
-        parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=pass_over),
-        convert_options=pa_csv.ConvertOptions(
-            include_columns=included, column_types=dict.fromkeys(included, pa.binary())
-        ),
-    )
-    numbers = pl.int_range(1, table.num_rows + len(torn) + 1, eager=True)
-    rejects = pl.DataFrame({"source_position": torn}, {"source_position": pl.Int64})
+def _table(table: DeltaRows, columns: LabelColumns) -> Iterator[Said]:
+    fields = columns.within(table.path, table.schema.names)
+    yield from _numbered(table.batches(("decided_at",), _BATCH_ROWS), fields)
+
+
+def _numbered(
+    batches: Iterable[pa.RecordBatch], fields: dict[str, str], file: DataFile | None = None
+) -> Iterator[Said]:
+    rows = 0
+    for batch in batches:
+        rows_here = batch if file is None else file.completed(batch)
+        yield _picked(rows_here, fields, pl.int_range(rows + 1, rows + 1 + batch.num_rows, eager=True)), _NONE
+        rows += batch.num_rows
+
+
+def _csv(
+    file: DataFile, columns: LabelColumns, options: TextOptions, on_say: Callable[[str], None]
+) -> Iterator[Said]:
+    named = [name for name in columns.named().values() if name not in file.partition]
+    dialect = dialect_of(file.path, options, named)
+    on_say(f"{file.path}: {dialect.said()}")
+    dialect.header.check(named, str(file.path))
+    fields = columns.within(file.path, [*dialect.header.unique, *file.partition])
+    wanted = sorted(set(fields.values()) - file.partition.keys())
+    source, seen = CsvRows(file.path, dialect), 0
+    for batch in source.batches(wanted, keep_torn=True):
+        torn, seen = source.torn[seen:], len(source.torn)
+        yield _picked(file.completed(batch), fields, pl.Series(batch["row"])), _torn(torn)
+    empty = pl.DataFrame(schema={"source_position": pl.Int64, **dict.fromkeys(fields, pl.Binary)})
+    yield empty, _torn(source.torn[seen:])
+
+
+def _torn(rows: Sequence[int]) -> pl.DataFrame:
     reason = pl.lit("not as many cells as the heading").alias("reason")
-    yield _picked(table, fields, numbers.filter(~numbers.is_in(torn))), rejects.with_columns(reason)
+    return pl.DataFrame({"source_position": rows}, {"source_position": pl.Int64}).with_columns(reason)
 
 
-def _json_lines(path: Path, columns: LabelColumns) -> Iterator[Said]:
-    with path.open("rb") as file:
-        names = _names(file)
-        fields = columns.within(path, names or columns.named().values())
-        file.seek(0)
-        lines = ((number, line) for number, line in enumerate(file, 1) if not line.isspace())
-        while batch := list(islice(lines, _BATCH_ROWS)):
-            yield json_columns([line for _, line in batch], [number for number, _ in batch], fields)
+def _json(file: DataFile, columns: LabelColumns, _: TextOptions, __: Callable[[str], None]) -> Iterator[Said]:
+    fields = columns.within(file.path, _names(file.path) or columns.named().values())
+    records = json_records(file.path)
+    while batch := list(islice(records, _BATCH_ROWS)):
+        yield json_columns([each.value for each in batch], [each.number for each in batch], fields)
 
 
-def _names(lines: Iterable[bytes]) -> list[str]:
-    """Return every field name in a file of JSON lines: any line may leave some out."""
+def _names(path: Path) -> list[str]:
+    """Return every field name in a file of JSON: any record may leave some out."""
     names: dict[str, None] = {}
-    for line in lines:
+    for record in json_records(path):
         with suppress(orjson.JSONDecodeError):
-            label = orjson.loads(line)
+            label = orjson.loads(record.value)
             names.update(dict.fromkeys(label if isinstance(label, dict) else ()))
     return list(names)
 
@@ -192,9 +224,6 @@ def _picked(rows: pa.RecordBatch | pa.Table, fields: dict[str, str], numbers: pl
 
 
 _NONE = pl.DataFrame(LABEL_REJECTS.empty_table())
-_READERS: dict[str, Callable[[Path, LabelColumns], Iterator[Said]]] = {
-    ".parquet": _parquet,
-    ".csv": _csv,
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
-}
+_READERS: dict[
+    Kind, Callable[[DataFile, LabelColumns, TextOptions, Callable[[str], None]], Iterator[Said]]
+] = {"parquet": _parquet, "csv": _csv, "json": _json}

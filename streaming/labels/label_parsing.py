@@ -27,7 +27,7 @@ _ISO = "%Y-%m-%dT%H:%M:%S%.f%#z"
 _LATEST_SECONDS = 4_102_444_800  # 2100-01-01
 _WHOLE_FLOATS = 2**53
 _SHOWN_CHARACTERS = 40
-_EXPECTED = {
+EXPECTED = {
     "transaction_id": "text or an integer",
     "is_fraud": "0 or 1, true or false, yes or no, fraud or genuine",
     "decided_at": "an ISO 8601 time or seconds since 1970 UTC",
@@ -117,7 +117,7 @@ def _cell(value: Any, name: str, field: str) -> str | None:
             return str(value).lower()
     elif isinstance(value, int | float):
         return repr(value)
-    raise ValueError(f"{field} is {_shown(value)}; expected {_EXPECTED[name]}")
+    raise ValueError(f"{field} is {_shown(value)}; expected {EXPECTED[name]}")
 
 
 def _shown(value: Any) -> str:
@@ -179,7 +179,7 @@ def _text(values: pl.Series) -> pl.Series:
         return _decoded(values)
     if kind in (pl.String, pl.Null, pl.Categorical) or isinstance(kind, pl.Enum):
         return values.cast(pl.String)
-    raise ConfigurationError(f"column {values.name!r} holds {kind}; expected {_EXPECTED[values.name]}")
+    raise ConfigurationError(f"column {values.name!r} holds {kind}; expected {EXPECTED[values.name]}")
 
 
 def _decoded(values: pl.Series) -> pl.Series:
@@ -230,4 +230,4 @@ def _reason(name: str, value: object) -> str:
     if value in (None, "", b""):
         return f"no {name}"
     shown = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return f"{name} is {clipped(shown, _SHOWN_CHARACTERS)!r}; expected {_EXPECTED[name]}"
+    return f"{name} is {clipped(shown, _SHOWN_CHARACTERS)!r}; expected {EXPECTED[name]}"

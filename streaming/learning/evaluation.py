@@ -8,28 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from datetime import date, timedelta
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from schemas.contract import EventContract
-from schemas.errors import ConfigurationError
 from schemas.instants import MICRO
 from schemas.spec import AgentSpec
-from streaming.arrays.compilation import Flags, Floats, Ints
-from streaming.batch.references import References
+from streaming.arrays.compilation import Flags, Floats
 from streaming.detection.features import Features
 from streaming.detection.model import train
 from streaming.detection.scoring import Scorer
-from streaming.events.decode import decode
-from streaming.events.file_events import file_events
-from streaming.events.record_table import record_table
 from streaming.learning import protocol
 from streaming.learning.evaluation_plots import observed_shares
+from streaming.learning.labelled_files import Labelled
 from streaming.learning.labelled_run import NEVER, History, run_history
 from streaming.learning.protocol import BudgetFigures, Figures, JudgedRows
 
@@ -39,22 +33,6 @@ MODES: tuple[Mode, ...] = ("unlabelled", "delayed", "trained")
 _DAY_US = 86_400_000_000
 _WEEK_DAYS = 7
 _TAILS = (0.1, 0.05, 0.01, 0.005)
-_FAR = datetime(2200, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A labelled file in event order.
-
-    Attributes:
-        transactions: what Scorer.score wants.
-        frauds: bool[n].
-        kinds: int64[n], the kind of fraud, or None when the file does not say.
-    """
-
-    transactions: pa.Table
-    frauds: Flags
-    kinds: Ints | None
 
 
 @dataclass(frozen=True)
@@ -98,35 +76,6 @@ class Evaluation:
         }
 
 
-def read_labelled(paths: Sequence[Path], contract: EventContract) -> Labelled:
-    """Read files as the live path would: to JSON events, decoded under the contract, in event order.
-
-    Raises:
-        ConfigurationError: the contract names no label, or a file cannot be read under it.
-    """
-    if contract.label is None:
-        raise ConfigurationError(
-            "names no label to evaluate against", where=f"contract {contract.name}", key="label"
-        )
-    parts = [_read(path, contract, contract.label.field, contract.label.kind) for path in paths]
-    numbered, order = _numbered([part.transactions for part in parts])
-    kinds = [part.kinds for part in parts if part.kinds is not None]
-    return Labelled(
-        numbered,
-        np.concatenate([part.frauds for part in parts])[order],
-        np.concatenate(kinds)[order] if kinds else None,
-    )
-
-
-def read_transactions(paths: Sequence[Path], contract: EventContract) -> pa.Table:
-    """Read files without labels as read_labelled does; returns what Scorer.score wants.
-
-    Raises:
-        ConfigurationError: a file cannot be read under the contract.
-    """
-    return _numbered([_read_events(path, contract) for path in paths])[0]
-
-
 def evaluate(
     labelled: Labelled,
     spec: AgentSpec,
@@ -139,6 +88,8 @@ def evaluate(
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
     """Stream the rows in event order and judge the test weeks by the handbook's protocol.
+
+    Rows without a label are streamed like all others, and are left out of every figure.
 
     Args:
         labelled: what read_labelled returned.
@@ -158,7 +109,7 @@ def evaluate(
     keep = np.full(len(labelled.frauds), mode == "trained")
     run = run_history(scorer, history, keep=keep, on_progress=on_progress)
     rows = _judged(labelled, contract, run.scores)
-    chosen = [_chosen(rows, start, label_delay) for start in test_starts]
+    chosen = [_chosen(rows, start, label_delay) & labelled.known for start in test_starts]
     scores = run.scores
     if mode == "trained":
         horizon = spec.profiles.horizons[-1] // MICRO
@@ -196,7 +147,8 @@ class _Trainer:
 
 def _history(labelled: Labelled, delay: timedelta | None) -> History:
     times = labelled.transactions["event_time"].cast(pa.int64()).to_numpy()
-    known = np.full(len(times), NEVER) if delay is None else times + delay // MICRO
+    told = times + delay // MICRO if delay is not None else np.full(len(times), NEVER)
+    known = np.where(labelled.known, told, NEVER)
     return History(labelled.transactions, labelled.frauds, known)
 
 
@@ -218,51 +170,6 @@ def _tail_ratios(rows: JudgedRows, start: date) -> dict[str, float]:
 
 def _day(day: date) -> int:
     return (day - date(1970, 1, 1)).days
-
-
-def _numbered(tables: Sequence[pa.Table]) -> tuple[pa.Table, Ints]:
-    table = pa.concat_tables(tables)
-    order = np.argsort(table["event_time"].cast(pa.int64()).to_numpy(), kind="stable")
-    ranks = pa.array(np.arange(len(order)))
-    return table.take(pa.array(order)).append_column("sequence", ranks), order
-
-
-def _read_events(path: Path, contract: EventContract) -> pa.Table:
-    tables, first, references = list[pa.Table](), 0, References(contract)
-    for keys, values in file_events(path, contract):
-        tables.append(references.join(_decoded(keys, values, first, contract)))
-        first += len(values)
-    own = ["event_time", "amount", "currency", *contract.entity_names, *contract.extra]
-    wanted = [*own, *contract.reference_columns, "offset"]
-    return pa.concat_tables(tables).select(wanted)
-
-
-def _read(path: Path, contract: EventContract, field: str, kind: str | None) -> Labelled:
-    table = _read_events(path, contract)
-    places = table["offset"].to_numpy()
-    truth = _columns(path, [field, *([kind] if kind else [])])
-    frauds = truth[field].cast(pl.Int64).to_numpy()[places] != 0
-    kinds = truth[kind].cast(pl.Int64).to_numpy()[places] if kind else None
-    return Labelled(table.drop_columns(["offset"]), frauds, kinds)
-
-
-def _decoded(keys: list[bytes | None], values: list[bytes], first: int, contract: EventContract) -> pa.Table:
-    records = record_table(keys, values, topic="file", first=first, sent_at=_FAR)
-    return decode(records, contract, _FAR, from_file=True).valid
-
-
-def _columns(path: Path, names: list[str]) -> pl.DataFrame:
-    readers: dict[str, Callable[[Path], pl.LazyFrame]] = {
-        ".parquet": pl.scan_parquet,
-        ".csv": pl.scan_csv,
-        ".jsonl": pl.scan_ndjson,
-        ".ndjson": pl.scan_ndjson,
-    }
-    try:
-        return readers[path.suffix](path).select(names).collect()
-    except pl.exceptions.PolarsError as fault:
-        problem = f"its labels cannot be read: {str(fault)[:200]}"
-        raise ConfigurationError(problem, where=str(path)) from None
 
 
 def _plain(figures: Figures) -> dict[str, Any]:

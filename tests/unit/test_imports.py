@@ -21,6 +21,7 @@ EXCEPTIONS = {("streaming/cli/bench.py", "benchmarks")}
 
 # What options are parsed into, and how the process is set up before anything is done.
 BESIDE_COMMANDS = {
+    "streaming.files.dialect",
     "streaming.history.asking",
     "streaming.history.replay_runs",
     "streaming.home.private_files",

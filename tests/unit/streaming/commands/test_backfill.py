@@ -25,8 +25,7 @@ from streaming.cli.root import app, main
 from streaming.commands.backfill import load, run_backfill, source_to_load
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
-from streaming.events import file_events
-from streaming.history import backfill_source
+from streaming.files import event_files
 from streaming.history.backfill import Loaded, Passed
 from streaming.history.backfill_source import open_history
 from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if
@@ -46,8 +45,7 @@ ALERT = ["alert_id", "sequence", "score", "log_odds", "base", "reasons", "kind",
 
 def in_small_chunks(patch: pytest.MonkeyPatch) -> None:
     without_broker(patch)
-    patch.setattr(file_events, "_BATCH_ROWS", CHUNK)
-    patch.setattr(backfill_source, "_CHUNK_ROWS", CHUNK)
+    patch.setattr(event_files, "_BATCH_ROWS", CHUNK)
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +135,7 @@ def test_a_run_after_a_backfill_is_the_run_that_streamed_everything(
     spec = agent()
     done = run_backfill(settings, spec, history)
     assert {name: done[name] for name in Loaded.__dataclass_fields__} == {
-        "read": 502, "stored": 500, "quarantined": 1, "duplicates": 1,
+        "read": 502, "stored": 500, "quarantined": 1, "duplicates": 1, "filtered": 0,
     }  # fmt: skip
     assert done["events_per_s"] > 0
     assert table(settings, "alerts", "outbox_seq").height == 0
@@ -256,7 +254,7 @@ def folder(path: Path) -> Path:
     [
         (broken, "not JSON"),
         (empty, "holds no rows"),
-        (folder, "no Delta table"),
+        (folder, "a folder without files of data"),
         (lambda path: path, "no such"),
     ],
 )

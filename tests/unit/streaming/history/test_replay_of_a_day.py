@@ -29,8 +29,8 @@ from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
-from streaming.events.file_events import file_events
 from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.files.event_files import file_events
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.home.settings import Settings

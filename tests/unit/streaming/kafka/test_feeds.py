@@ -11,7 +11,7 @@ import pytest
 
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
-from streaming.events.file_events import file_events
+from streaming.files.event_files import file_events
 from streaming.kafka.feeds import (
     event_time_bounds,
     simulate_to_file,

@@ -10,6 +10,7 @@ import pytest
 
 from schemas.errors import ConfigurationError
 from schemas.label import LABELS
+from streaming.files.dialect import TextOptions
 from streaming.labels.book import LabelBook, Recorded
 from streaming.labels.label_files import LabelColumns, import_labels
 
@@ -179,7 +180,7 @@ def test_bad_rows_are_told_by_number_and_reason_and_the_others_stored(
         b'g,0,,"two\nlines"\n'
         b"h,1,2999-01-01,x\n"
     )
-    recorded = import_labels(path, book)
+    recorded = import_labels(path, book, options=TextOptions("utf-8"))
     assert {row["transaction_id"]: row["kind"] for row in rows(book)} == {"a": "x", "g": "two\nlines"}
     assert [row["source_position"] for row in rows(book)] == [1, 8]
     assert (recorded.stored, recorded.rejected, recorded.read) == (2, 7, 9)

@@ -16,7 +16,8 @@ from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from streaming.detection.scoring import Scorer
-from streaming.learning.evaluation import Labelled, evaluate, read_labelled
+from streaming.learning.evaluation import evaluate
+from streaming.learning.labelled_files import Labelled, read_labelled
 from streaming.learning.labelled_run import NEVER, History, run_history
 from tests.unit.scoring_samples import agent_spec, stream
 

@@ -15,7 +15,7 @@ import pytest
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
-from streaming.events.file_events import (
+from streaming.files.event_files import (
     file_events,
 )
 

@@ -1,0 +1,1 @@
+"""Events and labels out of files: opened, understood and brought to rows."""

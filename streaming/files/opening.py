@@ -1,0 +1,123 @@
+"""Files as they lie on a disk: of which kind, how compressed, and which of a folder's belong to it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from schemas.errors import ConfigurationError
+
+Kind = Literal["csv", "json", "parquet"]
+
+ENDINGS: Mapping[str, Kind] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".tab": "csv",
+    ".psv": "csv",
+    ".txt": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+}
+_COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2")
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+_HIDDEN = ("_", ".")
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_DELTA_LOG = "_delta_log"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of rows.
+
+    Attributes:
+        path: where it lies.
+        kind: how it is read.
+        partition: columns that its folders' names give to all its rows, as `day=2026-11-28` does.
+    """
+
+    path: Path
+    kind: Kind
+    partition: Mapping[str, str | None] = field(default_factory=dict)
+
+    def completed(self, rows: pa.RecordBatch | pa.Table) -> pa.RecordBatch | pa.Table:
+        """Return rows with the columns of the partition, as text."""
+        for name, value in self.partition.items():
+            if name not in rows.schema.names:
+                column = pa.repeat(pa.scalar(value, pa.string()), rows.num_rows)
+                rows = rows.append_column(name, column)
+        return rows
+
+
+def is_delta(path: Path) -> bool:
+    """Tell whether a folder is a Delta table."""
+    return (path / _DELTA_LOG).is_dir()
+
+
+def data_files(path: Path) -> list[DataFile]:
+    """Return a file, or the files of a folder as Spark writes it, by ascending path.
+
+    Names that begin with `_` or `.`, such as `_SUCCESS`, and empty files of a folder are passed over.
+
+    Raises:
+        ConfigurationError: there is none, an ending is unknown, or a folder holds several kinds.
+    """
+    if path.is_file():
+        return [DataFile(path, kind_of(path))]
+    if not path.is_dir():
+        raise ConfigurationError("no such file", where=str(path))
+    found = [DataFile(each, kind_of(each), _partition(path, each)) for each in _shown(path)]
+    kinds = sorted({each.kind for each in found})
+    if len(kinds) != 1:
+        problem = f"a folder of {' and '.join(kinds)} files" if kinds else "a folder without files of data"
+        raise ConfigurationError(f"{problem}; expected files of one kind, or a Delta table", where=str(path))
+    return found
+
+
+def kind_of(path: Path) -> Kind:
+    """Return how a file is read, by its ending below one of a compression.
+
+    Raises:
+        ConfigurationError: the ending is unknown; those that are not are listed.
+    """
+    names = [path.name.lower()]
+    names += [names[0].removesuffix(each) for each in _COMPRESSED if names[0].endswith(each)]
+    for ending, kind in ENDINGS.items():
+        if names[-1].endswith(ending):
+            return kind
+    known = f"{', '.join(ENDINGS)}, each also with {', '.join(_COMPRESSED)}"
+    raise ConfigurationError(f"unknown ending {path.suffix!r}; expected one of: {known}", where=str(path))
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a file for reading what it holds: gzip, zstd and bzip2 are recognised by their first bytes."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    compression = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+    if compression is None:
+        return path.open("rb")
+    stream = pa.input_stream(str(path), compression=compression)
+    return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream), 1 << 20))
+
+
+def _shown(folder: Path) -> Iterator[Path]:
+    for each in sorted(folder.iterdir()):
+        if each.name.startswith(_HIDDEN):
+            continue
+        if each.is_dir():
+            yield from _shown(each)
+        elif each.stat().st_size:
+            yield each
+
+
+def _partition(folder: Path, file: Path) -> dict[str, str | None]:
+    steps = (step.partition("=") for step in file.relative_to(folder).parts[:-1] if "=" in step)
+    return {unquote(name): None if value == _NO_VALUE else unquote(value) for name, _, value in steps}
