@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from schemas.documents import named_file, resolve_named
+from schemas.documents import named_file, read_content, resolve_named
 from schemas.errors import nearest
 from schemas.event_columns import (
     ARROW_TYPES,
@@ -31,11 +31,11 @@ from schemas.event_fields import (
     TextField,
     TimeField,
 )
-from schemas.event_formats import EventFormat
+from schemas.event_formats import EventFormat, with_schema_files
 from schemas.event_json_schema import event_json_schema
 from schemas.event_sources import check_source, source_of
 from schemas.id_fields import EntityField, IdField, TransactionIdField
-from schemas.loading import Document, load_document
+from schemas.loading import Document, parse_document
 from schemas.money_fields import AmountField, CurrencyField, DirectionField, check_currency
 from schemas.references import ReferenceTable
 from schemas.tables import COORDINATES, UTC_MICROS
@@ -281,4 +281,5 @@ def load_contract(name: str) -> EventContract:
         ConfigurationError: naming file, key, what was expected and the nearest right name.
     """
     path = named_file(resolve_named(name, CONTRACTS, "contract"), "contract")
-    return load_document(path, EventContract)
+    content = with_schema_files(read_content(path), path.parent)
+    return parse_document(content, EventContract, where=str(path))

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from pathlib import Path
+from typing import Literal, NamedTuple
 
-from pydantic import ConfigDict, Field
+import fastavro
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from schemas.documents import read_text
 from schemas.loading import Document
 
 # What Confluent's serializers put first: a zero byte, then the schema's id.
 FRAME_BYTES = 5
+_FILES = (".avsc", ".json", ".proto")
+
+
+class Written(NamedTuple):
+    """How values are written that only a schema makes readable.
+
+    Attributes:
+        kind: as registries call it.
+        text: the schema of all records; None where each names its own by an id.
+        message: the type of a record, None for the one that each record names.
+    """
+
+    kind: Literal["AVRO", "PROTOBUF"]
+    text: str | None
+    message: str | None = None
 
 
 class JsonFormat(Document):
@@ -18,14 +37,76 @@ class JsonFormat(Document):
     framing: Literal["none", "confluent"] = "none"
 
 
+class AvroFormat(Document):
+    """Values of Avro: by the schema whose id each record names (`registry`), or all by one `schema`.
+
+    `schema` names a file beside the contract, or is the schema itself as text.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    registry: bool = False
+    schema_text: str | None = Field(default=None, alias="schema")
+
+    @field_validator("schema_text")
+    @classmethod
+    def _is_a_schema(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                fastavro.parse_schema(json.loads(value))
+            except Exception as fault:
+                raise ValueError(f"not a schema of Avro, nor a file of one: {type(fault).__name__}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> AvroFormat:
+        if self.registry == (self.schema_text is not None):
+            raise ValueError("expected exactly one of 'registry: true' and 'schema'")
+        return self
+
+
 class EventFormat(Document):
     """How values are written: JSON unless the contract says otherwise."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    json_format: JsonFormat = Field(default=JsonFormat(), alias="json")
+    json_format: JsonFormat | None = Field(default=None, alias="json")
+    avro: AvroFormat | None = None
+
+    @model_validator(mode="after")
+    def _one_at_most(self) -> EventFormat:
+        given = [name for name in ("json_format", "avro") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError("expected one format")
+        return self
 
     @property
     def framed(self) -> bool:
         """Whether every value begins with a frame."""
-        return self.json_format.framing == "confluent"
+        if self.avro is not None:
+            return self.avro.registry
+        return self.json_format is not None and self.json_format.framing == "confluent"
+
+    @property
+    def written(self) -> Written | None:
+        """How values are written that only a schema makes readable; None for JSON."""
+        return None if self.avro is None else Written("AVRO", self.avro.schema_text)
+
+
+def with_schema_files(content: object, folder: Path) -> object:
+    """Return a contract's content with the text of schemas in place of the names of their files.
+
+    Raises:
+        ConfigurationError: such a file cannot be read.
+    """
+    formats = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(formats, dict):
+        return content
+    return {**content, "format": {name: _with_text(each, folder) for name, each in formats.items()}}
+
+
+def _with_text(given: object, folder: Path) -> object:
+    schema = given.get("schema") if isinstance(given, dict) else None
+    if not isinstance(given, dict) or not isinstance(schema, str) or not schema.endswith(_FILES):
+        return given
+    return {**given, "schema": read_text(folder / schema)}

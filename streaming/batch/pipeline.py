@@ -41,6 +41,7 @@ from streaming.delta.pins import under_contract
 from streaming.events.broker_clock import BrokerClock, Reading
 from streaming.events.decode import Decoded, decode, median_stamp
 from streaming.events.duplicates import Deduplicator
+from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource
 from streaming.kafka.intake import Taken
 from streaming.labels.entity_labels import EntityLabels, LabelPin
 from streaming.labels.label_follower import LabelFollower, LabelStream
@@ -83,6 +84,7 @@ class Pipeline:
         late: asks the model after the alert, None where none is asked or all are asked in the batch.
         renew: called before each batch; gives what decides it, which may be other versions than before.
         health: what the pipeline's parts say they suffer from.
+        schemas: where the schemas of records come from that name theirs by an id.
         clock: current time; a batch's own time is read once and pinned.
         reached: called after each step; crash tests inject a kill here.
 
@@ -107,13 +109,14 @@ class Pipeline:
         late: LateAnswers | None = None,
         renew: Callable[[Deciders], Deciders] = lambda deciders: deciders,
         health: Health | None = None,
+        schemas: SchemaSource = NO_REGISTRY,
         clock: Clock = lambda: datetime.now(UTC),
         reached: Callable[[BatchStep], None] = lambda _: None,
     ) -> None:
         self._agent, self._contract = engine.spec.name, engine.decider.contract
         self._lake, self._outbox, self._late, self._audit = lake, outbox, late, audit
         self._entity_labels, self._labels, self._health = entity_labels, labels, health or Health()
-        self._clock, self._reached = clock, reached
+        self._clock, self._reached, self._schemas = clock, reached, schemas
         self._follower: LabelFollower | None = None
         self._duplicates = Deduplicator(self._contract.duplicates.horizon)
         self._references = References(self._contract, self._health)
@@ -236,10 +239,10 @@ class Pipeline:
 
     def _decode(self, taken: Taken, contract: EventContract, batch: BatchInHand) -> Decoded:
         """Decode what was taken; of further slices, and of what came before them, no rejects are held."""
-        parts = [decode(taken.rows, contract, batch.now)]
+        parts = [decode(taken.rows, contract, batch.now, self._schemas)]
         for rows in taken.more:
             settle_rejected(self._lake, batch, parts[-1].rejected)
-            parts.append(decode(rows, contract, batch.now))
+            parts.append(decode(rows, contract, batch.now, self._schemas))
             parts[-2] = parts[-2].accepted()
         return Decoded.together(parts)
 

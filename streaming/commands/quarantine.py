@@ -21,6 +21,7 @@ from streaming.commands.quarantine_view import show_record, show_requests, show_
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
+from streaming.kafka.schema_registry import schema_source
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_text
 from streaming.output.terminal import Terminal, print_json
@@ -165,7 +166,8 @@ class Quarantine:
 
     def _trials(self, own: EventContract, corrected: EventContract) -> RequeueTrials:
         places = self._reader.path("quarantine"), self._reader.path("transactions")
-        return RequeueTrials(*places, corrected, own.duplicates.horizon, datetime.now(UTC))
+        schemas = schema_source(self.settings)
+        return RequeueTrials(*places, corrected, own.duplicates.horizon, datetime.now(UTC), schemas)
 
     @property
     def _reader(self) -> LakeReader:

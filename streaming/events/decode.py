@@ -39,6 +39,7 @@ from streaming.events.id_columns import id_array
 from streaming.events.made_ids import with_made_ids
 from streaming.events.money_columns import ROLES, MoneyColumns
 from streaming.events.record_formats import finder_of
+from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource, writers_of
 from streaming.events.zones import local_offsets
 
 # A block's bytes stay in the processor's cache from one step to the next.
@@ -77,7 +78,14 @@ class Decoded:
         return cls(*(pa.concat_tables(each) for each in tables))
 
 
-def decode(records: pa.Table, contract: EventContract, now: datetime, *, from_file: bool = False) -> Decoded:
+def decode(
+    records: pa.Table,
+    contract: EventContract,
+    now: datetime,
+    schemas: SchemaSource = NO_REGISTRY,
+    *,
+    from_file: bool = False,
+) -> Decoded:
     """Decode a micro-batch.
 
     Args:
@@ -85,14 +93,19 @@ def decode(records: pa.Table, contract: EventContract, now: datetime, *, from_fi
         contract: what the events mean.
         now: by the clock that judges stamps, see broker_clock; a record stamped further ahead than the
             contract allows an event to be ahead of the broker is rejected, since producers may set the stamp.
+        schemas: where the schemas of records come from that name theirs by an id.
         from_file: values are JSON made from a file's rows, whose columns are named like the fields.
+
+    Raises:
+        RetryableError: the schema registry is away.
     """
     ahead = _stamped_ahead(records, contract, now)
     early = _rejected_ahead(records.filter(ahead))
     if early.num_rows:
         records = records.filter(pc.invert(ahead))
-    finder = finder_of(contract, from_file=from_file)
-    exact = ExactDecoder(contract, from_file=from_file)
+    writers = {} if from_file else writers_of(records, contract, schemas)
+    finder = finder_of(contract, writers, from_file=from_file)
+    exact = ExactDecoder(contract, writers, from_file=from_file)
     parts = list(
         _THREADS.map(lambda block: _Block(block, contract, finder, exact).decode(), _blocks(records))
     )
@@ -307,7 +320,7 @@ class _Reader:
         if pa.types.is_integer(self._column.type):
             mantissas, _ = self._found.digits(fit)
             return pa.array(mantissas, mask=~self._keep(fit))
-        fit |= kinds == json_strings.DECIMAL
+        fit = self._found.are_numbers()
         values = self._found.floats(fit)
         if self._column.role == "amount":
             fit &= (values >= 0) & (values <= self._contract.amount.most)
@@ -318,6 +331,8 @@ class _Reader:
             micros, good = self._epoch_times()
         else:
             micros, good = self._written_times()
+        if (instants := self._found.are_instants()).any():
+            micros, good = np.where(instants, self._found.starts, micros), good | instants
         self._keep(good)
         return pa.array(micros).cast(UTC_MICROS)
 
@@ -345,9 +360,10 @@ class _Reader:
         start = micros_of(time.epoch)
         mantissas, _ = self._found.digits(kinds == json_strings.INTEGER)
         whole = np.abs(mantissas) < _INT64 // 4 // max(unit, 1_000)
-        floats = self._found.floats(kinds == json_strings.DECIMAL) * (unit / 1_000)
+        fractions = self._found.are_numbers() & (kinds != json_strings.INTEGER)
+        floats = self._found.floats(fractions) * (unit / 1_000)
         near = np.abs(floats) < _INT64 // 4
         micros = np.where(whole, mantissas, 0) * unit // 1_000 + start
         rounded = np.rint(np.where(near, floats, 0)).astype(np.int64) + start
-        good = (whole & (kinds == json_strings.INTEGER)) | (near & (kinds == json_strings.DECIMAL))
+        good = (whole & (kinds == json_strings.INTEGER)) | (near & fractions)
         return np.where(kinds == json_strings.INTEGER, micros, rounded), good

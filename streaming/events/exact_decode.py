@@ -26,7 +26,10 @@ from streaming.events.exact_money import MoneyError, MoneyReader
 from streaming.events.framing import payload_of
 from streaming.events.json_mend import mend
 from streaming.events.paths import look_up
+from streaming.events.record_formats import reader_of
 from streaming.events.where import TOMBSTONE, left_out
+from streaming.events.writer_schemas import NO_WRITERS, UnreadableError, WriterSchemas
+from streaming.events.written_values import Instant, plain
 
 RejectionReason = Literal[
     "malformed_json",
@@ -45,6 +48,10 @@ RejectionReason = Literal[
     "broker_time_ahead",
     "oversized_record",
     "missing_framing",
+    "unknown_schema",
+    "unusable_schema",
+    "malformed_avro",
+    "malformed_protobuf",
 ]
 
 # Reads one column's value, which is not null, and says what is wrong with it.
@@ -89,11 +96,15 @@ class ExactDecoder:
 
     Args:
         contract: what events mean.
+        writers: the schemas by which values were written, none for JSON.
         from_file: values are JSON made from a file's rows, whose columns are named like the fields.
     """
 
-    def __init__(self, contract: EventContract, *, from_file: bool = False) -> None:
+    def __init__(
+        self, contract: EventContract, writers: WriterSchemas = NO_WRITERS, *, from_file: bool = False
+    ) -> None:
         self._contract = contract
+        self._written = None if from_file else reader_of(contract, writers)
         self._framed = contract.format.framed and not from_file
         self._bounds = time_bounds(contract)
         self._zone = ZoneInfo(contract.event_time.zone)
@@ -131,7 +142,13 @@ class ExactDecoder:
             elif column.source is None:
                 row[column.name] = self._contract.currency.constant
             else:
-                found = self._found(event, beside, column.source, scalar=column.json_type != "string")
+                found = self._found(
+                    event,
+                    beside,
+                    column.source,
+                    scalar=column.json_type != "string",
+                    as_time=column.role == "event time",
+                )
                 row[column.name] = _value(column, read, found, faults)
         if self._money is not None:
             with _rejecting():
@@ -140,21 +157,34 @@ class ExactDecoder:
         row["faults"] = faults or None
         return row
 
-    def _found(self, event: dict[str, Any], beside: Beside, field: str, *, scalar: bool) -> Any:
+    def _found(
+        self,
+        event: dict[str, Any],
+        beside: Beside,
+        field: str,
+        *,
+        scalar: bool = False,
+        as_time: bool = False,
+    ) -> Any:
         source = self._sources[field]
         if source.part == "value":
-            return look_up(event, source.path, steps_of(source.path))
+            return plain(look_up(event, source.path, steps_of(source.path)), as_time=as_time)
         return beside_value(beside, source, scalar=scalar)
 
     def _check_wanted(self, event: dict[str, Any], beside: Beside) -> None:
         if self._wanted is None:
             return
-        reason = left_out(self._wanted, lambda field: self._found(event, beside, field, scalar=False))
+        reason = left_out(self._wanted, lambda field: self._found(event, beside, field))
         if reason is not None:
             raise FilteredError(reason)
 
     def _event(self, value: bytes | None) -> dict[str, Any]:
         whole = _within(value, self._contract.max_record_bytes)
+        if self._written is not None:
+            try:
+                return self._written.event(whole)
+            except UnreadableError as fault:
+                raise RejectedError(fault.reason, fault.detail) from None
         payload = payload_of(whole) if self._framed else whole
         if payload is None:
             raise RejectedError("missing_framing")
@@ -189,6 +219,8 @@ class ExactDecoder:
     def _read_time(self, column: Column, value: Any, _: list[str]) -> int:
         time = self._contract.event_time
         try:
+            if isinstance(value, Instant):
+                return self._from_instant(value)
             if time.format == "epoch":
                 return self._from_epoch(column, value)
             text = _read_string(column, value)
@@ -199,6 +231,11 @@ class ExactDecoder:
             return micros_of(zoned)
         except (ValueError, OverflowError):
             raise RejectedError("bad_time", column.source or "") from None
+
+    def _from_instant(self, instant: Instant) -> int:
+        if instant.zoned and not -_INT64 <= instant.micros < _INT64:
+            raise RejectedError(*ABSURD)
+        return instant.micros if instant.zoned else micros_of(instant.moment().replace(tzinfo=self._zone))
 
     def _from_epoch(self, column: Column, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -22,7 +22,7 @@ class Found:
 
     Attributes:
         data: uint8, the bytes that the values lie in.
-        kinds: int8[n], see json_strings.
+        kinds: int8[n], see json_strings; of a FLOAT `starts` has the 64 bits, of an INSTANT the microseconds.
         starts: int64[n], first byte of each value, quotes left out.
         ends: int64[n], first byte after it.
     """
@@ -45,7 +45,13 @@ class Found:
     def are_numbers(self) -> Flags:
         """Tell which are numbers, bool[n]."""
         numbers: Flags = (self.kinds == json_strings.INTEGER) | (self.kinds == json_strings.DECIMAL)
+        numbers |= self.kinds == json_strings.FLOAT
         return numbers
+
+    def are_instants(self) -> Flags:
+        """Tell which are points in time, bool[n]."""
+        instants: Flags = self.kinds == json_strings.INSTANT
+        return instants
 
     def are_truths(self) -> Flags:
         """Tell which are true or false, bool[n]."""
@@ -75,9 +81,9 @@ class Found:
 
     def floats(self, present: Flags) -> Floats:
         """Return the present numbers as floats, float64[n]; 0 elsewhere."""
-        values = np.empty(len(present))
-        json_values.to_floats(*self.digits(present), _POWERS, values)
-        return values
+        values, binary = np.empty(len(present)), self.kinds == json_strings.FLOAT
+        json_values.to_floats(*self.digits(present & ~binary), _POWERS, values)
+        return np.where(present & binary, self.starts.view(np.float64), values) if binary.any() else values
 
 
 class FieldFinder(Protocol):

@@ -40,3 +40,30 @@ def _strip(data: Bytes, offsets: Ints, out: Bytes, bounds: Ints, framed: Flags) 
                 out[to] = data[place]
                 to += 1
         bounds[row + 1] = to
+
+
+def id_of(value: bytes) -> int:
+    """Return the schema's id of one value, `NO_ID` without a frame."""
+    return int.from_bytes(value[1:FRAME_BYTES], "big") if payload_of(value) is not None else NO_ID
+
+
+def ids_of(values: pa.Array) -> Ints:
+    """Return the ids in the frames, int64[n], `NO_ID` for values without one."""
+    data, offsets = buffers_of(values)
+    ids = np.empty(len(values), np.int64)
+    _read_ids(data, offsets, ids)
+    return ids
+
+
+@compiled
+def _read_ids(data: Bytes, offsets: Ints, ids: Ints) -> None:
+    for row in range(len(ids)):
+        at = offsets[row]
+        ids[row] = NO_ID
+        if offsets[row + 1] - at >= FRAME_BYTES and data[at] == 0:
+            ids[row] = (
+                (np.int64(data[at + 1]) << 24)
+                | (np.int64(data[at + 2]) << 16)
+                | (np.int64(data[at + 3]) << 8)
+                | np.int64(data[at + 4])
+            )

@@ -1,31 +1,45 @@
-"""Which compiled scanner finds the fields of a contract's records."""
+"""What reads the values of a contract's records: a compiled finder of fields, and an exact reader."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from schemas.contract import EventContract
-from schemas.event_sources import sources_of
+from schemas.event_sources import source_of, sources_of
+from streaming.events.avro_fields import AvroFinder, AvroReader
 from streaming.events.beside_fields import RecordFinder
 from streaming.events.found import FieldFinder
 from streaming.events.json_fields import JsonFinder
+from streaming.events.writer_schemas import NO_WRITERS, WriterSchemas
 
 
-def finder_of(contract: EventContract, *, from_file: bool = False) -> FieldFinder:
+def finder_of(
+    contract: EventContract, writers: WriterSchemas = NO_WRITERS, *, from_file: bool = False
+) -> FieldFinder:
     """Return what finds `contract.read_fields`, in their order.
 
     Args:
+        contract: what events mean.
+        writers: the schemas by which values were written.
         from_file: values are JSON made from a file's rows, whose columns are named like the fields.
     """
 
     def in_value(paths: Sequence[str]) -> FieldFinder:
+        if contract.format.avro is not None and not from_file:
+            return AvroFinder(paths, _times(contract), contract.max_record_bytes, writers)
         framed = contract.format.framed and not from_file
         return JsonFinder(paths, contract.max_record_bytes, framed=framed)
 
     sources = sources_of(contract.read_fields, from_file=from_file)
-    if all(each.part == "value" for each in sources):
-        return in_value([each.path for each in sources])
+    paths = [each.path for each in sources if each.part == "value"]
+    if len(set(paths)) == len(sources):
+        return in_value(paths)
     return RecordFinder(sources, [_scalar(contract, each) for each in contract.read_fields], in_value)
+
+
+def reader_of(contract: EventContract, writers: WriterSchemas) -> AvroReader | None:
+    """Return what reads one value exactly; None for JSON."""
+    return None if contract.format.avro is None else AvroReader(writers)
 
 
 def _scalar(contract: EventContract, field: str) -> bool | None:
@@ -34,3 +48,11 @@ def _scalar(contract: EventContract, field: str) -> bool | None:
     if field in contract.judged_fields:
         asked.add(False)
     return asked.pop() if len(asked) == 1 else None
+
+
+def _times(contract: EventContract) -> list[str]:
+    """Return the paths in the value that are the event time and nothing else."""
+    time = contract.event_time.field
+    others = [each.source for each in contract.columns if each.role != "event time"]
+    alone = time not in (*others, *contract.judged_fields)
+    return [source_of(time).path] if alone else []

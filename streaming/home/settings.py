@@ -24,6 +24,8 @@ _VARIABLES = {
     "FLAGSTREAM_LLM_BASE_URL": "an OpenAI-compatible endpoint",
     "FLAGSTREAM_LOG_FORMAT": "text or json: how a running agent logs",
     "FLAGSTREAM_IVY_SETTINGS": "an Ivy settings file that names a mirror",
+    "FLAGSTREAM_SCHEMA_REGISTRY": "address of a schema registry's Confluent interface",
+    "FLAGSTREAM_SCHEMA_REGISTRY_LOGIN": "user:password for it",
     "FLAGSTREAM_AUDIT_KEY": "the secret that the audit log's hashes are keyed with",
 }
 
@@ -43,6 +45,8 @@ class Settings:
         ivy_settings: an Ivy settings file for a mirror, None for Ivy's own.
         audit_key: the audit log's secret, None for one made beside its anchor.
         log_format: text or json.
+        schema_registry: address of a schema registry, None when not given.
+        schema_registry_login: user and password for it, with a colon between them.
     """
 
     home: Path
@@ -52,6 +56,8 @@ class Settings:
     ivy_settings: Path | None = None
     audit_key: SecretStr | None = None
     log_format: str = "text"
+    schema_registry: str | None = None
+    schema_registry_login: SecretStr | None = None
     _environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -73,6 +79,8 @@ class Settings:
             ivy_settings=Path(mirror) if mirror else None,
             audit_key=_audit_key(environ.get("FLAGSTREAM_AUDIT_KEY")),
             log_format=check_format(environ.get("FLAGSTREAM_LOG_FORMAT") or "text", "FLAGSTREAM_LOG_FORMAT"),
+            schema_registry=_registry(environ.get("FLAGSTREAM_SCHEMA_REGISTRY")),
+            schema_registry_login=_login(environ.get("FLAGSTREAM_SCHEMA_REGISTRY_LOGIN")),
             _environ=dict(environ),
         )
 
@@ -155,6 +163,25 @@ def _endpoint(value: str | None) -> str | None:
         return checked_base_url(value) if value else None
     except ValueError as fault:
         raise ConfigurationError(str(fault), where="FLAGSTREAM_LLM_BASE_URL") from None
+
+
+def _registry(value: str | None) -> str | None:
+    try:
+        return checked_base_url(value) if value else None
+    except ValueError:
+        raise ConfigurationError(
+            "expected an address such as https://host/apis/ccompat/v7, without a login: "
+            "that goes into FLAGSTREAM_SCHEMA_REGISTRY_LOGIN",
+            where="FLAGSTREAM_SCHEMA_REGISTRY",
+        ) from None
+
+
+def _login(value: str | None) -> SecretStr | None:
+    user, colon, password = (value or "").partition(":")
+    if value and not (user and colon):
+        raise ConfigurationError("expected user:password", where="FLAGSTREAM_SCHEMA_REGISTRY_LOGIN")
+    keep_secret(password)
+    return _secret(value)
 
 
 def _audit_key(value: str | None) -> SecretStr | None:

@@ -17,6 +17,7 @@ from schemas.contract import EventContract
 from schemas.tables import UTC_MICROS
 from streaming.delta.stored import open_version
 from streaming.events.decode import decode
+from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource
 from streaming.quarantine.requests import PLACE, RequeueSlice
 from streaming.quarantine.waiting import records_at, stamped
 
@@ -126,13 +127,21 @@ class RequeueTrials:
         contract: what the records mean.
         horizon: within which a transaction id is a redelivery.
         now: current time.
+        schemas: where the schemas of records come from that name theirs by an id.
     """
 
     def __init__(
-        self, quarantine: Path, transactions: Path, contract: EventContract, horizon: timedelta, now: datetime
+        self,
+        quarantine: Path,
+        transactions: Path,
+        contract: EventContract,
+        horizon: timedelta,
+        now: datetime,
+        schemas: SchemaSource = NO_REGISTRY,
     ) -> None:
         self._quarantine, self._transactions = quarantine, transactions
         self._contract, self._horizon, self._now = contract, horizon, now
+        self._schemas = schemas
 
     def of(self, wanted: pl.DataFrame) -> RequeueTrial:
         """Try the records of some rows of `waiting`."""
@@ -145,7 +154,7 @@ class RequeueTrials:
         ]
         for each in _parts(wanted):
             records = stamped(records_at(self._quarantine, each), pa.scalar(self._now, UTC_MICROS))
-            decoded = decode(records, self._contract, self._now)
+            decoded = decode(records, self._contract, self._now, self._schemas)
             reasons.update(decoded.rejected["reason"].to_pylist())
             ids.append(pl.DataFrame(decoded.valid.select([*PLACE, "transaction_id"])))
             rejected.append(each.join(_places(decoded.rejected), on=PLACE, how="semi"))

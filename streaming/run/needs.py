@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.model.local_llm import weights_file
+from schemas.contract import load_contract
 from schemas.errors import MachineError
 from schemas.spec import AgentSpec
 from streaming.batch.mending import mend
@@ -10,6 +11,7 @@ from streaming.delta.faults import unusable
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.presence import broker_away
+from streaming.kafka.schema_registry import schema_source
 from streaming.service.health import Condition
 from streaming.service.supervisor import Need
 from streaming.service.worker import cause_of
@@ -21,7 +23,7 @@ _REVIVE_SECONDS = 5.0
 
 
 class Needs:
-    """Disk, registry, broker and model of one agent.
+    """Disk, registry, broker, schema registry and model of one agent.
 
     Args:
         bootstrap: address of the broker.
@@ -42,6 +44,7 @@ class Needs:
             Need(Condition.DISK_UNUSABLE, self.disk_fault),
             Need(Condition.REGISTRY_UNREADABLE, self.registry_fault),
             Need(Condition.BROKER_AWAY, self.broker_fault),
+            Need(Condition.SCHEMA_REGISTRY_AWAY, self.schema_registry_fault),
             Need(Condition.MODEL_AWAY, self.model_fault),
         ]
 
@@ -74,6 +77,17 @@ class Needs:
         except MachineError as fault:
             return cause_of(fault)
         return broker_away(self._bootstrap)
+
+    def schema_registry_fault(self) -> str | None:
+        """Say why the schema registry cannot be asked; None where the contract asks none.
+
+        Raises:
+            ConfigurationError: nobody has named one, it does not admit this agent, or is none.
+        """
+        written = load_contract(self._spec.data_sources.transactions.contract).format.written
+        if written is None or written.text is not None:
+            return None
+        return schema_source(self._settings).away()
 
     def model_fault(self) -> str | None:
         """Say why the local model cannot be started; one that is wrongly configured raises.

@@ -32,6 +32,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.delta.maintenance import Maintenance, at_low_priority
 from streaming.delta.stored import open_version
 from streaming.home.settings import Settings
+from streaming.kafka.schema_registry import schema_source
 from streaming.labels.label_topic import LabelTopic
 from streaming.quarantine.lane import RequeueLane
 from streaming.quarantine.requests import requeues_path
@@ -164,6 +165,7 @@ class _Opening:
             late=late,
             renew=self.renewal(late, shadow),
             health=self.around.health,
+            schemas=schema_source(self.around.settings),
             reached=self.around.hooks.reached,
         )
         return pipeline, late

@@ -24,6 +24,7 @@ class Condition(StrEnum):
     BROKER_AWAY = "broker_away"
     DISK_UNUSABLE = "disk_unusable"
     REGISTRY_UNREADABLE = "registry_unreadable"
+    SCHEMA_REGISTRY_AWAY = "schema_registry_away"
     MODEL_AWAY = "model_away"
     RESTARTING = "restarting"
     CHECKPOINT_FAILING = "checkpoint_failing"

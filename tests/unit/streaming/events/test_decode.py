@@ -514,7 +514,8 @@ def test_blocks_of_large_records_are_cut_by_bytes(monkeypatch: pytest.MonkeyPatc
 
 
 def test_every_reason_code_has_an_example() -> None:
-    elsewhere = {"broker_time_ahead", "missing_framing", "bad_currency"}
+    elsewhere = {"broker_time_ahead", "missing_framing", "bad_currency", "unknown_schema"}
+    elsewhere |= {"unusable_schema", "malformed_avro", "malformed_protobuf"}
     assert {name for name, _ in REASONS} | elsewhere == set(get_args(RejectionReason))
 
 
