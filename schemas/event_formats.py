@@ -73,6 +73,11 @@ class EventFormat(Document):
     json_format: JsonFormat | None = Field(default=None, alias="json")
     avro: AvroFormat | None = None
 
+    @field_validator("json_format")
+    @classmethod
+    def _unless_plain(cls, value: JsonFormat | None) -> JsonFormat | None:
+        return None if value == JsonFormat() else value
+
     @model_validator(mode="after")
     def _one_at_most(self) -> EventFormat:
         given = [name for name in ("json_format", "avro") if getattr(self, name) is not None]

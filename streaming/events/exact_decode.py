@@ -109,6 +109,7 @@ class ExactDecoder:
         self._bounds = time_bounds(contract)
         self._zone = ZoneInfo(contract.event_time.zone)
         self._money = None if contract.has_plain_money else MoneyReader(contract)
+        self._as_written = ("event time",) if self._money is None else ("event time", "amount")
         self._wanted, self._ids = contract.wanted, contract.reshaped_ids
         self._sources = dict(
             zip(contract.read_fields, sources_of(contract.read_fields, from_file=from_file), strict=True)
@@ -147,7 +148,7 @@ class ExactDecoder:
                     beside,
                     column.source,
                     scalar=column.json_type != "string",
-                    as_time=column.role == "event time",
+                    as_written=column.role in self._as_written,
                 )
                 row[column.name] = _value(column, read, found, faults)
         if self._money is not None:
@@ -164,11 +165,11 @@ class ExactDecoder:
         field: str,
         *,
         scalar: bool = False,
-        as_time: bool = False,
+        as_written: bool = False,
     ) -> Any:
         source = self._sources[field]
         if source.part == "value":
-            return plain(look_up(event, source.path, steps_of(source.path)), as_time=as_time)
+            return plain(look_up(event, source.path, steps_of(source.path)), as_written=as_written)
         return beside_value(beside, source, scalar=scalar)
 
     def _check_wanted(self, event: dict[str, Any], beside: Beside) -> None:

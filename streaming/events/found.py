@@ -13,6 +13,7 @@ import pyarrow as pa
 from streaming.arrays.compilation import Bytes, Flags, Floats, Ints, read_only
 from streaming.events import json_strings, json_values
 
+_EXACT = 1e15
 _POWERS = np.array([10.0**power for power in range(16)])
 
 
@@ -42,10 +43,14 @@ class Found:
         texts: Flags = (self.kinds == json_strings.STRING) | (self.kinds == json_strings.ESCAPED)
         return texts
 
+    def are_digits(self) -> Flags:
+        """Tell which are numbers written in digits, bool[n]."""
+        digits: Flags = (self.kinds == json_strings.INTEGER) | (self.kinds == json_strings.DECIMAL)
+        return digits
+
     def are_numbers(self) -> Flags:
         """Tell which are numbers, bool[n]."""
-        numbers: Flags = (self.kinds == json_strings.INTEGER) | (self.kinds == json_strings.DECIMAL)
-        numbers |= self.kinds == json_strings.FLOAT
+        numbers: Flags = self.are_digits() | (self.kinds == json_strings.FLOAT)
         return numbers
 
     def are_instants(self) -> Flags:
@@ -70,10 +75,21 @@ class Found:
         return pa.Array.from_buffers(pa.string(), len(present), buffers)
 
     def digits(self, present: Flags) -> tuple[Ints, npt.NDArray[np.int8]]:
-        """Return the digits of the present numbers as integers, and how many follow the point."""
+        """Return the digits of the present numbers as integers, and how many follow the point.
+
+        Numbers that are not written in digits are 0, see `hundredths`.
+        """
         mantissas, places = np.empty(len(present), np.int64), np.empty(len(present), np.int8)
-        json_values.read_numbers(self.data, self.starts, self.ends, present, mantissas, places)
+        written = present & (self.kinds != json_strings.FLOAT)
+        json_values.read_numbers(self.data, self.starts, self.ends, written, mantissas, places)
         return mantissas, places
+
+    def hundredths(self) -> tuple[Ints, Flags]:
+        """Return the hundredths of numbers that are no digits (int64[n]), and which they are exactly."""
+        binary = self.kinds == json_strings.FLOAT
+        values = np.where(binary, self.starts.view(np.float64), 0.0)
+        whole = np.rint(np.clip(values * 100, -_EXACT, _EXACT))
+        return whole.astype(np.int64), binary & (np.abs(whole) < _EXACT) & (whole / 100 == values)
 
     def wholes(self, present: Flags) -> Ints:
         """Return the present whole numbers, int64[n]; 0 elsewhere."""
@@ -82,7 +98,7 @@ class Found:
     def floats(self, present: Flags) -> Floats:
         """Return the present numbers as floats, float64[n]; 0 elsewhere."""
         values, binary = np.empty(len(present)), self.kinds == json_strings.FLOAT
-        json_values.to_floats(*self.digits(present & ~binary), _POWERS, values)
+        json_values.to_floats(*self.digits(present), _POWERS, values)
         return np.where(present & binary, self.starts.view(np.float64), values) if binary.any() else values
 
 

@@ -62,8 +62,10 @@ class MoneyColumns:
         """Return each amount's digits, how many follow the point, if it is below zero, and if it was read."""
         if self._amount.format == "connect_decimal":
             return self._from_connect(found)
-        good = found.are_numbers()
+        good = found.are_digits()
         signed, places = found.digits(good)
+        hundredths, exact = found.hundredths()
+        signed[exact], places[exact], good = hundredths[exact], 2, good | exact
         digits, negative = np.abs(signed), signed < 0
         if self._amount.format == "decimal":
             marks = ord(self._amount.decimal), ord(self._amount.thousands or "\0")

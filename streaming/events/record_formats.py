@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from schemas.contract import EventContract
 from schemas.event_sources import source_of, sources_of
@@ -43,16 +43,23 @@ def reader_of(contract: EventContract, writers: WriterSchemas) -> AvroReader | N
 
 
 def _scalar(contract: EventContract, field: str) -> bool | None:
-    """Tell whether a text beside the value is read as number or boolean, None where columns differ."""
-    asked = {each.json_type != "string" for each in contract.columns if each.source == field}
-    if field in contract.judged_fields:
-        asked.add(False)
+    """Tell whether a text beside the value is read as number or boolean, None where readers differ."""
+    asked = {kind != "string" for kind, _ in _readers(contract, field)}
     return asked.pop() if len(asked) == 1 else None
 
 
 def _times(contract: EventContract) -> list[str]:
     """Return the paths in the value that are the event time and nothing else."""
     time = contract.event_time.field
-    others = [each.source for each in contract.columns if each.role != "event time"]
-    alone = time not in (*others, *contract.judged_fields)
-    return [source_of(time).path] if alone else []
+    roles = {role for _, role in _readers(contract, time)}
+    return [source_of(time).path] if roles == {"event time"} else []
+
+
+def _readers(contract: EventContract, field: str) -> Iterator[tuple[str, str]]:
+    """Yield type and role of everything that reads a field."""
+    ids = contract.reshaped_ids
+    for column in contract.columns:
+        if field in (ids[column.name].sources if column.name in ids else (column.source,)):
+            yield column.json_type, column.role
+    if field in contract.judged_fields:
+        yield "string", "condition"

@@ -54,24 +54,24 @@ def decimal_of(unscaled: bytes, precision: int, scale: int) -> int | Decimal:
     return int(value) if scale == 0 and value.is_finite() else value
 
 
-def plain(value: Any, *, as_time: bool) -> Any:
+def plain(value: Any, *, as_written: bool) -> Any:
     """Return a value as the readers of JSON know it.
 
     Args:
         value: what a format's own decoder has found at a path.
-        as_time: it is the event time: instants stay what they are.
+        as_written: instants and decimals stay what they are, for readers that know them.
     """
     match value:
-        case Instant() if not as_time:
+        case Instant() | Decimal() if as_written:
+            return value
+        case Instant():
             return _written(value)
         case Decimal():
             return float(value)
         case bytes():
             return base64.b64encode(value).decode()
-        case uuid.UUID():
+        case uuid.UUID() | date() | time():
             return str(value)
-        case date() | time():
-            return value.isoformat()
     return value
 
 

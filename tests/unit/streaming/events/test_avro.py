@@ -441,7 +441,7 @@ def test_a_schema_file_stands_beside_the_contract(tmp_path: Path) -> None:
         ({"avro": {}}, "exactly one"),
         ({"avro": {"registry": True, "schema": '"string"'}}, "exactly one"),
         ({"avro": {"schema": "{}"}}, "not a schema of Avro"),
-        ({"avro": {"registry": True}, "json": {}}, "expected one format"),
+        ({"avro": {"registry": True}, "json": {"framing": "confluent"}}, "expected one format"),
         ({"avro": {"shema": "x"}}, "did you mean 'schema'"),
     ],
 )
@@ -466,3 +466,20 @@ def test_a_slice_of_a_batch_is_read_as_a_whole_one_is() -> None:
     whole = decode(taken, PLAIN, NOW).valid["transaction_id"].to_pylist()
     assert decode(taken.slice(7, 9), PLAIN, NOW).valid["transaction_id"].to_pylist() == whole[7:16]
     assert np.all(np.array(whole) == [f"t{place}" for place in range(30)])
+
+
+_MINOR = plain_contract(
+    {**SCHEMA, "fields": [each for each in FIELDS if each["name"] != "amount"] + [
+        {"name": "amount", "type": ["double", "long", {**MONEY, "precision": 30}]}]},
+    amount={"field": "amount", "unit": "minor", "negative": "refund"},
+)  # fmt: skip
+
+
+@given(st.lists(st.one_of(
+    st.floats(), st.integers(-(2**62), 2**62), st.integers(-(10**6), 10**6).map(lambda cents: cents / 100),
+    st.decimals(-(10**25), 10**25, places=2, allow_nan=False)), min_size=1, max_size=8))  # fmt: skip
+def test_money_of_any_type_is_what_the_exact_decoder_says(amounts: list[Any]) -> None:
+    written_by = _MINOR.format.avro
+    assert written_by is not None and written_by.schema_text is not None
+    schema = json.loads(written_by.schema_text)
+    check(records([written(payment(amount=each), schema) for each in amounts]), _MINOR)
