@@ -23,6 +23,7 @@ from agent.planning.curated import Views
 from agent.planning.plans import Plan, Step, parsed_parameters, references
 from agent.planning.refusals import Refusal, Refused, refused
 from agent.planning.sql_guard import CheckedQuery, check_query
+from schemas.counts import count_of
 from schemas.errors import nearest
 from schemas.policy import ActionLimits, JobLimits, NotifyLimits, Policy, QueryLimits, RowLimits
 
@@ -176,7 +177,7 @@ def _similar(parameters: SimilarAlerts, policy: Policy, _: Ground) -> Faults:
 def _rows(action: str, wanted: int, policy: Policy) -> Faults:
     most = limits_of(policy, action, RowLimits).rows
     if wanted > most:
-        yield f"actions.{action}.rows", f"{wanted} rows are wanted, at most {most}"
+        yield f"actions.{action}.rows", f"{count_of(wanted, 'row')} wanted, at most {most}"
 
 
 def _replay(parameters: ReplayPreview, policy: Policy, ground: Ground) -> Faults:

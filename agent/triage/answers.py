@@ -113,9 +113,14 @@ def _accepted(content: object, citable: Sequence[str]) -> Answer | FallbackReaso
     return Answer(
         classification=cast("Category", content["classification"]),
         severity=cast("Severity", content["severity"]),
-        rationale=cleaned(content["rationale"], RATIONALE_CHARACTERS),
+        rationale=_in_words(cleaned(content["rationale"], RATIONALE_CHARACTERS)),
         evidence=tuple(dict.fromkeys(each for each in citations if each is not None)),
     )
+
+
+def _in_words(rationale: str) -> str:
+    """Return a rationale, nothing for one without a letter: a small model may give a number alone."""
+    return rationale if any(character.isalpha() for character in rationale) else ""
 
 
 def _are_texts(values: Sequence[object]) -> bool:

@@ -116,12 +116,15 @@ def _by_rules(row: FlaggedRow, reason: FallbackReason) -> Classification:
 
 
 def by_model(row: FlaggedRow, answer: RecordedAnswer, case: Case) -> Classification:
-    """Give a row the answer to its case, no less severe than score and rules call for."""
+    """Give a row the answer to its case, no less severe than score and rules call for.
+
+    An answer without words leaves the rationale to the rules.
+    """
     originals = case.disclosed.originals
     return Classification(
         category=answer.classification,
         severity=highest((answer.severity, row.by_rules.severity)),
-        rationale=clip(resolved(answer.rationale, originals)),
+        rationale=clip(resolved(answer.rationale, originals)) or row.by_rules.rationale,
         source="llm",
         fallback_reason=None,
         model=answer.model,

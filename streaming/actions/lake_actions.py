@@ -19,6 +19,7 @@ from agent.planning.catalogue import (
 from agent.planning.finding import Finding
 from agent.planning.sql_guard import CheckedQuery
 from schemas.contract import EventContract
+from schemas.counts import count_of
 from schemas.documents import is_path
 from schemas.errors import ConfigurationError
 from schemas.label import LABELS
@@ -82,7 +83,8 @@ class LakeActions:
         count = held.end - held.first
         if count > limits.transactions:
             raise ConfigurationError(
-                f"the span holds {count} transactions, at most {limits.transactions} may be replayed"
+                f"the span holds {count_of(count, 'transaction')}, "
+                f"at most {limits.transactions} may be replayed"
             )
         return _preview(run_what_if(self._settings, self._spec, self._candidate(wanted), span))
 

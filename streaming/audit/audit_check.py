@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from agent.audit.chain import NOTHING_YET, AuditRow, ChainFault, origin, verify
 from agent.audit.events import EVENT_KINDS
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError, MachineError, nearest
 from schemas.tables import AUDIT
 from streaming.audit.audit_guard import Anchor, AnchorFile
@@ -98,7 +99,7 @@ def _read(places: AuditPlaces) -> tuple[pa.Table, list[ChainFault]]:
     table, damaged = read
     findings = [ChainFault(NOTHING_YET, "unreadable", f"file {name} cannot be read") for name in damaged]
     if unnumbered := table["number"].null_count:
-        findings.append(ChainFault(NOTHING_YET, "edited", f"{unnumbered} rows have no number"))
+        findings.append(ChainFault(NOTHING_YET, "edited", f"{count_of(unnumbered, 'row')} without a number"))
     return table.filter(pc.is_valid(table["number"])), findings
 
 

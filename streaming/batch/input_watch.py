@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from datetime import timedelta
 
+from schemas.counts import count_of
 from streaming.batch.queries import REQUEUE
 from streaming.batch.store import Decision
 from streaming.detection.reasons import duration_text
@@ -54,7 +55,7 @@ class InputWatch:
         rejected = sum(each.quarantined for each in self._newest)
         if rejected < _FEWEST or rejected <= tolerated_share * wanted:
             return None
-        return f"{rejected:,} of the newest {wanted:,} records were rejected{self._reasons()}"
+        return f"{rejected:,} of the newest {count_of(wanted, 'record')} were rejected{self._reasons()}"
 
     def _reasons(self) -> str:
         counts: dict[str, int] = {}

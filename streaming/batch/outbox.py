@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.alert_documents import alert_documents
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError, DataLossError, FencedError, RetryableError
 from streaming.batch.alerts_lane import AlertsLane
 from streaming.delta.durable import sync
@@ -161,6 +162,6 @@ class Outbox:
         marker, stored = self._publisher.marker, self._next
         if marker > stored:
             raise DataLossError(
-                f"{marker} alerts of agent {self._agent!r} are on Kafka, the lake holds {stored}: "
+                f"Kafka holds {count_of(marker, 'alert')} of agent {self._agent!r}, the lake {stored:,}: "
                 "restore the lake that belongs to this agent, or give the agent a new name"
             )

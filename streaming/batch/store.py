@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.counts import count_of
 from schemas.errors import DataLossError
 from schemas.instants import MICRO, micros_of
 from streaming.delta.lake import Lake, LakeTable, Stamp
@@ -237,8 +238,8 @@ def _decide(
     stored, quarantined, filtered = rows.num_rows, rejected.num_rows, left_out.num_rows
     if batch.read != stored + quarantined + duplicates + filtered:
         raise DataLossError(
-            f"batch {batch.stamp.batch_id}: {batch.read} records read, but {stored} stored + {quarantined} "
-            f"quarantined + {duplicates} duplicates + {filtered} filtered"
+            f"batch {batch.stamp.batch_id}: {count_of(batch.read, 'record')} read, but "
+            f"{stored} stored + {quarantined} quarantined + {duplicates} duplicates + {filtered} filtered"
         )
     return Decision(
         query_id=batch.query_id,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from schemas.counts import count_of
 from schemas.spec import AgentSpec
 from streaming.audit.audit_check import AuditReport, check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
@@ -30,7 +31,8 @@ def show_check(found: AuditReport, console: Terminal) -> None:
     for each in found.findings:
         show_text(console, f"row {each.number}: {each.problem}: {each.detail}")
     said = "sound" if found.sound else "BROKEN"
-    show_text(console, f"{said}: {found.rows} rows up to number {found.last}, anchored at {found.anchored}")
+    rows = count_of(found.rows, "row")
+    show_text(console, f"{said}: {rows} up to number {found.last}, anchored at {found.anchored}")
 
 
 def show_audit(settings: Settings, spec: AgentSpec, kind: str | None, count: int, *, as_json: bool) -> None:

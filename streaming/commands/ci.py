@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.contract import load_contract
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError
 from schemas.spec import load_spec
 from streaming.commands.content_check import Checked, check_content, specs_below
@@ -147,15 +148,15 @@ def _section(tried: Tried) -> list[str]:
     lines = [
         f"## {tried.name} {tried.version}",
         "",
-        f"Replay of {exact.rows:,} simulated transactions: {exact.alerts} alerts, "
-        f"**{len(exact.differences)} differences**.",
+        f"Replay of {count_of(exact.rows, 'simulated transaction')}: {count_of(exact.alerts, 'alert')}, "
+        f"**{count_of(len(exact.differences), 'difference')}**.",
     ]
     if found is None:
         return [*lines, "", "The spec decides as before."]
     pairs = [(name, getattr(found.published, name), getattr(found.replayed, name)) for name in _SIDES]
     table = [["", "before", "changed"]]
     table += [[name.replace("_", " "), *map(_shown, values)] for name, *values in pairs]
-    moved = f"{found.added} alerts added, {found.removed} removed, {found.kept} kept."
+    moved = f"{count_of(found.added, 'alert')} added, {found.removed} removed, {found.kept} kept."
     return [*lines, "", *_table(table), "", moved]
 
 

@@ -16,6 +16,7 @@ import polars as pl
 
 from agent import SPECS
 from schemas.alert import ALERTS
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError, RetryableError
 from schemas.spec import AgentSpec, load_spec
 from streaming.batch.runner import StreamSettings, TopicWatch
@@ -212,12 +213,13 @@ def _show_result(top: list[dict[str, Any]], result: DemoResult, home: Path) -> N
     console = Terminal()
     headings = ("score", "severity", "classification", "by", "amount", "why")
     rows = (tuple(_summary(alert).values()) for alert in top)
-    show_table(console, headings, rows, f"Top {len(top)} alerts")
+    show_table(console, headings, rows, f"Top {count_of(len(top), 'alert')}")
     console.print()
     show_text(
         console,
-        f"{result.events:,} payments, {result.frauds} planted frauds, {result.caught} caught; "
-        f"{result.alerts} alerts, {result.llm_alerts} classified by the model; "
+        f"{count_of(result.events, 'payment')}, {count_of(result.frauds, 'planted fraud')}, "
+        f"{result.caught} caught; "
+        f"{count_of(result.alerts, 'alert')}, {result.llm_alerts} classified by the model; "
         f"first alert after {result.first_alert_s} s.",
     )
     console.print(

@@ -44,7 +44,12 @@ def register(
     registry = SpecRegistry(settings, spec)
     registry.add(spec, author_of(who, why))
     staged = registry.staged_versions()[spec.version]
-    facts = {"version": spec.version, "stage": staged.stage, "digest": spec.digest}
+    facts = {
+        "version": spec.version,
+        "stage": staged.stage,
+        "digest": spec.digest,
+        "file_digest": named.digest,
+    }
     show_facts(facts, as_json=as_json)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from schemas.counts import count_of
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_read
 from streaming.history.replay import ExactReplay
@@ -46,9 +47,10 @@ def show_replay(found: ExactReplay, console: Terminal) -> None:
     """Print what an exact replay found."""
     show_text(
         console,
-        f"{found.span}: {found.rows} transactions decided anew, {found.alerts} published alerts compared, "
-        f"{len(found.differences)} differences"
-        + (f"; {found.backfilled} backfilled ones passed over" if found.backfilled else ""),
+        f"{found.span}: {count_of(found.rows, 'transaction')} decided anew, "
+        f"{count_of(found.alerts, 'published alert')} compared, "
+        f"{count_of(len(found.differences), 'difference')}"
+        + (f"; {count_of(found.backfilled, 'backfilled one')} passed over" if found.backfilled else ""),
     )
     if found.differences:
         rows = (

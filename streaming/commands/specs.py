@@ -23,7 +23,7 @@ def validate(spec: AgentSpec, file: str, *, as_json: bool) -> None:
     """
     AgentDefinition.load(spec, file)
     check_endpoint(spec, file)
-    facts = {"valid": True, "name": spec.name, "version": spec.version, "digest": spec.digest}
+    facts = {"valid": True, "name": spec.name, "version": spec.version, "file_digest": spec.digest}
     show_facts(facts, as_json=as_json)
 
 

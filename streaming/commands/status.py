@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from schemas.counts import count_of
 from schemas.spec import AgentSpec
 from streaming.home.settings import Settings
 from streaming.output.tables import show_block, show_table, show_text
@@ -80,7 +81,8 @@ def _about_batch(status: Status) -> Iterator[tuple[str, str]]:
 
 def _show_versions(found: SideBySide, console: Terminal) -> None:
     agreement = "-" if found.agreement is None else f"{found.agreement:.0%}"
-    title = f"over {found.transactions:,} transactions in {found.batches:,} batches; "
+    batches = count_of(found.batches, "batch", "batches")
+    title = f"over {count_of(found.transactions, 'transaction')} in {batches}; "
     title += f"agreement {agreement}" if found.percent is None else f"{found.percent:g} % of the entities"
     heads = ("published" if found.percent is None else found.published.stage, found.beside.stage)
     rows = (

@@ -50,10 +50,15 @@ def ask_what_if(
             settings, spec, candidate, options.wanted, options.warm_up, options.asking, moved_on
         )
     tell_read(settings, spec, "replay-candidate", tables_read(spec))
-    note_replay(settings, spec, candidate, found)
+    kept = note_replay(settings, spec, candidate, found)
     print_json(found.facts(), default=str) if as_json else show_what_if(found, Terminal())
+    if not kept:
+        say_error(NOT_KEPT)
     if options.report is not None:
         say_error(f"report: {write_report(found, options.report)}")
+
+
+NOT_KEPT = "not kept as evidence for `flagstream promote`: the agent has no registry, or another name"
 
 
 def check_report(path: Path | None) -> None:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from agent.triage.untrusted_text import escaped
+from schemas.counts import count_of
 from streaming.commands.what_if_view import CHANGES, answering_lines, changed, matrix, sides, summary
 from streaming.history.what_if_report import Changes, Flips, WhatIf, cold_text
 from streaming.output.terminal import html_text
@@ -28,8 +29,8 @@ def page(found: WhatIf) -> str:
     parts = [
         f"<h1>{html_text(found.candidate)} on {html_text(str(found.span))}</h1>",
         _paragraph(
-            f"{found.transactions} transactions over {found.days:.2f} days, {found.known_frauds} known "
-            f"frauds. {summary(found)}."
+            f"{count_of(found.transactions, 'transaction')} over {found.days:.2f} days, "
+            f"{count_of(found.known_frauds, 'known fraud')}. {summary(found)}."
         ),
         "" if found.cold_from is None else _paragraph(f"{cold_text(found.cold_from)}."),
         _table(("", *_PAIR), sides(found)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from schemas.counts import count_of
 from streaming.history.candidate_answers import Answering
 from streaming.history.what_if_report import Changes, Flips, WhatIf, cold_text
 from streaming.output.tables import show_table, show_text
@@ -54,7 +55,7 @@ def summary(found: WhatIf) -> str:
     """Say how many alerts changed."""
     changes = found.changes
     return (
-        f"{found.added} alerts added, {found.removed} removed, {found.kept} kept; of these "
+        f"{count_of(found.added, 'alert')} added, {found.removed} removed, {found.kept} kept; of these "
         f"{changes.reclassified} re-classified, {changes.regraded} with another severity"
     )
 
@@ -63,13 +64,14 @@ def answering_lines(found: WhatIf) -> list[str]:
     """Say where the classifications of the candidate's alerts come from, and what new ones took."""
     asked = found.answering
     if asked.model is None:
-        return [f"the candidate asks no model: {found.unanswered} alerts with the classification by rules"]
+        alerts = count_of(found.unanswered, "alert")
+        return [f"the candidate asks no model: {alerts} with the classification by rules"]
     why = ", ".join(f"{count} {reason}" for reason, count in asked.by_rules.items())
     return [
         f"classifications of {asked.model} to prompt {asked.prompt}: "
-        f"{asked.same_question} alerts by answers on record "
+        f"{count_of(asked.same_question, 'alert')} by answers on record "
         f"to the very question, {asked.same_alert} by answers on record to the same alert, {asked.asked_now} "
-        f"by new answers; {found.unanswered} keep the classification by rules" + (f" ({why})" if why else ""),
+        f"by new answers; {found.unanswered} with the classification by rules" + (f" ({why})" if why else ""),
         *_passed_over(asked),
         _asked(asked),
         *_left(asked),
@@ -80,21 +82,26 @@ def show_what_if(found: WhatIf, console: Terminal) -> None:
     """Print what a candidate would have changed."""
     show_text(
         console,
-        f"{found.candidate} on {found.span}: {found.transactions} transactions over {found.days:.2f} days, "
-        f"{found.known_frauds} known frauds",
+        f"{found.candidate} on {found.span}: {count_of(found.transactions, 'transaction')} over "
+        f"{found.days:.2f} days, {count_of(found.known_frauds, 'known fraud')}",
     )
     if found.cold_from is not None:
         show_text(console, cold_text(found.cold_from))
+    console.print()
     show_table(console, ("", "published", "candidate"), sides(found))
     show_text(console, summary(found))
     for name, flips in found.flips.items():
         columns, rows = matrix(flips)
         head = (f"{name.replace('_', ' ')}: published ↓ candidate →", *columns)
+        console.print()
         show_table(console, head, ((old, *counts) for old, counts in rows))
     for name, of in (("entity", found.entities), ("reason", found.reasons)):
+        console.print()
         show_table(console, (name, *CHANGES), ((each, *changed(changes)) for each, changes in of.items()))
     days = ((day, *counts) for day, counts in found.per_day.items())
+    console.print()
     show_table(console, ("alerts of the day", "published", "candidate"), days)
+    console.print()
     for line in answering_lines(found):
         show_text(console, line)
     show_text(console, f"the candidate's alerts are in {found.sandbox}")
@@ -104,8 +111,8 @@ def _passed_over(asked: Answering) -> list[str]:
     if not asked.passed_over:
         return []
     return [
-        f"{asked.passed_over} alerts were answered by another model or prompt before: that does not count as "
-        "the candidate's answer"
+        f"{count_of(asked.passed_over, 'alert')} answered by another model or prompt before, which does not "
+        "count as the candidate's answer"
     ]
 
 
@@ -116,7 +123,7 @@ def _asked(asked: Answering) -> str:
     caps += [f"{asked.most_tokens} tokens"] * (asked.most_tokens is not None)
     tokens = f"{asked.input_tokens} + {asked.output_tokens} tokens"
     spent = f"{tokens}, {_money(asked, asked.usd)}"
-    return f"asked now: {asked.calls} calls, {spent}, of at most {' and '.join(caps)}"
+    return f"asked now: {count_of(asked.calls, 'call')}, {spent}, of at most {' and '.join(caps)}"
 
 
 def _left(asked: Answering) -> list[str]:
@@ -124,7 +131,8 @@ def _left(asked: Answering) -> list[str]:
     if not left.groups:
         return []
     return [
-        f"asking about the rest would take at most {left.calls} calls about {left.groups} groups, "
+        f"asking about the rest would take at most {count_of(left.calls, 'call')} about "
+        f"{count_of(left.groups, 'group')}, "
         f"{left.input_tokens} + {left.output_tokens} tokens, {_money(asked, left.usd)}"
     ]
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
+from schemas.documents import clipped
 from schemas.errors import ConfigurationError
 
 FORMAT = 1
 FORMAT_KEY = "flagstream.format"
+_SHOWN_CHARACTERS = 20
 
 
 def check_format(path: Path, table: DeltaTable) -> None:
@@ -22,9 +24,14 @@ def check_format(path: Path, table: DeltaTable) -> None:
         ConfigurationError: it is of a later one.
     """
     noted = table.metadata().configuration.get(FORMAT_KEY, "1")
-    if not noted.isdecimal() or int(noted) > FORMAT:
+    if not _is_known(noted):
         raise ConfigurationError(
-            f"a lake of format {noted}, this flagstream reads up to {FORMAT}: "
+            f"a lake of format {clipped(noted, _SHOWN_CHARACTERS)}, this flagstream reads up to {FORMAT}: "
             "install a version of flagstream at least as new as the one that wrote it",
             where=str(path),
         )
+
+
+def _is_known(noted: str) -> bool:
+    # Python reads no number of thousands of digits.
+    return noted.isdecimal() and len(noted) <= _SHOWN_CHARACTERS and int(noted) <= FORMAT

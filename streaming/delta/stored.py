@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from schemas.counts import count_of
 from schemas.errors import DataLossError, MachineError
 from streaming.arrays.compilation import Ints
 from streaming.delta.formats import check_format
 from streaming.delta.log_tail import check_newest, checkpoint_mark
 
 METADATA_KEY = "flagstream"
+_LEAST, _LARGEST = -(2**63), 2**63 - 1
 _REPEATED = pa.dictionary(pa.int32(), pa.string())
 STATISTICS_SLACK = 999  # Delta cuts timestamps in statistics to milliseconds
 
@@ -116,9 +118,14 @@ class StoredTable:
         return cast("list[str]", pa.table(self._table.get_add_actions())["path"].to_pylist())
 
     def refresh(self) -> None:
-        """See what other processes have committed since."""
+        """See what other processes have committed since.
+
+        Raises:
+            ConfigurationError: the table has gone over to a later format.
+        """
         if not self.keep_up():
             self._table.update_incremental()
+            check_format(self.path, self._table)
 
     def keep_up(self) -> bool:
         """Open the table anew if its log was shortened: entries that this handle goes back to may be gone."""
@@ -274,7 +281,7 @@ def why_unreadable(path: Path, version: int) -> str | None:
         return f"its log was cleaned up ({name}: {kept.get(name, 'not set')})"
     gone = sum(not (path / name).is_file() for name in files)
     name = "delta.deletedFileRetentionDuration"
-    reason = f"{gone} of its {len(files)} files were vacuumed ({name}: {kept.get(name, 'not set')})"
+    reason = f"{gone} of its {count_of(len(files), 'file')} vacuumed ({name}: {kept.get(name, 'not set')})"
     return reason if gone else None
 
 
@@ -374,8 +381,11 @@ def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _select(rows: pa.Table, column: str, at_least: int, below: int | None) -> pa.Table:
+    """Return the rows within bounds, which may lie beyond what 64 bits hold."""
+    if at_least > _LARGEST:
+        return rows.slice(0, 0)
     values = _as_integers(rows[column])
-    keep = pc.greater_equal(values, at_least)
-    if below is not None:
-        keep = pc.and_(keep, pc.less(values, below))
+    keep = pc.greater_equal(values, max(at_least, _LEAST))
+    if below is not None and below <= _LARGEST:
+        keep = pc.and_(keep, pc.less(values, max(below, _LEAST)))
     return rows.filter(keep)

@@ -77,7 +77,9 @@ def data_files(path: Path) -> list[DataFile]:
     found = [DataFile(each, kind_of(each), _partition(path, each)) for each in _shown(path)]
     kinds = sorted({each.kind for each in found})
     if len(kinds) != 1:
-        problem = f"a folder of {' and '.join(kinds)} files" if kinds else "a folder without files of data"
+        problem = (
+            f"a folder with files of {' and '.join(kinds)}" if kinds else "a folder without files of data"
+        )
         raise ConfigurationError(f"{problem}; expected files of one kind, or a Delta table", where=str(path))
     return found
 

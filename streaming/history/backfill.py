@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.counts import count_of
 from schemas.errors import DataLossError
 from schemas.tables import UTC_MICROS
 from streaming.batch.alerting import Alerted
@@ -137,8 +138,8 @@ class Backfill:
             self._load(number, first, chunk, last=last)
         elif number == self._next_batch - 1 and self._rows != self._done_before:
             raise DataLossError(
-                f"{self._source.name}: {self._done_before} rows were loaded from it, but it is now cut at "
-                f"{self._rows}: continue with the version of flagstream that began"
+                f"{self._source.name}: {count_of(self._done_before, 'row')} loaded from it before, but it is "
+                f"now cut at {self._rows}: continue with the version of flagstream that began"
             )
 
     def _load(self, number: int, first: int, chunk: Keyed, *, last: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from schemas.counts import count_of
 from schemas.spec import AgentSpec
 from streaming.history.cost import NONE_ASKED
 
@@ -160,7 +161,7 @@ def _alerts_per_event(spec: AgentSpec, batches: pl.DataFrame, rate: float) -> Fi
     stored = int(batches["stored"].sum())
     if stored < _ENOUGH_EVENTS:
         return Figure(1 - spec.threshold, "assumed: threshold of the spec; rules alert beside it")
-    return Figure(int(batches["alerts"].sum()) / stored, f"measured over {stored:,} events")
+    return Figure(int(batches["alerts"].sum()) / stored, f"measured over {count_of(stored, 'event')}")
 
 
 def _calls_per_alert(spec: AgentSpec, asked: pl.DataFrame) -> Figure:
@@ -169,20 +170,20 @@ def _calls_per_alert(spec: AgentSpec, asked: pl.DataFrame) -> Figure:
     alerts = int(asked["alerts"].sum())
     if alerts == 0:
         return Figure(1.0, "assumed: no two alerts of a batch are alike")
-    return Figure(int(asked["llm_calls"].sum()) / alerts, f"measured over {alerts:,} alerts")
+    return Figure(int(asked["llm_calls"].sum()) / alerts, f"measured over {count_of(alerts, 'alert')}")
 
 
 def _per_call(tokens: pl.Series, calls: int, assumed: float) -> Figure:
     if tokens.sum() == 0:
         return Figure(float(assumed), "assumed: length of the prompt and most tokens of an answer")
-    return Figure(int(tokens.sum()) / calls, f"measured over {calls:,} calls")
+    return Figure(int(tokens.sum()) / calls, f"measured over {count_of(calls, 'call')}")
 
 
 def _seconds_per_batch(batches: pl.DataFrame) -> Figure:
     usual = batches.filter(pl.col("stored") > 0)["busy_seconds"].median()
     if not isinstance(usual, float) or usual <= 0:
         return Figure(_USUAL_BATCH_SECONDS, "assumed: small batches on two cores")
-    return Figure(usual, f"measured: median of {batches.height:,} batches")
+    return Figure(usual, f"measured: median of {count_of(batches.height, 'batch', 'batches')}")
 
 
 def _capacity(batches: pl.DataFrame) -> Figure:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError
 from schemas.instants import micros_of, moment_of
 from streaming.events.simulator import (
@@ -230,10 +231,8 @@ def produce_file(
     with Sender(bootstrap, topic, SendSchedule(rate), on_progress=on_progress) as sender:
         fault = _send_all(sender, batches)
     if fault is not None:
-        sent = (
-            f"{fault.problem}; {sender.sent:,} records were sent before it" if sender.sent else fault.problem
-        )
-        raise ConfigurationError(sent, where=fault.where, key=fault.key)
+        sent = f"; sent before it: {count_of(sender.sent, 'record')}" if sender.sent else ""
+        raise ConfigurationError(f"{fault.problem}{sent}", where=fault.where, key=fault.key)
     return Produced(sender.sent, time.monotonic() - began)
 
 

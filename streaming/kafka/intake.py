@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sql
 
+from schemas.counts import count_of
 from schemas.errors import DataLossError
 from schemas.instants import micros_of
 from schemas.tables import UTC_MICROS
@@ -133,9 +134,9 @@ class Intake:
             found = rows.select(*_CONTENTS, *_PLACES).toArrow()
             if found.num_rows != count:
                 raise DataLossError(
-                    f"{self.topic}: of {count} records in {ranges} (partition: offsets) {found.num_rows} "
-                    "are left: the topic removed them while they were read; keep records for longer "
-                    "(retention.ms)"
+                    f"{self.topic}: of {count_of(count, 'record')} in {ranges} (partition: offsets) "
+                    f"{found.num_rows} are left: the topic removed them while they were read; keep "
+                    "records for longer (retention.ms)"
                 )
             yield self._named(found)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError, RetryableError
 from streaming.kafka.refusals import words_of
 
@@ -123,7 +124,7 @@ class Sender:
     def _check(self) -> None:
         if self._failed:
             why = self._fault or "no answer from the broker"
-            lost = f"{self._failed} of {self.sent} records not delivered"
+            lost = f"{self._failed} of {count_of(self.sent, 'record')} not delivered"
             raise RetryableError(f"{lost} to {self._topic}: {why}")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError
 from streaming.arrays.compilation import Flags, Floats
 from streaming.learning import protocol
@@ -46,7 +47,7 @@ def write_plots(
     """
     shown = flag_at_one_cut(rows, alerts_per_day) if flagged is None else flagged
     if len(shown) != len(rows):
-        raise ConfigurationError(f"flagged has {len(shown)} rows, expected {len(rows)}")
+        raise ConfigurationError(f"flagged has {count_of(len(shown), 'row')}, expected {len(rows)}")
     plots = {
         "precision_recall.png": _precision_recall(rows, alerts_per_day),
         "alerts_per_day.png": _alerts_per_day(rows, alerts_per_day, shown),
@@ -134,7 +135,9 @@ def _calibration(scores: Floats) -> Figure:
         label=f"within {TOLERANCE:.0%}",
     )
     axes.plot(stated, stated, color="grey", linestyle=":", label="exact")
-    axes.plot(stated[reached], observed[reached], marker=".", label=f"observed ({len(scores):,} rows)")
+    axes.plot(
+        stated[reached], observed[reached], marker=".", label=f"observed ({count_of(len(scores), 'row')})"
+    )
     axes.set(xscale="log", yscale="log")
     axes.legend(loc="best")
     return figure

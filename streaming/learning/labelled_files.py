@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.contract import EventContract
+from schemas.counts import count_of
 from schemas.documents import clipped
 from schemas.errors import ConfigurationError
 from streaming.arrays.compilation import Flags, Ints
@@ -65,7 +66,8 @@ class Labelled:
     def said(self) -> str:
         """Return what was taken for what, for people."""
         words = [f"{word} as {meaning} ({count:,})" for (word, meaning), count in self.taken.items()]
-        return f"labels: {', '.join(words) or 'none'}; {self.unlabelled:,} rows without a label are left out"
+        left = count_of(self.unlabelled, "row")
+        return f"labels: {', '.join(words) or 'none'}; left out: {left} without a label"
 
 
 def read_labelled(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError
 from streaming.arrays.compilation import Flags, Floats, Ints
 
@@ -339,7 +340,7 @@ def _need_frauds(labels: Flags, where: str) -> None:
     if not len(labels):
         raise ConfigurationError("no rows to judge", where=where)
     if not labels.any():
-        raise ConfigurationError(f"none of the {len(labels)} rows is a fraud", where=where)
+        raise ConfigurationError(f"no fraud among {count_of(len(labels), 'row')}", where=where)
 
 
 def _same_length(**columns: npt.NDArray[Any]) -> None:

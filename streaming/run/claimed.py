@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent.model.budget import SpendingBudget
 from agent.model.steady_clock import SteadyClock
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.spec import AgentSpec
 from streaming.batch.backfill_mark import unfinished_backfill
@@ -68,7 +69,7 @@ def _check_loaded(lake: Path, spec: AgentSpec) -> None:
     left = unfinished_backfill(lake, spec)
     if left is not None:
         raise ConfigurationError(
-            f"the backfill of {left.source} was left after {left.rows} rows: "
+            f"the backfill of {left.source} was left after {count_of(left.rows, 'row')}: "
             "finish it with `flagstream backfill`",
             where=str(lake),
         )

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.counts import count_of
 from schemas.spec import AgentSpec, Promotion
 from streaming.versions.stages import NEXT, VersionStage
 
@@ -23,6 +24,7 @@ class PromotionCase:
         evaluations: `prompts eval` runs, newest last.
         prompt_digest: of the candidate's prompt as it is now.
         endpoint_change: why another policy, model, endpoint or key is meant, None where nobody has said so.
+        replayed_otherwise: there is a report of a version of this name with other contents.
     """
 
     candidate: VersionStage
@@ -32,6 +34,7 @@ class PromotionCase:
     evaluations: Sequence[Mapping[str, Any]]
     prompt_digest: str
     endpoint_change: str | None = None
+    replayed_otherwise: bool = False
 
     @property
     def asked(self) -> Promotion:
@@ -55,7 +58,8 @@ def place_gate(case: PromotionCase) -> str | None:
 def replay_gate(case: PromotionCase) -> str | None:
     """A replay under the candidate is on record, compared since the active version became active."""
     if case.replay is None:
-        return f"replay: no report of version {case.candidate.version} is on record; {_REPLAY_HINT}"
+        why = _OTHER_CONTENTS if case.replayed_otherwise else _BEFORE_THE_REGISTRY
+        return f"replay: no report of version {case.candidate.version} is on record, {why}; {_REPLAY_HINT}"
     if case.replay["active_digest"] != case.active.digest:
         return f"replay: the newest report is from before {case.active.version} became active; {_REPLAY_HINT}"
     return None
@@ -68,7 +72,7 @@ def precision_gate(case: PromotionCase) -> str | None:
     sides = [case.replay["matured"][side] for side in ("published", "candidate")]
     fewest, asked = min(side["judged"] for side in sides), case.asked.least_labels
     if fewest < asked:
-        return f"precision: {fewest} alerts of one side have a matured label, {asked} are needed"
+        return f"precision: {count_of(fewest, 'alert')} of one side with a matured label, {asked} needed"
     before, after = (side["frauds"] / side["judged"] for side in sides)
     if after < before:
         return f"precision: {after:.4f} on matured labels, that of published alerts is {before:.4f}"
@@ -118,6 +122,8 @@ def endpoint_gate(case: PromotionCase) -> str | None:
 
 
 _GATES = (place_gate, replay_gate, precision_gate, alerts_gate, prompt_gate, endpoint_gate)
+_BEFORE_THE_REGISTRY = "one from before the agent had a registry does not count"
+_OTHER_CONTENTS = "only of other contents than those registered"
 _REPLAY_HINT = "run `flagstream what-if CANDIDATE`"
 
 

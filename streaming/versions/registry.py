@@ -216,7 +216,8 @@ def case_of(
     """
     active = version_in("active", found)
     assert active is not None, "the first version is active, and every move keeps one"
-    replays = [each for each in entries if each.event == "replayed" and each.digest == candidate.digest]
+    reports = [each for each in entries if each.event == "replayed"]
+    replays = [each for each in reports if each.digest == candidate.digest]
     return PromotionCase(
         candidate=candidate,
         active=active,
@@ -225,6 +226,7 @@ def case_of(
         evaluations=[each.evidence for each in entries if each.event == "prompt_evaluated"],
         prompt_digest=prompt_digest,
         endpoint_change=endpoint_change,
+        replayed_otherwise=any(each.version == candidate.version for each in reports),
     )
 
 

@@ -98,7 +98,7 @@ def test_a_good_spec_is_valid(flagstream: Shell, tmp_path: Path, topic: Topic) -
     spec_file = write_spec(tmp_path, topic)
     found = flagstream.json("spec", "validate", spec_file)
     assert found["valid"] is True
-    assert found["digest"] == load_spec(spec_file).digest
+    assert found["file_digest"] == load_spec(spec_file).digest
 
 
 def test_an_unknown_key_is_named_with_the_nearest_right_one(
@@ -356,7 +356,7 @@ def test_a_broken_line_does_not_take_back_what_was_sent_before_it(
     code, _ = flagstream("produce", path, "--contract", "simulator", "--topic", name, "--home", tmp_path)
     assert code == 2
     assert "long.jsonl:50002: not JSON" in flagstream.errors
-    assert "50,000 records were sent before it" in flagstream.errors
+    assert "sent before it: 50,000 records" in flagstream.errors
 
 
 def test_a_home_that_is_no_folder_and_an_address_without_a_broker_are_told_in_a_line(

@@ -251,6 +251,14 @@ def test_a_model_may_raise_a_severity_and_never_goes_below_what_the_score_calls_
     assert (classification.source, classification.severity) == ("llm", kept)
 
 
+def test_a_rationale_without_words_leaves_it_to_the_rules() -> None:
+    digits = scripted.answer(rationale="0.99 42")
+    with scripted.scripted_llm(default=digits) as server, connected(server.base_url) as client:
+        result = a_triage(client).classify(ROWS)
+    assert {each.source for each in result.classifications} == {"llm"}
+    assert [each.rationale for each in result.classifications] == [row.by_rules.rationale for row in ROWS]
+
+
 def test_an_answer_on_record_is_used_without_a_call() -> None:
     ledger = MemoryLedger()
     with scripted.scripted_llm() as server, connected(server.base_url) as client:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError, DataLossError, FencedError, MachineError
 from streaming.delta import lake
@@ -77,6 +79,26 @@ def test_metadata_of_an_unknown_batch_is_an_error(tmp_path: Path) -> None:
     assert table.newest_metadata() is None
     with pytest.raises(DataLossError, match="batch 7"):
         table.metadata_of("q", 7)
+
+
+BOUNDS = st.one_of(
+    st.integers(-2, 10), st.integers(-(10**30), 10**30), st.sampled_from([2**63, -(2**63) - 1])
+)
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> LakeTable:
+    """A table that holds 0 to 8."""
+    table = claimed(tmp_path_factory.mktemp("held"))
+    for batch, first in enumerate((6, 0, 3)):
+        table.append(rows(first, 3), Stamp("app", batch))
+    return table
+
+
+@given(BOUNDS, st.none() | BOUNDS)
+def test_any_bounds_choose_the_rows_within_them(held: LakeTable, at_least: int, below: int | None) -> None:
+    expected = [each for each in range(9) if each >= at_least and (below is None or each < below)]
+    assert held.read("sequence", at_least, below)["sequence"].to_pylist() == expected
 
 
 def test_reads_come_back_in_order_from_the_files_that_matter(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_what_was_taken_for_what_is_said(tmp_path: Path) -> None:
         f"{row},2026-11-28T12:00:0{row}Z,5,c,{word}," for row, word in enumerate(["Yes", "No", "No", ""])
     ]
     found = read(tmp_path / "a.csv", "\n".join(lines))
-    assert found.said() == "labels: Yes as fraud (1), No as genuine (2); 1 rows without a label are left out"
+    assert found.said() == "labels: Yes as fraud (1), No as genuine (2); left out: 1 row without a label"
 
 
 @pytest.mark.parametrize("word", ["perhaps", "2", "[1]"])

@@ -119,7 +119,7 @@ def test_entities_may_be_text_objects_or_integers() -> None:
     ("labels", "days", "problem"),
     [
         ([1, 0], [WEEK - 1, WEEK + 7], "2018-07-04: no rows"),
-        ([1, 0], [WEEK - 1, WEEK], "2018-07-04: none of the 1 rows is a fraud"),
+        ([1, 0], [WEEK - 1, WEEK], "2018-07-04: no fraud among 1 row"),
         ([1], [WEEK, WEEK], "columns differ in length: labels 1, days 2"),
     ],
 )
@@ -262,7 +262,7 @@ def test_columns_must_be_equally_long() -> None:
 
 def test_nothing_nothing_but_frauds_and_no_frauds_cannot_be_judged() -> None:
     rows = random_rows(100)
-    for kept, problem in ((rows.labels, "every row"), (~rows.labels, "none of"), (rows.days < 0, "no rows")):
+    for kept, problem in ((rows.labels, "every row"), (~rows.labels, "no fraud"), (rows.days < 0, "no rows")):
         with pytest.raises(ConfigurationError, match=problem):
             figures(rows.only(np.asarray(kept)))
 

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.triage.untrusted_text import escaped
+from streaming.audit.access import tell_read
 from streaming.cli.root import app, main
 from streaming.commands.alerts import alert_line
 from streaming.commands.what_if_page import _table
@@ -87,6 +88,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "other.yaml").write_text(
         spec_of(threshold=0.9, rules=[], version="1.1.0").model_dump_json(), encoding="utf-8"
     )
+    tell_read(Settings.load(folder, {}), spec_of(), "replay", ["alerts"])
     return folder
 
 

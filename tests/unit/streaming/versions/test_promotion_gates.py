@@ -60,6 +60,12 @@ def test_without_a_replay_the_gates_that_rest_on_it_are_closed() -> None:
     assert [each.partition(":")[0] for each in told] == ["replay", "precision", "alerts"]
 
 
+def test_what_was_asked_before_the_registry_or_of_other_contents_is_said_not_to_count() -> None:
+    assert "before the agent had a registry" in str(replay_gate(replace(GOOD, replay=None)))
+    other = replace(GOOD, replay=None, replayed_otherwise=True)
+    assert "only of other contents than those registered" in str(replay_gate(other))
+
+
 def test_a_replay_against_an_earlier_active_version_does_not_count() -> None:
     assert "before 1.0.0 became active" in str(replay_gate(with_replay(active_digest="other")))
 

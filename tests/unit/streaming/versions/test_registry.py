@@ -80,12 +80,15 @@ def changes_told(shell: Shell) -> list[dict[str, Any]]:
 def test_from_the_sandbox_to_active_and_back_again(flagstream: Shell) -> None:
     build_lake(flagstream.settings, spec_of())
     first, second = flagstream.file("1.0.0"), flagstream.file("1.1.0", threshold=0.9995)
+    assert flagstream("what-if", second, "--spec", first)[0] == 0
+    assert "not kept as evidence" in flagstream.errors
     assert json.loads(flagstream("registry", "add", first)[1])["stage"] == "active"
     assert json.loads(flagstream("registry", "add", second)[1])["stage"] == "sandbox"
 
     code, printed = flagstream("promote", "1.1.0", "--spec", first, "--why", "looks good")
     assert (code, printed) == (1, "")
     assert "replay: no report of version 1.1.0" in flagstream.errors
+    assert "from before the agent had a registry does not count" in flagstream.errors
     assert flagstream.stages() == {"1.0.0": "active", "1.1.0": "sandbox"}
 
     assert flagstream("what-if", second, "--spec", first)[0] == 0
@@ -128,7 +131,7 @@ def test_too_few_labels_keep_the_gate_closed(flagstream: Shell) -> None:
         flagstream("registry", "add", file)
     flagstream("what-if", second, "--spec", first)
     assert flagstream("promote", "1.1.0", "--spec", first, "--why", "looks good")[0] == 1
-    assert "precision: 2 alerts of one side have a matured label, 3 are needed" in flagstream.errors
+    assert "precision: 2 alerts of one side with a matured label, 3 needed" in flagstream.errors
 
 
 def test_labels_on_young_transactions_do_not_count(flagstream: Shell) -> None:
@@ -254,3 +257,11 @@ def test_what_a_crash_kept_from_the_audit_log_the_next_command_tells(
 
 def _dies(*_: object) -> None:
     raise CrashError
+
+
+def test_a_file_and_a_registered_version_have_digests_of_their_own_names(flagstream: Shell) -> None:
+    file = flagstream.file("1.0.0")
+    added = json.loads(flagstream("registry", "add", file)[1])
+    listed = json.loads(flagstream("registry", "list", "--spec", file)[1])
+    assert added["file_digest"] == load_spec(Path(file)).digest
+    assert [each["digest"] for each in listed] == [added["digest"]]
