@@ -5,6 +5,7 @@ One definition, from which the Arrow and Spark types, the JSON Schema and the pr
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -70,7 +71,9 @@ class EventContract(Document):
     `where`.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"format", "where", "tombstones", "direction", "references"})
+    LATER: ClassVar[frozenset[str]] = frozenset(
+        {"format", "where", "tombstones", "direction", "references", "aliases"}
+    )
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     version: int = Field(default=1, ge=1)
@@ -90,6 +93,7 @@ class EventContract(Document):
     where: str | None = None
     tombstones: Literal["reject", "filter"] | None = None
     references: dict[str, ReferenceTable] = Field(default={})
+    aliases: dict[str, tuple[str, ...]] = Field(default={})
 
     @field_validator("entities", "extra", "untrusted_text")
     @classmethod
@@ -162,6 +166,14 @@ class EventContract(Document):
         return self.amount.is_plain and self.currency.is_plain and not self.has_direction
 
     @model_validator(mode="after")
+    def _renames_its_own_fields(self) -> EventContract:
+        own = (*self.raw_fields, *self.judged_fields)
+        for field in self.aliases:
+            if field not in own:
+                raise ValueError(f"aliases are other names of fields that are read; {nearest(field, own)}")
+        return self
+
+    @model_validator(mode="after")
     def _joins_by_its_own_columns(self) -> EventContract:
         own = [each.name for each in self.columns]
         taken = {name.lower() for name in (*own, *_RESERVED)}
@@ -218,8 +230,9 @@ class EventContract(Document):
 
     @property
     def read_fields(self) -> tuple[str, ...]:
-        """The fields that are looked up in an event: `raw_fields`, and those that `where` names."""
-        return tuple(dict.fromkeys((*self.raw_fields, *self.judged_fields)))
+        """The fields that are looked up in an event: `raw_fields`, those of `where`, and their aliases."""
+        others = [name for names in self.aliases.values() for name in names]
+        return tuple(dict.fromkeys((*self.raw_fields, *self.judged_fields, *others)))
 
     @property
     def judged_fields(self) -> tuple[str, ...]:
@@ -263,7 +276,10 @@ class EventContract(Document):
         Whatever is decoded without a fault fits it. It says nothing of times, of numbers that no column can
         hold, and of whole numbers written with a fraction.
         """
-        return event_json_schema(self.name, self.columns, self.amount, self.currency)
+        columns = [
+            replace(each, required=each.required and each.source not in self.aliases) for each in self.columns
+        ]
+        return event_json_schema(self.name, columns, self.amount, self.currency)
 
     def prompt_notes(self) -> str:
         """Return one line per column that tells a model what it is and whether to trust it."""

@@ -23,6 +23,7 @@ from schemas.instants import micros_of, moment_of
 from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, UTC_MICROS
 from streaming.arrays.compilation import Flags, Ints
 from streaming.events import json_strings, json_values
+from streaming.events.aliases import with_aliases
 from streaming.events.beside import Beside
 from streaming.events.exact_decode import (
     ABSURD,
@@ -192,6 +193,7 @@ class _Block:
         """Return the columns as far as they are read at once, and which rows are right in all of them."""
         each, vouched = self._finder.find(self._records)
         found = dict(zip(self._contract.read_fields, each, strict=True))
+        found = with_aliases(found, self._contract.aliases, vouched)
         self._left_out.judge(self._contract, self._values, found, vouched)
         return self._arrays(found, vouched), vouched
 

@@ -167,6 +167,16 @@ class ExactDecoder:
         scalar: bool = False,
         as_written: bool = False,
     ) -> Any:
+        """Return what a field holds, or the first of its aliases that is there, None for null or absent."""
+        for name in (field, *self._contract.aliases.get(field, ())):
+            value = self._of_one_name(event, beside, name, scalar=scalar, as_written=as_written)
+            if value is not None:
+                return value
+        return None
+
+    def _of_one_name(
+        self, event: dict[str, Any], beside: Beside, field: str, *, scalar: bool, as_written: bool
+    ) -> Any:
         source = self._sources[field]
         if source.part == "value":
             return plain(look_up(event, source.path, steps_of(source.path)), as_written=as_written)

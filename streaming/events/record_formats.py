@@ -56,10 +56,12 @@ def _times(contract: EventContract) -> list[str]:
 
 
 def _readers(contract: EventContract, field: str) -> Iterator[tuple[str, str]]:
-    """Yield type and role of everything that reads a field."""
+    """Yield type and role of everything that reads a field, by its own name or as an alias."""
     ids = contract.reshaped_ids
+    meant = {field, *(name for name, others in contract.aliases.items() if field in others)}
     for column in contract.columns:
-        if field in (ids[column.name].sources if column.name in ids else (column.source,)):
+        sources = ids[column.name].sources if column.name in ids else (column.source,)
+        if not meant.isdisjoint(sources):
             yield column.json_type, column.role
-    if field in contract.judged_fields:
+    if not meant.isdisjoint(contract.judged_fields):
         yield "string", "condition"

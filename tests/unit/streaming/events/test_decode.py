@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.contract import EventContract, load_contract
+from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from schemas.tables import FAULTS, HEADERS, UTC_MICROS
 from streaming.events import decode as decoding
@@ -75,7 +76,17 @@ TIGHT = contract(
     },
 )
 ROOMY = contract(max_record_bytes=200_000)
-CONTRACTS = [FLAT, EPOCH, DAYS, PATTERN, BERLIN, NESTED, TIGHT]
+RENAMED = contract(
+    aliases={
+        "id": ["currency", "memo"],
+        "amount": ["distance"],
+        "who": ["memo"],
+        "country": ["visits", "who"],
+        "visits": ["device"],
+        "online": ["country"],
+    }
+)
+CONTRACTS = [FLAT, EPOCH, DAYS, PATTERN, BERLIN, NESTED, TIGHT, RENAMED]
 
 VALID: dict[str, Any] = {
     "id": "t1",
@@ -699,3 +710,20 @@ def test_plain_rows_take_the_fast_path(at: str, monkeypatch: pytest.MonkeyPatch)
     )
     assert one(event(at=1_782_909_000_250), EPOCH)["currency"] == "EUR"
     assert one(event(at=1_782_909_000_250.5), EPOCH)["currency"] == "EUR"
+
+
+def test_a_field_that_was_renamed_is_read_under_both_names() -> None:
+    renamed = contract(aliases={"who": ["customer", "client.id"]})
+    old = {**VALID, "customer": "old"}
+    del old["who"]
+    older = {**VALID, "client": {"id": "older"}, "who": None}
+    decoded = decode(records([event(), json.dumps(old).encode(), json.dumps(older).encode()]), renamed, NOW)
+    assert decoded.valid["customer"].to_pylist() == ["c1", "old", "older"]
+    neither = {**VALID, "who": None}
+    rejected = decode(records([json.dumps(neither).encode()]), renamed, NOW).rejected
+    assert rejected["reason"].to_pylist() == ["missing_field"]
+
+
+def test_aliases_name_fields_that_are_read() -> None:
+    with pytest.raises(ConfigurationError, match="aliases are other names of fields that are read"):
+        contract(aliases={"whom": ["who"]})
