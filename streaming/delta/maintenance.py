@@ -32,7 +32,7 @@ WRITER = WriterProperties(compression="ZSTD", compression_level=1, max_row_group
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _COMPACTED_BYTES = 16 * 1024 * 1024
 _LOW_PRIORITY = 10
-_ROUND_SECONDS = 10.0
+ROUND_SECONDS, PAUSE_SECONDS = 10.0, 1.0
 _DAY_MS = 24 * 60 * 60 * 1000
 
 
@@ -112,37 +112,56 @@ class Maintenance:
         self._clear_seconds = clear_every.total_seconds()
         self._seen: dict[Path, int] = {}
         self._cleared: dict[Path, float] = {}
+        self._last: Path | None = None
 
     def round(self) -> float:
-        """Look after every table that has changed since the last round; return the seconds until the next.
+        """Look after the tables that have changed, until there was work on one; return the seconds to wait.
+
+        Tables are due together, since each batch writes to most of them. To work them all off at once would
+        slow the batches of that moment down.
 
         Raises:
-            FlagstreamError: a table cannot be maintained; the others were.
+            FlagstreamError: a table cannot be maintained; that keeps no other from it.
         """
-        faults = [fault for path in self._tables() if (fault := self._attempt(path)) is not None]
+        faults, worked = list[Exception](), False
+        for path in self._in_turn():
+            worked, fault = self._attempt(path)
+            faults += [] if fault is None else [fault]
+            if worked:
+                self._last = path
+                break
         if faults:
             raise faults[0]
-        return _ROUND_SECONDS
+        return PAUSE_SECONDS if worked else ROUND_SECONDS
 
-    def _attempt(self, path: Path) -> Exception | None:
+    def _in_turn(self) -> list[Path]:
+        """Return the tables, first those that come after the one that was worked on last."""
+        tables = list(self._tables())
+        place = tables.index(self._last) + 1 if self._last in tables else 0
+        return [*tables[place:], *tables[:place]]
+
+    def _attempt(self, path: Path) -> tuple[bool, Exception | None]:
         try:
-            self._look_after(path)
+            return self._look_after(path), None
         except (CommitFailedError, FileNotFoundError):
             self._seen.pop(path, None)  # another process was quicker, or the table was removed
         except Exception as fault:
-            return fault
-        return None
+            return False, fault
+        return False, None
 
-    def _look_after(self, path: Path) -> None:
+    def _look_after(self, path: Path) -> bool:
+        """Clear and maintain a table where it is due; True where there was something to do."""
+        worked = False
         # Clearing shortens the log up to the last checkpoint: see _shorten_log for why it comes first.
         if self._clock() - self._cleared.get(path, -self._clear_seconds) >= self._clear_seconds:
-            self._cleared[path] = self._clock()
+            self._cleared[path], worked = self._clock(), True
             if clear(path, self._limits) is None:
                 del self._cleared[path]
         changed = (path / "_delta_log").stat().st_mtime_ns
         if self._seen.get(path) != changed:
-            maintain(path, self._limits)
+            worked |= maintain(path, self._limits)
             self._seen[path] = changed
+        return worked
 
 
 def at_low_priority() -> None:

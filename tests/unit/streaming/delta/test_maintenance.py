@@ -20,7 +20,14 @@ from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.delta import maintenance
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.delta.maintenance import Maintenance, MaintenanceLimits, clear, maintain
+from streaming.delta.maintenance import (
+    PAUSE_SECONDS,
+    ROUND_SECONDS,
+    Maintenance,
+    MaintenanceLimits,
+    clear,
+    maintain,
+)
 from streaming.delta.shared_table import SharedTable
 from streaming.home.settings import Settings
 from streaming.testing.live_lake import agent
@@ -204,6 +211,20 @@ def test_a_table_that_cannot_be_maintained_keeps_no_other_from_it(tmp_path: Path
     with pytest.raises(Exception, match="is not whole"):
         maintenance.round()
     assert len(DeltaTable(sound.path).file_uris()) == 1
+
+
+def test_tables_that_are_due_together_are_worked_off_one_after_the_other(tmp_path: Path) -> None:
+    tables = [claimed(tmp_path / name) for name in "abc"]
+    for table in tables:
+        for number in range(20):
+            table.append(one(number), Stamp("app", number))
+    maintenance = Maintenance(lambda: [table.path for table in tables], AT_ONCE, timedelta(days=1))
+    small, waited = list[list[int]](), list[float]()
+    for _ in range(4):
+        waited.append(maintenance.round())
+        small.append([len(DeltaTable(table.path).file_uris()) for table in tables])
+    assert small[:3] == [[1, 20, 20], [1, 1, 20], [1, 1, 1]]
+    assert waited == [PAUSE_SECONDS] * 3 + [ROUND_SECONDS]
 
 
 def test_runs_of_commands_leave_nothing_in_the_log_for_good(tmp_path: Path) -> None:
