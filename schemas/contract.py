@@ -23,6 +23,7 @@ from schemas.event_columns import (
     extra_column,
     id_column,
     text_column,
+    time_column,
 )
 from schemas.event_conditions import Condition, fields_of, parse_condition
 from schemas.event_fields import (
@@ -30,7 +31,6 @@ from schemas.event_fields import (
     ExtraField,
     LabelMapping,
     TextField,
-    TimeField,
 )
 from schemas.event_formats import EventFormat, with_schema_files
 from schemas.event_json_schema import event_json_schema
@@ -39,7 +39,8 @@ from schemas.id_fields import EntityField, IdField, TransactionIdField
 from schemas.loading import Document, parse_document
 from schemas.money_fields import AmountField, CurrencyField, DirectionField, check_currency
 from schemas.references import ReferenceTable
-from schemas.tables import COORDINATES, UTC_MICROS
+from schemas.tables import COORDINATES
+from schemas.time_fields import TimeField
 
 CONTRACTS = Path(__file__).parent / "contracts"
 _RESERVED = frozenset(
@@ -206,12 +207,10 @@ class EventContract(Document):
     @property
     def columns(self) -> tuple[Column, ...]:
         """All columns that come from the event, in canonical order."""
-        time = self.event_time
-        time_type = "number" if time.format == "epoch" else "string"
         told_by = None if self.direction is None else self.direction.field
         return (
             id_column("transaction_id", self.transaction_id),
-            Column("event_time", "event time", UTC_MICROS, time.field, time_type, required=True),
+            time_column(self.event_time),
             Column("amount", "amount", pa.float64(), self.amount.field, self.amount.json_type, required=True),
             text_column("currency", "currency", self.currency, required=True),
             *([direction_column(told_by)] if self.has_direction else []),

@@ -12,6 +12,7 @@ from schemas.event_fields import ColumnType, ExtraField, TextField
 from schemas.id_fields import EntityField, TransactionIdField
 from schemas.money_fields import CurrencyField
 from schemas.tables import UTC_MICROS
+from schemas.time_fields import TimeField
 
 Role = Literal[
     "transaction id",
@@ -82,6 +83,15 @@ def id_column(name: str, each: TransactionIdField | EntityField) -> Column:
     source, *more = each.sources or (None,)
     return Column(
         name, role, pa.string(), source, each.type, required, each.max_length, tuple(more), not each.is_plain
+    )
+
+
+def time_column(each: TimeField) -> Column:
+    """Return the column of the event time."""
+    source, *more = each.sources
+    kind = "number" if each.format == "epoch" else "string"
+    return Column(
+        "event_time", "event time", UTC_MICROS, source, kind, True, more=tuple(more), reshaped=bool(more)
     )
 
 

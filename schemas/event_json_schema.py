@@ -71,6 +71,8 @@ def _property(column: Column, amount: AmountField, currency: CurrencyField) -> d
     if column.role in ("transaction id", "entity"):
         described["type"] = ["string", "integer"] if column.json_type == "string" else "integer"
         described |= {} if column.reshaped else {"minLength": 1}
+    if column.role == "event time" and column.reshaped:
+        described["type"] = ["string", "integer"]
     if column.max_length is not None and not column.reshaped:
         described["maxLength"] = column.max_length
     if column.role == "amount":

@@ -24,7 +24,8 @@ FieldName = Annotated[str, Field(min_length=1)]
 Placeholder = Annotated[str, Field(max_length=_LONGEST_PLACEHOLDER)]
 
 
-def _at_least_two(value: tuple[str, ...]) -> tuple[str, ...]:
+def at_least_two(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a list of one field, or of one that is named twice; none at all is fine."""
     if len(value) == 1:
         raise ValueError("expected at least two fields; one is named by 'field'")
     if len(set(value)) < len(value):
@@ -47,7 +48,7 @@ class IdField(Document):
     field: FieldName | None = None
     type: Literal["string", "integer"] = "string"
     max_length: int = Field(default=256, ge=1)
-    fields: Annotated[tuple[FieldName, ...], AfterValidator(_at_least_two)] = ()
+    fields: Annotated[tuple[FieldName, ...], AfterValidator(at_least_two)] = ()
     null_values: tuple[Placeholder, ...] = ()
     normalise: tuple[Normalisation, ...] = ()
 

@@ -18,11 +18,10 @@ import pyarrow.compute as pc
 
 from schemas.contract import EventContract
 from schemas.event_columns import Column
-from schemas.event_fields import NANOSECONDS
-from schemas.instants import micros_of, moment_of
+from schemas.instants import moment_of
 from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, UTC_MICROS
 from streaming.arrays.compilation import Flags, Ints
-from streaming.events import json_strings, json_values
+from streaming.events import json_strings
 from streaming.events.aliases import with_aliases
 from streaming.events.beside import Beside
 from streaming.events.exact_decode import (
@@ -32,7 +31,6 @@ from streaming.events.exact_decode import (
     ExactDecoder,
     FilteredError,
     RejectedError,
-    time_bounds,
 )
 from streaming.events.filtered import NOTHING_FILTERED, LeftOut
 from streaming.events.found import FieldFinder, Found
@@ -40,8 +38,8 @@ from streaming.events.id_columns import id_array
 from streaming.events.made_ids import with_made_ids
 from streaming.events.money_columns import ROLES, MoneyColumns
 from streaming.events.record_formats import finder_of
+from streaming.events.time_columns import time_array, time_bounds
 from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource, writers_of
-from streaming.events.zones import local_offsets
 
 # A block's bytes stay in the processor's cache from one step to the next.
 _BLOCK_ROWS = 16_384
@@ -49,8 +47,6 @@ _BLOCK_BYTES = 1 << 26
 _LAST_STAMPS = 64
 # No worker: the batch waits for every block and raises what it raised.
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="decode")
-_INT64 = 2**63
-_TWO_DAYS = 2 * 86_400 * 1_000_000
 _REJECTED = pa.schema([field for field in QUARANTINE if field not in BATCH])
 
 
@@ -94,12 +90,14 @@ def decode(
         contract: what the events mean.
         now: by the clock that judges stamps, see broker_clock; a record stamped further ahead than the
             contract allows an event to be ahead of the broker is rejected, since producers may set the stamp.
+            A record without a stamp counts as stamped then.
         schemas: where the schemas of records come from that name theirs by an id.
         from_file: values are JSON made from a file's rows, whose columns are named like the fields.
 
     Raises:
         RetryableError: the schema registry is away.
     """
+    records = _with_stamps(records, now)
     ahead = _stamped_ahead(records, contract, now)
     early = _rejected_ahead(records.filter(ahead))
     if early.num_rows:
@@ -126,6 +124,16 @@ def median_stamp(records: pa.Table) -> datetime | None:
     stamps = records["timestamp"].cast(UTC_MICROS).cast(pa.int64()).drop_null()
     last = np.sort(stamps.slice(max(len(stamps) - _LAST_STAMPS, 0)).to_numpy())
     return moment_of(int(last[len(last) // 2])) if len(last) else None
+
+
+def _with_stamps(records: pa.Table, now: datetime) -> pa.Table:
+    """Of a record without a stamp, null or from before 1970 as Kafka has it, this counts as its arrival."""
+    stamps = records["timestamp"].cast(UTC_MICROS)
+    missing = pc.fill_null(pc.less(stamps, pa.scalar(moment_of(0), UTC_MICROS)), fill_value=True)
+    if not pc.any(missing).as_py():
+        return records
+    place = records.schema.get_field_index("timestamp")
+    return records.set_column(place, "timestamp", pc.if_else(missing, pa.scalar(now, UTC_MICROS), stamps))
 
 
 def _stamped_ahead(records: pa.Table, contract: EventContract, now: datetime) -> pa.ChunkedArray:
@@ -202,7 +210,9 @@ class _Block:
         plain, money = self._contract.has_plain_money, dict[str, Found]()
         ids = self._contract.reshaped_ids
         for column in self._columns:
-            if column.reshaped:
+            if column.role == "event time":
+                arrays[column.name] = time_array(self._contract, found, vouched)
+            elif column.reshaped:
                 arrays[column.name] = id_array(column, ids[column.name], found, vouched)
             elif column.role in ROLES and not plain:
                 money[column.name] = found[column.source or ""]
@@ -277,8 +287,6 @@ class _Reader:
         role = self._column.role
         if role in ("transaction id", "entity"):
             return self._ids()
-        if role == "event time":
-            return self._times()
         if pa.types.is_string(self._column.type):
             return self._strings()
         return self._booleans() if pa.types.is_boolean(self._column.type) else self._numbers()
@@ -327,45 +335,3 @@ class _Reader:
         if self._column.role == "amount":
             fit &= (values >= 0) & (values <= self._contract.amount.most)
         return pa.array(values, mask=~self._keep(fit))
-
-    def _times(self) -> pa.Array:
-        if self._contract.event_time.format == "epoch":
-            micros, good = self._epoch_times()
-        else:
-            micros, good = self._written_times()
-        if (instants := self._found.are_instants()).any():
-            micros, good = np.where(instants, self._found.starts, micros), good | instants
-        self._keep(good)
-        return pa.array(micros).cast(UTC_MICROS)
-
-    def _written_times(self) -> tuple[Ints, Flags]:
-        found, time, count = self._found, self._contract.event_time, len(self._vouched)
-        micros = np.zeros(count, np.int64)
-        good, zoned = np.zeros(count, np.bool_), np.ones(count, np.bool_)
-        present = self._vouched & (found.kinds == json_strings.STRING)
-        texts = (found.data, found.starts, found.ends, present)
-        if time.format == "iso8601":
-            json_values.iso_times(*texts, micros, good, zoned)
-        elif (steps := json_values.pattern_steps(time.format)) is not None:
-            json_values.pattern_times(*texts, steps, micros, good, zoned)
-        # No offset brings back what is days out of bounds, so no record makes every year be probed.
-        earliest, latest, _ = time_bounds(self._contract)
-        local = good & ~zoned & (micros > earliest - _TWO_DAYS) & (micros < latest + _TWO_DAYS)
-        if time.zone != "UTC" and local.any():
-            micros[local] -= local_offsets(time.zone, micros[local])
-        return micros, good
-
-    def _epoch_times(self) -> tuple[Ints, Flags]:
-        """Read numbers just as the exact decoder does, but only where 64 bits suffice."""
-        time, kinds = self._contract.event_time, self._found.kinds
-        unit = NANOSECONDS[time.unit]
-        start = micros_of(time.epoch)
-        mantissas, _ = self._found.digits(kinds == json_strings.INTEGER)
-        whole = np.abs(mantissas) < _INT64 // 4 // max(unit, 1_000)
-        fractions = self._found.are_numbers() & (kinds != json_strings.INTEGER)
-        floats = self._found.floats(fractions) * (unit / 1_000)
-        near = np.abs(floats) < _INT64 // 4
-        micros = np.where(whole, mantissas, 0) * unit // 1_000 + start
-        rounded = np.rint(np.where(near, floats, 0)).astype(np.int64) + start
-        good = (whole & (kinds == json_strings.INTEGER)) | (near & fractions)
-        return np.where(kinds == json_strings.INTEGER, micros, rounded), good

@@ -8,28 +8,26 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from functools import partial
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 from schemas.contract import EventContract
 from schemas.event_columns import Column
-from schemas.event_fields import NANOSECONDS
 from schemas.event_paths import steps_of
 from schemas.event_sources import sources_of
 from schemas.id_fields import IdField
-from schemas.instants import MICRO, micros_of
 from streaming.events.beside import NOTHING, Beside, beside_value
 from streaming.events.exact_ids import UnusableIdError, read_id
 from streaming.events.exact_money import MoneyError, MoneyReader
+from streaming.events.exact_times import OUT_OF_BOUNDS, TimeReader, UnusableTimeError
 from streaming.events.framing import payload_of
 from streaming.events.json_mend import mend
 from streaming.events.paths import look_up
 from streaming.events.record_formats import reader_of
+from streaming.events.time_columns import time_bounds
 from streaming.events.where import TOMBSTONE, left_out
 from streaming.events.writer_schemas import NO_WRITERS, UnreadableError, WriterSchemas
-from streaming.events.written_values import Instant, plain
+from streaming.events.written_values import plain
 
 RejectionReason = Literal[
     "malformed_json",
@@ -57,14 +55,13 @@ RejectionReason = Literal[
 # Reads one column's value, which is not null, and says what is wrong with it.
 Reader = Callable[[Column, Any, list[str]], Any]
 
-ABSURD: tuple[RejectionReason, str] = ("absurd_time", "outside the contract's bounds")
+ABSURD: tuple[RejectionReason, str] = ("absurd_time", OUT_OF_BOUNDS)
 AHEAD: tuple[RejectionReason, str] = ("time_ahead_of_broker", "later than the broker's clock allows")
 STAMP_AHEAD: tuple[RejectionReason, str] = (
     "broker_time_ahead",
     "stamped later than this machine's clock allows",
 )
 _INT64 = 2**63
-_LONGEST_TIME = 100
 _BROKEN = re.compile("[\ud800-\udfff]")
 # Characters that are merely written unescaped, such as tabs, do no harm.
 _JSON = json.JSONDecoder(strict=False)
@@ -107,7 +104,7 @@ class ExactDecoder:
         self._written = None if from_file else reader_of(contract, writers)
         self._framed = contract.format.framed and not from_file
         self._bounds = time_bounds(contract)
-        self._zone = ZoneInfo(contract.event_time.zone)
+        self._time = TimeReader(contract.event_time)
         self._money = None if contract.has_plain_money else MoneyReader(contract)
         self._as_written = ("event time",) if self._money is None else ("event time", "amount")
         self._wanted, self._ids = contract.wanted, contract.reshaped_ids
@@ -136,21 +133,16 @@ class ExactDecoder:
         self._check_wanted(event, beside)
         row: dict[str, Any] = {}
         for column, read in self._columns:
-            if column.name in self._ids:
-                scalar = column.json_type != "string"
-                find = partial(self._found, event, beside, scalar=scalar)
+            scalar, as_written = column.json_type != "string", column.role in self._as_written
+            find = partial(self._found, event, beside, scalar=scalar, as_written=as_written)
+            if column.role == "event time":
+                row[column.name] = self._read_time(column, find, stamp or 0)
+            elif column.name in self._ids:
                 row[column.name] = _reshaped(column, self._ids[column.name], find, faults)
             elif column.source is None:
                 row[column.name] = self._contract.currency.constant
             else:
-                found = self._found(
-                    event,
-                    beside,
-                    column.source,
-                    scalar=column.json_type != "string",
-                    as_written=column.role in self._as_written,
-                )
-                row[column.name] = _value(column, read, found, faults)
+                row[column.name] = _value(column, read, find(column.source), faults)
         if self._money is not None:
             with _rejecting():
                 self._money.settle(row)
@@ -204,8 +196,6 @@ class ExactDecoder:
     def _reader(self, column: Column) -> Reader:
         if column.role in ("transaction id", "entity"):
             return _read_id
-        if column.role == "event time":
-            return self._read_time
         if self._money is not None and column.role in ("amount", "currency", "direction"):
             return self._read_money
         if column.role == "amount":
@@ -227,37 +217,12 @@ class ExactDecoder:
             raise RejectedError("amount_too_large", f"more than {self._contract.amount.most:g}")
         return number
 
-    def _read_time(self, column: Column, value: Any, _: list[str]) -> int:
-        time = self._contract.event_time
-        try:
-            if isinstance(value, Instant):
-                return self._from_instant(value)
-            if time.format == "epoch":
-                return self._from_epoch(column, value)
-            text = _read_string(column, value)
-            if len(text) > _LONGEST_TIME:
-                raise RejectedError("bad_time", column.source or "")
-            moment = _from_iso(text) if time.format == "iso8601" else datetime.strptime(text, time.format)
-            zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=self._zone)
-            return micros_of(zoned)
-        except (ValueError, OverflowError):
-            raise RejectedError("bad_time", column.source or "") from None
-
-    def _from_instant(self, instant: Instant) -> int:
-        if instant.zoned and not -_INT64 <= instant.micros < _INT64:
-            raise RejectedError(*ABSURD)
-        return instant.micros if instant.zoned else micros_of(instant.moment().replace(tzinfo=self._zone))
-
-    def _from_epoch(self, column: Column, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise RejectedError("mistyped_field", column.source or "")
-        time = self._contract.event_time
-        unit = NANOSECONDS[time.unit]
-        since = value * unit // 1_000 if isinstance(value, int) else round(value * (unit / 1_000))
-        micros = int(since) + micros_of(time.epoch)
-        if not -_INT64 <= micros < _INT64:
-            raise RejectedError(*ABSURD)
-        return micros
+    def _read_time(self, column: Column, find: Callable[[str], Any], stamp: int) -> int:
+        values = [find(source) for source in column.sources]
+        if None in values:
+            raise RejectedError("missing_field", column.sources[values.index(None)])
+        with _rejecting():
+            return self._time.read(values, stamp)
 
     def _check_time(self, micros: int, stamp: int | None) -> None:
         earliest, latest, ahead = self._bounds
@@ -271,7 +236,7 @@ class ExactDecoder:
 def _rejecting() -> Iterator[None]:
     try:
         yield
-    except MoneyError as fault:
+    except (MoneyError, UnusableTimeError) as fault:
         raise RejectedError(fault.reason, fault.detail) from None
 
 
@@ -412,16 +377,3 @@ _READERS: Mapping[str, Reader] = {
     "integer": _read_integer,
     "boolean": _read_boolean,
 }
-
-
-def _from_iso(text: str) -> datetime:
-    """Accept a date and a time of day, as RFC 3339 has them; a bare date names no moment."""
-    if len(text) < len("2026-01-01T00:00:00") or text[10] not in "T ":
-        raise ValueError(text)
-    return datetime.fromisoformat(text)
-
-
-def time_bounds(contract: EventContract) -> tuple[int, int, int]:
-    """Return the earliest and the latest event time and how far it may be ahead, in microseconds."""
-    time = contract.event_time
-    return micros_of(time.earliest), micros_of(time.latest), time.max_ahead // MICRO

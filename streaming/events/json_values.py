@@ -8,7 +8,8 @@ import numpy.typing as npt
 from streaming.arrays.compilation import Bytes, Flags, Floats, Ints, compiled
 
 _NO_DAY, _NO_ZONE = -2_000_000, 10_000
-_MINUS, _POINT, _COLON, _ZERO, _NINE = 45, 46, 58, 48, 57
+_MINUS, _POINT, _COLON, _ZERO, _NINE, _BRACKET, _END_BRACKET = 45, 46, 58, 48, 57, 91, 93
+_LONGEST = 100  # bytes; longer texts are left to the exact decoder, which refuses them
 YEAR, SHORT_YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, FRACTION, ZONE = range(-9, 0)
 _DIRECTIVES = {
     **{"Y": YEAR, "y": SHORT_YEAR, "m": MONTH, "d": DAY, "H": HOUR, "M": MINUTE, "S": SECOND},
@@ -111,14 +112,39 @@ def _date_days(data: Bytes, at: int) -> int:
 
 
 @compiled
-def _clock_seconds(data: Bytes, at: int) -> int:
-    """Return the seconds since midnight of `HH:MM:SS`, -1 when the text is not vouched for."""
-    hour, minute, second = _two_digits(data, at), _two_digits(data, at + 3), _two_digits(data, at + 6)
-    if data[at + 2] != _COLON or data[at + 5] != _COLON:
-        return -1
+def _basic_date_days(data: Bytes, at: int) -> int:
+    """Return the days since 1970 of `YYYYMMDD`, see _date_days."""
+    century, years = _two_digits(data, at), _two_digits(data, at + 2)
+    month, day = _two_digits(data, at + 4), _two_digits(data, at + 6)
+    year = century * 100 + years
+    if century < 0 or years < 0 or year < 1 or month < 1 or month > 12:
+        return _NO_DAY
+    if day < 1 or day > _month_days(year, month):
+        return _NO_DAY
+    return _days_since_1970(year, month, day)
+
+
+@compiled
+def _clock_seconds(data: Bytes, at: int, end: int, colon: int) -> tuple[int, int]:
+    """Return the seconds since midnight of `HH:MM[:SS]` and the position after it.
+
+    Seconds are -1 when the text is not vouched for. `colon` is 1 where there are colons, else 0.
+    """
+    stop = at + 4 + colon
+    if stop > end or (colon == 1 and data[at + 2] != _COLON):
+        return -1, at
+    hour, minute, second = _two_digits(data, at), _two_digits(data, at + 2 + colon), 0
+    has_seconds = stop < end and (data[stop] == _COLON if colon == 1 else _ZERO <= data[stop] <= _NINE)
+    if has_seconds:
+        if stop + colon + 2 > end:
+            return -1, at
+        second = _two_digits(data, stop + colon)
+        stop += colon + 2
     if hour < 0 or hour > 23 or minute < 0 or minute > 59 or second < 0 or second > 59:
-        return -1
-    return hour * 3_600 + minute * 60 + second
+        return -1, at
+    if not has_seconds and stop < end and data[stop] == _POINT:
+        return -1, at
+    return hour * 3_600 + minute * 60 + second, stop
 
 
 @compiled
@@ -135,12 +161,26 @@ def _fraction(data: Bytes, at: int, end: int) -> tuple[int, int]:
 
 
 @compiled
+def _is_bracket(data: Bytes, at: int, end: int) -> bool:
+    """Tell whether data[at:end] is one bracket with something in it, such as `[Europe/Paris]`."""
+    if end - at < 3 or data[at] != _BRACKET or data[end - 1] != _END_BRACKET:
+        return False
+    for place in range(at + 1, end - 1):
+        if data[place] == _BRACKET or data[place] == _END_BRACKET:
+            return False
+    return True
+
+
+@compiled
 def _iso_micros(data: Bytes, at: int, end: int) -> tuple[bool, bool, int]:
     """Return whether a text is vouched for, whether it names an offset, and the microseconds."""
-    if end - at < 19 or (data[at + 10] != 84 and data[at + 10] != 32):
+    begin, colon = at, 1 if end - at >= 16 and data[at + 4] == _MINUS else 0
+    at += 8 + 2 * colon
+    if end - at < 5 or end - begin > _LONGEST or (data[at] != 84 and data[at] != 32):
         return False, False, 0
-    days, seconds, micros = _date_days(data, at), _clock_seconds(data, at + 11), 0
-    at += 19
+    days = _date_days(data, begin) if colon == 1 else _basic_date_days(data, begin)
+    seconds, at = _clock_seconds(data, at + 1, end, colon)
+    micros = 0
     if at < end and data[at] == _POINT:
         micros, at = _fraction(data, at + 1, end)
     if days == _NO_DAY or seconds < 0 or micros < 0:
@@ -149,7 +189,7 @@ def _iso_micros(data: Bytes, at: int, end: int) -> tuple[bool, bool, int]:
         return True, False, (days * 86_400 + seconds) * 1_000_000 + micros
     minutes, at = _zone_minutes(data, at, end, False)
     return (
-        at == end and minutes != _NO_ZONE,
+        minutes != _NO_ZONE and (at == end or _is_bracket(data, at, end)),
         True,
         (days * 86_400 + seconds - minutes * 60) * 1_000_000 + micros,
     )
@@ -159,8 +199,9 @@ def _iso_micros(data: Bytes, at: int, end: int) -> tuple[bool, bool, int]:
 def iso_times(
     data: Bytes, starts: Ints, ends: Ints, present: Flags, out: Ints, good: Flags, zoned: Flags
 ) -> None:
-    """Read `YYYY-MM-DD[T ]HH:MM:SS[.ffffff][Z|±HH:MM]` into microseconds.
+    """Read `YYYY-MM-DD[T ]HH:MM[:SS[.ffffff]][Z|±HH:MM][[zone]]` into microseconds.
 
+    The date and the time of day may also be without their signs, `YYYYMMDD[T ]HHMM[SS[.ffffff]]`.
     `good` is False for other texts, `zoned` where no offset is named: then the time is the local clock's.
     """
     for row in range(len(starts)):
@@ -190,9 +231,11 @@ def _pattern_micros(data: Bytes, at: int, end: int, steps: Ints) -> tuple[bool, 
             at += 1
         else:
             size = 4 if kind == YEAR else 2
+            if kind != YEAR and kind != SHORT_YEAR and _digits_end(data, at, end) == at + 1:
+                size = 1
             if at + size > end:
                 return False, False, 0
-            value = _two_digits(data, at)
+            value = data[at] - _ZERO if size == 1 else _two_digits(data, at)
             low = _two_digits(data, at + 2) if kind == YEAR else 0
             if value < 0 or low < 0:
                 return False, False, 0

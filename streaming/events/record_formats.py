@@ -50,18 +50,16 @@ def _scalar(contract: EventContract, field: str) -> bool | None:
 
 def _times(contract: EventContract) -> list[str]:
     """Return the paths in the value that are the event time and nothing else."""
-    time = contract.event_time.field
-    roles = {role for _, role in _readers(contract, time)}
-    return [source_of(time).path] if roles == {"event time"} else []
+    paths = contract.event_time.sources
+    alone = len(paths) == 1 and {role for _, role in _readers(contract, paths[0])} == {"event time"}
+    return [source_of(paths[0]).path] if alone else []
 
 
 def _readers(contract: EventContract, field: str) -> Iterator[tuple[str, str]]:
     """Yield type and role of everything that reads a field, by its own name or as an alias."""
-    ids = contract.reshaped_ids
     meant = {field, *(name for name, others in contract.aliases.items() if field in others)}
     for column in contract.columns:
-        sources = ids[column.name].sources if column.name in ids else (column.source,)
-        if not meant.isdisjoint(sources):
+        if not meant.isdisjoint(column.sources):
             yield column.json_type, column.role
     if not meant.isdisjoint(contract.judged_fields):
         yield "string", "condition"

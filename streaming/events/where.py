@@ -150,6 +150,7 @@ def _tested(test: Compared | OneOf, found: Found, rows: Flags) -> Truth:
             answers = _arrow_answers(test, pa.array(found.kinds == json_strings.TRUE), pa.bool_())
         case "number":
             present = rows & found.are_numbers()
+            present &= np.isfinite(found.floats(present))
             answers = _number_answers(test, found, present)
     return Truth(present & answers, present & ~answers)
 

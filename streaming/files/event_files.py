@@ -229,7 +229,7 @@ def _delta(path: Path, contract: EventContract, beside: Sequence[str], version: 
 
     def read() -> Iterator[Chunk]:
         done = 0
-        for batch in table.batches((contract.event_time.field, "event_time"), _BATCH_ROWS):
+        for batch in table.batches((*contract.event_time.sources, "event_time"), _BATCH_ROWS):
             given = _undecoded(batch, decoded, beside) if undo else batch
             numbers = range(done + 1, done + 1 + batch.num_rows)
             yield rows.chunk(given, _Numbered(table.place_of, numbers))

@@ -150,7 +150,7 @@ def check_against_exact(taken: pa.Table, decoded: Decoded, under: EventContract)
     for row, value in enumerate(taken["value"].to_pylist()):
         offset = taken["offset"][row].as_py()
         try:
-            found = exact.decode_one(value, taken["timestamp"][row].value)
+            found = exact.decode_one(value, stamp_of(taken, row))
             found["transaction_id"] = found["transaction_id"] or made_id(taken, row, under)
             valid.append((found, offset))
         except FilteredError as fault:
@@ -166,6 +166,12 @@ def check_against_exact(taken: pa.Table, decoded: Decoded, under: EventContract)
     assert list(zip(*columns, strict=True)) == rejected
     columns = [decoded.filtered[name].to_pylist() for name in ("reason", "offset")]
     assert list(zip(*columns, strict=True)) == filtered
+
+
+def stamp_of(taken: pa.Table, row: int) -> int:
+    """Return a record's stamp; one without any counts as stamped when it is decoded."""
+    stamp: int | None = taken["timestamp"][row].value
+    return STAMP if stamp is None or stamp < 0 else stamp
 
 
 def made_id(taken: pa.Table, row: int, under: EventContract) -> str:
