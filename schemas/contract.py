@@ -43,7 +43,7 @@ from schemas.tables import COORDINATES
 from schemas.time_fields import TimeField
 
 CONTRACTS = Path(__file__).parent / "contracts"
-_RESERVED = frozenset(
+RESERVED = frozenset(
     {
         "transaction_id",
         "event_time",
@@ -101,7 +101,7 @@ class EventContract(Document):
     def _can_name_columns(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         taken = {name.lower() for group in _NAMING for name in info.data.get(group, ())}
         for name in value:
-            if not name.isidentifier() or name.lower() in _RESERVED:
+            if not name.isidentifier() or name.lower() in RESERVED:
                 raise ValueError(f"{name!r} cannot name a column: reserved, or not an identifier")
             if name.lower() in taken:
                 raise ValueError(f"two columns share the name {name!r}")
@@ -177,7 +177,7 @@ class EventContract(Document):
     @model_validator(mode="after")
     def _joins_by_its_own_columns(self) -> EventContract:
         own = [each.name for each in self.columns]
-        taken = {name.lower() for name in (*own, *_RESERVED)}
+        taken = {name.lower() for name in (*own, *RESERVED)}
         for table in self.references.values():
             for name in table.on:
                 if name not in own or name == "event_time":

@@ -14,6 +14,7 @@ from streaming.cli.audit import audit_app, cost
 from streaming.cli.bench import bench_app
 from streaming.cli.ci import ci
 from streaming.cli.content import labels_app, spec_app
+from streaming.cli.contract import contract_app
 from streaming.cli.history import backfill, snapshot_app
 from streaming.cli.kafka import broker_app, produce, simulate
 from streaming.cli.learning import evaluate, train
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(broker_app, name="broker")
 app.add_typer(spec_app, name="spec")
+app.add_typer(contract_app, name="contract")
 app.add_typer(labels_app, name="labels")
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(registry_app, name="registry")

@@ -56,19 +56,23 @@ class CellReader(NamedTuple):
         time_format: the contract's, for columns of timestamps.
         decimal: the decimal sign of numbers that are written as text; where none is known, they have a point
             and thousands are not set apart.
-        judged: JSON type that a condition expects, by field; under one a cell of text that does not hold what
-            it should stays text, since its row may be left out.
+        judged: JSON type that a condition expects, by field.
+        strict: refuse a cell of text that does not hold what it should; it stays text otherwise.
     """
 
     time_format: str
     decimal: DecimalSign | None = None
     judged: Mapping[str, str] = {}
+    strict: bool = True
 
     @classmethod
-    def of(cls, contract: EventContract, decimal: DecimalSign | None = None) -> CellReader:
+    def of(
+        cls, contract: EventContract, decimal: DecimalSign | None = None, *, strict: bool = True
+    ) -> CellReader:
         """Return the reader of what a contract describes."""
         kinds = {} if contract.wanted is None else _kinds(contract.wanted)
-        return cls(contract.event_time.format, decimal, kinds)
+        # What `where` leaves out may hold anything.
+        return cls(contract.event_time.format, decimal, kinds, strict and contract.where is None)
 
     def read(self, values: pa.Array, name: str, column: Column | None) -> pa.Array:
         """Return the JSON text of each value, `null` for none.
@@ -102,7 +106,7 @@ class CellReader(NamedTuple):
     def _from_text(self, texts: pa.Array, json_type: str | None) -> pa.Array:
         if json_type is None or json_type == "string":
             return quoted(texts)
-        return _TOKENS[json_type](texts, self.decimal, strict=not self.judged)
+        return _TOKENS[json_type](texts, self.decimal, strict=self.strict)
 
     def _typed(self, values: pa.Array, column: Column | None) -> pa.Array:
         if column is not None and column.json_type in ("string", "integer"):

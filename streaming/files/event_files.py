@@ -17,7 +17,7 @@ from schemas.event_columns import Column
 from streaming.files.cells import CellReader
 from streaming.files.csv_rows import CsvRows
 from streaming.files.delta_rows import DeltaRows
-from streaming.files.dialect import FOUND, TextOptions, dialect_of
+from streaming.files.dialect import FOUND, DecimalSign, TextOptions, dialect_of
 from streaming.files.json_records import Record, json_records
 from streaming.files.opening import DataFile, data_files, is_delta
 from streaming.files.parquet_rows import ParquetRows
@@ -90,6 +90,7 @@ def open_events(
     options: TextOptions = FOUND,
     beside: Sequence[str] = (),
     version: int | None = None,
+    strict: bool = True,
 ) -> EventFile:
     """Open what holds events and check its columns at once.
 
@@ -99,13 +100,15 @@ def open_events(
         options: how text is written, where that need not be found.
         beside: further columns, which come along and are no part of the events.
         version: of a Delta table, by default the newest.
+        strict: refuse a cell or record that is none of the contract's; otherwise it is left to the decoder.
 
     Raises:
         ConfigurationError: there is no such file, its ending is unknown, or a column is missing.
     """
     if is_delta(path):
         return _delta(path, contract, beside, version)
-    parts = [_READERS[each.kind](each, contract, options, beside) for each in data_files(path)]
+    wanted = _Wanted(contract, options, tuple(beside), strict)
+    parts = [_READERS[each.kind](each, wanted) for each in data_files(path)]
     said = tuple(f"{part.path}: {part.said}" for part in parts if part.said)
     counts = [part.rows for part in parts]
     rows = None if None in counts else sum(each or 0 for each in counts)
@@ -142,17 +145,34 @@ class _Numbered:
         return self._place_of(self._numbers[row])
 
 
-def _wanted(contract: EventContract, beside: Sequence[str]) -> list[str]:
+@dataclass(frozen=True)
+class _Wanted:
+    """What is wanted of files; see open_events."""
+
+    contract: EventContract
+    options: TextOptions
+    beside: tuple[str, ...]
+    strict: bool
+
+    @property
+    def columns(self) -> list[str]:
+        return _columns(self.contract, self.beside)
+
+    def rows(self, decimal: DecimalSign | None = None, *, bytes_are_text: bool = False) -> EventRows:
+        cells = CellReader.of(self.contract, decimal, strict=self.strict)
+        return EventRows(self.contract, cells, self.beside, bytes_are_text)
+
+
+def _columns(contract: EventContract, beside: Sequence[str]) -> list[str]:
     return [*dict.fromkeys((*contract.read_fields, *beside))]
 
 
-def _csv(file: DataFile, contract: EventContract, options: TextOptions, beside: Sequence[str]) -> _Part:
-    wanted = _wanted(contract, beside)
-    numbers = [each.source for each in contract.columns if each.json_type == "number" and each.source]
-    dialect = dialect_of(file.path, options, wanted, numbers)
-    within = [name for name in wanted if name not in file.partition]
+def _csv(file: DataFile, wanted: _Wanted) -> _Part:
+    numbers = [each.source for each in wanted.contract.columns if each.json_type == "number" and each.source]
+    dialect = dialect_of(file.path, wanted.options, wanted.columns, numbers)
+    within = [name for name in wanted.columns if name not in file.partition]
     dialect.header.check(within, str(file.path))
-    rows = EventRows(contract, CellReader.of(contract, dialect.decimal), beside, bytes_are_text=True)
+    rows = wanted.rows(dialect.decimal, bytes_are_text=True)
 
     def read() -> Iterator[Chunk]:
         source = CsvRows(file.path, dialect)
@@ -164,16 +184,15 @@ def _csv(file: DataFile, contract: EventContract, options: TextOptions, beside: 
     return _Part(file.path, partial(_placed, read, file.path), dialect.said())
 
 
-def _parquet(file: DataFile, contract: EventContract, _: TextOptions, beside: Sequence[str]) -> _Part:
+def _parquet(file: DataFile, wanted: _Wanted) -> _Part:
     source = ParquetRows(file.path)
-    wanted = _wanted(contract, beside)
     schema = file.completed(source.schema.empty_table()).schema
-    check_paths(schema, wanted, str(file.path))
-    rows = EventRows(contract, CellReader.of(contract), beside)
+    check_paths(schema, wanted.columns, str(file.path))
+    rows = wanted.rows()
 
     def read() -> Iterator[Chunk]:
         done = 0
-        for batch in source.batches(wanted, _BATCH_ROWS):
+        for batch in source.batches(wanted.columns, _BATCH_ROWS):
             numbers = range(done + 1, done + 1 + batch.num_rows)
             yield rows.chunk(file.completed(batch), _Numbered(source.place_of, numbers))
             done += batch.num_rows
@@ -190,12 +209,12 @@ def _placed(read: Callable[[], Iterator[Chunk]], path: Path) -> Iterator[Chunk]:
         raise ConfigurationError(f"cannot be read: {fault}", where=str(path)) from fault
 
 
-def _json(file: DataFile, contract: EventContract, _: TextOptions, beside: Sequence[str]) -> _Part:
+def _json(file: DataFile, wanted: _Wanted) -> _Part:
     def read() -> Iterator[Chunk]:
-        reader = RecordReader(contract, beside)
+        reader = RecordReader(wanted.contract, wanted.beside, strict=wanted.strict)
         records = json_records(file.path)
         while batch := list(islice(records, _BATCH_ROWS)):
-            yield _record_chunk(batch, reader, file.path, beside)
+            yield _record_chunk(batch, reader, file.path, wanted.beside)
 
     return _Part(file.path, partial(_placed, read, file.path))
 
@@ -225,7 +244,7 @@ def _delta(path: Path, contract: EventContract, beside: Sequence[str], version: 
         and not set(contract.read_fields) <= set(names)
     )
     rows = EventRows(contract, CellReader.of(contract), beside)
-    check_paths(table.schema, [*decoded, *beside] if undo else _wanted(contract, beside), str(path))
+    check_paths(table.schema, [*decoded, *beside] if undo else _columns(contract, beside), str(path))
 
     def read() -> Iterator[Chunk]:
         done = 0
@@ -252,7 +271,7 @@ def _undecoded(rows: pa.RecordBatch, decoded: Mapping[str, Column], beside: Sequ
     return pa.RecordBatch.from_pydict({**columns, **{name: value_at(rows, name) for name in beside}})
 
 
-_READERS: Mapping[str, Callable[[DataFile, EventContract, TextOptions, Sequence[str]], _Part]] = {
+_READERS: Mapping[str, Callable[[DataFile, _Wanted], _Part]] = {
     "csv": _csv,
     "json": _json,
     "parquet": _parquet,

@@ -37,13 +37,15 @@ class RecordReader:
     Args:
         contract: what the events mean.
         beside: paths of values that go along, null where there is none.
+        strict: refuse what is no event of the contract; it stays as it is otherwise.
     """
 
-    def __init__(self, contract: EventContract, beside: Sequence[str] = ()) -> None:
+    def __init__(self, contract: EventContract, beside: Sequence[str] = (), *, strict: bool = True) -> None:
         self._paths = {name: steps_of(name) for name in contract.read_fields}
         needed = (name for each in contract.columns if each.required for name in each.sources)
         # What `where` leaves out may lack anything.
-        self._required = list(needed) if contract.where is None else []
+        self._required = list(needed) if contract.where is None and strict else []
+        self._strict = strict
         self._key = [(name, steps_of(name)) for name in key_fields(contract)]
         self._beside = [(name, steps_of(name)) for name in beside]
         self._roots = frozenset(self._paths) if all(len(each) == 1 for each in self._paths.values()) else None
@@ -54,7 +56,12 @@ class RecordReader:
         Raises:
             ConfigurationError: it is no JSON object, or a field that the contract requires is absent.
         """
-        parsed = _parsed(value, where)
+        try:
+            parsed = _parsed(value, where)
+        except ConfigurationError:
+            if self._strict:
+                raise
+            return EventRecord(None, value, (None,) * len(self._beside))
         beside = tuple(_value(parsed, *each) for each in self._beside)
         if parsed.keys() == self._roots:
             return EventRecord(self._key_of(parsed), value, beside)

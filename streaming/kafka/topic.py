@@ -78,6 +78,35 @@ def committed_messages(
         consumer.close()
 
 
+def newest_messages(bootstrap: str, topic: str, most: int) -> list[Message]:
+    """Return about the last `most` committed messages of a topic, as many of each partition.
+
+    Raises:
+        RetryableError: the broker does not answer, or the topic does not exist.
+    """
+    consumer = Consumer(
+        {
+            **connection(bootstrap),
+            "group.id": "flagstream-sample",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        places = partitions_of(consumer, topic)
+        ends = _ends_of(bootstrap, places)
+        for place in places:
+            low, _ = consumer.get_watermark_offsets(place, timeout=_CALL_SECONDS)
+            place.offset = max(low, ends[place.partition] - -(-most // len(places)))
+        consumer.assign(places)
+        return list(_drain(consumer, ends, False, lambda: False))
+    except KafkaException as fault:
+        raise RetryableError(f"reading {topic} from {bootstrap}: {words_of(fault)}") from fault
+    finally:
+        consumer.close()
+
+
 def topic_exists(bootstrap: str, topic: str) -> bool:
     """Say whether a topic is there.
 

@@ -1,0 +1,135 @@
+"""`flagstream contract`: contracts drafted from samples, and tried on them before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.contract import EventContract
+from schemas.errors import ConfigurationError
+from streaming.commands.broker import broker_of
+from streaming.drafting.checking import Checked, check_sample
+from streaming.drafting.draft import Draft, draft_of
+from streaming.drafting.sample import FileSample, Sample, TopicSample
+from streaming.files.dialect import FOUND, TextOptions
+from streaming.home.settings import Settings
+from streaming.kafka.topic import newest_messages
+from streaming.output.facts import show_facts
+from streaming.output.tables import show_table
+from streaming.output.terminal import Terminal, print_json, say_error, say_line
+
+_OFTEN, _ENOUGH_TO_TELL = 0.2, 20
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which sample is taken.
+
+    Attributes:
+        file: a file, folder or Delta table; None for a topic.
+        topic: a topic; None for a file.
+        records: how many, the first of a file or the newest of a topic.
+        options: how text files are written, where that need not be found.
+    """
+
+    file: Path | None
+    topic: str | None
+    records: int
+    options: TextOptions = FOUND
+
+
+def infer(settings: Settings, wanted: Wanted, to: Path | None, *, as_json: bool) -> None:
+    """Draft a contract and print it, or write it to a file.
+
+    Raises:
+        ConfigurationError: the sample cannot be read, or lacks what a contract must say; or the file exists.
+    """
+    with _sample(settings, wanted) as sample:
+        draft = draft_of(sample)
+    if to is not None:
+        _write(draft, to)
+    if as_json:
+        print_json(_described(draft))
+    elif to is None:
+        say_line(draft.text(), end="")
+    share = draft.accepted / max(draft.records, 1)
+    say_error(
+        f"{draft.accepted:,} of {draft.records:,} records ({share:.1%}) are payments under this contract"
+    )
+
+
+def check(settings: Settings, contract: EventContract, wanted: Wanted, most: float, *, as_json: bool) -> bool:
+    """Try a contract on a sample and print what became of it; return whether at most a share is rejected.
+
+    Args:
+        most: the share of the records that may be rejected.
+
+    Raises:
+        ConfigurationError: the sample cannot be read.
+    """
+    with _sample(settings, wanted) as sample:
+        found = check_sample(sample, contract)
+    passed = found.rejected_share <= most
+    if as_json:
+        print_json({**asdict(found), "rejected_share": found.rejected_share, "passed": passed})
+    else:
+        _show(found, most)
+    return passed
+
+
+@contextmanager
+def _sample(settings: Settings, wanted: Wanted) -> Iterator[Sample]:
+    if (wanted.file is None) == (wanted.topic is None):
+        raise ConfigurationError("expected exactly one of --file and --topic")
+    if wanted.file is not None:
+        yield FileSample(wanted.file, wanted.records, wanted.options)
+    elif wanted.topic is not None:
+        with broker_of(settings) as bootstrap:
+            messages = newest_messages(bootstrap, wanted.topic, wanted.records)
+        if not messages:
+            raise ConfigurationError("the topic holds no records", where=wanted.topic)
+        yield TopicSample(wanted.topic, messages)
+
+
+def _write(draft: Draft, to: Path) -> None:
+    try:
+        with to.open("x", encoding="utf-8") as file:
+            file.write(draft.text())
+    except FileExistsError:
+        raise ConfigurationError("it exists already; name another file", where=str(to)) from None
+    except OSError as fault:
+        raise ConfigurationError(f"cannot be written: {fault.strerror}", where=str(to)) from None
+
+
+def _described(draft: Draft) -> dict[str, Any]:
+    guesses = [
+        {"key": each.key, "value": each.value, "share": each.share, "why": each.why} for each in draft.guesses
+    ]
+    return {
+        "contract": draft.document(),
+        "guesses": guesses,
+        "records": draft.records,
+        "accepted": draft.accepted,
+        "share": draft.accepted / max(draft.records, 1),
+    }
+
+
+def _show(found: Checked, most: float) -> None:
+    counts = {"records": found.records, "accepted": found.accepted, "repeated ids": found.repeated}
+    show_facts({**counts, "rejected": f"{found.rejected_share:.2%}, at most {most:.2%}"}, as_json=False)
+    console = Terminal()
+    reasons = [("filtered", *each) for each in found.filtered.items()]
+    reasons += [("rejected", *each) for each in found.rejected.items()]
+    reasons += [("field unused", *each) for each in found.faults.items()]
+    if reasons:
+        cells = [(what, why, f"{count:,}", f"{count / found.records:.1%}") for what, why, count in reasons]
+        show_table(console, ("what", "reason", "records", "share"), cells)
+    for reason, examples in found.examples.items():
+        rows = [(each.place, each.detail or "", each.value) for each in examples]
+        show_table(console, ("record", "detail", "begins"), rows, reason)
+    for name, share in found.largest.items():
+        if share > _OFTEN and found.accepted >= _ENOUGH_TO_TELL:
+            say_error(f"one {name} has {share:.0%} of the payments: is that one {name}, or a placeholder?")

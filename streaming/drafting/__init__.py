@@ -1,0 +1,1 @@
+"""Contracts drafted from samples of events, and tried on them."""

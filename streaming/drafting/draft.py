@@ -1,0 +1,134 @@
+"""A contract drafted from a sample of events: each guess with its reason and the share that it fits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from agent.triage.untrusted_text import escaped
+from schemas.contract import EventContract
+from schemas.errors import ConfigurationError
+from schemas.loading import parse_document
+from streaming.drafting.field_facts import FieldFacts, facts_of
+from streaming.drafting.guess import Guess
+from streaming.drafting.id_guess import guess_entities, guess_id
+from streaming.drafting.money_guess import guess_amount, guess_currency
+from streaming.drafting.other_guesses import guess_extras, guess_label, guess_texts
+from streaming.drafting.sample import Sample
+from streaming.drafting.time_guess import guess_time
+
+_WIDE = 1_000_000
+_GROUPS = ("entities", "extra", "untrusted_text")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A contract and how it came about.
+
+    Attributes:
+        name: of the contract.
+        guesses: in the order of the contract's keys.
+        records: how many the sample holds.
+        accepted: how many of them are payments under the contract.
+        sample: what it was taken from.
+    """
+
+    name: str
+    guesses: Sequence[Guess]
+    records: int
+    accepted: int
+    sample: str
+
+    def document(self) -> dict[str, Any]:
+        """Return the contract."""
+        return {"name": self.name, "version": 1, **document_of(self.guesses)}
+
+    def text(self) -> str:
+        """Return the contract as YAML, each guess after its reason."""
+        return "\n".join(self._lines()) + "\n"
+
+    def _lines(self) -> Iterator[str]:
+        share = self.accepted / max(self.records, 1)
+        yield f"# Drafted from {self.records:,} records of {escaped(self.sample)}: read every line once."
+        yield f"# Under it {self.accepted:,} of them ({share:.1%}) are payments; `contract check` has the rest."
+        yield from (f"name: {self.name}", "version: 1")
+        group = ""
+        for guess in self.guesses:
+            head, _, inner = guess.key.partition(".")
+            if inner and head != group:
+                yield f"{head}:"
+            group, indent = head, "  " if inner else ""
+            fits = "" if guess.share is None else f" ({guess.share:.1%} of the records)"
+            yield f"{indent}# {escaped(guess.why)}{fits}"
+            yield f"{indent}{_flow({inner or head: guess.value})[1:-1]}"
+
+
+def draft_of(sample: Sample) -> Draft:
+    """Draft a contract from a sample, and try it on it.
+
+    Raises:
+        ConfigurationError: the sample holds no objects of JSON, or no field reads as time, amount or entity.
+    """
+    events = sample.events()
+    objects = [event for event in events if event is not None]
+    if not objects:
+        raise ConfigurationError("the sample holds no JSON objects", where=sample.name)
+    guesses = _guesses(facts_of(objects), sample)
+    name = re.sub(r"[^a-z0-9_-]+", "-", sample.name.lower().split(".")[0]).strip("-_") or "events"
+    draft = Draft(name if name[0].isalpha() else f"events-{name}", guesses, len(events), 0, sample.name)
+    contract = parse_document(draft.document(), EventContract, where=sample.name)
+    tried = sample.tried(contract)
+    return Draft(draft.name, guesses, tried.count, tried.decoded.valid.num_rows, sample.name)
+
+
+def document_of(guesses: Sequence[Guess]) -> dict[str, Any]:
+    """Return the keys of a contract that some guesses fill."""
+    document: dict[str, Any] = {}
+    for guess in guesses:
+        head, _, inner = guess.key.partition(".")
+        if inner:
+            document.setdefault(head, {})[inner] = guess.value
+        else:
+            document[head] = guess.value
+    return document
+
+
+def _guesses(fields: Sequence[FieldFacts], sample: Sample) -> list[Guess]:
+    left = _Left(fields)
+    label = left.take(guess_label(left.fields))
+    time = left.take(guess_time(left.fields))
+    key = left.take(guess_id(left.fields))
+    amount = left.take(guess_amount(left.fields))
+    currency = left.take(guess_currency(left.fields, amount))
+    entities = [left.take(each) for each in guess_entities(left.fields)]
+    for guess, what in ((time, "an event time"), (amount, "an amount"), (entities, "an entity's id")):
+        if not guess:
+            paths = ", ".join(facts.path for facts in fields)
+            raise ConfigurationError(f"no field reads as {what}, among: {paths}", where=sample.name)
+    taken = {guess.key.partition(".")[2] for guess in entities if guess is not None}
+    texts = [left.take(each) for each in guess_texts(left.fields, taken)]
+    found = [key, time, amount, currency, *entities, *guess_extras(left.fields, taken), *texts, label]
+    framed = Guess(
+        "format", {"json": {"framing": "confluent"}}, 1.0, "a schema registry's five bytes go first"
+    )
+    return [*([framed] if sample.framed else []), *(each for each in found if each is not None)]
+
+
+class _Left:
+    """The fields that no guess reads yet."""
+
+    def __init__(self, fields: Sequence[FieldFacts]) -> None:
+        self.fields = list(fields)
+
+    def take(self, guess: Guess | None) -> Guess | None:
+        read = () if guess is None else guess.fields
+        self.fields = [facts for facts in self.fields if facts.path not in read]
+        return guess
+
+
+def _flow(value: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=_WIDE, sort_keys=False).strip()

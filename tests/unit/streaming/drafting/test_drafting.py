@@ -1,0 +1,169 @@
+"""What is drafted from a sample loads, and accepts of the sample what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from schemas.contract import load_contract
+from schemas.errors import ConfigurationError
+from streaming.cli.root import app
+from streaming.drafting.checking import check_sample
+from streaming.drafting.draft import Draft, draft_of
+from streaming.drafting.sample import FileSample
+
+FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+names = st.sampled_from(
+    ["id", "a", "b.c", "Änderung", "from", "x[0]", "value:z", "late", "e\u2028e", "is_fraud", "#"]
+)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=6)
+    | st.sampled_from(["yes", "EUR", "2026-01-01", "1,50", "$3", "UNKNOWN", "0"])
+)
+spare = st.dictionaries(
+    names, scalars | st.lists(scalars, max_size=2) | st.dictionaries(names, scalars), max_size=5
+)
+rows = st.fixed_dictionaries(
+    {
+        "created": st.integers(0, 10**6).map(lambda second: 1_764_331_200 + second) | scalars,
+        "amount": st.decimals(0, 10**6, places=2).map(float) | scalars,
+        "customer": st.sampled_from(["ann", "bob", "eve"]) | scalars,
+    }
+)
+
+
+def drafted(path: Path, events: list[Any]) -> Draft:
+    path.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
+    return draft_of(FileSample(path, 1_000))
+
+
+def of(guesses: Draft) -> dict[str, Any]:
+    return {guess.key: guess.value for guess in guesses.guesses}
+
+
+@FEW
+@given(st.lists(st.tuples(rows, spare), min_size=1, max_size=12))
+def test_a_draft_loads_and_accepts_what_it_says(tmp_path: Path, events: list[Any]) -> None:
+    path = tmp_path / "sample.jsonl"
+    try:
+        draft = drafted(path, [{**more, **event} for event, more in events])
+    except ConfigurationError as fault:
+        assert "no field reads as" in str(fault)
+        return
+    written = tmp_path / "drafted.yaml"
+    written.write_text(draft.text(), encoding="utf-8")
+    contract = load_contract(str(written))
+    found = check_sample(FileSample(path, 1_000), contract)
+    assert (found.accepted, found.records) == (draft.accepted, len(events))
+    assert found.accepted + sum(found.rejected.values()) == found.records
+
+
+def payments(count: int = 60) -> list[dict[str, Any]]:
+    return [
+        {
+            "payment_id": f"p{row}",
+            "created_at": f"2026-11-{row % 28 + 1:02}T12:00:00+01:00",
+            "amount": {"value": f"{row},50", "currency": "eur"},
+            "card": {"token": f"c{row % 7}"},
+            "merchant_id": None if row % 5 == 0 else row % 11,
+            "description": f"invoice {row} for what was bought in town",
+            "country": "DE" if row % 2 else "FR",
+            "isFraud": "Yes" if row % 9 == 0 else "No",
+        }
+        for row in range(count)
+    ]
+
+
+def test_every_role_is_found_and_explained(tmp_path: Path) -> None:
+    draft = drafted(tmp_path / "a.jsonl", payments())
+    assert of(draft) == {
+        "transaction_id": {"field": "payment_id"},
+        "event_time": {"field": "created_at", "format": "iso8601"},
+        "amount": {"field": "amount.value", "format": "decimal", "decimal": ","},
+        "currency": {"field": "amount.currency", "codes": "iso4217"},
+        "entities.token": {"field": "card.token"},
+        "entities.merchant_id": {"field": "merchant_id", "type": "integer", "required": False},
+        "extra.country": {"field": "country"},
+        "untrusted_text.description": {"field": "description"},
+        "label": {"field": "isFraud"},
+    }
+    assert draft.accepted == draft.records == 60
+    assert all(guess.why for guess in draft.guesses)
+
+
+@pytest.mark.parametrize(
+    ("times", "form"),
+    [
+        ([1_764_331_200 + row for row in range(30)], {"format": "epoch", "unit": "s"}),
+        ([1_764_331_200_000 + row for row in range(30)], {"format": "epoch", "unit": "ms"}),
+        ([1_764_331_200_000_000 + row for row in range(30)], {"format": "epoch", "unit": "us"}),
+        ([f"{row % 28 + 1:02}.11.2026 12:00:00" for row in range(30)], {"format": "%d.%m.%Y %H:%M:%S"}),
+        ([f"11/{row % 28 + 1:02}/2026 12:00" for row in range(30)], {"format": "%m/%d/%Y %H:%M"}),
+        ([f"2026/11/{row % 28 + 1:02} 12:00" for row in range(30)], {"format": "%Y/%m/%d %H:%M"}),
+    ],
+)
+def test_times_are_recognised_by_their_range_or_pattern(
+    tmp_path: Path, times: list[Any], form: dict[str, str]
+) -> None:
+    events = [{**event, "created_at": at} for event, at in zip(payments(30), times, strict=True)]
+    draft = drafted(tmp_path / "a.jsonl", events)
+    assert of(draft)["event_time"] == {"field": "created_at", **form}
+    assert draft.accepted == 30
+
+
+def test_without_an_id_a_record_is_a_payment_of_its_own_and_placeholders_are_named(tmp_path: Path) -> None:
+    text = "step,amount,nameOrig,nameDest,type\n"
+    text += "".join(
+        f"{row},{row - 3}.5,C{row % 4},{'UNKNOWN' if row % 2 else 'M1'},T{row % 2}\n" for row in range(40)
+    )
+    path = tmp_path / "steps.csv"
+    path.write_text(text, encoding="utf-8")
+    draft = draft_of(FileSample(path, 1_000))
+    found = of(draft)
+    assert found["transaction_id"] == {"from": "coordinates"}
+    assert (found["event_time"]["unit"], found["event_time"]["field"]) == ("h", "step")
+    assert found["amount"] == {"field": "amount", "negative": "refund"}
+    assert found["entities.name_dest"] == {"field": "nameDest", "null_values": ["UNKNOWN"], "required": False}
+    assert draft.accepted == 40
+
+
+def run(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [*words])
+    return done.exit_code, done.output
+
+
+def test_the_commands_write_try_and_refuse(tmp_path: Path) -> None:
+    path, written = tmp_path / "a.jsonl", tmp_path / "a.yaml"
+    bad = {**payments(1)[0], "payment_id": "\x1b[31mred", "amount": "much"}
+    path.write_text("".join(json.dumps(each) + "\n" for each in [*payments(), bad]), encoding="utf-8")
+    home = ("--home", str(tmp_path / "home"))
+    code, output = run("contract", "infer", "--file", str(path), "--to", str(written), *home)
+    assert code == 0
+    assert "60 of 61 records (98.4%)" in output
+    code, output = run("contract", "check", str(written), "--file", str(path), *home)
+    assert code == 1
+    assert "missing_field" in output
+    assert "\x1b" not in output
+    assert f"{path.name}:61" in output
+    code, output = run(
+        "contract", "check", str(written), "--file", str(path), "--max-rejected", "0.05", "--json", *home
+    )
+    assert code == 0
+    assert json.loads(output)["rejected"] == {"missing_field": 1}
+
+
+def test_what_cannot_be_drafted_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no field reads as an event time, among: a"):
+        drafted(tmp_path / "a.jsonl", [{"a": "x"}])
+    with pytest.raises(ConfigurationError, match="no JSON objects"):
+        drafted(tmp_path / "a.jsonl", [1])
