@@ -54,7 +54,7 @@ class Draft:
     def _lines(self) -> Iterator[str]:
         share = self.accepted / max(self.records, 1)
         yield f"# Drafted from {self.records:,} records of {escaped(self.sample)}: read every line once."
-        yield f"# Under it {self.accepted:,} of them ({share:.1%}) are payments; `contract check` has the rest."
+        yield f"# Under it {self.accepted:,} of them ({share:.1%}) are payments; `contract check` has more."
         yield from (f"name: {self.name}", "version: 1")
         group = ""
         for guess in self.guesses:

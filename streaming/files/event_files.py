@@ -22,7 +22,15 @@ from streaming.files.json_records import Record, json_records
 from streaming.files.opening import DataFile, data_files, is_delta
 from streaming.files.parquet_rows import ParquetRows
 from streaming.files.record_events import RecordReader
-from streaming.files.table_rows import Chunk, EventRows, check_paths, value_at
+from streaming.files.table_rows import (
+    Chunk,
+    EventRows,
+    check_paths,
+    columns_by_field,
+    leads_somewhere,
+    names_of,
+    value_at,
+)
 
 Keyed = tuple[list[bytes | None], list[bytes]]
 
@@ -156,23 +164,34 @@ class _Wanted:
 
     @property
     def columns(self) -> list[str]:
-        return _columns(self.contract, self.beside)
+        return [*dict.fromkeys((*self.contract.read_fields, *self.beside))]
 
-    def rows(self, decimal: DecimalSign | None = None, *, bytes_are_text: bool = False) -> EventRows:
+    def rows(
+        self, present: Sequence[str], decimal: DecimalSign | None = None, *, bytes_are_text: bool = False
+    ) -> EventRows:
         cells = CellReader.of(self.contract, decimal, strict=self.strict)
-        return EventRows(self.contract, cells, self.beside, bytes_are_text)
+        absent = frozenset(self.contract.read_fields) - {*present}
+        return EventRows(self.contract, cells, self.beside, bytes_are_text, absent)
 
-
-def _columns(contract: EventContract, beside: Sequence[str]) -> list[str]:
-    return [*dict.fromkeys((*contract.read_fields, *beside))]
+    def present(self, has: Callable[[str], bool]) -> list[str]:
+        """Return the columns to be read: of a field's names those that the table has, the first if none."""
+        missing = set[str]()
+        for field in self.contract.aliases:
+            names = names_of(self.contract, field)
+            lacking = [name for name in names if not has(name)]
+            missing |= {*lacking} if len(lacking) < len(names) else {*names[1:]}
+        return [name for name in self.columns if name not in missing]
 
 
 def _csv(file: DataFile, wanted: _Wanted) -> _Part:
-    numbers = [each.source for each in wanted.contract.columns if each.json_type == "number" and each.source]
+    by_field = columns_by_field(wanted.contract)
+    numbers = [name for name, each in by_field.items() if each.json_type == "number"]
     dialect = dialect_of(file.path, wanted.options, wanted.columns, numbers)
-    within = [name for name in wanted.columns if name not in file.partition]
+    known = {*dialect.header.unique, *file.partition}
+    present = wanted.present(known.__contains__)
+    within = [name for name in present if name not in file.partition]
     dialect.header.check(within, str(file.path))
-    rows = wanted.rows(dialect.decimal, bytes_are_text=True)
+    rows = wanted.rows(present, dialect.decimal, bytes_are_text=True)
 
     def read() -> Iterator[Chunk]:
         source = CsvRows(file.path, dialect)
@@ -187,12 +206,13 @@ def _csv(file: DataFile, wanted: _Wanted) -> _Part:
 def _parquet(file: DataFile, wanted: _Wanted) -> _Part:
     source = ParquetRows(file.path)
     schema = file.completed(source.schema.empty_table()).schema
-    check_paths(schema, wanted.columns, str(file.path))
-    rows = wanted.rows()
+    present = wanted.present(partial(leads_somewhere, schema))
+    check_paths(schema, present, str(file.path))
+    rows = wanted.rows(present)
 
     def read() -> Iterator[Chunk]:
         done = 0
-        for batch in source.batches(wanted.columns, _BATCH_ROWS):
+        for batch in source.batches(present, _BATCH_ROWS):
             numbers = range(done + 1, done + 1 + batch.num_rows)
             yield rows.chunk(file.completed(batch), _Numbered(source.place_of, numbers))
             done += batch.num_rows
@@ -243,8 +263,10 @@ def _delta(path: Path, contract: EventContract, beside: Sequence[str], version: 
         and set(decoded) <= set(names)
         and not set(contract.read_fields) <= set(names)
     )
-    rows = EventRows(contract, CellReader.of(contract), beside)
-    check_paths(table.schema, [*decoded, *beside] if undo else _columns(contract, beside), str(path))
+    wanted = _Wanted(contract, FOUND, tuple(beside), strict=True)
+    present = wanted.present(partial(leads_somewhere, table.schema))
+    check_paths(table.schema, [*decoded, *beside] if undo else present, str(path))
+    rows = wanted.rows(contract.read_fields if undo else present)
 
     def read() -> Iterator[Chunk]:
         done = 0
@@ -259,8 +281,7 @@ def _delta(path: Path, contract: EventContract, beside: Sequence[str], version: 
 
 def _can_be_undone(contract: EventContract) -> bool:
     """Whether events that are decoded once more after this are what they were."""
-    alike = not contract.reshaped_ids and contract.direction is None and contract.where is None
-    return alike and contract.amount.is_plain and contract.currency.is_plain
+    return contract.has_plain_money and not contract.reshaped_ids and contract.where is None
 
 
 def _undecoded(rows: pa.RecordBatch, decoded: Mapping[str, Column], beside: Sequence[str]) -> pa.RecordBatch:

@@ -14,7 +14,7 @@ import orjson
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, nearest
 from schemas.event_paths import steps_of
-from streaming.files.table_rows import key_fields
+from streaming.files.table_rows import key_fields, names_of
 
 _LONG_NUMBER = re.compile(rb"\d{19}")
 _NOWHERE = object()
@@ -43,10 +43,11 @@ class RecordReader:
     def __init__(self, contract: EventContract, beside: Sequence[str] = (), *, strict: bool = True) -> None:
         self._paths = {name: steps_of(name) for name in contract.read_fields}
         needed = (name for each in contract.columns if each.required for name in each.sources)
+        self._names = {name: names_of(contract, name) for name in contract.raw_fields}
         # What `where` leaves out may lack anything.
         self._required = list(needed) if contract.where is None and strict else []
         self._strict = strict
-        self._key = [(name, steps_of(name)) for name in key_fields(contract)]
+        self._key = [[(name, steps_of(name)) for name in names] for names in key_fields(contract)]
         self._beside = [(name, steps_of(name)) for name in beside]
         self._roots = frozenset(self._paths) if all(len(each) == 1 for each in self._paths.values()) else None
 
@@ -72,14 +73,16 @@ class RecordReader:
         )
 
     def _key_of(self, event: Mapping[str, Any]) -> bytes | None:
-        parts = [_value(event, *each) for each in self._key]
+        found = ([_value(event, *each) for each in names] for names in self._key)
+        parts = [next((each for each in values if each is not None), None) for values in found]
         if any(each is None for each in parts):
             return None
         return "-".join(map(str, parts)).encode(errors="surrogatepass")
 
     def _check_required(self, event: Mapping[str, Any], where: str) -> None:
         for name in self._required:
-            if _reached(event, name, self._paths[name]) is _NOWHERE:
+            names = self._names[name]
+            if all(_reached(event, each, self._paths[each]) is _NOWHERE for each in names):
                 raise ConfigurationError(_absence(event, name, self._paths[name]), where=where)
 
     def _picked(self, event: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, nearest
+from schemas.event_columns import Column
 from schemas.event_paths import steps_of
 from streaming.files.cells import CellError, CellReader, text_cells
 from streaming.files.event_text import event_texts
@@ -41,12 +42,14 @@ class EventRows:
         cells: how cells are read.
         beside: paths of columns that go along.
         bytes_are_text: whether columns of bytes hold text in UTF-8.
+        absent: fields that the table does not have, since it has them under another name.
     """
 
     contract: EventContract
     cells: CellReader
     beside: Sequence[str] = ()
     bytes_are_text: bool = False
+    absent: frozenset[str] = frozenset()
 
     def chunk(self, batch: pa.RecordBatch, place: Callable[[int], str]) -> Chunk:
         """Return the events of a batch.
@@ -54,7 +57,7 @@ class EventRows:
         Raises:
             ConfigurationError: a cell or a column cannot be what the contract says; its place is named.
         """
-        columns = {source: each for each in self.contract.columns for source in each.sources}
+        columns = columns_by_field(self.contract)
         fields = {}
         for name in self.contract.read_fields:
             try:
@@ -62,25 +65,40 @@ class EventRows:
             except CellError as fault:
                 problem = f"column {name!r} {fault.problem}"
                 raise ConfigurationError(problem, where=place(fault.row)) from None
-        keys = _keys([self._values(batch, name) for name in key_fields(self.contract)])
+        keys = _keys([self._either(batch, names) for names in key_fields(self.contract)])
         beside = {name: self._values(batch, name).to_pylist() for name in self.beside}
         return Chunk(keys, event_texts(fields), beside, place)
 
+    def _either(self, batch: pa.RecordBatch, names: Sequence[str]) -> pa.Array:
+        return pc.coalesce(*(self._values(batch, name).cast(pa.string()) for name in names))
+
     def _values(self, batch: pa.RecordBatch, path: str) -> pa.Array:
+        if path in self.absent:
+            return pa.nulls(batch.num_rows, pa.string())
         values = value_at(batch, path)
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
         return text_cells(values) if self.bytes_are_text and pa.types.is_binary(values.type) else values
 
 
-def key_fields(contract: EventContract) -> tuple[str, ...]:
-    """Return the fields that name the primary entity."""
-    return contract.entities[contract.primary_entity].sources
+def names_of(contract: EventContract, field: str) -> tuple[str, ...]:
+    """Return the names that a field may have in an event."""
+    return (field, *contract.aliases.get(field, ()))
+
+
+def columns_by_field(contract: EventContract) -> dict[str, Column]:
+    """Return what the contract makes of each field, under any of its names."""
+    fields = ((field, each) for each in contract.columns for field in each.sources)
+    return {name: each for field, each in fields for name in names_of(contract, field)}
+
+
+def key_fields(contract: EventContract) -> list[tuple[str, ...]]:
+    """Return the fields that name the primary entity, each by all its names."""
+    return [names_of(contract, field) for field in contract.entities[contract.primary_entity].sources]
 
 
 def _keys(columns: Sequence[pa.Array]) -> list[bytes | None]:
-    texts = [each.cast(pa.string()) for each in columns]
-    joined = texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, "-")
+    joined = columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, "-")
     keys: list[bytes | None] = joined.cast(pa.binary()).to_pylist()
     return keys
 
@@ -119,6 +137,15 @@ def _place(values: pa.Array, place: int, path: str) -> pa.Array:
     long_enough = pc.greater(pc.list_value_length(values), place)
     starts = values.offsets.slice(0, len(values))
     return values.values.take(pc.if_else(long_enough, pc.add(starts, place), None))
+
+
+def leads_somewhere(schema: pa.Schema, path: str) -> bool:
+    """Whether a table has the values of a path."""
+    try:
+        value_at(schema.empty_table(), path)
+    except ConfigurationError:
+        return False
+    return True
 
 
 def check_paths(schema: pa.Schema, paths: Sequence[str], where: str) -> None:

@@ -174,6 +174,28 @@ def test_a_column_no_event_can_hold_is_named(tmp_path: Path) -> None:
     assert fault.value.where == str(path)
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
+def test_a_renamed_field_is_read_under_either_name(tmp_path: Path, ending: str) -> None:
+    renamed = contract(aliases={"shop": ["store"], "money.amount": ["sum"]})
+    row = {"id": "a", "at": "2025-01-01", "money.currency": "EUR", "payer": "p", "note": None}
+    path = tmp_path / f"old.{ending}"
+    table = pa.table({name: [value] for name, value in {**row, "store": "s", "sum": 2.5}.items()})
+    if ending == "csv":
+        pa_csv.write_csv(table, path)
+    elif ending == "parquet":
+        pq.write_table(table, path)
+    else:
+        path.write_bytes(orjson.dumps(table.to_pylist()[0]))
+    keys, (event,) = events_of(path, renamed)
+    assert keys == [b"s"]
+    assert (event["store"], event["sum"], event.get("shop")) == ("s", 2.5, None)
+    without = parse_document(
+        {**renamed.model_dump(mode="json", exclude_defaults=True), "aliases": {}}, EventContract, where="test"
+    )
+    with pytest.raises(ConfigurationError, match=r"no (column|field) 'money.amount'"):
+        events_of(path, without)
+
+
 def test_a_field_below_what_is_no_object_says_so(tmp_path: Path) -> None:
     path = tmp_path / "flat.jsonl"
     event = {"id": "a", "at": "2025-01-01", "money": None, "payer": "p", "shop": "s"}

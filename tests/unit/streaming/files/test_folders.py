@@ -99,7 +99,7 @@ def test_folders_without_files_or_of_several_kinds_are_refused(tmp_path: Path) -
     part(tmp_path, "a.parquet", rows(1))
     (tmp_path / "b.csv").write_text("id\n1\n")
     with pytest.raises(
-        ConfigurationError, match="a folder of csv and parquet files; expected files of one kind"
+        ConfigurationError, match="a folder with files of csv and parquet; expected files of one kind"
     ):
         open_events(tmp_path, CONTRACT)
 
