@@ -44,10 +44,10 @@ def contract_infer(
     Examples: `flagstream contract infer --file payments.csv --to payments.yaml`,
     `flagstream contract infer --topic payments --json`
     """
-    from streaming.commands.contract import Wanted, infer
+    from streaming.commands.contract import SampleWanted, infer
     from streaming.files.dialect import TextOptions
 
-    wanted = Wanted(file, topic, records, TextOptions(encoding, delimiter, decimal))
+    wanted = SampleWanted(file, topic, records, TextOptions(encoding, delimiter, decimal))
     infer(settings_in(home), wanted, to, as_json=as_json)
 
 
@@ -73,9 +73,9 @@ def contract_check(
     Examples: `flagstream contract check payments.yaml --file payments.csv`,
     `flagstream contract check handbook --topic handbook --records 10000 --max-rejected 0.01`
     """
-    from streaming.commands.contract import Wanted, check
+    from streaming.commands.contract import SampleWanted, check
     from streaming.files.dialect import TextOptions
 
-    wanted = Wanted(file, topic, records, TextOptions(encoding, delimiter, decimal))
+    wanted = SampleWanted(file, topic, records, TextOptions(encoding, delimiter, decimal))
     passed = check(settings_in(home), load_contract(contract), wanted, max_rejected, as_json=as_json)
     raise typer.Exit(0 if passed else 1)

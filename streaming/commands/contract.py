@@ -11,9 +11,9 @@ from typing import Any
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from streaming.commands.broker import broker_of
-from streaming.drafting.checking import Checked, check_sample
-from streaming.drafting.draft import Draft, draft_of
-from streaming.drafting.sample import FileSample, Sample, TopicSample
+from streaming.drafting.checking import SampleCheck, check_sample
+from streaming.drafting.draft import ContractDraft, draft_of
+from streaming.drafting.sample import EventSample, FileSample, TopicSample
 from streaming.files.dialect import FOUND, TextOptions
 from streaming.home.settings import Settings
 from streaming.kafka.topic import newest_messages
@@ -25,7 +25,7 @@ _OFTEN, _ENOUGH_TO_TELL = 0.2, 20
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SampleWanted:
     """Which sample is taken.
 
     Attributes:
@@ -41,7 +41,7 @@ class Wanted:
     options: TextOptions = FOUND
 
 
-def infer(settings: Settings, wanted: Wanted, to: Path | None, *, as_json: bool) -> None:
+def infer(settings: Settings, wanted: SampleWanted, to: Path | None, *, as_json: bool) -> None:
     """Draft a contract and print it, or write it to a file.
 
     Raises:
@@ -61,7 +61,9 @@ def infer(settings: Settings, wanted: Wanted, to: Path | None, *, as_json: bool)
     )
 
 
-def check(settings: Settings, contract: EventContract, wanted: Wanted, most: float, *, as_json: bool) -> bool:
+def check(
+    settings: Settings, contract: EventContract, wanted: SampleWanted, most: float, *, as_json: bool
+) -> bool:
     """Try a contract on a sample and print what became of it; return whether at most a share is rejected.
 
     Args:
@@ -81,7 +83,7 @@ def check(settings: Settings, contract: EventContract, wanted: Wanted, most: flo
 
 
 @contextmanager
-def _sample(settings: Settings, wanted: Wanted) -> Iterator[Sample]:
+def _sample(settings: Settings, wanted: SampleWanted) -> Iterator[EventSample]:
     if (wanted.file is None) == (wanted.topic is None):
         raise ConfigurationError("expected exactly one of --file and --topic")
     if wanted.file is not None:
@@ -94,7 +96,7 @@ def _sample(settings: Settings, wanted: Wanted) -> Iterator[Sample]:
         yield TopicSample(wanted.topic, messages)
 
 
-def _write(draft: Draft, to: Path) -> None:
+def _write(draft: ContractDraft, to: Path) -> None:
     try:
         with to.open("x", encoding="utf-8") as file:
             file.write(draft.text())
@@ -104,7 +106,7 @@ def _write(draft: Draft, to: Path) -> None:
         raise ConfigurationError(f"cannot be written: {fault.strerror}", where=str(to)) from None
 
 
-def _described(draft: Draft) -> dict[str, Any]:
+def _described(draft: ContractDraft) -> dict[str, Any]:
     guesses = [
         {"key": each.key, "value": each.value, "share": each.share, "why": each.why} for each in draft.guesses
     ]
@@ -117,7 +119,7 @@ def _described(draft: Draft) -> dict[str, Any]:
     }
 
 
-def _show(found: Checked, most: float) -> None:
+def _show(found: SampleCheck, most: float) -> None:
     counts = {"records": found.records, "accepted": found.accepted, "repeated ids": found.repeated}
     show_facts({**counts, "rejected": f"{found.rejected_share:.2%}, at most {most:.2%}"}, as_json=False)
     console = Terminal()

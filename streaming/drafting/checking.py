@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.contract import EventContract
-from streaming.drafting.sample import Sample, Tried
+from streaming.drafting.sample import EventSample, TriedSample
 
 _EXAMPLES = 3
 _SHOWN_BYTES = 300
@@ -24,7 +24,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Checked:
+class SampleCheck:
     """What became of a sample under a contract.
 
     Attributes:
@@ -53,7 +53,7 @@ class Checked:
         return sum(self.rejected.values()) / max(self.records, 1)
 
 
-def check_sample(sample: Sample, contract: EventContract) -> Checked:
+def check_sample(sample: EventSample, contract: EventContract) -> SampleCheck:
     """Decode a sample under a contract and count.
 
     Raises:
@@ -65,7 +65,7 @@ def check_sample(sample: Sample, contract: EventContract) -> Checked:
     ids = valid["transaction_id"].to_pylist()
     known = [each for each in ids if each is not None]
     faults = Counter(fault for row in valid["faults"].to_pylist() for fault in _split(row))
-    return Checked(
+    return SampleCheck(
         records=tried.count,
         accepted=valid.num_rows,
         filtered=dict(Counter(tried.decoded.filtered["reason"].to_pylist())),
@@ -83,7 +83,7 @@ def _split(faults: Any) -> Sequence[str]:
     return faults.split("; ") if isinstance(faults, str) else list(faults)
 
 
-def _examples(tried: Tried, reason: str) -> list[Example]:
+def _examples(tried: TriedSample, reason: str) -> list[Example]:
     rows = [row for row in tried.decoded.rejected.select(_SHOWN).to_pylist() if row["reason"] == reason]
     return [
         Example(tried.place_of(row["partition"], row["offset"]), row["detail"], _shown(row["value"]))

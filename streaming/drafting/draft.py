@@ -18,7 +18,7 @@ from streaming.drafting.guess import Guess
 from streaming.drafting.id_guess import guess_entities, guess_id
 from streaming.drafting.money_guess import guess_amount, guess_currency
 from streaming.drafting.other_guesses import guess_extras, guess_label, guess_texts
-from streaming.drafting.sample import Sample
+from streaming.drafting.sample import EventSample
 from streaming.drafting.time_guess import guess_time
 
 _WIDE = 1_000_000
@@ -26,7 +26,7 @@ _GROUPS = ("entities", "extra", "untrusted_text")
 
 
 @dataclass(frozen=True)
-class Draft:
+class ContractDraft:
     """A contract and how it came about.
 
     Attributes:
@@ -67,7 +67,7 @@ class Draft:
             yield f"{indent}{_flow({inner or head: guess.value})[1:-1]}"
 
 
-def draft_of(sample: Sample) -> Draft:
+def draft_of(sample: EventSample) -> ContractDraft:
     """Draft a contract from a sample, and try it on it.
 
     Raises:
@@ -79,10 +79,12 @@ def draft_of(sample: Sample) -> Draft:
         raise ConfigurationError("the sample holds no JSON objects", where=sample.name)
     guesses = _guesses(facts_of(objects), sample)
     name = re.sub(r"[^a-z0-9_-]+", "-", sample.name.lower().split(".")[0]).strip("-_") or "events"
-    draft = Draft(name if name[0].isalpha() else f"events-{name}", guesses, len(events), 0, sample.name)
+    draft = ContractDraft(
+        name if name[0].isalpha() else f"events-{name}", guesses, len(events), 0, sample.name
+    )
     contract = parse_document(draft.document(), EventContract, where=sample.name)
     tried = sample.tried(contract)
-    return Draft(draft.name, guesses, tried.count, tried.decoded.valid.num_rows, sample.name)
+    return ContractDraft(draft.name, guesses, tried.count, tried.decoded.valid.num_rows, sample.name)
 
 
 def document_of(guesses: Sequence[Guess]) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def document_of(guesses: Sequence[Guess]) -> dict[str, Any]:
     return document
 
 
-def _guesses(fields: Sequence[FieldFacts], sample: Sample) -> list[Guess]:
+def _guesses(fields: Sequence[FieldFacts], sample: EventSample) -> list[Guess]:
     left = _Left(fields)
     label = left.take(guess_label(left.fields))
     time = left.take(guess_time(left.fields))

@@ -26,7 +26,7 @@ _FRAME_BYTES = 5
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedSample:
     """A sample decoded under a contract.
 
     Attributes:
@@ -40,7 +40,7 @@ class Tried:
     place_of: Callable[[int, int], str]
 
 
-class Sample(Protocol):
+class EventSample(Protocol):
     """Some events, to be understood and tried."""
 
     @property
@@ -54,7 +54,7 @@ class Sample(Protocol):
     def events(self) -> Sequence[Mapping[str, Any] | None]:
         """Return its events as objects, None for what is none."""
 
-    def tried(self, contract: EventContract) -> Tried:
+    def tried(self, contract: EventContract) -> TriedSample:
         """Decode it under a contract, as a run or a backfill would.
 
         Raises:
@@ -63,7 +63,7 @@ class Sample(Protocol):
 
 
 class FileSample:
-    """The first rows of a file, folder or Delta table; see Sample.
+    """The first rows of a file, folder or Delta table; see EventSample.
 
     Args:
         path: where it is.
@@ -77,11 +77,11 @@ class FileSample:
         self.name, self._path, self._most, self._options = path.name, path, most, options
 
     def events(self) -> Sequence[Mapping[str, Any] | None]:
-        """See Sample."""
+        """See EventSample."""
         return list(islice(raw_rows(self._path, self._options), self._most))
 
-    def tried(self, contract: EventContract) -> Tried:
-        """See Sample."""
+    def tried(self, contract: EventContract) -> TriedSample:
+        """See EventSample."""
         chunks: list[Chunk] = []
         firsts = [0]
         for chunk in open_events(self._path, contract, options=self._options, strict=False).chunks():
@@ -97,31 +97,31 @@ class FileSample:
             number = bisect_right(firsts, offset) - 1
             return chunks[number].places(offset - firsts[number])
 
-        return Tried(decode(records, contract, FAR, from_file=True), len(values), place_of)
+        return TriedSample(decode(records, contract, FAR, from_file=True), len(values), place_of)
 
 
 class TopicSample:
-    """Messages of a topic; see Sample."""
+    """Messages of a topic; see EventSample."""
 
     def __init__(self, name: str, messages: Sequence[Message]) -> None:
         self.name, self._messages = name, messages
 
     @property
     def framed(self) -> bool:
-        """See Sample."""
+        """See EventSample."""
         values = [each.value() or b"" for each in self._messages]
         return bool(values) and sum(map(_is_framed, values)) > len(values) / 2
 
     def events(self) -> Sequence[Mapping[str, Any] | None]:
-        """See Sample."""
+        """See EventSample."""
         cut = _FRAME_BYTES if self.framed else 0
         return [parsed_object(bytes(each.value() or b"")[cut:]) for each in self._messages]
 
-    def tried(self, contract: EventContract) -> Tried:
-        """See Sample."""
+    def tried(self, contract: EventContract) -> TriedSample:
+        """See EventSample."""
         records = pa.Table.from_pylist([_row(each) for each in self._messages], schema=RECORDS)
         decoded = decode(records, contract, datetime.now(UTC))
-        return Tried(
+        return TriedSample(
             decoded, len(self._messages), lambda partition, offset: f"{self.name}/{partition}/{offset}"
         )
 

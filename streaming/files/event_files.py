@@ -115,7 +115,7 @@ def open_events(
     """
     if is_delta(path):
         return _delta(path, contract, beside, version)
-    wanted = _Wanted(contract, options, tuple(beside), strict)
+    wanted = _WantedFields(contract, options, tuple(beside), strict)
     parts = [_READERS[each.kind](each, wanted) for each in data_files(path)]
     said = tuple(f"{part.path}: {part.said}" for part in parts if part.said)
     counts = [part.rows for part in parts]
@@ -154,7 +154,7 @@ class _Numbered:
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _WantedFields:
     """What is wanted of files; see open_events."""
 
     contract: EventContract
@@ -183,7 +183,7 @@ class _Wanted:
         return [name for name in self.columns if name not in missing]
 
 
-def _csv(file: DataFile, wanted: _Wanted) -> _Part:
+def _csv(file: DataFile, wanted: _WantedFields) -> _Part:
     by_field = columns_by_field(wanted.contract)
     numbers = [name for name, each in by_field.items() if each.json_type == "number"]
     dialect = dialect_of(file.path, wanted.options, wanted.columns, numbers)
@@ -203,7 +203,7 @@ def _csv(file: DataFile, wanted: _Wanted) -> _Part:
     return _Part(file.path, partial(_placed, read, file.path), dialect.said())
 
 
-def _parquet(file: DataFile, wanted: _Wanted) -> _Part:
+def _parquet(file: DataFile, wanted: _WantedFields) -> _Part:
     source = ParquetRows(file.path)
     schema = file.completed(source.schema.empty_table()).schema
     present = wanted.present(partial(leads_somewhere, schema))
@@ -229,7 +229,7 @@ def _placed(read: Callable[[], Iterator[Chunk]], path: Path) -> Iterator[Chunk]:
         raise ConfigurationError(f"cannot be read: {fault}", where=str(path)) from fault
 
 
-def _json(file: DataFile, wanted: _Wanted) -> _Part:
+def _json(file: DataFile, wanted: _WantedFields) -> _Part:
     def read() -> Iterator[Chunk]:
         reader = RecordReader(wanted.contract, wanted.beside, strict=wanted.strict)
         records = json_records(file.path)
@@ -263,7 +263,7 @@ def _delta(path: Path, contract: EventContract, beside: Sequence[str], version: 
         and set(decoded) <= set(names)
         and not set(contract.read_fields) <= set(names)
     )
-    wanted = _Wanted(contract, FOUND, tuple(beside), strict=True)
+    wanted = _WantedFields(contract, FOUND, tuple(beside), strict=True)
     present = wanted.present(partial(leads_somewhere, table.schema))
     check_paths(table.schema, [*decoded, *beside] if undo else present, str(path))
     rows = wanted.rows(contract.read_fields if undo else present)
@@ -292,7 +292,7 @@ def _undecoded(rows: pa.RecordBatch, decoded: Mapping[str, Column], beside: Sequ
     return pa.RecordBatch.from_pydict({**columns, **{name: value_at(rows, name) for name in beside}})
 
 
-_READERS: Mapping[str, Callable[[DataFile, _Wanted], _Part]] = {
+_READERS: Mapping[str, Callable[[DataFile, _WantedFields], _Part]] = {
     "csv": _csv,
     "json": _json,
     "parquet": _parquet,

@@ -15,7 +15,7 @@ from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from streaming.cli.root import app
 from streaming.drafting.checking import check_sample
-from streaming.drafting.draft import Draft, draft_of
+from streaming.drafting.draft import ContractDraft, draft_of
 from streaming.drafting.sample import FileSample
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -42,12 +42,12 @@ rows = st.fixed_dictionaries(
 )
 
 
-def drafted(path: Path, events: list[Any]) -> Draft:
+def drafted(path: Path, events: list[Any]) -> ContractDraft:
     path.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
     return draft_of(FileSample(path, 1_000))
 
 
-def of(guesses: Draft) -> dict[str, Any]:
+def of(guesses: ContractDraft) -> dict[str, Any]:
     return {guess.key: guess.value for guess in guesses.guesses}
 
 
