@@ -189,7 +189,7 @@ def _costs(place: Path, spec: AgentSpec, rows: int) -> Costs:
 def _entity_labels(place: Path, spec: AgentSpec, lake: Lake) -> EntityLabels:
     contract = AgentDefinition.of(spec).contract
     book = LabelBook(place / spec.tables.labels, retention=spec.replay_horizon)
-    return EntityLabels(book, lake.transactions.path, lake.alerts.path, contract.entity_names)
+    return EntityLabels(book, lake.transactions.path, lake.alerts.path, contract.labelled_columns)
 
 
 def _look_ups(entity_labels: EntityLabels, rows: int, seed: int) -> Iterator[float]:

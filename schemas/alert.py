@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, get_args
 
 import pyarrow as pa
 
+from schemas.event_columns import PAYMENT, REFUND
 from schemas.rules import SEVERITIES
 
 ALERT_VERSION = 1
@@ -170,6 +171,14 @@ ALERT_FIELDS: tuple[AlertField, ...] = (
         nullable=True,
         later=True,
         confined=_FROM_ZERO,
+    ),
+    AlertField(
+        "direction",
+        _STRING,
+        "whether it is a payment or a refund, where the contract knows refunds",
+        nullable=True,
+        later=True,
+        confined=_one_of((PAYMENT, REFUND)),
     ),
     AlertField(
         "clipped",

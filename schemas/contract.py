@@ -194,6 +194,11 @@ class EventContract(Document):
         return tuple(self.entities)
 
     @property
+    def labelled_columns(self) -> tuple[str, ...]:
+        """The columns of a transaction by which a label on it says something: entities, and direction."""
+        return (*self.entities, *([DIRECTION] if self.has_direction else []))
+
+    @property
     def primary_entity(self) -> str:
         """The entity that events are keyed by: `primary`, else the first that is required."""
         return self.primary or next(name for name, each in self.entities.items() if each.required)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from schemas.contract import EventContract
+from schemas.event_columns import DIRECTION
 from schemas.policy import CuratedTable, Policy
 
 _EVENT_TIME = "timezone('UTC', event_time)"
@@ -92,7 +93,8 @@ _PAYMENT = (
 def _transactions(contract: EventContract) -> CuratedView:
     entities = [_plain(name, f"id of the {name}", f"entities.{name}") for name in contract.entity_names]
     extra = [_plain(name, "further field", f"extra.{name}") for name in contract.extra]
-    columns = (*_PAYMENT, _plain("late", "arrived after newer ones"), *entities, *extra)
+    direction = [_plain(DIRECTION, "payment or refund")] if contract.has_direction else []
+    columns = (*_PAYMENT, *direction, _plain("late", "arrived after newer ones"), *entities, *extra)
     return CuratedView("transactions", "one row per payment", _distinct(columns))
 
 

@@ -14,6 +14,7 @@ from agent.audit.events import ModelCall, PolicyRuling
 from agent.triage.triage import TriageResult
 from schemas.alert_size import fitted
 from schemas.alert_table import alerts_table, entities_array, reasons_array
+from schemas.event_columns import DIRECTION
 from schemas.instants import moment_of
 from streaming.batch.decider import OURS, Decider
 from streaming.batch.flagging import Flagged
@@ -133,6 +134,7 @@ def build_alerts(
         "rule_texts": flagged.texts,
         "passed_by": flagged.passed_by,
         "outbox_seq": np.arange(table.num_rows),
+        **({DIRECTION: table[DIRECTION]} if decider.contract.has_direction else {}),
     }
     constants = {
         **marks,

@@ -84,7 +84,7 @@ class Decider:
     def columns(self) -> list[str]:
         """Return the columns of the transactions table that decisions read."""
         contract = self.contract
-        seen = [*_ALWAYS_SEEN, *contract.entity_names, *contract.untrusted_text]
+        seen = [*_ALWAYS_SEEN, *contract.labelled_columns, *contract.untrusted_text]
         seen += [*self.layout.columns, *self.rules.columns]
         stored = contract.arrow_schema().names
         return [name for name in dict.fromkeys(seen) if name == "sequence" or name in stored]
@@ -126,7 +126,7 @@ class Decider:
     def described(self, transactions: pa.Table, scored: ScoredBatch, positions: Ints) -> pa.Table:
         """Return what alerts tell of rows, int64[m] positions, but for reasons and rules."""
         chosen = pa.array(positions)
-        columns = [*_ALWAYS_SEEN, *self.contract.entity_names, *self.contract.untrusted_text]
+        columns = [*_ALWAYS_SEEN, *self.contract.labelled_columns, *self.contract.untrusted_text]
         rows = transactions.select(list(dict.fromkeys(columns))).take(chosen)
         own_evidence = scored.own_evidence()
         for name in ("score", "log_odds", "base"):

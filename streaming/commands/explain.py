@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from schemas.event_columns import DIRECTION, REFUND
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_read
 from streaming.definition.agent_definition import AgentDefinition
@@ -38,7 +39,8 @@ def show(found: Explanation, console: Terminal) -> None:
         console,
         f"{alert['alert_id']}  {alert['severity']}  {alert['classification']} "
         f"({alert['classification_source']})\n"
-        f"{alert['amount']:.2f} {alert['currency']} at {alert['event_time']:%Y-%m-%d %H:%M:%S} UTC, "
+        f"{_refund(alert)}{alert['amount']:.2f} {alert['currency']} "
+        f"at {alert['event_time']:%Y-%m-%d %H:%M:%S} UTC, "
         f"transaction {alert['transaction_id']}\n{alert['rationale']}{_rules(alert)}\n",
     )
     _show_parts(found, console)
@@ -60,6 +62,10 @@ def plot(history: pl.DataFrame, alert: dict[str, Any]) -> str:
     plotext.scatter([0.0], [min(alert["amount"], _MOST_DRAWN)], marker="X")
     plotext.title("amount by days before the alert (X)")
     return str(plotext.uncolorize(plotext.build()))  # it resets colours that were never set
+
+
+def _refund(alert: dict[str, Any]) -> str:
+    return "refund of " if alert.get(DIRECTION) == REFUND else ""
 
 
 def _rules(alert: dict[str, Any]) -> str:

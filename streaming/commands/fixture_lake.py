@@ -136,7 +136,7 @@ class _Writer:
         return alerts.set_column(place, alerts.schema.field(place), numbers)
 
     def _no_labels(self, first: int) -> tuple[LabelPin, pa.Table]:
-        return LabelPin(first, 0, 0), entity_labels_schema(self._contract.entity_names).empty_table()
+        return LabelPin(first, 0, 0), entity_labels_schema(self._contract.labelled_columns).empty_table()
 
 
 def _labels(block: SimulatedBlock) -> pa.Table:

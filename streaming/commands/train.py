@@ -52,15 +52,16 @@ def run_training(
         raise ConfigurationError(str(fault), where="--label-delay") from None
     moment = None if until is None else until.replace(tzinfo=UTC)
     order = TrainingOrder(moment, cast("Known", labels), delay, seed)
-    entities = AgentDefinition.of(spec).contract.entity_names
+    contract = AgentDefinition.of(spec).contract
     with progress_bar() as progress:
         task = progress.add_task("scoring stored rows", total=None)
         trained = train_on_lake(
             settings.lake(spec.name),
             with_arithmetic(settings, spec, spec),
-            entities,
+            contract.entity_names,
             order,
             lambda done, rows: progress.update(task, completed=done, total=rows),
+            refunds=contract.has_direction,
         )
     folder = save_next(trained, settings.models(spec.name))
     return {"artefact": str(folder), **trained.training}

@@ -18,6 +18,7 @@ from streaming.detection.multivariate import Multivariate
 from streaming.detection.stateful import StatefulDetector
 from streaming.detection.travel import Travel
 from streaming.detection.windows import Windows
+from streaming.profiles.directions import entity_of, holds_refunds
 from streaming.profiles.levels import AmountLevel, CommonLevel, OwnLevels
 
 DETECTORS = tuple(Detectors.model_fields)
@@ -79,15 +80,27 @@ def _peers(spec: AgentSpec) -> list[tuple[str, Sequence[str]]]:
     return [("profiles.peers", (entity, group)) for entity, group in peers.items()]
 
 
-def stateful_detectors(spec: AgentSpec, entities: tuple[str, ...]) -> Sequence[StatefulDetector]:
-    """Build the detectors with a memory of their own that are switched on; `entities` have a profile."""
+def stateful_detectors(spec: AgentSpec, kinds: tuple[str, ...]) -> Sequence[StatefulDetector]:
+    """Build the detectors with a memory of their own that are switched on; `kinds` have a profile.
+
+    Windows and hours are those of payments or of refunds; places and counterparties are those of payments.
+    """
     horizons, blocks = horizons_of(spec), (spec.profiles.block_rows, block_decay(spec))
-    found: list[StatefulDetector] = [Windows(*each) for each in spec.profiles.windows.items()]
+    entities = tuple(kind for kind in kinds if not holds_refunds(kind))
+    windows = spec.profiles.windows
+    found: list[StatefulDetector] = [Windows(*each) for each in windows.items()]
+    found += [
+        Windows(kind, windows[entity_of(kind)])
+        for kind in kinds
+        if holds_refunds(kind) and entity_of(kind) in windows
+    ]
     chosen = spec.detectors.counterparties
     if chosen.enabled:
         found.append(Counterparties(chosen.entities, horizons, chosen.cells, *blocks))
     found += [Travel(kind, spec.detectors.travel, *blocks) for kind in _kinds(spec, TRAVEL, entities)]
-    found += [Habit(kind, horizons[-1], *blocks) for kind in _kinds(spec, HABIT, entities)]
+    habits = _kinds(spec, HABIT, entities)
+    habits += tuple(kind for kind in kinds if holds_refunds(kind) and entity_of(kind) in habits)
+    found += [Habit(kind, horizons[-1], *blocks) for kind in habits]
     return found
 
 
@@ -106,8 +119,11 @@ def _kinds(spec: AgentSpec, detector: str, entities: tuple[str, ...]) -> tuple[s
     return (chosen.entities or entities) if chosen.enabled else ()
 
 
-def definition_hash(spec: AgentSpec, entities: tuple[str, ...], model: SupervisedModel | None) -> str:
+def definition_hash(spec: AgentSpec, kinds: tuple[str, ...], model: SupervisedModel | None) -> str:
     """Return a hash of everything that scores depend on besides the rows; hex.
+
+    Args:
+        kinds: those with a profile; refunds are kinds of their own where they are known.
 
     Of what is switched off nothing counts, so that a new detector leaves older lakes as they are.
     """
@@ -115,7 +131,7 @@ def definition_hash(spec: AgentSpec, entities: tuple[str, ...], model: Supervise
     definition = {
         "algorithm": _ALGORITHM,
         "half_life_rows": _HALF_LIFE_ROWS,
-        "entities": entities,
+        "entities": kinds,
         "horizons": horizons_of(spec),
         "idle_horizon": idle_horizon(spec),
         "block_rows": spec.profiles.block_rows,

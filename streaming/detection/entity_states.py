@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
+from schemas.event_columns import DIRECTION
 from schemas.spec import AgentSpec
 from streaming.arrays.arrow_arrays import Saved
 from streaming.arrays.compilation import Flags, Floats, Ints
@@ -31,6 +32,7 @@ from streaming.detection.stateful import DetectorResult, Remembering
 from streaming.detection.tails import Counts, TailFrequencies
 from streaming.profiles.block_clock import BlockClock, Ticks
 from streaming.profiles.decayed import Profiles, ProfileSnapshot
+from streaming.profiles.directions import alike, entity_of, holds_refunds
 from streaming.profiles.frame import Frame
 from streaming.profiles.levels import Levels, LevelState
 from streaming.profiles.profile_kernels import NEVER
@@ -38,6 +40,8 @@ from streaming.profiles.profile_kernels import NEVER
 _STRIKING = np.array([6.0, 8.0, 7 * 86_400.0])
 _ROWS_WORTH_THREADS = 4096
 _LOOKS_PER_HORIZON = 8
+# What their states are called in checkpoints: the level of payments, and that of refunds.
+_LEVELS = ("level", "level-refunds")
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -49,16 +53,22 @@ class EntityStep:
 
     Attributes:
         times, log_amounts: int64[n] and float64[n], of the rows.
+        refunds: bool[n], which rows are refunds; None where none are known apart.
         views: what the profiles of each kind of entities show, in the spec's order.
         findings: one per detector with a memory of its own; the multivariate one is last.
     """
 
     times: Ints
     log_amounts: Floats
+    refunds: Flags | None
     views: Mapping[str, EntityBatch]
     findings: tuple[DetectorResult, ...]
     ticks: Ticks
-    level: LevelState
+    levels: Mapping[str, LevelState]
+
+    def of_direction(self, kind: str) -> Flags | None:
+        """Tell which rows are of a kind's direction, bool[n]; None where none are known apart."""
+        return None if self.refunds is None else self.refunds == holds_refunds(kind)
 
     @property
     def late(self) -> Flags:
@@ -76,36 +86,38 @@ class EntityStates:
 
     Args:
         spec: profiles and detectors are used.
-        entities: those of the contract that the spec chooses.
+        kinds: of entities, those of the contract that the spec chooses, and those of refunds after them.
     """
 
-    def __init__(self, spec: AgentSpec, entities: tuple[str, ...]) -> None:
-        self._spec, self._entities = spec, entities
-        self.detectors = tuple(stateful_detectors(spec, entities))
+    def __init__(self, spec: AgentSpec, kinds: tuple[str, ...]) -> None:
+        self._spec, self._kinds = spec, kinds
+        self._refunds = any(map(holds_refunds, kinds))
+        self.detectors = tuple(stateful_detectors(spec, kinds))
         self._memories = np.array([memory.total_seconds() for memory in spec.detectors.risk.memories])
         self._horizons, self._block_rows = horizons_of(spec), spec.profiles.block_rows
         self._multivariate = multivariate_detector(spec, self.feature_names)
         blocks = (self._block_rows, block_decay(spec))
-        self._profiles = {name: Profiles(self._horizons, *blocks, len(self._memories)) for name in entities}
-        self._tails = {name: TailFrequencies(*blocks) for name in entities}
+        self._profiles = {name: Profiles(self._horizons, *blocks, len(self._memories)) for name in kinds}
+        self._tails = {name: TailFrequencies(*blocks) for name in kinds}
         self._clock = BlockClock(self._block_rows, idle_horizon(spec))
-        self._level = amount_level(spec)
+        self._levels = {name: amount_level(spec) for name in _LEVELS[: 1 + self._refunds]}
         self._forgotten = NEVER
         # No worker: the batch waits for every part and raises what it raised.
-        self._threads = ThreadPoolExecutor(max(len(entities), 1), thread_name_prefix="profiles")
+        self._threads = ThreadPoolExecutor(max(len(kinds), 1), thread_name_prefix="profiles")
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Name per feature that is known of a row's entities, before any of it is weighed."""
         memories = self._memories.tolist()
-        kinds = (kind_feature_names(entity, self._horizons, memories) for entity in self._entities)
+        kinds = (kind_feature_names(entity, self._horizons, memories) for entity in self._kinds)
         beside = (name for detector in self.detectors for name in detector.feature_names)
         return (*CALENDAR, *(name for names in kinds for name in names), *beside)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The transactions' columns that are read besides entities, amount, currency and event_time."""
-        return tuple(dict.fromkeys(name for detector in self.detectors for name in detector.columns))
+        beside = (name for detector in self.detectors for name in detector.columns)
+        return tuple(dict.fromkeys((*([DIRECTION] if self._refunds else []), *beside)))
 
     def advance(
         self, transactions: pa.Table, labels: pa.Table | None, first_sequence: int, rows_met: int
@@ -118,11 +130,16 @@ class EntityStates:
             rows_met: how many rows came before it.
         """
         pairs = self._spec.profiles.pair_names
-        frame, ticks = Frame.of(transactions, labels, first_sequence, pairs, self._clock)
-        levels, level = self._level.advance(frame.log_amounts, first_sequence)
-        views = self._views(frame, levels, rows_met)
+        rows = (transactions, labels, first_sequence, pairs, self._clock)
+        frame, ticks = Frame.of(*rows, refunds=self._refunds)
+        moved = {
+            name: level.advance(frame.logs_of(refunds=name == _LEVELS[1]), first_sequence)
+            for name, level in self._levels.items()
+        }
+        views = self._views(frame, [levels for levels, _ in moved.values()], rows_met)
         findings = tuple(self._findings(frame, list(views.values())))
-        return EntityStep(frame.times, frame.log_amounts, views, findings, ticks, level)
+        after = {name: state for name, (_, state) in moved.items()}
+        return EntityStep(frame.times, frame.log_amounts, frame.refunds, views, findings, ticks, after)
 
     def commit(self, step: EntityStep) -> None:
         """Make the state that advance() worked out the current one."""
@@ -132,7 +149,8 @@ class EntityStates:
         for detector, finding in zip(self._remembering, step.findings, strict=True):
             detector.commit(finding)
         self._clock.ticks = step.ticks
-        self._level.state = step.level
+        for name, state in step.levels.items():
+            self._levels[name].state = state
         self._forget()
 
     def each(
@@ -146,10 +164,11 @@ class EntityStates:
     def snapshots(self) -> tuple[dict[str, ProfileSnapshot], dict[str, Counts], dict[str, Saved]]:
         """Copy all state: profiles and tails by kind of entities, memories by name of their detector."""
         parts = self._threads.map(Profiles.snapshot, self._profiles.values())
-        profiles = dict(zip(self._entities, parts, strict=True))
+        profiles = dict(zip(self._kinds, parts, strict=True))
         tails = {name: Counts(*(part.copy() for part in each.counts)) for name, each in self._tails.items()}
         detectors = {detector.name: detector.snapshot() for detector in self._remembering}
-        detectors["clock"], detectors["level"] = self._clock.snapshot(), self._level.snapshot()
+        detectors["clock"] = self._clock.snapshot()
+        detectors |= {name: level.snapshot() for name, level in self._levels.items()}
         return profiles, tails, detectors
 
     def restore(
@@ -165,22 +184,25 @@ class EntityStates:
         for detector in self._remembering:
             detector.restore(detectors[detector.name])
         self._clock.restore(detectors["clock"])
-        self._level.restore(detectors.get("level", {}))
+        for name, level in self._levels.items():
+            level.restore(detectors.get(name, {}))
 
     @property
     def _remembering(self) -> tuple[Remembering, ...]:
         return self.detectors if self._multivariate is None else (*self.detectors, self._multivariate)
 
-    def _views(self, frame: Frame, levels: Levels, rows_met: int) -> dict[str, EntityBatch]:
-        """Read the profiles of all entities, at those of peers first."""
+    def _views(self, frame: Frame, levels: Sequence[Levels], rows_met: int) -> dict[str, EntityBatch]:
+        """Read the profiles of all kinds, those of peers first; `levels` are of payments, then of refunds."""
         peers = self._spec.profiles.peers
-        first = [entity for entity in self._entities if entity not in peers]
-        looked = self.each(lambda entity: self._look(frame, levels, entity, rows_met), first, len(frame))
+        first = [kind for kind in self._kinds if entity_of(kind) not in peers]
+        looked = self.each(
+            lambda kind: self._look(frame, levels[holds_refunds(kind)], kind, rows_met), first, len(frame)
+        )
         views = dict(zip(first, looked, strict=True))
-        for entity, group in peers.items():
-            usual = np.exp(frame.log_amounts - views[group].ratios)
-            views[entity] = self._look(frame, levels, entity, rows_met, usual)
-        return {entity: views[entity] for entity in self._entities}
+        for kind in (kind for kind in self._kinds if kind not in views):
+            usual = np.exp(frame.log_amounts - views[alike(peers[entity_of(kind)], kind)].ratios)
+            views[kind] = self._look(frame, levels[holds_refunds(kind)], kind, rows_met, usual)
+        return {kind: views[kind] for kind in self._kinds}
 
     def _findings(self, frame: Frame, views: Sequence[EntityBatch]) -> list[DetectorResult]:
         found = self.each(lambda detector: detector.advance(frame), self.detectors, len(frame))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from streaming.detection.nats import exponential
 from streaming.detection.reasons import duration_text
+from streaming.profiles.directions import NamedKind, named_kind
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _HOURS_OF_NIGHT = 6
@@ -20,62 +21,62 @@ def phrase(feature: str, value: float) -> str:
         value: known, so not NaN.
     """
     what, _, rest = feature.partition(".")
-    entity, _, span = rest.partition(".")
+    kind, _, span = rest.partition(".")
     said = _PHRASES.get(what)
-    return said(value, entity, span.replace("_", " ")) if said else f"{feature} {value:.3g}"
+    return said(value, named_kind(kind), span.replace("_", " ")) if said else f"{feature} {value:.3g}"
 
 
-def _hour(value: float, _: str, __: str) -> str:
+def _hour(value: float, _: NamedKind, __: str) -> str:
     hours, minutes = divmod(int(value * _MINUTES), _MINUTES)
     return f"{hours:02d}:{minutes:02d} UTC{' at night' if hours < _HOURS_OF_NIGHT else ''}"
 
 
-def _weekday(value: float, _: str, __: str) -> str:
+def _weekday(value: float, _: NamedKind, __: str) -> str:
     return f"a {_WEEKDAYS[int(value)]}"
 
 
-def _amount(value: float, _: str, __: str) -> str:
+def _amount(value: float, _: NamedKind, __: str) -> str:
     return f"an amount of {exponential(value):.2f}"
 
 
-def _count(value: float, entity: str, span: str) -> str:
-    return f"{value:.1f} payments of this {entity} in {span}"
+def _count(value: float, kind: NamedKind, span: str) -> str:
+    return f"{value:.1f} {kind.transaction}s of this {kind.entity} in {span}"
 
 
-def _gap(value: float, entity: str, _: str) -> str:
-    return f"{duration_text(round(value))} after this {entity}'s last payment"
+def _gap(value: float, kind: NamedKind, _: str) -> str:
+    return f"{duration_text(round(value))} after this {kind.entity}'s last {kind.transaction}"
 
 
-def _ratio(value: float, entity: str, _: str) -> str:
-    return f"{exponential(value):.2g}{_TIMES_SIGN} this {entity}'s usual amount"
+def _ratio(value: float, kind: NamedKind, _: str) -> str:
+    return f"{exponential(value):.2g}{_TIMES_SIGN} this {kind.entity}'s usual amount"
 
 
-def _deviation(value: float, entity: str, _: str) -> str:
+def _deviation(value: float, kind: NamedKind, _: str) -> str:
     side = "above" if value > 0.0 else "below"
-    return f"{abs(value):.1f} standard deviations {side} this {entity}'s mean log-amount"
+    return f"{abs(value):.1f} standard deviations {side} this {kind.entity}'s mean log-amount"
 
 
-def _counterparties(value: float, entity: str, span: str) -> str:
-    return f"about {value:.0f} counterparties of this {entity} in {span}"
+def _counterparties(value: float, kind: NamedKind, span: str) -> str:
+    return f"about {value:.0f} counterparties of this {kind.entity} in {span}"
 
 
-def _known(value: float, _: str, __: str) -> str:
+def _known(value: float, _: NamedKind, __: str) -> str:
     return "the two accounts have met before" if value else "the two accounts never met"
 
 
-def _returned(value: float, _: str, __: str) -> str:
+def _returned(value: float, _: NamedKind, __: str) -> str:
     return "money goes back" if value else "no money goes back"
 
 
-def _distance(value: float, entity: str, _: str) -> str:
-    return f"{value:.0f} km from where this {entity} was before"
+def _distance(value: float, kind: NamedKind, _: str) -> str:
+    return f"{value:.0f} km from where this {kind.entity} was before"
 
 
-def _speed(value: float, entity: str, _: str) -> str:
-    return f"this {entity} on the move at {value:.0f} km/h"
+def _speed(value: float, kind: NamedKind, _: str) -> str:
+    return f"this {kind.entity} on the move at {value:.0f} km/h"
 
 
-_PHRASES: dict[str, Callable[[float, str, str], str]] = {
+_PHRASES: dict[str, Callable[[float, NamedKind, str], str]] = {
     "hour": _hour,
     "weekday": _weekday,
     "log_amount": _amount,

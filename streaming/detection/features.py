@@ -18,10 +18,12 @@ from streaming.detection.reasons import duration_text
 from streaming.detection.stateful import DetectorResult
 from streaming.detection.tails import Counts
 from streaming.profiles.decayed import Advance
+from streaming.profiles.directions import entity_of
 
 Features = npt.NDArray[np.float32]
 
 _LEAST = 1e-9
+_AS_FIELD = str.maketrans(".+-", "___")
 _LARGEST = np.finfo(np.float32).max
 _HOUR_US, _DAY_US = 3_600_000_000, 86_400_000_000
 _PER_ROW = (
@@ -192,13 +194,16 @@ def describes_behaviour(feature: str, entities: Sequence[str] = ()) -> bool:
         entities: unless empty, features of other kinds of entities do not count.
     """
     what, _, rest = feature.partition(".")
-    meant = not entities or not rest or rest.partition(".")[0] in entities
+    meant = not entities or not rest or entity_of(rest.partition(".")[0]) in entities
     return meant and what not in (*_OF_LABELS, *_OF_SURPRISES, *_LEVELS)
 
 
 def rule_fields(feature_names: Sequence[str]) -> dict[str, str]:
-    """Return the name by which rules call each feature → the feature: `count_customer_1_hour`."""
-    return {name.replace(".", "_").replace("+", "_"): name for name in feature_names}
+    """Return the name by which rules call each feature → the feature.
+
+    They are such as `count_customer_1_hour`, of refunds `count_customer_refunds_1_hour`.
+    """
+    return {name.translate(_AS_FIELD): name for name in feature_names}
 
 
 def reason_of(feature: str) -> str:

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
+from schemas.event_columns import PAYMENT
 from streaming.detection.counterparty_kernels import KNOWN, NEW, RETURNED
 from streaming.detection.detectors import AMOUNT, HABIT, NOVELTY, RATE, RECURRENCE, RISK, Evidence
 from streaming.detection.nats import exponential
+from streaming.profiles.directions import NamedKind, named_kind
 
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 _SMALLEST_SHOWN = 0.005
@@ -18,12 +20,19 @@ _TIMES_SIGN = "\N{MULTIPLICATION SIGN}"
 
 
 class Payment(NamedTuple):
-    """What a sentence needs of the transaction itself: `longest` horizon in seconds, `moment` in UTC."""
+    """What a sentence needs of the transaction itself.
+
+    Attributes:
+        longest: horizon in seconds.
+        moment: weekday and hour in UTC.
+        direction: `payment` or `refund`.
+    """
 
     amount: float
     currency: str
     longest: float
     moment: str
+    direction: str = PAYMENT
 
 
 class Meeting(NamedTuple):
@@ -56,10 +65,11 @@ def elapsed_text(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-def sentence(detector: str, entity: str, payment: Payment, seen: Evidence | None, nats: float) -> str:
+def sentence(detector: str, kind: str, payment: Payment, seen: Evidence | None, nats: float) -> str:
     """Say in one sentence what a detector saw in the profiles.
 
     Args:
+        kind: of entities; see streaming.profiles.directions.
         seen: the numbers of the entity; None where the whole population is meant.
         nats: the evidence of this reason.
     """
@@ -67,63 +77,70 @@ def sentence(detector: str, entity: str, payment: Payment, seen: Evidence | None
         return f"{payment.moment} is a telling hour or weekday"
     if seen is None:
         return _population_sentence(payment, nats)
+    named = named_kind(kind)
     if detector == RECURRENCE:
         return (
-            f"other payments of this {entity} in the past days were strikingly unusual too, "
-            f"which makes this one {exponential(nats):.1f} times likelier to be"
+            f"other {named.transaction}s of this {named.entity} in the past days were strikingly unusual "
+            f"too, which makes this one {exponential(nats):.1f} times likelier to be"
         )
     if detector == RISK:
-        return _risk_sentence(entity, nats)
-    return _SENTENCES[detector](entity, payment, seen)
+        return _risk_sentence(named, nats)
+    return _SENTENCES[detector](named, payment, seen)
 
 
 def _population_sentence(payment: Payment, nats: float) -> str:
-    amount = _money(payment.amount, payment)
+    amount, what = _money(payment.amount, payment), f"{payment.direction}s"
     if nats >= _STRIKING_NATS:
-        return f"{amount} is among the largest of all payments"
-    return f"{amount} is more than most payments, which by itself says little"
+        return f"{amount} is among the largest of all {what}"
+    return f"{amount} is more than most {what}, which by itself says little"
 
 
-def _risk_sentence(entity: str, nats: float) -> str:
+def _risk_sentence(named: NamedKind, nats: float) -> str:
+    recent = f"verdicts on this {named.entity}'s recent {named.transaction}s"
     if nats >= 0.0:
-        return (
-            f"verdicts on this {entity}'s recent payments make fraud {exponential(nats):.1f} times likelier"
-        )
-    return (
-        f"verdicts on this {entity}'s recent payments make fraud {exponential(-nats):.1f} times less likely"
-    )
+        return f"{recent} make fraud {exponential(nats):.1f} times likelier"
+    return f"{recent} make fraud {exponential(-nats):.1f} times less likely"
 
 
 def _money(amount: float, payment: Payment) -> str:
     return f"{amount:.2f} {payment.currency}".rstrip()
 
 
-def _times(count: float) -> str:
-    return f"{count:.0f} payment{'' if 0.5 <= count < 1.5 else 's'}"  # noqa: PLR2004 - what rounds to one
+def _times(count: float, what: str) -> str:
+    return f"{count:.0f} {what}{'' if 0.5 <= count < 1.5 else 's'}"  # noqa: PLR2004 - what rounds to one
 
 
-def _amount_sentence(entity: str, payment: Payment, seen: Evidence) -> str:
+def _amount_sentence(named: NamedKind, payment: Payment, seen: Evidence) -> str:
     amount, usual = _money(payment.amount, payment), _money(seen.usual, payment)
     ratio = (
         f"{payment.amount / seen.usual:.1f}{_TIMES_SIGN}" if seen.usual >= _SMALLEST_SHOWN else "far above"
     )
     if seen.events <= 0.0:
-        return f"{amount} is {ratio} the {usual} usual for a new {entity}"
+        return f"{amount} is {ratio} the {usual} usual for {_first_of(named)}"
+    kind = "" if named.transaction == PAYMENT else f"{named.transaction} of "
     return (
-        f"{amount} is {ratio} this {entity}'s usual {usual} "
-        f"({_times(seen.events)} in {duration_text(payment.longest)})"
+        f"{amount} is {ratio} this {named.entity}'s usual {kind}{usual} "
+        f"({_times(seen.events, named.transaction)} in {duration_text(payment.longest)})"
     )
 
 
-def _rate_sentence(entity: str, _: Payment, seen: Evidence) -> str:
+def _first_of(named: NamedKind) -> str:
+    if named.transaction == PAYMENT:
+        return f"a new {named.entity}"
+    return f"the first {named.transaction} of a {named.entity}"
+
+
+def _rate_sentence(named: NamedKind, _: Payment, seen: Evidence) -> str:
     return (
-        f"{_times(seen.recent)} of this {entity} in the last {duration_text(seen.horizon)} "
-        f"before this one where {seen.expected:.2g} would be usual"
+        f"{_times(seen.recent, named.transaction)} of this {named.entity} in the last "
+        f"{duration_text(seen.horizon)} before this one where {seen.expected:.2g} would be usual"
     )
 
 
-def _novelty_sentence(entity: str, _: Payment, seen: Evidence) -> str:
-    return f"first payment of this {entity}; 1 in {seen.one_in:.0f} payments comes from a new one"
+def _novelty_sentence(named: NamedKind, _: Payment, seen: Evidence) -> str:
+    what = named.transaction
+    end = "a new one" if what == PAYMENT else f"a {named.entity} without one"
+    return f"first {what} of this {named.entity}; 1 in {seen.one_in:.0f} {what}s comes from {end}"
 
 
 def travel_sentence(entity: str, kilometres: float, hours: float, nats: float) -> str:
@@ -136,12 +153,12 @@ def travel_sentence(entity: str, kilometres: float, hours: float, nats: float) -
     )
 
 
-def habit_sentence(entity: str, time: int, nats: float) -> str:
+def habit_sentence(kind: str, time: int, nats: float) -> str:
     """Say at what moment, in microseconds, an entity was active although it rarely is."""
-    moment = datetime.fromtimestamp(time / 1_000_000, UTC)
+    moment, (entity, what) = datetime.fromtimestamp(time / 1_000_000, UTC), named_kind(kind)
     return (
         f"{moment:%A %H:%M} UTC is an unusual time for this {entity}: "
-        f"1 in {exponential(nats):,.0f} of its payments comes at such hours of the week"
+        f"1 in {exponential(nats):,.0f} of its {what}s comes at such hours of the week"
     )
 
 
@@ -176,7 +193,7 @@ def joint_sentence(one_in: float, phrases: Sequence[str]) -> str:
     return f"{rarity}: {', '.join(phrases)}" if phrases else rarity
 
 
-_SENTENCES: dict[str, Callable[[str, Payment, Evidence], str]] = {
+_SENTENCES: dict[str, Callable[[NamedKind, Payment, Evidence], str]] = {
     AMOUNT: _amount_sentence,
     RATE: _rate_sentence,
     NOVELTY: _novelty_sentence,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from schemas.alert import Reason
+from schemas.event_columns import DIRECTION, PAYMENT
 from streaming.arrays.compilation import Flags, Floats, Ints
 from streaming.detection.alert_budget import StreamRate
 from streaming.detection.calibration import TotalsHistogram
@@ -24,12 +26,12 @@ class AfterBatch:
     """The state of the stream as a whole once a batch is committed.
 
     Attributes:
-        tails: how often amounts of the population lie how far out.
+        tails: how often amounts of a population lie how far out, by the population's name.
         histogram: of the evidence of all rows.
         pace: how fast rows come.
     """
 
-    tails: Counts
+    tails: Mapping[str, Counts]
     histogram: TotalsHistogram
     pace: StreamRate
 
@@ -145,6 +147,12 @@ class ScoredBatch:
         longest = 0.0 if first is None else float(first.seen.horizons[-1])
         chosen = self._payment_columns.take(pa.array(rows))
         return [
-            Payment(row["amount"] or 0.0, row["currency"] or "", longest, f"{row['event_time']:%A %H:%M} UTC")
+            Payment(
+                row["amount"] or 0.0,
+                row["currency"] or "",
+                longest,
+                f"{row['event_time']:%A %H:%M} UTC",
+                row.get(DIRECTION) or PAYMENT,
+            )
             for row in chosen.to_pylist()
         ]

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, DataLossError, nearest
+from schemas.event_columns import DIRECTION, PAYMENT, REFUND
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Floats, Ints
 from streaming.detection.alert_budget import AlertBudget, StreamRate
@@ -27,9 +28,12 @@ from streaming.detection.model import SupervisedModel
 from streaming.detection.scored import AfterBatch, ScoredBatch
 from streaming.detection.tails import Counts, TailFrequencies
 from streaming.detection.weighing import POPULATION, Weighing
+from streaming.profiles.directions import of_refunds, with_refunds
 from streaming.profiles.frame import numbers
 
 _OF_A_PAYMENT = ["amount", "currency", "event_time"]
+# What their tails are called in checkpoints: those of payments, and those of refunds.
+_POPULATIONS = (POPULATION, of_refunds(POPULATION))
 
 
 class Scorer:
@@ -41,29 +45,36 @@ class Scorer:
         spec: profiles and detectors are used; threshold, rules and LLM do not matter here.
         entities: the contract's entity columns; `spec.profiles.entities` chooses among them.
         model: says how the features add up to a score, in place of the detectors' plain sum.
+        refunds: those among the transactions have profiles and populations of their own.
 
     Raises:
         ConfigurationError: the spec names an entity that the contract lacks, or the model reads others.
     """
 
     def __init__(
-        self, spec: AgentSpec, entities: tuple[str, ...], model: SupervisedModel | None = None
+        self,
+        spec: AgentSpec,
+        entities: tuple[str, ...],
+        model: SupervisedModel | None = None,
+        *,
+        refunds: bool = False,
     ) -> None:
         self._spec, self._model = spec, model
-        self._given = entities
-        self._entities = chosen_entities(spec, entities)
-        self._states = EntityStates(spec, self._entities)
+        self._given, self._refunds = entities, refunds
+        chosen = chosen_entities(spec, entities)
+        self._kinds = with_refunds(chosen) if refunds else chosen
+        self._states = EntityStates(spec, self._kinds)
         read = () if model is None else model.feature_names
-        self._weighing = Weighing(spec, self._entities, self._states.detectors, read)
+        self._weighing = Weighing(spec, self._kinds, self._states.detectors, read)
         self._block_rows = spec.profiles.block_rows
         blocks = (self._block_rows, block_decay(spec))
-        self._tails = TailFrequencies(*blocks)
+        self._tails = {name: TailFrequencies(*blocks) for name in _POPULATIONS[: 1 + refunds]}
         self._calibration = Calibration(len(self.reason_names), *blocks)
         self._budget = AlertBudget(spec.alerts_per_day or 0.0, self._block_rows)
         self._next_sequence = self._begun = 0
         if model is not None and model.feature_names != self.feature_names:
             raise ConfigurationError("the model was trained on the features of other profiles", key="model")
-        self.definition_hash = definition_hash(spec, self._entities, model)
+        self.definition_hash = definition_hash(spec, self._kinds, model)
 
     @classmethod
     def under(cls, spec: AgentSpec, contract: EventContract, model: SupervisedModel | None = None) -> Scorer:
@@ -72,12 +83,13 @@ class Scorer:
         Raises:
             ConfigurationError: see the class; or a detector reads a column that is no number there.
         """
-        scorer, schema = cls(spec, contract.entity_names, model), contract.arrow_schema()
+        scorer = cls(spec, contract.entity_names, model, refunds=contract.has_direction)
+        schema = contract.arrow_schema()
         known = [
             each.name for each in schema if pa.types.is_floating(each.type) or pa.types.is_integer(each.type)
         ]
         for name in scorer.columns:
-            if name not in known:
+            if name not in (*known, DIRECTION):
                 problem = f"no column {name!r} of numbers in the contract; {nearest(name, known)}"
                 raise ConfigurationError(problem, key="detectors")
         return scorer
@@ -127,7 +139,8 @@ class Scorer:
                 f"scored from sequence {scored.first_sequence}, but {self._next_sequence} is next"
             )
         self._states.commit(scored.step)
-        self._tails.counts = scored.after.tails
+        for name, counts in scored.after.tails.items():
+            self._tails[name].counts = counts
         self._calibration.histogram = scored.after.histogram
         self._budget.pace = scored.after.pace
         self._next_sequence += len(scored)
@@ -142,7 +155,7 @@ class Scorer:
         Raises:
             DataLossError: it defines them otherwise.
         """
-        if definition_hash(spec, self._entities, self._model) != self.definition_hash:
+        if definition_hash(spec, self._kinds, self._model) != self.definition_hash:
             raise DataLossError("the state belongs to another profile definition")
         pace, self._spec = self._budget.pace, spec
         self._budget = AlertBudget(spec.alerts_per_day or 0.0, self._block_rows)
@@ -151,7 +164,8 @@ class Scorer:
     def snapshot(self) -> ScorerSnapshot:
         """Copy the whole state; the copy may be written by another thread (checkpoints.write)."""
         profiles, tails, detectors = self._states.snapshots()
-        tails[POPULATION] = Counts(*(part.copy() for part in self._tails.counts))
+        for name, each in self._tails.items():
+            tails[name] = Counts(*(part.copy() for part in each.counts))
         histogram = TotalsHistogram(*(part.copy() for part in self._calibration.histogram))
         pace = StreamRate._make(part.copy() for part in self._budget.pace)
         sequence, definition = self._next_sequence, self.definition_hash
@@ -166,7 +180,8 @@ class Scorer:
         if snapshot.definition_hash != self.definition_hash:
             raise DataLossError("the snapshot was made under another profile definition")
         self._states.restore(snapshot.profiles, snapshot.tails, snapshot.detectors)
-        self._tails.counts = Counts(*(np.array(part) for part in snapshot.tails[POPULATION]))
+        for name, each in self._tails.items():
+            each.counts = Counts(*(np.array(part) for part in snapshot.tails[name]))
         self._calibration.histogram = TotalsHistogram(*(np.array(part) for part in snapshot.histogram))
         self._budget.pace = StreamRate._make(np.array(part) for part in snapshot.pace)
         self._next_sequence = snapshot.next_sequence
@@ -185,13 +200,17 @@ class Scorer:
         self._next_sequence = self._begun = sequence
 
     @property
+    def _explained(self) -> list[str]:
+        return [*_OF_A_PAYMENT, *([DIRECTION] if self._refunds else [])]
+
+    @property
     def _rows_met(self) -> int:
         """Rows since the first one met: the first block's say nothing about later ones."""
         return self._next_sequence - self._begun
 
     def warm_up(self) -> None:
         """Compile all compiled code, or load it from the disk cache, on a tiny scorer like this one."""
-        _warm_up(self._spec, self._given)
+        _warm_up(self._spec, self._given, refunds=self._refunds)
 
     def _score(self, transactions: pa.Table, labels: pa.Table | None, *, explain: bool) -> ScoredBatch:
         self._check_sequence(transactions["sequence"])
@@ -209,20 +228,28 @@ class Scorer:
             evidence=found,
             step=step,
             after=AfterBatch(tails, calibrated.histogram, pace),
-            _payment_columns=transactions.select(_OF_A_PAYMENT if explain else []),
+            _payment_columns=transactions.select(self._explained if explain else []),
             _model=self._model,
         )
 
-    def _weigh(self, step: EntityStep) -> tuple[Floats, Counts]:
-        """Return the evidence of each reason, float64[n, reasons], and the population's tails after it."""
+    def _weigh(self, step: EntityStep) -> tuple[Floats, dict[str, Counts]]:
+        """Return the evidence of each reason, float64[n, reasons], and the populations' tails after it."""
         rows = len(step.times)
-        population, tails = np.zeros(rows), self._tails.counts
-        first = next(iter(step.views.values()), None)
-        if first is not None:
-            ratios = population_log_ratios(first.seen)
-            population, tails = self._tails.surprises(ratios, np.full(rows, np.inf), self._rows_met)
+        population, tails = np.zeros(rows), {name: each.counts for name, each in self._tails.items()}
+        for name, kind in zip(self._tails, self._first_kinds, strict=False):
+            ratios, own = population_log_ratios(step.views[kind].seen), step.of_direction(kind)
+            if own is not None:
+                ratios = np.where(own, ratios, np.nan)
+            found, tails[name] = self._tails[name].surprises(ratios, np.full(rows, np.inf), self._rows_met)
+            population = found if own is None else np.where(own, found, population)
         each = partial(self._states.each, rows=rows)
         return self._weighing.evidence(step.views, population, step.findings, each), tails
+
+    @property
+    def _first_kinds(self) -> tuple[str, ...]:
+        """The kinds whose levels are those of all payments, and of all refunds."""
+        first = self._kinds[:1]
+        return with_refunds(first) if self._refunds else first
 
     def _thresholds(self, times: Ints) -> tuple[Floats, StreamRate]:
         thresholds, pace = self._budget.thresholds(times, self._next_sequence)
@@ -243,8 +270,8 @@ class Scorer:
             raise DataLossError(f"expected sequence {expected + row}, got {sequence[row]}")
 
 
-def _warm_up(spec: AgentSpec, entities: tuple[str, ...]) -> None:
-    rows, scorer = 3, Scorer(spec, entities)
+def _warm_up(spec: AgentSpec, entities: tuple[str, ...], *, refunds: bool) -> None:
+    rows, scorer = 3, Scorer(spec, entities, refunds=refunds)
     first = pa.table(
         {
             "sequence": pa.array(range(rows), pa.int64()),
@@ -253,6 +280,7 @@ def _warm_up(spec: AgentSpec, entities: tuple[str, ...]) -> None:
             "currency": pa.array(["EUR"] * rows),
             **{entity: pa.array(["a", "a", "b"]) for entity in entities},
             **{name: pa.array([0.0] * rows) for name in scorer.columns},
+            **({DIRECTION: pa.array([PAYMENT, REFUND, PAYMENT])} if refunds else {}),
         }
     )
     scored = scorer.score(first)

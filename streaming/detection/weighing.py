@@ -13,6 +13,7 @@ from streaming.detection.detectors import AMOUNT, NOVELTY, OF_PROFILES, RATE, RE
 from streaming.detection.features import EVIDENCE, EntityBatch, reason_of
 from streaming.detection.multivariate import EVENT
 from streaming.detection.stateful import DetectorResult, StatefulDetector
+from streaming.profiles.directions import alike, entity_of
 
 POPULATION = "population"
 
@@ -50,7 +51,7 @@ class Weighing:
     def looks_at(self, detector: str, entity: str) -> bool:
         """Tell whether a detector that goes by profiles watches one kind of entities."""
         chosen = self._chosen[detector]
-        return chosen.enabled and (not chosen.entities or entity in chosen.entities)
+        return chosen.enabled and (not chosen.entities or entity_of(entity) in chosen.entities)
 
     def evidence(
         self,
@@ -89,7 +90,7 @@ class Weighing:
     def _novelty(self, entity: str, views: Mapping[str, EntityBatch]) -> Floats:
         """Leave out pairs that are new because one of the two is."""
         found = views[entity].others[:, 1]
-        for name in self._pairs.get(entity, ()):
+        for name in (alike(each, entity) for each in self._pairs.get(entity_of(entity), ())):
             if name in views:
                 found = np.where(views[name].others[:, 1] > 0.0, 0.0, found)
         return found

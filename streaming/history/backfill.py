@@ -191,7 +191,7 @@ class Backfill:
         return LabelPin(first, 0, 0), self._no_labels(first, first)
 
     def _no_labels(self, _first: int, _end: int) -> pa.Table:
-        return entity_labels_schema(self._engine.decider.contract.entity_names).empty_table()
+        return entity_labels_schema(self._engine.decider.contract.labelled_columns).empty_table()
 
     def _stretches(self, first: int, end: int) -> list[Stretch]:
         batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)

@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow.compute as pc
 
 from schemas.errors import ConfigurationError
+from schemas.event_columns import DIRECTION, PAYMENT
 from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import LakeReader
 
@@ -29,7 +30,10 @@ _SHORTEST_ID = 6
 
 @dataclass(frozen=True)
 class Normal:
-    """What is normal for one entity: its payments before the alerted one, undecayed."""
+    """What is normal for one entity: its payments before the alerted one, undecayed.
+
+    Payments are those in the alert's currency; where the alert is about a refund, they are refunds.
+    """
 
     kind: str
     entity: str
@@ -84,6 +88,7 @@ def explain(lake: Path, spec: AgentSpec, wanted: str, primary: str) -> Explanati
     alert = find_alert(reader, wanted)
     entities = dict(alert["entities"])
     past = _past(reader, entities, alert["sequence"])
+    past = past.filter(_comparable(past, alert))
     mine = past.filter(pl.col(primary) == entities[primary])
     parts = [reason["contribution"] for reason in alert["reasons"]]
     return Explanation(
@@ -122,9 +127,19 @@ def find_alert(reader: LakeReader, wanted: str) -> dict[str, Any]:
 def _past(reader: LakeReader, entities: dict[str, str], sequence: int) -> pl.DataFrame:
     columns = ["sequence", "transaction_id", "event_time", "amount", "currency", *entities]
     ours = reduce(or_, (pc.field(kind) == entity for kind, entity in entities.items()))
-    if reader.table("transactions") is None:
+    stored = reader.table("transactions")
+    if stored is None:
         raise ConfigurationError("the transactions are gone", where=str(reader.path("transactions")))
+    columns += [DIRECTION] if DIRECTION in stored.schema.names else []
     return reader.frame("transactions", columns, ours & (pc.field("sequence") < sequence)).sort("sequence")
+
+
+def _comparable(past: pl.DataFrame, alert: dict[str, Any]) -> pl.Expr:
+    """Return the transactions to compare an alert with: in its currency, and refunds with refunds."""
+    alike = [pl.col("currency") == alert["currency"]]
+    if DIRECTION in past.columns:
+        alike.append(pl.col(DIRECTION).fill_null(PAYMENT) == (alert.get(DIRECTION) or PAYMENT))
+    return pl.all_horizontal(alike)
 
 
 def normal_of(kind: str, entity: str, past: pl.DataFrame) -> Normal:

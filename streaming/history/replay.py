@@ -113,7 +113,7 @@ class Replayer:
             LabelBook(place("labels"), retention=spec.replay_horizon),
             place("transactions"),
             place("alerts"),
-            self._contract.entity_names,
+            self._contract.labelled_columns,
         )
 
     def decide(

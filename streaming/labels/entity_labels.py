@@ -83,7 +83,7 @@ class EntityLabels:
         book: the labels.
         transactions: folder of the transactions table.
         alerts: folder of the alerts table.
-        entities: entity columns of the transactions.
+        entities: entity columns of the transactions, see EventContract.labelled_columns.
     """
 
     def __init__(self, book: LabelBook, transactions: Path, alerts: Path, entities: Sequence[str]) -> None:

@@ -218,7 +218,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _wanted(rows: pa.Table, contract: EventContract) -> pa.Table:
-    own = ["event_time", "amount", "currency", *contract.entity_names, *contract.extra]
+    own = ["event_time", "amount", "currency", *contract.labelled_columns, *contract.extra]
     return rows.select([*own, *contract.reference_columns])
 
 

@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.errors import ConfigurationError, nearest
+from schemas.event_columns import DIRECTION
 from schemas.instants import MICRO
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Flags, Floats, Ints
@@ -91,6 +92,8 @@ def train_on_lake(
     entities: tuple[str, ...],
     order: TrainingOrder,
     on_progress: Callable[[int, int], None] = lambda *_: None,
+    *,
+    refunds: bool = False,
 ) -> Trained:
     """Fit a model to the stored rows with a label, from the longest horizon after the first row on.
 
@@ -103,15 +106,16 @@ def train_on_lake(
         entities: the contract's entity columns.
         order: what to train on.
         on_progress: called with the rows done and the rows there are.
+        refunds: the contract tells refunds from payments.
 
     Raises:
         ConfigurationError: no transactions, no labels, or not both kinds of rows to learn from.
     """
     reader = LakeReader(lake, spec.tables)
-    source = _Source(reader, spec, entities, _book(reader, spec))
+    source = _Source(reader, spec, entities, _book(reader, spec), refunds)
     material = source.material(order)
     kept = _settled_rows(material, spec)
-    scorer = Scorer(spec, entities)
+    scorer = Scorer(spec, entities, refunds=refunds)
     run = source.run(scorer, material, kept, order.known, on_progress)
     frauds, names = material.frauds[kept], scorer.feature_names
     model = train(run.features, frauds, names, seed=order.seed)
@@ -161,6 +165,7 @@ class _Source:
     spec: AgentSpec
     entities: tuple[str, ...]
     book: LabelBook
+    refunds: bool
 
     def noted(self, scorer: Scorer, order: TrainingOrder) -> dict[str, Any]:
         """Return what an artefact notes of its origin."""
@@ -181,7 +186,7 @@ class _Source:
     def material(self, order: TrainingOrder) -> _Material:
         """Read the stream and the labels as they stood at `order.until`."""
         columns = ["sequence", "transaction_id", "event_time", "amount", "currency", *self.entities]
-        columns += Scorer(self.spec, self.entities).columns
+        columns += Scorer(self.spec, self.entities, refunds=self.refunds).columns
         rows = self.reader.rows("transactions", columns)
         if rows.num_rows == 0:
             where = str(self.reader.path("transactions"))
@@ -214,7 +219,8 @@ class _Source:
             return run_history(scorer, history, keep=kept, on_progress=progress)
         pins = pins_of(self.reader.frame("batches", PIN_COLUMNS))
         folders = self.reader.path("transactions"), self.reader.path("alerts")
-        recorded = EntityLabels(self.book, *folders, self.entities).derive(0, pins).table
+        named = (*self.entities, DIRECTION) if self.refunds else self.entities
+        recorded = EntityLabels(self.book, *folders, named).derive(0, pins).table
         labels = at_positions(recorded, 0, rows.num_rows)
         return run_recorded(scorer, rows, labels, keep=kept, on_progress=progress)
 

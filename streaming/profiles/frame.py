@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streaming.arrays.compilation import Floats, Ints, read_only
+from streaming.arrays.compilation import Flags, Floats, Ints, read_only
 from streaming.profiles.block_clock import BlockClock, Ticks
 from streaming.profiles.decayed import KnownLabels
+from streaming.profiles.directions import are_refunds, entity_of, holds_refunds
 from streaming.profiles.profile_kernels import log_amounts
 
 _BETWEEN = "\x1f"  # between the ids of a pair; a control character that ids do not hold
@@ -33,6 +34,7 @@ class Frame:
         forgotten: int64[blocks], microseconds; in each block that the rows touch, an entity not seen after
             it is as if never seen.
         block_rows: rows per block.
+        refunds: bool[n], which rows are refunds; None where none are known apart.
     """
 
     transactions: pa.Table
@@ -44,6 +46,7 @@ class Frame:
     log_amounts: Floats
     forgotten: Ints
     block_rows: int
+    refunds: Flags | None = None
 
     @classmethod
     def of(
@@ -53,13 +56,20 @@ class Frame:
         first_sequence: int,
         pairs: Mapping[str, tuple[str, str]],
         clock: BlockClock,
+        *,
+        refunds: bool = False,
     ) -> tuple[Frame, Ticks]:
-        """Take the numbers out of the tables; returns the clock's next state as well."""
+        """Take the numbers out of the tables; returns the clock's next state as well.
+
+        Args:
+            refunds: refunds have kinds of their own, see streaming.profiles.directions.
+        """
         amounts = read_only(numbers(transactions["amount"], pa.float64()))
         times = read_only(numbers(microseconds(transactions["event_time"]), pa.int64()))
         forgotten, ticks = clock.advance(times, first_sequence)
         columns = (times, amounts, log_amounts(amounts), forgotten)
-        return cls(transactions, labels, first_sequence, pairs, *columns, clock.block_rows), ticks
+        apart = are_refunds(transactions) if refunds else None
+        return cls(transactions, labels, first_sequence, pairs, *columns, clock.block_rows, apart), ticks
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -71,8 +81,14 @@ class Frame:
         return self.forgotten[blocks - self.first_sequence // self.block_rows]
 
     def ids(self, kind: str) -> pa.ChunkedArray:
-        """Return each row's entity of one kind; null where it has none."""
+        """Return each row's entity of one kind; null where it has none, or belongs to the other direction."""
         return self._ids(self.transactions, kind)
+
+    def logs_of(self, *, refunds: bool) -> Floats:
+        """Return the log-amounts of one direction, float64[n]; NaN in rows of the other."""
+        if self.refunds is None:
+            return self.log_amounts
+        return np.where(self.refunds == refunds, self.log_amounts, np.nan)
 
     def known(self, kind: str) -> KnownLabels | None:
         """Return the labels with the entities of one kind that they concern."""
@@ -87,7 +103,11 @@ class Frame:
         )
 
     def _ids(self, rows: pa.Table, kind: str) -> pa.ChunkedArray:
-        return entity_ids(rows, self.pairs.get(kind, (kind,)))
+        entity = entity_of(kind)
+        ids = entity_ids(rows, self.pairs.get(entity, (entity,)))
+        if self.refunds is None:
+            return ids
+        return pc.if_else(pa.array(are_refunds(rows) == holds_refunds(kind)), ids, None)
 
 
 def entity_ids(rows: pa.Table, entities: Sequence[str]) -> pa.ChunkedArray:

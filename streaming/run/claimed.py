@@ -61,7 +61,7 @@ def claim(settings: Settings, definition: AgentDefinition, tenure: Tenure | None
         ledger=LakeLedger(lake.ledger, spec.name, now),
         budget=restored_budget(spec.llm.budget, lake, clock),
         clock=clock,
-        entity_labels=EntityLabels(book, lake.transactions.path, lake.alerts.path, contract.entity_names),
+        entity_labels=EntityLabels(book, lake.transactions.path, lake.alerts.path, contract.labelled_columns),
     )
 
 

@@ -135,7 +135,7 @@ def _transactions(rows: int, first: int = 0) -> pa.Table:
 
 
 def _decided(engine: Engine, transactions: pa.Table) -> pa.Table:
-    nothing = entity_labels_schema(CONTRACT.entity_names).empty_table()
+    nothing = entity_labels_schema(CONTRACT.labelled_columns).empty_table()
     marks = {"query_id": "q", "batch_id": 0, "created_at": DAY}
     return Deciders(engine).decide(transactions, nothing).alerts(marks)
 

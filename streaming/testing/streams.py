@@ -149,7 +149,7 @@ def label_book(lake: Path, spec: AgentSpec) -> LabelBook:
 
 def labels_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
     """Derive anew which labels which row was the first to know."""
-    entities = AgentDefinition.of(spec).contract.entity_names
+    columns = AgentDefinition.of(spec).contract.labelled_columns
     batches = stored(lake, spec.tables.batches, "first_sequence")
     columns = ("first_sequence", "labels_through", "labels_below")
     pins = sorted(
@@ -157,7 +157,7 @@ def labels_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
     )
     reader = LakeReader(lake, spec.tables)
     folders = reader.path("transactions"), reader.path("alerts")
-    return EntityLabels(label_book(lake, spec), *folders, entities).derive(0, pins).table
+    return EntityLabels(label_book(lake, spec), *folders, columns).derive(0, pins).table
 
 
 def folded_patterns(spec: AgentSpec, transactions: pa.Table) -> Recognised:
@@ -176,7 +176,7 @@ def folded_scores(
     """Score the recorded sequence in one go: transaction id → (score, log-odds) of every flagged row."""
     contract = AgentDefinition.of(spec).contract
     labels = None if lake is None else labels_by_row(lake, spec)
-    scored = Scorer(spec, contract.entity_names).score(transactions, labels)
+    scored = Scorer.under(spec, contract).score(transactions, labels)
     hits = RuleSet.compile(spec.rules, contract.arrow_schema(), contract.entity_names).hits(transactions)
     raised = (scored.score >= spec.threshold) | hits.any(axis=1)
     for each in folded_patterns(spec, transactions).completed:
