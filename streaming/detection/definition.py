@@ -80,27 +80,24 @@ def _peers(spec: AgentSpec) -> list[tuple[str, Sequence[str]]]:
     return [("profiles.peers", (entity, group)) for entity, group in peers.items()]
 
 
-def stateful_detectors(spec: AgentSpec, kinds: tuple[str, ...]) -> Sequence[StatefulDetector]:
-    """Build the detectors with a memory of their own that are switched on; `kinds` have a profile.
+def stateful_detectors(spec: AgentSpec, entities: tuple[str, ...]) -> Sequence[StatefulDetector]:
+    """Build the detectors with a memory of their own that are switched on.
 
     Windows and hours are those of payments or of refunds; places and counterparties are those of payments.
+
+    Args:
+        entities: kinds that have a profile, those of refunds included.
     """
     horizons, blocks = horizons_of(spec), (spec.profiles.block_rows, block_decay(spec))
-    entities = tuple(kind for kind in kinds if not holds_refunds(kind))
+    payments = tuple(kind for kind in entities if not holds_refunds(kind))
     windows = spec.profiles.windows
-    found: list[StatefulDetector] = [Windows(*each) for each in windows.items()]
-    found += [
-        Windows(kind, windows[entity_of(kind)])
-        for kind in kinds
-        if holds_refunds(kind) and entity_of(kind) in windows
-    ]
+    windowed = _directed(tuple(windows), entities)
+    found: list[StatefulDetector] = [Windows(kind, windows[entity_of(kind)]) for kind in windowed]
     chosen = spec.detectors.counterparties
     if chosen.enabled:
         found.append(Counterparties(chosen.entities, horizons, chosen.cells, *blocks))
-    found += [Travel(kind, spec.detectors.travel, *blocks) for kind in _kinds(spec, TRAVEL, entities)]
-    habits = _kinds(spec, HABIT, entities)
-    habits += tuple(kind for kind in kinds if holds_refunds(kind) and entity_of(kind) in habits)
-    found += [Habit(kind, horizons[-1], *blocks) for kind in habits]
+    found += [Travel(kind, spec.detectors.travel, *blocks) for kind in _kinds(spec, TRAVEL, payments)]
+    found += [Habit(kind, horizons[-1], *blocks) for kind in _kinds(spec, HABIT, entities)]
     return found
 
 
@@ -116,7 +113,13 @@ def multivariate_detector(spec: AgentSpec, feature_names: Sequence[str]) -> Mult
 
 def _kinds(spec: AgentSpec, detector: str, entities: tuple[str, ...]) -> tuple[str, ...]:
     chosen = getattr(spec.detectors, detector)
-    return (chosen.entities or entities) if chosen.enabled else ()
+    payments = tuple(kind for kind in entities if not holds_refunds(kind))
+    return _directed(chosen.entities or payments, entities) if chosen.enabled else ()
+
+
+def _directed(named: tuple[str, ...], kinds: tuple[str, ...]) -> tuple[str, ...]:
+    """Add the refunds of what is named, where they have kinds of their own."""
+    return (*named, *(kind for kind in kinds if holds_refunds(kind) and entity_of(kind) in named))
 
 
 def definition_hash(spec: AgentSpec, kinds: tuple[str, ...], model: SupervisedModel | None) -> str:
