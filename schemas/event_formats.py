@@ -65,6 +65,28 @@ class AvroFormat(Document):
         return self
 
 
+class ProtobufFormat(Document):
+    """Values of Protobuf: by the schema whose id each record names (`registry`), or all by one `schema`.
+
+    `schema` names a `.proto` file beside the contract, or is its text; `message` is the full name of the
+    records' message, the file's first one unless given.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    registry: bool = False
+    schema_text: str | None = Field(default=None, alias="schema")
+    message: str | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> ProtobufFormat:
+        if self.registry == (self.schema_text is not None):
+            raise ValueError("expected exactly one of 'registry: true' and 'schema'")
+        if self.registry and self.message is not None:
+            raise ValueError("'message' belongs to 'schema': with a registry each record names its own")
+        return self
+
+
 class EventFormat(Document):
     """How values are written: JSON unless the contract says otherwise."""
 
@@ -72,6 +94,7 @@ class EventFormat(Document):
 
     json_format: JsonFormat | None = Field(default=None, alias="json")
     avro: AvroFormat | None = None
+    protobuf: ProtobufFormat | None = None
 
     @field_validator("json_format")
     @classmethod
@@ -80,7 +103,7 @@ class EventFormat(Document):
 
     @model_validator(mode="after")
     def _one_at_most(self) -> EventFormat:
-        given = [name for name in ("json_format", "avro") if getattr(self, name) is not None]
+        given = [name for name in ("json_format", "avro", "protobuf") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError("expected one format")
         return self
@@ -88,14 +111,19 @@ class EventFormat(Document):
     @property
     def framed(self) -> bool:
         """Whether every value begins with a frame."""
-        if self.avro is not None:
-            return self.avro.registry
+        binary = self.avro or self.protobuf
+        if binary is not None:
+            return binary.registry
         return self.json_format is not None and self.json_format.framing == "confluent"
 
     @property
     def written(self) -> Written | None:
         """How values are written that only a schema makes readable; None for JSON."""
-        return None if self.avro is None else Written("AVRO", self.avro.schema_text)
+        if self.avro is not None:
+            return Written("AVRO", self.avro.schema_text)
+        if self.protobuf is not None:
+            return Written("PROTOBUF", self.protobuf.schema_text, self.protobuf.message)
+        return None
 
 
 def with_schema_files(content: object, folder: Path) -> object:

@@ -10,6 +10,7 @@ from streaming.events.avro_fields import AvroFinder, AvroReader
 from streaming.events.beside_fields import RecordFinder
 from streaming.events.found import FieldFinder
 from streaming.events.json_fields import JsonFinder
+from streaming.events.protobuf_fields import ProtobufFinder, ProtobufReader, WantedFields
 from streaming.events.writer_schemas import NO_WRITERS, WriterSchemas
 
 
@@ -25,8 +26,12 @@ def finder_of(
     """
 
     def in_value(paths: Sequence[str]) -> FieldFinder:
-        if contract.format.avro is not None and not from_file:
+        written = None if from_file else contract.format.written
+        if written is not None and written.kind == "AVRO":
             return AvroFinder(paths, _times(contract), contract.max_record_bytes, writers)
+        if written is not None:
+            wanted = WantedFields(tuple(paths), tuple(_times(contract)))
+            return ProtobufFinder(wanted, contract.max_record_bytes, writers, written.message)
         framed = contract.format.framed and not from_file
         return JsonFinder(paths, contract.max_record_bytes, framed=framed)
 
@@ -37,9 +42,16 @@ def finder_of(
     return RecordFinder(sources, [_scalar(contract, each) for each in contract.read_fields], in_value)
 
 
-def reader_of(contract: EventContract, writers: WriterSchemas) -> AvroReader | None:
+def reader_of(contract: EventContract, writers: WriterSchemas) -> AvroReader | ProtobufReader | None:
     """Return what reads one value exactly; None for JSON."""
-    return None if contract.format.avro is None else AvroReader(writers)
+    written = contract.format.written
+    if written is None:
+        return None
+    if written.kind == "AVRO":
+        return AvroReader(writers)
+    sources = [source_of(each) for each in contract.read_fields]
+    paths = dict.fromkeys(each.path for each in sources if each.part == "value")
+    return ProtobufReader(WantedFields(tuple(paths), ()), writers, written.message)
 
 
 def _scalar(contract: EventContract, field: str) -> bool | None:

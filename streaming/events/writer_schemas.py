@@ -10,8 +10,11 @@ import pyarrow as pa
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
+from schemas.event_formats import Written
 from schemas.schema_texts import SchemaText
+from streaming.events.avro_schema import UnusableSchemaError, avro_schema
 from streaming.events.framing import NO_ID, ids_of
+from streaming.events.protobuf_schema import message_by_name
 
 FormatReason = Literal[
     "missing_framing",
@@ -91,13 +94,27 @@ def writers_of(records: pa.Table, contract: EventContract, source: SchemaSource)
     """Return the schemas by which records were written.
 
     Raises:
+        ConfigurationError: the contract's own schema cannot be used.
         RetryableError: the registry is away.
     """
     written = contract.format.written
     if written is None:
         return {}
     if written.text is not None:
-        return {NO_ID: SchemaText(written.text)}
+        return {NO_ID: _own(written)}
     parts = [ids_of(chunk) for chunk in records["value"].chunks]
     ids = np.unique(np.concatenate([*parts, np.array([NO_ID])]))
     return source.schemas(written.kind, [each for each in ids.tolist() if each != NO_ID])
+
+
+def _own(written: Written) -> SchemaText:
+    """Return the schema of a contract: one that cannot be used is no fault of the records."""
+    text = SchemaText(written.text or "")
+    try:
+        if written.kind == "PROTOBUF":
+            message_by_name(text, written.message)
+        else:
+            avro_schema(text)
+    except UnusableSchemaError as fault:
+        raise ConfigurationError(str(fault), where="format", key="schema") from None
+    return text

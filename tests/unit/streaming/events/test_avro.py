@@ -100,6 +100,9 @@ class Registry:
             for each in ids
         }
 
+    def away(self) -> str | None:
+        return None
+
 
 def payment(**changes: Any) -> dict[str, Any]:
     return {
