@@ -26,6 +26,8 @@ from streaming.events.writer_schemas import UnreadableError, WriterSchemas
 
 _MOST_KEPT = 512
 _MOST_PLACES, _PLACE_BITS = 3, 8
+# How many heads there can be, see read_heads.
+_HEADS = 4 << (_MOST_PLACES * _PLACE_BITS)
 
 
 class WantedFields(NamedTuple):
@@ -83,7 +85,8 @@ class ProtobufFinder:
 
     def _tables(self, ids: Ints, heads: Ints, vouched: Flags) -> dict[tuple[int, int], Table]:
         tables = {}
-        for number, head in np.unique(np.stack([ids[vouched], heads[vouched]], axis=1), axis=0).tolist():
+        for key in np.unique(ids[vouched] * _HEADS + heads[vouched]).tolist():
+            number, head = divmod(key, _HEADS)
             writer = self._writers.get(number)
             table = None
             if isinstance(writer, SchemaText):
