@@ -1,4 +1,4 @@
-"""Avro and Protobuf with a real schema registry: several schemas in a stream, and a registry that goes away."""
+"""Avro and Protobuf with a real schema registry: several schemas in a stream, a registry that goes away."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def avro(event: dict[str, Any], schema: dict[str, Any], number: int) -> bytes:
 
 
 def test_a_real_registry_serves_avro_and_protobuf_with_what_they_refer_to(
-    registry: RegistryProcess, tmp_path: Path
+    registry: RegistryProcess,
 ) -> None:
     part = 'syntax = "proto3"; package p; message Money { double amount = 1; string currency = 2; }'
     whole = (
