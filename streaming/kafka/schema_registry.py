@@ -42,7 +42,7 @@ class SchemaRegistry:
 
     def __init__(self, address: str, login: tuple[str, str] | None = None) -> None:
         self._address = address.rstrip("/")
-        self._client = httpx2.Client(auth=login, timeout=_SECONDS, follow_redirects=False, trust_env=False)
+        self._login = login
         self._known: dict[tuple[str, int], SchemaText | UnreadableError] = {}
         self._unknown: dict[int, float] = {}
 
@@ -114,6 +114,10 @@ class SchemaRegistry:
             self._refer(inner, texts, open_)
             texts[name] = str(inner.get("schema", ""))
 
+    def _client(self) -> httpx2.Client:
+        """Return a client for one question: questions are too rare for a connection to be kept."""
+        return httpx2.Client(auth=self._login, timeout=_SECONDS, follow_redirects=False, trust_env=False)
+
     def _get(self, path: str) -> Any:
         """Return the registry's answer.
 
@@ -121,7 +125,7 @@ class SchemaRegistry:
             RetryableError: none came, or one of a registry that is not well.
         """
         try:
-            with self._client.stream("GET", self._address + path) as response:
+            with self._client() as client, client.stream("GET", self._address + path) as response:
                 status, body = response.status_code, b""
                 for part in response.iter_bytes():
                     body += part
