@@ -119,10 +119,14 @@ class Monitoring(Document):
     """When the agent calls itself degraded.
 
     It does where more than `rejected_share` of the records of a batch were rejected; of batches smaller than
-    a hundred records the newest are taken together.
+    a hundred records the newest are taken together. It says so, without being degraded, where one entity has
+    more than `entity_share` of the newest payments, as a placeholder has that stands for nobody; at 1 never.
     """
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"entity_share"})
+
     rejected_share: float = Field(default=0.2, gt=0, le=1)
+    entity_share: float = Field(default=0.5, gt=0, le=1)
 
 
 class AlertOutput(Document):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from datetime import timedelta
 
+import pyarrow as pa
+
 from schemas.counts import count_of
+from streaming.batch.entity_shares import EntityShares
 from streaming.batch.queries import REQUEUE
 from streaming.batch.store import Decision
 from streaming.detection.reasons import duration_text
@@ -21,10 +25,11 @@ class InputWatch:
 
     Args:
         health: notified what begins and ends.
+        kinds: columns of the entities.
     """
 
-    def __init__(self, health: Health) -> None:
-        self._health = health
+    def __init__(self, health: Health, kinds: Sequence[str] = ()) -> None:
+        self._health, self._shares = health, EntityShares(kinds)
         self._newest: deque[Decision] = deque()
 
     def problems(self, decision: Decision, tolerated_share: float) -> str | None:
@@ -41,6 +46,18 @@ class InputWatch:
         for condition, cause in found.items():
             self._health.update(condition, cause)
         return "; ".join(cause for cause in found.values() if cause is not None) or None
+
+    def look_for_placeholders(self, rows: pa.Table, share: float) -> None:
+        """Say when one entity has more than a share of the newest payments.
+
+        Args:
+            rows: the transactions of a batch.
+            share: see schemas.spec.Monitoring.
+        """
+        self._shares.take(rows)
+        found = ", ".join(self._shares.above(share))
+        cause = f"one {found} has more than {share:.0%} of the newest payments" if found else None
+        self._health.update(Condition.ENTITY_DOMINATES, cause)
 
     def _rejected(self, decision: Decision, tolerated_share: float) -> str | None:
         """Small batches are taken together, so that one bad record among three does not raise an alarm.

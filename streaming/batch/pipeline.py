@@ -120,7 +120,7 @@ class Pipeline:
         self._follower: LabelFollower | None = None
         self._duplicates = Deduplicator(self._contract.duplicates.horizon)
         self._references = References(self._contract, self._health)
-        self._broker_clock, self._input = BrokerClock(), InputWatch(self._health)
+        self._broker_clock, self._input = BrokerClock(), InputWatch(self._health, self._contract.entity_names)
         self._position = StreamPosition(0, 0, LabelPin(0, 0, 0))
         self._recovery = Recovery(lake, entity_labels)
         self._in_force = InForce(engine, engine_for, renew, self._recovery, lake.alerts)
@@ -259,7 +259,7 @@ class Pipeline:
         decision = stored.decision
         judged, alerted, asked = self._alert(deciders, refuses, stored, watch)
         beside = [
-            self._beside.submit(self._monitor, decision, alerted),
+            self._beside.submit(self._monitor, stored, alerted),
             self._beside.submit(self._audit.decided, decision, alerted, asked),
         ]
         with watch.step(BatchStep.PUBLISH):
@@ -301,9 +301,10 @@ class Pipeline:
         table = decided.alerts(marks_of(decision))
         self._outbox.append(table, stamp_for(self._agent, decision), metadata)
 
-    def _monitor(self, decision: Decision, alerted: Alerted) -> None:
-        tolerated = self._in_force.deciders.engine.spec.monitoring.rejected_share
-        problems = self._input.problems(decision, tolerated)
+    def _monitor(self, stored: Stored, alerted: Alerted) -> None:
+        decision, tolerated = stored.decision, self._in_force.deciders.engine.spec.monitoring
+        problems = self._input.problems(decision, tolerated.rejected_share)
+        self._input.look_for_placeholders(stored.rows, tolerated.entity_share)
         monitor_batch(self._lake, self._agent, decision, alerted, self._clock(), problems)
 
     def _close(self, decision: Decision, alerted: Alerted, watch: Stopwatch) -> dict[str, Any]:

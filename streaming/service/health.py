@@ -34,6 +34,7 @@ class Condition(StrEnum):
     SHADOW_FAILING = "shadow_failing"
     PROGRESS_FAILING = "progress_failing"
     RECORDS_REJECTED = "records_rejected"
+    ENTITY_DOMINATES = "entity_dominates"
     MAINTENANCE_FAILING = "maintenance_failing"
     CLOCK_SKEW = "clock_skew"
     RULES_FILE_BROKEN = "rules_file_broken"
