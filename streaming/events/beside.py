@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -59,8 +60,9 @@ def _scalar(text: str) -> Any:
 
 
 def _object(key: bytes | None) -> dict[str, Any] | None:
+    text = (key or b"").removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     try:
-        event = _JSON.decode((key or b"").decode("utf-8", "surrogateescape"))
+        event = _JSON.decode(text)
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None

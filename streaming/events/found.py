@@ -86,10 +86,11 @@ class Found:
 
     def hundredths(self) -> tuple[Ints, Flags]:
         """Return the hundredths of numbers that are no digits (int64[n]), and which they are exactly."""
-        binary = self.kinds == json_strings.FLOAT
-        values = np.where(binary, self.starts.view(np.float64), 0.0)
-        whole = np.rint(np.clip(values * 100, -_EXACT, _EXACT))
-        return whole.astype(np.int64), binary & (np.abs(whole) < _EXACT) & (whole / 100 == values)
+        written = self.starts.view(np.float64)
+        small = (self.kinds == json_strings.FLOAT) & (np.abs(written) < _EXACT / 100)
+        values = np.where(small, written, 0.0)
+        whole = np.rint(values * 100)
+        return whole.astype(np.int64), small & (whole / 100 == values)
 
     def wholes(self, present: Flags) -> Ints:
         """Return the present whole numbers, int64[n]; 0 elsewhere."""

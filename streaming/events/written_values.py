@@ -12,6 +12,8 @@ from typing import Any
 _EPOCH = datetime(1970, 1, 1)
 _MIDNIGHT = datetime(1, 1, 1)
 _DAY = timedelta(days=1)
+# Longer numbers, which nothing counts, have no decimal text in Python.
+_MOST_BITS = 8_192
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,13 @@ UNUSABLE = Unusable()
 
 
 def decimal_of(unscaled: bytes, precision: int, scale: int) -> int | Decimal:
-    """Return a number of big-endian two's complement digits; a whole one where it has no places."""
+    """Return a number of big-endian two's complement digits; a whole one where it has no places.
+
+    One of thousands of digits is none.
+    """
     number = int.from_bytes(unscaled, "big", signed=True)
+    if number.bit_length() > _MOST_BITS:
+        return Decimal("NaN")
     context = Context(prec=precision)
     try:
         value = context.create_decimal(number).scaleb(-scale, context)

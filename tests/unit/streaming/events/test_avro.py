@@ -425,6 +425,37 @@ def test_decimals_are_the_nearest_floats(unscaled: int, precision: int, data: st
     assert row["d"] == float(expected["d"])
 
 
+@pytest.mark.parametrize("place", ["id", "ccy", "who", "kind", "amount"])
+@pytest.mark.parametrize("scale", [0, 2])
+@pytest.mark.parametrize("unscaled", [b"\x7f" * 3_000, b"\x80" + bytes(3_000), bytes(3_000) + b"\x05"])
+def test_numbers_of_thousands_of_digits_are_none(place: str, scale: int, unscaled: bytes) -> None:
+    whole: Any = {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": scale}
+    kinds: dict[str, Any] = {
+        **dict.fromkeys(("id", "ccy", "who", "kind"), "string"),
+        "amount": "double",
+        "at": {"type": "long", "logicalType": "timestamp-millis"},
+    }
+    own = {name: "bytes" if name == place else kind for name, kind in kinds.items()}
+    read = {name: whole if name == place else kind for name, kind in kinds.items()}
+    payment_: dict[str, Any] = {"id": "t", "ccy": "EUR", "who": "c", "kind": "k", "amount": 1.0}
+    value = written({**payment_, "at": datetime(2026, 7, 1, tzinfo=UTC), place: unscaled}, _record(own))
+    under = plain_contract(
+        _record(read),
+        amount={"field": "amount", "negative": "refund"},
+        currency={"field": "ccy", "codes": "iso4217"},
+        direction={"field": "kind", "refund": ["5"]},
+        entities={"who": {"field": "who"}, "reshaped": {"field": "who", "normalise": ["trim"]}},
+        extra={"kind": {"field": "kind"}},
+        untrusted_text={},
+    )
+    check(records([value]), under)
+
+
+def _record(kinds: Mapping[str, Any]) -> dict[str, Any]:
+    fields = [{"name": name, "type": kind} for name, kind in kinds.items()]
+    return {"type": "record", "name": "P", "fields": fields}
+
+
 def test_a_schema_file_stands_beside_the_contract(tmp_path: Path) -> None:
     (tmp_path / "payment.avsc").write_text(json.dumps(SCHEMA))
     content = json.loads(contract(**UNDER).model_dump_json())

@@ -100,7 +100,16 @@ _keys = st.one_of(
     st.none(),
     st.binary(max_size=5),
     st.sampled_from(
-        [b'{"payload":{"id":"a"}}', b'{"payload":{"id":7}}', b'{"payload":[]}', b"{", b'"a"', b"7", b"-0"]
+        [
+            b'{"payload":{"id":"a"}}',
+            b'{"payload":{"id":7}}',
+            b'{"payload":[]}',
+            b"{",
+            b'"a"',
+            b"7",
+            b"-0",
+            b'\xef\xbb\xbf{"payload":{"id":"a"}}',
+        ]
     ),
 )
 _records = st.lists(st.tuples(_keys, _headers), min_size=1, max_size=10)
