@@ -105,7 +105,7 @@ def _guesses(fields: Sequence[FieldFacts], sample: EventSample) -> list[Guess]:
     time = left.take(guess_time(left.fields))
     key = left.take(guess_id(left.fields))
     amount = left.take(guess_amount(left.fields))
-    currency = left.take(guess_currency(left.fields, amount))
+    currency = left.take(guess_currency(left.fields, amount, fields))
     entities = [left.take(each) for each in guess_entities(left.fields)]
     for guess, what in ((time, "an event time"), (amount, "an amount"), (entities, "an entity's id")):
         if not guess:

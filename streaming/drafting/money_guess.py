@@ -131,12 +131,14 @@ def _why(facts: FieldFacts, form: Mapping[str, Any]) -> str:
     return "; ".join(said)
 
 
-def guess_currency(fields: Sequence[FieldFacts], amount: Guess | None) -> Guess:
-    """Return the likeliest field of the currency, else a constant."""
+def guess_currency(
+    fields: Sequence[FieldFacts], amount: Guess | None, all_fields: Sequence[FieldFacts]
+) -> Guess:
+    """Return the likeliest field of the currency, else a constant by the sign of the amounts."""
     ranked = sorted(
         (guess for facts in fields for guess in _currencies(facts, amount)), key=lambda each: -each[0]
     )
-    return ranked[0][1] if ranked else _constant(fields, amount)
+    return ranked[0][1] if ranked else _constant(all_fields, amount)
 
 
 def _currencies(facts: FieldFacts, amount: Guess | None) -> Iterator[tuple[float, Guess]]:

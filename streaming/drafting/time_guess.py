@@ -53,13 +53,24 @@ _UNITS = (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))
 _FIRST, _LAST = 6.3e8, 4.1e9  # 1990 and 2100, in seconds since 1970
 _LOOKS_LIKE_TIME = re.compile(r"(?=.*\d{2})[\d\s:/.,+TZ\[\]A-Za-z_-]{8,64}")
 _STEPS = {"step": "h", "hour": "h", "hours": "h", "day": "d", "days": "d", "time": "s", "seconds": "s"}
+_PARTS = {
+    ("year", "month", "day", "time"): ("%Y %m %d %H:%M", "%Y %m %d %H:%M:%S"),
+    ("year", "month", "day", "hour"): ("%Y %m %d %H",),
+    ("year", "month", "day"): ("%Y %m %d",),
+    ("date", "time"): tuple(
+        f"{day} {time}"
+        for day in ("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y%m%d")
+        for time in ("%H:%M:%S", "%H:%M", "%H:%M:%S.%f")
+    ),
+}
+_JOINED = 3.0
 _FEW = 100
 _ENOUGH = 0.5
 
 
 def guess_time(fields: Sequence[FieldFacts]) -> Guess | None:
     """Return the likeliest field of the event time, None where nothing reads as one."""
-    found = [guess for facts in fields for guess in _readings(facts)]
+    found = [guess for facts in fields for guess in _readings(facts)] + list(_joined(fields))
     ranked = sorted(found, key=lambda each: each[0], reverse=True)
     return ranked[0][1] if ranked else _counted(fields)
 
@@ -75,6 +86,24 @@ def _readings(facts: FieldFacts) -> Iterator[tuple[float, Guess]]:
         merit = 5 * share + named_score(facts, _NAMES) + 0.5 * facts.distinct_share
         yield merit, Guess("event_time", {"field": facts.path, **form}, share, _why(form), (facts.path,))
         return
+
+
+def _joined(fields: Sequence[FieldFacts]) -> Iterator[tuple[float, Guess]]:
+    """A date and a time of day, or their parts, in fields of their own."""
+    by_name = {facts.name: facts for facts in fields}
+    for names, patterns in _PARTS.items():
+        if not set(names) <= by_name.keys():
+            continue
+        parts = [by_name[name] for name in names]
+        rows = zip(*(facts.values for facts in parts), strict=True)
+        texts = [" ".join(map(str, row)) for row in rows if None not in row]
+        for pattern in patterns:
+            tried = {"event_time": {"field": TRIED, "format": pattern}}
+            if texts and share_read(tried, texts[:_FEW]) >= _ENOUGH:
+                share = share_read(tried, texts) * len(texts) / len(parts[0].values)
+                form = {"fields": [facts.path for facts in parts], "format": pattern}
+                yield 5 * share + _JOINED, Guess("event_time", form, share, _why(form), tuple(form["fields"]))
+                break
 
 
 def _forms(facts: FieldFacts) -> Iterator[Mapping[str, Any]]:

@@ -86,6 +86,8 @@ class CellReader(NamedTuple):
             CellError: a cell does not hold what it should.
             ConfigurationError: the whole column is of a type that no field of an event can be.
         """
+        if column is not None and column.role == "event time" and column.more and _is_part(values.type):
+            return quoted(values.cast(pa.string()))
         values = _decoded(values)
         if pa.types.is_timestamp(values.type):
             return self._times(values, column)
@@ -146,6 +148,11 @@ def _decoded(values: pa.Array) -> pa.Array:
     if pa.types.is_date(values.type):
         values = values.cast(pa.timestamp("us"))
     return values
+
+
+def _is_part(kind: pa.DataType) -> bool:
+    """Whether it is a day or a time of day, which only with others make a time."""
+    return bool(pa.types.is_date(kind) or pa.types.is_time(kind))
 
 
 def _is_text(kind: pa.DataType) -> bool:

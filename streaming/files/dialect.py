@@ -23,6 +23,7 @@ _SAMPLE_ROWS = 500
 _USUAL = (",", ";", "\t", "|")
 _NEVER = frozenset("\"'_-./\\()[]{}@?!%&*+<>=")
 _NAMES = {"\t": "tab", " ": "blank"}
+_QUOTED = re.compile(r"""(?s)^(["']).*\1$|\\["']""")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?")
 _POINT = re.compile(
     r"[+-]?(\d+\.(\d{1,2}|\d{4,})|\d*\.\d+[eE].*|0\.\d+|\d{4,}\.\d+|\d{1,3}(,\d{3})+\.\d*|\d{1,3}(,\d{3}){2,})"
@@ -156,11 +157,16 @@ class _Reading(NamedTuple):
 
     def merit(self, wanted: Sequence[str]) -> tuple[float, ...]:
         header = self.rows[0] if self.rows else []
+        usual = self.delimiter in _USUAL
         found = len(set(wanted) & {*Header.of(header).unique, *(each.strip() for each in header)})
         regular = sum(len(row) == len(header) for row in self.rows) / max(len(self.rows), 1)
-        bare = sum(not each.startswith(("'", '"', "\\")) for each in header)
-        usual = self.delimiter in _USUAL
-        return found, len(header) > 1, round(regular, 1), bare == len(header), usual, regular, len(header)
+        return found, len(header) > 1, round(regular, 1), -self._quoted, usual, regular, len(header)
+
+    @property
+    def _quoted(self) -> float:
+        """The share of cells that still have quotes around them, or an escape before one."""
+        cells = [each for row in self.rows for each in row]
+        return round(sum(_QUOTED.search(each) is not None for each in cells) / max(len(cells), 1), 2)
 
 
 def _sample(path: Path, encoding: str) -> str:

@@ -121,6 +121,16 @@ def test_times_are_recognised_by_their_range_or_pattern(
     assert draft.accepted == 30
 
 
+def test_a_time_in_several_fields_is_found(tmp_path: Path) -> None:
+    parts = (
+        {"Year": 2026, "Month": 11, "Day": row % 28 + 1, "Time": f"{row % 24:02}:30"} for row in range(30)
+    )
+    events = [{**event, "created_at": None, **more} for event, more in zip(payments(30), parts, strict=True)]
+    draft = drafted(tmp_path / "a.jsonl", events)
+    assert of(draft)["event_time"] == {"fields": ["Year", "Month", "Day", "Time"], "format": "%Y %m %d %H:%M"}
+    assert draft.accepted == 30
+
+
 def test_without_an_id_a_record_is_a_payment_of_its_own_and_placeholders_are_named(tmp_path: Path) -> None:
     text = "step,amount,nameOrig,nameDest,type\n"
     text += "".join(
