@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
 from schemas.loading import Document, Duration
+from schemas.time_fields import check_zone
 
 
 class WindowedProfile(Document):
@@ -162,9 +164,22 @@ class TravelDetector(Detector):
 
 
 class HabitDetector(Detector):
-    """Transactions at hours of the week at which the entity is not used to be active."""
+    """Transactions at hours of the week at which the entity is not used to be active.
+
+    Hours are those of clocks in `zone`, UTC unless given; `zone_column` names a text column of the contract
+    with the zone of each payment, such as Europe/Paris, and `zone` is that of payments without one.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"zone", "zone_column"})
 
     enabled: bool = False
+    zone: str = "UTC"
+    zone_column: str | None = None
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        return check_zone(value)
 
 
 class MultivariateDetector(Detector):

@@ -74,11 +74,7 @@ class TimeField(Document):
     @field_validator("zone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"no time zone named {value!r}; expected an IANA name such as UTC") from None
-        return value
+        return check_zone(value)
 
     @field_validator("epoch", "earliest", "latest")
     @classmethod
@@ -101,6 +97,19 @@ class TimeField(Document):
     def sources(self) -> tuple[str, ...]:
         """The fields that it is read from."""
         return self.fields or (() if self.field is None else (self.field,))
+
+
+def check_zone(name: str) -> str:
+    """Return the name of a time zone.
+
+    Raises:
+        ValueError: there is no such zone.
+    """
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"no time zone named {name!r}; expected an IANA name such as UTC") from None
+    return name
 
 
 _SAMPLE = datetime(2019, 12, 31, 13, 59, 58, tzinfo=UTC)

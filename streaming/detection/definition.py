@@ -13,6 +13,7 @@ from schemas.spec import FIRST_ARITHMETIC, AgentSpec
 from streaming.detection.counterparties import Counterparties
 from streaming.detection.detectors import HABIT, TRAVEL
 from streaming.detection.habit import Habit
+from streaming.detection.local_times import LocalClocks
 from streaming.detection.model import SupervisedModel
 from streaming.detection.multivariate import Multivariate
 from streaming.detection.stateful import StatefulDetector
@@ -97,7 +98,8 @@ def stateful_detectors(spec: AgentSpec, entities: tuple[str, ...]) -> Sequence[S
     if chosen.enabled:
         found.append(Counterparties(chosen.entities, horizons, chosen.cells, *blocks))
     found += [Travel(kind, spec.detectors.travel, *blocks) for kind in _kinds(spec, TRAVEL, payments)]
-    found += [Habit(kind, horizons[-1], *blocks) for kind in _kinds(spec, HABIT, entities)]
+    clocks = LocalClocks(spec.detectors.habit.zone, spec.detectors.habit.zone_column)
+    found += [Habit(kind, horizons[-1], *blocks, clocks) for kind in _kinds(spec, HABIT, entities)]
     return found
 
 

@@ -14,6 +14,7 @@ from streaming.arrays.compilation import Floats, Ints
 from streaming.detection.census import CensusDetector, CensusMemory, InHand
 from streaming.detection.detectors import HABIT
 from streaming.detection.habit_kernels import BINS, Hours, tell_hours
+from streaming.detection.local_times import LocalClocks, LocalTimes
 from streaming.detection.reasons import habit_sentence
 from streaming.profiles.frame import Frame
 from streaming.profiles.profile_kernels import Blocks
@@ -25,7 +26,7 @@ class Hourly:
 
     reason: str
     kind: str
-    times: Ints
+    local: LocalTimes
     found: Floats
     memory: InHand
 
@@ -40,8 +41,11 @@ class Hourly:
 
     def sentences(self, rows: Ints) -> Mapping[str, list[str]]:
         """See stateful.DetectorResult."""
-        unusual = zip(self.times[rows].tolist(), self.found[rows].tolist(), strict=True)
-        return {self.reason: [habit_sentence(self.kind, time, nats) for time, nats in unusual]}
+        told = [
+            habit_sentence(self.kind, self.local.times[row], self.local.zone_of(row), self.found[row])
+            for row in rows.tolist()
+        ]
+        return {self.reason: told}
 
 
 class Habit(CensusDetector):
@@ -51,12 +55,21 @@ class Habit(CensusDetector):
         kind: the entities.
         horizon: seconds over which what was counted fades.
         block_rows, block_decay: see Profiles.
+        clocks: whose hours count; UTC's unless given.
     """
 
-    def __init__(self, kind: str, horizon: float, block_rows: int, block_decay: float) -> None:
+    def __init__(
+        self,
+        kind: str,
+        horizon: float,
+        block_rows: int,
+        block_decay: float,
+        clocks: LocalClocks = LocalClocks(),  # noqa: B008 -- without state
+    ) -> None:
         self._kind, self._horizon, self._block = kind, horizon, (block_rows, block_decay)
+        self._clocks = clocks
         self.name = f"{HABIT}-{kind}"
-        self.columns: tuple[str, ...] = ()
+        self.columns: tuple[str, ...] = clocks.columns
         self.reason_names: tuple[str, ...] = (f"{HABIT}.{kind}",)
         self.feature_names: tuple[str, ...] = (f"habit_nats.{kind}",)
         self.rivals: Mapping[str, str] = {}
@@ -66,7 +79,7 @@ class Habit(CensusDetector):
         """See stateful.StatefulDetector."""
         taken = self._memory.take(frame.ids(self._kind))
         hours = Hours(taken.arrays["hours"], taken.arrays["seen"], taken.census, taken.pending)
-        found = np.empty(len(frame))
-        blocks = Blocks(frame.first_sequence, *self._block)
-        tell_hours(blocks, taken.encoded.codes, frame.times, hours, frame.forgotten, self._horizon, found)
-        return Hourly(self.reason_names[0], self._kind, frame.times, found, taken)
+        found, local = np.empty(len(frame)), self._clocks.read(frame)
+        blocks, codes = Blocks(frame.first_sequence, *self._block), taken.encoded.codes
+        tell_hours(blocks, codes, frame.times, local.times, hours, frame.forgotten, self._horizon, found)
+        return Hourly(self.reason_names[0], self._kind, local, found, taken)

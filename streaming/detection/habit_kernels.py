@@ -23,7 +23,7 @@ class Hours(NamedTuple):
     """Mutable arrays of one kind of entities.
 
     Attributes:
-        counts: float32[m, BINS], decayed transactions by three hours of the week, from Monday 0:00 UTC.
+        counts: float32[m, BINS], decayed transactions by three hours of the week, from Monday 0:00 on.
         seen: int64[m], newest event time in microseconds, NEVER before the first.
         census, pending: float64[BINS], the same of all entities as of the last block boundary, and what the
             rows since then add.
@@ -40,6 +40,7 @@ def tell_hours(
     blocks: Blocks,
     codes: Codes,
     times: Ints,
+    local: Ints,
     memory: Hours,
     forgotten: Ints,
     horizon: float,
@@ -49,8 +50,9 @@ def tell_hours(
 
     It is -ln of the probability of hours as unusual or more so, under the posterior mean of the entity's
     shares: a Dirichlet prior that weighs ten transactions and has the shares of all entities (Gelman et al.,
-    Bayesian Data Analysis, 3rd ed., section 3.4). Counts fade with exp(-age / horizon), in seconds. 0 for an
-    entity without history; see profile_kernels.fold for `forgotten`.
+    Bayesian Data Analysis, 3rd ed., section 3.4). The hours are those of `local`,
+    int64[n], the moments by local clocks. Counts fade with exp(-age / horizon), in seconds. 0 for an entity
+    without history; see profile_kernels.fold for `forgotten`.
     """
     counts, seen, census, pending = memory
     usual, shares = np.empty(BINS), np.empty(BINS)
@@ -72,7 +74,7 @@ def tell_hours(
         code, time = codes[row], times[row]
         if code < 0:
             continue
-        own = (time // _BIN_US + _FIRST_DAY_BINS) % BINS
+        own = (local[row] // _BIN_US + _FIRST_DAY_BINS) % BINS
         pending[own] += 1.0
         if seen[code] <= forgotten[sequence // blocks.rows - first_block]:
             seen[code] = NEVER

@@ -153,11 +153,11 @@ def travel_sentence(entity: str, kilometres: float, hours: float, nats: float) -
     )
 
 
-def habit_sentence(kind: str, time: int, nats: float) -> str:
-    """Say at what moment, in microseconds, an entity was active although it rarely is."""
+def habit_sentence(kind: str, time: int, zone: str, nats: float) -> str:
+    """Say at what local time, in microseconds, an entity was active although it rarely is."""
     moment, (entity, what) = datetime.fromtimestamp(time / 1_000_000, UTC), named_kind(kind)
     return (
-        f"{moment:%A %H:%M} UTC is an unusual time for this {entity}: "
+        f"{moment:%A %H:%M} {zone} is an unusual time for this {entity}: "
         f"1 in {exponential(nats):,.0f} of its {what}s comes at such hours of the week"
     )
 

@@ -88,8 +88,13 @@ class Scorer:
         known = [
             each.name for each in schema if pa.types.is_floating(each.type) or pa.types.is_integer(each.type)
         ]
+        zones = spec.detectors.habit.zone_column
+        texts = [each.name for each in schema if pa.types.is_string(each.type)]
         for name in scorer.columns:
-            if name not in (*known, DIRECTION):
+            if name == zones and name not in texts:
+                problem = f"no column {name!r} of text in the contract; {nearest(name, texts)}"
+                raise ConfigurationError(problem, key="detectors.habit.zone_column")
+            if name not in (*known, DIRECTION, zones):
                 problem = f"no column {name!r} of numbers in the contract; {nearest(name, known)}"
                 raise ConfigurationError(problem, key="detectors")
         return scorer

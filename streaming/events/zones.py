@@ -36,6 +36,23 @@ def local_offsets(zone: str, local: Ints) -> Ints:
     return offsets
 
 
+def offsets_at(zone: str, moments: Ints) -> Ints:
+    """Return how far the local clock is ahead of UTC at each moment, int64[n], in microseconds.
+
+    Args:
+        zone: a name that `zoneinfo` knows.
+        moments: int64[n], microseconds since 1970 UTC, from year 1 to 9999.
+    """
+    offsets = np.zeros(len(moments), np.int64)
+    years = moments.astype("datetime64[us]").astype("datetime64[Y]").astype(np.int64) + 1970
+    for year in np.unique(years).tolist():
+        of_year = years == year
+        until, ahead = _changes(zone, year)
+        changed = until - np.maximum(ahead[:-1], ahead[1:])
+        offsets[of_year] = ahead[np.searchsorted(changed, moments[of_year], side="right")]
+    return offsets
+
+
 @cache
 def _changes(name: str, year: int) -> tuple[Ints, Ints]:
     """Return the local times until which each offset holds within a year, and the offsets, one more."""
