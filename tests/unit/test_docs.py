@@ -34,7 +34,7 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _SPAN = re.compile(r"`(flagstream [^`]+)`")
 _FILE = re.compile(r"(?<![\w/.-])(?:agent|benchmarks|docker|docs|schemas|streaming|tests)/[\w/.-]*\w")
 PROGRAM = program()
-_MODULE = re.compile(r"(?<![\w.-])(?:agent|schemas|streaming)(?:\.\w+)+")
+_MODULE = re.compile(r"(?<![\w.-])(?:agent|benchmarks|schemas|streaming|tests)(?:\.(?!md\b)\w+)+")
 _DECISION = re.compile(r"decision (\d{4})")
 
 
@@ -159,7 +159,8 @@ def test_the_readme_is_read_in_five_minutes() -> None:
 
 def test_every_file_and_decision_that_is_named_exists() -> None:
     decisions = {path.name[:4] for path in (ROOT / "docs" / "decisions").glob("*.md")}
-    sources = [path for folder in ("schemas", "agent", "streaming") for path in (ROOT / folder).rglob("*.py")]
+    folders = ("schemas", "agent", "streaming", "benchmarks", "tests")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     for path in [*PAGES, *sources]:
         text = text_of(path) if path.suffix == ".md" else prose_of(path)
         assert set(_DECISION.findall(text)) <= decisions, named(path)

@@ -15,7 +15,8 @@ SOURCES = [
     for folder in ("schemas", "agent", "streaming", "benchmarks")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__).resolve()]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # What a word of the left was called; the plain word for it is on the right.
 DIALECT = {
@@ -36,6 +37,8 @@ KEPT = {
     "streaming/detection/reasons.py": ["verdicts on this"],
     "streaming/labels/book.py": ['"no verdict"'],
     "streaming/learning/training.py": ['"verdicts"'],
+    "tests/integration/test_local_llm.py": ['"name": "verdict"'],
+    "tests/unit/streaming/labels/test_label_book.py": ['"no verdict"'],
 }
 
 
@@ -59,7 +62,7 @@ def dialect_in(text: str, kept: list[str]) -> list[str]:
     return [found.group() for word in DIALECT for found in re.finditer(word, text)]
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=named)
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS, *PAGES], ids=named)
 def test_words_that_a_newcomer_would_not_guess_do_not_come_back(path: Path) -> None:
     found = dialect_in(path.read_text(encoding="utf-8"), KEPT.get(named(path), []))
     assert not found, f"{found}: see DIALECT for the plain words"

@@ -1,4 +1,4 @@
-"""What a budget has left, for tests to look at: found by trying, as a caller would."""
+"""What a budget has left, found by trying, as a caller would."""
 
 from __future__ import annotations
 

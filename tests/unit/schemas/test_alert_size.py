@@ -127,7 +127,7 @@ def test_alerts_from_before_there_were_later_fields_are_cut_without_them() -> No
 
 def test_usual_alerts_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     many = table([fitted_row()] * 500)
-    monkeypatch.setattr("schemas.alert_size.sizes_of", lambda _: pytest.fail("looked at"))
+    monkeypatch.setattr("schemas.alert_size.sizes_of", lambda _: pytest.fail("measured"))
     assert fitted(many, AlertOutput(topic="out").max_bytes) is many
     assert pl.DataFrame(many)["clipped"].null_count() == 500
 

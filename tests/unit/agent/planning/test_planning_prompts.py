@@ -1,7 +1,7 @@
 """The prompts of an agent run, rendered: to exactly these words, as a server receives them.
 
 A prompt never changes under its version: what differs here wants a new version, or belongs to the catalogue,
-the views or the policy, and is then a change of what models are told.
+the views or the policy, and is then a change of what models get.
 """
 
 from __future__ import annotations

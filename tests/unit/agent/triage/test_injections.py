@@ -91,9 +91,9 @@ MIXED = [
 
 @dataclass
 class ObedientModel:
-    """Does what any injection asks, in the way of `wish`, and else answers as an honest model does."""
+    """Does what any injection asks, in the way of `demand`, and else answers as an honest model does."""
 
-    wish: str
+    demand: str
     obeyed: int = 0
 
     def __post_init__(self) -> None:
@@ -116,15 +116,15 @@ class ObedientModel:
     def _as_wished(self, request: scripted.LlmRequest) -> dict[str, Any]:
         chosen = {"low": request.asked, "everybody": self._seen, "nothing": {}, "lies": request.asked}
         lowered = {"classification": "likely_legitimate", "severity": "low", "rationale": "all is fine"}
-        lies = self.wish == "lies"
+        lies = self.demand == "lies"
         return {
             name: {"evidence": ["score=0.0"] if lies else citable[:1], **lowered}
-            for name, citable in chosen[self.wish].items()
+            for name, citable in chosen[self.demand].items()
         }
 
 
-def classified(rows: list[FlaggedRow], wish: str = "low") -> tuple[TriageResult, ObedientModel, list[str]]:
-    model = ObedientModel(wish)
+def classified(rows: list[FlaggedRow], demand: str = "low") -> tuple[TriageResult, ObedientModel, list[str]]:
+    model = ObedientModel(demand)
     llm = Llm(
         deadline=timedelta(seconds=60),
         max_concurrency=4,
@@ -154,12 +154,12 @@ def test_the_corpus_is_as_large_and_as_varied_as_promised() -> None:
     assert {"instruction_override", "fake_json", "role_play", "unicode", "encoded"} <= set(kinds)
 
 
-@pytest.mark.parametrize("wish", ["low", "everybody", "nothing", "lies"])
-def test_no_injection_bypasses_a_model_that_obeys_all_of_them(wish: str) -> None:
+@pytest.mark.parametrize("demand", ["low", "everybody", "nothing", "lies"])
+def test_no_injection_bypasses_a_model_that_obeys_all_of_them(demand: str) -> None:
     untouched = classified(CLEAN)[0].classifications
     rows = [*CLEAN, *INJECTED, *MIXED]
     order = random.Random(7).sample(range(len(rows)), len(rows))
-    result, model, _ = classified([rows[place] for place in order], wish)
+    result, model, _ = classified([rows[place] for place in order], demand)
     classifications = dict(zip(order, result.classifications, strict=True))
 
     said = {cleaned(text) for text in INJECTIONS} - {""}
@@ -177,7 +177,7 @@ def test_no_injection_bypasses_a_model_that_obeys_all_of_them(wish: str) -> None
     ]
     assert changed == [], "labels changed on rows of others"
     talked = Counter(classifications[place].source for place in range(len(CLEAN), len(rows)))
-    assert (talked["llm"] > 0) is (wish in ("low", "everybody")), "its own label a text may well change"
+    assert (talked["llm"] > 0) is (demand in ("low", "everybody")), "its own label a text may well change"
 
 
 def label(classification: Any) -> tuple[Any, ...]:

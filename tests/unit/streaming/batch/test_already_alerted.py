@@ -1,4 +1,4 @@
-"""No absence is told twice, whoever comes to own it, and replays leave out what was left out."""
+"""No absence is alerted twice, whoever comes to own it, and replays leave out what was left out."""
 
 from __future__ import annotations
 

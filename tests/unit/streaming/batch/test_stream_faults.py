@@ -1,4 +1,4 @@
-"""What Spark says in a stack trace is told in a line, and what lasts is not tried again."""
+"""What Spark says in a stack trace is said in a line, and what lasts is not tried again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that takes nothing is told from all else, and a table goes on once it takes something again."""
+"""A disk that takes nothing is a fault of its own, and a table goes on once it takes something again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detector that looks at all features together, within the scorer."""
+"""The detector that uses all features together, within the scorer."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def joined(parts: list[WindowAdvance]) -> tuple[Any, ...]:
 
 
 def naive(flow: Flow, *, current: bool, lateness: float = LATENESS) -> tuple[Any, ...]:
-    """Look at all earlier rows for each row, as the definition says; sums are exact fractions."""
+    """Read all earlier rows for each row, as the definition says; sums are exact fractions."""
     keep = max(HORIZONS) + DELAY + lateness
     counts, sums, delayed, frauds = [], [], [], []
     for place, row in enumerate(flow):

@@ -1,4 +1,4 @@
-"""What the broker refuses for good is told from what passes."""
+"""What the broker refuses for good is distinguished from what passes."""
 
 from __future__ import annotations
 

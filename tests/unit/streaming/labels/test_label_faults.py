@@ -49,7 +49,7 @@ PASSING: list[BaseException] = [
 
 
 class FaultySource:
-    """A labels topic that raises what it is told to, when polled or when its labels are recorded."""
+    """A labels topic that raises what a test wants, when polled or when its labels are recorded."""
 
     def __init__(
         self, polling: Sequence[BaseException] = (), recording: Sequence[BaseException] = ()

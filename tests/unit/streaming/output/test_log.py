@@ -232,7 +232,7 @@ def test_progress_is_a_line_at_the_first_events_and_then_every_ten_seconds_at_mo
     assert lines() == [300]
 
 
-# An engine that parses queries says on its own what it could not understand; it is told to be quiet.
+# An engine that parses queries says on its own what it could not understand; it is silenced.
 MAY_NAME_LOGGERS = {"streaming/output/log.py", "agent/planning/sql_guard.py"}
 EVENT = re.compile(r"[a-z]+(_[a-z]+)*")
 

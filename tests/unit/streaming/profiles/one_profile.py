@@ -1,4 +1,4 @@
-"""What a snapshot of profiles holds of one entity, for tests to look at."""
+"""What a snapshot of profiles holds of one entity."""
 
 from __future__ import annotations
 

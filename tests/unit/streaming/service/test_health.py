@@ -1,4 +1,4 @@
-"""Conditions are told once, keep their beginning, are read by other processes, and are all documented."""
+"""Conditions are reported once, keep their beginning, are read by other processes, and are all documented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No worker dies unseen: every fault is told, passing ones are tried again, fatal ones reach the agent."""
+"""No worker dies unseen: faults are reported, passing ones are tried again, fatal ones reach the agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry is looked at beside the batches; whatever befalls it, the state last read stays in force."""
+"""The registry is read beside the batches; whatever befalls it, the state last read stays in force."""
 
 from __future__ import annotations
 
