@@ -2,7 +2,7 @@
 
 A day's burst of flagged rows, made from a seed, arrives in batches and is triaged as the pipeline does it,
 with a ledger in Delta. Then the same day is triaged once more, from that ledger. The scripted server answers
-every question as asked and counts its tokens; the local model's own count tells whether a request ever
+every question as asked and counts its tokens; the local model's own count shows whether a request ever
 outgrew its context.
 """
 

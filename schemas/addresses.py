@@ -28,13 +28,13 @@ def literal_address(host: str) -> IpAddress | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine."""
+    """Return whether a host is this machine."""
     address = literal_address(host)
     return host.lower().rstrip(".") == "localhost" if address is None else address.is_loopback
 
 
 def is_public(address: IpAddress) -> bool:
-    """Tell whether an address belongs to no private, link-local, shared or reserved network."""
+    """Return whether an address belongs to no private, link-local, shared or reserved network."""
     found = _unwrapped(address)
     return found.is_global and not found.is_multicast
 

@@ -226,16 +226,16 @@ class Policy(Document):
         return next((model for model in self.allowedModels if model.name == name), None)
 
     def allows_model(self, model: str) -> bool:
-        """Tell whether anything may be sent to `model`."""
+        """Return whether anything may be sent to `model`."""
         return self.model(model) is not None
 
     def allows(self, name: str) -> bool:
-        """Tell whether the field `name` may be sent."""
+        """Return whether the field `name` may be sent."""
         needed = ("explanations", "amount", "currency") if name == "explanations" else (name,)
         return all(each in self.allowedFields for each in needed)
 
     def as_token(self, name: str) -> bool:
-        """Tell whether the field `name` may be sent as a token alone, never as it is."""
+        """Return whether the field `name` may be sent as a token alone, never as it is."""
         return name.startswith(ENTITIES) and name not in self.rawFields
 
 

@@ -25,7 +25,7 @@ class TransactionSource(Document):
     """Where transaction events come from.
 
     Of a batch planned larger than `max_bytes_per_batch` (keys, values and headers), the large records are
-    taken in slices of a quarter of that; it remains one batch. Spark's JVM holds what is in hand two times,
+    taken in slices of a quarter of that; it remains one batch. Spark's JVM holds each slice two times,
     and has 3 GB.
     """
 

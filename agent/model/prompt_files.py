@@ -124,7 +124,7 @@ def check_needs(prompt: Prompt, llm: Llm) -> None:
 
 
 def is_shipped(reference: PromptReference, folder: Path = PROMPTS) -> bool:
-    """Tell whether a prompt is still there: the wording of an old version may have gone."""
+    """Return whether a prompt is still there: the wording of an old version may have gone."""
     return _path(reference, folder).is_file()
 
 

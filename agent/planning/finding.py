@@ -167,7 +167,7 @@ def _supported(number: str, values: Sequence[Any], goal: str) -> bool:
 
 
 def _holds(text: str, number: str) -> bool:
-    """Tell whether a number stands in a text, by itself or as a part of a date, a time or an id."""
+    """Return whether a number stands in a text, by itself or as a part of a date, a time or an id."""
     return number in _NUMBER.findall(text) or number in _DIGITS.findall(text)
 
 

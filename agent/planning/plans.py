@@ -64,7 +64,7 @@ class Reference:
 
 
 def _within(levels: int, value: Any) -> bool:
-    """Tell whether lists and objects stand in one another at most `levels` deep."""
+    """Return whether lists and objects stand in one another at most `levels` deep."""
     inner = list(value.values()) if isinstance(value, Mapping) else value
     return not isinstance(inner, list | tuple) or (
         levels > 0 and all(_within(levels - 1, each) for each in inner)

@@ -121,7 +121,7 @@ class TokenBook:
 
 
 def is_identifying(field: str) -> bool:
-    """Tell whether a field of this name holds a name, an address or a number of somebody."""
+    """Return whether a field of this name holds a name, an address or a number of somebody."""
     return _IDENTIFYING.search(field) is not None
 
 

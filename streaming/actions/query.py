@@ -93,7 +93,7 @@ def _ended_after(seconds: float, connection: duckdb.DuckDBPyConnection) -> Itera
             connection.interrupt()
             wait = _NEXT_INTERRUPT_SECONDS
 
-    # No worker: it is a timer, which ends with the block, and the query's own end tells what came of it.
+    # No worker: it is a timer, which ends with the block, and the query's own end shows what came of it.
     thread = threading.Thread(target=interrupt, name="query-limit", daemon=True)
     thread.start()
     try:

@@ -32,7 +32,7 @@ def ids_of(column: pa.LargeBinaryArray) -> Ids:
 
 
 def worth_packing(alive: Flags) -> bool:
-    """Tell whether enough of the slots, bool[slots], are free to move the others together."""
+    """Return whether enough of the slots, bool[slots], are free to move the others together."""
     return len(alive) - int(alive.sum()) > len(alive) // 8
 
 

@@ -33,7 +33,7 @@ class InputWatch:
         self._newest: deque[Decision] = deque()
 
     def problems(self, decision: Decision, tolerated_share: float) -> str | None:
-        """Tell what is wrong with the input as of a batch, None where nothing is.
+        """Return what is wrong with the input as of a batch, None where nothing is.
 
         Args:
             decision: of the batch.

@@ -5,7 +5,7 @@ and which of these have become revisions (`alerts`). So a driver goes on where i
 that was, and an answer takes the same lane as any alert: numbered, committed and published by the outbox.
 
 Requests are under way side by side, each as long as the model needs. The next window is opened once nothing
-of those in hand could be asked, and what is being asked takes longer than usual: like alerts of a busy time
+of the open ones could be asked, and what is being asked takes longer than usual: like alerts of a busy time
 are asked about together, and no group keeps others waiting.
 """
 
@@ -212,7 +212,7 @@ class LateAnswers:
 
     @property
     def _has_room(self) -> bool:
-        """Whether more alerts may be taken in hand: nobody else is kept waiting, nor grows without bound."""
+        """Whether more alerts may be opened: nobody else is kept waiting, and nothing grows without bound."""
         asked = [triage.inquiries for triage in self._asked.values()]
         waiting = sum(work.unanswered.waiting for work in self._in_hand)
         free = not asked or any(each.room > 0 for each in asked)
@@ -267,7 +267,7 @@ class LateAnswers:
         return begun
 
     def _look(self) -> bool:
-        """Take the next window in hand, if there is one."""
+        """Open the next window, if there is one."""
         below = self._outbox.next_seq
         if self._next >= below:
             return False
@@ -292,7 +292,7 @@ class LateAnswers:
     def _asked_about(self, alerts: pa.Table) -> Triage:
         """A window holds alerts of one version of these, or of none."""
         anybody = self._anybody()
-        assert anybody is not None, "nothing is taken in hand before"
+        assert anybody is not None, "nothing is opened before"
         return self._others.get(alerts["spec_version"][0].as_py(), anybody)
 
     def _anybody(self) -> Triage | None:

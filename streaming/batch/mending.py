@@ -1,7 +1,7 @@
 """Removes what a power cut has torn from the ends of a lake's logs, where nothing rests on it.
 
 Alerts are published, and commands answer, only once everything they rest on is on disk. So a torn commit was
-told to nobody, unless an older version of flagstream wrote it. It may be removed, and its batch be done
+reported to nobody, unless an older version of flagstream wrote it. It may be removed, and its batch be done
 again, if the other tables are such as they were before it: then the protocol goes on from there.
 """
 

@@ -102,7 +102,7 @@ class StreamRunner:
     def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
         """Process batches until `stop` is set, or until everything on the topic was processed.
 
-        The batch in hand is always finished first.
+        The current batch is always finished first.
 
         Raises:
             FlagstreamError: whatever made a batch fail.
@@ -123,7 +123,7 @@ class StreamRunner:
                 self._pipeline.check()
                 stop.wait(_POLL_SECONDS)
         except RetryableError as fault:
-            passing = fault  # may be what a worse one in the batch in hand has left behind
+            passing = fault  # may be what a worse one in the current batch has left behind
         finally:
             # Asked before stopping: afterwards the refusal of the next batch would pass for a failure.
             ended_by = None if query.isActive else query.exception()
@@ -224,7 +224,7 @@ class StreamRunner:
         return self._watch
 
     def _stop(self, query: StreamingQuery) -> None:
-        """Let the batch in hand finish, refuse the next one, then stop.
+        """Let the current batch finish, refuse the next one, then stop.
 
         Spark 4.2 overflows its stack over the text of the refusal and would log that at length.
         """
@@ -257,7 +257,7 @@ def arrival(now: datetime, read: datetime | None, *, behind: bool) -> datetime |
 
 
 class TopicWatch:
-    """Tells how far the stream is behind the topic.
+    """Measures how far the stream is behind the topic.
 
     Args:
         settings: the topic, and where Spark keeps how far it has come.

@@ -71,7 +71,7 @@ def cost(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what an agent has cost, or what it would cost at a rate of events.
+    """Show what an agent has cost, or what it would cost at a rate of events.
 
     Models cost what `llm.prices` of the spec says. A forecast starts from what the agent's lake has shown
     and says what it assumes.

@@ -82,7 +82,7 @@ def main() -> None:
 
 @app.command()
 def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Check the machine and tell what to do about each failure.
+    """Check the machine and say what to do about each failure.
 
     Example: `flagstream doctor --json`
     """

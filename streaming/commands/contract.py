@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.contract import EventContract
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError
 from streaming.commands.broker import broker_of
 from streaming.drafting.checking import SampleCheck, check_sample
@@ -57,7 +58,8 @@ def infer(settings: Settings, wanted: SampleWanted, to: Path | None, *, as_json:
         say_line(draft.text(), end="")
     share = draft.accepted / max(draft.records, 1)
     say_error(
-        f"{draft.accepted:,} of {draft.records:,} records ({share:.1%}) are payments under this contract"
+        f"{draft.accepted:,} of {count_of(draft.records, 'record')} ({share:.1%}) are payments under this "
+        "contract"
     )
 
 

@@ -1,4 +1,4 @@
-"""Brings what was written onto the disk, so that a power cut cannot take back what others were told."""
+"""Brings what was written onto the disk, so that a power cut cannot take back what others have been sent."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def unusable(folder: Path, *, known: bool = False) -> str | None:
 
 
 def looks_unusable(folder: Path) -> str | None:
-    """Say why nothing could be stored below a folder, as far as it can be told without writing."""
+    """Say why nothing could be stored below a folder, as far as that shows without writing."""
     try:
         seen = os.statvfs(folder)
     except OSError as fault:

@@ -67,7 +67,7 @@ class EntityStep:
     levels: Mapping[str, LevelState]
 
     def of_direction(self, kind: str) -> Flags | None:
-        """Tell which rows are of a kind's direction, bool[n]; None where none are known apart."""
+        """Return which rows are of a kind's direction, bool[n]; None where none are known apart."""
         return None if self.refunds is None else self.refunds == holds_refunds(kind)
 
     @property

@@ -188,7 +188,7 @@ def feature_columns(
 
 
 def describes_behaviour(feature: str, entities: Sequence[str] = ()) -> bool:
-    """Tell whether a feature shows behaviour: it is no mere level, and rests on no label and no surprise.
+    """Return whether a feature shows behaviour: it is no mere level, and rests on no label and no surprise.
 
     Args:
         entities: unless empty, features of other kinds of entities do not count.

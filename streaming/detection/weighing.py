@@ -49,7 +49,7 @@ class Weighing:
         self._weights = self._weights_of(spec)
 
     def looks_at(self, detector: str, entity: str) -> bool:
-        """Tell whether a detector that goes by profiles watches one kind of entities."""
+        """Return whether a detector that goes by profiles watches one kind of entities."""
         chosen = self._chosen[detector]
         return chosen.enabled and (not chosen.entities or entity_of(entity) in chosen.entities)
 

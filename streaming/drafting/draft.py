@@ -11,6 +11,7 @@ import yaml
 
 from agent.triage.untrusted_text import escaped
 from schemas.contract import EventContract
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from streaming.drafting.field_facts import FieldFacts, facts_of
@@ -53,7 +54,8 @@ class ContractDraft:
 
     def _lines(self) -> Iterator[str]:
         share = self.accepted / max(self.records, 1)
-        yield f"# Drafted from {self.records:,} records of {escaped(self.sample)}: read every line once."
+        records = count_of(self.records, "record")
+        yield f"# Drafted from {records} of {escaped(self.sample)}: read every line once."
         yield f"# Under it {self.accepted:,} of them ({share:.1%}) are payments; `contract check` has more."
         yield from (f"name: {self.name}", "version: 1")
         group = ""

@@ -112,13 +112,13 @@ def write_number(value: int, places: int, out: Bytes, to: int) -> int:
 
 @inlined
 def sound_float(value: float) -> bool:
-    """Tell whether a float is finite and not negative zero, which a contract may refuse."""
+    """Return whether a float is finite and not negative zero, which a contract may refuse."""
     return np.isfinite(value) and not (value == 0.0 and np.signbit(value))
 
 
 @compiled
 def _is_uuid(data: Bytes, at: int, size: int) -> bool:
-    """Tell whether a text is a UUID as it is written everywhere: 36 characters, lower case."""
+    """Return whether a text is a UUID as it is written everywhere: 36 characters, lower case."""
     if size != _UUID_BYTES:
         return False
     for place in range(size):

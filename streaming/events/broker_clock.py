@@ -1,4 +1,4 @@
-"""Which clock tells whether a record is stamped ahead of its time.
+"""By which clock a record counts as stamped ahead of its time.
 
 Whoever sends a record may stamp it, so a stamp is not taken at its word: one stamped far ahead would age
 every profile. This machine's clock may be wrong as well, and must not refuse what everybody sends. So the

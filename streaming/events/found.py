@@ -34,32 +34,32 @@ class Found:
     ends: Ints
 
     def are_null(self) -> Flags:
-        """Tell which are absent or null, bool[n]."""
+        """Return which are absent or null, bool[n]."""
         null: Flags = (self.kinds == json_strings.MISSING) | (self.kinds == json_strings.NULL)
         return null
 
     def are_texts(self) -> Flags:
-        """Tell which are strings, bool[n]."""
+        """Return which are strings, bool[n]."""
         texts: Flags = (self.kinds == json_strings.STRING) | (self.kinds == json_strings.ESCAPED)
         return texts
 
     def are_digits(self) -> Flags:
-        """Tell which are numbers written in digits, bool[n]."""
+        """Return which are numbers written in digits, bool[n]."""
         digits: Flags = (self.kinds == json_strings.INTEGER) | (self.kinds == json_strings.DECIMAL)
         return digits
 
     def are_numbers(self) -> Flags:
-        """Tell which are numbers, bool[n]."""
+        """Return which are numbers, bool[n]."""
         numbers: Flags = self.are_digits() | (self.kinds == json_strings.FLOAT)
         return numbers
 
     def are_instants(self) -> Flags:
-        """Tell which are points in time, bool[n]."""
+        """Return which are points in time, bool[n]."""
         instants: Flags = self.kinds == json_strings.INSTANT
         return instants
 
     def are_truths(self) -> Flags:
-        """Tell which are true or false, bool[n]."""
+        """Return which are true or false, bool[n]."""
         truths: Flags = (self.kinds == json_strings.TRUE) | (self.kinds == json_strings.FALSE)
         return truths
 

@@ -63,7 +63,7 @@ def _skip_space(data: Bytes, at: int, end: int) -> int:
 
 @inlined
 def _same(data: Bytes, at: int, end: int, text: Bytes, first: int, last: int) -> bool:
-    """Tell whether data[at:end] starts with text[first:last]."""
+    """Return whether data[at:end] starts with text[first:last]."""
     if end - at < last - first:
         return False
     for place in range(last - first):

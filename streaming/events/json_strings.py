@@ -135,7 +135,7 @@ def string_end(data: Bytes, at: int, end: int) -> tuple[int, bool]:
 
 @compiled
 def pairs_up(data: Bytes, at: int, end: int) -> bool:
-    """Tell whether every surrogate in a valid string has its other half."""
+    """Return whether every surrogate in a valid string has its other half."""
     while at < end:
         if byte_at(data, at) != _BACKSLASH:
             at += 1

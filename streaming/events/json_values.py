@@ -162,7 +162,7 @@ def _fraction(data: Bytes, at: int, end: int) -> tuple[int, int]:
 
 @compiled
 def _is_bracket(data: Bytes, at: int, end: int) -> bool:
-    """Tell whether data[at:end] is one bracket with something in it, such as `[Europe/Paris]`."""
+    """Return whether data[at:end] is one bracket with something in it, such as `[Europe/Paris]`."""
     if end - at < 3 or data[at] != _BRACKET or data[end - 1] != _END_BRACKET:
         return False
     for place in range(at + 1, end - 1):

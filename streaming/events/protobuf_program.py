@@ -120,7 +120,7 @@ class _Maker:
         return kernels.INNER
 
     def _is_alone(self, target: Target) -> bool:
-        """Tell whether nothing else is wanted within a message that stands for one value."""
+        """Return whether nothing else is wanted within a message that stands for one value."""
         assert target.node is not None
         inner = (each for field in self._nodes[target.node] for each in field.targets.values())
         return all(each.number is None for each in inner)

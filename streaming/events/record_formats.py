@@ -55,7 +55,7 @@ def reader_of(contract: EventContract, writers: WriterSchemas) -> AvroReader | P
 
 
 def _scalar(contract: EventContract, field: str) -> bool | None:
-    """Tell whether a text beside the value is read as number or boolean, None where readers differ."""
+    """Return whether a text beside the value is read as number or boolean, None where readers differ."""
     asked = {kind != "string" for kind, _ in _readers(contract, field)}
     return asked.pop() if len(asked) == 1 else None
 

@@ -8,7 +8,7 @@ from streaming.events.json_strings import byte_at
 
 @compiled
 def is_utf8(data: Bytes, at: int, end: int) -> bool:
-    """Tell whether data[at:end] is UTF-8 (RFC 3629)."""
+    """Return whether data[at:end] is UTF-8 (RFC 3629)."""
     while at < end:
         byte = byte_at(data, at)
         at += 1

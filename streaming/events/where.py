@@ -39,7 +39,7 @@ _ARROW_ORDER = {
 
 
 def holds(condition: Condition, value_of: Callable[[str], Any]) -> bool | None:
-    """Tell whether a condition holds for one event, None where that is unknown.
+    """Return whether a condition holds for one event, None where that is unknown.
 
     Args:
         value_of: gives the value at a path as JSON has it, None where there is none.

@@ -81,7 +81,7 @@ class DeltaRows:
             )
 
     def _numbered(self, stored: StoredTable, rows: int) -> bool:
-        """Tell whether rows are numbered without a gap, so that they can be read piece by piece."""
+        """Return whether rows are numbered without a gap, so that they can be read piece by piece."""
         if self._table.metadata().partition_columns or _ORDER not in self.schema.names:
             return False
         if not pa.types.is_integer(self.schema.field(_ORDER).type):

@@ -106,7 +106,7 @@ def _likeliest(text: bytes) -> str:
 
 
 def _is_western(text: bytes) -> bool:
-    """Tell whether Windows' Western code page gives words: its letters, and not one after the other."""
+    """Return whether Windows' Western code page gives words: its letters, and not one after the other."""
     try:
         written = text.decode("cp1252")
     except UnicodeDecodeError:

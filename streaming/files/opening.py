@@ -58,7 +58,7 @@ class DataFile:
 
 
 def is_delta(path: Path) -> bool:
-    """Tell whether a folder is a Delta table."""
+    """Return whether a folder is a Delta table."""
     return (path / _DELTA_LOG).is_dir()
 
 

@@ -143,7 +143,7 @@ def warm_up_of(text: str | None) -> timedelta | None:
 def send_again(
     settings: Settings, spec: AgentSpec, wanted: ReplaySpan, bootstrap: str, topic: str
 ) -> dict[str, object]:
-    """Send the alerts of a span to another topic, each once however often this is called; tell how many.
+    """Send the alerts of a span to another topic, each once however often this is called; return how many.
 
     Raises:
         ConfigurationError: the topic is one of the agent's own, or the span cannot be had.

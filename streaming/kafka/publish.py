@@ -298,7 +298,7 @@ class Publisher:
         return self._rebuild_marker(stored_next)
 
     def _rebuild_marker(self, stored_next: int) -> int:
-        """Group offsets expire after a quiet week: the topic's own headers then tell how far it came."""
+        """Group offsets expire after a quiet week: the topic's own headers then show how far it came."""
         topic = self._consumer.list_topics(self._settings.topic, _CALL_SECONDS).topics[self._settings.topic]
         if topic.error is not None:
             raise KafkaException(topic.error)

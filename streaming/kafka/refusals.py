@@ -1,4 +1,4 @@
-"""Faults of Kafka that repeating cannot cure, told from those that pass."""
+"""Faults of Kafka that repeating cannot cure, as distinct from those that pass."""
 
 from __future__ import annotations
 

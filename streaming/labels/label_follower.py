@@ -119,7 +119,7 @@ class LabelFollower:
                 self._offer, self._ready = pin, found.table
 
     def _record_from(self, source: LabelStream) -> None:
-        """What was polled stays in hand until it is on record: the topic gives it only once."""
+        """What was polled is kept until it is on record: the topic gives it only once."""
         if self._polled is None:
             self._polled = source.poll(wait=_POLL_SECONDS)
         source.record(self._polled)

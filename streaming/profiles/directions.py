@@ -33,7 +33,7 @@ def of_refunds(kind: str) -> str:
 
 
 def holds_refunds(kind: str) -> bool:
-    """Tell whether a kind holds refunds alone."""
+    """Return whether a kind holds refunds alone."""
     return kind.endswith(_REFUNDS)
 
 
@@ -59,5 +59,5 @@ def with_refunds(kinds: Iterable[str]) -> tuple[str, ...]:
 
 
 def are_refunds(rows: pa.Table) -> Flags:
-    """Tell which rows are refunds, bool[n]; those from before there was a direction are payments."""
+    """Return which rows are refunds, bool[n]; those from before there was a direction are payments."""
     return np.asarray(pc.fill_null(pc.equal(rows[DIRECTION], REFUND), fill_value=False).to_numpy())

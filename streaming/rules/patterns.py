@@ -110,7 +110,7 @@ class Patterns:
             rows: in `sequence` order, with sequence, event_time and the entities' columns.
             starts: bool[n, patterns], where `first` or `after` holds, by CompiledPattern.number.
             ends: bool[n, patterns], where `then` or `expected` holds.
-            describe: gives the rows, int64[m] positions, that missed events are to be told with; must have
+            describe: gives the rows, int64[m] positions, that missed events are reported with; must have
                 a column `sequence`.
         """
         if rows.num_rows == 0:

@@ -71,7 +71,7 @@ class Status:
         beside: versions in shadow or canary beside what was published.
         monitoring: status of the newest batch: `ok`, `alert` or `degraded`.
         problems: what was wrong with its input, None where nothing was.
-        lost: records that left the topic unread and were given up, as far as it could tell how many.
+        lost: records that left the topic unread and were given up, as far as their number was known.
         running: a process runs the agent just now.
         conditions: what that process waits for or suffers from, the longest first.
     """
@@ -204,7 +204,7 @@ def _late(reader: LakeReader) -> tuple[dict[str, int], dict[str, float]]:
 
 
 def _monitored(reader: LakeReader) -> dict[str, Any]:
-    """Return what the newest row of `monitoring` says; a lake from before it told problems has none."""
+    """Return what the newest row of `monitoring` says; a lake from before it noted problems has none."""
     table = reader.table("monitoring")
     newest = None if table is None else table.maximum("at")
     if table is None or newest is None:

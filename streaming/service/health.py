@@ -114,7 +114,7 @@ class Health:
             self._changed(condition, state)
 
     def _write(self) -> None:
-        """Keep the file up to date; a disk that takes nothing is a condition of its own, not told here."""
+        """Keep the file up to date; a disk that takes nothing is another condition, not reported here."""
         if self._file is None:
             return
         rows = [

@@ -75,11 +75,11 @@ class Worker:
             raise self._fault
 
     def ask_to_end(self) -> None:
-        """Let no round begin after the one in hand, without waiting for that."""
+        """Let no round begin after the current one, without waiting for that."""
         self._ended.set()
 
     def close(self) -> None:
-        """Wait for the round in hand, the first one at least."""
+        """Wait for the current round, the first one at least."""
         self.ask_to_end()
         if self._thread.is_alive():
             self._thread.join()

@@ -156,7 +156,7 @@ def check_llm(settings: Settings) -> CheckResult:
 
 
 def _check_bootstrap(bootstrap: str) -> CheckResult:
-    # librdkafka writes every refused connection to standard error unless told not to.
+    # librdkafka writes every refused connection to standard error unless silenced.
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     try:
         brokers = len(admin.list_topics(timeout=_ANSWER_SECONDS).brokers)

@@ -45,7 +45,7 @@ def start_session(
         driver_memory: heap of the driver's JVM.
 
     PySpark's SIGINT handler would cancel every job; the caller's stays in force, since a first Ctrl-C must
-    let the batch in hand finish. The JVM gets no keys of the environment.
+    let the current batch finish. The JVM gets no keys of the environment.
     """
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")

@@ -46,7 +46,7 @@ class RegistryWatch:
     Args:
         settings: where the lake lies.
         spec: names the agent and the table, which may not be there yet.
-        health: told while the registry cannot be read.
+        health: has a condition while the registry cannot be read.
     """
 
     def __init__(self, settings: Settings, spec: AgentSpec, health: Health | None = None) -> None:

@@ -100,7 +100,7 @@ class Shadow:
         self._worker.start()
 
     def close(self) -> None:
-        """End after the batch in hand."""
+        """End after the current batch."""
         self._worker.close()
         for digest in list(self._shadows):
             self._shadows.pop(digest).engine.close()

@@ -1,4 +1,4 @@
-"""Large records through Spark: never more in hand than the limit, and all of them taken."""
+"""Large records through Spark: never more held than the limit, and all of them taken."""
 
 from __future__ import annotations
 

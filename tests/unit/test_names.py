@@ -25,6 +25,8 @@ DIALECT = {
     r"\b(is|are) told\b": "receives, is notified, learns",
     r"\b[Ll]ooks? at\b|\blooked at\b": "reads, uses, checks",
     r"\bheed\b|\b(read_)?[Ww]ish\b|\bLookout\b|\bgoing_on_as\b": "adopt, order, DetectorInput, continued_as",
+    r"\b[Tt]ells? (what|whether|which|how)\b": "returns, says, measures",
+    r"\bin hand\b": "current, open, being taken",
     r"'s to say\b": "is defined by",
 }
 # Words that are stored, published or part of a prompt stay as they are.

@@ -1,4 +1,4 @@
-"""One id that holds much of what comes in is told, whatever else comes, and in bounded memory."""
+"""One id that holds much of what comes in is reported, whatever else comes, and in bounded memory."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ ROWS = {
     "sparkov": (
         ",trans_date_trans_time,cc_num,merchant,category,amt,first,last,gender,street,city,state,zip,lat,long,"
         "city_pop,job,dob,trans_num,unix_time,merch_lat,merch_long,is_fraud\n"
-        '0,2020-02-03 10:11:12,5000000000000009,"fraud_Q, R",food,8.15,A,B,M,2 Way,Place,UT,84002,40.1,-111.5,'
-        '302,"Baker, head",1970-01-02,z9,1580724672,40.3,-111.4,1\n'
+        '0,2020-02-03 10:11:12,5000000000000009,"fraud_Q, R",food,8.15,A,B,M,2 Way,Place,UT,84002,40.1,'
+        '-111.5,302,"Baker, head",1970-01-02,z9,1580724672,40.3,-111.4,1\n'
     ),
     "ieee-cis": (
         "TransactionID,isFraud,TransactionDT,TransactionAmt,ProductCD,card1,card4,card6,addr1,P_emaildomain,"

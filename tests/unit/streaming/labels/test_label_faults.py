@@ -100,7 +100,7 @@ def test_passing_faults_never_end_labels_and_what_was_polled_is_recorded(
         following.close()
     wanted = [f"poll {number}" for number in range(1, source.handed_out + 1)]
     assert source.recorded == wanted[: len(source.recorded)], "in order, none left out, none twice"
-    assert len(wanted) - len(source.recorded) <= 1, "at most the one in hand is still to come"
+    assert len(wanted) - len(source.recorded) <= 1, "at most the current one is still to come"
 
 
 def test_a_fault_is_a_condition_until_following_goes_on(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_stopping_ends_a_wait_and_an_attempt_that_fails_meanwhile_is_no_fault() 
 
     def stopped() -> None:
         world.clock.set()
-        raise RetryableError("the broker went while the batch in hand was finished")
+        raise RetryableError("the broker went while the current batch was finished")
 
     world.supervisor.run(stopped)
     assert world.clock.waits == []
