@@ -27,6 +27,10 @@ _LOOK_SECONDS = 1.0
 _SINCE = "flagstream_since"
 _TIME = pl.Datetime("us", "UTC")
 _ALWAYS = datetime(1, 1, 1, tzinfo=UTC)
+_LARGEST_WHOLE = 2.0**53
+# By name, since a format that is guessed fits the first text alone, and takes 01/05 for either date.
+_ZONED = ("%+", "%Y-%m-%dT%H:%M:%S%.f%z", "%Y-%m-%dT%H:%M%#z")
+_LOCAL = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 _TRUTHS: Mapping[str, bool] = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -106,7 +110,7 @@ def _order(contract: EventContract, present: list[str]) -> list[str]:
 
 def _joined(events: pl.DataFrame, table: ReferenceTable, loaded: _Loaded) -> pl.DataFrame:
     """Return the rows' columns in the events' order; a key that is null fits nothing."""
-    keys = [pl.col(name).cast(pl.String) for name in table.on]
+    keys = [_text(events.schema, name) for name in table.on]
     asked = events.select(pl.col("event_time").cast(_TIME), *keys).with_row_index("flagstream_row")
     if table.since is None:
         found = asked.join(loaded.rows, on=list(table.on), how="left", maintain_order="left")
@@ -132,9 +136,9 @@ def _load(name: str, table: ReferenceTable) -> _Loaded:
     mark = _mark(path)
     try:
         rows, version = _read(path)
+        return _Loaded(_ready(rows, name, table), version, mark)
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError, MachineError) as fault:
         raise ConfigurationError(f"cannot be read as a table: {fault}", where=str(path)) from fault
-    return _Loaded(_ready(rows, name, table), version, mark)
 
 
 def _mark(path: Path) -> tuple[object, ...]:
@@ -187,10 +191,10 @@ def _ready(rows: pl.DataFrame, name: str, table: ReferenceTable) -> pl.DataFrame
     """Return keys as text, the time from which a row holds, and the columns that are taken over."""
     wanted = [*table.on.values(), *(each.field for each in table.columns.values())]
     for column in [*wanted, *([] if table.since is None else [table.since])]:
-        if column not in rows.columns:
-            problem = f"no column {column!r}; {nearest(column, rows.columns)}"
+        problem = _problem(rows, column, is_time=column == table.since)
+        if problem is not None:
             raise ConfigurationError(problem, where=table.path, key=f"references.{name}")
-    keys = [pl.col(theirs).cast(pl.String).alias(ours) for ours, theirs in table.on.items()]
+    keys = [_text(rows.schema, theirs).alias(ours) for ours, theirs in table.on.items()]
     taken = [_taken(rows.schema, column, table) for column in table.columns]
     since = [] if table.since is None else [_moment(rows.schema, table.since).alias(_SINCE)]
     ready = rows.select(*keys, *since, *taken).drop_nulls(list(table.on))
@@ -200,29 +204,66 @@ def _ready(rows: pl.DataFrame, name: str, table: ReferenceTable) -> pl.DataFrame
     return ordered.unique([*table.on, _SINCE], keep="last", maintain_order=True).sort(_SINCE)
 
 
+def _problem(rows: pl.DataFrame, column: str, *, is_time: bool) -> str | None:
+    """Say why a column cannot be used, None where it can."""
+    if column not in rows.columns:
+        return f"no column {column!r}; {nearest(column, rows.columns)}"
+    kind = rows.schema[column]
+    if kind.is_nested() or kind in (pl.Binary, pl.Duration, pl.Object):
+        return f"column {column!r} holds {kind}; expected text, numbers, truths or times"
+    if not is_time:
+        return None
+    if not (_is_text(kind) or kind in (pl.Date, pl.Datetime, pl.Null)):
+        return f"column {column!r} holds {kind}; expected times or text in ISO 8601"
+    read, given = rows.select(_moment(rows.schema, column)).to_series(), rows[column]
+    if _is_text(kind):
+        given = given.cast(pl.String).replace("", None)
+    wrong = (read.is_null() & given.is_not_null()).arg_true()
+    return f"column {column!r} is no time of ISO 8601 in row {wrong[0] + 1}" if len(wrong) else None
+
+
+def _is_text(kind: pl.DataType) -> bool:
+    return kind in (pl.String, pl.Categorical, pl.Enum)
+
+
+def _text(schema: pl.Schema, name: str) -> pl.Expr:
+    """Return a column as text; a whole number is written without a fraction, whatever holds it."""
+    value = pl.col(name)
+    if not schema[name].is_float():
+        return value.cast(pl.String)
+    whole = (value == value.floor()) & (value.abs() < _LARGEST_WHOLE)
+    return (
+        pl.when(whole)
+        .then(value.cast(pl.Int64, strict=False).cast(pl.String))
+        .otherwise(value.cast(pl.String))
+    )
+
+
 def _taken(schema: pl.Schema, name: str, table: ReferenceTable) -> pl.Expr:
     column = table.columns[name]
     value = pl.col(column.field)
     if column.type == "string":
         return value.cast(pl.String).str.slice(0, column.max_length).alias(name)
-    if column.type == "float":
-        number = value.cast(pl.Float64, strict=False)
-        return pl.when(number.is_finite()).then(number).alias(name)
-    if column.type == "integer":
-        return value.cast(pl.Int64, strict=False).alias(name)
-    if schema[column.field] == pl.String:
-        lower = value.str.to_lowercase()
+    if column.type == "boolean":
+        lower = _text(schema, column.field).str.to_lowercase()
         return lower.replace_strict(_TRUTHS, default=None, return_dtype=pl.Boolean).alias(name)
-    return value.cast(pl.Boolean, strict=False).alias(name)
+    number = value.cast(pl.Float64, strict=False)
+    if column.type == "float":
+        return pl.when(number.is_finite()).then(number).alias(name)
+    whole = value.cast(pl.Int64, strict=False)
+    return (
+        pl.when(number == number.floor()).then(whole) if schema[column.field].is_float() else whole
+    ).alias(name)
 
 
 def _moment(schema: pl.Schema, name: str) -> pl.Expr:
-    """Return a column of times in UTC. Text is ISO 8601, and null where it is none; no offset means UTC."""
+    """Return a column of times in UTC. Text is null where it is no ISO 8601; no offset means UTC."""
     kind, value = schema[name], pl.col(name)
-    if kind == pl.String:
-        zoned = value.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
-        plain = value.str.to_datetime(time_unit="us", strict=False).dt.replace_time_zone("UTC")
-        return pl.coalesce(zoned, plain)
+    if _is_text(kind):
+        text = value.cast(pl.String).str.replace(r"^(.{10}) ", "${1}T")
+        zoned = [text.str.to_datetime(each, time_unit="us", time_zone="UTC", strict=False) for each in _ZONED]
+        local = [text.str.to_datetime(each, time_unit="us", strict=False) for each in _LOCAL]
+        return pl.coalesce(*zoned, *(each.dt.replace_time_zone("UTC") for each in local))
     if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
         return value.dt.convert_time_zone("UTC").cast(_TIME)
     return value.cast(pl.Datetime("us"), strict=False).dt.replace_time_zone("UTC")

@@ -173,6 +173,69 @@ def test_a_reference_that_cannot_be_joined_is_refused_by_name(
         References(contract(path, **changes))
 
 
+TIMES = ["2026-05-01 03:00:00", "2026-05-01T05:00:00+02:00", "2026-05-01T03:00Z", "2026-05-01T03:00:00.0"]
+NO_TIMES = ["01/05/2026", "1714521600", "20260501", "soon"]
+UNFIT = [[[1]], [{"a": 1}], [b"m"], [timedelta(1)]]
+
+
+def one_row(path: Path, **columns: Any) -> Path:
+    whole = {"merchant_id": ["m1"], "valid_from": [at(0)], "risk": [0.5], "tier": ["a"], **columns}
+    pl.DataFrame(whole).write_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("text", TIMES)
+def test_every_text_of_a_time_is_read_by_itself(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"merchant_id,valid_from,risk,tier\nm1,2026-05-01,1,\nm1,{text},2,\nm2,,3,\n", "utf-8")
+    asked = decoded([("m1", 2.9), ("m1", 3.1), ("m2", 0.0)])
+    assert References(contract(path)).join(asked)["merchant_risk"].to_pylist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("text", NO_TIMES)
+def test_a_text_that_is_no_time_is_refused_rather_than_held_for_ever(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError, match="'valid_from' is no time of ISO 8601 in row 1"):
+        References(contract(one_row(tmp_path / "t.parquet", valid_from=[text])))
+
+
+@pytest.mark.parametrize("values", UNFIT)
+@pytest.mark.parametrize("name", ["merchant_id", "valid_from", "risk"])
+def test_columns_of_no_usable_type_are_told_and_end_no_batch(
+    tmp_path: Path, name: str, values: list[Any]
+) -> None:
+    clock, health = iter(range(0, 100, 10)), Health()
+    path = one_row(tmp_path / "t.parquet")
+    references = References(contract(path), health, clock=lambda: next(clock))
+    one_row(path, **{name: values})
+    references.renew()
+    assert name in health.active[0].cause
+    assert references.join(decoded([("m1", 1.0)]))["merchant_risk"].to_pylist() == [0.5]
+
+
+@pytest.mark.parametrize("moments", [[1_714_521_600], [1.5], [True]])
+def test_numbers_are_no_times(tmp_path: Path, moments: list[Any]) -> None:
+    with pytest.raises(ConfigurationError, match="expected times or text in ISO 8601"):
+        References(contract(one_row(tmp_path / "t.parquet", valid_from=moments)))
+
+
+def test_a_number_that_is_whole_is_a_key_whatever_holds_it(tmp_path: Path) -> None:
+    path = one_row(tmp_path / "t.parquet", merchant_id=[17.0])
+    assert References(contract(path)).join(decoded([("17", 1.0)]))["merchant_risk"].to_pylist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("value", "whole", "flag"),
+    [(2.7, None, None), (1.0, 1, True), (2, 2, None), (0, 0, False), (True, 1, True)],
+)
+def test_what_is_no_whole_number_or_truth_is_null(
+    tmp_path: Path, value: Any, whole: int | None, flag: bool | None
+) -> None:
+    columns = {"whole": {"field": "v", "type": "integer"}, "flag": {"field": "v", "type": "boolean"}}
+    path = one_row(tmp_path / "t.parquet", v=[value])
+    found = References(contract(path, columns=columns)).join(decoded([("m1", 1.0)]))
+    assert (found["whole"].to_pylist(), found["flag"].to_pylist()) == ([whole], [flag])
+
+
 def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     path.write_bytes(b"no parquet")
