@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 PRIVATE_UMASK = 0o077
@@ -18,16 +18,18 @@ _NAMES = frozenset({
 })  # fmt: skip
 
 
-def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the part of `environ` that child processes get."""
-    return {name: value for name, value in environ.items() if name in _NAMES}
+def child_environment(
+    environ: Mapping[str, str] = os.environ, needed: Collection[str] = ()
+) -> dict[str, str]:
+    """Return the part of `environ` that child processes get, with what one of them needs besides."""
+    return {name: value for name, value in environ.items() if name in _NAMES or name in needed}
 
 
 @contextmanager
-def inherited_environment() -> Iterator[None]:
+def inherited_environment(needed: Collection[str] = ()) -> Iterator[None]:
     """Have whatever is started in the block inherit that part alone, for libraries that start a process."""
     whole = dict(os.environ)
-    kept = child_environment(whole)
+    kept = child_environment(whole, needed)
     try:
         for name in whole.keys() - kept.keys():
             del os.environ[name]

@@ -12,15 +12,19 @@ from pydantic import SecretStr
 
 from schemas.errors import ConfigurationError, MachineError, nearest
 from schemas.llm import checked_base_url
+from streaming.home.brokers import Brokers
+from streaming.home.client_properties import load_properties
 from streaming.output.log import check_format
 from streaming.output.redaction import keep_secret
 
 _PREFIX = "FLAGSTREAM_"
 _SHORTEST_KEY = 32
+_OURS = ("embedded", "docker")
 _VARIABLES = {
     "FLAGSTREAM_HOME": "folder for all state",
     "FLAGSTREAM_CACHE": "folder for downloads",
     "FLAGSTREAM_KAFKA": "embedded, docker, or a bootstrap address",
+    "FLAGSTREAM_KAFKA_CONFIG": "a client.properties: how to reach a secured Kafka",
     "FLAGSTREAM_LLM_BASE_URL": "an OpenAI-compatible endpoint",
     "FLAGSTREAM_LOG_FORMAT": "text or json: how a running agent logs",
     "FLAGSTREAM_IVY_SETTINGS": "an Ivy settings file that names a mirror",
@@ -40,7 +44,7 @@ class Settings:
     Attributes:
         home: folder of all state.
         cache: folder of downloads.
-        kafka: `embedded`, `docker`, or a bootstrap address.
+        kafka: `embedded`, `docker`, or a bootstrap address, which knows how it is reached.
         llm_base_url: an OpenAI-compatible endpoint, None when not given.
         ivy_settings: an Ivy settings file for a mirror, None for Ivy's own.
         audit_key: the audit log's secret, None for one made beside its anchor.
@@ -74,7 +78,7 @@ class Settings:
         return cls(
             home=home.resolve(),
             cache=Path(environ.get("FLAGSTREAM_CACHE") or _default_cache()).resolve(),
-            kafka=_kafka(environ.get("FLAGSTREAM_KAFKA") or "embedded"),
+            kafka=_kafka(environ),
             llm_base_url=_endpoint(environ.get("FLAGSTREAM_LLM_BASE_URL")),
             ivy_settings=Path(mirror) if mirror else None,
             audit_key=_audit_key(environ.get("FLAGSTREAM_AUDIT_KEY")),
@@ -197,8 +201,19 @@ def _secret(value: str | None) -> SecretStr | None:
     return SecretStr(value) if value else None
 
 
-def _kafka(value: str) -> str:
-    if value in ("embedded", "docker") or ":" in value:
+def _kafka(environ: Mapping[str, str]) -> str:
+    value, file = environ.get("FLAGSTREAM_KAFKA"), environ.get("FLAGSTREAM_KAFKA_CONFIG")
+    if not file:
+        return _address(value or "embedded")
+    properties = load_properties(Path(file), environ)
+    address = _address(value or properties.bootstrap or "")
+    if address in _OURS:
+        raise ConfigurationError(f"{address} is reached without it", where="FLAGSTREAM_KAFKA_CONFIG")
+    return Brokers(address).reached_by(properties)
+
+
+def _address(value: str) -> str:
+    if value in _OURS or ":" in value:
         return value
     raise ConfigurationError(
         f"expected embedded, docker or host:port, got {value!r}", where="FLAGSTREAM_KAFKA"

@@ -18,9 +18,11 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from agent.model.child_environment import PRIVATE_UMASK, child_environment
 from agent.model.processes import PortTakenError, Service, free_port
 from schemas.errors import ConfigurationError, MachineError, RetryableError, nearest
+from streaming.home.brokers import connection
 from streaming.home.settings import Settings, find_java
-from streaming.kafka.refusals import words_of
-from streaming.kafka.topic import connection
+from streaming.kafka.presence import metadata_of
+from streaming.kafka.refusals import NOT_ALLOWED, words_of
+from streaming.kafka.topic import topic_exists
 from streaming.service.interrupts import ended_on_leaving
 
 _CALL_SECONDS = 10.0
@@ -216,11 +218,14 @@ def bootstrap_for(settings: Settings) -> Iterator[str]:
 def ensure_topic(
     bootstrap: str, name: str, partitions: int = 4, config: Mapping[str, str] | None = None
 ) -> None:
-    """Create a topic unless it exists.
+    """Create a topic unless it exists; one that is there takes no right to create.
 
     Raises:
+        ConfigurationError: it is not there, and the broker does not let this login create it.
         RetryableError: the broker did not answer.
     """
+    if topic_exists(bootstrap, name):
+        return
     admin = AdminClient({**connection(bootstrap)})
     topic = NewTopic(
         name, num_partitions=partitions, replication_factor=_BROKER_DEFAULT, config=dict(config or {})
@@ -229,6 +234,9 @@ def ensure_topic(
         for future in admin.create_topics([topic], operation_timeout=_CALL_SECONDS).values():
             future.result(_CALL_SECONDS)
     except KafkaException as fault:
+        if fault.args[0].code() in NOT_ALLOWED:
+            problem = f"topic {name!r} is not there, or not for this login, which may not create it either"
+            raise ConfigurationError(f"{problem}; create it, or grant Describe on it", key="topic") from None
         if fault.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise RetryableError(f"creating topic {name}: {words_of(fault)}") from fault
     except TimeoutError:
@@ -242,11 +250,7 @@ def require_topic(bootstrap: str, name: str) -> None:
         ConfigurationError: it does not; the nearest name is suggested.
         RetryableError: the broker did not answer.
     """
-    try:
-        topics = AdminClient({**connection(bootstrap)}).list_topics(timeout=_CALL_SECONDS).topics
-    except KafkaException as fault:
-        problem = f"{bootstrap} does not answer ({words_of(fault)}); `flagstream doctor` checks it"
-        raise RetryableError(problem) from fault
+    topics = metadata_of(bootstrap, _CALL_SECONDS).topics
     if name not in topics:
         known = [each for each in topics if not each.startswith("__")]
         raise ConfigurationError(
@@ -254,8 +258,8 @@ def require_topic(bootstrap: str, name: str) -> None:
         )
 
 
-def topic_retention_ms(bootstrap: str, name: str) -> int:
-    """Return `retention.ms` of a topic; -1 means for ever.
+def topic_retention_ms(bootstrap: str, name: str) -> int | None:
+    """Return `retention.ms` of a topic; -1 means for ever, None that this login may not know.
 
     Raises:
         RetryableError: the broker did not answer.
@@ -265,6 +269,8 @@ def topic_retention_ms(bootstrap: str, name: str) -> int:
         (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
         return int(future.result(_CALL_SECONDS)["retention.ms"].value)
     except KafkaException as fault:
+        if fault.args[0].code() in NOT_ALLOWED:
+            return None
         raise RetryableError(f"asking for the configuration of {name}: {words_of(fault)}") from fault
     except TimeoutError:
         raise RetryableError(f"{bootstrap} does not answer; is that the broker's address?") from None

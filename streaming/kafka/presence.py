@@ -1,20 +1,43 @@
-"""Asks, in a few seconds and changing nothing, whether a broker is there."""
+"""Asks, in a few seconds and changing nothing, whether a broker is there and lets this login in."""
 
 from __future__ import annotations
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from typing import Any
 
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ClusterMetadata
+
+from schemas.errors import RetryableError
+from streaming.home.brokers import connection
 from streaming.kafka.refusals import words_of
-from streaming.kafka.topic import connection
 
 _SECONDS = 3.0
+# What says why no broker was reached; that none was is all that the call itself says.
+_CAUSES = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._RESOLVE})
+
+
+def metadata_of(bootstrap: str, seconds: float = _SECONDS) -> ClusterMetadata:
+    """Return the brokers and topics that this login sees.
+
+    Raises:
+        RetryableError: none answers within so many seconds, or the login is refused; saying which.
+    """
+    seen = list[KafkaError]()
+    settings: dict[str, Any] = {**connection(bootstrap), "error_cb": seen.append}
+    admin = AdminClient(settings)
+    try:
+        return admin.list_topics(timeout=seconds)
+    except KafkaException as fault:
+        admin.poll(1.0)
+        causes = [each for each in seen if each.code() in _CAUSES]
+        said = causes[0].str() if causes else words_of(fault)
+        raise RetryableError(f"no broker answers at {bootstrap}: {said}") from fault
 
 
 def broker_away(bootstrap: str) -> str | None:
     """Return why no broker can be reached, None when one answers."""
     try:
-        AdminClient(connection(bootstrap)).list_topics(timeout=_SECONDS)
-    except KafkaException as fault:
-        return f"no broker answers at {bootstrap} ({words_of(fault)}); `flagstream doctor` checks it"
+        metadata_of(bootstrap)
+    except RetryableError as fault:
+        return f"{fault}; `flagstream doctor` checks it"
     return None

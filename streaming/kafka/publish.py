@@ -22,9 +22,9 @@ from confluent_kafka import (
 )
 
 from schemas.errors import ConfigurationError, DataLossError, RetryableError
+from streaming.home.brokers import compression_of, connection
 from streaming.kafka.bounded import within
 from streaming.kafka.refusals import TooLargeError, raise_if_fenced, raise_if_refused, words_of
-from streaming.kafka.topic import connection
 
 SEQUENCE_HEADER = "outbox_seq"
 AGENT_HEADER = "agent"
@@ -279,7 +279,7 @@ class Publisher:
                 **connection(self._settings.bootstrap),
                 "transactional.id": self._settings.transactional_id,
                 "transaction.timeout.ms": 60_000,
-                "compression.type": "lz4",
+                "compression.type": compression_of(self._settings.bootstrap),
                 "message.max.bytes": _LARGEST_MESSAGE,
                 "linger.ms": 2,
                 "error_cb": self._saw,

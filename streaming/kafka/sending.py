@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas.counts import count_of
 from schemas.errors import ConfigurationError, RetryableError
+from streaming.home.brokers import compression_of, connection
 from streaming.kafka.refusals import words_of
 
 Report = Callable[[int], None]
@@ -132,9 +133,9 @@ def _producer_settings(
     bootstrap: str, on_delivery: Callable[[KafkaError | None, Message], None]
 ) -> dict[str, Any]:
     return {
-        "bootstrap.servers": bootstrap,
+        **connection(bootstrap),
         "enable.idempotence": True,
-        "compression.type": "lz4",
+        "compression.type": compression_of(bootstrap),
         "linger.ms": 5,
         "queue.buffering.max.messages": 1_000_000,
         "queue.buffering.max.kbytes": 262_144,
@@ -143,5 +144,4 @@ def _producer_settings(
         # Successes need no callback per record, which would cost more than the sending.
         "delivery.report.only.error": True,
         "on_delivery": on_delivery,
-        "log_level": 0,
     }

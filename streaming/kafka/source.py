@@ -9,6 +9,7 @@ from typing import Any, cast
 from pyspark.sql import DataFrame, SparkSession
 
 from schemas.errors import DataLossError
+from streaming.home.brokers import spark_connection
 
 MOST_AT_ONCE = 128  # records that a task takes from the broker at once
 
@@ -39,7 +40,7 @@ def reader_options(bootstrap: str) -> dict[str, str]:
     once. That takes no longer: Spark throws away what it has fetched beyond them.
     """
     return {
-        "kafka.bootstrap.servers": bootstrap,
+        **spark_connection(bootstrap),
         "kafka.isolation.level": "read_committed",
         "kafka.fetch.max.wait.ms": "20",
         "kafka.max.partition.fetch.bytes": "65536",

@@ -19,6 +19,8 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import RetryableError
+from streaming.home.brokers import connection
+from streaming.kafka.presence import metadata_of
 from streaming.kafka.refusals import words_of
 
 _CALL_SECONDS = 10.0
@@ -35,14 +37,6 @@ PASSING = frozenset(
         KafkaError.NOT_LEADER_FOR_PARTITION,
     }
 )
-
-
-def connection(bootstrap: str) -> dict[str, str | int | float | bool]:
-    """Return what every Kafka client here has in common: the address, and no log of its own.
-
-    Faults come as exceptions; librdkafka would print them a second time.
-    """
-    return {"bootstrap.servers": bootstrap, "log_level": 0}
 
 
 def committed_messages(
@@ -113,10 +107,7 @@ def topic_exists(bootstrap: str, topic: str) -> bool:
     Raises:
         RetryableError: the broker does not answer.
     """
-    try:
-        return topic in AdminClient(connection(bootstrap)).list_topics(timeout=_CALL_SECONDS).topics
-    except KafkaException as fault:
-        raise RetryableError(f"{bootstrap} does not answer: {words_of(fault)}") from fault
+    return topic in metadata_of(bootstrap, _CALL_SECONDS).topics
 
 
 def partitions_of(consumer: Consumer, topic: str) -> list[TopicPartition]:

@@ -22,8 +22,9 @@ from schemas.label import GIVEN, LABEL_REJECTS
 from schemas.tables import COORDINATES, QUARANTINE
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
+from streaming.home.brokers import connection
 from streaming.kafka.refusals import words_of
-from streaming.kafka.topic import PASSING, connection, partitions_of
+from streaming.kafka.topic import PASSING, partitions_of
 from streaming.labels.book import LabelBook, Recorded, rejects_table, sound_labels
 from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_labels
 

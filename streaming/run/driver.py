@@ -20,6 +20,7 @@ from streaming.batch.runner import StreamRunner, TopicWatch
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Tenure
 from streaming.detection.reasons import duration_text
+from streaming.home.brokers import secret_names_of
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic, require_topic, topic_retention_ms
 from streaming.output.log import log
@@ -200,7 +201,8 @@ class _ServiceRun:
             with ThreadPoolExecutor(1) as beside:
                 compiled = beside.submit(compile_kernels, definition)
                 jars = jar_paths(self._settings.jars_spark)
-                self._session = start_session(jars, work_dir=self._settings.spark)
+                needed = secret_names_of(self._bootstrap)
+                self._session = start_session(jars, work_dir=self._settings.spark, needed=needed)
                 compiled.result()
             self._kept.callback(_stop, self._session)
         return self._session
@@ -230,6 +232,8 @@ def log_horizon(spec: AgentSpec, bootstrap: str) -> None:
     contract = AgentDefinition.of(spec).contract
     retention = topic_retention_ms(bootstrap, spec.data_sources.transactions.topic)
     horizon = contract.duplicates.horizon
+    if retention is None:
+        return
     if retention < 0 or timedelta(milliseconds=retention) > horizon:
         kept = "for ever" if retention < 0 else f"for {duration_text(retention / 1_000)}"
         known = duration_text(horizon.total_seconds())

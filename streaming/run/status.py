@@ -21,9 +21,9 @@ from streaming.batch.resuming import records_lost
 from streaming.delta.faults import looks_unusable
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.stored import StoredTable
+from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker
-from streaming.kafka.topic import connection
 from streaming.quarantine.requests import read_requests
 from streaming.quarantine.waiting import waiting_by_reason
 from streaming.service.health import ActiveCondition, Condition, is_running, read_health

@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from agent.model.child_environment import child_environment
 from agent.model.local_llm import weights_file
 from schemas.errors import MachineError, RetryableError
 from schemas.llm import Llm
+from streaming.home.brokers import properties_of
 from streaming.home.settings import Settings, find_java
-from streaming.kafka.refusals import words_of
+from streaming.kafka.presence import metadata_of
 from streaming.setup.downloads import LOCK_FILE, check_jars, jar_paths, locked_jars
 
 _PYTHON = (3, 11)
@@ -156,13 +155,15 @@ def check_llm(settings: Settings) -> CheckResult:
 
 
 def _check_bootstrap(bootstrap: str) -> CheckResult:
-    # librdkafka writes every refused connection to standard error unless silenced.
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     try:
-        brokers = len(admin.list_topics(timeout=_ANSWER_SECONDS).brokers)
-    except KafkaException as fault:
-        advice = "start that Kafka, or unset FLAGSTREAM_KAFKA to use the embedded broker"
-        return CheckResult("Kafka", False, f"{bootstrap} does not answer: {words_of(fault)}", advice)
+        brokers = len(metadata_of(bootstrap, _ANSWER_SECONDS).brokers)
+    except RetryableError as fault:
+        advice = (
+            "start that Kafka, or unset FLAGSTREAM_KAFKA to use the embedded broker"
+            if properties_of(bootstrap) is None
+            else "check address, login and certificates in the file that FLAGSTREAM_KAFKA_CONFIG names"
+        )
+        return CheckResult("Kafka", False, str(fault), advice)
     return CheckResult("Kafka", True, f"{bootstrap} answers, {brokers} broker(s)")
 
 

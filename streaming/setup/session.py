@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +34,12 @@ appender.file.strategy.max = 2
 
 
 def start_session(
-    jars: Sequence[Path], *, work_dir: Path, cores: int = 2, driver_memory: str = "3g"
+    jars: Sequence[Path],
+    *,
+    work_dir: Path,
+    cores: int = 2,
+    driver_memory: str = "3g",
+    needed: Collection[str] = (),
 ) -> SparkSession:
     """Return a local Spark session that can read Kafka and Delta.
 
@@ -43,9 +48,10 @@ def start_session(
         work_dir: where Spark keeps its scratch files and warehouse.
         cores: local task slots.
         driver_memory: heap of the driver's JVM.
+        needed: environment variables that Spark's own Kafka client takes its login from.
 
     PySpark's SIGINT handler would cancel every job; the caller's stays in force, since a first Ctrl-C must
-    let the current batch finish. The JVM gets no keys of the environment.
+    let the current batch finish. The JVM gets no other keys of the environment.
     """
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -54,7 +60,7 @@ def start_session(
         builder = builder.config(key, value)
     # PySpark replaces the SIGINT handler, but only from the main thread.
     # No worker: the start waits for the result and raises what it raised.
-    with inherited_environment(), ThreadPoolExecutor(1) as starter:
+    with inherited_environment(needed), ThreadPoolExecutor(1) as starter:
         return starter.submit(builder.getOrCreate).result()
 
 

@@ -19,7 +19,8 @@ from schemas.spec import NEWEST_ARITHMETIC, AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake_reader import LakeReader
 from streaming.detection.scoring import Scorer
-from streaming.kafka.topic import committed_messages, connection
+from streaming.home.brokers import connection
+from streaming.kafka.topic import committed_messages
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels, LabelPin
 from streaming.rules.patterns import Patterns, Recognised

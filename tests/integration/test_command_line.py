@@ -28,9 +28,10 @@ from schemas.errors import DataLossError
 from schemas.spec import load_spec
 from streaming.batch.runner import StreamRunner
 from streaming.cli.root import main
+from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
-from streaming.kafka.topic import committed_messages, connection
+from streaming.kafka.topic import committed_messages
 from streaming.run.opening import open_agent
 from streaming.testing.streams import Stream, published, write_spec
 from streaming.versions.clients import Clients
@@ -369,7 +370,7 @@ def test_a_home_that_is_no_folder_and_an_address_without_a_broker_are_told_in_a_
     monkeypatch.setenv("FLAGSTREAM_KAFKA", f"127.0.0.1:{free_port()}")
     code, _ = flagstream("reconcile", "--home", tmp_path)
     assert code == 1
-    assert "does not answer" in flagstream.errors
+    assert "no broker answers at" in flagstream.errors
 
 
 def test_a_lake_whose_batches_are_gone_is_not_run_on(

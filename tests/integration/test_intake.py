@@ -13,11 +13,11 @@ from pyspark.sql import SparkSession
 
 from streaming.batch import pipeline
 from streaming.events.decode import decode
+from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.intake import Intake
 from streaming.kafka.source import reader_options
-from streaming.kafka.topic import connection
 from streaming.testing.streams import Stream
 from tests.integration.test_main_job import new_job
 

@@ -15,8 +15,8 @@ from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
 
 from schemas.errors import DataLossError
+from streaming.home.brokers import connection
 from streaming.kafka.broker import ensure_topic
-from streaming.kafka.topic import connection
 from streaming.labels.book import LabelBook, Recorded
 from streaming.labels.label_topic import LabelTopic, PolledLabels
 

@@ -52,9 +52,10 @@ from streaming.history.reconcile import Reconciliation, reconcile
 from streaming.history.replay import ExactReplay, Replayer
 from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if, send_again
 from streaming.history.snapshot_copy import create_snapshot
+from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
-from streaming.kafka.topic import committed_messages, connection
+from streaming.kafka.topic import committed_messages
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status

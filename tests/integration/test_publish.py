@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from schemas.errors import ConfigurationError, DataLossError, FencedError
+from streaming.home.brokers import connection
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.publish import (
     AGENT_HEADER,
@@ -23,7 +24,7 @@ from streaming.kafka.publish import (
     PublisherSettings,
     sequence_of,
 )
-from streaming.kafka.topic import committed_messages, connection
+from streaming.kafka.topic import committed_messages
 
 CALL_SECONDS = 30.0
 

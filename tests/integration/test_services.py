@@ -28,9 +28,10 @@ from schemas.alert import CATEGORIES, Reason, alert_id
 from schemas.llm import Llm, PromptReference
 from schemas.policy import load_policy
 from schemas.rules import SEVERITIES, Rule
+from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker, ensure_topic
-from streaming.kafka.topic import committed_messages, connection
+from streaming.kafka.topic import committed_messages
 
 DEADLINE = timedelta(seconds=60)
 CLASSIFIER = RuleClassifier(

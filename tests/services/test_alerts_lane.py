@@ -11,9 +11,9 @@ from confluent_kafka.admin import AdminClient
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.history.reconcile import Reconciliation, reconcile
+from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
-from streaming.kafka.topic import connection
 from streaming.run import opening
 from streaming.testing.live_lake import TOPIC, agent, events, records
 from streaming.testing.streams import published, stored

@@ -13,9 +13,9 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 
 from schemas.spec import load_spec
+from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
-from streaming.kafka.topic import connection
 from streaming.testing.drivers import Drivers
 from streaming.testing.streams import stored, write_spec
 

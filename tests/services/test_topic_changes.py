@@ -14,9 +14,10 @@ from pyspark.sql import SparkSession
 
 from schemas.errors import DataLossError, RetryableError
 from streaming.batch.runner import StreamRunner
+from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
-from streaming.kafka.topic import TopicFacts, connection
+from streaming.kafka.topic import TopicFacts
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
 from streaming.testing.streams import Stream, folded_scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -9,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,8 +61,8 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def test_a_child_has_no_keys_in_its_environment(service: Service) -> None:
     service.start([sys.executable, "-c", "import signal; signal.pause()"], {}, lambda: True)
-    (child,) = [each for each in psutil.Process().children() if "signal.pause" in " ".join(each.cmdline())]
-    environment = Path(f"/proc/{child.pid}/environ").read_bytes().decode()
+    started = json.loads((service.folder / "child.json").read_text(encoding="utf-8"))
+    environment = Path(f"/proc/{started['pid']}/environ").read_bytes().decode()
     assert "PATH=" in environment
     assert CANARY not in environment
 

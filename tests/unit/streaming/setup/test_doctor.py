@@ -125,7 +125,7 @@ def test_memory_needs_four_gigabytes(size: int, ok: bool) -> None:
 
 def test_kafka_that_does_not_answer(settings: Settings, closed_port: int) -> None:
     given = Settings(settings.home, settings.cache, kafka=f"127.0.0.1:{closed_port}")
-    assert_fails(doctor.check_kafka(given), f"127.0.0.1:{closed_port} does not answer")
+    assert_fails(doctor.check_kafka(given), f"no broker answers at 127.0.0.1:{closed_port}")
 
 
 def test_docker_that_does_not_answer(

@@ -1,0 +1,224 @@
+"""A real broker with TLS, logins and access rights, for tests: one listener per way in."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from agent.model.child_environment import child_environment
+from agent.model.processes import free_port
+from streaming.home.brokers import connection
+from streaming.kafka.broker import EmbeddedBroker
+
+USER, CERTIFIED = "agent", "tls-agent"
+# What would end a quoted option of a login module, or a properties value, if it were not escaped.
+PASSWORD = 'canary-7f3a"; \\secret='
+_SECURITY = "org.apache.kafka.common.security"
+_PROPERTIES = """
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+allow.everyone.if.no.acl.found=false
+auto.create.topics.enable=false
+listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.scram.scram-sha-512.sasl.jaas.config={security}.scram.ScramLoginModule required;
+listener.name.plain.sasl.enabled.mechanisms=PLAIN
+listener.name.plain.plain.sasl.jaas.config={security}.plain.PlainLoginModule \\
+  required user_{user}="{password}";
+listener.name.oauth.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.oauth.oauthbearer.sasl.jaas.config={security}.oauthbearer.OAuthBearerLoginModule \\
+  required unsecuredLoginStringClaim_sub="unused";
+listener.name.mtls.ssl.client.auth=required
+ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/,DEFAULT
+ssl.keystore.type=PEM
+ssl.keystore.location={certificates}/broker.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={certificates}/ca.pem
+"""
+_PROTOCOLS = {"SCRAM": "SASL_SSL", "PLAIN": "SASL_SSL", "MTLS": "SSL", "OAUTH": "SASL_PLAINTEXT"}
+
+
+@dataclass(frozen=True)
+class SecuredBroker(EmbeddedBroker):
+    """An embedded broker whose plain listener is the administrator's alone.
+
+    Attributes:
+        ports: of the listeners SCRAM, PLAIN, MTLS and OAUTH.
+    """
+
+    ports: Mapping[str, int] = field(default_factory=lambda: {name: free_port() for name in _PROTOCOLS})
+
+    @property
+    def certificates(self) -> Path:
+        return self.folder / "certificates"
+
+    def _configure(self, port: int, controller: int) -> None:
+        make_certificates(self.certificates)
+        super()._configure(port, controller)
+        text = self._properties.read_text(encoding="utf-8")
+        plain = f"PLAINTEXT://127.0.0.1:{port}"
+        more = ",".join(f"{name}://localhost:{each}" for name, each in self.ports.items())
+        map_ = ",".join(f"{name}:{kind}" for name, kind in _PROTOCOLS.items())
+        text = text.replace(plain, f"{plain},{more}")
+        text += f"listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,{map_}\n"
+        text += "inter.broker.listener.name=PLAINTEXT\n"
+        password = PASSWORD.replace("\\", "\\\\").replace('"', '\\"').replace("\\", "\\\\")
+        text += _PROPERTIES.format(
+            user=USER, password=password, certificates=self.certificates, security=_SECURITY
+        )
+        self._properties.write_text(text, encoding="utf-8")
+
+    def client_properties(self, name: str, **changes: str | None) -> Path:
+        """Write a client.properties that reaches the listener of this name; secrets are in $KAFKA_JAAS."""
+        known: dict[str, str | None] = {"bootstrap.servers": f"localhost:{self.ports[name]}"}
+        known["security.protocol"] = _PROTOCOLS[name]
+        if _PROTOCOLS[name].endswith("SSL"):
+            known |= {
+                "ssl.truststore.type": "PEM",
+                "ssl.truststore.location": f"{self.certificates}/ca.pem",
+            }
+        if name == "MTLS":
+            known |= {"ssl.keystore.type": "PEM", "ssl.keystore.location": f"{self.certificates}/client.pem"}
+        else:
+            mechanism = {"SCRAM": "SCRAM-SHA-512", "PLAIN": "PLAIN", "OAUTH": "OAUTHBEARER"}[name]
+            known |= {"sasl.mechanism": mechanism, "sasl.jaas.config": "${env:KAFKA_JAAS}"}
+        known |= changes
+        path = self.folder / f"{name.lower()}.properties"
+        lines = [f"{key}={value}" for key, value in known.items() if value is not None]
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return path
+
+
+def jaas(name: str, password: str = PASSWORD) -> str:
+    """Return the login of the test's user for a listener, as Java writes it."""
+    if name == "OAUTH":
+        module = f"{_SECURITY}.oauthbearer.OAuthBearerLoginModule"
+        return f'{module} required unsecuredLoginStringClaim_sub="{USER}";'
+    kind, login = ("scram", "Scram") if name == "SCRAM" else ("plain", "Plain")
+    escaped = password.replace("\\", "\\\\").replace('"', '\\"')
+    module = f"{_SECURITY}.{kind}.{login}LoginModule"
+    return f'{module} required username="{USER}" password="{escaped}";'
+
+
+def add_scram_user(bootstrap: str) -> None:
+    """Give the test's user a password that the broker keeps."""
+    from confluent_kafka.admin import (  # noqa: PLC0415 -- used here alone
+        ScramCredentialInfo,
+        ScramMechanism,
+        UserScramCredentialUpsertion,
+    )
+
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    wanted = UserScramCredentialUpsertion(USER, info, PASSWORD.encode())
+    admin = AdminClient(connection(bootstrap))
+    for future in admin.alter_user_scram_credentials([wanted]).values():
+        future.result(10)
+
+
+def allow(bootstrap: str, principal: str, agent: str, events: str, alerts: str) -> None:
+    """Grant a login what an agent needs, and nothing else."""
+    prefix, literal = ResourcePatternType.PREFIXED, ResourcePatternType.LITERAL
+    topic, group = ResourceType.TOPIC, ResourceType.GROUP
+    transactions = ResourceType.TRANSACTIONAL_ID
+    rights = [
+        (topic, events, literal, AclOperation.READ),
+        (topic, alerts, literal, AclOperation.READ),
+        (topic, alerts, literal, AclOperation.WRITE),
+        (group, f"flagstream-{agent}", prefix, AclOperation.READ),
+        (group, "flagstream-", prefix, AclOperation.DESCRIBE),
+        (transactions, f"flagstream-{agent}", prefix, AclOperation.WRITE),
+    ]
+    bindings = [
+        AclBinding(kind, name, pattern, f"User:{principal}", "*", operation, AclPermissionType.ALLOW)
+        for kind, name, pattern, operation in rights
+    ]
+    admin = AdminClient(connection(bootstrap))
+    for future in admin.create_acls(bindings).values():
+        future.result(10)
+
+
+def make_certificates(folder: Path) -> None:
+    """Make an authority, a broker's and a client's certificate, all PEM."""
+    if (folder / "client.pem").is_file():
+        return
+    folder.mkdir(parents=True)
+    _openssl(folder, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "ca.key")
+    _openssl(
+        folder,
+        "req",
+        "-x509",
+        "-new",
+        "-key",
+        "ca.key",
+        "-subj",
+        "/CN=test CA",
+        "-days",
+        "30",
+        "-out",
+        "ca.pem",
+    )
+    _issue(folder, "broker", "/CN=localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    _issue(folder, "client", f"/CN={CERTIFIED}", "extendedKeyUsage=clientAuth")
+    bundle = [
+        "-inkey",
+        "client.key",
+        "-certfile",
+        "ca.pem",
+        "-passout",
+        "pass:changeit",
+        "-out",
+        "client.p12",
+    ]
+    _openssl(folder, "pkcs12", "-export", "-in", "client.crt", *bundle)
+
+
+def _issue(folder: Path, name: str, subject: str, extension: str) -> None:
+    (folder / f"{name}.ext").write_text(f"{extension}\n", encoding="utf-8")
+    _openssl(
+        folder, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", f"{name}.key"
+    )
+    _openssl(folder, "req", "-new", "-key", f"{name}.key", "-subj", subject, "-out", f"{name}.csr")
+    signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30"]
+    _openssl(
+        folder,
+        "x509",
+        "-req",
+        "-in",
+        f"{name}.csr",
+        *signing,
+        "-extfile",
+        f"{name}.ext",
+        "-out",
+        f"{name}.crt",
+    )
+    parts = [(folder / f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("key", "crt")]
+    (folder / f"{name}.pem").write_text("".join(parts), encoding="utf-8")
+
+
+def _openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(
+        ["openssl", *arguments], cwd=folder, check=True, capture_output=True, env=child_environment()
+    )
+
+
+@contextmanager
+def secured_broker(folder: Path, jars: Path) -> Iterator[tuple[SecuredBroker, str]]:
+    """Yield a running broker and the administrator's address."""
+    broker = SecuredBroker(folder, jars)
+    address = broker.start()
+    try:
+        add_scram_user(address)
+        yield broker, address
+    finally:
+        broker.stop()
