@@ -488,3 +488,21 @@ def test_whatever_was_sent_is_shown_on_one_line(content: bytes) -> None:
     shown = out.getvalue()
     assert all(each.isprintable() for each in shown.replace("\n", ""))
     assert [line.partition(":")[0] for line in shown.splitlines()[:2]] == ["key", "value"]
+
+
+def test_what_a_corrected_contract_does_not_want_waits_no_longer(settings: Settings) -> None:
+    choosy = CORRECTED.model_copy(update={"where": "value > 20"})
+    wanted = [each for each in MOVED if isinstance(each["value"], float) and each["value"] > 20]
+    with running(settings) as started:
+        two_batches(started)
+        lake, chosen = settings.lake("tester"), waits(settings)
+        horizon = CONTRACT.duplicates.horizon
+        trials = RequeueTrials(lake / "quarantine", lake / "transactions", choosy, horizon, NOW)
+        facts = trials.of(chosen).facts()
+        ask(settings, trials.of(chosen).chosen, choosy)
+        take_all(started)
+    assert (facts["would_be_stored"], facts["would_be_filtered"]) == (len(wanted), ROWS - len(wanted))
+    assert waits(settings).height == 0
+    row = table(settings, "batches", "next_sequence").to_dicts()[-1]
+    assert (row["read"], row["stored"], row["filtered"]) == (ROWS, len(wanted), ROWS - len(wanted))
+    assert json.loads(row["filtered_by_reason"]) == {"where": ROWS - len(wanted) - 1, "where_unknown": 1}
