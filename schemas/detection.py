@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -42,7 +42,14 @@ class ProfileSettings(Document):
     checkpoints.
     """
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"currencies"})
+
     entities: tuple[str, ...] = ()
+    currencies: Literal["mixed", "scaled"] = Field(
+        default="mixed",
+        description="how amounts in several currencies are compared: as they stand, or each in units of what "
+        "is usual in its currency",
+    )
     pairs: tuple[tuple[str, str], ...] = Field(
         default=(), description="pairs of entities, such as [customer, terminal]; called customer+terminal"
     )

@@ -109,7 +109,12 @@ def multivariate_detector(spec: AgentSpec, feature_names: Sequence[str]) -> Mult
     if not chosen.enabled:
         return None
     return Multivariate(
-        feature_names, chosen.entities, chosen.seed, spec.profiles.block_rows, block_decay(spec)
+        feature_names,
+        chosen.entities,
+        chosen.seed,
+        spec.profiles.block_rows,
+        block_decay(spec),
+        scaled=spec.profiles.currencies == "scaled",
     )
 
 
@@ -144,6 +149,7 @@ def definition_hash(spec: AgentSpec, kinds: tuple[str, ...], model: SupervisedMo
         "memories": detectors["risk"]["memories"],
         **({"peers": profiles["peers"]} if profiles["peers"] else {}),
         **({"windows": profiles["windows"]} if profiles["windows"] else {}),
+        **({"currencies": chosen} if (chosen := spec.profiles.currencies) != "mixed" else {}),
         "model": None if model is None else model.digest,
         **({"arithmetic": number} if (number := spec.arithmetic_in_force) > FIRST_ARITHMETIC else {}),
     }

@@ -31,6 +31,7 @@ from streaming.detection.features import CALENDAR, EntityBatch, feature_columns,
 from streaming.detection.stateful import DetectorResult, Remembering
 from streaming.detection.tails import Counts, TailFrequencies
 from streaming.profiles.block_clock import BlockClock, Ticks
+from streaming.profiles.currency_scales import CurrencyScales, ScaleState
 from streaming.profiles.decayed import Profiles, ProfileSnapshot
 from streaming.profiles.directions import alike, entity_of, holds_refunds
 from streaming.profiles.frame import Frame
@@ -42,6 +43,7 @@ _ROWS_WORTH_THREADS = 4096
 _LOOKS_PER_HORIZON = 8
 # What their states are called in checkpoints: the level of payments, and that of refunds.
 _LEVELS = ("level", "level-refunds")
+_SCALES = "currencies"
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -54,6 +56,8 @@ class EntityStep:
     Attributes:
         times, log_amounts: int64[n] and float64[n], of the rows.
         refunds: bool[n], which rows are refunds; None where none are known apart.
+        units: float64[n], what one unit of the log-amounts is in the row's currency; None where they are in
+            that currency itself.
         views: what the profiles of each kind of entities show, in the spec's order.
         findings: one per detector with a memory of its own; the multivariate one is last.
     """
@@ -61,10 +65,12 @@ class EntityStep:
     times: Ints
     log_amounts: Floats
     refunds: Flags | None
+    units: Floats | None
     views: Mapping[str, EntityBatch]
     findings: tuple[DetectorResult, ...]
     ticks: Ticks
     levels: Mapping[str, LevelState]
+    scales: ScaleState | None
 
     def of_direction(self, kind: str) -> Flags | None:
         """Return which rows are of a kind's direction, bool[n]; None where none are known apart."""
@@ -101,6 +107,8 @@ class EntityStates:
         self._tails = {name: TailFrequencies(*blocks) for name in kinds}
         self._clock = BlockClock(self._block_rows, idle_horizon(spec))
         self._levels = {name: amount_level(spec) for name in _LEVELS[: 1 + self._refunds]}
+        scaled = spec.profiles.currencies == "scaled"
+        self._scales = CurrencyScales(refunds=self._refunds) if scaled else None
         self._forgotten = NEVER
         # No worker: the batch waits for every part and raises what it raised.
         self._threads = ThreadPoolExecutor(max(len(kinds), 1), thread_name_prefix="profiles")
@@ -132,6 +140,10 @@ class EntityStates:
         pairs = self._spec.profiles.pair_names
         rows = (transactions, labels, first_sequence, pairs, self._clock)
         frame, ticks = Frame.of(*rows, refunds=self._refunds)
+        units, scales = None, None
+        if self._scales is not None:
+            in_units, scales = self._scales.advance(transactions, frame.amounts, frame.log_amounts)
+            frame, units = frame.in_units(in_units), in_units.units
         moved = {
             name: level.advance(frame.logs_of(refunds=name == _LEVELS[1]), first_sequence)
             for name, level in self._levels.items()
@@ -139,7 +151,8 @@ class EntityStates:
         views = self._views(frame, [levels for levels, _ in moved.values()], rows_met)
         findings = tuple(self._findings(frame, list(views.values())))
         after = {name: state for name, (_, state) in moved.items()}
-        return EntityStep(frame.times, frame.log_amounts, frame.refunds, views, findings, ticks, after)
+        shown = (frame.times, frame.log_amounts, frame.refunds, units, views, findings)
+        return EntityStep(*shown, ticks, after, scales)
 
     def commit(self, step: EntityStep) -> None:
         """Make the state that advance() worked out the current one."""
@@ -151,6 +164,8 @@ class EntityStates:
         self._clock.ticks = step.ticks
         for name, state in step.levels.items():
             self._levels[name].state = state
+        if self._scales is not None and step.scales is not None:
+            self._scales.state = step.scales
         self._forget()
 
     def each(
@@ -169,6 +184,7 @@ class EntityStates:
         detectors = {detector.name: detector.snapshot() for detector in self._remembering}
         detectors["clock"] = self._clock.snapshot()
         detectors |= {name: level.snapshot() for name, level in self._levels.items()}
+        detectors |= {} if self._scales is None else {_SCALES: self._scales.snapshot()}
         return profiles, tails, detectors
 
     def restore(
@@ -186,6 +202,8 @@ class EntityStates:
         self._clock.restore(detectors["clock"])
         for name, level in self._levels.items():
             level.restore(detectors.get(name, {}))
+        if self._scales is not None:
+            self._scales.restore(detectors[_SCALES])
 
     @property
     def _remembering(self) -> tuple[Remembering, ...]:

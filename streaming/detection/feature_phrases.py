@@ -14,15 +14,16 @@ _MINUTES = 60
 _TIMES_SIGN = "\N{MULTIPLICATION SIGN}"
 
 
-def phrase(feature: str, value: float) -> str:
+def phrase(feature: str, value: float, *, scaled: bool = False) -> str:
     """Say what a feature, by its name in `features`, shows; `3.2 times this customer's usual amount`.
 
     Args:
         value: known, so not NaN.
+        scaled: amounts are in units of what is usual in their currencies.
     """
     what, _, rest = feature.partition(".")
     kind, _, span = rest.partition(".")
-    said = _PHRASES.get(what)
+    said = _in_units if scaled and what == "log_amount" else _PHRASES.get(what)
     return said(value, named_kind(kind), span.replace("_", " ")) if said else f"{feature} {value:.3g}"
 
 
@@ -37,6 +38,10 @@ def _weekday(value: float, _: NamedKind, __: str) -> str:
 
 def _amount(value: float, _: NamedKind, __: str) -> str:
     return f"an amount of {exponential(value):.2f}"
+
+
+def _in_units(value: float, _: NamedKind, __: str) -> str:
+    return f"an amount of {exponential(value):.2g}{_TIMES_SIGN} what is usual in its currency"
 
 
 def _count(value: float, kind: NamedKind, span: str) -> str:

@@ -31,6 +31,7 @@ class Oddities:
     names: tuple[str, ...]
     inputs: Inputs
     _outlook: Outlook
+    _scaled: bool
 
     @property
     def nats(self) -> Mapping[str, Floats]:
@@ -47,7 +48,11 @@ class Oddities:
         leaders, values = self._outlook.leaders[rows].tolist(), self.inputs[rows].tolist()
         sentences = []
         for one_in, leading, row in zip(rarity, leaders, values, strict=True):
-            phrases = [phrase(self.names[feature], row[feature]) for feature in leading if feature >= 0]
+            phrases = [
+                phrase(self.names[feature], row[feature], scaled=self._scaled)
+                for feature in leading
+                if feature >= 0
+            ]
             sentences.append(joint_sentence(one_in, phrases))
         return {EVENT: sentences}
 
@@ -59,6 +64,7 @@ class Multivariate:
         feature_names: all features there are but the evidence, in their order.
         entities: kinds of entities whose features count; empty for all.
         seed, block_rows, block_decay: see Forest.
+        scaled: amounts are in units of what is usual in their currencies.
     """
 
     def __init__(
@@ -68,7 +74,10 @@ class Multivariate:
         seed: int,
         block_rows: int,
         block_decay: float,
+        *,
+        scaled: bool = False,
     ) -> None:
+        self._scaled = scaled
         self.name: str = MULTIVARIATE
         self.reason_names = (EVENT,)
         chosen = [name for name in feature_names if describes_behaviour(name, entities)]
@@ -84,7 +93,8 @@ class Multivariate:
             first_sequence: `sequence` of the first row.
         """
         inputs = np.column_stack([columns[place] for place in self._places]).astype(np.float32)
-        return Oddities(self.feature_names, inputs, self._forest.advance(inputs, first_sequence))
+        outlook = self._forest.advance(inputs, first_sequence)
+        return Oddities(self.feature_names, inputs, outlook, self._scaled)
 
     def commit(self, finding: Oddities) -> None:
         """See stateful.Remembering."""

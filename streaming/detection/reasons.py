@@ -26,6 +26,7 @@ class Payment(NamedTuple):
         longest: horizon in seconds.
         moment: weekday and hour in UTC.
         direction: `payment` or `refund`.
+        unit: what is usual in its currency, where the usual amounts of entities are in units of that.
     """
 
     amount: float
@@ -33,6 +34,7 @@ class Payment(NamedTuple):
     longest: float
     moment: str
     direction: str = PAYMENT
+    unit: float | None = None
 
 
 class Meeting(NamedTuple):
@@ -89,7 +91,7 @@ def sentence(detector: str, kind: str, payment: Payment, seen: Evidence | None, 
 
 
 def _population_sentence(payment: Payment, nats: float) -> str:
-    amount, what = _money(payment.amount, payment), f"{payment.direction}s"
+    amount, what = _money(payment.amount, payment), f"{payment.direction}s{_by_currency(payment)}"
     if nats >= _STRIKING_NATS:
         return f"{amount} is among the largest of all {what}"
     return f"{amount} is more than most {what}, which by itself says little"
@@ -112,6 +114,8 @@ def _times(count: float, what: str) -> str:
 
 def _amount_sentence(named: NamedKind, payment: Payment, seen: Evidence) -> str:
     amount, usual = _money(payment.amount, payment), _money(seen.usual, payment)
+    if payment.unit is not None:
+        return _relative_amount_sentence(named, payment, seen, payment.unit)
     ratio = (
         f"{payment.amount / seen.usual:.1f}{_TIMES_SIGN}" if seen.usual >= _SMALLEST_SHOWN else "far above"
     )
@@ -122,6 +126,25 @@ def _amount_sentence(named: NamedKind, payment: Payment, seen: Evidence) -> str:
         f"{amount} is {ratio} this {named.entity}'s usual {kind}{usual} "
         f"({_times(seen.events, named.transaction)} in {duration_text(payment.longest)})"
     )
+
+
+def _relative_amount_sentence(named: NamedKind, payment: Payment, seen: Evidence, unit: float) -> str:
+    """Compare by what is usual in each currency; no amount is named in another one than its own."""
+    amount, times = _money(payment.amount, payment), payment.amount / unit
+    said = (
+        f"{amount} is {times:,.1f}{_TIMES_SIGN} what is usual in {payment.currency}, where "
+        f"{seen.usual:,.1f}{_TIMES_SIGN} is usual for"
+    )
+    if seen.events <= 0.0:
+        return f"{said} {_first_of(named)}"
+    past = _times(seen.events, named.transaction)
+    return (
+        f"{said} this {named.entity} ({past} in {duration_text(payment.longest)}, each in its own currency)"
+    )
+
+
+def _by_currency(payment: Payment) -> str:
+    return "" if payment.unit is None else ", each measured by what is usual in its currency"
 
 
 def _first_of(named: NamedKind) -> str:

@@ -145,7 +145,8 @@ class ScoredBatch:
     def _payments(self, rows: Ints) -> list[Payment]:
         first = next(iter(self.step.views.values()), None)
         longest = 0.0 if first is None else float(first.seen.horizons[-1])
-        chosen = self._payment_columns.take(pa.array(rows))
+        chosen = self._payment_columns.take(pa.array(rows)).to_pylist()
+        units = [None] * len(rows) if self.step.units is None else self.step.units[rows].tolist()
         return [
             Payment(
                 row["amount"] or 0.0,
@@ -153,6 +154,7 @@ class ScoredBatch:
                 longest,
                 f"{row['event_time']:%A %H:%M} UTC",
                 row.get(DIRECTION) or PAYMENT,
+                unit,
             )
-            for row in chosen.to_pylist()
+            for row, unit in zip(chosen, units, strict=True)
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from streaming.arrays.compilation import Flags, Floats, Ints, read_only
 from streaming.profiles.block_clock import BlockClock, Ticks
+from streaming.profiles.currency_scales import InUnits
 from streaming.profiles.decayed import KnownLabels
 from streaming.profiles.directions import are_refunds, entity_of, holds_refunds
 from streaming.profiles.profile_kernels import log_amounts
@@ -83,6 +84,10 @@ class Frame:
     def ids(self, kind: str) -> pa.ChunkedArray:
         """Return each row's entity of one kind; null where it has none, or belongs to the other direction."""
         return self._ids(self.transactions, kind)
+
+    def in_units(self, found: InUnits) -> Frame:
+        """Return the same rows with their amounts in units of what is usual in their currencies."""
+        return replace(self, amounts=read_only(found.amounts), log_amounts=found.log_amounts)
 
     def logs_of(self, *, refunds: bool) -> Floats:
         """Return the log-amounts of one direction, float64[n]; NaN in rows of the other."""
