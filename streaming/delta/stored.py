@@ -191,6 +191,12 @@ class StoredTable:
         files = zip(names, low, high, counts, nulls, strict=True)
         return [(name, least, most) for name, least, most, rows, empty in files if rows != empty]
 
+    def extremes(self, column: str) -> set[str]:
+        """Return the least and the largest text of each file in a column, as far as statistics say."""
+        actions = pa.table(self._table.get_add_actions(flatten=True))
+        names = [name for name in (f"min.{column}", f"max.{column}") if name in actions.column_names]
+        return {each for name in names for each in actions[name].drop_null().to_pylist()}
+
     def files(self, column: str, at_least: int, below: int | None) -> list[Path]:
         """Return the files that may hold rows with `at_least <= column < below`."""
         slack = STATISTICS_SLACK if pa.types.is_timestamp(self.schema.field(column).type) else 0

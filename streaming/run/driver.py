@@ -24,6 +24,7 @@ from streaming.home.brokers import secret_names_of
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic, require_topic, topic_retention_ms
 from streaming.output.log import log
+from streaming.run.currencies import log_currencies
 from streaming.run.display import Progress, progress_display
 from streaming.run.needs import Needs
 from streaming.run.opening import Agent, open_agent
@@ -161,6 +162,8 @@ class _ServiceRun:
             stream = replace(agent.stream, accept_loss=self._consent.accept_loss)
             runner = StreamRunner(session, agent.pipeline, stream, self._told_to(supervisor), agent.requested)
             supervisor.opened()
+            if not self._was_up:
+                log_currencies(self._settings.lake(spec.name), spec)
             self._come_up(course.started)
             runner.run(course.stop, until_idle=course.until_idle)
 
