@@ -51,7 +51,7 @@ class CsvRows:
             for batch in self._opened(wanted, passing):
                 places = passing.places(done, batch.num_rows)
                 done = int(places[-1]) if len(places) else done
-                columns = [pa.array(passing.rows(places)), *(batch[name] for name in wanted)]
+                columns = [pa.array(passing.rows(places)), *(self._cells(batch[name]) for name in wanted)]
                 yield pa.RecordBatch.from_arrays(columns, ["row", *wanted])
         except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as fault:
             raise self._placed(str(fault)) from fault
@@ -86,8 +86,19 @@ class CsvRows:
             skip_rows=dialect.before,
             skip_rows_after_names=1,
             column_names=list(dialect.header.unique),
-            encoding=_ARROW_CODEC.get(dialect.encoding, dialect.encoding),
+            encoding=self._codec(),
         )
+
+    def _codec(self) -> str:
+        # Arrow passes on rows alone of which all is text; by Latin-1 any byte is a character.
+        encoding = self.dialect.encoding
+        return "latin-1" if encoding.broken else _ARROW_CODEC.get(encoding.codec, encoding.codec)
+
+    def _cells(self, cells: pa.Array) -> pa.Array:
+        if not self.dialect.encoding.broken:
+            return cells
+        bare = [None if cell is None else cell.decode().encode("latin-1") for cell in cells.to_pylist()]
+        return pa.array(bare, pa.binary())
 
     def _parsing(self, passing: _Passing) -> pa_csv.ParseOptions:
         dialect = self.dialect

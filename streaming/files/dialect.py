@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from schemas.errors import ConfigurationError
-from streaming.files.encodings import encoding_of
+from streaming.files.encodings import Encoding, encoding_of
 from streaming.files.headers import Header
 from streaming.files.opening import open_bytes
 
@@ -21,7 +21,7 @@ DecimalSign = Literal[".", ","]
 _SAMPLE_BYTES = 1 << 18
 _SAMPLE_ROWS = 500
 _USUAL = (",", ";", "\t", "|")
-_NEVER = frozenset("\"'_-./\\()[]{}@?!%&*+<>=")
+_NEVER = frozenset("\0\r\n\"'_-./\\()[]{}@?!%&*+<>=")
 _NAMES = {"\t": "tab", " ": "blank"}
 _QUOTED = re.compile(r"""(?s)^(["']).*\1$|\\["']""")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?")
@@ -60,13 +60,17 @@ class TextOptions:
                 ) from None
         if self.decimal not in (None, ".", ","):
             raise ConfigurationError("expected . or ,", where="--decimal")
-        if self.delimiter is not None and len(self.character or "") != 1:
+        if self.delimiter is not None and not _is_one_byte(self.character):
             raise ConfigurationError("expected one character, or tab", where="--delimiter")
 
     @property
     def character(self) -> str | None:
         """The delimiter itself."""
         return "\t" if self.delimiter in ("tab", "\\t") else self.delimiter
+
+
+def _is_one_byte(character: str | None) -> bool:
+    return character is not None and len(character) == 1 and character.isascii() and character not in "\0\r\n"
 
 
 FOUND = TextOptions()
@@ -84,7 +88,7 @@ class Dialect:
     """How a CSV file is written.
 
     Attributes:
-        encoding: codec of its text.
+        encoding: of its text.
         delimiter: the character between two cells.
         quoting: see Quoting.
         decimal: decimal sign of numbers; None where no number has one.
@@ -92,7 +96,7 @@ class Dialect:
         header: its columns.
     """
 
-    encoding: str
+    encoding: Encoding
     delimiter: str
     quoting: Quoting
     decimal: DecimalSign | None
@@ -104,12 +108,12 @@ class Dialect:
         delimiter = _NAMES.get(self.delimiter, repr(self.delimiter))
         quote = "" if self.quoting.quote == '"' else f", quote {self.quoting.quote}"
         sign = "comma" if self.decimal == "," else "point"
-        return f"read as {self.encoding}, delimiter {delimiter}{quote}, decimal {sign}"
+        return f"read as {self.encoding.codec}, delimiter {delimiter}{quote}, decimal {sign}"
 
     def rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
         """Read the rows below the heading, each with the line that it begins in; blank ones are left out."""
         with open_bytes(path) as file:
-            text = io.TextIOWrapper(file, self.encoding, errors="replace", newline="")
+            text = io.TextIOWrapper(file, self.encoding.codec, errors="replace", newline="")
             for _ in range(self.before):
                 text.readline()
             reader = _reader(text, self.delimiter, self.quoting)
@@ -137,8 +141,8 @@ def dialect_of(
         ConfigurationError: it cannot be read, or its numbers could mean two things and no option says which.
     """
     try:
-        encoding = given.encoding or encoding_of(path)
-        text = _sample(path, encoding)
+        encoding = encoding_of(path, given.encoding)
+        text = _sample(path, encoding.codec)
     except OSError as fault:
         raise ConfigurationError(f"cannot be read: {fault}", where=str(path)) from fault
     before, text, separator = _without_preamble(text)
@@ -202,7 +206,9 @@ def _best(text: str, delimiter: str | None, wanted: Sequence[str]) -> _Reading:
 
 def _unusual(text: str) -> list[str]:
     head = text.partition("\n")[0].rstrip("\r")
-    return sorted({each for each in head if not each.isalnum() and each not in _NEVER | {*_USUAL}})
+    return sorted(
+        {each for each in head if each.isascii() and not each.isalnum() and each not in _NEVER | {*_USUAL}}
+    )
 
 
 def _read(text: str, delimiter: str, quoting: Quoting) -> _Reading:

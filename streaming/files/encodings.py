@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import charset_normalizer
 
@@ -20,6 +21,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_UTF8 = ("utf-8", "utf-8-sig")
 _PIECE = 1 << 20
 _MANY_LINES = 2_000
 _WESTERN = frozenset(
@@ -42,20 +44,44 @@ _OTHERS = [
 _INSIDE_WORD = re.compile(r"[A-Za-z][¿¡°ªº§£]+[a-z]")
 
 
-def encoding_of(path: Path) -> str:
-    """Return the codec of a text file: that of its mark, else UTF-8 if all of it is that, else the likeliest.
+class Encoding(NamedTuple):
+    """How a text is encoded.
+
+    Attributes:
+        codec: name of the codec.
+        broken: whether it is UTF-8 in which some characters are broken.
+    """
+
+    codec: str
+    broken: bool = False
+
+
+def encoding_of(path: Path, named: str | None = None) -> Encoding:
+    """Return how a text file is encoded: as it is named, by its mark, as UTF-8 if it is that, or likeliest.
 
     A file of which most lines beyond ASCII are UTF-8 counts as UTF-8 that is broken in places.
     """
+    codec = _marked(path) if named is None else codecs.lookup(named).name
+    if codec is not None and codec not in _UTF8:
+        return Encoding(codec)
+    beyond = _beyond_ascii(path)
+    if codec is None and beyond.broken > beyond.whole:
+        return Encoding(_likeliest(b"\n".join(beyond.lines)))
+    return Encoding(codec or "utf-8", beyond.broken > 0)
+
+
+def _marked(path: Path) -> str | None:
     with open_bytes(path) as file:
         head = file.read(4096)
-    for mark, codec in _MARKS:
-        if head.startswith(mark):
-            return codec
-    if b"\0" in head:
-        return _wide(head)
-    beyond = _beyond_ascii(path)
-    return "utf-8" if beyond.broken <= beyond.whole else _likeliest(b"\n".join(beyond.lines))
+    marked = next((codec for mark, codec in _MARKS if head.startswith(mark)), None)
+    return _wide(head) if marked is None and b"\0" in head else marked
+
+
+def _wide(head: bytes) -> str | None:
+    first, second = head[::2].count(0), head[1::2].count(0)
+    if max(first, second) < len(head) // 8:
+        return None
+    return "utf-16-be" if first > second else "utf-16-le"
 
 
 @dataclass
@@ -73,13 +99,6 @@ class _Beyond:
         except UnicodeDecodeError:
             self.broken += 1
             self.lines += [line] * (self.broken <= _MANY_LINES)
-
-
-def _wide(head: bytes) -> str:
-    first, second = head[::2].count(0), head[1::2].count(0)
-    if max(first, second) < len(head) // 8:
-        return "utf-8"
-    return "utf-16-be" if first > second else "utf-16-le"
 
 
 def _beyond_ascii(path: Path) -> _Beyond:

@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from schemas.contract import load_contract
+from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
+from schemas.loading import parse_document
 from streaming.cli.root import app
 from streaming.drafting.checking import check_sample
 from streaming.drafting.draft import ContractDraft, draft_of
-from streaming.drafting.sample import FileSample
+from streaming.drafting.sample import FileSample, TopicSample
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 names = st.sampled_from(
@@ -177,3 +178,45 @@ def test_what_cannot_be_drafted_says_what_is_missing(tmp_path: Path) -> None:
         drafted(tmp_path / "a.jsonl", [{"a": "x"}])
     with pytest.raises(ConfigurationError, match="no JSON objects"):
         drafted(tmp_path / "a.jsonl", [1])
+
+
+class OneMessage:
+    """What a consumer gives of a record."""
+
+    def __init__(self, offset: int, value: bytes | None, stamp: int = 1_606_780_800_000) -> None:
+        self._offset, self._value, self._stamp = offset, value, stamp
+
+    def value(self) -> bytes | None:
+        return self._value
+
+    def key(self) -> bytes | None:
+        return None
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return [("h", b"x")]
+
+    def topic(self) -> str:
+        return "payments"
+
+    def partition(self) -> int:
+        return 3
+
+    def offset(self) -> int:
+        return self._offset
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self._stamp
+
+
+@pytest.mark.parametrize("frame", [b"", b"\0\0\0\0\7"])
+def test_a_topic_is_drafted_from_with_or_without_the_frame_of_a_registry(frame: bytes) -> None:
+    texts = [json.dumps(each).replace("2026-11", "2020-11") for each in payments()]
+    values: list[bytes | None] = [frame + text.encode() for text in texts]
+    messages: list[Any] = [OneMessage(row, value) for row, value in enumerate([*values, frame + b"{", None])]
+    sample = TopicSample("payments", messages)
+    draft = draft_of(sample)
+    assert ("format" in of(draft)) == bool(frame)
+    assert (draft.records, draft.accepted) == (62, 60)
+    found = check_sample(sample, parse_document(draft.document(), EventContract, where="draft"))
+    assert found.rejected == {"malformed_json": 1, "null_value": 1}
+    assert found.examples["null_value"][0].place == "payments/3/61"

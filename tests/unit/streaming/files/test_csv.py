@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
+from streaming.drafting.sample import FileSample
 from streaming.files.dialect import FOUND, TextOptions, dialect_of
 from streaming.files.event_files import EventFile, open_events
 from streaming.files.opening import open_bytes
@@ -204,7 +205,7 @@ def test_repeated_headings_go_by_number_or_are_refused_by_naming_both(tmp_path: 
 def test_the_encoding_is_found(tmp_path: Path, encoding: str, text: str) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(f"id;memo\n1;x\n2;{text}\n".encode(encoding))
-    assert dialect_of(path, FOUND).encoding == encoding
+    assert dialect_of(path, FOUND).encoding.codec == encoding
 
 
 def test_torn_compression_is_refused_by_name(tmp_path: Path) -> None:
@@ -230,3 +231,18 @@ def test_options_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="--delimiter: expected one character"):
         TextOptions(delimiter=";;")
     assert json.dumps(TextOptions(delimiter="tab").character) == '"\\t"'
+
+
+def test_what_a_condition_compares_is_read_as_its_type_and_what_it_leaves_out_may_hold_anything(
+    tmp_path: Path,
+) -> None:
+    form = {**CONTRACT.model_dump(mode="json", exclude_defaults=True), "extra": {}}
+    wanted = "kind = 'PAYMENT' and fee < 2.5 and live = true and amount > 0"
+    under = parse_document({**form, "where": wanted}, EventContract, where="test")
+    path = tmp_path / "a.csv"
+    rows = ["1,2026-11-28T12:00:00Z,5,a,PAYMENT,2,true", "2,-,-,b,REFUND,x,", "3,-,-,b,PAYMENT,7,true"]
+    path.write_text("\n".join(["id,ts,amount,card,kind,fee,live", *rows]), encoding="utf-8")
+    found = FileSample(path, 10).tried(under).decoded
+    assert found.valid["transaction_id"].to_pylist() == ["1"]
+    assert found.filtered["offset"].to_pylist() == [1, 2]
+    assert found.rejected.num_rows == 0

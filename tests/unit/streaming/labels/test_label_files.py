@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -271,3 +272,31 @@ def test_progress_counts_the_rows_and_large_files_keep_their_row_numbers(
     assert seen[-1] == count
     last = book.since(count - 1).to_pylist()[0]
     assert (last["transaction_id"], last["source_position"]) == (str(count - 1), count)
+
+
+def test_labels_of_compressed_exports_arrays_and_folders_keep_their_row_numbers(
+    tmp_path: Path, book: LabelBook
+) -> None:
+    export = "Vorgang;Betrug;Art\n1;Ja;x\n2;No;für\n\n3;yes;\n"
+    path = tmp_path / "export.csv.gz"
+    path.write_bytes(gzip.compress(export.encode("cp1252")))
+    said: list[str] = []
+    columns = LabelColumns("Vorgang", "Betrug", kind="Art")
+    recorded = import_labels(path, book, columns=columns, on_say=said.append)
+    assert said == [f"{path}: read as cp1252, delimiter ';', decimal point"]
+    assert [(row["transaction_id"], row["is_fraud"], row["kind"]) for row in rows(book)] == [
+        ("2", False, "für"),
+        ("3", True, None),
+    ]
+    assert [row["source_position"] for row in rows(book)] == [2, 3]
+    assert list(reasons(recorded)) == [1]
+    (tmp_path / "parts").mkdir()
+    for name, ids in (("part-0.json", [4, 5]), ("part-1.json", [6])):
+        labels = [{"transaction_id": each, "is_fraud": 1} for each in ids]
+        (tmp_path / "parts" / name).write_text(json.dumps(labels))
+    import_labels(tmp_path / "parts", book)
+    assert [(row["transaction_id"], row["source_position"]) for row in rows(book)[2:]] == [
+        ("4", 1),
+        ("5", 2),
+        ("6", 3),
+    ]
