@@ -20,6 +20,7 @@ from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from schemas.tables import FAULTS, HEADERS, UTC_MICROS
 from streaming.events import decode as decoding
+from streaming.events.beside import Beside
 from streaming.events.decode import Decoded, decode
 from streaming.events.exact_decode import (
     ExactDecoder,
@@ -150,7 +151,8 @@ def check_against_exact(taken: pa.Table, decoded: Decoded, under: EventContract)
     for row, value in enumerate(taken["value"].to_pylist()):
         offset = taken["offset"][row].as_py()
         try:
-            found = exact.decode_one(value, stamp_of(taken, row))
+            sides = (taken[name][row].as_py() for name in ("key", "headers", "topic"))
+            found = exact.decode_one(value, stamp_of(taken, row), Beside(*sides))
             found["transaction_id"] = found["transaction_id"] or made_id(taken, row, under)
             valid.append((found, offset))
         except FilteredError as fault:
