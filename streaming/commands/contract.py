@@ -12,6 +12,7 @@ from schemas.contract import EventContract
 from schemas.counts import count_of
 from schemas.errors import ConfigurationError
 from streaming.commands.broker import broker_of
+from streaming.commands.feeds import say_how_read
 from streaming.drafting.checking import SampleCheck, check_sample
 from streaming.drafting.draft import ContractDraft, draft_of
 from streaming.drafting.sample import EventSample, FileSample, TopicSample
@@ -50,6 +51,7 @@ def infer(settings: Settings, wanted: SampleWanted, to: Path | None, *, as_json:
     """
     with _sample(settings, wanted) as sample:
         draft = draft_of(sample)
+        say_how_read(sample.said)
     if to is not None:
         _write(draft, to)
     if as_json:
@@ -76,6 +78,7 @@ def check(
     """
     with _sample(settings, wanted) as sample:
         found = check_sample(sample, contract)
+        say_how_read(sample.said)
     passed = found.rejected_share <= most
     if as_json:
         print_json({**asdict(found), "rejected_share": found.rejected_share, "passed": passed})
@@ -87,7 +90,7 @@ def check(
 @contextmanager
 def _sample(settings: Settings, wanted: SampleWanted) -> Iterator[EventSample]:
     if (wanted.file is None) == (wanted.topic is None):
-        raise ConfigurationError("expected exactly one of --file and --topic")
+        raise ConfigurationError("expected --file or --topic, and not both")
     if wanted.file is not None:
         yield FileSample(wanted.file, wanted.records, wanted.options)
     elif wanted.topic is not None:
@@ -123,13 +126,16 @@ def _described(draft: ContractDraft) -> dict[str, Any]:
 
 def _show(found: SampleCheck, most: float) -> None:
     counts = {"records": found.records, "accepted": found.accepted, "repeated ids": found.repeated}
-    show_facts({**counts, "rejected": f"{found.rejected_share:.2%}, at most {most:.2%}"}, as_json=False)
+    show_facts(
+        {**counts, "rejected": f"{found.rejected_share:.2%} of the records; {most:.2%} allowed"},
+        as_json=False,
+    )
     console = Terminal()
     reasons = [("filtered", *each) for each in found.filtered.items()]
     reasons += [("rejected", *each) for each in found.rejected.items()]
     reasons += [("field unused", *each) for each in found.faults.items()]
     if reasons:
-        cells = [(what, why, f"{count:,}", f"{count / found.records:.1%}") for what, why, count in reasons]
+        cells = [(what, why, f"{count:,}", f"{count / found.records:.2%}") for what, why, count in reasons]
         show_table(console, ("what", "reason", "records", "share"), cells)
     for reason, examples in found.examples.items():
         rows = [(each.place, each.detail or "", each.value) for each in examples]

@@ -135,4 +135,13 @@ class _Left:
 
 
 def _flow(value: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=_WIDE, sort_keys=False).strip()
+    written = _yaml(value, readable=True)
+    # A name may hold what turns a terminal's text around.
+    return written if written.isprintable() else _yaml(value, readable=False)
+
+
+def _yaml(value: Mapping[str, Any], *, readable: bool) -> str:
+    written = yaml.safe_dump(
+        value, default_flow_style=True, width=_WIDE, sort_keys=False, allow_unicode=readable
+    )
+    return written.strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from schemas.event_paths import steps_of
 from schemas.event_sources import source_of
 
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+_GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"})
 _DEEPEST = 6
 
 
@@ -61,13 +63,20 @@ class FieldFacts:
     @cached_property
     def words(self) -> tuple[str, ...]:
         """The words of its name and of what it lies in, in lower case."""
-        return tuple(word.lower() for word in _WORDS.findall(self.path))
+        return words_in(self.path)
 
     @property
     def name(self) -> str:
         """Its own name, in lower case without anything but letters and digits."""
         last = [step for step in steps_of(self.path) if isinstance(step, str)][-1]
-        return "".join(_WORDS.findall(last)).lower()
+        return "".join(words_in(last))
+
+
+def words_in(name: str) -> tuple[str, ...]:
+    """Return the words of a name in lower case: `cardNo` is card and no, `Währung` is waehrung."""
+    spelt = unicodedata.normalize("NFC", name).translate(_GERMAN)
+    plain = "".join(each for each in unicodedata.normalize("NFKD", spelt) if not unicodedata.combining(each))
+    return tuple(word.lower() for word in _WORDS.findall(plain))
 
 
 _KINDS = {str: "string", int: "integer", float: "float", bool: "boolean"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from schemas.contract import RESERVED
 from schemas.event_paths import steps_of
-from streaming.drafting.field_facts import FieldFacts
+from streaming.drafting.field_facts import FieldFacts, words_in
 from streaming.drafting.guess import Guess, named_score
 
 _IDS = {
@@ -84,8 +84,10 @@ _MOST_ENTITIES = 3
 _UNIQUE, _NEARLY = 0.999, 0.9
 _OFTEN = 0.2
 _FEW_IDS, _MANY_IDS, _DIFFERENT = 0.02, 0.95, 3
-_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+_NUMBERED = re.compile(r"(?=.*[0-9])[A-Za-z0-9_/:-]{4,}")
+_UNNAMED = 0.5
 _ENOUGH_TO_TELL = 20
+_WHERE_ABSENT = "; some have none and are refused: add from: coordinates to take them"
 
 
 def guess_id(fields: Sequence[FieldFacts]) -> Guess:
@@ -93,27 +95,25 @@ def guess_id(fields: Sequence[FieldFacts]) -> Guess:
     ranked = sorted((each for facts in fields for each in _ids(facts)), key=lambda each: -each[0])
     if ranked:
         return ranked[0][1]
-    why = "no field is different in every record: each record is a payment of its own"
+    why = "no field looks like an id of the payment: each record is a payment of its own"
     return Guess("transaction_id", {"from": "coordinates"}, 1.0, why)
 
 
 def _ids(facts: FieldFacts) -> Iterator[tuple[float, Guess]]:
-    named = named_score(facts, _IDS)
+    named = named_score(facts, _IDS) or _UNNAMED * _is_numbered(facts)
     if not is_id(facts) or facts.share < _NEARLY or not named:
         return
     unique = len(facts.counts) / len(facts.values)
-    if unique >= (_NEARLY if named > 1 else _UNIQUE):
+    if unique >= (_NEARLY if named > 1 else _UNIQUE * facts.share):
         value = {"field": facts.path, **_type(facts)}
-        yield (
-            named + unique + facts.share,
-            Guess(
-                "transaction_id",
-                value,
-                unique,
-                "its first appearance in this share of the sample",
-                (facts.path,),
-            ),
-        )
+        why = "a value of its own" + ("" if facts.share == 1.0 else _WHERE_ABSENT)
+        yield named + unique + facts.share, Guess("transaction_id", value, unique, why, (facts.path,))
+
+
+def _is_numbered(facts: FieldFacts) -> bool:
+    """Whether it is text as numbers of documents are, by which no entity goes."""
+    texts = len(facts.held) >= _ENOUGH_TO_TELL and facts.kinds == {"string"} and not _name(facts)
+    return texts and all(_NUMBERED.fullmatch(each) for each in facts.held)
 
 
 def guess_entities(fields: Sequence[FieldFacts]) -> list[Guess]:
@@ -172,7 +172,7 @@ def _type(facts: FieldFacts) -> Mapping[str, str]:
 def column_name(path: str, taken: set[str]) -> str:
     """Return a name for a column of a field, and take it."""
     steps = [step for step in steps_of(path) if isinstance(step, str)]
-    words = ["_".join(_WORDS.findall(step)).lower() for step in steps]
+    words = ["_".join(words_in(step)) for step in steps]
     for parts in (words[-1:], words[-2:], words):
         name = "_".join(part for part in parts if part)
         if name.isidentifier() and name not in taken | RESERVED:

@@ -143,7 +143,7 @@ def guess_currency(
 
 def _currencies(facts: FieldFacts, amount: Guess | None) -> Iterator[tuple[float, Guess]]:
     named = named_score(facts, _CURRENCIES)
-    if not named or facts.kinds != {"string"}:
+    if facts.kinds != {"string"} or not (named or _all_codes(facts)):
         return
     beside = amount is not None and facts.path.rpartition(".")[0] == amount.fields[0].rpartition(".")[0]
     codes = sum(count for value, count in facts.counts.items() if iso_code(value)) / len(facts.held)
@@ -163,9 +163,18 @@ def _currencies(facts: FieldFacts, amount: Guess | None) -> Iterator[tuple[float
     yield named + beside + share, Guess("currency", form, share, why, (facts.path,))
 
 
+def _all_codes(facts: FieldFacts) -> bool:
+    """Whether it holds codes of currencies alone, whatever it is called."""
+    return all(each.isalpha() and each.isupper() and iso_code(each) for each in facts.counts)
+
+
 def _constant(fields: Sequence[FieldFacts], amount: Guess | None) -> Guess:
     facts = next((each for each in fields if amount is not None and each.path == amount.fields[0]), None)
     texts = "".join(str(value) for value in facts.held[:_FEW]) if facts is not None else ""
     signs = [code for sign, code in _SIGNS.items() if sign in texts]
-    why = "by the sign before the amounts" if signs else "no field holds a currency: say which it is"
+    why = (
+        "by the sign before the amounts"
+        if signs
+        else "no field holds a currency and EUR is made up: say which it is"
+    )
     return Guess("currency", {"constant": signs[0] if signs else "EUR"}, 1.0 if signs else None, why)

@@ -51,6 +51,10 @@ class EventSample(Protocol):
     def framed(self) -> bool:
         """Whether a schema registry's five bytes stand before each event."""
 
+    @property
+    def said(self) -> Sequence[str]:
+        """How text of files was taken, once it is tried; a line for each file of CSV."""
+
     def events(self) -> Sequence[Mapping[str, Any] | None]:
         """Return its events as objects, None for what is none."""
 
@@ -75,6 +79,7 @@ class FileSample:
 
     def __init__(self, path: Path, most: int, options: TextOptions = FOUND) -> None:
         self.name, self._path, self._most, self._options = path.name, path, most, options
+        self.said: Sequence[str] = ()
 
     def events(self) -> Sequence[Mapping[str, Any] | None]:
         """See EventSample."""
@@ -84,7 +89,9 @@ class FileSample:
         """See EventSample."""
         chunks: list[Chunk] = []
         firsts = [0]
-        for chunk in open_events(self._path, contract, options=self._options, strict=False).chunks():
+        opened = open_events(self._path, contract, options=self._options, strict=False)
+        self.said = opened.said
+        for chunk in opened.chunks():
             chunks.append(chunk)
             firsts.append(firsts[-1] + len(chunk.values))
             if firsts[-1] >= self._most:
@@ -102,6 +109,8 @@ class FileSample:
 
 class TopicSample:
     """Messages of a topic; see EventSample."""
+
+    said: Sequence[str] = ()
 
     def __init__(self, name: str, messages: Sequence[Message]) -> None:
         self.name, self._messages = name, messages

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError
 from streaming.arrays.compilation import Ints
 from streaming.files.dialect import Dialect
@@ -117,7 +118,7 @@ class CsvRows:
         cells = len(self.dialect.header.columns)
         for line, row in self.dialect.rows(self.path):
             if len(row) != cells:
-                problem = f"{len(row)} cells where the heading has {cells}"
+                problem = f"{count_of(len(row), 'cell')} where the heading has {cells}"
                 return ConfigurationError(problem, where=f"{self.path}:{line}")
         return ConfigurationError(f"cannot be read: {problem}", where=str(self.path))
 

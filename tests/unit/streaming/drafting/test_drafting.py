@@ -148,6 +148,31 @@ def test_without_an_id_a_record_is_a_payment_of_its_own_and_placeholders_are_nam
     assert draft.accepted == 40
 
 
+def test_a_file_in_another_language_is_understood_by_its_values_and_spelt_as_it_is(tmp_path: Path) -> None:
+    lines = ["Buchungsnr;Konto;Währung;Betrag;Buchungszeit;Händler"]
+    lines += [
+        f"{'' if row == 17 else f'B{row:05}'};K{row % 9};{'CHF' if row % 7 == 0 else 'EUR'};1.2{row:02},50;"
+        f"01.03.2026 12:{row % 60:02}:00;M{row % 3}"
+        for row in range(60)
+    ]
+    path = tmp_path / "buchungen.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    sample = FileSample(path, 1_000)
+    draft = draft_of(sample)
+    found = of(draft)
+    assert found["transaction_id"] == {"field": "Buchungsnr"}
+    assert found["currency"] == {"field": "Währung"}
+    assert found["extra.haendler"] == {"field": "Händler"}
+    assert "{field: Währung}" in draft.text()
+    assert draft.accepted == 59
+    assert [each for each in sample.said if "decimal comma" in each]
+
+
+def test_a_name_that_turns_text_around_is_escaped(tmp_path: Path) -> None:
+    events = [{**event, "back\u202ewards": f"x{row % 3}"} for row, event in enumerate(payments())]
+    assert "\u202e" not in drafted(tmp_path / "a.jsonl", events).text()
+
+
 def run(*words: str) -> tuple[int, str]:
     done = CliRunner().invoke(app, [*words])
     return done.exit_code, done.output
