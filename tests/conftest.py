@@ -20,7 +20,8 @@ from streaming.setup.downloads import jar_paths
 from streaming.setup.session import start_session
 
 # What tests must not depend on, and what they get instead, children included.
-_ENVIRONMENT = {"TERM": "xterm", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+# Threads of OpenMP that wait give way: two test runners share the cores.
+_ENVIRONMENT = {"TERM": "xterm", "TZ": "UTC", "LC_ALL": "C.UTF-8", "OMP_WAIT_POLICY": "PASSIVE"}
 _ABSENT = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE")
 
 

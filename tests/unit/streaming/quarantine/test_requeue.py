@@ -149,6 +149,15 @@ def requeued(home: Path, chosen: Callable[[pl.DataFrame], pl.DataFrame] = lambda
     return settings
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home where everything that waited was taken in slices of 40, without a crash; only read."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_broker(patch)
+        patch.setattr(choosing, "SLICE_RECORDS", 40)
+        return requeued(tmp_path_factory.mktemp("whole"))
+
+
 def at_moment(part: pa.Table, moment: datetime) -> pa.Table:
     place = part.schema.get_field_index("timestamp")
     stamps = pa.repeat(pa.scalar(moment, UTC_MICROS), part.num_rows)
@@ -412,10 +421,9 @@ def test_labels_on_requeued_payments_count(settings: Settings) -> None:
     ],
 )
 def test_a_request_is_taken_once_whatever_crashes(
-    settings: Settings, tmp_path: Path, step: BatchStep, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, whole: Settings, step: BatchStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choosing, "SLICE_RECORDS", 40)
-    whole = requeued(tmp_path / "whole")
     with running(settings) as started:
         two_batches(started)
         ask(settings, waits(settings))
