@@ -281,7 +281,8 @@ class EventContract(Document):
         hold, and of whole numbers written with a fraction.
         """
         columns = [
-            replace(each, required=each.required and each.source not in self.aliases) for each in self.columns
+            replace(each, required=each.required and self.aliases.keys().isdisjoint(each.sources))
+            for each in self.columns
         ]
         return event_json_schema(self.name, columns, self.amount, self.currency)
 

@@ -26,11 +26,14 @@ def event_json_schema(
     """
     root: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
     apart: list[dict[str, Any]] = []
+    as_it_stands = amount.is_plain and currency.is_plain and not any(x.role == "direction" for x in columns)
     for column, name in [(each, name) for each in columns for name in each.sources]:
         source = source_of(name)
         if source.part != "value":
             continue
-        described = _property(column, amount, currency)
+        described = _property(column, amount)
+        if column.role == "currency" and not as_it_stands:
+            described = {"type": ["string", "integer"], "description": column.role}
         if len(steps_of(source.path)) > 1 or source.path in root["properties"]:
             apart.append(_either(source.path, described, required=column.required))
         else:
@@ -66,7 +69,7 @@ def _at_place(place: int, inner: dict[str, Any], *, required: bool) -> dict[str,
     return {"type": "array", "minItems": place + 1, **within} if required else within
 
 
-def _property(column: Column, amount: AmountField, currency: CurrencyField) -> dict[str, Any]:
+def _property(column: Column, amount: AmountField) -> dict[str, Any]:
     described: dict[str, Any] = {"type": column.json_type}
     if column.role in ("transaction id", "entity"):
         described["type"] = ["string", "integer"] if column.json_type == "string" else "integer"
@@ -79,8 +82,6 @@ def _property(column: Column, amount: AmountField, currency: CurrencyField) -> d
         described = _amount(amount)
     if column.role == "direction":
         described = {"type": ["string", "integer", "boolean"]}
-    if column.role == "currency" and (amount.unit == "minor" or not currency.is_plain):
-        described = {"type": ["string", "integer"]}
     if not column.required:
         types = described["type"]
         described["type"] = [*(types if isinstance(types, list) else [types]), "null"]

@@ -265,6 +265,12 @@ class LakeTable(StoredTable):
     def _add_missing(self, later: Collection[str]) -> None:
         known = pa.schema(self._table.schema()).names
         missing = [field for field in self.schema if field.name in later and field.name not in known]
+        spelt = {name.lower(): name for name in known}
+        for name in (field.name for field in missing):
+            if name.lower() in spelt:
+                stored = spelt[name.lower()]
+                problem = f"column {name!r} is {stored!r} there: names of columns differ in more than case"
+                raise ConfigurationError(problem, where=str(self.path))
         if missing:
             self._table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
             self._reopen()

@@ -154,6 +154,8 @@ def check_same_columns(own: EventContract, corrected: EventContract) -> None:
         )
     if (own.entity_names, own.primary_entity) != (corrected.entity_names, corrected.primary_entity):
         raise ConfigurationError("has the entities in another order, or another primary one", key="entities")
+    if own.references != corrected.references:
+        raise ConfigurationError("has other references than the agent's, which join them", key="references")
 
 
 def _columns(contract: EventContract) -> dict[str, tuple[str, pa.DataType]]:

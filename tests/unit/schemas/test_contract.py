@@ -369,3 +369,11 @@ def test_a_far_place_in_an_array_does_not_swell_the_schema() -> None:
     schema = parsed({**SMALLEST, "extra": {"note": note}}).json_schema()
     assert len(json.dumps(schema)) < 4_000
     assert not jsonschema.Draft202012Validator(schema).is_valid({**LEAST, "memo": ["a"]})
+
+
+def test_no_part_of_an_id_is_required_under_one_name_where_it_has_others() -> None:
+    account = {"fields": ["bank", "account"]}
+    contract = parsed({**SMALLEST, "entities": {"account": account}, "aliases": {"account": ["acct"]}})
+    event = {**LEAST, "bank": "b", "acct": "a"}
+    assert decodes(event, contract)
+    assert jsonschema.Draft202012Validator(contract.json_schema()).is_valid(event)

@@ -136,7 +136,8 @@ _values = st.one_of(
         USED,
         {"amount": {"field": "amount", "unit": "minor"}, "currency": {"field": "ccy"}},
         {"amount": {"field": "amount", "format": "connect_decimal"}},
-        {"amount": {"field": "amount", "negative": "absolute"}},
+        {"amount": {"field": "amount", "negative": "absolute"}, "currency": {"field": "ccy"}},
+        {"currency": {"field": "ccy"}, "direction": {"field": "kind", "refund": ["R"]}},
     ],
 )
 @settings(max_examples=200, deadline=None, derandomize=True)

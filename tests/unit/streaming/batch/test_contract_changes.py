@@ -84,3 +84,10 @@ def test_a_stored_column_never_changes_its_type(settings: Settings, tmp_path: Pa
         run_live(settings, spec_of(tmp_path, "new", wider), events(90), first_batch=1)
     both = {**number, "bank_score": {"field": "bank", "type": "float"}}
     run_live(settings, spec_of(tmp_path, "both", both), events(90), first_batch=1)
+
+
+def test_a_column_that_differs_in_case_alone_is_refused_by_name(settings: Settings, tmp_path: Path) -> None:
+    run_live(settings, spec_of(tmp_path, "old", COUNTRY), events(90))
+    louder = {"Country": {"field": "country"}}
+    with pytest.raises(ConfigurationError, match="'Country' is 'country' there"):
+        run_live(settings, spec_of(tmp_path, "new", louder), events(90), first_batch=1)

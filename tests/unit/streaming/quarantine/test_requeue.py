@@ -326,6 +326,19 @@ def test_a_contract_with_other_columns_is_refused_by_command_and_agent(settings:
     assert waits(settings).height == ROWS
 
 
+def test_a_contract_with_other_references_is_refused() -> None:
+    table = {"path": "t.csv", "on": {"terminal": "id"}, "columns": {"risk": {"field": "risk"}}}
+    whole = CONTRACT.model_dump()
+    own, other = (
+        type(CONTRACT).model_validate({**whole, "references": {"merchants": {**table, **changes}}})
+        for changes in ({}, {"path": "other.csv"})
+    )
+    check_same_columns(own, own)
+    for theirs in (other, CONTRACT):
+        with pytest.raises(ConfigurationError, match="other references than the agent's"):
+            check_same_columns(own, theirs)
+
+
 def test_what_a_request_had_decided_before_it_was_refused_is_not_taken_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
