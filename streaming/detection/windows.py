@@ -133,7 +133,11 @@ class Windows:
         """
         first, rows = frame.first_sequence, len(frame)
         column, known = frame.ids(self._kind), frame.known(self._kind)
-        ids = column if known is None else pa.chunked_array([*column.chunks, *known.ids(column.type)])
+        ids = (
+            column
+            if known is None
+            else pa.chunked_array([*column.chunks, *known.ids(column.type)], column.type)
+        )
         encoded = self._index.encode(ids)
         slots = self._index.find(encoded)
         codes = read_only(encoded.codes[:rows])

@@ -202,7 +202,11 @@ class Profiles:
                 default nobody is forgotten.
             levels: of all amounts, for the blocks that the rows touch; by default the kind goes by its own.
         """
-        ids = column if known is None else pa.chunked_array([*column.chunks, *known.ids(column.type)])
+        ids = (
+            column
+            if known is None
+            else pa.chunked_array([*column.chunks, *known.ids(column.type)], column.type)
+        )
         encoded = self._index.encode(ids)
         slots = self._index.find(encoded)
         state = gather(self._state, slots, len(self._horizons))

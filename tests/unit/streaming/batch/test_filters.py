@@ -164,3 +164,21 @@ def test_a_batch_attempted_again_counts_what_it_left_out_once(
         assert reasons.keys() == {"where", "where_unknown", "tombstone"}
         assert found == sum(reasons.values())
         assert tried.replay().differences == ()
+
+
+@pytest.mark.parametrize("ended", [BatchStep.STORE, BatchStep.SCORE, BatchStep.PUBLISH])
+@pytest.mark.parametrize("negative", ["reject", "refund"])
+def test_a_batch_of_nothing_that_is_wanted_is_finished_after_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: BatchStep, negative: str
+) -> None:
+    without_broker(monkeypatch)
+    spec = under(tmp_path, FILTERED | {"amount": {"field": "amount", "negative": negative}})
+    values = [json.dumps({"kind": "refund"}).encode()] * 3
+    stamp = datetime(2026, 5, 1, tzinfo=UTC)
+    records = record_table([None] * 3, values, topic=TOPIC, first=0, sent_at=stamp)
+    home = Settings.load(tmp_path / "home", {})
+    with pytest.raises(_EndedError):
+        attempt(home, spec, records, ended)
+    attempt(home, spec, records, None)
+    status = read_status(home.lake(spec.name), spec, None)
+    assert (status.totals["read"], status.totals["filtered"]) == (3, 3)
