@@ -1,10 +1,10 @@
-"""The whole pipeline against bare Spark, on one topic in one run.
+"""The whole pipeline against bare Spark, on the same topics in one run.
 
-Both read the same Kafka topic (4 partitions, JSON, 0.5 % malformed) in micro-batches of the same size and
-append the same columns with the same codec to Delta. Bare Spark parses with `from_json` and writes; the
-pipeline also quarantines, removes duplicates, scores two entities, raises alerts in Delta and publishes them
-in a transaction.
-Both are warmed by one micro-batch that does not count, and take turns round by round.
+Three topics hold flat JSON (0.5 % malformed), nested JSON with arrays and escapes, and Avro. Both read each
+of them (4 partitions) in micro-batches of the same size and append the same columns with the same codec to
+Delta. Bare Spark parses with `from_json` or `from_avro` and writes; the pipeline also quarantines, removes
+duplicates, scores two entities, raises alerts in Delta and publishes them in a transaction. Both are warmed
+by one micro-batch that does not count, and take turns round by round.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import DataFrame, SparkSession
@@ -19,15 +20,22 @@ from pyspark.sql import functions as sql
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from benchmarks.harness import Stage, bench_spec, report, say, stage
+from benchmarks.shapes import SHAPES, Shape
 from schemas.spec import AgentSpec
 from streaming.batch.runner import StreamRunner
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.events.simulator import (
+    SimulatedBlock,
+    Simulator,
+    SimulatorSettings,
+    json_keys,
+    json_lines,
+)
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.sending import Sender, SendSchedule
 from streaming.kafka.source import read_stream
 from streaming.run.opening import open_agent
-from streaming.setup.downloads import jar_paths
+from streaming.setup.downloads import fetch_jars, jar_paths
 from streaming.setup.session import start_session
 from streaming.setup.warmup import compile_kernels
 from streaming.versions.clients import Clients
@@ -38,44 +46,72 @@ _HISTORY = timedelta(days=14)
 
 
 def measure(events: int, batch: int, rounds: int, *, as_json: bool) -> None:
-    """Run both and print `pipeline_events_per_s`, `bare_spark_events_per_s` and `ratio`, as medians.
+    """Run both on each shape of events and print their rates and ratios, as medians.
+
+    Those of flat events are `pipeline_events_per_s`, `bare_spark_events_per_s` and `ratio`, those of the
+    others begin with `nested_` and `avro_`.
 
     Args:
-        events: events that count, after one micro-batch of warm-up.
+        events: events of each shape that count, after one micro-batch of warm-up.
         batch: micro-batch size.
         rounds: how often the two take turns.
     """
-    spec = bench_spec(batch=batch)
+    figures: dict[str, object] = {}
     with stage() as place:
-        fill(place.bootstrap, spec.data_sources.transactions.topic, events + batch)
-        compile_kernels(AgentDefinition.of(spec))
-        session = start_session(jar_paths(place.settings.jars_spark), work_dir=place.settings.spark)
+        fetch_jars(place.settings, folders=[place.settings.jars_bench], say=say)
+        folders = (place.settings.jars_spark, place.settings.jars_bench)
+        jars = [jar for folder in folders for jar in jar_paths(folder)]
+        for shape in SHAPES:
+            fill(place.bootstrap, shape.name, events + batch, shape.values)
+            compile_kernels(AgentDefinition.of(_spec(place, shape, batch)))
+        session = start_session(jars, work_dir=place.settings.spark)
         try:
-            pairs = [_round(session, place, spec, number) for number in range(rounds)]
+            for shape in SHAPES:
+                spec = _spec(place, shape, batch)
+                figures |= _figures(shape, [_round(session, place, spec, shape, n) for n in range(rounds)])
         finally:
             session.stop()
+    report({**figures, "events": events, "batch": batch}, as_json=as_json)
+
+
+def _spec(place: Stage, shape: Shape, batch: int) -> AgentSpec:
+    """Return the benchmark's agent over a shape's topic."""
+    spec = bench_spec(batch=batch)
+    source = {"contract": shape.contract(place.settings.home), "topic": shape.name}
+    sources = spec.data_sources.model_copy(
+        update={"transactions": spec.data_sources.transactions.model_copy(update=source)}
+    )
+    return spec.model_copy(update={"data_sources": sources, "name": f"bench-{shape.name}"})
+
+
+def _figures(shape: Shape, pairs: list[tuple[float, float]]) -> dict[str, object]:
     pipeline, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
-    figures: dict[str, object] = {
-        "pipeline_events_per_s": round(pipeline),
-        "bare_spark_events_per_s": round(bare),
-        "ratio": round(statistics.median(one / other for one, other in pairs), 3),
-        "rounds": [[round(one), round(other)] for one, other in pairs],
-        "events": events,
-        "batch": batch,
+    prefix = "" if shape.name == "flat" else f"{shape.name}_"
+    return {
+        f"{prefix}pipeline_events_per_s": round(pipeline),
+        f"{prefix}bare_spark_events_per_s": round(bare),
+        f"{prefix}ratio": round(statistics.median(one / other for one, other in pairs), 3),
+        f"{prefix}rounds": [[round(one), round(other)] for one, other in pairs],
     }
-    report(figures, as_json=as_json)
 
 
-def _round(session: SparkSession, place: Stage, spec: AgentSpec, number: int) -> tuple[float, float]:
-    bare = _bare_spark(session, place, spec, number)
-    say(f"round {number + 1}: bare Spark {bare:,.0f} events/s")
-    pipeline = run_pipeline(session, place, spec.model_copy(update={"name": f"bench-{number}"}))
-    say(f"round {number + 1}: pipeline {pipeline:,.0f} events/s")
+def _round(
+    session: SparkSession, place: Stage, spec: AgentSpec, shape: Shape, number: int
+) -> tuple[float, float]:
+    bare = _bare_spark(session, place, spec, shape, number)
+    say(f"{shape.name}, round {number + 1}: bare Spark {bare:,.0f} events/s")
+    pipeline = run_pipeline(session, place, spec.model_copy(update={"name": f"{spec.name}-{number}"}))
+    say(f"{shape.name}, round {number + 1}: pipeline {pipeline:,.0f} events/s")
     return pipeline, bare
 
 
-def fill(bootstrap: str, topic: str, events: int) -> None:
-    """Send simulated events of two weeks, 0.5 % of them malformed."""
+def fill(
+    bootstrap: str,
+    topic: str,
+    events: int,
+    values: Callable[[SimulatedBlock], Sequence[bytes]] = json_lines,
+) -> None:
+    """Send simulated events of two weeks, of flat JSON 0.5 % malformed."""
     say(f"sending {events:,} events")
     ensure_topic(bootstrap, topic, _PARTITIONS)
     simulator = Simulator(SimulatorSettings(customers=50_000, terminals=10_000, malformed_share=0.005))
@@ -85,7 +121,7 @@ def fill(bootstrap: str, topic: str, events: int) -> None:
         for number in range(blocks):
             start = end - _HISTORY * (1 - number / blocks)
             block = simulator.block(_BLOCK, start, start + _HISTORY / blocks)
-            sender.send(json_keys(block), json_lines(block))
+            sender.send(json_keys(block), values(block))
 
 
 class _Meter:
@@ -102,14 +138,14 @@ class _Meter:
         return sum(rows for _, rows in counted) / (counted[-1][0] - first)
 
 
-def _bare_spark(session: SparkSession, place: Stage, spec: AgentSpec, number: int) -> float:
+def _bare_spark(session: SparkSession, place: Stage, spec: AgentSpec, shape: Shape, number: int) -> float:
     source = spec.data_sources.transactions
-    folder = place.settings.home / f"bare-{number}"
+    folder = place.settings.home / f"bare-{shape.name}-{number}"
     frame = read_stream(
         session, place.bootstrap, source.topic, max_records=source.max_records_per_batch, starting="earliest"
     )
     session.conf.set("spark.sql.parquet.compression.codec", "zstd")
-    writer = _parsed(frame, spec).writeStream.format("delta")
+    writer = _parsed(frame, spec, shape).writeStream.format("delta")
     query = writer.option("checkpointLocation", str(folder / "checkpoint")).start(str(folder / "table"))
     query.processAllAvailable()
     batches = [progress for progress in query.recentProgress if progress.numInputRows > 0]
@@ -123,19 +159,14 @@ def _ended(progress: StreamingQueryProgress) -> float:
     return begun.timestamp() + progress.durationMs["triggerExecution"] / 1_000
 
 
-def _parsed(frame: DataFrame, spec: AgentSpec) -> DataFrame:
+def _parsed(frame: DataFrame, spec: AgentSpec, shape: Shape) -> DataFrame:
     """The same columns as the transactions table holds, as one would write it with Spark alone."""
     contract = AgentDefinition.of(spec).contract
     columns = [column for column in contract.columns if column.source is not None]
-    types = ", ".join(f"`{column.source}` {_ddl(column.name)}" for column in columns)
-    event = sql.from_json(sql.col("value").cast("string"), types)
-    named = [sql.col(f"event.`{column.source}`").alias(column.name) for column in columns]
+    event = shape.parsed(sql.col("value"))
+    named = [sql.col(f"event.{column.source}").alias(column.name) for column in columns]
     parsed = frame.select(event.alias("event"), "partition", "offset", "timestamp")
     return parsed.select(*named, "partition", "offset", sql.col("timestamp").alias("kafka_timestamp"))
-
-
-def _ddl(name: str) -> str:
-    return {"event_time": "TIMESTAMP", "amount": "DOUBLE"}.get(name, "STRING")
 
 
 def run_pipeline(session: SparkSession, place: Stage, spec: AgentSpec, llm: str = "none") -> float:

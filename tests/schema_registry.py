@@ -40,16 +40,17 @@ _SETTINGS = """\
 
 
 class RegistryProcess:
-    """A registry that keeps what it is given in memory, on a port of this machine.
+    """A registry on a port of this machine, which keeps what it is given when it is killed.
 
     Args:
         settings: name the folder of downloads.
         port: where it listens.
-        log: file for what it prints.
+        folder: for what it keeps, and what it prints.
     """
 
-    def __init__(self, settings: Settings, port: int, log: Path) -> None:
-        self._folder, self._port, self._log = installed(settings), port, log
+    def __init__(self, settings: Settings, port: int, folder: Path) -> None:
+        self._folder, self._port, self._log = installed(settings), port, folder / "registry.log"
+        self._storage = f"-Dapicurio.datasource.url=jdbc:h2:file:{folder / 'registry'}"
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -59,6 +60,7 @@ class RegistryProcess:
     def start(self) -> None:
         runner = next(self._folder.glob("*-runner.jar"))
         options = ["-Xmx400m", "-Dquarkus.http.host=127.0.0.1", f"-Dquarkus.http.port={self._port}"]
+        options.append(self._storage)
         with self._log.open("ab") as out:
             self._child = subprocess.Popen([find_java(), *options, "-jar", runner], stdout=out, stderr=out)
         deadline = time.monotonic() + _SECONDS

@@ -102,6 +102,11 @@ class Settings:
         """Jars of the embedded Kafka broker."""
         return self.cache / "jars" / "broker"
 
+    @property
+    def jars_bench(self) -> Path:
+        """Jars that only benchmarks need, for what flagstream is measured against."""
+        return self.cache / "jars" / "bench"
+
     def lake(self, agent: str) -> Path:
         """Return the folder of an agent's Delta tables."""
         return self.home / "lake" / agent

@@ -41,7 +41,7 @@ class Jar:
     """One line of the lock: a published jar and the checksum it must have.
 
     Attributes:
-        section: `broker` or `spark`, the folder the jar goes to.
+        section: `broker`, `spark` or `bench`, the folder the jar goes to.
         organisation: who publishes it.
         name: the artifact's name.
         revision: its version.
@@ -61,14 +61,20 @@ class Jar:
 
 
 def locked_jars(section: str, lock: Path = LOCK_FILE) -> list[Jar]:
-    """Return the jars the lock lists for `broker` or `spark`, in the lock's order."""
+    """Return the jars the lock lists for a section, in the lock's order."""
     lines = (line.split() for line in lock.read_text(encoding="utf-8").splitlines())
     fields = [line for line in lines if line and line[0] == section]
     return [_jar(section, coordinates, sha256) for _, coordinates, sha256 in fields]
 
 
-def fetch_jars(settings: Settings, *, lock: Path = LOCK_FILE, say: Callable[[str], None] = print) -> None:
-    """Download what the lock lists into `settings.jars_broker` and `settings.jars_spark`.
+def fetch_jars(
+    settings: Settings,
+    *,
+    lock: Path = LOCK_FILE,
+    folders: Sequence[Path] | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Download what the lock lists into the folders of its sections.
 
     A section that was fetched under the same lock is left alone. An interrupted download leaves only Ivy's
     cache behind, from which the next call goes on.
@@ -76,12 +82,13 @@ def fetch_jars(settings: Settings, *, lock: Path = LOCK_FILE, say: Callable[[str
     Args:
         settings: the cache folder and, optionally, an Ivy settings file naming a mirror.
         lock: the file that lists the jars.
+        folders: of sections; `settings.jars_broker` and `settings.jars_spark` unless given.
         say: receives one progress line at a time.
 
     Raises:
         MachineError: no Java, a download failed, or a checksum is wrong.
     """
-    folders = (settings.jars_broker, settings.jars_spark)
+    folders = folders or (settings.jars_broker, settings.jars_spark)
     if all(_is_current(folder, lock) for folder in folders):
         return
     with one_at_a_time(settings.cache / "jars.guard"):
@@ -95,7 +102,7 @@ def jar_paths(folder: Path, *, lock: Path = LOCK_FILE) -> list[Path]:
     """Return the jars in a section's folder, sorted by name.
 
     Args:
-        folder: `settings.jars_broker` or `settings.jars_spark`.
+        folder: of a section, such as `settings.jars_spark`.
         lock: the file that lists the jars.
 
     Raises:

@@ -36,9 +36,9 @@ def test_check_jars_finds_a_missing_and_a_changed_file(tmp_path: Path) -> None:
 
 def test_the_shipped_lock_pins_every_jar_once_with_a_checksum() -> None:
     lines = [line for line in LOCK_FILE.read_text().splitlines() if not line.startswith("#")]
-    broker, spark = locked_jars("broker"), locked_jars("spark")
-    assert len(lines) == len(broker) + len(spark)
-    for jars in (broker, spark):
+    broker, spark, bench = locked_jars("broker"), locked_jars("spark"), locked_jars("bench")
+    assert len(lines) == len(broker) + len(spark) + len(bench)
+    for jars in (broker, spark, bench):
         assert len({jar.file_name for jar in jars}) == len(jars)
         assert all(len(jar.sha256) == 64 and int(jar.sha256, 16) for jar in jars)
     assert {"kafka_2.13-4.4.0.jar", "log4j-slf4j-impl-2.25.5.jar"} <= {jar.file_name for jar in broker}
