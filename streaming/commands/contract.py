@@ -18,6 +18,7 @@ from streaming.drafting.draft import ContractDraft, draft_of
 from streaming.drafting.sample import EventSample, FileSample, TopicSample
 from streaming.files.dialect import FOUND, TextOptions
 from streaming.home.settings import Settings
+from streaming.kafka.schema_registry import schema_source
 from streaming.kafka.topic import newest_messages
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_table
@@ -98,7 +99,7 @@ def _sample(settings: Settings, wanted: SampleWanted) -> Iterator[EventSample]:
             messages = newest_messages(bootstrap, wanted.topic, wanted.records)
         if not messages:
             raise ConfigurationError("the topic holds no records", where=wanted.topic)
-        yield TopicSample(wanted.topic, messages)
+        yield TopicSample(wanted.topic, messages, schema_source(settings))
 
 
 def _write(draft: ContractDraft, to: Path) -> None:

@@ -17,6 +17,7 @@ from schemas.contract import EventContract
 from streaming.drafting.trying import FAR
 from streaming.events.decode import Decoded, decode
 from streaming.events.record_table import RECORDS, record_table
+from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource
 from streaming.files.dialect import FOUND, TextOptions
 from streaming.files.event_files import open_events
 from streaming.files.raw_rows import parsed_object, raw_rows
@@ -108,12 +109,18 @@ class FileSample:
 
 
 class TopicSample:
-    """Messages of a topic; see EventSample."""
+    """Messages of a topic; see EventSample.
+
+    Args:
+        name: of the topic.
+        messages: its newest ones.
+        schemas: where the schemas of records come from that name theirs by an id.
+    """
 
     said: Sequence[str] = ()
 
-    def __init__(self, name: str, messages: Sequence[Message]) -> None:
-        self.name, self._messages = name, messages
+    def __init__(self, name: str, messages: Sequence[Message], schemas: SchemaSource = NO_REGISTRY) -> None:
+        self.name, self._messages, self._schemas = name, messages, schemas
 
     @property
     def framed(self) -> bool:
@@ -129,7 +136,7 @@ class TopicSample:
     def tried(self, contract: EventContract) -> TriedSample:
         """See EventSample."""
         records = pa.Table.from_pylist([_row(each) for each in self._messages], schema=RECORDS)
-        decoded = decode(records, contract, datetime.now(UTC))
+        decoded = decode(records, contract, datetime.now(UTC), self._schemas)
         return TriedSample(
             decoded, len(self._messages), lambda partition, offset: f"{self.name}/{partition}/{offset}"
         )
