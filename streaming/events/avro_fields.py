@@ -16,7 +16,7 @@ from streaming.events.avro_kernels import NUMBER_BYTES, TOO_DEEP, Program, read_
 from streaming.events.avro_program import program_of
 from streaming.events.avro_schema import UnusableSchemaError, avro_schema
 from streaming.events.found import Found, buffers_of
-from streaming.events.framing import NO_ID, id_of, ids_of
+from streaming.events.framing import NO_ID, distinct, id_of, ids_of
 from streaming.events.wanted_paths import wanted_tree
 from streaming.events.writer_schemas import UnreadableError, WriterSchemas
 
@@ -54,7 +54,7 @@ class AvroFinder:
         kinds = np.zeros((self._count, len(values)), np.int8)
         starts, ends = (np.zeros((self._count, len(values)), np.int64) for _ in range(2))
         bounds, to = offsets - offsets[0], int(offsets[-1] - offsets[0])
-        for each in np.unique(ids[vouched]).tolist():
+        for each in distinct(ids[vouched]):
             program, rows = self._programs[each], np.flatnonzero(vouched & (ids == each))
             symbols_at, to = to, to + len(program.symbols)
             room[symbols_at:to] = program.symbols

@@ -10,6 +10,7 @@ from streaming.arrays.compilation import Bytes, Flags, Ints, compiled
 from streaming.events.found import buffers_of
 
 NO_ID = -1
+_FEW = 16
 
 
 def payload_of(value: bytes) -> bytes | None:
@@ -53,6 +54,15 @@ def ids_of(values: pa.Array) -> Ints:
     ids = np.empty(len(values), np.int64)
     _read_ids(data, offsets, ids)
     return ids
+
+
+def distinct(ids: Ints) -> list[int]:
+    """Return the different ones of some ids, of which there are few nearly always."""
+    found: list[int] = []
+    while len(ids) and len(found) < _FEW:
+        found.append(int(ids[0]))
+        ids = ids[ids != ids[0]]
+    return [*found, *np.unique(ids).tolist()]
 
 
 @compiled

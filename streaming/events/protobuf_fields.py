@@ -15,7 +15,7 @@ from streaming.arrays.compilation import Bytes, Flags, Ints
 from streaming.events.avro_kernels import NUMBER_BYTES
 from streaming.events.avro_schema import UnusableSchemaError
 from streaming.events.found import Found, buffers_of
-from streaming.events.framing import NO_ID, id_of, ids_of
+from streaming.events.framing import NO_ID, distinct, id_of, ids_of
 from streaming.events.protobuf_exact import MessageReader
 from streaming.events.protobuf_kernels import Table, read_heads, read_messages
 from streaming.events.protobuf_program import table_of
@@ -85,7 +85,7 @@ class ProtobufFinder:
 
     def _tables(self, ids: Ints, heads: Ints, vouched: Flags) -> dict[tuple[int, int], Table]:
         tables = {}
-        for key in np.unique(ids[vouched] * _HEADS + heads[vouched]).tolist():
+        for key in distinct(ids[vouched] * _HEADS + heads[vouched]):
             number, head = divmod(key, _HEADS)
             writer = self._writers.get(number)
             table = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from schemas.contract import EventContract
@@ -13,7 +12,7 @@ from schemas.errors import ConfigurationError
 from schemas.event_formats import Written
 from schemas.schema_texts import SchemaText
 from streaming.events.avro_schema import UnusableSchemaError, avro_schema
-from streaming.events.framing import NO_ID, ids_of
+from streaming.events.framing import NO_ID, distinct, ids_of
 from streaming.events.protobuf_schema import message_by_name
 
 FormatReason = Literal[
@@ -102,9 +101,8 @@ def writers_of(records: pa.Table, contract: EventContract, source: SchemaSource)
         return {}
     if written.text is not None:
         return {NO_ID: _own(written)}
-    parts = [ids_of(chunk) for chunk in records["value"].chunks]
-    ids = np.unique(np.concatenate([*parts, np.array([NO_ID])]))
-    return source.schemas(written.kind, [each for each in ids.tolist() if each != NO_ID])
+    found = {each for chunk in records["value"].chunks for each in distinct(ids_of(chunk))}
+    return source.schemas(written.kind, sorted(found - {NO_ID}))
 
 
 def _own(written: Written) -> SchemaText:

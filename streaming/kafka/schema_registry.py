@@ -93,14 +93,16 @@ class SchemaRegistry:
 
     def _fetched(self, kind: str, number: int) -> SchemaText | UnreadableError:
         answer = self._get(f"/schemas/ids/{number}")
+        if not isinstance(answer, dict) or not isinstance(answer.get("schema"), str):
+            raise RetryableError("the schema registry's answer holds no schema")
         if answer.get("schemaType", "AVRO") != kind:
             return UnreadableError("unusable_schema", f"not a schema of {kind.capitalize()}")
         texts: dict[str, str] = {}
         try:
             self._refer(answer, texts, set())
-        except _NotFoundError:
+        except (_NotFoundError, AttributeError, KeyError, TypeError, ValueError):
             return UnreadableError("unusable_schema", "refers to a schema that the registry does not have")
-        return SchemaText(str(answer.get("schema", "")), tuple(texts.values()), tuple(texts))
+        return SchemaText(answer["schema"], tuple(texts.values()), tuple(texts))
 
     def _refer(self, answer: Mapping[str, Any], texts: dict[str, str], open_: set[str]) -> None:
         """Add what a schema refers to, each after those that it refers to itself."""

@@ -133,6 +133,19 @@ def test_a_registry_that_is_not_well_is_waited_for(server: Answers, answer: tupl
     assert registry.schemas("AVRO", [7]) == {7: SchemaText(RECORD)}
 
 
+@pytest.mark.parametrize("answer", [[], "text", {}, {"schema": 7}])
+def test_an_answer_without_a_schema_is_no_answer(server: Answers, answer: Any) -> None:
+    server.known["/schemas/ids/7"] = (200, answer)
+    with pytest.raises(RetryableError, match="no schema"):
+        SchemaRegistry(server.address).schemas("AVRO", [7])
+
+
+@pytest.mark.parametrize("references", [[7], [{}], [{"name": "a", "subject": "a", "version": "x"}], 7])
+def test_references_that_cannot_be_meant_make_a_schema_unusable(server: Answers, references: Any) -> None:
+    server.known["/schemas/ids/7"] = (200, {"schema": "top", "references": references})
+    assert reason(SchemaRegistry(server.address).schemas("AVRO", [7])[7]) == "unusable_schema"
+
+
 def test_nobody_answers_at_an_address() -> None:
     registry = SchemaRegistry("http://127.0.0.1:9")
     assert "does not answer" in str(registry.away())
