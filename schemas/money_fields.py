@@ -106,6 +106,14 @@ class CurrencyField(Document):
     codes: Literal["as_given", "iso4217"] = "as_given"
     map: dict[str, Code] = Field(default={})
 
+    @field_validator("map")
+    @classmethod
+    def _are_names(cls, value: dict[str, Code]) -> dict[str, Code]:
+        for name in value:
+            if name != name.strip():
+                raise ValueError(f"{name!r} matches no text: blanks around a name do not count")
+        return value
+
     @model_validator(mode="after")
     def _exactly_one(self) -> CurrencyField:
         if (self.field is None) == (self.constant is None):
