@@ -61,7 +61,7 @@ class TimeField(Document):
     @classmethod
     def _known_format(cls, value: str, info: ValidationInfo) -> str:
         if value not in _FORMATS and "%" not in value:
-            raise ValueError(f"expected iso8601, epoch or a strptime pattern; {nearest(value, _FORMATS)}")
+            raise ValueError(f"no format {value!r} and no strptime pattern; {nearest(value, _FORMATS)}")
         left_out = info.data.get("year") is not None
         if left_out and (value in _FORMATS or _names_year(value)):
             raise ValueError(_HAS_YEAR)

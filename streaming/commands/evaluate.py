@@ -77,7 +77,7 @@ def _mode_of(mode: str) -> Mode:
     for each in MODES:
         if each == mode:
             return each
-    raise ConfigurationError(f"expected one of {', '.join(MODES)}; {nearest(mode, MODES)}", where="--mode")
+    raise ConfigurationError(f"no mode {mode!r}; {nearest(mode, MODES)}", where="--mode")
 
 
 def _delay_of(label_delay: str) -> timedelta:

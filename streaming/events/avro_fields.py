@@ -12,12 +12,13 @@ import pyarrow as pa
 from schemas.event_formats import FRAME_BYTES
 from schemas.schema_texts import SchemaText
 from streaming.arrays.compilation import Flags
-from streaming.events.avro_kernels import NUMBER_BYTES, TOO_DEEP, Program, read_records, run
+from streaming.events.avro_kernels import TOO_DEEP, Program, read_records, run
 from streaming.events.avro_program import program_of
 from streaming.events.avro_schema import UnusableSchemaError, avro_schema
 from streaming.events.found import Found, buffers_of
 from streaming.events.framing import NO_ID, distinct, id_of, ids_of
 from streaming.events.wanted_paths import wanted_tree
+from streaming.events.wire_kernels import NUMBER_BYTES
 from streaming.events.writer_schemas import UnreadableError, WriterSchemas
 
 _MOST_KEPT = 256

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streaming.arrays.compilation import Bytes, Flags, Floats, Ints, compiled, inlined
+from streaming.arrays.compilation import Bytes, Flags, Floats, Ints, compiled
 from streaming.events.json_strings import (
     CONTAINER,
     DECIMAL,
@@ -25,6 +25,7 @@ from streaming.events.json_strings import (
     byte_at,
 )
 from streaming.events.utf8_kernels import is_utf8
+from streaming.events.wire_kernels import LARGEST_WRITTEN, float_bits, varint, write_number, zigzag
 
 NOTHING, LONG, FLOAT4, FLOAT8, BOOLEAN, SIZED, FIXED, ENUM = range(8)
 UNION, JUMP, ITEMS, BLOCK, AT_PLACE, NEXT_ITEM, CALL, RETURN, DONE, INSIDE, UNSURE = range(8, 19)
@@ -32,10 +33,7 @@ WANT_NULL, WANT_LONG, WANT_INSTANT, WANT_FLOAT4, WANT_FLOAT8, WANT_BOOLEAN = ran
 WANT_TEXT, WANT_UUID, WANT_ENUM, WANT_DECIMAL = range(25, 29)
 OP, ARG, OUT, MORE = range(4)
 GOOD, DOUBTFUL, TOO_DEEP = range(3)
-# A number that is written out takes no more bytes.
-NUMBER_BYTES = 20
 _DEEPEST = 60
-_LARGEST_WRITTEN = 10**18
 _FARTHEST = 2**62 // 1_000
 _UUID_BYTES = 36
 
@@ -52,68 +50,6 @@ class Program(NamedTuple):
     steps: Ints
     table: Ints
     symbols: Bytes
-
-
-@inlined
-def varint(data: Bytes, at: int, end: int) -> tuple[Any, int]:
-    """Return the bits of a variable-length integer and the position after it, -1 for a broken one."""
-    value, shift = np.uint64(0), np.uint64(0)
-    while at < end and shift < 64:
-        byte = np.uint64(byte_at(data, at))
-        at += 1
-        if shift == np.uint64(63) and byte > np.uint64(1):
-            return 0, -1
-        value |= (byte & np.uint64(127)) << shift
-        if byte < np.uint64(128):
-            return np.int64(value), at
-        shift += np.uint64(7)
-    return 0, -1
-
-
-@inlined
-def zigzag(bits: Any) -> Any:
-    """Return the signed number that unsigned bits stand for."""
-    whole = np.uint64(bits)
-    return np.int64(whole >> np.uint64(1)) ^ -np.int64(whole & np.uint64(1))
-
-
-@inlined
-def little_endian(data: Bytes, at: int, size: int) -> Any:
-    """Return `size` bytes as the low bits of an integer."""
-    bits = np.uint64(0)
-    for place in range(size):
-        bits |= np.uint64(byte_at(data, at + place)) << np.uint64(8 * place)
-    return np.int64(bits)
-
-
-@compiled
-def write_number(value: int, places: int, out: Bytes, to: int) -> int:
-    """Write digits with a point before the last `places`, at most 18; return where they end."""
-    if value < 0:
-        out[to] = 45
-        to += 1
-        value = -value
-    digits, rest = 1, value // 10
-    while rest > 0:
-        digits += 1
-        rest //= 10
-    digits = max(digits, places + 1)
-    end = to + digits + (1 if places > 0 else 0)
-    at = end
-    for place in range(digits):
-        if places > 0 and place == places:
-            at -= 1
-            out[at] = 46
-        at -= 1
-        out[at] = 48 + value % 10
-        value //= 10
-    return end
-
-
-@inlined
-def sound_float(value: float) -> bool:
-    """Return whether a float is finite and not negative zero, which a contract may refuse."""
-    return np.isfinite(value) and not (value == 0.0 and np.signbit(value))
 
 
 @compiled
@@ -182,7 +118,7 @@ def run(
                 return DOUBTFUL, to
             if op == WANT_LONG:
                 value = zigzag(bits)
-                if not -_LARGEST_WRITTEN < value < _LARGEST_WRITTEN:
+                if not -LARGEST_WRITTEN < value < LARGEST_WRITTEN:
                     return DOUBTFUL, to
                 stop = write_number(value, 0, data, to)
                 kinds[field, row], starts[field, row], ends[field, row] = INTEGER, to, stop
@@ -209,15 +145,9 @@ def run(
             size = 8 if op == WANT_FLOAT8 else 4
             if size > end - at:
                 return DOUBTFUL, to
-            bits = little_endian(data, at, size)
-            if size == 4:
-                narrow.view(np.int32)[0] = np.int32(bits)
-                narrow[0] = narrow.view(np.float32)[0]
-            else:
-                narrow.view(np.int64)[0] = bits
-            if not sound_float(narrow[0]):
+            good, bits = float_bits(data, at, size, narrow)
+            if not good:
                 return DOUBTFUL, to
-            bits = narrow.view(np.int64)[0]
             kinds[field, row], starts[field, row], ends[field, row] = FLOAT, bits, bits
             at += size
         elif op == WANT_BOOLEAN or op == BOOLEAN:

@@ -12,7 +12,6 @@ import pyarrow as pa
 from schemas.event_formats import FRAME_BYTES
 from schemas.schema_texts import SchemaText
 from streaming.arrays.compilation import Bytes, Flags, Ints
-from streaming.events.avro_kernels import NUMBER_BYTES
 from streaming.events.avro_schema import UnusableSchemaError
 from streaming.events.found import Found, buffers_of
 from streaming.events.framing import NO_ID, distinct, id_of, ids_of
@@ -22,6 +21,7 @@ from streaming.events.protobuf_program import table_of
 from streaming.events.protobuf_schema import message_at, message_by_name
 from streaming.events.protobuf_shape import Node, shape_of
 from streaming.events.wanted_paths import wanted_tree
+from streaming.events.wire_kernels import NUMBER_BYTES
 from streaming.events.writer_schemas import UnreadableError, WriterSchemas
 
 _MOST_KEPT = 512

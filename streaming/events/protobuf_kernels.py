@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streaming.arrays.compilation import Bytes, Flags, Floats, Ints, compiled, inlined
-from streaming.events.avro_kernels import little_endian, sound_float, varint, write_number, zigzag
 from streaming.events.json_strings import (
     CONTAINER,
     FALSE,
@@ -24,6 +23,14 @@ from streaming.events.json_strings import (
     byte_at,
 )
 from streaming.events.utf8_kernels import is_utf8
+from streaming.events.wire_kernels import (
+    LARGEST_WRITTEN,
+    float_bits,
+    little_endian,
+    varint,
+    write_number,
+    zigzag,
+)
 
 # What a field is, as tables number it. A PASSED one is looked for only because it excludes others.
 PASSED, WHOLE, UNSIGNED, SIGNED, BOOLEAN, FIXED4, FIXED8, FLOAT4, FLOAT8, TEXT, NAMED, INNER, TIME, UNSURE = (
@@ -36,7 +43,6 @@ DENSE = 64
 VARIES, EIGHT, SIZED, FOUR = 0, 1, 2, 5
 DEFAULT_NODE, DEFAULT_OUT, DEFAULT_KIND, DEFAULT_START, DEFAULT_END = range(5)
 _DEEPEST = 64
-_LARGEST_WRITTEN = 10**18
 _LARGEST_TAG = 2**32
 _LARGEST_SIZE = 2**31
 _FARTHEST_SECOND = 2**62 // 1_000_000
@@ -151,18 +157,6 @@ def _number_of(data: Bytes, at: int, end: int, field: Ints) -> tuple[bool, int, 
 
 
 @compiled
-def _float_of(data: Bytes, at: int, size: int, room: Floats) -> tuple[bool, int]:
-    """Return whether a float is vouched for, and its bits as one of 64."""
-    bits = little_endian(data, at, size)
-    if size == 4:
-        room.view(np.int32)[0] = np.int32(bits)
-        room[0] = room.view(np.float32)[0]
-    else:
-        room.view(np.int64)[0] = bits
-    return sound_float(room[0]), room.view(np.int64)[0]
-
-
-@compiled
 def _read_row(
     data: Bytes,
     at: int,
@@ -256,7 +250,7 @@ def _read_row(
             size = 4 if what == FLOAT4 else 8
             if size > stop - at:
                 return False, to
-            good, bits = _float_of(data, at, size, room)
+            good, bits = float_bits(data, at, size, room)
             if not good:
                 return False, to
             kinds[out, row], starts[out, row], ends[out, row] = FLOAT, bits, bits
@@ -281,7 +275,7 @@ def _read_row(
                 ends[out, row] = symbols_at + table.names[names + 2 + 2 * value]
             else:
                 # There is room for one number of each field.
-                if not -_LARGEST_WRITTEN < value < _LARGEST_WRITTEN or kinds[out, row] == INTEGER:
+                if not -LARGEST_WRITTEN < value < LARGEST_WRITTEN or kinds[out, row] == INTEGER:
                     return False, to
                 end = write_number(value, 0, data, to)
                 kinds[out, row], starts[out, row], ends[out, row] = INTEGER, to, end

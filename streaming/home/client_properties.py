@@ -115,12 +115,9 @@ def load_properties(path: Path, environ: Mapping[str, str]) -> ClientProperties:
         settings = _librdkafka(resolved)
     except ValueError as fault:
         raise ConfigurationError(str(fault), where=str(path)) from None
-    for key, value in resolved.items():
-        if _SECRET.search(key):
+    for key, value in (*resolved.items(), *settings.items()):
+        if _SECRET.search(key) and isinstance(value, str):
             keep_secret(value)
-    for key, setting in settings.items():
-        if _SECRET.search(key) and isinstance(setting, str):
-            keep_secret(setting)
     return ClientProperties(
         bootstrap=resolved.get("bootstrap.servers"),
         compression=resolved.get("compression.type"),
@@ -169,7 +166,7 @@ def _check_keys(properties: Properties, path: Path) -> None:
             raise ConfigurationError(f"unknown key; {nearest(key, KNOWN)}", where=str(path), key=key)
     protocol = properties.get("security.protocol", "PLAINTEXT")
     if protocol not in _PROTOCOLS:
-        problem = f"expected one of {', '.join(_PROTOCOLS)}; {nearest(protocol, _PROTOCOLS)}"
+        problem = f"no protocol {protocol!r}; {nearest(protocol, _PROTOCOLS)}"
         raise ConfigurationError(problem, where=str(path), key="security.protocol")
 
 

@@ -69,7 +69,7 @@ def check_format(form: str, where: str) -> str:
         ConfigurationError: there is no such format.
     """
     if form not in FORMATS:
-        raise ConfigurationError(f"expected text or json; {nearest(form, FORMATS)}", where=where)
+        raise ConfigurationError(f"no format {form!r}; {nearest(form, FORMATS)}", where=where)
     return form
 
 

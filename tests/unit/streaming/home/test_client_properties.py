@@ -120,7 +120,7 @@ def test_spark_gets_the_file_as_it_is_and_finds_secrets_by_itself(tmp_path: Path
         ("security.protokol=SSL", "unknown key; did you mean 'security.protocol'"),
         ("acks=0", "is set by flagstream"),
         ("isolation.level=read_uncommitted", "is set by flagstream"),
-        ("security.protocol=TLS", "expected one of PLAINTEXT, SSL"),
+        ("security.protocol=TLS", "no protocol 'TLS'; expected one of: PLAINTEXT"),
         (TLS + "ssl.truststore.location=/store.jks", "keytool -list -rfc"),
         (TLS + "ssl.keystore.location=/store.jks", "-deststoretype PKCS12"),
         (SASL + "sasl.mechanism=GSSAPI", "GSSAPI cannot be used"),
