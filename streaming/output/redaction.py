@@ -8,7 +8,8 @@ from collections.abc import Mapping
 _SHORTEST = 6  # what is shorter would black out ordinary words
 _HIDDEN = "[redacted]"
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
-_BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)[\w.~+/=-]{6,}")
+# A token may begin or end like a secret that was taken out before.
+_BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)(?:(?:[\w.~+/=-]*\[redacted\])+[\w.~+/=-]*|[\w.~+/=-]{6,})")
 _LOGIN = re.compile(r"(://[^/\s:@]*):[^/\s]+@")  # up to the last @: passwords may hold one
 _known: set[str] = set()
 

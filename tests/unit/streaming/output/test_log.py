@@ -84,6 +84,12 @@ def test_no_secret_is_logged_wherever_it_stands(before: str, after: str, form: s
     assert SECRET not in written(form, ("e", f"{before}{SECRET}{after}"))
 
 
+def test_a_token_that_holds_another_secret_is_taken_out_whole() -> None:
+    keep_secret("inner-secret")
+    assert redacted("Bearer inner-secretgh") == "Bearer [redacted]"
+    assert redacted("Bearer ab-inner-secret-cd inner-secret") == "Bearer [redacted] [redacted]"
+
+
 def test_secrets_are_known_from_settings_and_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
