@@ -146,6 +146,12 @@ class EventContract(Document):
     def _names_parts_of_records(self) -> EventContract:
         for each in self.read_fields:
             check_source(each)
+        beside = [each for each in self.read_fields if source_of(each).part not in ("value", "topic")]
+        if self.transaction_id.made_of == "digest" and beside:
+            raise ValueError(
+                f"the digest of a record is that of its value, and {beside[0]!r} is beside it: payments that "
+                "differ there alone would be one; make the id of fields, or of the coordinates"
+            )
         return self
 
     @model_validator(mode="after")

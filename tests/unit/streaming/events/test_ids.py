@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.errors import ConfigurationError
 from schemas.id_fields import BLANKS, EntityField, joined
 from streaming.events.decode import decode
 from streaming.events.exact_decode import ExactDecoder
@@ -187,3 +188,11 @@ def test_frequent_shapes_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     expected = decode(records(values), under, NOW).valid
     monkeypatch.setattr(ExactDecoder, "decode_one", refuse)
     assert decode(records(values), under, NOW).valid == expected
+
+
+@pytest.mark.parametrize("field", ["header:card", "key:", "key:card"])
+def test_a_digest_of_the_value_is_no_id_where_something_beside_it_counts(field: str) -> None:
+    entities = {"customer": {"field": "who"}, "card": {"field": field}}
+    with pytest.raises(ConfigurationError, match="payments that differ there alone would be one"):
+        contract(transaction_id={"from": "digest"}, entities=entities)
+    assert contract(transaction_id={"from": "coordinates"}, entities=entities).entity_names[1] == "card"
