@@ -287,7 +287,8 @@ def why_unreadable(path: Path, version: int) -> str | None:
         return f"its log was cleaned up ({name}: {kept.get(name, 'not set')})"
     gone = sum(not (path / name).is_file() for name in files)
     name = "delta.deletedFileRetentionDuration"
-    reason = f"{gone} of its {count_of(len(files), 'file')} vacuumed ({name}: {kept.get(name, 'not set')})"
+    wanted, retention = count_of(len(files), "file"), kept.get(name, "not set")
+    reason = f"{gone} of its {wanted} were vacuumed ({name}: {retention})"
     return reason if gone else None
 
 

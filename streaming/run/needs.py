@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from agent.model.local_llm import weights_file
-from schemas.contract import load_contract
 from schemas.errors import MachineError
 from schemas.spec import AgentSpec
 from streaming.batch.mending import mend
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.faults import unusable
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker
@@ -84,7 +84,7 @@ class Needs:
         Raises:
             ConfigurationError: nobody has named one, it does not admit this agent, or is none.
         """
-        written = load_contract(self._spec.data_sources.transactions.contract).format.written
+        written = AgentDefinition.of(self._spec).contract.format.written
         if written is None or written.text is not None:
             return None
         return schema_source(self._settings).away()

@@ -23,4 +23,5 @@ def test_files_and_logs_of_all_tables_stay_few(tmp_path: Path, monkeypatch: pyte
         assert point.files <= tables * 2 * 16
         assert point.log_entries <= tables * 4 * 10 + 60
         assert 0.9 * bench._ROWS * point.batches <= point.rows <= bench._ROWS * point.batches
-    assert points[2].transactions == points[1].transactions
+    # Tables that are made late add theirs; one of each batch would be 20.
+    assert points[2].transactions <= points[1].transactions + 4

@@ -89,7 +89,7 @@ def test_no_number_is_too_large_for_a_sentence(
     for detector in ("amount", "rate", "novelty", "recurrence", "risk", "habit"):
         assert sentence(detector, "customer", payment, seen, nats)
     assert sentence("amount", "population", payment, None, nats)
-    assert travel_sentence("card", amount, usual, nats) and habit_sentence("card", 0, nats)
+    assert travel_sentence("card", amount, usual, nats) and habit_sentence("card", 0, "UTC", nats)
     assert phrase(f"{feature}.customer.1_hour", min(amount, 3.4e38) if nats > 0 else -1.0)
 
 

@@ -91,7 +91,7 @@ def test_what_cannot_be_judged_is_refused_before_anything_is_written(tmp_path: P
         write_plots(judged, tmp_path / "plots", 10, flagged=np.ones(3, dtype=bool))
     with pytest.raises(ConfigurationError, match="at least one alert"):
         write_plots(judged, tmp_path / "plots", 0)
-    with pytest.raises(ConfigurationError, match="is a fraud"):
+    with pytest.raises(ConfigurationError, match="no fraud among"):
         write_plots(judged.only(~judged.labels), tmp_path / "plots", 10)
     with pytest.raises(ConfigurationError, match=r"\[0, 1\]"):
         write_plots(judged.scored(judged.scores * 3), tmp_path / "plots", 10)
