@@ -25,7 +25,7 @@ _GOES_ON = re.compile(r"(?<!\\)(?:\\\\)*\\$")
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _CONTROLS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
-_SECRET = re.compile(r"password|secret|jaas|\.key$|token", re.IGNORECASE)
+_SECRET = re.compile(r"(password|secret|jaas|token)(?!.*\.url$)|\.key$", re.IGNORECASE)
 # The same name and meaning for both clients.
 _SAME = (
     "client.id",

@@ -114,6 +114,17 @@ def test_spark_gets_the_file_as_it_is_and_finds_secrets_by_itself(tmp_path: Path
     assert spark_connection(brokers)["kafka.bootstrap.servers"] == "one:9092"
 
 
+def test_the_address_of_tokens_is_no_secret(tmp_path: Path) -> None:
+    text = (
+        SASL
+        + "sasl.mechanism=OAUTHBEARER\nsasl.oauthbearer.token.endpoint.url=https://id.example.org/token\n"
+        f'sasl.jaas.config={OAUTH} required clientId="me" clientSecret="whispered-1";'
+    )
+    loaded(tmp_path, text)
+    said = redacted("whispered-1 to https://id.example.org/token")
+    assert said == "[redacted] to https://id.example.org/token"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
