@@ -84,10 +84,11 @@ def _compared(
     left_out = _OF_THE_BATCH | _BY_TRIAGE
     if before["classification_source"] == "llm":
         left_out |= _BY_THE_MODEL
+    # A column that came later holds nothing in rows from before, and is absent where the table had none.
     changed = {
-        name: (before[name], after[name])
+        name: (before[name], after.get(name))
         for name in before
-        if name not in left_out and before[name] != after[name]
+        if name not in left_out and before[name] != after.get(name)
     }
     if before["classification_source"] == "llm" and not _is_on_record(before, after["severity"], recorded):
         changed |= {name: (before[name], None) for name in ("classification", "severity")}

@@ -25,7 +25,7 @@ def test_what_stands_beside_a_value_is_read_alike(seed: int) -> None:
     under = contract(
         transaction_id={
             "fields": ["header:h", "id"],
-            "from": draw.choice(["coordinates", "digest"]),
+            "from": "coordinates",
             "normalise": ["trim"],
         },
         event_time={"fields": ["header:day", "at"], "format": "%Y-%m-%d %H:%M"},

@@ -19,7 +19,7 @@ from streaming.testing.live_lake import agent, events, run_live, without_broker
 from streaming.versions.arithmetic import with_arithmetic
 from tests.registry_rows import activate, entry, put
 from tests.unit.old_lake import OF_2026_11 as OLD
-from tests.unit.scoring_samples import SECOND, START, agent_spec, table
+from tests.unit.scoring_samples import SECOND, START, agent_spec, load, save, table
 
 ENTITIES = ("customer", "terminal")
 ROWS, PLANTED = 1_200, 1_195
@@ -93,8 +93,8 @@ def test_a_checkpoint_within_a_block_goes_on_to_the_bit(tmp_path: Path) -> None:
     rows, first = poisoned(10, 1e300), 777
     running, resumed = (Scorer(spec_of(2), ENTITIES) for _ in range(2))
     running.fold(rows.slice(0, first))
-    running.save(tmp_path)
-    assert resumed.load(tmp_path) == ()
+    save(running, tmp_path)
+    assert load(resumed, tmp_path) == ()
     expected, found = (each.score(rows.slice(first)) for each in (running, resumed))
     assert found.log_odds.tolist() == expected.log_odds.tolist()
 
