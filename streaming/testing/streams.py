@@ -150,7 +150,7 @@ def label_book(lake: Path, spec: AgentSpec) -> LabelBook:
 
 def labels_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
     """Derive anew which labels which row was the first to know."""
-    columns = AgentDefinition.of(spec).contract.labelled_columns
+    labelled = AgentDefinition.of(spec).contract.labelled_columns
     batches = stored(lake, spec.tables.batches, "first_sequence")
     columns = ("first_sequence", "labels_through", "labels_below")
     pins = sorted(
@@ -158,7 +158,7 @@ def labels_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
     )
     reader = LakeReader(lake, spec.tables)
     folders = reader.path("transactions"), reader.path("alerts")
-    return EntityLabels(label_book(lake, spec), *folders, columns).derive(0, pins).table
+    return EntityLabels(label_book(lake, spec), *folders, labelled).derive(0, pins).table
 
 
 def folded_patterns(spec: AgentSpec, transactions: pa.Table) -> Recognised:

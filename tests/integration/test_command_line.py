@@ -356,7 +356,7 @@ def test_a_broken_line_does_not_take_back_what_was_sent_before_it(
     path.write_text("\n".join([*[line] * 50_001, "broken"]), encoding="utf-8")
     code, _ = flagstream("produce", path, "--contract", "simulator", "--topic", name, "--home", tmp_path)
     assert code == 2
-    assert "long.jsonl:50002: not JSON" in flagstream.errors
+    assert "long.jsonl:50002: column 1: not JSON" in flagstream.errors
     assert "sent before it: 50,000 records" in flagstream.errors
 
 

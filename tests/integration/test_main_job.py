@@ -362,15 +362,15 @@ def test_a_lake_that_does_not_know_sparks_batches_stops_the_agent(done: Done, tm
         job.run()
 
 
-def test_a_contract_with_other_columns_is_refused(done: Done, tmp_path: Path) -> None:
+def test_a_contract_that_changes_a_stored_column_is_refused(done: Done, tmp_path: Path) -> None:
     content: dict[str, Any] = yaml.safe_load((CONTRACTS / "simulator.yaml").read_text(encoding="utf-8"))
-    content["extra"]["channel"] = {"field": "channel"}
+    content["extra"]["country"] = {"field": "country", "type": "integer"}
     changed = tmp_path / "changed.yaml"
     changed.write_text(yaml.safe_dump(content), encoding="utf-8")
     source = done.job.spec.data_sources.transactions.model_copy(update={"contract": str(changed)})
     sources = done.job.spec.data_sources.model_copy(update={"transactions": source})
     spec = done.job.spec.model_copy(update={"data_sources": sources})
-    with pytest.raises(ConfigurationError, match="channel"):
+    with pytest.raises(ConfigurationError, match="'country' holds string there"):
         replace(done.job, spec=spec).run()
 
 
