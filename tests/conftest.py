@@ -34,8 +34,12 @@ def pytest_configure() -> None:
     for name in _ABSENT:
         os.environ.pop(name, None)
     time.tzset()
-    # How long an example takes says something of the machine alone.
-    properties.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    # How long an example takes says something of the machine alone. Whoever runs the tests gets the same
+    # examples as everybody; `--hypothesis-profile random` looks for others.
+    for name, same in (("tests", True), ("random", False)):
+        properties.register_profile(
+            name, deadline=None, derandomize=same, suppress_health_check=[HealthCheck.too_slow]
+        )
     properties.load_profile("tests")
 
 
