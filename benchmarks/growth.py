@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -36,7 +36,8 @@ _LIMITS = MaintenanceLimits(least_age=timedelta(0))
 _BEGUN = datetime(2026, 5, 1, tzinfo=UTC)
 _ROWS = 20
 _ROUND_EVERY = 50
-# By how much the last point may exceed the one half-way. Files and entries go up and down with each clearing.
+# By how much the median of the second half's points may exceed that of the first half's: files and entries go
+# up and down with each clearing, so that single points say little.
 _FLAT = {"files": 1.5, "log_entries": 1.5, "transactions": 1.1, "bytes_per_row": 1.2, "batch_ms": 1.25}
 
 
@@ -59,7 +60,7 @@ class Point:
 
 
 def measure(batches: int, *, as_json: bool) -> None:
-    """Print the points, ten in all, by how much the last one exceeds the one half-way, and what is not flat.
+    """Print ten points, by how much those of the second half exceed the others, and what is not flat.
 
     Args:
         batches: how many; 20,000 take an hour or two on two cores.
@@ -70,13 +71,20 @@ def measure(batches: int, *, as_json: bool) -> None:
         for point in growth(settings, batches, max(batches // 10, 1)):
             say(str(asdict(point)))
             points.append(point)
-    early, last = points[min(4, len(points) - 1)], points[-1]
     figures: dict[str, object] = {f"after_{each.batches}": asdict(each) for each in points}
-    ratios = {name: round(getattr(last, name) / max(getattr(early, name), 1e-9), 2) for name in _FLAT}
+    ratios = growth_ratios(points)
     figures |= {f"{name}_ratio": ratio for name, ratio in ratios.items()}
     figures["not_flat"] = [name for name, ratio in ratios.items() if ratio > _FLAT[name]]
     figures["rows_too_many"] = sum(max(point.rows - _ROWS * point.batches, 0) for point in points)
     report(figures, as_json=as_json)
+
+
+def growth_ratios(points: Sequence[Point]) -> dict[str, float]:
+    """Return by how much the second half's median of each measure exceeds the first half's."""
+    middle = max(len(points) // 2, 1)
+    halves = points[:middle], points[middle:] or points
+    early, late = ({name: median(getattr(each, name) for each in half) for name in _FLAT} for half in halves)
+    return {name: round(late[name] / max(early[name], 1e-9), 2) for name in _FLAT}
 
 
 def growth(settings: Settings, batches: int, every: int) -> Iterator[Point]:

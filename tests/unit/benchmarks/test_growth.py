@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import growth as bench
-from benchmarks.growth import growth
+from benchmarks.growth import Point, growth, growth_ratios
 from streaming.delta.maintenance import MaintenanceLimits
 from streaming.home.settings import Settings
 
@@ -25,3 +25,13 @@ def test_files_and_logs_of_all_tables_stay_few(tmp_path: Path, monkeypatch: pyte
         assert 0.9 * bench._ROWS * point.batches <= point.rows <= bench._ROWS * point.batches
     # Tables that are made late add theirs; one of each batch would be 20.
     assert points[2].transactions <= points[1].transactions + 4
+
+
+def test_what_grows_is_told_from_what_goes_up_and_down() -> None:
+    up_and_down = [
+        Point(n, n, (n * 7) % 5, 1, 400 + (n * 3) % 5, 16, 1.0, 40.0, float(n)) for n in range(1, 11)
+    ]
+    ratios = growth_ratios(up_and_down)
+    assert ratios["files"] <= 1.5 and ratios["log_entries"] <= 1.01
+    assert (ratios["transactions"], ratios["bytes_per_row"], ratios["batch_ms"]) == (1.0, 1.0, 2.67)
+    assert growth_ratios(up_and_down[:1])["batch_ms"] == 1.0
