@@ -7,6 +7,7 @@ and never join again. An event whose key is in no table gets null.
 from __future__ import annotations
 
 import hashlib
+import io
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ import pyarrow as pa
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, FlagstreamError, MachineError, nearest
 from schemas.references import ReferenceTable
-from streaming.delta.stored import change_mark, open_for_reading, read_stored
+from streaming.delta.stored import change_mark
+from streaming.files.delta_rows import DeltaRows
+from streaming.files.opening import DataFile, data_files, is_delta
 from streaming.service.health import Condition, Health
 
 _LOOK_SECONDS = 1.0
@@ -145,46 +148,40 @@ def _mark(path: Path) -> tuple[object, ...]:
     """Return what tells one state of a table from another, at the cost of a look.
 
     Raises:
-        ConfigurationError: there is nothing.
+        ConfigurationError: there is nothing, or nothing that is read.
     """
-    if (path / "_delta_log").is_dir():
+    if is_delta(path):
         return change_mark(path)
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    try:
-        states = [(str(each), each.stat().st_mtime_ns, each.stat().st_size) for each in files]
-    except OSError:
-        raise ConfigurationError("no such reference table", where=str(path)) from None
-    if not states:
-        raise ConfigurationError("neither a Delta table nor a folder of Parquet files", where=str(path))
-    return tuple(states)
+    if not path.exists():
+        raise ConfigurationError("no such reference table", where=str(path))
+    states = ((each.path, each.path.stat()) for each in data_files(path))
+    return tuple((str(file), state.st_mtime_ns, state.st_size) for file, state in states)
 
 
 def _read(path: Path) -> tuple[pl.DataFrame, str]:
-    if (path / "_delta_log").is_dir():
-        return _read_delta(path)
-    if path.is_dir():
-        files = sorted(path.rglob("*.parquet"))
-        return pl.concat([pl.read_parquet(each) for each in files], how="diagonal_relaxed"), _digest(files)
-    read = pl.read_parquet if path.suffix.lower() == ".parquet" else _read_csv
-    return read(path), _digest([path])
+    """Return a table's rows and what its version is called, both of one reading."""
+    if is_delta(path):
+        rows = DeltaRows(path)
+        return pl.DataFrame(rows.whole()), f"version {rows.version}"
+    parts, digest = list[pl.DataFrame](), hashlib.sha256()
+    for file in data_files(path):
+        content = file.path.read_bytes()
+        digest.update(content)
+        parts.append(_with_partition(_frame(file, content), file))
+    return pl.concat(parts, how="diagonal_relaxed"), f"sha256 {digest.hexdigest()}"
 
 
-def _read_delta(path: Path) -> tuple[pl.DataFrame, str]:
-    table, rows = open_for_reading(path), read_stored(path)
-    if table is None or rows is None:
-        raise ConfigurationError("no such Delta table", where=str(path))
-    return pl.DataFrame(rows), f"version {table.version()}"
+def _frame(file: DataFile, content: bytes) -> pl.DataFrame:
+    if file.kind == "parquet":
+        return pl.read_parquet(io.BytesIO(content))
+    if file.kind == "csv":
+        return pl.read_csv(content, infer_schema=False)
+    raise ConfigurationError("expected a Delta table, Parquet or CSV", where=str(file.path))
 
 
-def _read_csv(path: Path) -> pl.DataFrame:
-    return pl.read_csv(path, infer_schema=False)
-
-
-def _digest(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for each in files:
-        digest.update(each.read_bytes())
-    return f"sha256 {digest.hexdigest()}"
+def _with_partition(rows: pl.DataFrame, file: DataFile) -> pl.DataFrame:
+    given = {name: value for name, value in file.partition.items() if name not in rows.columns}
+    return rows.with_columns(pl.lit(value, pl.String).alias(name) for name, value in given.items())
 
 
 def _ready(rows: pl.DataFrame, name: str, table: ReferenceTable) -> pl.DataFrame:

@@ -77,12 +77,6 @@ class StoredTable:
                 parts.append(_completed(_read_file(self.path / name, names, where), kinds))
         return pa.concat_tables(parts).sort_by(column)
 
-    def read_all(self) -> pa.Table:
-        """Return all rows, in an order that is the same for one version."""
-        names = sorted(pa.table(self._table.get_add_actions())["path"].to_pylist())
-        parts = [_completed(pq.ParquetFile(self.path / name).read(), self.schema) for name in names]
-        return pa.concat_tables([self.schema.empty_table(), *parts])
-
     def select(
         self, columns: Sequence[str], where: pc.Expression | None = None, repeated: Sequence[str] = ()
     ) -> pa.Table:

@@ -22,19 +22,14 @@ from streaming.events import json_strings
 from streaming.events.found import Found
 
 NOT_WANTED, NOT_JUDGED, TOMBSTONE = "where", "where_unknown", "tombstone"
-_ORDER: Mapping[str, Callable[[Any, Any], Any]] = {
-    "=": operator.eq,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-_ARROW_ORDER = {
-    "=": pc.equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
+_Compares = Callable[[Any, Any], Any]
+# How one value, and how a column of texts or truths, is compared.
+_ORDER: Mapping[str, tuple[_Compares, _Compares]] = {
+    "=": (operator.eq, pc.equal),
+    "<": (operator.lt, pc.less),
+    "<=": (operator.le, pc.less_equal),
+    ">": (operator.gt, pc.greater),
+    ">=": (operator.ge, pc.greater_equal),
 }
 
 
@@ -88,7 +83,7 @@ def _compared(value: Any, sign: str, literal: Any, kind: Kind) -> bool | None:
             return None
         if not math.isfinite(value):
             return None
-    return bool(_ORDER[sign](value, literal))
+    return bool(_ORDER[sign][0](value, literal))
 
 
 def _is_a(kind: Kind, value: Any) -> bool:
@@ -160,10 +155,10 @@ def _number_answers(test: Compared | OneOf, found: Found, present: Flags) -> Fla
     wholes, floats = found.wholes(whole), found.floats(present)
     answers = np.zeros(len(present), np.bool_)
     literals = test.literals if isinstance(test, OneOf) else (test.literal,)
-    compare = _ORDER["=" if isinstance(test, OneOf) else test.operator]
+    compare = _ORDER["=" if isinstance(test, OneOf) else test.operator][0]
     for literal in literals:
         exact = whole & isinstance(literal, int)
-        answers |= np.where(exact, compare(wholes, literal), compare(floats, float(literal)))
+        answers |= (exact & compare(wholes, literal)) | (~exact & compare(floats, float(literal)))
     return answers
 
 
@@ -171,6 +166,7 @@ def _arrow_answers(test: Compared | OneOf, values: pa.Array, kind: pa.DataType) 
     if isinstance(test, OneOf):
         answers = pc.is_in(values, pa.array(test.literals, kind))
     else:
-        answers = pc.fill_null(_ARROW_ORDER[test.operator](values, pa.scalar(test.literal, kind)), False)
+        compare = _ORDER[test.operator][1]
+        answers = pc.fill_null(compare(values, pa.scalar(test.literal, kind)), False)
     found: Flags = answers.to_numpy(zero_copy_only=False)
     return found

@@ -62,8 +62,14 @@ class DeltaRows:
                 yield from _batches(stored.read(_ORDER, first, min(first + size, rows)), size)
             return
         known = [name for name in (_ORDER, *orders) if name in self.schema.names]
-        whole = self._whole()
+        whole = self.whole()
         yield from _batches(whole.sort_by(known[0]) if known else whole, size)
+
+    def whole(self) -> pa.Table:
+        """Return all rows, in an order that is the same for one version."""
+        actions = pa.table(self._table.get_add_actions(flatten=True)).to_pylist()
+        parts = [self._part(each) for each in sorted(actions, key=lambda each: each["path"])]
+        return pa.concat_tables([self.schema.empty_table(), *parts])
 
     def place_of(self, row: int) -> str:
         """Return the table, and a row by its number from 1."""
@@ -87,11 +93,6 @@ class DeltaRows:
         if not pa.types.is_integer(self.schema.field(_ORDER).type):
             return False
         return stored.maximum(_ORDER) == rows - 1
-
-    def _whole(self) -> pa.Table:
-        actions = pa.table(self._table.get_add_actions(flatten=True)).to_pylist()
-        parts = [self._part(each) for each in sorted(actions, key=lambda each: each["path"])]
-        return pa.concat_tables([self.schema.empty_table(), *parts])
 
     def _part(self, action: dict[str, object]) -> pa.Table:
         """Read a file; values of its partition, and columns that came later, are not in it."""

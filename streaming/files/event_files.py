@@ -86,11 +86,6 @@ class EventFile:
         return hashlib.sha256("\n".join([*named, repr(self.options)]).encode()).hexdigest()
 
 
-def file_events(path: Path, contract: EventContract) -> Iterator[Keyed]:
-    """Open a file and return its keys and events, batch by batch; see open_events."""
-    return open_events(path, contract).keyed()
-
-
 def open_events(
     path: Path,
     contract: EventContract,

@@ -22,6 +22,8 @@ _SECONDS = 5.0
 _UNKNOWN_SECONDS = 60.0
 # Bytes that are no ids must not keep a batch asking for hours.
 _MOST_UNKNOWN = 256
+# Nor must they pile up in memory, as long as the process lives.
+_MOST_REMEMBERED = 16 * _MOST_UNKNOWN
 _MOST_BYTES = 4 << 20
 _MOST_REFERENCES = 256
 _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
@@ -87,9 +89,15 @@ class SchemaRegistry:
             try:
                 self._known[kind, number] = self._fetched(kind, number)
             except _NotFoundError:
-                self._unknown[number] = time.monotonic()
+                self._remember_unknown(number)
                 return _UNKNOWN
         return self._known[kind, number]
+
+    def _remember_unknown(self, number: int) -> None:
+        """Note that there is no such schema for now, and forget of whom that is no longer said."""
+        if len(self._unknown) >= _MOST_REMEMBERED:
+            self._unknown = {each: at for each, at in self._unknown.items() if self._is_unknown(each)}
+        self._unknown[number] = time.monotonic()
 
     def _fetched(self, kind: str, number: int) -> SchemaText | UnreadableError:
         answer = self._get(f"/schemas/ids/{number}")

@@ -122,6 +122,24 @@ def test_a_table_has_any_form_and_its_version_is_pinned(tmp_path: Path, form: st
     assert references.pins() != first
 
 
+@pytest.mark.parametrize("form", ["delta", "hive"])
+def test_a_column_that_only_the_folders_names_hold_is_joined(tmp_path: Path, form: str) -> None:
+    table = table_of([("m1", 0, 0.25), ("m 2/ü", 0, 0.5)])
+    path = tmp_path / "parts"
+    if form == "delta":
+        write_deltalake(path, table, partition_by=["merchant_id"])
+    else:
+        for key, risk in (("m1", 0.25), ("m 2%2Fü", 0.5)):
+            (path / f"merchant_id={key}").mkdir(parents=True)
+            part = pl.DataFrame(table).filter(pl.col("risk") == risk).drop("merchant_id")
+            part.write_parquet(path / f"merchant_id={key}" / "part-0.parquet")
+        (path / "_SUCCESS").touch()
+        (path / "_temporary").mkdir()
+        (path / "_temporary" / "part-9.parquet").write_bytes(b"half-written")
+    found = References(contract(path)).join(decoded([("m1", 1.0), ("m 2/ü", 1.0), ("m3", 1.0)]))
+    assert found["merchant_risk"].to_pylist() == [0.25, 0.5, None]
+
+
 def test_a_table_that_is_gone_stays_in_force_and_is_told(tmp_path: Path) -> None:
     clock, health = iter(range(0, 100, 10)), Health()
     path = write(table_of([("m1", 0, 0.25)]), tmp_path, "delta")
@@ -241,7 +259,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no parquet")
     with pytest.raises(ConfigurationError, match="cannot be read as a table"):
         References(contract(path))
-    with pytest.raises(ConfigurationError, match="neither a Delta table nor"):
+    with pytest.raises(ConfigurationError, match="without files of data; expected files of one kind"):
         References(contract(tmp_path / "empty", path=str(_empty(tmp_path))))
 
 

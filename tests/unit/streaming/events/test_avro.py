@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -25,7 +25,8 @@ from schemas.tables import FAULTS
 from streaming.events.avro_schema import UnusableSchemaError, avro_schema
 from streaming.events.decode import Decoded, decode
 from streaming.events.exact_decode import ExactDecoder, FilteredError, RejectedError
-from streaming.events.writer_schemas import NO_ID, UnreadableError, WriterSchemas
+from streaming.events.writer_schemas import NO_ID
+from tests.unit.streaming.events.known_schemas import KnownSchemas
 from tests.unit.streaming.events.test_decode import NOW, STAMP, bits, contract, records
 
 MONEY = {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 2}
@@ -86,24 +87,6 @@ PLAIN = plain_contract()
 REGISTERED = contract(**UNDER, format={"avro": {"registry": True}})
 
 
-class Registry:
-    """A registry of a few schemas."""
-
-    def __init__(self, texts: Mapping[int, str]) -> None:
-        self.texts, self.asked = texts, list[int]()
-
-    def schemas(self, kind: str, ids: Iterable[int]) -> WriterSchemas:
-        assert kind == "AVRO"
-        self.asked += ids
-        return {
-            each: SchemaText(self.texts[each]) if each in self.texts else UnreadableError("unknown_schema")
-            for each in ids
-        }
-
-    def away(self) -> str | None:
-        return None
-
-
 def payment(**changes: Any) -> dict[str, Any]:
     return {
         "id": "t1",
@@ -139,9 +122,9 @@ def framed(number: int, payload: bytes) -> bytes:
     return b"\0" + number.to_bytes(4, "big") + payload
 
 
-def check(taken: pa.Table, under: EventContract, registry: Registry | None = None) -> Decoded:
+def check(taken: pa.Table, under: EventContract, registry: KnownSchemas | None = None) -> Decoded:
     """Compare every record with what the exact decoder says of it."""
-    known = registry or Registry({})
+    known = registry or KnownSchemas("AVRO", {})
     decoded = decode(taken, under, NOW, known)
     written_by = under.format.written
     assert written_by is not None
@@ -315,7 +298,7 @@ def _schemas(draw: st.DrawFn) -> tuple[str, list[bytes]]:
 def test_any_schemas_in_one_batch_are_read_as_fastavro_does(
     schemas: list[tuple[str, list[bytes]]], rng: Any
 ) -> None:
-    registry = Registry({number: text for number, (text, _) in enumerate(schemas)})
+    registry = KnownSchemas("AVRO", {number: text for number, (text, _) in enumerate(schemas)})
     values = [framed(number, each) for number, (_, values) in enumerate(schemas) for each in values]
     values += [framed(99, b"x"), b"", b"\1abcdef"]
     rng.shuffle(values)
@@ -325,7 +308,7 @@ def test_any_schemas_in_one_batch_are_read_as_fastavro_does(
 def test_ids_are_asked_for_once_per_batch_and_unknown_ones_are_a_reason() -> None:
     older = {**SCHEMA, "fields": [each for each in FIELDS if each["name"] not in ("weight", "memo")]}
     newer = {**SCHEMA, "fields": [{"name": "extra", "type": "int", "default": 0}, *FIELDS]}
-    registry = Registry({1: json.dumps(older), 258: json.dumps(newer)})
+    registry = KnownSchemas("AVRO", {1: json.dumps(older), 258: json.dumps(newer)})
     values = [framed(1, written(payment(), older))] * 3 + [framed(258, written(payment(extra=1), newer))] * 2
     decoded = check(records([*values, framed(7, b"")]), REGISTERED, registry)
     assert registry.asked[:3] == [1, 7, 258]
@@ -345,7 +328,7 @@ def test_ids_are_asked_for_once_per_batch_and_unknown_ones_are_a_reason() -> Non
     ],
 )
 def test_schemas_by_which_nothing_can_be_read_are_a_reason(text: str, reason: str) -> None:
-    decoded = check(records([framed(1, b"\0")]), REGISTERED, Registry({1: text}))
+    decoded = check(records([framed(1, b"\0")]), REGISTERED, KnownSchemas("AVRO", {1: text}))
     assert decoded.rejected["reason"].to_pylist() == [reason]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from schemas.tables import FAULTS
 from streaming.events.decode import Decoded, decode
 from streaming.events.exact_decode import ExactDecoder, RejectedError
 from streaming.events.protobuf_schema import message_at, message_by_name
-from streaming.events.writer_schemas import NO_ID, UnreadableError, WriterSchemas
+from streaming.events.writer_schemas import NO_ID
+from tests.unit.streaming.events.known_schemas import KnownSchemas
 from tests.unit.streaming.events.test_decode import NOW, STAMP, bits, contract, records
 
 PROTO = """
@@ -110,24 +110,6 @@ WRITER = message_factory.GetMessageClass(message_by_name(SchemaText(PROTO), "a.b
 AT = datetime(2026, 7, 1, 12, 30, 0, 250_000, tzinfo=UTC)
 
 
-class Registry:
-    """A registry of a few schemas."""
-
-    def __init__(self, texts: Mapping[int, str]) -> None:
-        self.texts, self.asked = texts, list[int]()
-
-    def schemas(self, kind: str, ids: Iterable[int]) -> WriterSchemas:
-        assert kind == "PROTOBUF"
-        self.asked += ids
-        return {
-            each: SchemaText(self.texts[each]) if each in self.texts else UnreadableError("unknown_schema")
-            for each in ids
-        }
-
-    def away(self) -> str | None:
-        return None
-
-
 def payment(**changes: Any) -> Any:
     card = {"token": "c1", "country": "DE", "issuer": {"issuer": {"country": "FR"}}, "deep": {"level": 3}}
     return WRITER(**{
@@ -143,9 +125,9 @@ def framed(number: int, head: bytes, payload: bytes) -> bytes:
     return b"\0" + number.to_bytes(4, "big") + head + payload
 
 
-def check(taken: pa.Table, under: EventContract, registry: Registry | None = None) -> Decoded:
+def check(taken: pa.Table, under: EventContract, registry: KnownSchemas | None = None) -> Decoded:
     """Compare every record with what the exact decoder says of it."""
-    known = registry or Registry({})
+    known = registry or KnownSchemas("PROTOBUF", {})
     decoded = decode(taken, under, NOW, known)
     one = {NO_ID: SchemaText(PROTO)} if registry is None else None
     exact = ExactDecoder(under, one or known.schemas("PROTOBUF", list(known.asked)))
@@ -293,7 +275,7 @@ def test_rare_types_are_read_too() -> None:
 
 def test_each_record_names_its_message_and_schema(monkeypatch: pytest.MonkeyPatch) -> None:
     older = PROTO.replace("string memo = 2000;", "").replace("message Other { string note = 1; }", "")
-    registry = Registry({1: older, 2: PROTO, 3: "no schema"})
+    registry = KnownSchemas("PROTOBUF", {1: older, 2: PROTO, 3: "no schema"})
     payload = payment().SerializeToString()
     values = [framed(1, b"\0", payload), framed(2, b"\2\2", payload), framed(1, b"\2\0", payload)]
     bad = [
@@ -320,7 +302,7 @@ def test_messages_within_messages_have_places() -> None:
         **{**UNDER, "transaction_id": {"field": "token"}, "extra": {}, "untrusted_text": {}},
         format={"protobuf": {"registry": True}},
     )
-    decoded = check(records([framed(1, b"\4\2\0", nested)]), under, Registry({1: PROTO}))
+    decoded = check(records([framed(1, b"\4\2\0", nested)]), under, KnownSchemas("PROTOBUF", {1: PROTO}))
     assert decoded.rejected["reason"].to_pylist() == ["missing_field"]
 
 

@@ -16,7 +16,7 @@ from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from streaming.files.event_files import (
-    file_events,
+    open_events,
 )
 
 NOW = datetime(2025, 3, 1, 15, 45, tzinfo=UTC)
@@ -48,7 +48,7 @@ def contract(**changes: object) -> EventContract:
 def events_of(path: Path, under: EventContract) -> tuple[list[bytes | None], list[dict[str, Any]]]:
     keys: list[bytes | None] = []
     values: list[bytes] = []
-    for some_keys, some_values in file_events(path, under):
+    for some_keys, some_values in open_events(path, under).keyed():
         keys += some_keys
         values += some_values
     return keys, [orjson.loads(value) for value in values]
@@ -121,7 +121,7 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "tx.jsonl").write_bytes(line)
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(ConfigurationError, match=r"'TX_AMOUNT'; did you mean 'TX_AMOUT'\?"):
-            list(file_events(path, HANDBOOK))
+            list(open_events(path, HANDBOOK).keyed())
 
 
 @pytest.mark.parametrize(
@@ -139,12 +139,12 @@ def test_unreadable_files_are_refused_by_name(tmp_path: Path, name: str, content
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=name):
-        list(file_events(path, HANDBOOK))
+        list(open_events(path, HANDBOOK).keyed())
 
 
 def test_an_absent_file_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no such file"):
-        file_events(Path("absent.csv"), HANDBOOK)
+        open_events(Path("absent.csv"), HANDBOOK).keyed()
 
 
 def test_integers_of_any_length_pass_unchanged(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_integers_of_any_length_pass_unchanged(tmp_path: Path) -> None:
         "x": 1,
     }
     path.write_text(json.dumps(event), encoding="utf-8-sig")
-    ((keys, (value,)),) = file_events(path, contract())
+    ((keys, (value,)),) = open_events(path, contract()).keyed()
     assert keys == [b"s"]
     assert json.loads(value)["id"] == 2**70
     assert json.loads(value)["payer"] == 10**30
@@ -170,7 +170,7 @@ def test_a_column_no_event_can_hold_is_named(tmp_path: Path) -> None:
     path = tmp_path / "binary.parquet"
     pq.write_table(pa.table({**COLUMNS, "TERMINAL_ID": [b"a", b"b"]}), path)
     with pytest.raises(ConfigurationError, match="'TERMINAL_ID' holds binary") as fault:
-        list(file_events(path, HANDBOOK))
+        list(open_events(path, HANDBOOK).keyed())
     assert fault.value.where == str(path)
 
 
@@ -201,4 +201,4 @@ def test_a_field_below_what_is_no_object_says_so(tmp_path: Path) -> None:
     event = {"id": "a", "at": "2025-01-01", "money": None, "payer": "p", "shop": "s"}
     path.write_text(json.dumps(event), encoding="utf-8")
     with pytest.raises(ConfigurationError, match="lies in something that is no object"):
-        list(file_events(path, contract()))
+        list(open_events(path, contract()).keyed())

@@ -30,7 +30,7 @@ from schemas.tables import HEADERS, UTC_MICROS
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
-from streaming.files.event_files import file_events
+from streaming.files.event_files import open_events
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.home.settings import Settings
@@ -75,7 +75,9 @@ def simulated() -> Iterator[tuple[bytes, bytes]]:
 
 def first_day(path: Path) -> Iterator[tuple[bytes, bytes]]:
     contract = load_contract("handbook")
-    rows = itertools.chain.from_iterable(zip(*chunk, strict=True) for chunk in file_events(path, contract))
+    rows = itertools.chain.from_iterable(
+        zip(*chunk, strict=True) for chunk in open_events(path, contract).keyed()
+    )
     first = ""
     for key, value in rows:
         date = json.loads(value)["TX_DATETIME"][:10]

@@ -11,7 +11,7 @@ import pytest
 
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
-from streaming.files.event_files import file_events
+from streaming.files.event_files import open_events
 from streaming.kafka.feeds import (
     event_time_bounds,
     simulate_to_file,
@@ -22,7 +22,7 @@ NOW = datetime(2025, 3, 1, 15, 45, tzinfo=UTC)
 
 
 def sent_events(path: Path) -> list[tuple[bytes | None, Any]]:
-    batches = file_events(path, load_contract("simulator"))
+    batches = open_events(path, load_contract("simulator")).keyed()
     return [(key, orjson.loads(value)) for each in batches for key, value in zip(*each, strict=True)]
 
 

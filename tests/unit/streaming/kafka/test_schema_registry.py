@@ -98,6 +98,14 @@ def test_bytes_that_are_no_ids_do_not_keep_a_batch_asking(
     assert len(found) == 50 and len(server.asked) == 5
 
 
+def test_unknown_ids_do_not_pile_up(server: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streaming.kafka.schema_registry._MOST_REMEMBERED", 8)
+    monkeypatch.setattr("streaming.kafka.schema_registry._UNKNOWN_SECONDS", 0.0)
+    registry = SchemaRegistry(server.address)
+    registry.schemas("AVRO", range(50))
+    assert len(registry._unknown) <= 8
+
+
 def test_a_schema_of_another_kind_is_unusable(server: Answers) -> None:
     server.known["/schemas/ids/7"] = (200, {"schema": "{}", "schemaType": "JSON"})
     assert reason(SchemaRegistry(server.address).schemas("AVRO", [7])[7]) == "unusable_schema"
