@@ -30,7 +30,8 @@ from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake, LakeTable, Stamp
 from streaming.delta.ledger import LakeLedger
 from streaming.labels.book import LabelBook
-from streaming.labels.entity_labels import EntityLabels, LabelPin
+from streaming.labels.entity_labels import EntityLabels
+from streaming.labels.label_pins import LabelPin, LabelPins
 
 _COMMIT = 500_000
 _BATCH = 2_500
@@ -208,7 +209,8 @@ def _look_ups(entity_labels: EntityLabels, rows: int, seed: int) -> Iterator[flo
             pa.table({name: label[name] for name in GIVEN.names}).cast(GIVEN), source="bench"
         )
         begun = time.perf_counter()
-        found = entity_labels.derive(before, [LabelPin(rows, before, rows), LabelPin(rows, before + 1, rows)])
+        pins = LabelPins.of([LabelPin(rows, before, rows), LabelPin(rows, before + 1, rows)])
+        found = entity_labels.derive(before, pins)
         yield time.perf_counter() - begun
         assert found.table.num_rows == 1, "every label's transaction is there"
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from schemas.instants import micros_of
 from streaming.delta.stored import STATISTICS_SLACK, StoredTable
-from streaming.labels.entity_labels import PIN_COLUMNS, LabelPin, pins_of
+from streaming.labels.label_pins import PIN_COLUMNS, LabelPins
 from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
 
 
@@ -37,14 +37,16 @@ class ClosedBatches:
     def __init__(self, table: StoredTable) -> None:
         self._table = table
 
-    def label_pins(self, since: int = 0) -> list[LabelPin]:
+    def label_pins(self, since: int = 0) -> LabelPins:
         """Return which labels each batch knew, ascending, from the batch that ends at row `since` on.
 
         Files in which nothing new became known are not opened.
         """
         if since:
-            return pins_of(pl.DataFrame(self._table.read("next_sequence", since, columns=PIN_COLUMNS)))
-        return pins_of(pl.DataFrame(self._table.of_files(self._with_new_labels(), PIN_COLUMNS)))
+            rows = self._table.read("next_sequence", since, columns=PIN_COLUMNS)
+        else:
+            rows = self._table.of_files(self._with_new_labels(), PIN_COLUMNS)
+        return LabelPins.of_batches(pl.DataFrame(rows))
 
     def stretches(self, first: int, end: int) -> list[Stretch]:
         """Return which rules over two events were in force from row `first` on, below `end`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from schemas.spec import AgentSpec
 from streaming.batch.already_alerted import already_alerted
@@ -13,7 +13,7 @@ from streaming.batch.recovery import Recovery, as_pinned
 from streaming.batch.store import Decision
 from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
-from streaming.labels.entity_labels import LabelPin
+from streaming.labels.label_pins import LabelPins
 
 
 class InForce:
@@ -41,7 +41,7 @@ class InForce:
         self._recovery, self._alerts = recovery, alerts
         self._compared: Deciders | None = None
 
-    def restore(self, reached: int, pins: Sequence[LabelPin]) -> None:
+    def restore(self, reached: int, pins: LabelPins) -> None:
         """Bring the engine in force to a row, at the start."""
         self._recovery.restore(self.deciders.engine, reached, pins)
 
@@ -67,7 +67,7 @@ class InForce:
             DataLossError: the code, or a model at the same path, would decide it otherwise now.
         """
         deciders = as_pinned(decision, self.deciders.engine, self._engine_for)
-        pins = [*self._recovery.label_pins(), decision.labels]
+        pins = self._recovery.label_pins().then(decision.labels)
         for engine in deciders.engines:
             self._recovery.restore(engine, decision.first_sequence, pins)
         return deciders

@@ -43,8 +43,9 @@ from streaming.events.decode import Decoded, decode, median_stamp
 from streaming.events.duplicates import Deduplicator
 from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource
 from streaming.kafka.intake import Taken
-from streaming.labels.entity_labels import EntityLabels, LabelPin
+from streaming.labels.entity_labels import EntityLabels
 from streaming.labels.label_follower import LabelFollower, LabelStream
+from streaming.labels.label_pins import LabelPin, LabelPins
 from streaming.service.health import Health
 
 Clock = Callable[[], datetime]
@@ -370,7 +371,7 @@ class Pipeline:
         read_by = pins if contract is None else under_contract(pins, contract)
         return {**read_by, **self._references.pins(), **mark}
 
-    def _follow_labels(self, pins: list[LabelPin]) -> None:
+    def _follow_labels(self, pins: LabelPins) -> None:
         self._follower = LabelFollower(
             self._entity_labels, pins, lambda: self._position.next_sequence, self._labels, self._health
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,7 +20,8 @@ from streaming.batch.engine import Engine
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, LakeTable
 from streaming.delta.pins import CANARY, pinned_spec, pins_by_engine
-from streaming.labels.entity_labels import EntityLabels, LabelPin
+from streaming.labels.entity_labels import EntityLabels
+from streaming.labels.label_pins import LabelPin, LabelPins
 
 _SEEN = ["transaction_id", "topic", "partition", "offset", "kafka_timestamp"]
 
@@ -57,22 +58,21 @@ class Recovery:
         Raises:
             DataLossError: how it was decided is no longer on record, and it was not closed.
         """
-        pins = self.label_pins()
-        labels = pins[-1] if pins else LabelPin(0, 0, 0)
+        labels = self.label_pins().newest
         if newest is None:
             return StreamPosition(*self._reached_by_rows(), labels)
         return StreamPosition(newest.next_sequence, newest.watermark_us, labels)
 
-    def label_pins(self) -> list[LabelPin]:
+    def label_pins(self) -> LabelPins:
         """Return which labels each closed batch knew, ascending."""
         return self._batches.label_pins()
 
     def labels_of(self, decision: Decision) -> pa.Table:
         """Return the labels that the rows of a decided batch are the first to know."""
-        pins = [*self.label_pins(), decision.labels]
+        pins = self.label_pins().then(decision.labels)
         return self._entity_labels.between(pins, decision.first_sequence, decision.next_sequence)
 
-    def restore(self, engine: Engine, next_sequence: int, pins: Sequence[LabelPin]) -> None:
+    def restore(self, engine: Engine, next_sequence: int, pins: LabelPins) -> None:
         """Bring an engine's state to a row; see Engine.restore."""
         engine.restore(
             self._lake.transactions,

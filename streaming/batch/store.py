@@ -24,7 +24,7 @@ from schemas.instants import MICRO, micros_of
 from streaming.delta.lake import Lake, LakeTable, Stamp
 from streaming.events.broker_clock import Reading
 from streaming.events.filtered import NOTHING_FILTERED
-from streaming.labels.entity_labels import LabelPin
+from streaming.labels.label_pins import LabelPin
 
 _PLACE = ["topic", "partition", "offset"]
 
@@ -35,7 +35,7 @@ class Decision:
 
     `opened_at` and `watermark_us` (the highest event time stored so far) are in microseconds since 1970 UTC,
     `offsets` topic → partition → next offset, `pins` the complete spec and the versions in force; for the
-    labels see streaming.labels.entity_labels.LabelPin. `rejected` counts the quarantined by reason, None
+    labels see streaming.labels.label_pins.LabelPin. `rejected` counts the quarantined by reason, None
     where that was not noted; `filtered_by_reason` those that the contract did not want, None where it wanted
     everything. `clock` says which clock judged the records' stamps, `clock_at` what it showed, see
     streaming.events.broker_clock; None where this machine's was the only one. `topic_ids` and `lost`

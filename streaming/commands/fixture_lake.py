@@ -28,7 +28,8 @@ from streaming.events.record_table import record_table
 from streaming.events.simulator import SimulatedBlock, Simulator, SimulatorSettings, json_keys, json_lines
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
-from streaming.labels.entity_labels import LabelPin, entity_labels_schema
+from streaming.labels.entity_labels import entity_labels_schema
+from streaming.labels.label_pins import LabelPin
 
 _START = datetime(2026, 3, 2, tzinfo=UTC)
 _TOPIC = "fixture"

@@ -35,7 +35,8 @@ from streaming.events.duplicates import Deduplicator
 from streaming.events.record_table import record_table
 from streaming.files.event_files import Keyed
 from streaming.history.backfill_source import HistorySource
-from streaming.labels.entity_labels import LabelPin, entity_labels_schema
+from streaming.labels.entity_labels import entity_labels_schema
+from streaming.labels.label_pins import LabelPin
 from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
 
 Item = TypeVar("Item")

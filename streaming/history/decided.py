@@ -25,7 +25,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import pinned_contract, pinned_spec, pins_by_engine
 from streaming.delta.stored import StoredTable, open_version, why_unreadable
 from streaming.history.explain import find_alert
-from streaming.labels.entity_labels import PIN_COLUMNS, LabelPin, pins_of
+from streaming.labels.label_pins import PIN_COLUMNS, LabelPins
 from streaming.rules.rules_in_force import Stretch, stretches
 
 _COLUMNS = [*PIN_COLUMNS, "next_sequence", "closed_at", "pins", "versions"]
@@ -106,9 +106,9 @@ class DecidedHistory:
         return int(json.loads(self._batches["versions"][-1])[self._tables.transactions])
 
     @cached_property
-    def pins(self) -> list[LabelPin]:
+    def pins(self) -> LabelPins:
         """Which labels each batch knew, ascending."""
-        return pins_of(self._batches)
+        return LabelPins.of_batches(self._batches)
 
     def of_alert(self, wanted: str) -> Span:
         """Return the batch in which an alert was raised.

@@ -93,9 +93,9 @@ class _Copy:
 
     def _judged(self) -> pa.Array:
         """Return the transactions that the labels first known within the span are about."""
-        known = [pin for pin in self.history.pins if pin.first < self.span.end]
-        since = max((pin.through for pin in known if pin.first < self.span.first), default=0)
-        through = max((pin.through for pin in known), default=0)
+        since, through = (
+            self.history.pins.before(row).newest.through for row in (self.span.first, self.span.end)
+        )
         number = pc.field("label_sequence")
         labels = self._read(self.spec.tables.labels, LABELS, (number >= since) & (number < through))
         return labels["transaction_id"].cast(pa.string()).combine_chunks().unique()

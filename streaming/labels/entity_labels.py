@@ -11,9 +11,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,25 +23,11 @@ from streaming.delta.key_index import KeyIndex
 from streaming.delta.stored import StoredTable, open_version
 from streaming.detection.combination import blame_of
 from streaming.labels.book import LabelBook
+from streaming.labels.label_pins import LabelPins
 from streaming.profiles.frame import numbers
 
-PIN_COLUMNS = ["first_sequence", "labels_through", "labels_below"]
 _TRANSACTION = "transaction_id"
 _Tables = tuple[StoredTable, StoredTable, KeyIndex]
-
-
-class LabelPin(NamedTuple):
-    """Which labels count from a row on.
-
-    Attributes:
-        first: `sequence` of that row.
-        through: labels with a lower `label_sequence` count.
-        below: their transactions have a lower `sequence`; a label on any other counts for nothing.
-    """
-
-    first: int
-    through: int
-    below: int
 
 
 @dataclass(frozen=True)
@@ -97,18 +82,18 @@ class EntityLabels:
         """The labels."""
         return self._book
 
-    def derive(self, since: int, pins: Sequence[LabelPin]) -> Derived:
+    def derive(self, since: int, pins: LabelPins) -> Derived:
         """Return what the labels from `label_sequence` `since` on say, under all pins up to the last one.
 
         Args:
             since: the `through` of the pin before the first one of interest.
-            pins: ascending, from the very first batch on.
+            pins: from the very first batch on.
         """
-        through = pins[-1].through if pins else 0
+        through = pins.newest.through
         labels = self._book.history(since, through) if since < through else None
         if labels is None or labels.height == 0:
             return Derived(self.schema.empty_table(), _NOBODY)
-        rows = _pinned(self._with_transactions(labels), pins)
+        rows = pins.counted(self._with_transactions(labels))
         matched = (pl.col("sequence") < pl.col("below")).fill_null(value=False)
         unmatched = rows.filter(~matched & (pl.col("label_sequence") >= since))
         changes = _changes(rows.filter(matched)).filter(pl.col("label_sequence") >= since)
@@ -117,10 +102,9 @@ class EntityLabels:
             unmatched.select("label_sequence", "recorded_at"),
         )
 
-    def between(self, pins: Sequence[LabelPin], first: int, end: int) -> pa.Table:
+    def between(self, pins: LabelPins, first: int, end: int) -> pa.Table:
         """Return the entity labels that rows from `first` to `end` are the first to know, by position."""
-        since = max((pin.through for pin in pins if pin.first < first), default=0)
-        return self.derive(since, [pin for pin in pins if pin.first < end]).table
+        return self.derive(pins.before(first).newest.through, pins.before(end)).table
 
     def _with_transactions(self, labels: pl.DataFrame) -> pl.DataFrame:
         ids = labels[_TRANSACTION].unique().to_arrow().cast(pa.string())
@@ -154,17 +138,6 @@ class EntityLabels:
             return self._tables[1:]
 
 
-def pins_of(batches: pl.DataFrame) -> list[LabelPin]:
-    """Return the pins of closed batches, ascending, without those that repeat the one before.
-
-    Args:
-        batches: rows of the batches table, PIN_COLUMNS at least.
-    """
-    rows = batches.select(PIN_COLUMNS).sort(PIN_COLUMNS)
-    changed = rows.filter(pl.col("labels_through") > pl.col("labels_through").shift(1).fill_null(0))
-    return [LabelPin(*row) for row in changed.iter_rows()]
-
-
 def at_positions(labels: pa.Table, first: int, end: int) -> pa.Table:
     """Return the entity labels with `first` <= position < `end`."""
     positions = labels["position"]
@@ -172,14 +145,6 @@ def at_positions(labels: pa.Table, first: int, end: int) -> pa.Table:
 
 
 _NOBODY = pl.DataFrame(schema={"label_sequence": pl.Int64, "recorded_at": pl.Datetime("us", "UTC")})
-
-
-def _pinned(rows: pl.DataFrame, pins: Sequence[LabelPin]) -> pl.DataFrame:
-    """Add the row each label counts from on, and the bound its transaction has to lie below."""
-    throughs = np.array([pin.through for pin in pins])
-    place = np.searchsorted(throughs, rows["label_sequence"].to_numpy(), side="right")
-    firsts, belows = np.array([pin.first for pin in pins]), np.array([pin.below for pin in pins])
-    return rows.with_columns(position=firsts[place], below=belows[place])
 
 
 def _changes(rows: pl.DataFrame) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
@@ -11,7 +11,8 @@ import polars as pl
 import pyarrow as pa
 
 from streaming.labels.book import Recorded
-from streaming.labels.entity_labels import Derived, EntityLabels, LabelPin
+from streaming.labels.entity_labels import Derived, EntityLabels
+from streaming.labels.label_pins import LabelPin, LabelPins
 from streaming.labels.label_topic import PolledLabels
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
@@ -38,7 +39,7 @@ class LabelFollower:
 
     Args:
         entity_labels: derives what labels say of entities.
-        pins: those of all batches so far, ascending.
+        pins: those of all batches so far.
         settled: the `sequence` below which every batch is closed.
         source: the labels topic, None to follow imports alone.
         health: notified when labels cannot be followed.
@@ -47,13 +48,13 @@ class LabelFollower:
     def __init__(
         self,
         entity_labels: EntityLabels,
-        pins: Sequence[LabelPin],
+        pins: LabelPins,
         settled: Callable[[], int],
         source: LabelStream | None = None,
         health: Health | None = None,
     ) -> None:
         self._entity_labels, self._source = entity_labels, source
-        self._pins, self._settled = list(pins), settled
+        self._pins, self._settled = pins, settled
         self._lock = threading.Lock()
         self._polled: PolledLabels | None = None
         self._offer, self._ready = self._taken, entity_labels.schema.empty_table()
@@ -62,7 +63,7 @@ class LabelFollower:
 
     @property
     def _taken(self) -> LabelPin:
-        return self._pins[-1] if self._pins else LabelPin(0, 0, 0)
+        return self._pins.newest
 
     def start(self) -> None:
         """Look once, so that what is known now counts from the first batch on, then go on by itself."""
@@ -91,7 +92,7 @@ class LabelFollower:
         with self._lock:
             pin, ready = self._offer._replace(first=first), self._ready
             if pin.through > self._taken.through:
-                self._pins.append(pin)
+                self._pins = self._pins.then(pin)
             self._ready = ready.slice(0, 0)
         place = ready.schema.get_field_index("position")
         return pin, ready.set_column(place, ready.schema.field(place), pa.repeat(first, ready.num_rows))
@@ -103,17 +104,17 @@ class LabelFollower:
         book = self._entity_labels.book
         through, below = book.refreshed(), self._settled()
         with self._lock:
-            pins, since = list(self._pins), self._taken.through
+            pins, since = self._pins, self._taken.through
         if through == since or self._looked == (through, below):
             return
         pin = LabelPin(below, through, below)
-        found = self._entity_labels.derive(since, [*pins, pin])
+        found = self._entity_labels.derive(since, pins.then(pin))
         awaited = self._awaited(found)
         if awaited is None:
             self._looked = (through, below)
         else:
             pin = pin._replace(through=awaited)
-            found = self._entity_labels.derive(since, [*pins, pin])
+            found = self._entity_labels.derive(since, pins.then(pin))
         with self._lock:
             if self._taken.through == since:
                 self._offer, self._ready = pin, found.table

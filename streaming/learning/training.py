@@ -25,7 +25,8 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.detection.model import SupervisedModel, save, train
 from streaming.detection.scoring import Scorer
 from streaming.labels.book import LabelBook
-from streaming.labels.entity_labels import PIN_COLUMNS, EntityLabels, at_positions, pins_of
+from streaming.labels.entity_labels import EntityLabels, at_positions
+from streaming.labels.label_pins import PIN_COLUMNS, LabelPins
 from streaming.learning.labelled_run import NEVER, History, Run, run_history, run_recorded
 from streaming.learning.protocol import average_precision, roc_auc
 
@@ -217,7 +218,7 @@ class _Source:
         if known == "decided":
             history = History(rows, material.frauds, material.decided_at)
             return run_history(scorer, history, keep=kept, on_progress=progress)
-        pins = pins_of(self.reader.frame("batches", PIN_COLUMNS))
+        pins = LabelPins.of_batches(self.reader.frame("batches", PIN_COLUMNS))
         folders = self.reader.path("transactions"), self.reader.path("alerts")
         named = (*self.entities, DIRECTION) if self.refunds else self.entities
         recorded = EntityLabels(self.book, *folders, named).derive(0, pins).table

@@ -22,7 +22,8 @@ from streaming.detection.scoring import Scorer
 from streaming.home.brokers import connection
 from streaming.kafka.topic import committed_messages
 from streaming.labels.book import LabelBook
-from streaming.labels.entity_labels import EntityLabels, LabelPin
+from streaming.labels.entity_labels import EntityLabels
+from streaming.labels.label_pins import LabelPin, LabelPins
 from streaming.rules.patterns import Patterns, Recognised
 from streaming.rules.rule_set import RuleSet
 
@@ -158,7 +159,7 @@ def labels_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
     )
     reader = LakeReader(lake, spec.tables)
     folders = reader.path("transactions"), reader.path("alerts")
-    return EntityLabels(label_book(lake, spec), *folders, labelled).derive(0, pins).table
+    return EntityLabels(label_book(lake, spec), *folders, labelled).derive(0, LabelPins.of(pins)).table
 
 
 def folded_patterns(spec: AgentSpec, transactions: pa.Table) -> Recognised:

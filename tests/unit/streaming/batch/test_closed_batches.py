@@ -19,7 +19,7 @@ from schemas.tables import BATCHES
 from streaming.batch.closed_batches import ClosedBatches
 from streaming.delta import stored
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.labels.entity_labels import PIN_COLUMNS, pins_of
+from streaming.labels.label_pins import LabelPins
 
 DAY = datetime(2026, 5, 1, tzinfo=UTC)
 KEEP = timedelta(days=30)
@@ -50,6 +50,11 @@ def written(folder: Path, history: Sequence[tuple[int, int, int, bool]]) -> tupl
     return table, pl.DataFrame(pa.Table.from_pylist(rows, schema=BATCHES))
 
 
+def listed(pins: LabelPins) -> list[tuple[int, int, int]]:
+    columns = (pins.firsts, pins.throughs, pins.belows)
+    return list(zip(*(each.tolist() for each in columns), strict=True))
+
+
 @contextmanager
 def counting_files() -> Iterator[list[str]]:
     opened, real = list[str](), stored.pq.ParquetFile
@@ -70,7 +75,7 @@ def test_pins_and_ends_are_those_of_all_rows_by_any_split_into_files(
 ) -> None:
     table, rows = written(tmp_path_factory.mktemp("lake"), history)
     batches = ClosedBatches(table)
-    assert batches.label_pins() == pins_of(rows.select(PIN_COLUMNS))
+    assert listed(batches.label_pins()) == listed(LabelPins.of_batches(rows))
     for moment in (DAY + timedelta(seconds=seconds), *rows["closed_at"].to_list()):
         before = rows.filter(pl.col("closed_at") < moment)["next_sequence"].to_list()
         assert batches.closed_before(moment) == max(before, default=0)
@@ -81,7 +86,7 @@ def test_what_is_read_does_not_grow_with_history(tmp_path: Path, files: int) -> 
     history = [(5, 3 if number == 1 else 0, 1, True) for number in range(files)]
     batches = ClosedBatches(written(tmp_path, history)[0])
     with counting_files() as opened:
-        assert len(batches.label_pins()) == 1
+        assert len(listed(batches.label_pins())) == 1
         assert len(opened) == 1
         assert batches.closed_before(DAY + timedelta(seconds=2, microseconds=1)) == 5
         assert len(opened) <= 3

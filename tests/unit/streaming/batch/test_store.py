@@ -29,7 +29,8 @@ from schemas.tables import (
 from streaming.batch.store import BatchInHand, Decision, store
 from streaming.delta.lake import Lake, Stamp
 from streaming.events.filtered import NOTHING_FILTERED
-from streaming.labels.entity_labels import LabelPin, entity_labels_schema
+from streaming.labels.entity_labels import entity_labels_schema
+from streaming.labels.label_pins import LabelPin
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DECODED = pa.schema(

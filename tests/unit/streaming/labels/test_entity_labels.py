@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +17,9 @@ from schemas.label import GIVEN
 from schemas.tables import UTC_MICROS
 from streaming.detection.combination import blame_of
 from streaming.labels.book import LabelBook
-from streaming.labels.entity_labels import EntityLabels, LabelPin, at_positions
+from streaming.labels.entity_labels import EntityLabels, at_positions
 from streaming.labels.label_follower import LabelFollower
+from streaming.labels.label_pins import LabelPin, LabelPins
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -86,7 +88,7 @@ class LakeOfTen:
         self.book.record(pa.table(columns).select(GIVEN.names).cast(GIVEN), source="test")
 
     def said(self, pins: Sequence[LabelPin], since: int = 0) -> list[tuple[Any, ...]]:
-        found = self.entity_labels.derive(since, pins).table
+        found = self.entity_labels.derive(since, LabelPins.of(pins)).table
         columns = ("position", "customer", "blame", "first")
         return list(zip(*(found[name].to_pylist() for name in columns), strict=True))
 
@@ -104,7 +106,7 @@ def test_a_fraud_blames_its_entities_unless_its_own_evidence_gave_it_away(lake: 
     assert lake.said([LabelPin(10, 3, 10)]) == expected
     lake.say(("t5", True))
     assert lake.said([LabelPin(10, 4, 10)]) == [*expected, (10, "c1", 1.0, True)], "no alert of its own"
-    found = lake.entity_labels.derive(0, [LabelPin(10, 3, 10)]).table
+    found = lake.entity_labels.derive(0, LabelPins.of([LabelPin(10, 3, 10)])).table
     assert found["event_time"].to_pylist()[0] == START + timedelta(minutes=1)
 
 
@@ -121,7 +123,7 @@ def test_of_a_changed_labels_only_the_change_counts(lake: LakeOfTen) -> None:
 
 def test_labels_count_from_the_row_their_pin_names_however_much_is_derived_at_once(lake: LakeOfTen) -> None:
     lake.say(*[(f"t{row}", row % 3 == 0) for row in range(9)])
-    pins = [LabelPin(10, 2, 10), LabelPin(15, 3, 12), LabelPin(40, 9, 33)]
+    pins = LabelPins.of([LabelPin(10, 2, 10), LabelPin(15, 3, 12), LabelPin(40, 9, 33)])
     whole = lake.entity_labels.derive(0, pins).table
     assert whole["position"].to_pylist() == [10] * 2 + [15] + [40] * 6
     parts = [lake.entity_labels.between(pins, first, end) for first, end in ((0, 15), (15, 40), (40, 99))]
@@ -131,7 +133,7 @@ def test_labels_count_from_the_row_their_pin_names_however_much_is_derived_at_on
 
 def test_labels_on_transactions_beyond_the_pinned_bound_count_for_nothing(lake: LakeOfTen) -> None:
     lake.say(("t8", True), ("t1", True), ("t77", True))
-    found = lake.entity_labels.derive(0, [LabelPin(8, 3, 8)])
+    found = lake.entity_labels.derive(0, LabelPins.of([LabelPin(8, 3, 8)]))
     assert found.table["position"].to_pylist() == [8]
     assert sorted(found.unmatched["label_sequence"].to_list()) == [0, 2]
     # A later label on it is then the first that counts.
@@ -141,12 +143,12 @@ def test_labels_on_transactions_beyond_the_pinned_bound_count_for_nothing(lake: 
 
 
 def test_no_labels_and_no_pins_make_no_labels(lake: LakeOfTen) -> None:
-    assert lake.entity_labels.derive(0, []).table.equals(lake.entity_labels.schema.empty_table())
-    assert lake.entity_labels.between([LabelPin(4, 0, 0)], 0, 9).num_rows == 0
+    assert lake.entity_labels.derive(0, LabelPins.of()).table.equals(lake.entity_labels.schema.empty_table())
+    assert lake.entity_labels.between(LabelPins.of([LabelPin(4, 0, 0)]), 0, 9).num_rows == 0
 
 
 def follower(lake: LakeOfTen, settled: int = 10, pins: Sequence[LabelPin] = ()) -> LabelFollower:
-    return LabelFollower(lake.entity_labels, pins, lambda: settled)
+    return LabelFollower(lake.entity_labels, LabelPins.of(pins), lambda: settled)
 
 
 def test_the_follower_offers_what_is_new_once_and_the_same_follows_from_its_pins(lake: LakeOfTen) -> None:
@@ -161,7 +163,9 @@ def test_the_follower_offers_what_is_new_once_and_the_same_follows_from_its_pins
     following.round()
     second, more = following.take(16)
     assert second == LabelPin(16, 3, 10)
-    assert pa.concat_tables([labels, more]).equals(lake.entity_labels.derive(0, [first, second]).table)
+    assert pa.concat_tables([labels, more]).equals(
+        lake.entity_labels.derive(0, LabelPins.of([first, second])).table
+    )
 
 
 def test_what_was_offered_but_not_taken_is_found_by_the_next_driver(lake: LakeOfTen) -> None:
@@ -178,7 +182,7 @@ def test_what_was_offered_but_not_taken_is_found_by_the_next_driver(lake: LakeOf
 
 def test_a_label_ahead_of_its_transaction_is_waited_for_a_minute(lake: LakeOfTen) -> None:
     settled = [10]
-    following = LabelFollower(lake.entity_labels, (), lambda: settled[0])
+    following = LabelFollower(lake.entity_labels, LabelPins.of(), lambda: settled[0])
     lake.say(("t1", True), ("t11", True), ("t2", True))
     following.round()
     assert following.take(10)[1]["customer"].to_pylist() == ["c1"]
@@ -205,3 +209,21 @@ def test_the_thread_follows_until_it_is_closed(lake: LakeOfTen) -> None:
         found = following.take(10)[1].num_rows
     following.close()
     assert found == 1
+
+
+def test_pins_of_a_year_are_shared_and_small(lake: LakeOfTen) -> None:
+    count = 100_000
+    rows = np.arange(10, 10 + count)
+    pins = LabelPins(rows, np.arange(2 - count, 2), rows)
+    lake.say(("t1", True))
+    following = LabelFollower(lake.entity_labels, pins, lambda: 10)
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            following.round()
+        assert following.take(10 + count)[0].through == 1
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken < 200_000, "nothing is copied to find that nothing is new"
+    assert sum(each.nbytes for each in (pins.firsts, pins.throughs, pins.belows)) == 24 * count

@@ -25,6 +25,7 @@ from streaming.delta.stored import read_stored
 from streaming.labels import label_follower, label_topic
 from streaming.labels.book import LabelBook, Recorded
 from streaming.labels.label_follower import LabelFollower
+from streaming.labels.label_pins import LabelPins
 from streaming.labels.label_topic import LabelTopic, PartitionOfLabels, PolledLabels
 from streaming.service import worker
 from streaming.service.health import Health
@@ -93,7 +94,9 @@ def test_passing_faults_never_end_labels_and_what_was_polled_is_recorded(
 ) -> None:
     source, health = FaultySource(polling, recording), Health()
     with TemporaryDirectory() as folder:
-        following = LabelFollower(LakeOfTen(Path(folder)).entity_labels, (), lambda: 10, source, health)
+        following = LabelFollower(
+            LakeOfTen(Path(folder)).entity_labels, LabelPins.of(), lambda: 10, source, health
+        )
         following.start()
         assert source.two_recorded.wait(SECONDS), health.active
         assert following.take(10)[0].through == 0, "a batch is not concerned"
@@ -108,7 +111,7 @@ def test_a_fault_is_a_condition_until_following_goes_on(tmp_path: Path) -> None:
     health = Health(changed=lambda _, state: told.append(state and state.cause))
     source = FaultySource([RetryableError("away"), RetryableError("away")], [OSError("no disk")])
     lake.say(("t1", True))
-    following = LabelFollower(lake.entity_labels, (), lambda: 10, source, health)
+    following = LabelFollower(lake.entity_labels, LabelPins.of(), lambda: 10, source, health)
     following.start()
     assert source.two_recorded.wait(SECONDS)
     following.close()
@@ -118,7 +121,7 @@ def test_a_fault_is_a_condition_until_following_goes_on(tmp_path: Path) -> None:
 
 def test_a_lasting_fault_stops_the_next_batch_and_an_idle_agent(tmp_path: Path) -> None:
     source = FaultySource([DataLossError("labels were dropped")])
-    following = LabelFollower(LakeOfTen(tmp_path).entity_labels, (), lambda: 10, source)
+    following = LabelFollower(LakeOfTen(tmp_path).entity_labels, LabelPins.of(), lambda: 10, source)
     following.start()
     following.close()
     for call in (following.check, lambda: following.take(10)):
@@ -243,7 +246,7 @@ def test_a_disk_that_is_full_while_labels_are_recorded_costs_none_of_them(
     monkeypatch.setattr(LabelBook, "record", record)
     lake = LakeOfTen(tmp_path)
     with LabelTopic("nowhere", "labels", lake.book, rejects=tmp_path / "rejects", retention=KEEP) as topic:
-        following = LabelFollower(lake.entity_labels, (), lambda: 10, topic)
+        following = LabelFollower(lake.entity_labels, LabelPins.of(), lambda: 10, topic)
         following.start()
         latest = time.monotonic() + SECONDS
         while lake.book.position("labels/0") < len(ScriptedConsumer.records):
