@@ -119,6 +119,10 @@ class LakeTable(StoredTable):
         self._epoch = epoch
         self._commit(self.schema.empty_table())
 
+    def hold(self, epoch: int) -> None:
+        """Go on under an epoch that this process has claimed, and nobody a later one since: no commit."""
+        self._epoch = epoch
+
     def append(
         self,
         rows: pa.Table,
@@ -333,7 +337,8 @@ class Lake:
         Args:
             schemas: Arrow schema by the field names of this class.
             retention: how long table versions stay readable.
-            tenure: of a process that opens the lake again: nothing is taken back from whoever came since.
+            tenure: of a process that opens the lake again, with nothing of the time before still writing:
+                nothing is taken back from whoever came since, and what it holds is not claimed anew.
 
         Raises:
             FencedError: another driver is taking over at the same moment, or has since this one's tenure.
@@ -353,13 +358,7 @@ class Lake:
             for each in dataclasses.fields(cls)
         }
         lake = cls(**tables)
-        newest, ours = max(table.epoch for table in tables.values()), tenure or Tenure()
-        if ours.epoch is not None and newest > ours.epoch:
-            raise FencedError(f"{folder}: a driver with epoch {newest} has taken over")
-        # Set before the first claim: one of our own that is left half-way is no successor's.
-        epoch = ours.epoch = newest + 1
-        for table in tables.values():
-            table.claim(epoch)
+        _take_over(folder, lake.tables(), tenure or Tenure())
         return lake
 
     def tables(self) -> list[LakeTable]:
@@ -377,6 +376,21 @@ class Lake:
         """
         shortened = [table.keep_up() for table in self.tables()]
         return any(shortened) or any(table.renew() for table in self.tables())
+
+
+def _take_over(folder: Path, tables: Sequence[LakeTable], ours: Tenure) -> None:
+    epochs = {table.epoch for table in tables}
+    newest = max(epochs)
+    if ours.epoch is not None and newest > ours.epoch:
+        raise FencedError(f"{folder}: a driver with epoch {newest} has taken over")
+    if epochs == {ours.epoch}:
+        for table in tables:
+            table.hold(newest)
+        return
+    # Set before the first claim: one of our own that is left half-way is no successor's.
+    ours.epoch = newest + 1
+    for table in tables:
+        table.claim(ours.epoch)
 
 
 def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> DeltaTable:

@@ -82,3 +82,35 @@ def test_whoever_asks_a_broken_lane_learns_what_broke_it(
             with pytest.raises(type(fault)) as raised:
                 call()
             assert raised.value is fault
+
+
+class SilentLane(QuietLane):
+    def open(self, stored_next: int) -> None:  # noqa: ARG002 -- the signature
+        raise RetryableError("the broker does not answer")
+
+
+def test_attempts_that_fail_after_the_claim_commit_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, ours = Settings.load(tmp_path / "home", {}), Tenure()
+
+    def attempt() -> dict[str, int]:
+        with (
+            Clients(settings, "none") as clients,
+            open_agent(settings, SPEC, "127.0.0.1:1", clients, tenure=ours) as started,
+        ):
+            started.pipeline.process(lambda: records(events(60)), "live", 0, lambda: {TOPIC: {"0": 60}})
+        return versions(settings.lake(SPEC.name))
+
+    monkeypatch.setattr(alerts_end, "Publisher", SilentLane)
+    seen = []
+    for _ in range(4):
+        with pytest.raises(RetryableError, match="does not answer"):
+            attempt()
+        seen.append(versions(settings.lake(SPEC.name)))
+    assert seen == seen[:1] * 4
+    monkeypatch.setattr(alerts_end, "Publisher", QuietLane)
+    assert attempt()["batches"] == seen[0]["batches"] + 1, "what it holds is enough to write"
+    open_lake(settings.lake(SPEC.name))
+    with pytest.raises(FencedError, match="has taken over"):
+        attempt()
