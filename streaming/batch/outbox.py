@@ -38,6 +38,7 @@ class Outbox:
         publisher: the lane's end on Kafka, opened by `open`.
         lane: the topic it ends on.
         clock: seconds, monotonic.
+        held: alerts are stored and none leaves before `release`.
 
     After a call that raised, how far it came is not known: every later call is refused, and a new outbox
     finds out from Delta and Kafka.
@@ -53,8 +54,10 @@ class Outbox:
         publisher: Publisher,
         lane: AlertsLane,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        held: bool = False,
     ) -> None:
-        self._agent, self._alerts, self._publisher = agent, alerts, publisher
+        self._agent, self._alerts, self._publisher, self._held = agent, alerts, publisher, held
         self.lane, self._clock, self._kept = lane, clock, -math.inf
         self._lock = threading.RLock()
         self._next, self._sound, self._broken_by = 0, False, "it has not been opened yet"
@@ -89,13 +92,18 @@ class Outbox:
     def publish(self) -> None:
         """Send everything after the marker, read back from Delta in outbox order."""
         with self._whole():
-            if self._publisher.marker >= self._next:
+            if self._held or self._publisher.marker >= self._next:
                 return
             # What leaves now must still be in the lake after a power cut, and all that it rests on.
             sync(self._alerts.path)
             while self._publisher.marker < self._next:
                 self._publish_slice(self._publisher.marker)
             self._kept = self._clock()
+
+    def release(self) -> None:
+        """Let alerts leave, those first that have been held back."""
+        self._held = False
+        self.publish()
 
     def check(self) -> None:
         """Say when an earlier call has failed half-way; one that is under way is not waited for.

@@ -38,9 +38,10 @@ class AlertsEnd:
             left=self._left_on,
         )
 
-    def outbox(self, lane: AlertsLane) -> Outbox:
-        """Return the outbox that ends on a lane."""
-        return Outbox(self._agent, self._lake.alerts, self._publisher(lane), lane)
+    def outbox(self, change: LaneChange) -> Outbox:
+        """Return the outbox that ends on a lane; on another than before, it holds alerts back."""
+        lane = change.lane
+        return Outbox(self._agent, self._lake.alerts, self._publisher(lane), lane, held=change.moved)
 
     def _left_on(self, lane: AlertsLane) -> int:
         """Return the next outbox_seq that has not left on a lane, by Kafka or, where it is gone, the lake."""

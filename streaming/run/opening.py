@@ -135,11 +135,14 @@ class _Opening:
         """Start the parts in the order in which they need each other; the stack closes them."""
         end, shadow = AlertsEnd(self.around, self.spec.name, self.claimed.lake), self.shadow()
         change = end.choose(self.spec.alerts.topic, move=move_alerts)
-        pipeline, late = self.pipeline(stack, shadow, end.outbox(change.lane))
+        outbox = end.outbox(change)
+        pipeline, late = self.pipeline(stack, shadow, outbox)
         stack.callback(pipeline.close)
         pipeline.start()
         if change.moved:
+            # On record before the first alert leaves: whoever opens the agent next sends none of them again.
             _note_move(pipeline, change.lane)
+            outbox.release()
         for part in (self.registry, shadow, self.maintenance()):
             stack.callback(part.close)
             part.start()

@@ -13,11 +13,13 @@ from schemas.spec import AgentSpec, TableNames
 from streaming.batch import outbox
 from streaming.batch.alerts_lane import AlertsLane, LaneChange, choose_lane, lanes_of, unseen
 from streaming.batch.outbox import Outbox
+from streaming.batch.steps import BatchStep
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord, PublisherSettings
 from streaming.run import alerts_end, opening
+from streaming.run.surroundings import Hooks
 from streaming.testing.live_lake import TOPIC, QuietLane, agent, events, records
 from streaming.testing.small_lake import RETENTION
 from streaming.testing.streams import stored
@@ -53,13 +55,20 @@ class Topics:
 
 
 def run(
-    settings: Settings, spec: AgentSpec, first: int, number: int, *, move: bool = False, rows: int = 200
+    settings: Settings,
+    spec: AgentSpec,
+    first: int,
+    number: int,
+    *,
+    move: bool = False,
+    rows: int = 200,
+    hooks: Hooks = Hooks(),  # noqa: B008 -- frozen and without state
 ) -> None:
     """Run an agent over one batch of payments that begins at an offset."""
     told = records(events(first + rows)[first:], first)
     with (
         Clients(settings, "none") as clients,
-        opening.open_agent(settings, spec, "127.0.0.1:1", clients, move_alerts=move) as on,
+        opening.open_agent(settings, spec, "127.0.0.1:1", clients, hooks, move_alerts=move) as on,
     ):
         on.pipeline.process(lambda: told, "live", number, lambda: {TOPIC: {"0": first + rows}})
 
@@ -187,3 +196,42 @@ def test_the_marker_is_kept_once_a_day_on_an_idle_topic(tmp_path: Path) -> None:
         lanes.check()
         now[0] += 3_600.0
     assert lane.kept == 10
+
+
+class _EndedError(Exception):
+    """The process is gone."""
+
+
+def ended_after(steps: int) -> Hooks:
+    """End the process after so many steps of batches."""
+    left = [steps]
+
+    def reached(_: BatchStep) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise _EndedError
+
+    return Hooks(reached=reached)
+
+
+STORED_NOT_SENT, RECOVERED_NOT_CLOSED, MOVE_CLOSED = 7, 2, 12
+
+
+@pytest.mark.parametrize("left_behind", [False, True], ids=["there", "gone"])
+@pytest.mark.parametrize("steps", [RECOVERED_NOT_CLOSED, MOVE_CLOSED])
+def test_a_move_that_a_crash_cuts_off_sends_every_alert_once_wherever_they_leave_next(
+    steps: int, left_behind: bool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = Topics(monkeypatch)
+    run(settings, on_topic("before"), 0, 0)
+    with pytest.raises(_EndedError):
+        run(settings, on_topic("before"), 200, 1, hooks=ended_after(STORED_NOT_SENT))
+    pending = stored(settings.lake("tester"), "alerts", "outbox_seq").num_rows
+    assert pending > len(topics.sent["before"]) + 3
+    topics.gone |= {"before"} if left_behind else set()
+    with pytest.raises(_EndedError):
+        run(settings, on_topic("after"), 400, 2, move=True, hooks=ended_after(steps))
+    run(settings, on_topic("after" if left_behind else "before"), 400, 2, move=True)
+    total = stored(settings.lake("tester"), "alerts", "outbox_seq").num_rows
+    assert total > pending
+    assert sorted(number for sent in topics.sent.values() for number in sent) == list(range(total))
