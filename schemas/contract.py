@@ -13,10 +13,11 @@ import pyarrow as pa
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from schemas.documents import named_file, read_content, resolve_named
-from schemas.errors import nearest
+from schemas.errors import ConfigurationError, nearest
 from schemas.event_columns import (
     ARROW_TYPES,
     DIRECTION,
+    REFERENCE_AMOUNT,
     SPARK_TYPES,
     Column,
     direction_column,
@@ -73,7 +74,7 @@ class EventContract(Document):
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset(
-        {"format", "where", "tombstones", "direction", "references", "aliases"}
+        {"format", "where", "tombstones", "direction", "references", "aliases", "reference_currency"}
     )
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
@@ -95,6 +96,10 @@ class EventContract(Document):
     tombstones: Literal["reject", "filter"] | None = None
     references: dict[str, ReferenceTable] = Field(default={})
     aliases: dict[str, tuple[str, ...]] = Field(default={})
+    reference_currency: str | None = Field(
+        default=None,
+        description="what `reference_amount` is in, where the spec names rates; it stands in no file",
+    )
 
     @field_validator("entities", "extra", "untrusted_text")
     @classmethod
@@ -183,7 +188,10 @@ class EventContract(Document):
     @model_validator(mode="after")
     def _joins_by_its_own_columns(self) -> EventContract:
         own = [each.name for each in self.columns]
-        taken = {name.lower() for name in (*own, *RESERVED)}
+        converted = () if self.reference_currency is None else (REFERENCE_AMOUNT,)
+        taken = {name.lower() for name in (*own, *RESERVED, *converted)}
+        if any(name.lower() in converted for name in own):
+            raise ValueError(f"{REFERENCE_AMOUNT!r} cannot name a column: it holds converted amounts")
         for table in self.references.values():
             for name in table.on:
                 if name not in own or name == "event_time":
@@ -258,8 +266,9 @@ class EventContract(Document):
 
     @property
     def reference_columns(self) -> dict[str, pa.DataType]:
-        """The columns that come from reference tables, with their types."""
-        return {
+        """The columns that come from reference tables and exchange rates, with their types."""
+        converted = {} if self.reference_currency is None else {REFERENCE_AMOUNT: pa.float64()}
+        return converted | {
             name: ARROW_TYPES[each.type]
             for table in self.references.values()
             for name, each in table.columns.items()
@@ -309,4 +318,11 @@ def load_contract(name: str) -> EventContract:
     """
     path = named_file(resolve_named(name, CONTRACTS, "contract"), "contract")
     content = with_schema_files(read_content(path), path.parent)
-    return parse_document(content, EventContract, where=str(path))
+    contract = parse_document(content, EventContract, where=str(path))
+    if contract.reference_currency is not None:
+        raise ConfigurationError(
+            "follows from the exchange rates of the spec: name them there, as data_sources.rates",
+            where=str(path),
+            key="reference_currency",
+        )
+    return contract

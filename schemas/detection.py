@@ -45,10 +45,10 @@ class ProfileSettings(Document):
     LATER: ClassVar[frozenset[str]] = frozenset({"currencies"})
 
     entities: tuple[str, ...] = ()
-    currencies: Literal["mixed", "scaled"] = Field(
+    currencies: Literal["mixed", "scaled", "reference"] = Field(
         default="mixed",
-        description="how amounts in several currencies are compared: as they stand, or each in units of what "
-        "is usual in its currency",
+        description="how amounts in several currencies are compared: as they stand, each in units of what is "
+        "usual in its currency, or converted by the rates that `data_sources` names",
     )
     pairs: tuple[tuple[str, str], ...] = Field(
         default=(), description="pairs of entities, such as [customer, terminal]; called customer+terminal"

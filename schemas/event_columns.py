@@ -26,6 +26,17 @@ Role = Literal[
     "coordinate",
 ]
 
+# How what an event holds becomes the value of a column.
+Reading = Literal["id", "time", "amount", "currency", "direction", "text", "number", "integer", "boolean"]
+_READINGS: Mapping[Role, Reading] = {
+    "transaction id": "id",
+    "entity": "id",
+    "event time": "time",
+    "amount": "amount",
+    "currency": "currency",
+    "direction": "direction",
+}
+
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "string": pa.string(),
     "integer": pa.int64(),
@@ -40,6 +51,12 @@ SPARK_TYPES = {
     pa.bool_(): "BOOLEAN",
     UTC_MICROS: "TIMESTAMP",
 }
+_BY_TYPE: Mapping[pa.DataType, Reading] = {
+    pa.string(): "text",
+    pa.int64(): "integer",
+    pa.float64(): "number",
+    pa.bool_(): "boolean",
+}
 _JSON: Mapping[ColumnType, str] = {
     "string": "string",
     "integer": "integer",
@@ -49,6 +66,7 @@ _JSON: Mapping[ColumnType, str] = {
 
 
 DIRECTION, PAYMENT, REFUND = "direction", "payment", "refund"
+REFERENCE_AMOUNT = "reference_amount"
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,11 @@ class Column:
     def sources(self) -> tuple[str, ...]:
         """All fields that it is made of."""
         return () if self.source is None else (self.source, *self.more)
+
+    @property
+    def reading(self) -> Reading:
+        """How it is read, which the compiled and the exact decoder agree on."""
+        return _READINGS.get(self.role) or _BY_TYPE[self.type]
 
 
 def id_column(name: str, each: TransactionIdField | EntityField) -> Column:

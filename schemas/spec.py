@@ -12,6 +12,7 @@ from schemas.detection import Detectors, ProfileSettings
 from schemas.documents import is_path
 from schemas.llm import Llm
 from schemas.loading import Document, Duration, load_document
+from schemas.references import ExchangeRates
 from schemas.rules import Rule
 
 FIRST_ARITHMETIC, NEWEST_ARITHMETIC = 1, 2
@@ -45,10 +46,13 @@ class LabelSource(Document):
 
 
 class DataSources(Document):
-    """The streams the agent reads."""
+    """The streams the agent reads, and the rates at which it converts amounts."""
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"rates"})
 
     transactions: TransactionSource
     labels: LabelSource = LabelSource()
+    rates: ExchangeRates | None = None
 
 
 _SNAPSHOTS = "snapshots"
@@ -204,6 +208,12 @@ class AgentSpec(Document):
             raise ValueError("data_sources: transactions and labels must come from different topics")
         return self
 
+    @model_validator(mode="after")
+    def _can_convert(self) -> AgentSpec:
+        if self.profiles.currencies == "reference" and self.data_sources.rates is None:
+            raise ValueError("profiles.currencies: reference needs exchange rates, see data_sources.rates")
+        return self
+
     @property
     def arithmetic_in_force(self) -> int:
         """The arithmetic of a complete spec: those pinned before it had a number mean the first."""
@@ -226,6 +236,9 @@ def load_spec(path: Path) -> AgentSpec:
         source = source.model_copy(update={"contract": str(path.parent / source.contract)})
     if model is not None:
         model = model.model_copy(update={"path": str(path.parent / model.path)})
-    sources = spec.data_sources.model_copy(update={"transactions": source})
+    rates = spec.data_sources.rates
+    if rates is not None:
+        rates = rates.model_copy(update={"path": str((path.parent / rates.path).resolve())})
+    sources = spec.data_sources.model_copy(update={"transactions": source, "rates": rates})
     rules = None if spec.rules_file is None else str(path.parent / spec.rules_file)
     return spec.model_copy(update={"data_sources": sources, "model": model, "rules_file": rules})

@@ -120,7 +120,8 @@ class Pipeline:
         self._clock, self._reached, self._schemas = clock, reached, schemas
         self._follower: LabelFollower | None = None
         self._duplicates = Deduplicator(self._contract.duplicates.horizon)
-        self._references = References(self._contract, self._health)
+        rates = engine.spec.data_sources.rates
+        self._references = References(self._contract, self._health, rates=rates)
         self._broker_clock, self._input = BrokerClock(), InputWatch(self._health, self._contract.entity_names)
         self._position = StreamPosition(0, 0, LabelPin(0, 0, 0))
         self._recovery = Recovery(lake, entity_labels)

@@ -1,4 +1,4 @@
-"""Joins reference tables to decoded events, as they stood at the events' own times.
+"""Joins reference tables and exchange rates to decoded events, as they stood at the events' own times.
 
 What is joined becomes columns of `transactions` when the batch is stored: recovery and replay read it there
 and never join again. An event whose key is in no table gets null.
@@ -20,7 +20,9 @@ import pyarrow as pa
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, FlagstreamError, MachineError, nearest
-from schemas.references import ReferenceTable
+from schemas.event_columns import REFERENCE_AMOUNT
+from schemas.references import RATE, ExchangeRates, ReferenceTable
+from streaming.batch.conversion import MissingRates, converted
 from streaming.delta.stored import change_mark
 from streaming.files.delta_rows import DeltaRows
 from streaming.files.opening import DataFile, data_files, is_delta
@@ -28,6 +30,7 @@ from streaming.service.health import Condition, Health
 
 _LOOK_SECONDS = 1.0
 _SINCE = "flagstream_since"
+_RATES = "data_sources.rates"
 _TIME = pl.Datetime("us", "UTC")
 _ALWAYS = datetime(1, 1, 1, tzinfo=UTC)
 _LARGEST_WHOLE = 2.0**53
@@ -47,12 +50,13 @@ class _Loaded:
 
 
 class References:
-    """The reference tables of a contract, read anew between batches where they have changed.
+    """The reference tables of a contract, and exchange rates, read anew between batches where they changed.
 
     Args:
         contract: names the tables.
         health: hears of a table that cannot be read any more; what was read of it before stays in force.
         clock: seconds that only go on; tables are looked for changes at most once a second.
+        rates: what the spec converts amounts by.
 
     Raises:
         ConfigurationError: a table is missing, is none, or lacks a column.
@@ -63,20 +67,25 @@ class References:
         contract: EventContract,
         health: Health | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        rates: ExchangeRates | None = None,
     ) -> None:
         self._contract, self._health, self._clock = contract, health or Health(), clock
-        self._looked = clock()
-        self._tables = {name: _load(name, each) for name, each in contract.references.items()}
+        self._looked, self._rates = clock(), rates
+        self._missing = MissingRates("" if rates is None else rates.to)
+        self._wanted = {f"references.{name}": each for name, each in contract.references.items()}
+        self._wanted |= {} if rates is None else {_RATES: rates.table}
+        self._tables = {key: _load(key, each) for key, each in self._wanted.items()}
 
     def renew(self) -> None:
         """Read what has changed since; a fault is a condition, and what was read before stays in force."""
         if not self._tables or self._clock() < self._looked + _LOOK_SECONDS:
             return
         self._looked, faults = self._clock(), list[str]()
-        for name, table in self._contract.references.items():
+        for key, table in self._wanted.items():
             try:
-                if _mark(Path(table.path)) != self._tables[name].mark:
-                    self._tables[name] = _load(name, table)
+                if _mark(Path(table.path)) != self._tables[key].mark:
+                    self._tables[key] = _load(key, table)
             except FlagstreamError as fault:
                 faults.append(str(fault))
         if faults:
@@ -87,11 +96,12 @@ class References:
 
     def pins(self) -> dict[str, Any]:
         """Return the version of each table, as a batch pins them; nothing without tables."""
-        versions = {name: each.version for name, each in self._tables.items()}
-        return {"references": versions} if versions else {}
+        versions = {name: self._tables[f"references.{name}"].version for name in self._contract.references}
+        rates = {} if self._rates is None else {"rates": self._tables[_RATES].version}
+        return {**({"references": versions} if versions else {}), **rates}
 
     def join(self, events: pa.Table) -> pa.Table:
-        """Return decoded events with the contract's columns of its reference tables, in the same order.
+        """Return decoded events with the columns of reference tables and rates, in the same order.
 
         Args:
             events: as decode() returns them, with other columns after the contract's or without.
@@ -99,11 +109,23 @@ class References:
         if not self._tables:
             return events
         for name, table in self._contract.references.items():
-            found = _joined(pl.DataFrame(events.select(["event_time", *table.on])), table, self._tables[name])
+            found = self._found(events, f"references.{name}")
             for column in table.columns:
                 kind = self._contract.reference_columns[column]
                 events = events.append_column(pa.field(column, kind), found[column].to_arrow().cast(kind))
+        if self._rates is not None:
+            events = self._converted(events, self._rates)
         return events.select(_order(self._contract, events.column_names))
+
+    def _found(self, events: pa.Table, key: str) -> pl.DataFrame:
+        table = self._wanted[key]
+        return _joined(pl.DataFrame(events.select(["event_time", *table.on])), table, self._tables[key])
+
+    def _converted(self, events: pa.Table, rates: ExchangeRates) -> pa.Table:
+        paid = pl.DataFrame(events.select(["amount", "currency"]))
+        amounts = converted(paid, self._found(events, _RATES)[RATE], rates)
+        self._missing.look(paid["currency"], amounts)
+        return events.append_column(pa.field(REFERENCE_AMOUNT, pa.float64()), amounts.to_arrow())
 
 
 def _order(contract: EventContract, present: list[str]) -> list[str]:
@@ -129,17 +151,17 @@ def _joined(events: pl.DataFrame, table: ReferenceTable, loaded: _Loaded) -> pl.
     return found.sort("flagstream_row").select(list(table.columns))
 
 
-def _load(name: str, table: ReferenceTable) -> _Loaded:
+def _load(key: str, table: ReferenceTable) -> _Loaded:
     """Read a table whole.
 
     Raises:
-        ConfigurationError: it is missing, is none, or lacks a column; naming the reference.
+        ConfigurationError: it is missing, is none, or lacks a column; naming `key`.
     """
     path = Path(table.path)
     mark = _mark(path)
     try:
         rows, version = _read(path)
-        return _Loaded(_ready(rows, name, table), version, mark)
+        return _Loaded(_ready(rows, key, table), version, mark)
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError, MachineError) as fault:
         raise ConfigurationError(f"cannot be read as a table: {fault}", where=str(path)) from fault
 
@@ -184,13 +206,13 @@ def _with_partition(rows: pl.DataFrame, file: DataFile) -> pl.DataFrame:
     return rows.with_columns(pl.lit(value, pl.String).alias(name) for name, value in given.items())
 
 
-def _ready(rows: pl.DataFrame, name: str, table: ReferenceTable) -> pl.DataFrame:
+def _ready(rows: pl.DataFrame, key: str, table: ReferenceTable) -> pl.DataFrame:
     """Return keys as text, the time from which a row holds, and the columns that are taken over."""
     wanted = [*table.on.values(), *(each.field for each in table.columns.values())]
     for column in [*wanted, *([] if table.since is None else [table.since])]:
         problem = _problem(rows, column, is_time=column == table.since)
         if problem is not None:
-            raise ConfigurationError(problem, where=table.path, key=f"references.{name}")
+            raise ConfigurationError(problem, where=table.path, key=key)
     keys = [_text(rows.schema, theirs).alias(ours) for ours, theirs in table.on.items()]
     taken = [_taken(rows.schema, column, table) for column in table.columns]
     since = [] if table.since is None else [_moment(rows.schema, table.since).alias(_SINCE)]

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from schemas.contract import load_contract
 from streaming.cli.options import (
     DEFAULT_HOME,
     AsJson,
@@ -53,7 +52,7 @@ def evaluate(
     from streaming.files.dialect import TextOptions
 
     show_evaluation(
-        files, load_contract(contract), spec_named(spec or contract), mode,
+        files, contract, spec_named(spec or contract), mode,
         label_delay=label_delay, test_starts=[each.date() for each in test_start],
         alerts_per_day=alerts_per_day, plots=plots, as_json=as_json,
         options=TextOptions(encoding, delimiter, decimal),

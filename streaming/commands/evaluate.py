@@ -7,10 +7,10 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
+from streaming.definition.contracts import contract_of
 from streaming.files.dialect import FOUND, TextOptions
 from streaming.learning.evaluation import MODES, Mode, evaluate
 from streaming.learning.evaluation_plots import write_plots
@@ -21,7 +21,7 @@ from streaming.output.terminal import progress_bar, say_error
 
 def show_evaluation(
     files: Sequence[Path],
-    contract: EventContract,
+    contract: str,
     spec: AgentSpec,
     mode: str,
     *,
@@ -34,7 +34,7 @@ def show_evaluation(
 
 def run_evaluation(
     files: Sequence[Path],
-    contract: EventContract,
+    contract: str,
     spec: AgentSpec,
     mode: str,
     *,
@@ -46,20 +46,23 @@ def run_evaluation(
 ) -> dict[str, Any]:
     """Evaluate with a progress bar when stderr is a terminal; return the summary, with the plots' paths.
 
+    Args:
+        contract: name of a shipped one, or a file.
+
     Raises:
         ConfigurationError: an option or a file cannot be used.
     """
-    delay, how = _delay_of(label_delay), _mode_of(mode)
+    delay, how, meant = _delay_of(label_delay), _mode_of(mode), contract_of(spec, contract)
     with progress_bar() as progress:
         reading = progress.add_task("reading", total=None)
-        labelled = read_labelled(files, contract, options, say_error)
+        labelled = read_labelled(files, meant, options, say_error, spec.data_sources.rates)
         progress.remove_task(reading)
         say_error(labelled.said())
         task = progress.add_task(f"scoring, {mode}", total=len(labelled.frauds))
         found = evaluate(
             labelled,
             spec,
-            contract,
+            meant,
             how,
             label_delay=delay,
             test_starts=test_starts,

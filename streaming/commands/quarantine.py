@@ -12,13 +12,14 @@ from typing import Any
 
 import polars as pl
 
-from schemas.contract import EventContract, load_contract
+from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_done, tell_read
 from streaming.batch.queries import REQUEUE
 from streaming.commands.quarantine_view import show_record, show_requests, show_waiting
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.definition.contracts import contract_of
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
 from streaming.kafka.schema_registry import schema_source
@@ -132,7 +133,7 @@ class Quarantine:
             ConfigurationError: the contract cannot be used, or nothing that waits is meant.
         """
         own = AgentDefinition.of(self.spec).contract
-        corrected = own if contract is None else load_contract(contract)
+        corrected = own if contract is None else contract_of(self.spec, contract)
         check_same_columns(own, corrected)
         chosen = self.waiting(wanted)
         if chosen.height == 0:

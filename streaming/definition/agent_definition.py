@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 
 from agent.model.prompt_files import Prompt, check_needs
-from schemas.contract import EventContract, load_contract
+from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import format_duration
 from schemas.policy import Policy
 from schemas.spec import AgentSpec
 from streaming.definition.content import Content, placed
+from streaming.definition.contracts import contract_of
 from streaming.definition.layout import ScoreLayout
 from streaming.rules.rule_file import RuleWatch
 from streaming.rules.rule_set import RuleSet
@@ -65,7 +66,7 @@ class AgentDefinition:
         Raises:
             ConfigurationError: the contract cannot be used.
         """
-        return cls(spec, Content(spec, load_contract(spec.data_sources.transactions.contract)))
+        return cls(spec, Content(spec, contract_of(spec)))
 
     @classmethod
     def pinned(

@@ -19,6 +19,8 @@ from streaming.detection.multivariate import Multivariate
 from streaming.detection.stateful import StatefulDetector
 from streaming.detection.travel import Travel
 from streaming.detection.windows import Windows
+from streaming.profiles.converted_amounts import ConvertedAmounts
+from streaming.profiles.currency_scales import CurrencyScales
 from streaming.profiles.directions import entity_of, holds_refunds
 from streaming.profiles.levels import AmountLevel, CommonLevel, OwnLevels
 
@@ -48,6 +50,24 @@ def amount_level(spec: AgentSpec) -> AmountLevel:
     rows = spec.profiles.block_rows
     first = spec.arithmetic_in_force == FIRST_ARITHMETIC
     return OwnLevels(rows) if first else CommonLevel(rows, block_decay(spec))
+
+
+def amount_scales(spec: AgentSpec, *, refunds: bool) -> CurrencyScales | None:
+    """Build what makes amounts in several currencies comparable; None where they are taken as they stand.
+
+    Args:
+        refunds: those among the transactions have scales of their own.
+    """
+    if spec.profiles.currencies == "mixed":
+        return None
+    converted = spec.profiles.currencies == "reference"
+    return (ConvertedAmounts if converted else CurrencyScales)(refunds=refunds)
+
+
+def reference_currency(spec: AgentSpec) -> str:
+    """Return the currency that all amounts are compared in, empty where there is none."""
+    rates = spec.data_sources.rates
+    return rates.to if rates is not None and spec.profiles.currencies == "reference" else ""
 
 
 def chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, ...]:
@@ -115,6 +135,7 @@ def multivariate_detector(spec: AgentSpec, feature_names: Sequence[str]) -> Mult
         spec.profiles.block_rows,
         block_decay(spec),
         scaled=spec.profiles.currencies == "scaled",
+        currency=reference_currency(spec),
     )
 
 
@@ -150,6 +171,7 @@ def definition_hash(spec: AgentSpec, kinds: tuple[str, ...], model: SupervisedMo
         **({"peers": profiles["peers"]} if profiles["peers"] else {}),
         **({"windows": profiles["windows"]} if profiles["windows"] else {}),
         **({"currencies": chosen} if (chosen := spec.profiles.currencies) != "mixed" else {}),
+        **({"reference_currency": to} if (to := reference_currency(spec)) else {}),
         "model": None if model is None else model.digest,
         **({"arithmetic": number} if (number := spec.arithmetic_in_force) > FIRST_ARITHMETIC else {}),
     }

@@ -14,16 +14,18 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from schemas.event_columns import DIRECTION
+from schemas.event_columns import DIRECTION, REFERENCE_AMOUNT
 from schemas.spec import AgentSpec
 from streaming.arrays.arrow_arrays import Saved
 from streaming.arrays.compilation import Flags, Floats, Ints
 from streaming.detection.definition import (
     amount_level,
+    amount_scales,
     block_decay,
     horizons_of,
     idle_horizon,
     multivariate_detector,
+    reference_currency,
     stateful_detectors,
 )
 from streaming.detection.detectors import log_ratios, look, surprises
@@ -31,7 +33,7 @@ from streaming.detection.features import CALENDAR, EntityBatch, feature_columns,
 from streaming.detection.stateful import DetectorResult, Remembering
 from streaming.detection.tails import Counts, TailFrequencies
 from streaming.profiles.block_clock import BlockClock, Ticks
-from streaming.profiles.currency_scales import CurrencyScales, ScaleState
+from streaming.profiles.currency_scales import InUnits, ScaleState
 from streaming.profiles.decayed import Profiles, ProfileSnapshot
 from streaming.profiles.directions import alike, entity_of, holds_refunds
 from streaming.profiles.frame import Frame
@@ -56,8 +58,9 @@ class EntityStep:
     Attributes:
         times, log_amounts: int64[n] and float64[n], of the rows.
         refunds: bool[n], which rows are refunds; None where none are known apart.
-        units: float64[n], what one unit of the log-amounts is in the row's currency; None where they are in
-            that currency itself.
+        units: what one unit of the log-amounts is in the row's currency; None where they are in that
+            currency itself.
+        reference: the currency that the log-amounts are in, empty where they are in no common one.
         views: what the profiles of each kind of entities show, in the spec's order.
         findings: one per detector with a memory of its own; the multivariate one is last.
     """
@@ -65,7 +68,8 @@ class EntityStep:
     times: Ints
     log_amounts: Floats
     refunds: Flags | None
-    units: Floats | None
+    units: InUnits | None
+    reference: str
     views: Mapping[str, EntityBatch]
     findings: tuple[DetectorResult, ...]
     ticks: Ticks
@@ -107,8 +111,7 @@ class EntityStates:
         self._tails = {name: TailFrequencies(*blocks) for name in kinds}
         self._clock = BlockClock(self._block_rows, idle_horizon(spec))
         self._levels = {name: amount_level(spec) for name in _LEVELS[: 1 + self._refunds]}
-        scaled = spec.profiles.currencies == "scaled"
-        self._scales = CurrencyScales(refunds=self._refunds) if scaled else None
+        self._scales, self._reference = amount_scales(spec, refunds=self._refunds), reference_currency(spec)
         self._forgotten = NEVER
         # No worker: the batch waits for every part and raises what it raised.
         self._threads = ThreadPoolExecutor(max(len(kinds), 1), thread_name_prefix="profiles")
@@ -125,7 +128,8 @@ class EntityStates:
     def columns(self) -> tuple[str, ...]:
         """The transactions' columns that are read besides entities, amount, currency and event_time."""
         beside = (name for detector in self.detectors for name in detector.columns)
-        return tuple(dict.fromkeys((*([DIRECTION] if self._refunds else []), *beside)))
+        own = {DIRECTION: self._refunds, REFERENCE_AMOUNT: bool(self._reference)}
+        return tuple(dict.fromkeys((*(name for name, read in own.items() if read), *beside)))
 
     def advance(
         self, transactions: pa.Table, labels: pa.Table | None, first_sequence: int, rows_met: int
@@ -142,8 +146,8 @@ class EntityStates:
         frame, ticks = Frame.of(*rows, refunds=self._refunds)
         units, scales = None, None
         if self._scales is not None:
-            in_units, scales = self._scales.advance(transactions, frame.amounts, frame.log_amounts)
-            frame, units = frame.in_units(in_units), in_units.units
+            units, scales = self._scales.advance(transactions, frame.amounts, frame.log_amounts)
+            frame = frame.in_units(units)
         moved = {
             name: level.advance(frame.logs_of(refunds=name == _LEVELS[1]), first_sequence)
             for name, level in self._levels.items()
@@ -151,7 +155,7 @@ class EntityStates:
         views = self._views(frame, [levels for levels, _ in moved.values()], rows_met)
         findings = tuple(self._findings(frame, list(views.values())))
         after = {name: state for name, (_, state) in moved.items()}
-        shown = (frame.times, frame.log_amounts, frame.refunds, units, views, findings)
+        shown = (frame.times, frame.log_amounts, frame.refunds, units, self._reference, views, findings)
         return EntityStep(*shown, ticks, after, scales)
 
     def commit(self, step: EntityStep) -> None:

@@ -14,15 +14,18 @@ _MINUTES = 60
 _TIMES_SIGN = "\N{MULTIPLICATION SIGN}"
 
 
-def phrase(feature: str, value: float, *, scaled: bool = False) -> str:
+def phrase(feature: str, value: float, *, scaled: bool = False, currency: str = "") -> str:
     """Say what a feature, by its name in `features`, shows; `3.2 times this customer's usual amount`.
 
     Args:
         value: known, so not NaN.
         scaled: amounts are in units of what is usual in their currencies.
+        currency: what all amounts are in, empty where that is not one.
     """
     what, _, rest = feature.partition(".")
     kind, _, span = rest.partition(".")
+    if what == "log_amount" and currency:
+        return f"{_amount(value, named_kind(kind), span)} {currency}"
     said = _in_units if scaled and what == "log_amount" else _PHRASES.get(what)
     return said(value, named_kind(kind), span.replace("_", " ")) if said else f"{feature} {value:.3g}"
 

@@ -32,6 +32,7 @@ class Oddities:
     inputs: Inputs
     _outlook: Outlook
     _scaled: bool
+    _currency: str
 
     @property
     def nats(self) -> Mapping[str, Floats]:
@@ -49,7 +50,7 @@ class Oddities:
         sentences = []
         for one_in, leading, row in zip(rarity, leaders, values, strict=True):
             phrases = [
-                phrase(self.names[feature], row[feature], scaled=self._scaled)
+                phrase(self.names[feature], row[feature], scaled=self._scaled, currency=self._currency)
                 for feature in leading
                 if feature >= 0
             ]
@@ -65,6 +66,7 @@ class Multivariate:
         entities: kinds of entities whose features count; empty for all.
         seed, block_rows, block_decay: see Forest.
         scaled: amounts are in units of what is usual in their currencies.
+        currency: what all amounts are in, empty where that is not one.
     """
 
     def __init__(
@@ -76,8 +78,9 @@ class Multivariate:
         block_decay: float,
         *,
         scaled: bool = False,
+        currency: str = "",
     ) -> None:
-        self._scaled = scaled
+        self._scaled, self._currency = scaled, currency
         self.name: str = MULTIVARIATE
         self.reason_names = (EVENT,)
         chosen = [name for name in feature_names if describes_behaviour(name, entities)]
@@ -94,7 +97,7 @@ class Multivariate:
         """
         inputs = np.column_stack([columns[place] for place in self._places]).astype(np.float32)
         outlook = self._forest.advance(inputs, first_sequence)
-        return Oddities(self.feature_names, inputs, outlook, self._scaled)
+        return Oddities(self.feature_names, inputs, outlook, self._scaled, self._currency)
 
     def commit(self, finding: Oddities) -> None:
         """See stateful.Remembering."""

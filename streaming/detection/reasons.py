@@ -26,7 +26,9 @@ class Payment(NamedTuple):
         longest: horizon in seconds.
         moment: weekday and hour in UTC.
         direction: `payment` or `refund`.
-        unit: what is usual in its currency, where the usual amounts of entities are in units of that.
+        unit: what one unit of the usual amounts of entities is in its currency; None where they are in that.
+        reference: the currency that usual amounts are in; empty where one unit is what is usual in its own.
+        estimated: the unit follows from what is usual in both currencies, as there is no rate.
     """
 
     amount: float
@@ -35,6 +37,8 @@ class Payment(NamedTuple):
     moment: str
     direction: str = PAYMENT
     unit: float | None = None
+    reference: str = ""
+    estimated: bool = False
 
 
 class Meeting(NamedTuple):
@@ -91,7 +95,7 @@ def sentence(detector: str, kind: str, payment: Payment, seen: Evidence | None, 
 
 
 def _population_sentence(payment: Payment, nats: float) -> str:
-    amount, what = _money(payment.amount, payment), f"{payment.direction}s{_by_currency(payment)}"
+    amount, what = _comparable(payment), f"{payment.direction}s{_compared(payment)}"
     if nats >= _STRIKING_NATS:
         return f"{amount} is among the largest of all {what}"
     return f"{amount} is more than most {what}, which by itself says little"
@@ -113,12 +117,11 @@ def _times(count: float, what: str) -> str:
 
 
 def _amount_sentence(named: NamedKind, payment: Payment, seen: Evidence) -> str:
-    amount, usual = _money(payment.amount, payment), _money(seen.usual, payment)
-    if payment.unit is not None:
+    if payment.unit is not None and not payment.reference:
         return _relative_amount_sentence(named, payment, seen, payment.unit)
-    ratio = (
-        f"{payment.amount / seen.usual:.1f}{_TIMES_SIGN}" if seen.usual >= _SMALLEST_SHOWN else "far above"
-    )
+    amount, usual = _comparable(payment), _money(seen.usual, payment._replace(currency=_common(payment)))
+    times = payment.amount / (payment.unit or 1.0) / seen.usual if seen.usual >= _SMALLEST_SHOWN else None
+    ratio = "far above" if times is None else f"{times:.1f}{_TIMES_SIGN}"
     if seen.events <= 0.0:
         return f"{amount} is {ratio} the {usual} usual for {_first_of(named)}"
     kind = "" if named.transaction == PAYMENT else f"{named.transaction} of "
@@ -143,7 +146,25 @@ def _relative_amount_sentence(named: NamedKind, payment: Payment, seen: Evidence
     )
 
 
-def _by_currency(payment: Payment) -> str:
+def _common(payment: Payment) -> str:
+    """Return the currency that usual amounts are in."""
+    return payment.reference or payment.currency
+
+
+def _comparable(payment: Payment) -> str:
+    """Return the amount, and what it is in the reference currency, by which rate."""
+    amount = _money(payment.amount, payment)
+    if payment.unit is None or (payment.reference in ("", payment.currency) and not payment.estimated):
+        return amount
+    worth = f"{payment.amount / payment.unit:.2f} {payment.reference}"
+    if payment.estimated:
+        return f"{amount} (about {worth} by what is usual in each; no rate is known)"
+    return f"{amount} ({worth} at {1.0 / payment.unit:.4g})"
+
+
+def _compared(payment: Payment) -> str:
+    if payment.reference:
+        return f", compared in {payment.reference}"
     return "" if payment.unit is None else ", each measured by what is usual in its currency"
 
 

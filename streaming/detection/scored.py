@@ -146,7 +146,7 @@ class ScoredBatch:
         first = next(iter(self.step.views.values()), None)
         longest = 0.0 if first is None else float(first.seen.horizons[-1])
         chosen = self._payment_columns.take(pa.array(rows)).to_pylist()
-        units = [None] * len(rows) if self.step.units is None else self.step.units[rows].tolist()
+        units = _units_of(self.step, rows)
         return [
             Payment(
                 row["amount"] or 0.0,
@@ -155,6 +155,18 @@ class ScoredBatch:
                 f"{row['event_time']:%A %H:%M} UTC",
                 row.get(DIRECTION) or PAYMENT,
                 unit,
+                self.step.reference,
+                estimated,
             )
-            for row, unit in zip(chosen, units, strict=True)
+            for row, (unit, estimated) in zip(chosen, units, strict=True)
         ]
+
+
+def _units_of(step: EntityStep, rows: Ints) -> list[tuple[float | None, bool]]:
+    """Return what one unit of usual amounts is in the currencies of `rows`, and whether it is estimated."""
+    if step.units is None:
+        return [(None, False)] * len(rows)
+    estimated = np.zeros(len(rows), np.bool_)
+    if step.units.estimated is not None:
+        estimated = step.units.estimated[rows]
+    return list(zip(step.units.units[rows].tolist(), estimated.tolist(), strict=True))

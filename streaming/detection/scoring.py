@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, DataLossError, nearest
-from schemas.event_columns import DIRECTION, PAYMENT, REFUND
+from schemas.event_columns import DIRECTION, PAYMENT, REFERENCE_AMOUNT, REFUND
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Floats, Ints
 from streaming.detection.alert_budget import AlertBudget, StreamRate
@@ -32,6 +32,10 @@ from streaming.profiles.directions import of_refunds, with_refunds
 from streaming.profiles.frame import numbers
 
 _OF_A_PAYMENT = ["amount", "currency", "event_time"]
+_NOT_CONVERTED = (
+    "reference needs converted amounts, and the transactions of this contract have none: name the exchange "
+    "rates in data_sources.rates before they are stored"
+)
 # What their tails are called in checkpoints: those of payments, and those of refunds.
 _POPULATIONS = (POPULATION, of_refunds(POPULATION))
 
@@ -91,6 +95,8 @@ class Scorer:
         zones = spec.detectors.habit.zone_column
         texts = [each.name for each in schema if pa.types.is_string(each.type)]
         for name in scorer.columns:
+            if name == REFERENCE_AMOUNT and name not in known:
+                raise ConfigurationError(_NOT_CONVERTED, key="profiles.currencies")
             if name == zones and name not in texts:
                 problem = f"no column {name!r} of text in the contract; {nearest(name, texts)}"
                 raise ConfigurationError(problem, key="detectors.habit.zone_column")

@@ -89,7 +89,7 @@ class Backfill:
         self._clock, self._reached = clock, reached
         self._query = source.query_id
         self._duplicates = Deduplicator(engine.decider.contract.duplicates.horizon)
-        self._references = References(engine.decider.contract)
+        self._references = References(engine.decider.contract, rates=engine.spec.data_sources.rates)
         self._next_sequence, self._watermark = 0, 0
         self._next_batch, self._done_before, self._rows = 0, 0, 0
 

@@ -16,6 +16,7 @@ from schemas.contract import EventContract
 from schemas.counts import count_of
 from schemas.documents import clipped
 from schemas.errors import ConfigurationError
+from schemas.references import ExchangeRates
 from streaming.arrays.compilation import Flags, Ints
 from streaming.batch.references import References
 from streaming.events.decode import decode
@@ -75,6 +76,7 @@ def read_labelled(
     contract: EventContract,
     options: TextOptions = FOUND,
     on_say: Callable[[str], None] = lambda _: None,
+    rates: ExchangeRates | None = None,
 ) -> Labelled:
     """Read files as the live path would: to JSON events, decoded under the contract, in event order.
 
@@ -83,6 +85,7 @@ def read_labelled(
         contract: names the label.
         options: how text is written, where that need not be found.
         on_say: called with how the text of a file was taken, for people.
+        rates: what the spec converts amounts by.
 
     Raises:
         ConfigurationError: the contract names no label, a file cannot be read under it, or a label is no word
@@ -96,7 +99,7 @@ def read_labelled(
     opened = [open_events(path, contract, options=options, beside=reader.columns) for path in paths]
     for line in (line for each in opened for line in each.said):
         on_say(line)
-    parts = [part for each in opened for part in _decoded(each, contract, reader)]
+    parts = [part for each in opened for part in _decoded(each, contract, reader, rates)]
     transactions, order = _numbered([part.transactions for part in parts])
     known, frauds = (_joined([getattr(part, name) for part in parts])[order] for name in ("known", "frauds"))
     kinds = _joined([part.kinds for part in parts])[order] if contract.label.kind else None
@@ -126,8 +129,13 @@ class _Told:
     filtered: int
 
 
-def _decoded(events: EventFile, contract: EventContract, reader: _LabelReader | None) -> Iterator[_Told]:
-    first, references = 0, References(contract)
+def _decoded(
+    events: EventFile,
+    contract: EventContract,
+    reader: _LabelReader | None,
+    rates: ExchangeRates | None = None,
+) -> Iterator[_Told]:
+    first, references = 0, References(contract, rates=rates)
     for chunk in events.chunks():
         records = record_table(chunk.keys, chunk.values, topic="file", first=first, sent_at=_FAR)
         decoded = decode(records, contract, _FAR, from_file=True)

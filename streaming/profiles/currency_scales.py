@@ -20,14 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streaming.arrays.arrow_arrays import Saved, matrix_column, matrix_of
-from streaming.arrays.compilation import Floats, Ints, compiled
+from streaming.arrays.compilation import Flags, Floats, Ints, compiled
 from streaming.profiles.directions import are_refunds, of_refunds
 
 MOST_CURRENCIES = 256
 _FIRST = 16
 _MOST_ROWS = 65_536.0
 _REACH = math.log(100.0)
-_MOST_AMOUNT = 1e300
+MOST_AMOUNT = 1e300
 _THE_REST = "*"
 
 
@@ -48,17 +48,19 @@ class ScaleState(NamedTuple):
 
 
 class InUnits(NamedTuple):
-    """Amounts in units of what is usual in their currencies.
+    """Amounts in units that can be compared.
 
     Attributes:
         amounts: float64[n].
         log_amounts: float64[n]; NaN for amounts that are not above 0.
         units: float64[n], what one unit is in the row's currency.
+        estimated: bool[n], which units follow from no rate; None where none do.
     """
 
     amounts: Floats
     log_amounts: Floats
     units: Floats
+    estimated: Flags | None = None
 
 
 class CurrencyScales:
@@ -71,7 +73,7 @@ class CurrencyScales:
     def __init__(self, *, refunds: bool = False) -> None:
         self._refunds = refunds
         self._most = MOST_CURRENCIES * (1 + refunds)
-        self.state = _blank(())
+        self.state = blank_scales(())
 
     def advance(self, transactions: pa.Table, amounts: Floats, logs: Floats) -> tuple[InUnits, ScaleState]:
         """Return amounts in units, and the next state, leaving the current one as it is.
@@ -80,7 +82,11 @@ class CurrencyScales:
             transactions: rows in `sequence` order with currency, and direction where refunds are known.
             amounts, logs: float64[n], of the rows in their own currencies.
         """
-        codes, slots = self._slots(transactions)
+        return self.measure(self.named(transactions, currency_names(transactions)), amounts, logs)
+
+    def measure(self, names: pa.ChunkedArray, amounts: Floats, logs: Floats) -> tuple[InUnits, ScaleState]:
+        """Return amounts in units of scales by name, and the next state; see advance."""
+        codes, slots = self._slots(names)
         state = _grown(self.state, codes)
         scaled, relative, units = (np.empty(len(logs)) for _ in range(3))
         _fold(slots, amounts, logs, state.rows, state.means, state.firsts, scaled, relative, units)
@@ -103,9 +109,16 @@ class CurrencyScales:
         firsts = np.array(matrix_of(batch["firsts"])).reshape(len(rows), _FIRST)
         self.state = ScaleState(tuple(batch["code"].to_pylist()), rows, means, firsts)
 
-    def _slots(self, transactions: pa.Table) -> tuple[tuple[str, ...], Ints]:
+    def named(self, transactions: pa.Table, names: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Return names of scales, those of refunds apart where they are known."""
+        if not self._refunds:
+            return names
+        refunds = pc.binary_join_element_wise(names, of_refunds(""), "")
+        return pc.if_else(pa.array(are_refunds(transactions)), refunds, names)
+
+    def _slots(self, names: pa.ChunkedArray) -> tuple[tuple[str, ...], Ints]:
         """Return all codes that have a scale after the rows, and each row's place among them."""
-        encoded = self._names(transactions).combine_chunks().dictionary_encode()
+        encoded = names.combine_chunks().dictionary_encode()
         places = {code: place for place, code in enumerate(self.state.codes)}
         found = []
         for code in encoded.dictionary.to_pylist():
@@ -113,21 +126,20 @@ class CurrencyScales:
             found.append(places.setdefault(code if known else _THE_REST, len(places)))
         return tuple(places), np.array(found, np.int64)[encoded.indices.to_numpy()]
 
-    def _names(self, transactions: pa.Table) -> pa.ChunkedArray:
-        names = pc.fill_null(transactions["currency"].cast(pa.string()), "")
-        if not self._refunds:
-            return names
-        refunds = pc.binary_join_element_wise(names, of_refunds(""), "")
-        return pc.if_else(pa.array(are_refunds(transactions)), refunds, names)
+
+def currency_names(transactions: pa.Table) -> pa.ChunkedArray:
+    """Return what the scale of each row is called."""
+    return pc.fill_null(transactions["currency"].cast(pa.string()), "")
 
 
-def _blank(codes: tuple[str, ...]) -> ScaleState:
+def blank_scales(codes: tuple[str, ...]) -> ScaleState:
+    """Return scales without an amount behind them."""
     count = len(codes)
     return ScaleState(codes, np.zeros(count), np.zeros(count), np.zeros((count, _FIRST)))
 
 
 def _grown(state: ScaleState, codes: tuple[str, ...]) -> ScaleState:
-    larger, held = _blank(codes), len(state.codes)
+    larger, held = blank_scales(codes), len(state.codes)
     for new, old in zip(larger[1:], state[1:], strict=True):
         new[:held] = old
     return larger
@@ -152,7 +164,7 @@ def _fold(
             means[slot] = 0.0 if np.isnan(log) else log
         units[row] = math.exp(means[slot])
         relative[row] = log - means[slot]
-        scaled[row] = min(amounts[row] / units[row], _MOST_AMOUNT)
+        scaled[row] = min(amounts[row] / units[row], MOST_AMOUNT)
         if np.isnan(log):
             continue
         rows[slot] = min(count + 1.0, _MOST_ROWS)

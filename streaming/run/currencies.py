@@ -21,7 +21,8 @@ def log_currencies(lake: Path, spec: AgentSpec) -> None:
         log(
             "currencies_mixed",
             f"the stream holds several currencies ({shown}), and their amounts are compared as they stand; "
-            "profiles.currencies: scaled compares each with what is usual in its currency",
+            "profiles.currencies: scaled compares each with what is usual in its currency, reference "
+            "converts them by exchange rates",
             agent=spec.name,
         )
 
