@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -199,9 +200,31 @@ def _child(node: yaml.Node | None, part: str) -> yaml.Node | None:
     return None
 
 
-class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, of which plain YAML would silently keep the last."""
+_PLAIN: dict[str, re.Pattern[str]] = {
+    "tag:yaml.org,2002:bool": re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"),
+    "tag:yaml.org,2002:int": re.compile(r"(?:0|-?[1-9][0-9]*)\Z"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+    ),
+}
 
+
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """Return what plain words are taken for, by their first character."""
+    known = yaml.SafeLoader.yaml_implicit_resolvers
+    return {first: [(tag, _PLAIN.get(tag, form)) for tag, form in each] for first, each in known.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, of which plain YAML would silently keep the last.
+
+    Plain words are what they look like: `yes`, `no`, `on` and `off` are texts, which YAML 1.1 takes for true
+    and false, and so are `0010`, `0x1F` and `1:30`, which it takes for other numbers. Where a truth or a
+    number is wanted, these texts are read as such.
+    """
+
+    yaml_implicit_resolvers = _resolvers()
     _composed = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
@@ -127,12 +127,24 @@ def _explain(fault: ErrorDetails, model: type[Document], where: str) -> Configur
         return ConfigurationError(f"unknown key; {hint}", where=where, key=key)
     if fault["type"] == "missing":
         return ConfigurationError("this key is required", where=where, key=key)
+    if fault["type"] == "string_type" and (quoted := _quoted(fault)) is not None:
+        return ConfigurationError(f"expected text: put it in quotes, {quoted}", where=where, key=key)
     message = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "list")[:_MOST_SAID]
     given = fault["input"]
     shown_elsewhere = repr(given) in message or fault["loc"][-1:] in _NEVER_SHOWN
     plain = isinstance(given, str | int | float | bool) and not shown_elsewhere
     shown = f" (got {clipped(repr(given))})" if plain else ""
     return ConfigurationError(message + shown, where=where, key=key)
+
+
+def _quoted(fault: ErrorDetails) -> str | None:
+    """Return a value in quotes that was meant as text and is taken for something else, None for others."""
+    given, place = fault["input"], fault["loc"][-1:]
+    if place in _NEVER_SHOWN or not isinstance(given, bool | int | float | date | None):
+        return None
+    if given is None:
+        return '"null"' if place and isinstance(place[0], int) else None
+    return f'"{clipped(str(given).lower() if isinstance(given, bool) else str(given))}"'
 
 
 def _known_keys(model: type[Document], path: tuple[int | str, ...]) -> list[str]:

@@ -21,6 +21,7 @@ from streaming.labels.book import LabelBook
 
 _MOMENT, _HOUR = frozenset({"event_time"}), frozenset({"event_hour"})
 _PAYMENT = ["sequence", "transaction_id", "event_time", "amount", "currency"]
+_MOST_CURRENCIES = 20
 _REVEALED = {
     "transaction_id": frozenset({"transaction_id"}),
     "event_time": _MOMENT,
@@ -50,22 +51,26 @@ class EntityActions:
         self._lake, self._spec, self._entities = lake, spec, tuple(entities)
 
     def profile(self, entity: str, identifier: str) -> ActionResult:
-        """Say what is usual for an entity, how often it was alerted and how often its payments were fraud."""
+        """Say what is usual for an entity, how often it was alerted and how often its payments were fraud.
+
+        Amounts are those in the currency that most of its payments are in; where there are several, each has
+        a row of its own.
+        """
         rows = self._payments(entity, identifier, [])
-        usual = normal_of(entity, identifier, rows)
+        usual, by_currency = normal_of(entity, identifier, rows), _by_currency(entity, identifier, rows)
         facts = {
             "id": identifier,
             "payments": usual.payments,
             "first": usual.first,
             "last": rows["event_time"].max(),
-            "median_amount": usual.median_amount,
-            "largest_amount": usual.largest_amount,
+            **{name: value for name, value in by_currency[0].items() if name != "payments"},
             "median_days_between": usual.median_days_between,
             "alerts": self._alerted(rows).height,
             "known_frauds": self._frauds(rows),
         }
         values = {name: plain(value) for name, value in facts.items()}
-        return ActionResult(values, reveals=self._reveals(values, entity))
+        listed = by_currency[:_MOST_CURRENCIES] if len(by_currency) > 1 else ()
+        return ActionResult(values, listed, self._reveals(values, entity))
 
     def history(self, entity: str, identifier: str, limit: int) -> ActionResult:
         """List an entity's newest payments by order of processing, the newest first."""
@@ -132,6 +137,22 @@ class EntityActions:
         if entity:
             known["id"] = frozenset({f"entities.{entity}"})
         return {name: known[name] for name in names if name in known}
+
+
+def _by_currency(entity: str, identifier: str, rows: pl.DataFrame) -> tuple[dict[str, Any], ...]:
+    """Return what is usual in each currency, the one with most payments first."""
+    parts = rows.partition_by("currency", maintain_order=True)
+    found = [(part["currency"][0], normal_of(entity, identifier, part)) for part in parts]
+    found.sort(key=lambda each: (-each[1].payments, each[0] or ""))
+    return tuple(
+        {
+            "currency": currency,
+            "payments": usual.payments,
+            "median_amount": plain(usual.median_amount),
+            "largest_amount": plain(usual.largest_amount),
+        }
+        for currency, usual in found
+    )
 
 
 def _ids(rows: pl.DataFrame) -> pa.Array:

@@ -20,13 +20,15 @@ from streaming.cli.options import (
 
 contract_app = typer.Typer(no_args_is_help=True, help="Draft contracts from samples, and try them.")
 
-File = Annotated[Path | None, typer.Option("--file", help="A file or folder of events, or a Delta table.")]
+Sample = Annotated[Path | None, typer.Argument(help="A file or folder of events, or a Delta table.")]
+File = Annotated[Path | None, typer.Option("--file", help="The same by an option.")]
 Topic = Annotated[str | None, typer.Option("--topic", help="A topic of events.")]
 Records = Annotated[int, typer.Option("--records", help="The first of a file, the newest of a topic.", min=1)]
 
 
 @contract_app.command("infer")
 def contract_infer(
+    sample: Sample = None,
     file: File = None,
     topic: Topic = None,
     to: Annotated[Path | None, typer.Option("--to", help="Write the contract to a new file.")] = None,
@@ -41,19 +43,20 @@ def contract_infer(
 
     Read it once, above all entities, currency and time zone, then try it with `flagstream contract check`.
 
-    Examples: `flagstream contract infer --file payments.csv --to payments.yaml`,
+    Examples: `flagstream contract infer payments.csv --to payments.yaml`,
     `flagstream contract infer --topic payments --json`
     """
-    from streaming.commands.contract import SampleWanted, infer
+    from streaming.commands.contract import SampleWanted, infer, one_file
     from streaming.files.dialect import TextOptions
 
-    wanted = SampleWanted(file, topic, records, TextOptions(encoding, delimiter, decimal))
+    wanted = SampleWanted(one_file(sample, file), topic, records, TextOptions(encoding, delimiter, decimal))
     infer(settings_in(home), wanted, to, as_json=as_json)
 
 
 @contract_app.command("check")
 def contract_check(
     contract: Annotated[str, typer.Argument(help="Contract file, or the name of a shipped contract.")],
+    sample: Sample = None,
     file: File = None,
     topic: Topic = None,
     records: Records = 1_000,
@@ -70,12 +73,12 @@ def contract_check(
 
     Exit 1 where more is rejected than --max-rejected allows.
 
-    Examples: `flagstream contract check payments.yaml --file payments.csv`,
+    Examples: `flagstream contract check payments.yaml payments.csv`,
     `flagstream contract check handbook --topic handbook --records 10000 --max-rejected 0.01`
     """
-    from streaming.commands.contract import SampleWanted, check
+    from streaming.commands.contract import SampleWanted, check, one_file
     from streaming.files.dialect import TextOptions
 
-    wanted = SampleWanted(file, topic, records, TextOptions(encoding, delimiter, decimal))
+    wanted = SampleWanted(one_file(sample, file), topic, records, TextOptions(encoding, delimiter, decimal))
     passed = check(settings_in(home), load_contract(contract), wanted, max_rejected, as_json=as_json)
     raise typer.Exit(0 if passed else 1)

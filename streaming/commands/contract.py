@@ -44,6 +44,17 @@ class SampleWanted:
     options: TextOptions = FOUND
 
 
+def one_file(given: Path | None, named: Path | None) -> Path | None:
+    """Return the file of a sample, which is given as it is or by an option.
+
+    Raises:
+        ConfigurationError: both are given.
+    """
+    if given is not None and named is not None:
+        raise ConfigurationError("the sample is given twice: leave one out", where="--file")
+    return given or named
+
+
 def infer(settings: Settings, wanted: SampleWanted, to: Path | None, *, as_json: bool) -> None:
     """Draft a contract and print it, or write it to a file.
 
@@ -91,7 +102,7 @@ def check(
 @contextmanager
 def _sample(settings: Settings, wanted: SampleWanted) -> Iterator[EventSample]:
     if (wanted.file is None) == (wanted.topic is None):
-        raise ConfigurationError("expected --file or --topic, and not both")
+        raise ConfigurationError("expected a file or --topic, and not both")
     if wanted.file is not None:
         yield FileSample(wanted.file, wanted.records, wanted.options)
     elif wanted.topic is not None:

@@ -13,11 +13,14 @@ from agent.triage.untrusted_text import escaped
 from schemas.contract import EventContract
 from schemas.counts import count_of
 from schemas.errors import ConfigurationError
+from schemas.event_columns import DIRECTION
 from schemas.loading import parse_document
+from streaming.drafting.composed_guess import guess_composed_id, scoped
+from streaming.drafting.direction_guess import guess_direction
 from streaming.drafting.field_facts import FieldFacts, facts_of
 from streaming.drafting.guess import Guess
-from streaming.drafting.id_guess import guess_entities, guess_id
-from streaming.drafting.money_guess import guess_amount, guess_currency
+from streaming.drafting.id_guess import guess_entities, guess_id, id_of_coordinates
+from streaming.drafting.money_guess import guess_amount, guess_currency, in_minor_units
 from streaming.drafting.other_guesses import guess_extras, guess_label, guess_texts
 from streaming.drafting.sample import EventSample
 from streaming.drafting.time_guess import guess_time
@@ -105,21 +108,28 @@ def _guesses(fields: Sequence[FieldFacts], sample: EventSample) -> list[Guess]:
     left = _Left(fields)
     label = left.take(guess_label(left.fields))
     time = left.take(guess_time(left.fields))
-    key = left.take(guess_id(left.fields))
-    amount = left.take(guess_amount(left.fields))
-    currency = left.take(guess_currency(left.fields, amount, fields))
-    entities = [left.take(each) for each in guess_entities(left.fields)]
-    for guess, what in ((time, "an event time"), (amount, "an amount"), (entities, "an entity's id")):
+    key = left.take(guess_id(left.fields) or guess_composed_id(left.fields) or id_of_coordinates())
+    money = _money(left, fields)
+    entities = [left.take(each) for each in scoped(guess_entities(left.fields), fields)]
+    for guess, what in ((time, "an event time"), (money[0], "an amount"), (entities, "an entity's id")):
         if not guess:
             paths = ", ".join(facts.path for facts in fields)
             raise ConfigurationError(f"no field reads as {what}, among: {paths}", where=sample.name)
-    taken = {guess.key.partition(".")[2] for guess in entities if guess is not None}
+    taken = {DIRECTION, *(guess.key.partition(".")[2] for guess in entities if guess is not None)}
     texts = [left.take(each) for each in guess_texts(left.fields, taken)]
-    found = [key, time, amount, currency, *entities, *guess_extras(left.fields, taken), *texts, label]
+    found = [key, time, *money, *entities, *guess_extras(left.fields, taken), *texts, label]
     framed = Guess(
         "format", {"json": {"framing": "confluent"}}, 1.0, "a schema registry's five bytes go first"
     )
     return [*([framed] if sample.framed else []), *(each for each in found if each is not None)]
+
+
+def _money(left: _Left, fields: Sequence[FieldFacts]) -> list[Guess | None]:
+    """Return amount, currency and direction."""
+    amount = left.take(guess_amount(left.fields))
+    currency = guess_currency(left.fields, amount, fields)
+    left.take(currency)
+    return [in_minor_units(amount, currency, fields), currency, left.take(guess_direction(left.fields))]
 
 
 class _Left:

@@ -22,7 +22,7 @@ class Guess:
     """
 
     key: str
-    value: Mapping[str, Any] | str
+    value: Mapping[str, Any]
     share: float | None
     why: str
     fields: tuple[str, ...] = ()

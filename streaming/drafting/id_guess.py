@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 from schemas.contract import RESERVED
+from schemas.event_columns import DIRECTION
 from schemas.event_paths import steps_of
 from streaming.drafting.field_facts import FieldFacts, words_in
 from streaming.drafting.guess import Guess, named_score
@@ -90,11 +91,14 @@ _ENOUGH_TO_TELL = 20
 _WHERE_ABSENT = "; some have none and are refused: add from: coordinates to take them"
 
 
-def guess_id(fields: Sequence[FieldFacts]) -> Guess:
-    """Return the likeliest field of the transaction's id, else that it is made of the record's place."""
+def guess_id(fields: Sequence[FieldFacts]) -> Guess | None:
+    """Return the likeliest field of the transaction's id, None where none comes once."""
     ranked = sorted((each for facts in fields for each in _ids(facts)), key=lambda each: -each[0])
-    if ranked:
-        return ranked[0][1]
+    return ranked[0][1] if ranked else None
+
+
+def id_of_coordinates() -> Guess:
+    """Return that the id is made of the record's place."""
     why = "no field looks like an id of the payment: each record is a payment of its own"
     return Guess("transaction_id", {"from": "coordinates"}, 1.0, why)
 
@@ -122,8 +126,13 @@ def guess_entities(fields: Sequence[FieldFacts]) -> list[Guess]:
     named = [each for each in found if each[0]] or sorted(found, key=lambda each: -each[1])[:1]
     chosen = [facts for _, _, facts in sorted(named, key=lambda each: -each[1])[:_MOST_ENTITIES]]
     chosen.sort(key=_first_rank, reverse=True)
-    taken: set[str] = set()
+    taken = {DIRECTION}
     return [_entity(facts, place == 0, taken) for place, facts in enumerate(chosen)]
+
+
+def names_entity(facts: FieldFacts) -> bool:
+    """Whether it is called as entities are."""
+    return bool(_name(facts))
 
 
 def _name(facts: FieldFacts) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from schemas.currencies import iso_code
@@ -49,6 +50,8 @@ _CURRENCIES = {
     "devise": 2.6,
 }
 _MINOR = frozenset({"cents", "minor", "pence", "pennies"})
+_PRICES, _ODD_PRICES = frozenset({0, 49, 50, 90, 95, 99}), frozenset({49, 95, 99})
+_LIKE_PRICES, _LIKE_ODD_PRICES, _ENOUGH_TO_TELL = 0.6, 0.2, 20
 _SIGNS = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR"}
 _FORMS: tuple[Mapping[str, Any], ...] = (
     {"format": "decimal"},
@@ -124,11 +127,43 @@ def _has_negative(facts: FieldFacts) -> bool:
 def _why(facts: FieldFacts, form: Mapping[str, Any]) -> str:
     said = ["text that holds a number" if form else "a number"]
     if facts.kinds == {"integer"}:
-        cents = "cents by its name" if _MINOR & set(facts.words) else "all are whole"
-        said.append(f"{cents}: if they count cents, say unit: minor")
+        said.append("all are whole: if they count cents, say unit: minor")
     if _has_negative(facts):
         said.append("negative ones are taken for refunds")
     return "; ".join(said)
+
+
+def in_minor_units(amount: Guess | None, currency: Guess, fields: Sequence[FieldFacts]) -> Guess | None:
+    """Return the guess of the amount, in minor units where the sample shows that it counts those.
+
+    Args:
+        fields: all of the sample.
+    """
+    by_path = {facts.path: facts for facts in fields}
+    if amount is None or by_path[amount.fields[0]].kinds != {"integer"} or "map" in currency.value:
+        return amount
+    facts, codes = by_path[amount.fields[0]], by_path.get((*currency.fields, "")[0])
+    reason = _minor_reason(facts, codes)
+    if reason is None:
+        return amount
+    known = facts.values if codes is None else [value for value in codes.values if iso_code(str(value))]
+    share = min(amount.share or 0.0, len(known) / len(facts.values))
+    why = f"all are whole, {reason}; say unit: major if they do not count cents"
+    negative = "; negative ones are taken for refunds" if _has_negative(facts) else ""
+    return replace(amount, value={**amount.value, "unit": "minor"}, share=share, why=why + negative)
+
+
+def _minor_reason(facts: FieldFacts, codes: FieldFacts | None) -> str | None:
+    """Return what shows that whole numbers count cents, None where nothing does."""
+    if _MINOR & set(facts.words):
+        return "and cents by their name"
+    if codes is not None and all(each.islower() and iso_code(each) for each in codes.counts):
+        return "and currencies are in lower case, as providers write them that count cents"
+    ends = [abs(value) % 100 for value in facts.held]
+    like, odd = (sum(end in wanted for end in ends) / len(ends) for wanted in (_PRICES, _ODD_PRICES))
+    if len(ends) >= _ENOUGH_TO_TELL and like >= _LIKE_PRICES and odd >= _LIKE_ODD_PRICES:
+        return f"and {like:.0%} end as prices in cents do"
+    return None
 
 
 def guess_currency(

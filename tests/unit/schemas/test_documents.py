@@ -287,3 +287,63 @@ def test_a_condition_too_long_to_walk_is_refused_before_it_ends_the_process(word
     )
     assert ended.returncode == 0, ended.stderr[-500:]
     assert "make several rules of it" in ended.stdout
+
+
+@pytest.mark.parametrize("word", ["yes", "No", "ON", "off", "007", "0x1F", "1_000", "1:30", "+5", "0b1", "y"])
+def test_plain_words_are_texts(word: str) -> None:
+    assert parse_yaml(f"a: [{word}]\n{word}: 1", where="w") == {"a": [word], word: 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[true, False, 0, -12, 10, 1.5, .5, -2.5e-3, 1_0.5, .inf, ~, 2026-05-01]", None),
+        ("[true, False]", [True, False]),
+        ("[0, -12, 10]", [0, -12, 10]),
+        ("[1.5, .5, -2.5e-3]", [1.5, 0.5, -0.0025]),
+        ("[null, ~]", [None, None]),
+    ],
+)
+def test_truths_and_numbers_are_what_every_reader_of_yaml_takes_them_for(text: str, value: Any) -> None:
+    assert parse_yaml(text, where="w") == (yaml.safe_load(text) if value is None else value)
+
+
+SMALL = (
+    "name: a\ntransaction_id: {field: i}\nevent_time: {field: t}\namount: {field: a}\ncurrency: {field: c}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "read"),
+    [
+        (
+            "direction: {field: k, refund: [yes, 010, 1:30]}",
+            lambda c: c.direction.refund == ("yes", "010", "1:30"),
+        ),
+        ("direction: {field: k, refund: [true, 1]}", lambda c: c.direction.refund == ("true", "1")),
+        ("aliases: {c: [no]}", lambda c: c.aliases == {"c": ("no",)}),
+        (
+            "extra: {x: {field: on, required: no}}",
+            lambda c: (c.extra["x"].field, c.extra["x"].required) == ("on", False),
+        ),
+        ("max_record_bytes: 1_000_000", lambda c: c.max_record_bytes == 1_000_000),
+    ],
+)
+def test_texts_of_a_contract_are_kept_and_truths_and_numbers_are_read(
+    line: str, read: Callable[[EventContract], bool]
+) -> None:
+    text = f"{SMALL}entities: {{e: {{field: e, null_values: [no, NO, 007]}}}}\n{line}\n"
+    contract = parse_document(parse_yaml(text, where="w"), EventContract, where="w")
+    assert contract.entities["e"].null_values == ("no", "NO", "007")
+    assert read(contract)
+
+
+@pytest.mark.parametrize(
+    ("value", "quoted"),
+    [("true", "true"), ("0", "0"), ("null", "null"), ("1.5", "1.5"), ("2026-05-01", "2026-05-01")],
+)
+def test_what_is_no_text_where_text_is_listed_is_refused_with_quotes(value: str, quoted: str) -> None:
+    text = f"{SMALL}entities: {{e: {{field: e, null_values: [a, {value}]}}}}\n"
+    with pytest.raises(ConfigurationError, match=f'expected text: put it in quotes, "{quoted}"') as refused:
+        parse_document(parse_yaml(text, where="w"), EventContract, where="w")
+    assert refused.value.key == "entities.e.null_values.1"

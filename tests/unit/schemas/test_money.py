@@ -72,7 +72,7 @@ def test_no_text_but_a_code_or_number_is_a_currency(text: str) -> None:
         ({"currency": {"field": "c", "map": {"Euro": "eur"}}}, "currency.map.Euro", "match"),
         ({"currency": {"field": "c", "map": {" Euro": "EUR"}}}, "currency.map", "matches no text"),
         ({"direction": {"field": "kind", "refund": []}}, "direction.refund", "at least 1"),
-        ({"direction": {"field": "kind", "refund": [1.5]}}, "direction.refund.0", "string"),
+        ({"direction": {"field": "kind", "refund": [1.5]}}, "direction.refund.0", "quotes"),
         (
             {"amount": {"field": "a", "negative": "refund"}, "extra": {"Direction": {"field": "x"}}},
             "",

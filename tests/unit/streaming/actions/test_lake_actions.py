@@ -19,12 +19,15 @@ from agent.planning.finding import Claim, Finding
 from agent.planning.sql_guard import check_query
 from schemas.errors import ConfigurationError, FlagstreamError, MachineError, RetryableError
 from schemas.policy import QueryLimits, ReplayLimits
+from streaming.actions.entity_actions import EntityActions
 from streaming.actions.findings import FindingFacts
 from streaming.actions.lake_actions import LakeActions
 from streaming.actions.query import plain
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
+from streaming.testing.live_lake import agent, events
 from streaming.testing.small_lake import BUSY, BUSY_ALERTS, CONTRACT, DAY, build_lake, spec_of
+from streaming.testing.trial import trial
 
 VIEWS = curated_views(CONTRACT)
 LIMITS = QueryLimits(rows=50, seconds=10, megabytes=64)
@@ -258,3 +261,27 @@ def test_an_action_on_a_lake_that_is_not_there_says_so(posting: tuple[Path, Lake
     ):
         with pytest.raises(FlagstreamError):
             act()
+
+
+def test_what_is_usual_is_said_by_currency(tmp_path: Path) -> None:
+    payments = [
+        {**each, "customer_id": "c1", "amount": amount, "currency": currency}
+        for each, (amount, currency) in zip(
+            events(5),
+            [(40.0, "EUR"), (4_500.0, "JPY"), (45.0, "EUR"), (50.0, "EUR"), (5_500.0, "JPY")],
+            strict=True,
+        )
+    ]
+    spec = agent(rules=[])
+    with trial(tmp_path, spec) as tried:
+        tried.send(payments)
+    found = EntityActions(tried.settings.lake(spec.name), spec, ("customer", "terminal")).profile(
+        "customer", "c1"
+    )
+    facts = {name: found.facts[name] for name in ("payments", "currency", "median_amount", "largest_amount")}
+    assert facts == {"payments": 5, "currency": "EUR", "median_amount": 45.0, "largest_amount": 50.0}
+    assert found.rows == (
+        {"currency": "EUR", "payments": 3, "median_amount": 45.0, "largest_amount": 50.0},
+        {"currency": "JPY", "payments": 2, "median_amount": 5_000.0, "largest_amount": 5_500.0},
+    )
+    assert found.reveals["median_amount"] == {"amount"}

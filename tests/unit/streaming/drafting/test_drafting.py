@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,104 @@ def test_a_topic_is_drafted_from_with_or_without_the_frame_of_a_registry(frame: 
     found = check_sample(sample, parse_document(draft.document(), EventContract, where="draft"))
     assert found.rejected == {"malformed_json": 1, "null_value": 1}
     assert found.examples["null_value"][0].place == "payments/3/61"
+
+
+def test_a_file_may_be_named_as_it_is(tmp_path: Path) -> None:
+    path, written = tmp_path / "a.jsonl", tmp_path / "a.yaml"
+    path.write_text("".join(json.dumps(each) + "\n" for each in payments()), encoding="utf-8")
+    home = ("--home", str(tmp_path / "home"))
+    assert run("contract", "infer", str(path), "--to", str(written), *home)[0] == 0
+    assert run("contract", "check", str(written), str(path), *home)[0] == 0
+    for sample, said in (
+        ([str(path), "--file", str(path)], "given twice"),
+        ([], "expected a file or --topic"),
+    ):
+        fault = CliRunner().invoke(app, ["contract", "infer", *sample, *home]).exception
+        assert isinstance(fault, ConfigurationError)
+        assert said in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("values", "drafted_as"),
+    [
+        (["PAYMENT", "REFUND", "CHARGEBACK"], {"field": "txType", "refund": ["CHARGEBACK", "REFUND"]}),
+        (["sale", "partial_refund"], {"field": "txType", "refund": ["partial_refund"]}),
+        (["sale", "cash"], None),
+        (["REFUND"], None),
+    ],
+)
+def test_a_word_for_refunds_drafts_their_direction(
+    tmp_path: Path, values: list[str], drafted_as: dict[str, Any] | None
+) -> None:
+    events = [{**event, "txType": values[row % len(values)]} for row, event in enumerate(payments())]
+    draft = drafted(tmp_path / "a.jsonl", events)
+    assert of(draft).get("direction") == drafted_as
+    assert draft.accepted == draft.records
+
+
+@pytest.mark.parametrize("yes", [True, "yes", "Y"])
+def test_a_flag_of_refunds_drafts_their_direction(tmp_path: Path, yes: bool | str) -> None:
+    no: bool | str = False if yes is True else "no"
+    events = [{**event, "isRefund": yes if row % 9 == 0 else no} for row, event in enumerate(payments())]
+    draft = drafted(tmp_path / "a.jsonl", events)
+    written = tmp_path / "drafted.yaml"
+    written.write_text(draft.text(), encoding="utf-8")
+    contract = load_contract(str(written))
+    assert contract.direction is not None
+    assert contract.direction.refund == ("true" if yes is True else yes,)
+    rows = FileSample(tmp_path / "a.jsonl", 1_000).tried(contract).decoded.valid
+    assert rows["direction"].to_pylist().count("refund") == 7
+
+
+@pytest.mark.parametrize(
+    ("event", "minor"),
+    [
+        (lambda row: {"amount": None, "amount_cents": row, "currency": "EUR"}, True),
+        (lambda row: {"amount": row, "currency": "eur"}, True),
+        (lambda row: {"amount": (row % 9) * 1_000 + (99, 95, 50, 17)[row % 4], "currency": "EUR"}, True),
+        (lambda row: {"amount": row * 10, "currency": "EUR"}, False),
+        (lambda row: {"amount": row + 0.5, "currency": "eur"}, False),
+        (lambda row: {"amount": row, "currency": "UK Pound"}, False),
+    ],
+)
+def test_amounts_that_count_cents_are_drafted_so(
+    tmp_path: Path, event: Callable[[int], dict[str, Any]], minor: bool
+) -> None:
+    draft = drafted(tmp_path / "a.jsonl", [{**each, **event(row)} for row, each in enumerate(payments())])
+    guess = next(each for each in draft.guesses if each.key == "amount")
+    assert guess.value["unit"] == "minor" if minor else "unit" not in guess.value  # type: ignore[index]
+    assert guess.share == 1.0
+    assert draft.accepted == draft.records
+
+
+def test_ids_and_entities_that_only_several_fields_make_are_drafted_so(tmp_path: Path) -> None:
+    events = [
+        {
+            "bank": f"B{row % 3}",
+            "account": f"A{row % 5}",
+            "terminal_id": f"T{row % 4}",
+            "receipt_no": row // 4,
+            "created": 1_764_331_200 + row,
+            "amount": row + 0.5,
+            "ccy": "EUR",
+        }
+        for row in range(240)
+    ]
+    draft = drafted(tmp_path / "a.jsonl", events)
+    found = of(draft)
+    assert found["transaction_id"] == {"fields": ["terminal_id", "receipt_no"]}
+    assert found["entities.account"] == {"fields": ["bank", "account"]}
+    assert found["entities.terminal_id"] == {"field": "terminal_id"}
+    assert draft.accepted == 240
+    checked = check_sample(
+        FileSample(tmp_path / "a.jsonl", 1_000),
+        parse_document(draft.document(), EventContract, where="draft"),
+    )
+    assert checked.repeated == 0
+
+
+def test_an_account_that_belongs_to_one_bank_goes_by_its_own_number(tmp_path: Path) -> None:
+    events = [
+        {**event, "bank": f"B{row % 7}", "account": f"A{row % 7}"} for row, event in enumerate(payments())
+    ]
+    assert of(drafted(tmp_path / "a.jsonl", events))["entities.account"] == {"field": "account"}
