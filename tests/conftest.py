@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 
 from streaming.home.settings import Settings
 from streaming.kafka.broker import bootstrap_for
+from streaming.output import redaction
 from streaming.setup.downloads import jar_paths
 from streaming.setup.session import start_session
 
@@ -64,6 +65,14 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     session = start_session(jar_paths(settings.jars_spark), work_dir=folder, driver_memory="2g")
     yield session
     session.stop()
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_its_own() -> Iterator[None]:
+    """No test hides what is a secret in another one."""
+    known = set(redaction._known)
+    yield
+    redaction._known.intersection_update(known)
 
 
 @pytest.fixture

@@ -43,8 +43,9 @@ def escaped(text: str, *, lines: bool = False) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(each if _shows(each) or (lines and each == "\n") else ascii(each)[1:-1] for each in text)
+    return "".join(each if shows(each) or (lines and each == "\n") else ascii(each)[1:-1] for each in text)
 
 
-def _shows(character: str) -> bool:
+def shows(character: str) -> bool:
+    """Return whether a character is seen where it is shown, and turns nothing around."""
     return character.isprintable() and _INVISIBLE.match(character) is None

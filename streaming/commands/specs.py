@@ -36,7 +36,7 @@ def show_columns(spec: AgentSpec, *, as_json: bool) -> None:
 def show_event_schema(contract: str, *, ddl: bool) -> None:
     """Print the JSON Schema of an event, or with `ddl` the decoded columns as Spark DDL."""
     loaded = load_contract(contract)
-    say_line(loaded.spark_schema_ddl()) if ddl else print_json(loaded.json_schema(), indent=2)
+    say_line(loaded.spark_schema_ddl()) if ddl else print_json(loaded.json_schema(), indent=2, readable=True)
 
 
 def show_alert_schema() -> None:

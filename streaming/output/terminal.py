@@ -18,7 +18,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 
-from agent.triage.untrusted_text import escaped
+from agent.triage.untrusted_text import escaped, shows
 from streaming.output.redaction import redacted
 
 _NOT_PLAIN = re.compile(r"[^\n\x20-\x7e]")
@@ -63,7 +63,11 @@ def say_error(text: str) -> None:
 
 
 def print_json(
-    content: Any, *, indent: int | None = None, default: Callable[[Any], object] | None = None
+    content: Any,
+    *,
+    indent: int | None = None,
+    default: Callable[[Any], object] | None = None,
+    readable: bool = False,
 ) -> None:
     """Print a value as JSON on standard output, at once.
 
@@ -71,8 +75,10 @@ def print_json(
         content: the value.
         indent: as for json.dumps.
         default: makes something JSON-serialisable of what is not.
+        readable: leave letters of other languages as they are, as far as standard output has them.
     """
-    print_json_text(json.dumps(content, indent=indent, default=default))
+    document = json.dumps(content, indent=indent, default=default, ensure_ascii=not readable)
+    print(_readable_json(document) if readable else plain_json(document), flush=True)
 
 
 def print_json_text(document: str) -> None:
@@ -83,6 +89,16 @@ def print_json_text(document: str) -> None:
 def plain_json(document: str) -> str:
     """Return the same JSON document in printable ASCII."""
     return _NOT_PLAIN.sub(_as_json_escape, document)
+
+
+def _readable_json(document: str) -> str:
+    """Return the same JSON document, of which all is seen."""
+    shown = "".join(each if shows(each) or each == "\n" else plain_json(each) for each in document)
+    try:
+        shown.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return plain_json(document)
+    return shown
 
 
 def html_text(text: str) -> str:

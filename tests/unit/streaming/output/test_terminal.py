@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import io
 import json
 import re
@@ -349,3 +350,22 @@ def test_everything_that_is_printed_goes_by_the_one_way_out() -> None:
         "sys.stderr.write",
         "typer.echo",
     }
+
+
+@given(st.text())
+def test_readable_json_reads_back_and_all_of_it_is_seen(text: str) -> None:
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written):
+        print_json({"Währung": text}, readable=True)
+    shown = written.getvalue()
+    assert json.loads(shown) == {"Währung": text}
+    assert "Währung" in shown
+    assert is_safe(shown)
+
+
+def test_readable_json_is_plain_where_standard_output_has_no_other_letters() -> None:
+    written = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with contextlib.redirect_stdout(written):
+        print_json({"Währung": 1}, readable=True)
+    written.seek(0)
+    assert json.loads(written.read()) == {"Währung": 1}
