@@ -13,17 +13,17 @@ from streaming.home.settings import Settings
 
 
 def test_files_and_logs_of_all_tables_stay_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "_LIMITS", MaintenanceLimits(8, 8, 10, bench._LIMITS.least_age))
+    monkeypatch.setattr(bench, "_LIMITS", MaintenanceLimits(4, 4, 5, bench._LIMITS.least_age))
     monkeypatch.setattr(bench, "_KEPT", bench._KEPT * 0)
-    monkeypatch.setattr(bench, "_ROUND_EVERY", 8)
-    points = list(growth(Settings.load(tmp_path, {}), 60, 20))
+    monkeypatch.setattr(bench, "_ROUND_EVERY", 4)
+    points = list(growth(Settings.load(tmp_path, {}), 30, 10))
     tables = 10
-    assert [point.batches for point in points] == [20, 40, 60]
+    assert [point.batches for point in points] == [10, 20, 30]
     for point in points:
-        assert point.files <= tables * 2 * 16
-        assert point.log_entries <= tables * 4 * 10 + 60
+        assert point.files <= tables * 2 * 8
+        assert point.log_entries <= tables * 4 * 5 + 30
         assert 0.9 * bench._ROWS * point.batches <= point.rows <= bench._ROWS * point.batches
-    # Tables that are made late add theirs; one of each batch would be 20.
+    # Tables that are made late add theirs; one of each batch would be 10.
     assert points[2].transactions <= points[1].transactions + 4
 
 

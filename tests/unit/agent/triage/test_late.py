@@ -91,7 +91,9 @@ def test_an_answer_of_no_use_leaves_a_group_its_second_chance() -> None:
         assert (work.waiting, work.given_up, len(server.requests)) == (0, 0, 2)
 
 
-def test_a_server_that_is_down_costs_no_attempt() -> None:
+def test_a_server_that_is_down_costs_no_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    for waited in ("agent.model.chat_endpoint._FIRST_BACKOFF_SECONDS", "agent.triage.inquiries._FIRST_REST"):
+        monkeypatch.setattr(waited, 0.01)
     script = [scripted.fails(503)] * 4 * 3
     with scripted.scripted_llm(*script) as server, triage(server, seconds=0.6) as asking:
         work = Unanswered(ROWS[:1], asking)

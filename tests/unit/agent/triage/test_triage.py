@@ -22,7 +22,7 @@ from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import POLICIES, FlaggedRow, RulesAlone, Triage, TriageResult
 from schemas.alert import ALERTS, CATEGORIES, Reason, alert_id
-from schemas.errors import FencedError
+from schemas.errors import DiskError, FencedError
 from schemas.llm import Budget, Llm, PromptReference, TokenPrice
 from schemas.policy import AllowedModel, Policy, load_policy
 from schemas.rules import Rule
@@ -528,29 +528,65 @@ def test_another_packing_finds_each_answer_again() -> None:
     assert list(reversed(again.classifications)) == list(first.classifications)
 
 
-def test_an_answer_that_comes_after_the_deadline_is_kept_for_the_next_question() -> None:
-    """And while it is pending, its group is not asked about again."""
-    let_go, arrived = threading.Event(), threading.Semaphore(0)
+class Held:
+    """A server that keeps its answers back until it is let go."""
 
-    def hold(request: scripted.LlmRequest) -> scripted.LlmReply:
-        arrived.release()
-        assert let_go.wait(60)
+    def __init__(self) -> None:
+        self._free, self.arrived = threading.Event(), threading.Semaphore(0)
+
+    def __call__(self, request: scripted.LlmRequest) -> scripted.LlmReply:
+        self.arrived.release()
+        assert self._free.wait(60)
         return scripted.answer()(request)
 
-    ledger, budget, now = MemoryLedger(), spending(10_000), [0.0]
-    with scripted.scripted_llm(default=hold) as server, connected(server.base_url, 3) as client:
-        triage = a_triage(client, seconds=3.0, ledger=ledger, budget=budget, clock=lambda: now[0])
-        assert_all_by_rules(triage.classify(ROWS), "timeout")
-        assert arrived.acquire(timeout=60)
-        again = triage.classify(ROWS)
-        assert_all_by_rules(again, "timeout")
-        assert (again.calls, len(server.requests)) == (0, 3)
-        let_go.set()
+    def let_go(self, client: LlmClient) -> None:
+        """Let all answers come, and wait until they have."""
+        self._free.set()
         latest = time.monotonic() + 60
         while client._outstanding:
             assert time.monotonic() < latest
             time.sleep(0.01)
+
+
+def test_an_answer_that_comes_after_the_deadline_is_kept_for_the_next_question() -> None:
+    """And while it is pending, its group is not asked about again."""
+    hold, ledger, budget, now = Held(), MemoryLedger(), spending(10_000), [0.0]
+    with scripted.scripted_llm(default=hold) as server, connected(server.base_url, 3) as client:
+        triage = a_triage(client, seconds=2.0, ledger=ledger, budget=budget, clock=lambda: now[0])
+        assert_all_by_rules(triage.classify(ROWS), "timeout")
+        assert hold.arrived.acquire(timeout=60)
+        again = triage.classify(ROWS)
+        assert_all_by_rules(again, "timeout")
+        assert (again.calls, len(server.requests)) == (0, 3)
+        hold.let_go(client)
         later = triage.classify(ROWS)
     assert {each.source for each in later.classifications} == {"llm"}
     assert (later.calls, later.groups, later.input_tokens, len(server.requests)) == (0, 3, 300, 3)
     assert admitted(budget) == 10_000 - 3 * 120
+
+
+class FullDisk(MemoryLedger):
+    """Takes no answer while it is full."""
+
+    full = False
+
+    def record(self, answers: Sequence[RecordedAnswer]) -> None:
+        if self.full and answers:
+            raise DiskError("lake: No space left on device")
+        super().record(answers)
+
+
+def test_a_disk_that_is_full_when_an_answer_comes_late_is_the_drivers_to_wait_for() -> None:
+    """The batch is decided anew once it takes something, and its groups are asked about again."""
+    hold, ledger = Held(), FullDisk()
+    with scripted.scripted_llm(default=hold) as server, connected(server.base_url, 3) as client:
+        triage = a_triage(client, seconds=2.0, ledger=ledger, clock=lambda: 0.0)
+        assert_all_by_rules(triage.classify(ROWS), "timeout")
+        ledger.full = True
+        hold.let_go(client)
+        with pytest.raises(DiskError, match="No space left"):
+            triage.classify(ROWS)
+        ledger.full = False
+        later = a_triage(client, ledger=ledger).classify(ROWS)
+    assert {each.source for each in later.classifications} == {"llm"}
+    assert len(server.requests) == 6

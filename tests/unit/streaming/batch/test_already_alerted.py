@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,27 +74,34 @@ def replayed(settings: Settings) -> Sequence[object]:
     )
 
 
+@pytest.fixture(scope="module")
+def under_way(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which a version that waits longer takes over, after it has decided a share."""
+    home = tmp_path_factory.mktemp("under_way")
+    settings = Settings.load(home, {})
+    with pytest.MonkeyPatch.context() as patch:
+        without_broker(patch)
+        activate(settings, FIRST)
+        run(settings, 0, 8)
+        put(settings, entry(PATIENT, "canary", "promoted"))
+        run(settings, 8, 12)
+        run(settings, 12, 16)  # what the canary waits for outlives a restart
+        activate(settings, PATIENT, FIRST)
+    return home
+
+
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def promoted_under_way(under_way: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     without_broker(monkeypatch)
+    shutil.copytree(under_way, tmp_path, dirs_exist_ok=True)
     return Settings.load(tmp_path, {})
-
-
-def promoted_under_way(settings: Settings) -> None:
-    """Have a version that waits longer decide a share beside the first one."""
-    activate(settings, FIRST)
-    run(settings, 0, 8)
-    put(settings, entry(PATIENT, "canary", "promoted"))
-    run(settings, 8, 12)
-    run(settings, 12, 16)  # what the canary waits for outlives a restart
-    activate(settings, PATIENT, FIRST)
 
 
 @pytest.mark.parametrize("ended", [None, BatchStep.STORE, BatchStep.ALERT])
 def test_a_canary_that_waits_longer_tells_nothing_twice_once_it_is_promoted(
-    settings: Settings, ended: BatchStep | None
+    promoted_under_way: Settings, ended: BatchStep | None
 ) -> None:
-    promoted_under_way(settings)
+    settings = promoted_under_way
     # Some of what is refused is refused in a batch that a crash cuts off, and found again by the next driver.
     if ended is not None:
         with pytest.raises(_EndedError):
@@ -109,9 +117,8 @@ def test_a_canary_that_waits_longer_tells_nothing_twice_once_it_is_promoted(
     assert replayed(settings) == ()
 
 
-def test_a_rollback_and_a_changed_share_tell_nothing_twice(settings: Settings) -> None:
-    wide = with_lateness("0s", "1.0.1", percent=60)
-    promoted_under_way(settings)
+def test_a_rollback_and_a_changed_share_tell_nothing_twice(promoted_under_way: Settings) -> None:
+    wide, settings = with_lateness("0s", "1.0.1", percent=60), promoted_under_way
     run(settings, 16, 18)
     activate(settings, wide, PATIENT)
     put(settings, entry(PATIENT, "canary", "promoted"))

@@ -88,17 +88,19 @@ def test_a_model_for_other_profiles_is_refused(model: SupervisedModel) -> None:
 
 
 def features_before(row: int, frauds: np.ndarray, known_at: np.ndarray) -> np.ndarray:
-    history, keep = History(STREAM, frauds, known_at), np.arange(6000) < row
+    rows = len(known_at)
+    history, keep = History(STREAM.slice(0, rows), frauds[:rows], known_at), np.arange(rows) < row
     return run_history(Scorer(agent_spec(), ENTITIES), history, keep=keep).features
 
 
 def test_features_hold_nothing_that_was_not_known_yet_and_a_planted_leak_shows() -> None:
-    row = 3000
+    row, few = 3000, 600
     honest = np.where(TIMES[row] > TIMES, TIMES + 1_000_000, NEVER)
-    other = np.where(TIMES[row] <= TIMES, ~FRAUDS, FRAUDS)
+    other, early = (np.where(TIMES[at] <= TIMES, ~FRAUDS, FRAUDS) for at in (row, few // 2))
     late = TIMES.max() + 1
     same = [features_before(row, frauds, np.maximum(honest, late)) for frauds in (FRAUDS, other)]
     assert np.array_equal(*same, equal_nan=True)
-    # The leak: labels on all rows are known from the start, those of later rows included.
-    leaked = [features_before(6000, frauds, np.full(6000, TIMES.min())) for frauds in (FRAUDS, other)]
+    # The leak: labels on all rows are known from the start, those of later rows included. Few rows show it,
+    # each of which is then scored by itself.
+    leaked = [features_before(few, frauds, np.full(few, TIMES.min())) for frauds in (FRAUDS, early)]
     assert not np.array_equal(*leaked, equal_nan=True)
