@@ -126,7 +126,7 @@ class TransactionIdField(IdField):
 
 
 def joined(parts: list[str]) -> str:
-    """Return several texts as one, from which they can be told again."""
+    """Return several texts as one, from which they can be read again."""
     if len(parts) == 1:
         return parts[0]
     escaped = (part.replace(_ESCAPE, _ESCAPE * 2).replace(_BETWEEN, f"{_ESCAPE}{_BETWEEN}") for part in parts)

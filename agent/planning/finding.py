@@ -110,12 +110,12 @@ def told_plainly(title: str, evidence: Evidence, steps: Sequence[Step] = ()) -> 
     """
     by_id = {step.id: step for step in steps}
     claims: Counter[str] = Counter()
-    told = []
+    plain = list[Claim]()
     for step, paths in _results(evidence):
         claims[step] += 1
         if claims[step] <= _MOST_CLAIMS:
-            told.append(_plain_claim(by_id.get(step), paths, evidence))
-    return Finding(title, tuple(told), {path: evidence[path] for claim in told for path in claim.evidence})
+            plain.append(_plain_claim(by_id.get(step), paths, evidence))
+    return Finding(title, tuple(plain), {path: evidence[path] for claim in plain for path in claim.evidence})
 
 
 def restored(finding: Finding, tokens: TokenBook) -> Finding:

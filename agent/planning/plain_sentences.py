@@ -48,32 +48,32 @@ def sentence(action: str, values: Mapping[str, Value], entity: str = "") -> str:
         values: name → value; one at least.
         entity: the kind of entity that it was asked about, if any.
     """
-    told = {name: value for name, value in values.items() if not _is_unit(name, values)}
-    about = _listed([_named(name, value, entity) for name, value in told.items() if _is_name(value)])
-    when = [f"at {_moment(str(told[name]))}" for name in _WHEN if _is_when(name, told.get(name))][:1]
+    facts = {name: value for name, value in values.items() if not _is_unit(name, values)}
+    about = _listed([_named(name, value, entity) for name, value in facts.items() if _is_name(value)])
+    when = [f"at {_moment(str(facts[name]))}" for name in _WHEN if _is_when(name, facts.get(name))][:1]
     begin = " ".join([about or _ABOUT.get(action, "the result"), *when])
-    said = _listed([*_has(told, values), *_is(told)])
+    said = _listed([*_has(facts, values), *_is(facts)])
     text = f"{begin} {said}" if said else f"there is {begin}"
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _has(told: Mapping[str, Value], values: Mapping[str, Value]) -> Iterator[str]:
-    had = [_quantity(name, value, values) for name, value in told.items() if _is_quantity(value)]
+def _has(facts: Mapping[str, Value], values: Mapping[str, Value]) -> Iterator[str]:
+    had = [_quantity(name, value, values) for name, value in facts.items() if _is_quantity(value)]
     had += [
         f"the {_words(name)} at {_moment(value)}"
-        for name, value in told.items()
+        for name, value in facts.items()
         if isinstance(value, str) and _TIME.match(value) and not _is_when(name, value)
     ]
-    had += [f"no {_words(name)}" for name, value in told.items() if value is None or value == ""]
-    had += ["more rows than these"] if told.get(_MORE) is True else []
+    had += [f"no {_words(name)}" for name, value in facts.items() if value is None or value == ""]
+    had += ["more rows than these"] if facts.get(_MORE) is True else []
     if had:
         yield f"has {_listed(had)}"
 
 
-def _is(told: Mapping[str, Value]) -> Iterator[str]:
+def _is(facts: Mapping[str, Value]) -> Iterator[str]:
     being = [
         f"{'' if value else 'not '}{_words(name)}"
-        for name, value in told.items()
+        for name, value in facts.items()
         if isinstance(value, bool) and name != _MORE
     ]
     if being:

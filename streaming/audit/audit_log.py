@@ -134,7 +134,7 @@ class LakeAudit:
             self._advance(head)
 
     def position(self, source: str) -> int:
-        """Return how far a source has told its events, -1 for not at all."""
+        """Return how far the events of a source are on record, -1 for not at all."""
         return self._recorded_here.get(source, self._table.last_batch(_recorded_by(source)))
 
     def renew(self) -> bool:

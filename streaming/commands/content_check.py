@@ -32,7 +32,7 @@ class Checked:
 
 
 def check_content(folders: Iterable[Path]) -> list[Checked]:
-    """Check the files of each kind, told by their places.
+    """Check the files of each kind, known by their places.
 
     These are `specs/*.yaml`, `policies/*.json`, `rules/*.yaml`, `prompts/ID/vN.md` and its `cases.yaml`.
 

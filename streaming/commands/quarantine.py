@@ -59,7 +59,7 @@ def show_rejected(
     tell_read(settings, spec, "quarantine-show", [spec.tables.quarantine])
     if raw is not None:
         raw.write_bytes(found[0]["value"] or b"")
-    print_json(told(found)) if as_json else show_record(found, Terminal())
+    print_json(record_document(found)) if as_json else show_record(found, Terminal())
 
 
 def ask_to_take_in(
@@ -187,7 +187,7 @@ def listed(rows: pl.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def told(attempts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def record_document(attempts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return one record with its rejections as a program reads it: bytes in base64."""
     first = attempts[0]
     headers = [{"key": each["key"], "value": _base64(each["value"])} for each in first["headers"] or []]

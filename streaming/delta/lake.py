@@ -68,7 +68,7 @@ class LakeTable(StoredTable):
         later: columns, nullable, that a table from before they came is given.
         evolves: the columns are a contract's, which changes: a new one is added, null in what is stored; one
             that is gone stays, null in what is to come.
-        told: others learn of a commit as soon as it is made, so it is on disk when append returns.
+        synced: others learn of a commit as soon as it is made, so it is on disk when append returns.
 
     Raises:
         ConfigurationError: the table exists with another schema.
@@ -83,12 +83,12 @@ class LakeTable(StoredTable):
         retention: timedelta,
         later: Collection[str] = (),
         *,
-        told: bool = False,
+        synced: bool = False,
         evolves: bool = False,
     ) -> None:
         with disk_faults(path):
             super().__init__(path, _open_or_create(path, schema, retention), schema)
-        self._fence_id, self._epoch, self._commits, self._told = fence_id, 0, 0, told
+        self._fence_id, self._epoch, self._commits, self._synced = fence_id, 0, 0, synced
         self._add_missing(schema.names if evolves else later)
         self._former = self._former_columns() if evolves else []
         self.schema = pa.schema([*schema, *self._former])
@@ -148,7 +148,7 @@ class LakeTable(StoredTable):
                 return False
             self._commit(rows, [stamp, *also], metadata)
             self._commits += 1
-        if self._told:
+        if self._synced:
             sync(self.path)
         return True
 
@@ -352,7 +352,7 @@ class Lake:
                 fence_id,
                 retention,
                 TABLES[cast("Table", each.name)].later,
-                told=TABLES[cast("Table", each.name)].synced,
+                synced=TABLES[cast("Table", each.name)].synced,
                 evolves=TABLES[cast("Table", each.name)].evolves,
             )
             for each in dataclasses.fields(cls)

@@ -31,7 +31,7 @@ class SharedTable(LakeTable):
     """
 
     def __init__(self, path: Path, schema: pa.Schema, retention: timedelta) -> None:
-        super().__init__(path, schema, f"{path.name}/shared", retention, told=True)
+        super().__init__(path, schema, f"{path.name}/shared", retention, synced=True)
 
     def by_turns(self, attempt: Callable[[], Result]) -> Result:
         """Run `attempt`, which reads and then appends at most once, until no other commit came in between.

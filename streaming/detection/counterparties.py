@@ -7,8 +7,8 @@ pair is new or money goes where it went before, or back: -ln of how often that i
 add-one smoothing (Laplace's rule; Gelman et al., Bayesian Data Analysis, 3rd ed., section 2.4).
 
 With 64 cells and four horizons an account takes 1,136 bytes beside its id. Counterparties of equal age are
-told with a standard error of 11 % at 64 and 25 % at 200, more than 310 are not told apart; of mixed ages 60
-read up to 20 % low. A counterparty whose cell another one took counts as new, unless the other account's
+estimated with a standard error of 11 % at 64 and 25 % at 200, more than 310 are not told apart; of mixed ages
+60 read up to 20 % low. A counterparty whose cell another one took counts as new, unless the other account's
 sketch still holds the pair. Accounts go by their order of appearance: nothing depends on how they are called
 or how a stream was cut.
 """

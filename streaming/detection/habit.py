@@ -41,11 +41,11 @@ class Hourly:
 
     def sentences(self, rows: Ints) -> Mapping[str, list[str]]:
         """See stateful.DetectorResult."""
-        told = [
+        said = [
             habit_sentence(self.kind, self.local.times[row], self.local.zone_of(row), self.found[row])
             for row in rows.tolist()
         ]
-        return {self.reason: told}
+        return {self.reason: said}
 
 
 class Habit(CensusDetector):

@@ -147,8 +147,8 @@ class _Trainer:
 
 def _history(labelled: Labelled, delay: timedelta | None) -> History:
     times = labelled.transactions["event_time"].cast(pa.int64()).to_numpy()
-    told = times + delay // MICRO if delay is not None else np.full(len(times), NEVER)
-    known = np.where(labelled.known, told, NEVER)
+    due = times + delay // MICRO if delay is not None else np.full(len(times), NEVER)
+    known = np.where(labelled.known, due, NEVER)
     return History(labelled.transactions, labelled.frauds, known)
 
 

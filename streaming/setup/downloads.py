@@ -176,12 +176,12 @@ def _retrieve(settings: Settings, jars: Sequence[Jar], staged: Path, say: Callab
     staged.mkdir()
     module = staged.parent / "ivy.xml"
     module.write_text(_ivy_module(jars), encoding="utf-8")
-    told = _run_ivy(_ivy_command(settings, module, staged), say)
+    cause = _run_ivy(_ivy_command(settings, module, staged), say)
     missing = [jar for jar in jars if not (staged / jar.file_name).is_file()]
     if missing:
         names = ", ".join(f"{jar.organisation}:{jar.name}:{jar.revision}" for jar in missing)
         raise MachineError(
-            f"could not download {names}; {told}. Check the network and run `make setup` again, or name "
+            f"could not download {names}; {cause}. Check the network and run `make setup` again, or name "
             "an Ivy settings file with a mirror in FLAGSTREAM_IVY_SETTINGS"
         )
 

@@ -48,7 +48,7 @@ def main(order: dict[str, Any]) -> int:
     """Run an agent under an order: spec, home, bootstrap, llm, at (a place), signal, live, endless, patience.
 
     A live strike waits for a batch of its own, another hits the repair of what a predecessor left, too. An
-    endless driver goes on when everything is read, until it is struck or told to stop.
+    endless driver goes on when everything is read, until it is struck or asked to stop.
     """
     killer = _Killer(order)
     settings = Settings.load(Path(order["home"]), os.environ)
