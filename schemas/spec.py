@@ -241,4 +241,6 @@ def load_spec(path: Path) -> AgentSpec:
         rates = rates.model_copy(update={"path": str((path.parent / rates.path).resolve())})
     sources = spec.data_sources.model_copy(update={"transactions": source, "rates": rates})
     rules = None if spec.rules_file is None else str(path.parent / spec.rules_file)
-    return spec.model_copy(update={"data_sources": sources, "model": model, "rules_file": rules})
+    policy = str(path.parent / spec.policy) if is_path(spec.policy) else spec.policy
+    found = {"data_sources": sources, "model": model, "rules_file": rules, "policy": policy}
+    return spec.model_copy(update=found)

@@ -43,7 +43,7 @@ def audit_show(
     kind: Annotated[
         str | None, typer.Option(help="Only this kind, such as model_call or data_access.")
     ] = None,
-    count: Annotated[int, typer.Option(help="How many of the newest.", min=1)] = 20,
+    count: Annotated[int, typer.Option(help="How many rows, the newest.", min=1)] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show the newest rows of the audit log, the newest last; with --json one object per line.
@@ -61,7 +61,11 @@ def cost(
     by: Annotated[str, typer.Option(help="alert, batch, day, model or prompt.")] = "day",
     forecast: Annotated[
         float | None,
-        typer.Option(help="Events per second: estimate what they would cost.", min=0.001, max=1e9),
+        typer.Option(
+            help="Events per second: estimate what they would cost; what was spent if absent.",
+            min=0.001,
+            max=1e9,
+        ),
     ] = None,
     compute_price: Annotated[
         float | None,

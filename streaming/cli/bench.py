@@ -38,8 +38,8 @@ def bench_throughput(
     events: Annotated[
         int, typer.Option(help="Events to measure over, after warm-up.", min=100_000)
     ] = 2_000_000,
-    batch: Annotated[int, typer.Option(help="Micro-batch size.", min=1_000)] = 500_000,
-    rounds: Annotated[int, typer.Option(help="How often the two take turns.", min=1)] = 1,
+    batch: Annotated[int, typer.Option(help="Records per micro-batch.", min=1_000)] = 500_000,
+    rounds: Annotated[int, typer.Option(help="How many times the two take turns.", min=1)] = 1,
     as_json: AsJson = False,
 ) -> None:
     """The whole pipeline against bare Spark from Kafka to Delta, in one run on one topic.
@@ -56,8 +56,8 @@ def bench_stalled(
     events: Annotated[
         int, typer.Option(help="Events to measure over, after warm-up.", min=100_000)
     ] = 2_000_000,
-    batch: Annotated[int, typer.Option(help="Micro-batch size.", min=1_000)] = 500_000,
-    pairs: Annotated[int, typer.Option(help="How often the two take turns.", min=1)] = 5,
+    batch: Annotated[int, typer.Option(help="Records per micro-batch.", min=1_000)] = 500_000,
+    pairs: Annotated[int, typer.Option(help="How many times the two take turns.", min=1)] = 5,
     as_json: AsJson = False,
 ) -> None:
     """Throughput with an LLM server that never answers, against the LLM off; about five minutes.
@@ -141,7 +141,7 @@ def bench_triage(
 @bench_app.command("replay")
 def bench_replay(
     events: Annotated[int, typer.Option(help="Events to store live, then replay.", min=100_000)] = 2_000_000,
-    batch: Annotated[int, typer.Option(help="Micro-batch size.", min=1_000)] = 500_000,
+    batch: Annotated[int, typer.Option(help="Records per micro-batch.", min=1_000)] = 500_000,
     as_json: AsJson = False,
 ) -> None:
     """An exact replay of stored events against the live pipeline that stored them, in one run.

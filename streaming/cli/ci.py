@@ -18,7 +18,7 @@ def ci(
         list[Path] | None, typer.Option(help="A folder with the specs as they were; repeatable.")
     ] = None,
     rows: Annotated[int, typer.Option(help="Simulated transactions per spec.", min=600)] = 12_000,
-    seed: Annotated[int, typer.Option(help="Of the simulated transactions.")] = 7,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated transactions.")] = 7,
     summary: Annotated[
         Path | None, typer.Option(help="Append the report here; standard output if absent.", envvar=_SUMMARY)
     ] = None,

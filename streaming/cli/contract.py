@@ -23,7 +23,12 @@ contract_app = typer.Typer(no_args_is_help=True, help="Draft contracts from samp
 Sample = Annotated[Path | None, typer.Argument(help="A file or folder of events, or a Delta table.")]
 File = Annotated[Path | None, typer.Option("--file", help="The same by an option.")]
 Topic = Annotated[str | None, typer.Option("--topic", help="A topic of events.")]
-Records = Annotated[int, typer.Option("--records", help="The first of a file, the newest of a topic.", min=1)]
+Records = Annotated[
+    int,
+    typer.Option(
+        "--records", help="Records of the sample: the first of a file, the newest of a topic.", min=1
+    ),
+]
 
 
 @contract_app.command("infer")

@@ -26,7 +26,7 @@ def simulate(
     to: Annotated[Path | None, typer.Option(help="Write a .parquet or .csv file instead of Kafka.")] = None,
     topic: Annotated[str, typer.Option(help="Topic to send to.")] = "transactions",
     rate: Annotated[float, typer.Option(help="Transactions per second.", min=0.1)] = 200,
-    seconds: Annotated[float, typer.Option(help="For how long.", min=0.1)] = 60,
+    seconds: Annotated[float, typer.Option(help="Seconds for which they are sent.", min=0.1)] = 60,
     seed: Annotated[int, typer.Option(help="Seed of the stream.")] = 7,
     days: Annotated[
         float, typer.Option(help="Days of event time that pass meanwhile, up to now; on Kafka only.", min=0)

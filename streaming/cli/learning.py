@@ -32,8 +32,8 @@ def evaluate(
         str | None, typer.Option(help="Spec; by default the shipped one named as the contract.")
     ] = None,
     mode: Annotated[str, typer.Option(help="unlabelled, delayed or trained.")] = "unlabelled",
-    label_delay: Annotated[str, typer.Option(help="From a transaction to its label.")] = "7d",
-    alerts_per_day: Annotated[int, typer.Option(help="Budget for precision and recall.", min=1)] = 100,
+    label_delay: Annotated[str, typer.Option(help="Duration from a transaction to its label.")] = "7d",
+    alerts_per_day: Annotated[int, typer.Option(help="Alerts a day, for precision and recall.", min=1)] = 100,
     plots: Annotated[Path | None, typer.Option(help="Folder for the plots.")] = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
@@ -79,7 +79,7 @@ def train(
         str | None,
         typer.Option(help="Rows this much older than --until that nobody labelled count as genuine."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the sampling of rows and features.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling of rows and features.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fit the supervised model to stored transactions and labels; the artefact is not put in force.

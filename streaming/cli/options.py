@@ -21,7 +21,16 @@ LogFormat = Annotated[
     str | None,
     typer.Option("--log-format", help="text or json; FLAGSTREAM_LOG_FORMAT, else text, if absent."),
 ]
-SpecName = Annotated[str, typer.Option("--spec", help="A spec file, or the name of a shipped spec.")]
+
+
+def _shipped_specs(begun: str) -> list[str]:
+    return sorted(path.stem for path in SPECS.glob("*.yaml") if path.stem.startswith(begun))
+
+
+SpecName = Annotated[
+    str,
+    typer.Option("--spec", help="A spec file, or the name of a shipped spec.", autocompletion=_shipped_specs),
+]
 LlmChoice = Annotated[
     str,
     typer.Option(

@@ -27,9 +27,11 @@ Reasons = Annotated[
     list[str] | None, typer.Option("--reason", help="Code of the newest rejection; repeatable.")
 ]
 Topic = Annotated[str | None, typer.Option(help="Topic that the records came from.")]
-Partition = Annotated[int | None, typer.Option(help="Partition of the topic.", min=0)]
-FirstOffset = Annotated[int | None, typer.Option(help="Inclusive.", min=0)]
-LastOffset = Annotated[int | None, typer.Option(help="Inclusive.", min=0)]
+Partition = Annotated[int | None, typer.Option(help="Partition of the topic; all if absent.", min=0)]
+FirstOffset = Annotated[
+    int | None, typer.Option(help="First offset, inclusive; the earliest if absent.", min=0)
+]
+LastOffset = Annotated[int | None, typer.Option(help="Last offset, inclusive; the latest if absent.", min=0)]
 Since = Annotated[
     datetime | None, typer.Option(formats=TIMES, help="Broker time of the record in UTC, inclusive.")
 ]

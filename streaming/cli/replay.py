@@ -87,10 +87,16 @@ def what_if(
         ),
     ] = "recorded",
     max_usd: Annotated[
-        float | None, typer.Option(min=0, help="Cap on all new calls, by the candidate's prices.")
+        float | None,
+        typer.Option(
+            min=0, help="USD that all new calls may cost, by the candidate's prices; no cap if absent."
+        ),
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(min=0, help="Cap on all new calls, input and output together.")
+        int | None,
+        typer.Option(
+            min=0, help="Tokens that all new calls may take, input and output together; no cap if absent."
+        ),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="HTML file for the report.")] = None,
     as_json: AsJson = False,

@@ -13,9 +13,11 @@ from streaming.cli.agent import agent_app
 from streaming.cli.audit import audit_app, cost
 from streaming.cli.bench import bench_app
 from streaming.cli.ci import ci
+from streaming.cli.completion import completion
 from streaming.cli.content import labels_app, spec_app
 from streaming.cli.contract import contract_app
 from streaming.cli.history import backfill, snapshot_app
+from streaming.cli.init import init
 from streaming.cli.kafka import broker_app, produce, simulate
 from streaming.cli.learning import evaluate, train
 from streaming.cli.options import (
@@ -107,7 +109,7 @@ def fetch(home: Home = DEFAULT_HOME) -> None:
 @app.command()
 def demo(
     home: Home = DEFAULT_HOME,
-    seconds: Annotated[float, typer.Option(help="How long transactions are streamed.", min=5)] = 60,
+    seconds: Annotated[float, typer.Option(help="Seconds for which transactions are streamed.", min=5)] = 60,
     rate: Annotated[float, typer.Option(help="Transactions per second.", min=1)] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the simulated stream.")] = 7,
     llm: LlmChoice = "auto",
@@ -120,7 +122,8 @@ def demo(
 
     Example: `flagstream demo --seconds 30 --rate 500`
     """
-    from streaming.commands.demo import DemoSettings, run_demo
+    from streaming.commands.demo import run_demo
+    from streaming.commands.demo_feed import DemoSettings
 
     run_demo(settings_in(home, log_format), DemoSettings(seconds, rate, seed, llm), as_json=as_json)
 
@@ -212,5 +215,7 @@ def reconcile(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json:
 
 
 app.command(cls=ReplayCommand)(replay)
-for command in (simulate, produce, evaluate, train, what_if, resend, promote, rollback, cost, backfill, ci):
+for command in (init, simulate, produce, evaluate, train, what_if, resend, promote, rollback, cost, backfill):
     app.command()(command)
+app.command()(ci)
+app.command()(completion)

@@ -12,8 +12,13 @@ TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 OfAlert = Annotated[
     str | None, typer.Option("--alert", help="An alert's id, its first characters, or its transaction.")
 ]
-FromVersion = Annotated[int | None, typer.Option(help="Of the transactions table, exclusive.")]
-ToVersion = Annotated[int | None, typer.Option(help="Inclusive.")]
+FromVersion = Annotated[
+    int | None,
+    typer.Option(help="Version of the transactions table, exclusive; before the first if absent."),
+]
+ToVersion = Annotated[
+    int | None, typer.Option(help="Version of the transactions table, inclusive; the newest if absent.")
+]
 FromTime = Annotated[datetime | None, typer.Option(formats=TIMES, help="Event time in UTC, inclusive.")]
 ToTime = Annotated[datetime | None, typer.Option(formats=TIMES, help="Exclusive.")]
 OfSnapshot = Annotated[

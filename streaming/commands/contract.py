@@ -61,7 +61,7 @@ def infer(settings: Settings, wanted: SampleWanted, to: Path | None, *, as_json:
     Raises:
         ConfigurationError: the sample cannot be read, or lacks what a contract must say; or the file exists.
     """
-    with _sample(settings, wanted) as sample:
+    with sampled(settings, wanted) as sample:
         draft = draft_of(sample)
         say_how_read(sample.said)
     if to is not None:
@@ -88,7 +88,7 @@ def check(
     Raises:
         ConfigurationError: the sample cannot be read.
     """
-    with _sample(settings, wanted) as sample:
+    with sampled(settings, wanted) as sample:
         found = check_sample(sample, contract)
         say_how_read(sample.said)
     passed = found.rejected_share <= most
@@ -100,7 +100,12 @@ def check(
 
 
 @contextmanager
-def _sample(settings: Settings, wanted: SampleWanted) -> Iterator[EventSample]:
+def sampled(settings: Settings, wanted: SampleWanted) -> Iterator[EventSample]:
+    """Yield a sample.
+
+    Raises:
+        ConfigurationError: a file and a topic are named, or neither, or the topic holds nothing.
+    """
     if (wanted.file is None) == (wanted.topic is None):
         raise ConfigurationError("expected a file or --topic, and not both")
     if wanted.file is not None:

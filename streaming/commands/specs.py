@@ -51,5 +51,6 @@ def show_label_schema() -> None:
 
 def fetch(settings: Settings, spec: AgentSpec) -> None:
     """Download the pinned jars and compile the kernels of a spec."""
-    fetch_jars(settings)
+    fetch_jars(settings, say=say_line)
+    say_line("compiling the kernels: half a minute, the first time")
     compile_kernels(AgentDefinition.of(spec))

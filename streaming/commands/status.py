@@ -9,7 +9,7 @@ from schemas.spec import AgentSpec
 from streaming.home.settings import Settings
 from streaming.output.tables import show_block, show_table, show_text
 from streaming.output.terminal import Terminal, print_json_text
-from streaming.run.display import condition_line
+from streaming.run.progress import condition_line
 from streaming.run.status import Status, read_status, topic_ends
 from streaming.versions.shadow_status import SideBySide
 

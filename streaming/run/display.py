@@ -1,130 +1,31 @@
-"""Live progress: one refreshing line block on a terminal, JSON lines everywhere else."""
+"""Live progress: a panel on a terminal, a line now and then for people elsewhere, JSON lines for programs."""
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
-from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from types import TracebackType
-from typing import Protocol
+from dataclasses import asdict
+from datetime import UTC, datetime
 
+from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
-from agent.triage.untrusted_text import escaped
-from streaming.batch.late_answers import LateTotals
-from streaming.batch.pipeline import ClosedBatch
-from streaming.output.log import log
-from streaming.output.terminal import Terminal, print_json
+from streaming.output.terminal import Terminal, print_json, say_line
+from streaming.run.progress import Activity, Counting, Progress
 from streaming.service.health import ActiveCondition, Condition
 
-_WINDOW_SECONDS = 10.0
 _GAP = 2
+_BAR_WIDTH = 40
 _JSON_EVERY_SECONDS = 10.0
+_LINE_EVERY_SECONDS = 5.0
 
 
-@dataclass
-class Totals:
-    """What a run has done so far; rates over the last ten seconds."""
-
-    events: int = 0
-    events_per_s: float = 0.0
-    lag: int | None = None
-    quarantined: int = 0
-    duplicates: int = 0
-    alerts: int = 0
-    llm_alerts: int = 0
-    llm_calls: int = 0
-    tokens: int = 0
-    batches: int = 0
-    batch_seconds: float = 0.0
-    filtered: int = 0
-
-
-class Progress(Protocol):
-    """Somewhere to show progress; a context manager."""
-
-    totals: Totals
-
-    def __enter__(self) -> Progress:
-        """Start showing."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop showing."""
-
-    def batch(self, closed: ClosedBatch) -> None:
-        """Take in a closed batch."""
-
-    def lag(self, lag: int) -> None:
-        """Take in how many offsets are unread."""
-
-    def late(self, late: LateTotals) -> None:
-        """Take in what late answers have come to."""
-
-    def condition(self, condition: Condition, state: ActiveCondition | None) -> None:
-        """Say that a condition has begun, has another cause, or, with None, is over."""
-
-
-class _Counting(ABC):
-    def __init__(self, agent: str) -> None:
-        self.agent, self.totals = agent, Totals()
-        self._recent: deque[tuple[float, int]] = deque()
-        self._lock = threading.Lock()
-        self._late = LateTotals()
-
-    def batch(self, closed: ClosedBatch) -> None:
-        row, totals = closed.row, self.totals
-        with self._lock:
-            totals.events += row["read"]
-            totals.quarantined += row["quarantined"]
-            totals.duplicates += row["duplicates"]
-            totals.filtered += row["filtered"]
-            totals.alerts += row["alerts"]
-            totals.llm_alerts += row["llm_alerts"]
-            totals.llm_calls += row["llm_calls"]
-            totals.tokens += row["input_tokens"] + row["output_tokens"]
-            totals.batches += 1
-            totals.batch_seconds = round(closed.seconds, 3)
-            self._note_rate(row["read"], closed.seconds)
-        self.show()
-
-    def lag(self, lag: int) -> None:
-        self.totals.lag = lag
-        self.show()
-
-    def late(self, late: LateTotals) -> None:
-        with self._lock:
-            before, self._late = self._late, late
-            self.totals.llm_alerts += late.answered - before.answered
-            self.totals.llm_calls += late.calls - before.calls
-            self.totals.tokens += late.tokens - before.tokens
-
-    def condition(self, condition: Condition, state: ActiveCondition | None) -> None:
-        event = "condition_over" if state is None else "condition_holds"
-        level = logging.INFO if state is None else logging.WARNING
-        text = condition_line(condition, state)
-        log(event, text, level=level, agent=self.agent, condition=condition)
-
-    @abstractmethod
-    def show(self) -> None: ...
-
-    def _note_rate(self, events: int, seconds: float) -> None:
-        now = time.monotonic()
-        self._recent.append((now - seconds, events))
-        while self._recent[0][0] < now - _WINDOW_SECONDS and len(self._recent) > 1:
-            self._recent.popleft()
-        span = max(now - self._recent[0][0], 1e-6)
-        self.totals.events_per_s = round(sum(count for _, count in self._recent) / span, 1)
-
-
-class JsonProgress(_Counting):
+class JsonProgress(Counting):
     """Writes the totals as a JSON object per line: at the first events, then what is new every ten seconds.
 
     Args:
@@ -135,7 +36,7 @@ class JsonProgress(_Counting):
         super().__init__(agent)
         self._clock = clock
         self._last = clock()
-        self._written = self._telling()
+        self._written = self.telling()
 
     def __enter__(self) -> JsonProgress:
         """Start showing."""
@@ -149,7 +50,7 @@ class JsonProgress(_Counting):
         """Write a line when there is something new and the last line is old enough."""
         first = self.totals.events > 0 and self._written["events"] == 0
         old = self._clock() - self._last >= _JSON_EVERY_SECONDS
-        if first or (old and self._telling() != self._written):
+        if first or (old and self.telling() != self._written):
             self._write()
 
     def condition(self, condition: Condition, state: ActiveCondition | None) -> None:
@@ -160,22 +61,87 @@ class JsonProgress(_Counting):
         print_json({"condition": {"name": condition, "cause": cause, "since": since}})
 
     def _write(self) -> None:
-        self._last, self._written = self._clock(), self._telling()
+        self._last, self._written = self._clock(), self.telling()
         print_json({"progress": asdict(self.totals)})
 
-    def _telling(self) -> dict[str, object]:
-        """Return what a new line is worth; rates and durations come along with it."""
-        totals = asdict(self.totals)
-        return {name: totals[name] for name in ("events", "lag", "alerts", "llm_alerts", "quarantined")}
+
+class LineProgress(Counting):
+    """Writes a line for people every five seconds: what goes on, or what is new; an idle run says nothing.
+
+    Args:
+        clock: seconds of a clock that never goes back.
+    """
+
+    def __init__(self, agent: str, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(agent)
+        self._clock = clock
+        self._last, self._written, self._read = clock(), self.telling(), 0
+        self._ended = threading.Event()
+        self._writing = threading.Lock()
+
+    def __enter__(self) -> LineProgress:
+        """Start showing."""
+        # No worker: it calls show() alone, and ends with the display.
+        threading.Thread(target=self._keep_showing, name="progress-lines", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the final totals."""
+        self._ended.set()
+        with self._writing:
+            self._write()
+
+    def show(self) -> None:
+        """Write a line when there is something to say and the last line is old enough."""
+        with self._writing:
+            if self._is_due:
+                self._write()
+
+    def doing(self, activity: Activity) -> None:
+        """Say what goes on from now on; something else than before is said at once."""
+        with self._writing:
+            before, self.activity = self.activity, activity
+            if _begin(before) != _begin(activity) or self._is_due:
+                self._write()
+
+    @property
+    def _is_due(self) -> bool:
+        first = self.totals.events > 0 and self._written["events"] == 0
+        old = self._clock() - self._last >= _LINE_EVERY_SECONDS
+        return first or (old and (self.activity.text != "" or self.telling() != self._written))
+
+    def _keep_showing(self) -> None:
+        while not self._ended.wait(1.0):
+            self.show()
+
+    def _write(self) -> None:
+        since, read = self._last, self._read
+        self._last, self._written, self._read = self._clock(), self.telling(), self.totals.events
+        rate = (self._read - read) / max(self._last - since, 1.0)
+        say_line(f"{datetime.now(UTC):%H:%M:%S}Z {self._line(rate)}")
+
+    def _line(self, rate: float) -> str:
+        totals, doing = self.totals, self.activity.text
+        if not totals.events:
+            return doing or "reading; no events yet"
+        lag = "unknown" if totals.lag is None else f"{totals.lag:,}"
+        parts = [
+            *([doing] if doing else []),
+            f"{totals.events:,} events, {rate:,.0f}/s",
+            f"lag {lag}",
+            f"{totals.alerts:,} alerts, {totals.llm_alerts:,} of them classified by the model",
+            *([f"{totals.quarantined:,} quarantined"] if totals.quarantined else []),
+        ]
+        return "; ".join(parts)
 
 
-class TerminalProgress(_Counting):
-    """Redraws a small table in place."""
+class TerminalProgress(Counting):
+    """Redraws a small panel in place."""
 
     def __init__(self, agent: str, console: Terminal) -> None:
         super().__init__(agent)
-        self._console = console
-        self._live = Live(self._table(), console=console, refresh_per_second=4)
+        self._console, self._began = console, time.monotonic()
+        self._live = Live(get_renderable=self._panel, console=console, refresh_per_second=4)
 
     def __enter__(self) -> TerminalProgress:
         """Start drawing."""
@@ -184,12 +150,24 @@ class TerminalProgress(_Counting):
 
     def __exit__(self, *_: object) -> None:
         """Leave the last drawing on the screen."""
-        self.show()
         self._live.stop()
 
     def show(self) -> None:
-        """Redraw."""
-        self._live.update(self._table())
+        """See Counting: the panel draws itself anew four times a second, and once more at its end."""
+
+    def _panel(self) -> RenderableType:
+        return Group(*self._heading(), self._table())
+
+    def _heading(self) -> list[RenderableType]:
+        """What goes on, for how long, and a bar where it is known how much there is of it."""
+        activity, seconds = self.activity, time.monotonic() - self._began
+        if not activity.text:
+            return []
+        line = Text(f"{seconds:4.0f} s  {activity.text}", "bold", overflow="ellipsis", no_wrap=True)
+        if not activity.whole:
+            return [line]
+        width = min(_BAR_WIDTH, self._console.width)
+        return [line, ProgressBar(total=activity.whole, completed=activity.done, width=width)]
 
     def _table(self) -> Table:
         totals = self.totals
@@ -222,15 +200,12 @@ def _that_fit(cells: dict[str, str], width: int) -> dict[str, str]:
     return shown
 
 
+def _begin(activity: Activity) -> str:
+    return activity.text.partition(":")[0]
+
+
 def progress_display(agent: str, *, as_json: bool) -> Progress:
-    """Return the display that fits where standard output goes."""
-    if as_json or not sys.stdout.isatty():
+    """Return the display that fits who reads standard output."""
+    if as_json:
         return JsonProgress(agent)
-    return TerminalProgress(agent, Terminal())
-
-
-def condition_line(condition: Condition, state: ActiveCondition | None) -> str:
-    """Return what an operator reads when a condition begins, changes or ends."""
-    if state is None:
-        return f"{condition}: over"
-    return escaped(f"{condition} since {state.since:%Y-%m-%d %H:%M:%S}Z: {state.cause}")
+    return TerminalProgress(agent, Terminal()) if sys.stdout.isatty() else LineProgress(agent)

@@ -25,9 +25,10 @@ from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic, require_topic, topic_retention_ms
 from streaming.output.log import log
 from streaming.run.currencies import log_currencies
-from streaming.run.display import Progress, progress_display
+from streaming.run.display import progress_display
 from streaming.run.needs import Needs
 from streaming.run.opening import Agent, open_agent
+from streaming.run.progress import Progress
 from streaming.run.surroundings import Hooks, Surroundings
 from streaming.service.health import Condition, Health
 from streaming.service.interrupts import stop_on_interrupt
@@ -60,6 +61,7 @@ def drive(
     hooks: Hooks = Hooks(),  # noqa: B008 -- frozen and without state
     started: Callable[[], None] = lambda: None,
     patience: float | None = None,
+    display: Progress | None = None,
 ) -> Progress:
     """Run an agent until `stop` is set or, with `until_idle`, nothing is left to read.
 
@@ -72,6 +74,7 @@ def drive(
         hooks: seams for crash tests.
         started: called once the agent is repaired and about to read, the first time.
         patience: seconds after which it gives up waiting; None: as long as it takes.
+        display: shows already; by default one for standard output, which shows once the agent reads.
 
     Returns:
         The progress display, with the run's totals.
@@ -81,11 +84,16 @@ def drive(
     """
     if accept_loss is not None:
         check_reason(accept_loss, "--accept-loss")
-    display = progress_display(spec.name, as_json=as_json)
-    health = Health(settings.health(spec.name), display.condition)
+    shown = display or progress_display(spec.name, as_json=as_json)
+    health = Health(settings.health(spec.name), shown.condition)
 
     def waiting() -> bool:
         return any(each.condition in _WAITING for each in health.active)
+
+    def begun() -> None:
+        if display is None:
+            kept.enter_context(shown)
+        started()
 
     with (
         closing(health),
@@ -94,11 +102,11 @@ def drive(
         ExitStack() as kept,
     ):
         around = Surroundings(settings, bootstrap, clients, hooks, health)
-        consent, course = _Consent(accept_loss, move_alerts), _Course(stop, until_idle, started)
-        run = _ServiceRun(around, spec, display, kept, consent)
+        consent, course = _Consent(accept_loss, move_alerts), _Course(stop, until_idle, begun)
+        run = _ServiceRun(around, spec, shown, kept, consent)
         supervisor = Supervisor(run.needs.all(), health, stop, patience=patience)
         supervisor.run(lambda: run.attempt(supervisor, course))
-    return display
+    return shown
 
 
 @dataclass(frozen=True)
@@ -177,7 +185,6 @@ class _ServiceRun:
         """Say so the first time; an attempt that follows another goes on where that was."""
         if not self._was_up:
             self._was_up = self.needs.lake_is_known = True
-            self._kept.enter_context(self._display)
             started()
 
     def _make_topics(self, spec: AgentSpec) -> None:

@@ -251,6 +251,53 @@ def test_a_simulated_file_is_sent_row_by_row(
     assert sum(event["amount"] for event in sent) == pytest.approx(rows["amount"].sum())
 
 
+def test_an_agent_that_init_drafts_from_a_file_runs_on_it(
+    flagstream: Shell, spark: SparkSession, bootstrap: str, tmp_path: Path, topic: Topic
+) -> None:
+    file, folder, name = tmp_path / "stream.parquet", tmp_path / "agent", topic("drafted")
+    made = flagstream.json("simulate", "--to", file, "--rate", 100, "--seconds", 4)
+    flagstream.json("init", name, "--file", file, "--to", folder, "--topic", name)
+    spec_file, contract = folder / "agent.yaml", folder / "contract.yaml"
+    assert flagstream.json("spec", "validate", spec_file)["valid"] is True
+    assert flagstream.json("contract", "check", contract, "--file", file)["rejected_share"] == 0
+    flagstream.json("produce", file, "--contract", contract, "--topic", name)
+    ensure_topic(bootstrap, load_spec(spec_file).alerts.topic, 1)
+    settings = replace(Settings.load(tmp_path / "home"), kafka=bootstrap)
+    run_until_idle(spark, settings, spec_file, bootstrap)
+    found = flagstream.json("status", "--spec", spec_file, "--home", settings.home)
+    assert (found["totals"]["stored"], found["totals"]["quarantined"]) == (made["sent"], 0)
+
+
+def test_an_agent_that_init_drafts_from_a_topic_is_valid(
+    flagstream: Shell, bootstrap: str, tmp_path: Path, topic: Topic
+) -> None:
+    stream = Stream(bootstrap, topic("events"))
+    stream.send(300)
+    flagstream.json("init", "mine", "--topic", stream.topic, "--to", tmp_path / "mine")
+    spec_file = tmp_path / "mine" / "agent.yaml"
+    assert flagstream.json("spec", "validate", spec_file)["valid"] is True
+    assert load_spec(spec_file).data_sources.transactions.topic == stream.topic
+
+
+def test_bash_completes_commands_options_and_names_of_specs(tmp_path: Path) -> None:
+    program = tmp_path / "flagstream"
+    program.write_text(f"#!{sys.executable}\nfrom streaming.cli.root import main; main()\n", encoding="utf-8")
+    program.chmod(0o755)
+    script = """
+    eval "$(flagstream completion bash)"
+    try() {
+        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+        _flagstream_completion flagstream; echo "${COMPREPLY[@]}"
+    }
+    try flagstream quar; try flagstream run --until; try flagstream status --spec card
+    """
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n") == ["quarantine", "--until-idle", "card-fraud", ""]
+
+
 def test_the_embedded_broker_is_started_shown_and_stopped(flagstream: Shell, tmp_path: Path) -> None:
     at = ("--home", tmp_path)
     assert flagstream.json("broker", "status", *at, code=1) == {"running": False, "bootstrap": None}

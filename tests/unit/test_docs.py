@@ -7,17 +7,18 @@ import shlex
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.testing import CliRunner
 
 from schemas.contract import EventContract
 from schemas.loading import load_document
 from schemas.spec import load_spec
 from streaming.cli.root import app, program
-from streaming.commands.reference import reference_page
+from streaming.commands.reference import commands_of, reference_page
 from streaming.definition.agent_definition import AgentDefinition
 from tests.walks import walks
 
@@ -96,6 +97,42 @@ def test_the_help_of_every_command_has_an_example_of_it() -> None:
         assert any(f"{each} ".startswith(f"{name} ") for each in examples), name
         for each in examples:
             parse(shlex.split(each.partition(" | ")[0].partition(" > ")[0])[1:])
+
+
+UNITS = re.compile(
+    r"\b(seconds?|days?|events?|records?|rows?|transactions?|alerts?|payments?|(micro-)?batch(es)?|threads?|entities|"
+    r"usd|tokens?|share|versions?|offsets?|partitions?|seed|times|cases)\b",
+    re.IGNORECASE,
+)
+WITHOUT_IT = re.compile(r"\b(if absent|unless given|by default)\b")
+
+
+def is_number(option: TyperOption) -> bool:
+    annotation = option.type_descriptor.annotation
+    return not {int, float}.isdisjoint({annotation, *get_args(annotation)})
+
+
+def test_every_number_says_its_unit_and_what_is_taken_without_it() -> None:
+    numbers = [
+        (" ".join(path), option)
+        for path, command in commands_of(PROGRAM)
+        for option in command.params
+        if isinstance(option, TyperOption) and is_number(option)
+    ]
+    assert len(numbers) > 40
+    for name, option in numbers:
+        said = option.help or ""
+        assert UNITS.search(said), f"{name} {option.opts}: {said}"
+        assert option.required or option.default is not None or WITHOUT_IT.search(said), (
+            f"{name} {option.opts}"
+        )
+
+
+def test_every_option_and_argument_says_what_it_is_for() -> None:
+    for path, command in commands_of(PROGRAM):
+        for each in command.params:
+            if isinstance(each, TyperOption | TyperArgument) and each.name != "help":
+                assert each.help, f"{path} {each.name}"
 
 
 ALL_COMMANDS = list(dict.fromkeys(line for page in PAGES for line in commands(page)))

@@ -1,0 +1,144 @@
+"""What the demo shows at its end: the top alerts, what was caught of each kind, and where to go on."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from schemas.counts import count_of
+from schemas.spec import AgentSpec
+from streaming.commands.demo_result import DemoResult, Planted
+from streaming.output.tables import show_table, show_text
+from streaming.output.terminal import Terminal, print_json
+
+_TOP = 10
+_WIDE, _WIDER = 100, 160
+_PROGRAM = "flagstream"
+
+
+def show_demo(
+    alerts: pl.DataFrame, result: DemoResult, spec: AgentSpec, home: Path, *, as_json: bool
+) -> None:
+    """Print what came of a run.
+
+    Args:
+        alerts: see demo_result.with_kinds, highest score first.
+        home: of the demo's own state.
+    """
+    top = alerts.head(_TOP).to_dicts()
+    following = next_commands(home, top)
+    if as_json:
+        print_json({"demo": asdict(result), "top": [_cells(each) for each in top], "next": following})
+        return
+    show_result(top, result, spec, Terminal())
+    console = Terminal()
+    console.print()
+    show_text(console, f"Everything is in {result.lake}, the labels of what was sent in {home / 'labels'}.")
+    console.print("Go on with:", *(f"  {each}" for each in following), sep="\n", soft_wrap=True)
+
+
+def show_result(
+    top: Sequence[Mapping[str, Any]], result: DemoResult, spec: AgentSpec, console: Terminal
+) -> None:
+    """Print alerts with as many columns as there is room for, then the figures."""
+    rows = [_cells(each) for each in top]
+    heads = columns_for(console.width)
+    show_table(
+        console,
+        heads,
+        [[row[name] for name in heads] for row in rows],
+        f"Top {count_of(len(rows), 'alert')} of {result.alerts:,}",
+    )
+    console.print()
+    if result.kinds:
+        kinds = [_kind_cells(each, spec) for each in result.kinds]
+        show_table(console, list(kinds[0]), [list(each.values()) for each in kinds], "Planted frauds")
+        console.print()
+    show_text(console, _summary(result))
+
+
+def columns_for(width: int) -> list[str]:
+    """Return the columns of the table of alerts that a terminal of so many columns has room for."""
+    heads = ["score", "severity", "classification", "amount", "why"]
+    if width >= _WIDE:
+        heads[3:3] = ["by"]
+        heads[-1:-1] = ["planted"]
+    return [*heads, "alert"] if width >= _WIDER else heads
+
+
+def next_commands(home: Path, top: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return three commands to go on with, as they can be pasted into this shell."""
+    program, at = _program(), f"--home {shlex.quote(str(home))}"
+    labels = shlex.quote(str(home / "labels" / "planted.parquet"))
+    first = f"explain {top[0]['alert_id'][:12]}" if top else "alerts"
+    return [
+        f"{program} {first} {at}",
+        f"{program} replay {at}",
+        f"{program} labels import {labels} --by simulator {at}",
+    ]
+
+
+def _program() -> str:
+    """The command, by its path where the shell would not find it."""
+    if shutil.which(_PROGRAM) is not None:
+        return _PROGRAM
+    beside = Path(sys.executable).with_name(_PROGRAM)
+    here = Path.cwd()
+    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))
+
+
+def _summary(result: DemoResult) -> str:
+    frauds = f"{result.caught} caught (recall {_percent(result.recall)})"
+    alerts = f"{_percent(result.precision)} of them planted frauds (precision)"
+    first = "no alert" if result.first_alert_s is None else f"first alert after {result.first_alert_s} s"
+    return (
+        f"{count_of(result.events, 'payment')}, {count_of(result.frauds, 'planted fraud')}, {frauds}; "
+        f"{count_of(result.alerts, 'alert')}, {alerts}, {result.llm_alerts} classified by the model "
+        f"({result.llm_due} of the {result.due} older than 30 s); {first}."
+    )
+
+
+def _kind_cells(each: Planted, spec: AgentSpec) -> dict[str, object]:
+    return {
+        "kind": each.kind,
+        "planted": each.planted,
+        "caught": each.caught,
+        "recall": _percent(each.caught / each.planted),
+        "why the others were missed": _why_missed(each, spec),
+    }
+
+
+def _why_missed(each: Planted, spec: AgentSpec) -> str:
+    if each.highest_missed is None or each.threshold is None:
+        return "-"
+    needs = "the threshold is" if spec.alerts_per_day is None else "the alert budget asks for"
+    sign, count = next(iter(each.signs.items()))
+    what = "nothing raised the score" if sign == "none" else f"{sign} raised it most"
+    missed = each.planted - each.caught
+    return (
+        f"scores up to {each.highest_missed:.5f}, {needs} {each.threshold:.5f}; {what} in {count} of {missed}"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _cells(alert: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "score": f"{alert['score']:.5f}",
+        "severity": alert["severity"],
+        "classification": alert["classification"],
+        "by": alert["classification_source"],
+        "amount": f"{alert['amount']:.2f} {alert['currency']}",
+        "why": "; ".join(reason["text"] for reason in alert["reasons"][:2]),
+        "planted": alert["fraud_type"] or "-",
+        "alert": alert["alert_id"],
+    }

@@ -1,0 +1,210 @@
+"""`flagstream init`: the files of a new agent, from three answers or from a sample."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from schemas.contract import EventContract
+from schemas.documents import parse_yaml
+from schemas.errors import ConfigurationError
+from schemas.loading import parse_document
+from schemas.spec import load_spec
+from streaming.commands.contract import SampleWanted, sampled
+from streaming.commands.feeds import say_how_read
+from streaming.definition.agent_definition import AgentDefinition
+from streaming.drafting.agent_files import CONTRACT, SPEC, TEMPLATE, NewAgent
+from streaming.drafting.draft import ContractDraft, draft_of
+from streaming.files.dialect import FOUND, TextOptions
+from streaming.home.settings import Settings
+from streaming.output.terminal import print_json, say_error, say_line
+
+_NAME = re.compile(r"[a-z][a-z0-9-]*")
+_RECORDS = 1_000
+_ALERTS_PER_DAY = 100.0
+_MOST_ALERTS_PER_DAY = 1e9
+_TOPIC = "topic"
+_WHICH_SAMPLE = (
+    "Where is a sample of them: a file (CSV, JSON, Parquet), `topic` for what is on the topic, or none?"
+)
+
+Ask = Callable[[str, str], str]
+"""Asks a person: the question and the answer that Enter gives → the answer."""
+
+
+@dataclass(frozen=True)
+class InitOptions:
+    """What is known of the new agent without asking.
+
+    Attributes:
+        name: of the agent.
+        to: the folder to make; by default one of the agent's name.
+        file: a sample of its events.
+        topic: that it reads.
+        from_topic: whether the sample is the newest of the topic; without it and `file` there is none.
+        alerts_per_day: None where it is to be asked.
+        options: how text files are written, where that need not be found.
+    """
+
+    name: str
+    to: Path | None = None
+    file: Path | None = None
+    topic: str | None = None
+    from_topic: bool = False
+    alerts_per_day: float | None = None
+    options: TextOptions = FOUND
+
+    @property
+    def is_template(self) -> bool:
+        """Whether there is no sample."""
+        return self.file is None and not self.from_topic
+
+
+def init_agent(settings: Settings, known: InitOptions, ask: Ask | None, *, as_json: bool) -> None:
+    """Write the files of a new agent into a new folder, check them, and say how to go on.
+
+    Args:
+        ask: asks for what is not known; None to take what is usual.
+
+    Raises:
+        ConfigurationError: the name is none, the folder exists, or the sample cannot be used.
+    """
+    if not _NAME.fullmatch(known.name):
+        raise ConfigurationError(
+            f"expected a name of a-z, 0-9 and dashes that begins with a letter, got {known.name!r}",
+            where="NAME",
+        )
+    folder = known.to or Path(known.name)
+    _refuse_existing(folder)
+    wanted = known if ask is None else answered(known, ask)
+    agent = _agent_of(settings, wanted)
+    _write(agent.files(), folder)
+    following = next_commands(folder, wanted, agent.topic)
+    if as_json:
+        written = [str(folder / name) for name in agent.files()]
+        print_json({"name": agent.name, "written": written, "next": following})
+        return
+    for name in agent.files():
+        say_line(f"wrote {folder / name}")
+    if wanted.is_template:
+        say_line(f"{folder / CONTRACT} is a template: put the names of your own fields into it first.")
+    say_line("\n".join(["Go on with:", *(f"  {each}" for each in following)]))
+
+
+def asks_on(*, terminal: bool, yes: bool, known: InitOptions) -> bool:
+    """Return whether a person is asked.
+
+    Raises:
+        ConfigurationError: somebody would have to be, and there is no terminal.
+    """
+    if yes or not known.is_template:
+        return False
+    if terminal:
+        return True
+    raise ConfigurationError(
+        "there is no terminal to ask on: give --file or --topic for a sample, or --yes for a template",
+        where="flagstream init",
+    )
+
+
+def answered(known: InitOptions, ask: Ask) -> InitOptions:
+    """Ask for the topic, a sample and the number of alerts; return what is known then.
+
+    Raises:
+        ConfigurationError: a number was asked for, and the answer is none.
+    """
+    topic = ask("Which topic will the transactions come on?", known.name)
+    sample = ask(_WHICH_SAMPLE, "none")
+    alerts = known.alerts_per_day or _number(ask("How many alerts a day can people look into?", "100"))
+    return replace(
+        known,
+        topic=topic,
+        from_topic=sample == _TOPIC,
+        file=None if sample in (_TOPIC, "none") else Path(sample),
+        alerts_per_day=alerts,
+    )
+
+
+def next_commands(folder: Path, wanted: InitOptions, topic: str) -> list[str]:
+    """Return how to go on, as it can be pasted."""
+    spec, contract = (shlex.quote(str(folder / name)) for name in (SPEC, CONTRACT))
+    found = [f"flagstream spec validate {spec}"]
+    if wanted.file is not None:
+        file = shlex.quote(str(wanted.file))
+        found += [
+            f"flagstream contract check {contract} --file {file}",
+            f"flagstream produce {file} --contract {contract} --topic {topic}",
+        ]
+    return [*found, f"flagstream run --spec {spec}"]
+
+
+def _agent_of(settings: Settings, wanted: InitOptions) -> NewAgent:
+    topic = wanted.topic or wanted.name
+    alerts = wanted.alerts_per_day or _ALERTS_PER_DAY
+    if wanted.is_template:
+        text = TEMPLATE.format(name=wanted.name)
+        contract = parse_document(parse_yaml(text, where=CONTRACT), EventContract, where=CONTRACT)
+        return NewAgent(wanted.name, topic, alerts, contract, text, None)
+    draft, largest = _drafted(settings, wanted)
+    contract = parse_document(draft.document(), EventContract, where=draft.sample)
+    return NewAgent(wanted.name, topic, alerts, contract, draft.text(), largest)
+
+
+def _drafted(settings: Settings, wanted: InitOptions) -> tuple[ContractDraft, float | None]:
+    """Return a contract, and the largest amount of the sample under it."""
+    source = None if wanted.file is not None else wanted.topic
+    with sampled(settings, SampleWanted(wanted.file, source, _RECORDS, wanted.options)) as sample:
+        draft = draft_of(sample)
+        contract = parse_document(draft.document(), EventContract, where=sample.name)
+        amounts = sample.tried(contract).decoded.valid["amount"]
+        say_how_read(sample.said)
+    say_error(f"{draft.accepted:,} of {draft.records:,} records are transactions under the drafted contract")
+    return draft, pc.max(amounts).as_py()
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists():
+        raise ConfigurationError("it exists already; name another folder with --to", where=str(folder))
+
+
+def _write(files: Mapping[str, str], folder: Path) -> None:
+    """Write all files and load them as a run would, or leave nothing behind."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        _refuse_existing(folder)
+        raise
+    except OSError as fault:
+        raise ConfigurationError(f"cannot be made: {fault.strerror}", where=str(folder)) from None
+    try:
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        AgentDefinition.load(load_spec(folder / SPEC), str(folder / SPEC))
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def _number(answer: str) -> float:
+    try:
+        number = float(answer)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < _MOST_ALERTS_PER_DAY:
+        raise ConfigurationError(f"expected a number of alerts above 0, got {answer!r}", where="init")
+    return number
+
+
+def prompt(question: str, usual: str) -> str:
+    """Ask on the terminal, see Ask."""
+    shown = f" [{usual}]" if usual else ""
+    sys.stderr.write(f"{question}{shown}: ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip() or usual

@@ -1,0 +1,141 @@
+"""`flagstream init` writes an agent that loads, whatever the sample, and never overwrites anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from schemas.contract import load_contract
+from schemas.errors import ConfigurationError
+from schemas.spec import load_spec
+from streaming.cli.root import app
+from streaming.commands.init import InitOptions, answered, asks_on
+from streaming.definition.agent_definition import AgentDefinition
+from streaming.drafting.agent_files import round_amount
+
+FILES = {"agent.yaml", "contract.yaml", "rules.yaml", "policy.yaml"}
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["init", *map(str, arguments)])
+
+
+def sample(folder: Path, rows: int = 200) -> Path:
+    """Payments as somebody's system may write them."""
+    path = folder / "our payments.csv"
+    lines = ["payment_id,booked_at,amount,currency,card,shop,note"]
+    lines += [
+        f"p{row},2026-05-{row % 28 + 1:02}T10:{row % 60:02}:00Z,{row % 90}.50,EUR,"
+        f"k{row % 20},s{row % 9},invoice {row} for goods"
+        for row in range(rows)
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_a_template_is_an_agent_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("my-agent", "--yes")
+    assert done.exit_code == 0, done.output
+    folder = Path("my-agent")
+    assert {path.name for path in folder.iterdir()} == FILES
+    spec = load_spec(folder / "agent.yaml")
+    assert (spec.name, spec.data_sources.transactions.topic) == ("my-agent", "my-agent")
+    assert "is a template" in done.output
+    for path in folder.iterdir():
+        comments = [line for line in path.read_text(encoding="utf-8").splitlines() if "#" in line]
+        assert len(comments) >= 3, path
+
+
+def test_a_sample_becomes_the_contract_and_its_amounts_the_limit(tmp_path: Path) -> None:
+    file, folder = sample(tmp_path), tmp_path / "agents" / "shop"
+    done = run("shop", "--file", file, "--to", folder, "--alerts-per-day", 25, "--json")
+    assert done.exit_code == 0, done.output
+    contract = load_contract(str(folder / "contract.yaml"))
+    assert set(contract.entity_names) == {"card", "shop"}
+    definition = AgentDefinition.load(load_spec(folder / "agent.yaml"))
+    assert definition.spec.alerts_per_day == 25
+    assert definition.policy.policyName == "shop"
+    assert "amount > 200" in {rule.when for rule in definition.rules.rules}
+    following = json.loads(done.stdout)["next"]
+    assert [each.split()[1] for each in following] == ["spec", "contract", "produce", "run"]
+    assert f"'{file}'" in following[2], "a name with a blank is quoted"
+
+
+def test_the_policy_is_found_from_wherever_the_agent_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("my-agent", "--yes", "--to", tmp_path / "my-agent")
+    monkeypatch.chdir("/")
+    spec = load_spec(tmp_path / "my-agent" / "agent.yaml")
+    assert AgentDefinition.load(spec).policy.policyName == "my-agent"
+
+
+def test_nothing_is_overwritten_and_nothing_half_written_is_left(tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    for _ in range(2):
+        done = run("my-agent", "--yes", "--to", taken)
+        assert isinstance(done.exception, ConfigurationError)
+        assert "it exists already; name another folder with --to" in str(done.exception)
+    assert list(taken.iterdir()) == []
+    empty = tmp_path / "nothing.csv"
+    empty.write_text("colour\nred\n", encoding="utf-8")
+    refused = run("my-agent", "--file", empty, "--to", tmp_path / "new")
+    assert "no field reads as" in str(refused.exception)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["My Agent", "../x", "1st", "", "a_b"])
+def test_a_name_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
+    done = run(name, "--yes", "--to", tmp_path / "new")
+    assert "expected a name of a-z" in str(done.exception)
+    assert not (tmp_path / "new").exists()
+
+
+def test_three_answers_are_enough(tmp_path: Path) -> None:
+    given_answers = iter(["payments", str(tmp_path / "p.csv"), "30"])
+    found = answered(InitOptions("mine"), lambda *_: next(given_answers))
+    assert (found.topic, found.file, found.alerts_per_day, found.from_topic) == (
+        "payments",
+        tmp_path / "p.csv",
+        30,
+        False,
+    )
+    usual = answered(InitOptions("mine"), lambda *asked: asked[1])
+    assert (usual.topic, usual.is_template, usual.alerts_per_day) == ("mine", True, 100)
+    from_topic = answered(
+        InitOptions("mine"), lambda question, usual: "topic" if "sample" in question else usual
+    )
+    assert (from_topic.from_topic, from_topic.file) == (True, None)
+    with pytest.raises(ConfigurationError, match="expected a number of alerts"):
+        answered(InitOptions("mine"), lambda *_: "many")
+
+
+def test_somebody_is_asked_only_on_a_terminal_and_only_for_what_is_not_given() -> None:
+    nothing, file = InitOptions("mine"), InitOptions("mine", file=Path("x.csv"))
+    assert asks_on(terminal=True, yes=False, known=nothing)
+    assert not asks_on(terminal=True, yes=True, known=nothing)
+    assert not asks_on(terminal=True, yes=False, known=file)
+    assert not asks_on(terminal=False, yes=False, known=file)
+    with pytest.raises(ConfigurationError, match="--file or --topic for a sample, or --yes"):
+        asks_on(terminal=False, yes=False, known=nothing)
+
+
+@given(st.floats(min_value=1e-9, max_value=1e300))
+def test_a_limit_is_round_and_above_what_was_seen(largest: float) -> None:
+    limit = round_amount(largest)
+    assert 2 * largest <= limit * (1 + 1e-12)
+    assert limit <= 5.001 * 2 * largest
+    assert float(f"{limit:.0e}") == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("largest", [None, 0.0, float("inf"), float("nan"), -3.0])
+def test_without_amounts_the_limit_is_ten_thousand(largest: float | None) -> None:
+    assert round_amount(largest) == 10_000
