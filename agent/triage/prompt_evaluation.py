@@ -17,6 +17,7 @@ from agent.model.prompt_files import PROMPTS
 from agent.triage.grouping import FlaggedRow
 from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import TriageResult
+from agent.triage.worth import JudgedAlert, Worth, worth_of
 from schemas.alert import Category, Reason
 from schemas.errors import ConfigurationError, nearest
 from schemas.loading import Document, load_document
@@ -34,15 +35,18 @@ class CaseReason(Document):
 
 
 class TriageCase(Document):
-    """One labelled case; `why` says what the label rests on."""
+    """One labelled case; `why` says what the label rests on.
+
+    Where only the label is known, and not what kind of unusual it is, there is no classification.
+    """
 
     name: str
     amount: float = Field(allow_inf_nan=False)
     score: float = Field(gt=0, lt=1)
     reasons: tuple[CaseReason, ...] = ()
     rules: tuple[str, ...] = ()
-    classification: Category
-    severity: Severity
+    classification: Category | None = None
+    severity: Severity | None = None
     fraud: bool
     why: str = ""
 
@@ -72,11 +76,13 @@ class PromptFigures:
 
     Attributes:
         prompt: `id/version`; `rules` for the rules.
+        cases: how many; `accuracy` is over those that have a classification.
         accuracy: share of cases with the right classification.
         severity_accuracy: share of cases with the right severity.
         answered: share of cases that a model answered.
         fraud_shares: severity given → share of frauds among its cases; calibrated severities rise with it.
         severity_auc: chance that a fraud was given a higher severity than another case, ties counted half.
+        worth: what the classifications are worth beside the labels of all cases.
         cost: USD.
         seconds: wall time per call, 0 without one.
     """
@@ -89,6 +95,7 @@ class PromptFigures:
     answered: float
     fraud_shares: Mapping[str, float]
     severity_auc: float
+    worth: Worth
     input_tokens: int
     output_tokens: int
     cost: float
@@ -128,17 +135,21 @@ def evaluate_prompt(
     result = classify(rows_of(cases))
     given = [each.severity for each in result.classifications]
     pairs = list(zip(cases.cases, result.classifications, strict=True))
+    judged = [JudgedAlert(said.category, said.severity, case.score, case.fraud) for case, said in pairs]
     return PromptFigures(
         prompt=prompt,
         model=model,
         cases=len(pairs),
-        accuracy=_share([case.classification == classification.category for case, classification in pairs]),
+        accuracy=_share(
+            [case.classification == said.category for case, said in pairs if case.classification is not None]
+        ),
         severity_accuracy=_share(
-            [case.severity == classification.severity for case, classification in pairs]
+            [case.severity == said.severity for case, said in pairs if case.severity is not None]
         ),
         answered=_share([each.source == "llm" for each in result.classifications]),
         fraud_shares=_fraud_shares(cases, given),
         severity_auc=_severity_auc(cases, given),
+        worth=worth_of(judged),
         input_tokens=result.input_tokens,
         output_tokens=result.output_tokens,
         cost=result.cost,
@@ -163,7 +174,7 @@ def _row(number: int, case: TriageCase, labeller: RuleClassifier) -> FlaggedRow:
 
 
 def _share(flags: Sequence[bool]) -> float:
-    return sum(flags) / len(flags)
+    return sum(flags) / max(len(flags), 1)
 
 
 def _fraud_shares(cases: TriageCases, given: Sequence[Severity]) -> dict[str, float]:

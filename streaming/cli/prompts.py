@@ -23,20 +23,30 @@ prompts_app = typer.Typer(no_args_is_help=True, help="Judge prompts on labelled 
 @prompts_app.command("eval")
 def prompts_eval(
     spec: SpecName = "card-fraud",
-    version: Annotated[int | None, typer.Option(help="Another version of the spec's prompt.", min=1)] = None,
+    version: Annotated[
+        int | None, typer.Option(help="Another version of the prompt; the spec's own if absent.", min=1)
+    ] = None,
     cases: Annotated[Path | None, typer.Option(help="A file of cases; by default the prompt's own.")] = None,
+    generated: Annotated[
+        int, typer.Option(help="Cases simulated beside the prompt's own; not with --cases.", min=0, max=2_000)
+    ] = 260,
     llm: LlmChoice = "auto",
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
     """Label the triage cases with a prompt and its model; exit 1 where that is worse than the rules alone.
 
-    The rules' figure is the one recorded with the cases. With `--llm none` the rules itself
-    is judged, against the same figure.
+    The rules' figure is the one recorded with the cases. With `--llm none` the rules themselves
+    are judged, against the same figure.
+
+    The prompt's own cases say what kind of unusual each payment is; those that are simulated, frauds and the
+    honest payments most like them, say whether it was a fraud. The local model takes some seconds for each.
 
     Example: `flagstream prompts eval --llm local`
     """
     from streaming.commands.prompts import evaluate_cases
 
-    passed = evaluate_cases(settings_in(home), spec_named(spec), version, cases, llm, as_json=as_json)
+    passed = evaluate_cases(
+        settings_in(home), spec_named(spec), version, cases, llm, generated=generated, as_json=as_json
+    )
     raise typer.Exit(0 if passed else 1)

@@ -17,6 +17,7 @@ from schemas.spec import AgentSpec
 from streaming.commands.registry import note_evaluation
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.settings import Settings
+from streaming.learning.triage_cases import generated_cases
 from streaming.output.facts import show_facts
 from streaming.versions.clients import model_client
 
@@ -24,7 +25,14 @@ _SECONDS_PER_CASE = 20
 
 
 def evaluate_cases(
-    settings: Settings, spec: AgentSpec, version: int | None, cases: Path | None, llm: str, *, as_json: bool
+    settings: Settings,
+    spec: AgentSpec,
+    version: int | None,
+    cases: Path | None,
+    llm: str,
+    *,
+    generated: int,
+    as_json: bool,
 ) -> bool:
     """Have a prompt label its cases and print its figures; return whether it is as good as the rules alone.
 
@@ -32,6 +40,7 @@ def evaluate_cases(
         version: another version of the spec's prompt, None for the spec's own.
         cases: a file of cases, None for the prompt's own.
         llm: see streaming.versions.clients.
+        generated: simulated cases that go beside the prompt's own.
 
     Raises:
         ConfigurationError: spec, prompt or cases cannot be used.
@@ -39,12 +48,19 @@ def evaluate_cases(
     prompt = PromptReference(id=spec.llm.prompt.id, version=version or spec.llm.prompt.version)
     chosen = spec.model_copy(update={"llm": spec.llm.model_copy(update={"prompt": prompt})})
     material = load_cases(prompt.id, cases)
+    if cases is None and generated:
+        more = (*material.cases, *generated_cases(generated))
+        material = material.model_copy(update={"cases": more})
     figures = judge_prompt(settings, chosen, material, llm)
+    rules = evaluate_prompt(material, RulesAlone().classify, "rules", "none")
     passed = figures.accuracy >= material.labeller_accuracy
     if cases is None:  # other cases than the prompt's own vouch for nothing
         note_evaluation(settings, chosen, figures, passed=passed)
     recorded = {"labeller_accuracy": material.labeller_accuracy, "passed": passed}
-    show_facts(asdict(figures) | recorded, as_json=as_json)
+    beside = {name: value for name, value in asdict(rules.worth).items() if name != "reliability"}
+    told = asdict(figures)
+    worth = told.pop("worth")
+    show_facts({**told, **worth, **recorded, "rules": beside}, as_json=as_json)
     return passed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from agent.triage.worth import Worth
 from schemas.counts import count_of
 from schemas.spec import AgentSpec
 from streaming.home.settings import Settings
@@ -12,6 +13,8 @@ from streaming.output.terminal import Terminal, print_json_text
 from streaming.run.progress import condition_line
 from streaming.run.status import Status, read_status, topic_ends
 from streaming.versions.shadow_status import SideBySide
+
+_WHO = {"llm": "the model", "rules": "rules"}
 
 
 def show_status(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
@@ -65,8 +68,21 @@ def _about_alerts(status: Status) -> Iterator[tuple[str, str]]:
     for name, count in status.late.items():
         yield f"late answers of the model: {name.replace('_', ' ')}", f"{count:,}"
     yield "labels that count", f"{status.labels:,}"
+    for source, worth in status.agreement.items():
+        yield f"labelled alerts classified by {_WHO[source]}", _worth_line(worth)
     yield "alerts degraded for want of the LLM", f"{status.degraded_share:.1%}"
     yield "LLM cost", f"{status.cost_usd:.4f} USD"
+
+
+def _worth_line(worth: Worth) -> str:
+    """Say how classifications compare with labels, and whether they put frauds before the rest."""
+    agreeing = (
+        "none decided" if worth.agreeing is None else f"{worth.agreeing:.0%} of {worth.decided:,} agree"
+    )
+    return (
+        f"{worth.alerts:,}: {agreeing} with the label; precision of the first {worth.budget:,}: "
+        f"{worth.precision_by_classification:.0%} by classification, {worth.precision_by_score:.0%} by score"
+    )
 
 
 def _about_batch(status: Status) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from agent.triage.worth import Worth
 from schemas.spec import AgentSpec
 from streaming.batch.closed_batches import unbalanced
 from streaming.batch.late_windows import MARKS, REVISION, deferred
@@ -24,6 +25,7 @@ from streaming.delta.stored import StoredTable
 from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker
+from streaming.labels.agreement import agreement_with_labels
 from streaming.quarantine.requests import read_requests
 from streaming.quarantine.waiting import waiting_by_reason
 from streaming.service.health import ActiveCondition, Condition, is_running, read_health
@@ -74,6 +76,7 @@ class Status:
         lost: records that left the topic unread and were given up, as far as their number was known.
         running: a process runs the agent just now.
         conditions: what that process waits for or suffers from, the longest first.
+        agreement: what classifications are worth beside the labels that have come, by who classified.
     """
 
     agent: str
@@ -99,6 +102,7 @@ class Status:
     rejected_shares: dict[str, float] = field(default_factory=dict)
     requests_waiting: int = 0
     filtered_reasons: dict[str, int] = field(default_factory=dict)
+    agreement: dict[str, Worth] = field(default_factory=dict)
 
     def with_health(self, file: Path, lake: Path) -> Status:
         """Return the same with what the running agent says of itself in `file`, see Settings.health.
@@ -140,6 +144,7 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
         pins=_short(pins),
         version=pins["spec"]["version"],
         beside=tuple(side_by_side(lake, spec)),
+        agreement=agreement_with_labels(reader, spec),
         requests_waiting=sum(each.state == "waiting" for each in requests),
         **_summed(frame, reader),
         **_monitored(reader),

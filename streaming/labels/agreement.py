@@ -1,0 +1,44 @@
+"""How classifications compare with labels that came later, by who classified: the model, or the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agent.triage.worth import JudgedAlert, Worth, worth_of
+from schemas.alert import ALERT_KIND
+from schemas.spec import AgentSpec
+from streaming.delta.lake_reader import LakeReader
+from streaming.labels.book import LabelBook
+
+_COLUMNS = ["alert_id", "revision", "transaction_id", "kind"]
+_JUDGED = ["classification", "severity", "score"]
+
+
+def agreement_with_labels(reader: LakeReader, spec: AgentSpec) -> dict[str, Worth]:
+    """Return what the classifications of labelled alerts are worth, by `classification_source`.
+
+    An alert counts as its newest revision has it; alerts about what did not come are left out.
+    """
+    if reader.count("labels") == 0:
+        return {}
+    book = LabelBook(reader.path("labels"), retention=spec.replay_horizon)
+    alerts = _newest(reader.rows("alerts", [*_COLUMNS, *_JUDGED, "classification_source"]))
+    labels = book.latest_on(alerts["transaction_id"], book.refreshed())
+    known = alerts.join(labels, on="transaction_id", how="inner", maintain_order="left")
+    return dict(_by_source(known))
+
+
+def _newest(rows: pa.Table) -> pl.DataFrame:
+    about_payments = pl.DataFrame(rows.filter(pc.equal(rows["kind"], ALERT_KIND)))
+    return about_payments.sort("revision").unique("alert_id", keep="last", maintain_order=True)
+
+
+def _by_source(known: pl.DataFrame) -> Iterator[tuple[str, Worth]]:
+    for source in sorted(known["classification_source"].unique()):
+        rows = known.filter(pl.col("classification_source") == source)
+        judged = rows.select(*_JUDGED, "is_fraud").iter_rows()
+        yield source, worth_of([JudgedAlert(*each) for each in judged])

@@ -1,0 +1,55 @@
+"""Agreement with labels that came later, from the lake: newest revisions alone, by who classified."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pyarrow as pa
+import pytest
+
+from schemas.alert import ALERTS
+from streaming.commands.status import print_status
+from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_reader import LakeReader
+from streaming.home.settings import Settings
+from streaming.labels.agreement import agreement_with_labels
+from streaming.run.status import read_status
+from streaming.testing.small_lake import build_lake, spec_of
+
+SPEC = spec_of()
+
+
+def answer_one(settings: Settings) -> None:
+    """Let the model say of the first alert that it is nothing, which its label denies."""
+    folder = settings.lake(SPEC.name) / "alerts"
+    rows = LakeReader(settings.lake(SPEC.name), SPEC.tables).rows("alerts", ALERTS.names).to_pylist()
+    first = min(rows, key=lambda row: row["outbox_seq"])
+    said = {"classification": "likely_legitimate", "classification_source": "llm", "revision": 2}
+    table = LakeTable(folder, ALERTS, "tester/epoch", timedelta(days=30))
+    table.claim(1 + table.epoch)
+    later = {**first, **said, "outbox_seq": len(rows)}
+    table.append(pa.Table.from_pylist([later], schema=ALERTS), Stamp("tester/late", 0))
+
+
+def test_each_labelled_alert_counts_once_for_whoever_classified_it_last(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_lake(settings, SPEC)
+    reader = LakeReader(settings.lake(SPEC.name), SPEC.tables)
+    assert {name: worth.alerts for name, worth in agreement_with_labels(reader, SPEC).items()} == {"rules": 2}
+    answer_one(settings)
+    status = read_status(settings.lake(SPEC.name), SPEC, None)
+    assert {name: worth.alerts for name, worth in status.agreement.items()} == {"rules": 1, "llm": 1}
+    assert status.agreement["llm"].agreeing == 0.0
+    assert status.agreement["rules"].agreeing == 1.0
+    print_status(status, as_json=False)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "labelled alerts classified by the model" in shown
+    assert "0% of 1 agree with the label" in shown
+
+
+def test_a_lake_without_labels_says_nothing(settings: Settings) -> None:
+    next_spec = spec_of(name="unlabelled")
+    build_lake(settings, SPEC)
+    reader = LakeReader(settings.lake(next_spec.name), next_spec.tables)
+    assert agreement_with_labels(reader, next_spec) == {}
