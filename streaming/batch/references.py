@@ -24,7 +24,7 @@ from schemas.event_columns import REFERENCE_AMOUNT
 from schemas.references import RATE, ExchangeRates, ReferenceTable
 from streaming.batch.conversion import MissingRates, converted
 from streaming.delta.stored import change_mark
-from streaming.files.delta_rows import DeltaRows
+from streaming.files.delta_table import DeltaTableRows
 from streaming.files.opening import DataFile, data_files, is_delta
 from streaming.service.health import Condition, Health
 
@@ -183,7 +183,7 @@ def _mark(path: Path) -> tuple[object, ...]:
 def _read(path: Path) -> tuple[pl.DataFrame, str]:
     """Return a table's rows and what its version is called, both of one reading."""
     if is_delta(path):
-        rows = DeltaRows(path)
+        rows = DeltaTableRows(path)
         return pl.DataFrame(rows.whole()), f"version {rows.version}"
     parts, digest = list[pl.DataFrame](), hashlib.sha256()
     for file in data_files(path):

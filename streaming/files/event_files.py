@@ -16,7 +16,7 @@ from schemas.errors import ConfigurationError
 from schemas.event_columns import Column
 from streaming.files.cells import CellReader
 from streaming.files.csv_rows import CsvRows
-from streaming.files.delta_rows import DeltaRows
+from streaming.files.delta_table import DeltaTableRows
 from streaming.files.dialect import FOUND, DecimalSign, TextOptions, dialect_of
 from streaming.files.json_records import Record, json_records
 from streaming.files.opening import DataFile, data_files, is_delta
@@ -52,6 +52,7 @@ class EventFile:
         said: what was found out about how its text is written, a line for each file of CSV.
         rows: how many it holds, None where only reading it would tell.
         version: of a Delta table, None for files.
+        identity: what tells a Delta table, whatever its version, from others; None for files.
         read: reads it once, from the beginning.
         options: how its text is written, as the user says.
     """
@@ -60,6 +61,7 @@ class EventFile:
     said: tuple[str, ...]
     rows: int | None
     version: int | None
+    identity: str | None
     read: Callable[[], Iterator[Chunk]]
     options: TextOptions = FOUND
 
@@ -77,8 +79,8 @@ class EventFile:
 
     def digest(self) -> str:
         """Return what tells its content, hex; of a Delta table, whatever its version."""
-        if self.version is not None:
-            return hashlib.sha256(DeltaRows(self.path).identity.encode()).hexdigest()
+        if self.identity is not None:
+            return hashlib.sha256(self.identity.encode()).hexdigest()
         digests = [(each.path, _digest(each.path)) for each in data_files(self.path)]
         if self.path.is_file() and self.options == FOUND:
             return digests[0][1]
@@ -115,7 +117,7 @@ def open_events(
     said = tuple(f"{part.path}: {part.said}" for part in parts if part.said)
     counts = [part.rows for part in parts]
     rows = None if None in counts else sum(each or 0 for each in counts)
-    return EventFile(path, said, rows, None, partial(_chained, [part.read for part in parts]), options)
+    return EventFile(path, said, rows, None, None, partial(_chained, [part.read for part in parts]), options)
 
 
 def _digest(path: Path) -> str:
@@ -250,7 +252,7 @@ def _record_chunk(
 
 def _delta(path: Path, contract: EventContract, beside: Sequence[str], version: int | None) -> EventFile:
     """A table holds the contract's fields, or the columns that they are decoded to."""
-    table = DeltaRows(path, version)
+    table = DeltaTableRows(path, version)
     decoded = {each.name: each for each in contract.columns if each.source}
     names = table.schema.names
     undo = (
@@ -260,18 +262,20 @@ def _delta(path: Path, contract: EventContract, beside: Sequence[str], version: 
     )
     wanted = _WantedFields(contract, FOUND, tuple(beside), strict=True)
     present = wanted.present(partial(leads_somewhere, table.schema))
-    check_paths(table.schema, [*decoded, *beside] if undo else present, str(path))
+    paths = [*decoded, *beside] if undo else present
+    check_paths(table.schema, paths, str(path))
     rows = wanted.rows(contract.read_fields if undo else present)
 
     def read() -> Iterator[Chunk]:
         done = 0
-        for batch in table.batches((*contract.event_time.sources, "event_time"), _BATCH_ROWS):
+        for batch in table.in_order((*contract.event_time.sources, "event_time"), _BATCH_ROWS, paths):
             given = _undecoded(batch, decoded, beside) if undo else batch
             numbers = range(done + 1, done + 1 + batch.num_rows)
             yield rows.chunk(given, _Numbered(table.place_of, numbers))
             done += batch.num_rows
 
-    return EventFile(path, (), table.count(), table.version, partial(_placed, read, path))
+    rows_read = partial(_placed, read, path)
+    return EventFile(path, (), table.count(), table.version, table.identity, rows_read)
 
 
 def _can_be_undone(contract: EventContract) -> bool:

@@ -30,8 +30,10 @@ ENDINGS: Mapping[str, Kind] = {
 _COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 _HIDDEN = ("_", ".")
+_DELETED_ROWS = "deletion_vector_"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _DELTA_LOG = "_delta_log"
+_FOREIGN_LOGS = {".hoodie": "Hudi", "metadata/version-hint.text": "Iceberg"}
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,10 @@ def data_files(path: Path) -> list[DataFile]:
     Names that begin with `_` or `.`, such as `_SUCCESS`, and empty files of a folder are passed over.
 
     Raises:
-        ConfigurationError: there is none, an ending is unknown, or a folder holds several kinds.
+        ConfigurationError: there is none, an ending is unknown, a folder holds several kinds, or a log says
+            elsewhere which of the files count.
     """
+    _check_no_log_above(path)
     if path.is_file():
         return [DataFile(path, kind_of(path))]
     if not path.is_dir():
@@ -110,8 +114,33 @@ def open_bytes(path: Path) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream), 1 << 20))
 
 
+def _check_no_log_above(path: Path) -> None:
+    """A table's files hold rows that were deleted, and lack what its log alone knows."""
+    for folder in path.absolute().parents:
+        if is_delta(folder):
+            problem = f"it lies in the Delta table {folder}, whose log says what counts: give the table"
+            raise ConfigurationError(problem, where=str(path))
+
+
+def _check_no_table(folder: Path) -> None:
+    if is_delta(folder):
+        raise ConfigurationError(
+            "a Delta table within a folder of files: give it by itself", where=str(folder)
+        )
+    for name, maker in _FOREIGN_LOGS.items():
+        if (folder / name).exists():
+            problem = f"a table of {maker}, which is not read: copy what you need into Parquet or Delta"
+            raise ConfigurationError(problem, where=str(folder))
+
+
 def _shown(folder: Path) -> Iterator[Path]:
+    _check_no_table(folder)
     for each in sorted(folder.iterdir()):
+        if each.name.startswith(_DELETED_ROWS):
+            raise ConfigurationError(
+                f"deletion vectors of a Delta table without its folder {_DELTA_LOG}: copy that along",
+                where=str(each),
+            )
         if each.name.startswith(_HIDDEN):
             continue
         if each.is_dir():

@@ -18,7 +18,7 @@ class ParquetRows:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with pq.ParquetFile(path) as file:
+            with _opened(path) as file:
                 self.schema: pa.Schema = file.schema_arrow
                 self.count = int(file.metadata.num_rows)
                 self._leaves = [file.schema.column(place).path for place in range(len(file.schema))]
@@ -32,7 +32,7 @@ class ParquetRows:
             ConfigurationError: it cannot be read.
         """
         try:
-            with pq.ParquetFile(self.path) as file:
+            with _opened(self.path) as file:
                 yield from file.iter_batches(size, columns=self._within(paths))
         except (pa.ArrowInvalid, OSError) as fault:
             raise ConfigurationError(f"cannot be read: {fault}", where=str(self.path)) from fault
@@ -50,3 +50,8 @@ class ParquetRows:
             for leaf in self._leaves
             if any(leaf == each or leaf.startswith(f"{each}.") for each in columns)
         ]
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    # Spark stores times as INT96, of which nanoseconds would hold those from 1677 to 2262 alone.
+    return pq.ParquetFile(path, coerce_int96_timestamp_unit="us")

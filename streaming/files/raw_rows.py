@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from streaming.files.cells import number_token, text_cells
 from streaming.files.csv_rows import CsvRows
-from streaming.files.delta_rows import DeltaRows
+from streaming.files.delta_table import DeltaTableRows
 from streaming.files.dialect import DecimalSign, TextOptions, dialect_of
 from streaming.files.json_records import json_records
 from streaming.files.opening import DataFile, Kind, data_files, is_delta
@@ -33,7 +33,7 @@ def raw_rows(path: Path, options: TextOptions) -> Iterator[dict[str, Any] | None
         ConfigurationError: it cannot be read.
     """
     if is_delta(path):
-        yield from _rows(DeltaRows(path).batches(("event_time",), _BATCH_ROWS))
+        yield from _rows(DeltaTableRows(path).batches(size=_BATCH_ROWS))
         return
     for file in data_files(path):
         yield from _READERS[file.kind](file, options)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from schemas.errors import ConfigurationError, nearest
 from schemas.label import GIVEN, LABEL_REJECTS
 from streaming.files.csv_rows import CsvRows
-from streaming.files.delta_rows import DeltaRows
+from streaming.files.delta_table import DeltaTableRows
 from streaming.files.dialect import FOUND, TextOptions, dialect_of
 from streaming.files.json_records import json_records
 from streaming.files.opening import DataFile, Kind, data_files, is_delta
@@ -123,7 +123,7 @@ def _said(
     path: Path, columns: LabelColumns, options: TextOptions, on_say: Callable[[str], None]
 ) -> Iterator[Said]:
     if is_delta(path):
-        yield from _table(DeltaRows(path), columns)
+        yield from _table(DeltaTableRows(path), columns)
         return
     done = 0
     for file in data_files(path):
@@ -155,9 +155,9 @@ def _parquet(
     yield from _numbered(source.batches(wanted, _BATCH_ROWS), fields, file)
 
 
-def _table(table: DeltaRows, columns: LabelColumns) -> Iterator[Said]:
+def _table(table: DeltaTableRows, columns: LabelColumns) -> Iterator[Said]:
     fields = columns.within(table.path, table.schema.names)
-    yield from _numbered(table.batches(("decided_at",), _BATCH_ROWS), fields)
+    yield from _numbered(table.in_order(("decided_at",), _BATCH_ROWS, fields.values()), fields)
 
 
 def _numbered(

@@ -1,0 +1,83 @@
+"""Opens Delta tables that others wrote, and says in plain words why one cannot be opened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from schemas.documents import clipped
+from schemas.errors import ConfigurationError
+from streaming.delta.log_tail import checkpointed_version
+from streaming.files.delta_features import check_features, explain_refusal
+
+LOG = "_delta_log"
+
+
+def open_delta(path: Path, version: int | None = None) -> DeltaTable:
+    """Open a table at a version, by default the newest.
+
+    Raises:
+        ConfigurationError: there is no such table or version, its log is not whole, or it uses a feature that
+            is not read.
+    """
+    _check_entries(path, version)
+    try:
+        table = DeltaTable(path, version=version)
+    except TableNotFoundError:
+        raise ConfigurationError(f"no Delta table: its folder {LOG} says nothing", where=str(path)) from None
+    except (DeltaError, OSError) as fault:
+        raise _why(path, version, fault) from None
+    check_features(path, table)
+    return table
+
+
+def _why(path: Path, version: int | None, fault: Exception) -> ConfigurationError:
+    explain_refusal(path, version)
+    for entry in _entries(path, version):
+        if not _is_whole(entry):
+            return _torn(entry)
+    known = {int(each.name[:20]) for each in _entries(path, None)}
+    newest = max(known, default=0)
+    if version is not None:
+        problem = (
+            f"version {version} of it cannot be read: the newest is {newest}, and old ones are cleared away"
+        )
+        return ConfigurationError(problem, where=str(path))
+    missing = sorted({*range(checkpointed_version(path) + 1, newest + 1)} - known)
+    gone = f"entry {missing[0]} is missing, restore the folder {LOG} from a copy" if missing else None
+    said = gone or clipped(str(fault).partition("\n")[0])
+    return ConfigurationError(f"its log cannot be read: {said}", where=str(path))
+
+
+def _check_entries(path: Path, version: int | None) -> None:
+    """An empty entry would pass for one that changes nothing."""
+    since = checkpointed_version(path)
+    for entry in _entries(path, version):
+        if int(entry.name[:20]) > since and not entry.stat().st_size:
+            raise _torn(entry)
+
+
+def _entries(path: Path, version: int | None) -> Iterator[Path]:
+    log = path / LOG
+    names = sorted(each.name for each in log.iterdir()) if log.is_dir() else []
+    for name in names:
+        if name[:20].isdigit() and name[20:] == ".json" and (version is None or int(name[:20]) <= version):
+            yield log / name
+
+
+def _is_whole(entry: Path) -> bool:
+    try:
+        return all(isinstance(json.loads(line), dict) for line in entry.read_bytes().splitlines())
+    except (OSError, ValueError):
+        return False
+
+
+def _torn(entry: Path) -> ConfigurationError:
+    return ConfigurationError(
+        "this entry of a table's log is not whole: restore it from a copy, or read a version before it",
+        where=str(entry),
+    )

@@ -1,0 +1,244 @@
+"""Reads Delta tables, whoever wrote them: their files are found and understood by the log alone.
+
+The log says which files count, what their columns are called, which of their rows are deleted, and what
+values their partitions have. Files are read one after the other, by path, so rows come in an order that is
+the same for one version. They are read here, since the scan of Delta's library shifts times of Spark that lie
+beyond what 64 bits of nanoseconds hold, and refuses tables whose types were widened.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from schemas.errors import ConfigurationError
+from schemas.event_paths import steps_of
+from streaming.delta.formats import check_format
+from streaming.files.delta_columns import MappedColumns, Renamed
+from streaming.files.delta_features import DELETION_VECTORS, apart_error
+from streaming.files.delta_log import open_delta
+from streaming.files.sorting import sorted_batches
+from streaming.files.table_rows import leads_somewhere, value_at
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+_ORDER = "sequence"
+_PARTITION = "partition."
+
+
+@dataclass(frozen=True)
+class _DataFile:
+    """One file that counts.
+
+    Attributes:
+        values: of the partition's columns, as the log has them.
+        rows: how many are stored in it, None where the log does not say.
+        kept: bool[n], which of its rows are not deleted, None for all.
+    """
+
+    path: Path
+    values: Mapping[str, Any]
+    rows: int | None
+    kept: pa.Array | None
+
+
+class DeltaTableRows:
+    """A Delta table at one version.
+
+    Args:
+        path: its folder.
+        version: by default the newest.
+
+    Raises:
+        ConfigurationError: there is no such table or version, its log or a file is not whole, or it uses a
+            feature that is not read.
+    """
+
+    def __init__(self, path: Path, version: int | None = None) -> None:
+        self.path = path
+        table = open_delta(path, version)
+        check_format(path, table)
+        self.version, self.identity = table.version(), str(table.metadata().id)
+        # Parquet and DuckDB say of every column that it may hold nothing.
+        self.schema = pa.schema([(each.name, each.type) for each in pa.schema(table.schema())])
+        self._partitions = frozenset(table.metadata().partition_columns)
+        self._columns = _mapped(path, table)
+        self._files = _files(path, table)
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return sum(_count(each) for each in self._files)
+
+    def batches(self, columns: Collection[str] | None = None, size: int = 50_000) -> Iterator[pa.RecordBatch]:
+        """Read columns, by default all, in batches of at most `size` rows; no more is held at a time.
+
+        Raises:
+            ConfigurationError: a file cannot be read.
+        """
+        names = self.schema.names if columns is None else columns
+        wanted = pa.schema([field for field in self.schema if field.name in names])
+        for file in self._files:
+            try:
+                yield from self._read(file, wanted, size)
+            except (pa.ArrowException, OSError) as fault:
+                raise ConfigurationError(f"cannot be read: {fault}", where=str(file.path)) from fault
+            except ConfigurationError as fault:
+                raise fault.within(str(file.path)) from None
+
+    def in_order(self, orders: Sequence[str], size: int, paths: Collection[str]) -> Iterator[pa.RecordBatch]:
+        """Read what some paths lead into, by `sequence`, else by the first of some paths that is there.
+
+        Rows that must be sorted and do not fit into memory go to temporary files meanwhile.
+
+        Args:
+            orders: paths of columns.
+            size: rows of each batch.
+            paths: of what is wanted.
+
+        Raises:
+            ConfigurationError: a file cannot be read.
+            MachineError: there is no room for what must be sorted.
+        """
+        known = [path for path in (_ORDER, *orders) if leads_somewhere(self.schema, path)]
+        columns = {self._column(path) for path in (*paths, *known[:1])}
+        batches = self.batches(columns, size)
+        if not known:
+            return batches
+        schema = pa.schema([field for field in self.schema if field.name in columns])
+        return sorted_batches(batches, schema, lambda batch: value_at(batch, known[0]), size)
+
+    def whole(self) -> pa.Table:
+        """Return all rows, in an order that is the same for one version."""
+        return pa.Table.from_batches(self.batches(), self.schema)
+
+    def place_of(self, row: int) -> str:
+        """Return the table, and a row by its number from 1."""
+        return f"{self.path}: row {row}"
+
+    def _column(self, path: str) -> str:
+        return path if path in self.schema.names else str(steps_of(path)[0])
+
+    def _read(self, file: _DataFile, wanted: pa.Schema, size: int) -> Iterator[pa.RecordBatch]:
+        # Spark stores times as INT96, of which nanoseconds would hold those from 1677 to 2262 alone.
+        with pq.ParquetFile(file.path, coerce_int96_timestamp_unit="us") as opened:
+            held = opened.schema_arrow
+            named = self._columns.named(held)
+            stored = [name for name in wanted.names if name not in self._partitions and name in named.names]
+            places = [named.names.index(name) for name in stored]
+            physical, done = [held.names[place] for place in places], 0
+            for batch in opened.iter_batches(size, columns=physical):
+                given = batch.select(physical)
+                rows = pa.record_batch(Renamed(given, pa.schema([named.field(place) for place in places])))
+                if file.kept is not None:
+                    rows = rows.filter(_kept(file.kept, done, batch.num_rows))
+                done += batch.num_rows
+                yield _completed(rows, wanted, file.values)
+
+
+def _completed(rows: pa.RecordBatch, wanted: pa.Schema, values: Mapping[str, Any]) -> pa.RecordBatch:
+    """Add the partition's values, and nulls for columns that came after the file was written."""
+    columns = []
+    for field in wanted:
+        if field.name in values:
+            columns.append(pa.repeat(pa.scalar(values[field.name], field.type), rows.num_rows))
+        elif field.name in rows.schema.names:
+            columns.append(_cast(rows[field.name], field))
+        else:
+            columns.append(pa.nulls(rows.num_rows, field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=wanted)
+
+
+def _cast(values: pa.Array, field: pa.Field) -> pa.Array:
+    try:
+        return values.cast(field.type)
+    except pa.ArrowException as fault:
+        raise ConfigurationError(f"column {field.name!r} holds {values.type}: {fault}") from None
+
+
+def _kept(mask: pa.Array, first: int, rows: int) -> pa.Array:
+    """Rows after the end of a mask are kept."""
+    part = mask.slice(first, rows)
+    return pa.concat_arrays([part, pa.repeat(pa.scalar(True), rows - len(part))])
+
+
+def _count(file: _DataFile) -> int:
+    rows = pq.read_metadata(file.path).num_rows if file.rows is None else file.rows
+    return int(rows) - (0 if file.kept is None else file.kept.false_count)
+
+
+def _mapped(path: Path, table: DeltaTable) -> MappedColumns:
+    declared = json.loads(table.schema().to_json())["fields"]
+    try:
+        return MappedColumns.of(table.metadata().configuration, declared)
+    except ConfigurationError as fault:
+        raise fault.within(str(path)) from None
+
+
+def _files(path: Path, table: DeltaTable) -> Sequence[_DataFile]:
+    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    masks = _masks(path, table)
+    found = []
+    for action in sorted(actions, key=lambda each: str(each["path"])):
+        file = _local(path, str(action["path"]))
+        _check_whole(path, table.version(), file, action["size_bytes"])
+        values = {key.removeprefix(_PARTITION): each for key, each in action.items() if _is_partition(key)}
+        found.append(_DataFile(file, values, action["num_records"], masks.get(file)))
+    return found
+
+
+def _is_partition(key: str) -> bool:
+    return key.startswith(_PARTITION)
+
+
+def _masks(path: Path, table: DeltaTable) -> Mapping[Path, pa.Array]:
+    """Return which rows are kept, by file; files without deleted rows have none."""
+    features = table.protocol().reader_features or ()
+    if DELETION_VECTORS not in features:
+        return {}
+    try:
+        vectors = pa.table(table.deletion_vectors())
+    except DeltaError as fault:
+        apart = apart_error(path, features)
+        problem = f"its deletion vectors cannot be read: {str(fault).splitlines()[0]}"
+        raise apart or ConfigurationError(problem, where=str(path)) from None
+    names, kept = vectors["filepath"].to_pylist(), vectors["selection_vector"]
+    return {_local(path, name): kept[row].values for row, name in enumerate(names)}
+
+
+def _local(path: Path, name: str) -> Path:
+    """Return where a file lies that the log names: relative to the table, or by a URI as in shallow clones.
+
+    Raises:
+        ConfigurationError: it lies on another machine.
+    """
+    scheme = _SCHEME.match(name)
+    if scheme is None:
+        return path / unquote(name)
+    if scheme[1] != "file":
+        raise ConfigurationError(
+            f"its log names {name}, and only files of this machine are read", where=str(path)
+        )
+    return Path("/" + unquote(name[scheme.end() :]).lstrip("/"))
+
+
+def _check_whole(path: Path, version: int, file: Path, size: int) -> None:
+    try:
+        found = file.stat().st_size
+    except OSError:
+        raise ConfigurationError(
+            f"version {version} of it cannot be read: {file} is missing. It was vacuumed, or was not copied "
+            "along: restore it, or give another version",
+            where=str(path),
+        ) from None
+    if found != size:
+        problem = f"{found:,} bytes, and the log of {path} says {size:,}: restore it from a copy"
+        raise ConfigurationError(problem, where=str(file))
