@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import numpy as np
@@ -128,6 +129,7 @@ _MOST_JOINS = 250
 _STEPS = (1, 5, 7, 3)
 
 
+@lru_cache(maxsize=256)  # a file of rules is read again and again, with most of them unchanged
 def compile_condition(rule: str, text: str, key: str, schema: pa.Schema) -> pl.Expr:
     """Check and compile one condition of a rule.
 

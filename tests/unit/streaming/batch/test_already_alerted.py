@@ -22,7 +22,7 @@ from streaming.testing.live_lake import CONTRACT, LARGE, SILENT, TOPIC, agent, e
 from streaming.versions.clients import Clients
 from tests.registry_rows import activate, entry, put
 
-ROWS = 30
+ROWS = 60
 TOLD = events(900, seed=5)
 
 
@@ -82,10 +82,10 @@ def under_way(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         without_broker(patch)
         activate(settings, FIRST)
-        run(settings, 0, 8)
+        run(settings, 0, 4)
         put(settings, entry(PATIENT, "canary", "promoted"))
-        run(settings, 8, 12)
-        run(settings, 12, 16)  # what the canary waits for outlives a restart
+        run(settings, 4, 6)
+        run(settings, 6, 8)  # what the canary waits for outlives a restart
         activate(settings, PATIENT, FIRST)
     return home
 
@@ -105,8 +105,8 @@ def test_a_canary_that_waits_longer_tells_nothing_twice_once_it_is_promoted(
     # Some of what is refused is refused in a batch that a crash cuts off, and found again by the next driver.
     if ended is not None:
         with pytest.raises(_EndedError):
-            run(settings, 16, 20, (17, ended))
-    run(settings, 16, 30)
+            run(settings, 8, 11, (10, ended))
+    run(settings, 8, 15)
     alerts = stored(settings, "alerts")
     identities = [(alert["alert_id"], alert["revision"]) for alert in alerts]
     assert len(set(identities)) == len(identities)
@@ -119,12 +119,12 @@ def test_a_canary_that_waits_longer_tells_nothing_twice_once_it_is_promoted(
 
 def test_a_rollback_and_a_changed_share_tell_nothing_twice(promoted_under_way: Settings) -> None:
     wide, settings = with_lateness("0s", "1.0.1", percent=60), promoted_under_way
-    run(settings, 16, 18)
+    run(settings, 8, 9)
     activate(settings, wide, PATIENT)
     put(settings, entry(PATIENT, "canary", "promoted"))
-    run(settings, 18, 22)
+    run(settings, 9, 11)
     activate(settings, FIRST, wide)
-    run(settings, 22, 30)
+    run(settings, 11, 15)
     identities = [(alert["alert_id"], alert["revision"]) for alert in stored(settings, "alerts")]
     assert len(set(identities)) == len(identities)
     assert replayed(settings) == ()

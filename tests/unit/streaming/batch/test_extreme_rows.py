@@ -70,10 +70,14 @@ PLAIN: dict[str, Any] = {
 
 
 def engine_of(folder: Path, **changes: Any) -> Engine:
-    spec = spec_of(folder, **changes)
-    home = Settings.load(folder / "home", {})
-    ledger, budget = MemoryLedger(), SpendingBudget(spec.llm.budget)
-    return build_engine(home, AgentDefinition.pinned(spec, CONTRACT), AnsweringModel(), ledger, budget)
+    return engine_under(AgentDefinition.pinned(spec_of(folder, **changes), CONTRACT), folder)
+
+
+def engine_under(definition: AgentDefinition, folder: Path) -> Engine:
+    home, ledger = Settings.load(folder / "home", {}), MemoryLedger()
+    return build_engine(
+        home, definition, AnsweringModel(), ledger, SpendingBudget(definition.spec.llm.budget)
+    )
 
 
 def stored(told: Sequence[dict[str, Any]], first: int = 0) -> pa.Table:
@@ -109,12 +113,19 @@ def check_documents(alerts: pa.Table) -> None:
         parse_alert(document)
 
 
+@pytest.fixture(scope="module")
+def definition(tmp_path_factory: pytest.TempPathFactory) -> AgentDefinition:
+    return AgentDefinition.pinned(spec_of(tmp_path_factory.mktemp("definition")), CONTRACT)
+
+
 @settings(PROPERTY, max_examples=25)
-@given(st.lists(payments(), min_size=1, max_size=3))
+@given(batches=st.lists(payments(), min_size=1, max_size=3))
 def test_any_valid_rows_become_alerts_that_fit_their_schema(
-    tmp_path_factory: pytest.TempPathFactory, batches: list[list[dict[str, Any]]]
+    tmp_path_factory: pytest.TempPathFactory,
+    definition: AgentDefinition,
+    batches: list[list[dict[str, Any]]],
 ) -> None:
-    engine, first = engine_of(tmp_path_factory.mktemp("extreme")), 0
+    engine, first = engine_under(definition, tmp_path_factory.mktemp("extreme")), 0
     for told in batches:
         check_documents(alerts_of(engine, stored(told, first)))
         first += len(told)
