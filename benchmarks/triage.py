@@ -21,7 +21,7 @@ from pathlib import Path
 from agent.model.budget import SpendingBudget
 from agent.model.llm_client import LlmClient
 from agent.model.local_llm import LocalLlm
-from agent.model.model_client import LOCAL_MODEL, Completion, Failure, Question, Replies
+from agent.model.model_client import LOCAL_MODEL, Completion, Failure, Question, Replies, Surcharge
 from agent.model.prompt_files import load_prompt
 from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.rule_classifier import RuleClassifier
@@ -60,6 +60,14 @@ class _Watched:
     @property
     def capacity(self) -> int:
         return self.inner.capacity
+
+    @property
+    def surcharge(self) -> Surcharge:
+        return self.inner.surcharge
+
+    @property
+    def fallbacks(self) -> Sequence[LlmClient]:
+        return self.inner.fallbacks
 
     def begin(self, question: Question, seconds: float) -> Future[Completion | Failure]:
         return self.inner.begin(question, seconds)

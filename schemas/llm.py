@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from schemas.addresses import origin_of
 from schemas.loading import Document, Duration
@@ -32,6 +32,25 @@ def checked_base_url(value: str) -> str:
             "nothing after the path, where keys are put: name the key's variable in llm.api_key_env"
         )
     return value
+
+
+def _named_variable(value: str) -> str:
+    if not _VARIABLE.fullmatch(value):
+        raise ValueError("expected the name of an environment variable, such as OPENAI_API_KEY")
+    return value
+
+
+BaseUrl = Annotated[str, AfterValidator(checked_base_url)]
+KeyVariable = Annotated[
+    str, AfterValidator(_named_variable), Field(description="name of an environment variable")
+]
+ApiVersion = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9A-Za-z.-]{1,40}$",
+        description="of Azure OpenAI, whose deployment `model` names; for others leave it out",
+    ),
+]
 
 
 class PromptReference(Document):
@@ -75,6 +94,18 @@ class TokenPrice(Document):
         return (input_tokens * self.input + output_tokens * self.output) / 1_000_000
 
 
+class Fallback(Document):
+    """A model that is asked while those before it do not answer: servers are down, or accounts out of quota.
+
+    Policy and keys count for each by itself. `local` is the model that comes with flagstream.
+    """
+
+    model: str = Field(min_length=1)
+    base_url: BaseUrl | None = Field(default=None, description="OpenAI's own where there is none")
+    api_key_env: KeyVariable = "OPENAI_API_KEY"
+    api_version: ApiVersion | None = None
+
+
 class Llm(Document):
     """The model behind triage. Without `base_url` and without a key the local model is used.
 
@@ -88,12 +119,18 @@ class Llm(Document):
     model until the deadline.
     """
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"api_version", "fallbacks"})
+
     provider: Literal["openai", "none"] = "openai"
     mode: Literal["deferred", "inline"] = "deferred"
     patience: Duration = Field(default=timedelta(days=1), gt=timedelta(0))
     model: str | None = None
-    base_url: str | None = None
-    api_key_env: str = Field(default="OPENAI_API_KEY", description="name of an environment variable")
+    base_url: BaseUrl | None = None
+    api_key_env: KeyVariable = "OPENAI_API_KEY"
+    api_version: ApiVersion | None = None
+    fallbacks: tuple[Fallback, ...] = Field(
+        default=(), max_length=8, description="who is asked, in this order, while `model` does not answer"
+    )
     prompt: PromptReference = PromptReference()
     deadline: Duration = Field(
         default=timedelta(seconds=10),
@@ -119,14 +156,21 @@ class Llm(Document):
         """Return the price of a model, zero when none is named."""
         return self.prices.get(model) or TokenPrice(input=0.0, output=0.0)
 
-    @field_validator("api_key_env")
+    def as_asked(self, fallback: Fallback) -> Llm:
+        """Return the same for one of the fallbacks."""
+        return self.model_copy(update={**fallback.model_dump(), "fallbacks": ()})
+
+    @field_validator("fallbacks")
     @classmethod
-    def _names_a_variable(cls, value: str) -> str:
-        if not _VARIABLE.fullmatch(value):
-            raise ValueError("expected the name of an environment variable, such as OPENAI_API_KEY")
+    def _each_once(cls, value: tuple[Fallback, ...]) -> tuple[Fallback, ...]:
+        names = [each.model for each in value]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"the model {repeated[0]!r} is named twice: answers are kept by model")
         return value
 
-    @field_validator("base_url")
-    @classmethod
-    def _holds_no_secret(cls, value: str | None) -> str | None:
-        return None if value is None else checked_base_url(value)
+    @model_validator(mode="after")
+    def _falls_back_on_others(self) -> Llm:
+        if self.model in [each.model for each in self.fallbacks]:
+            raise ValueError(f"'fallbacks' names {self.model!r}, the model itself: answers are kept by model")
+        return self

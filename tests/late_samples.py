@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -169,7 +170,7 @@ class Late:
         self.outbox = Outbox("cards", self.lake.alerts, cast("Publisher", self.sent), AlertsLane("alerts"))
         self.outbox.open()
         settings = LateSettings(timedelta(days=36500), (), SPEC.alerts.max_bytes)
-        abandon = cast("Any", asking)._requests.client.abandon
+        abandon = cast("Any", asking)._respondents.first.client.abandon
         self.answers = LateAnswers("cards", self.lake, self.outbox, abandon, settings)
         self.answers.ask_with(asking, {})
 
@@ -201,4 +202,6 @@ def working(folder: Path, asking: Triage, seconds: float = 60.0) -> Iterator[Lat
 
 
 def asked_about(server: scripted.ScriptedLlm) -> Counter[str]:
-    return Counter(name for request in server.requests for name in request.asked)
+    """How often each group was asked about, by what was disclosed of it."""
+    groups = (each for request in server.requests for each in request.groups.values())
+    return Counter(json.dumps(each) for each in groups)

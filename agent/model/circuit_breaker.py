@@ -35,6 +35,11 @@ class CircuitBreaker:
         """Whether the circuit is open and the pause is over."""
         return not self.closed and self._clock() - self._opened_at >= self._pause
 
+    def trip(self) -> None:
+        """Leave the server alone at once: it has said that it will not answer for a while."""
+        self._failures = max(self._failures, self._most_failures - 1)
+        self.note(healthy=False)
+
     def note(self, healthy: bool) -> None:
         """Take in how one question went."""
         if healthy:

@@ -17,7 +17,16 @@ from schemas.errors import ConfigurationError
 MOST_ANSWER_BYTES = 4 << 20
 _TOO_LARGE = 413
 _SENT = frozenset(
-    {"host", "accept", "authorization", "connection", "content-length", "content-type", "user-agent"}
+    {
+        "host",
+        "accept",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "user-agent",
+        "api-key",
+    }
 )
 _NOT_OF_THE_BODY_READ = frozenset({"content-length", "content-encoding", "transfer-encoding"})
 # `public`: no address of a private network. `named`: one is fine, since the policy names the endpoint.

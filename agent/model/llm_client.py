@@ -12,23 +12,36 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import SecretStr
 
-from agent.model.chat_endpoint import ChatEndpoint, failure_of, read_reply
+from agent.model.adaptive_limit import AdaptiveLimit
+from agent.model.chat_endpoint import ChatEndpoint
 from agent.model.circuit_breaker import CircuitBreaker
+from agent.model.endpoint_memory import EndpointMemory
 from agent.model.guarded_http import Reach
-from agent.model.model_client import LOCAL_MODEL, Completion, Failure, Question, Replies, finished
+from agent.model.model_client import (
+    LOCAL_MODEL,
+    Completion,
+    Failure,
+    Question,
+    Replies,
+    Surcharge,
+    finished,
+)
+from agent.model.negotiation import ServerFeatures
+from agent.model.paced_endpoint import PacedEndpoint
 from agent.model.pacing import RequestPacer
 from schemas.alert import FallbackReason
 from schemas.llm import Llm
 
 _CONCURRENCY_OF_ENDPOINTS = 8
-_MOST_ATTEMPTS = 3
 _THREAD_GRACE_SECONDS = 0.03
 _CLOSE_SECONDS = 5.0
+_OVERLOADED: frozenset[FallbackReason] = frozenset({"timeout", "rate_limited"})
+_NO_ANSWER = "the last questions had no answer; it is left alone for a while, then tried with one"
 _SERVER_IS_DOWN: frozenset[FallbackReason] = frozenset(
     {"timeout", "unreachable", "server_error", "rate_limited", "rejected"}
 )
@@ -36,11 +49,15 @@ _SERVER_IS_DOWN: frozenset[FallbackReason] = frozenset(
 
 @dataclass(frozen=True)
 class _Terms:
-    """Until when a question may be sent, until when its answer is listened to, and what takes late ones."""
+    """Until when a question may be sent, until when its answer is listened to, and what takes late ones.
+
+    `workers` holds how many put questions side by side.
+    """
 
     deadline: float
     until: float
     late: Replies | None = None
+    workers: list[int] = field(default_factory=lambda: [1])
 
 
 class LlmClient:
@@ -53,6 +70,9 @@ class LlmClient:
         api_key: sent as a bearer token; servers without keys get a placeholder.
         reach: whether the endpoint's name may lead to a private network.
         breaker: shared by all batches.
+        memory: keeps what is learned of the endpoint.
+        api_version: of Azure OpenAI, None for all others.
+        fallbacks: who is asked, in this order, while this one does not answer.
         clock: monotonic seconds, for deadlines.
     """
 
@@ -65,13 +85,18 @@ class LlmClient:
         api_key: SecretStr | None = None,
         reach: Reach = "public",
         breaker: CircuitBreaker | None = None,
+        memory: EndpointMemory | None = None,
+        api_version: str | None = None,
+        fallbacks: Sequence[LlmClient] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._model, self._clock = model, clock
-        self._concurrency = llm.max_concurrency or (1 if model == LOCAL_MODEL else _CONCURRENCY_OF_ENDPOINTS)
+        self._model, self._clock, self._fallbacks = model, clock, tuple(fallbacks)
+        most = llm.max_concurrency or (1 if model == LOCAL_MODEL else _CONCURRENCY_OF_ENDPOINTS)
+        self._at_a_time = AdaptiveLimit(most)
         self._breaker = breaker or CircuitBreaker(clock=clock)
-        self._pace = RequestPacer(llm.rate, clock)
-        self._endpoint = ChatEndpoint(model, base_url or llm.base_url, api_key, reach)
+        url = base_url or llm.base_url
+        self._endpoint = ChatEndpoint(model, url, api_key, reach, memory, api_version)
+        self._paced = PacedEndpoint(self._endpoint, RequestPacer(llm.rate, clock), clock)
         self._asking: Future[None] = Future()
         self._under_way: set[Future[Completion | Failure]] = set()
         self._outstanding: set[asyncio.Task[None]] = set()
@@ -90,6 +115,32 @@ class LlmClient:
     def breaker(self) -> CircuitBreaker:
         """The circuit breaker, to tell the server's state."""
         return self._breaker
+
+    @property
+    def fallbacks(self) -> Sequence[LlmClient]:
+        """See ModelClient."""
+        return self._fallbacks
+
+    @property
+    def url(self) -> str:
+        """The API root that is asked."""
+        return self._endpoint.url
+
+    @property
+    def features(self) -> ServerFeatures:
+        """What the endpoint is known to take."""
+        return self._endpoint.features
+
+    @property
+    def trouble(self) -> str:
+        """What keeps the endpoint from answering and what to do about it, "" where nothing does."""
+        silent = "" if self._breaker.closed else _NO_ANSWER
+        return self._endpoint.trouble or silent
+
+    @property
+    def surcharge(self) -> Surcharge:
+        """See ModelClient."""
+        return Surcharge(self.features.form != "json_schema", self.features.thinking_tokens)
 
     def __enter__(self) -> LlmClient:
         """Return the client, to be closed at the end of the block."""
@@ -124,7 +175,7 @@ class LlmClient:
     @property
     def capacity(self) -> int:
         """See ModelClient: a server that has failed again and again is left alone, then tried with one."""
-        return self._concurrency if self._breaker.closed else int(self._breaker.trial_due)
+        return self._at_a_time.now if self._breaker.closed else int(self._breaker.trial_due)
 
     def begin(self, question: Question, seconds: float) -> Future[Completion | Failure]:
         """See ModelClient; a question that is abandoned comes back cancelled."""
@@ -181,8 +232,8 @@ class LlmClient:
         queue = list(reversed(range(len(questions))))
         if self._breaker.trial_due and queue:
             await self._within([self._work(questions, outcomes, [queue.pop()], terms, trial=True)], terms)
-        workers = min(self._concurrency, len(queue))
-        work = [self._work(questions, outcomes, queue, terms) for _ in range(workers)]
+        terms = replace(terms, workers=[min(self._at_a_time.now, len(queue))])
+        work = [self._work(questions, outcomes, queue, terms) for _ in range(terms.workers[0])]
         await self._within(work, terms)
 
     async def _within(self, work: Sequence[Coroutine[Any, Any, None]], terms: _Terms) -> None:
@@ -212,10 +263,13 @@ class LlmClient:
                 outcomes[position] = Failure("circuit_open", sent=False)
                 continue
             outcomes[position] = Failure("timeout")
-            outcome = self._noted(await self._ask_one(questions[position], terms))
+            outcome = await self._outcome(questions[position], terms)
             outcomes[position] = outcome
             if terms.late is not None and self._clock() >= terms.deadline:
                 terms.late.append((position, outcome))
+            if terms.workers[0] > self._at_a_time.now:
+                terms.workers[0] -= 1
+                return
 
     async def _answer(self, question: Question, seconds: float) -> Completion | Failure:
         if not (self._breaker.closed or self._breaker.trial_due):
@@ -223,29 +277,26 @@ class LlmClient:
         try:
             async with asyncio.timeout(seconds):
                 until = self._clock() + seconds
-                return self._noted(await self._ask_one(question, _Terms(until, until)))
+                return await self._outcome(question, _Terms(until, until))
         except TimeoutError:
-            return self._noted(Failure("timeout"))
+            self._breaker.note(healthy=False)
+            return Failure("timeout")
 
-    def _noted(self, outcome: Completion | Failure) -> Completion | Failure:
-        """Take in what an outcome says of the server."""
-        if not isinstance(outcome, Failure) or outcome.sent:
-            self._breaker.note(not (isinstance(outcome, Failure) and outcome.reason in _SERVER_IS_DOWN))
-        return outcome
-
-    async def _ask_one(self, question: Question, terms: _Terms) -> Completion | Failure:
-        outcome: Completion | Failure = Failure("rate_limited", sent=False)
-        for attempt in range(_MOST_ATTEMPTS):
-            turn = self._pace.take(question.most_tokens, terms.deadline)
-            if turn is None:
-                return outcome
-            await asyncio.sleep(turn)
-            try:
-                return read_reply(await self._endpoint.send(question, terms.until - self._clock()))
-            except Exception as fault:  # no fault of a model may stop a batch
-                outcome = failure_of(fault)
-                wait = self._endpoint.wait_before_retry(fault, attempt)
-            if wait is None or self._clock() + wait >= terms.deadline:
-                return outcome
-            await asyncio.sleep(wait)
+    async def _outcome(self, question: Question, terms: _Terms) -> Completion | Failure:
+        """Ask, and take in what comes of it says of the server."""
+        number = self._at_a_time.begin()
+        try:
+            outcome = await self._paced.ask(question, terms.deadline, terms.until)
+        except asyncio.CancelledError:  # by its deadline, or by whoever waited for it
+            self._at_a_time.overloaded(number)
+            raise
+        if isinstance(outcome, Completion):
+            self._at_a_time.answered()
+            self._breaker.note(healthy=True)
+        elif outcome.lasting:
+            self._breaker.trip()
+        elif outcome.sent:
+            if outcome.reason in _OVERLOADED:
+                self._at_a_time.overloaded(number)
+            self._breaker.note(not (outcome.of_server and outcome.reason in _SERVER_IS_DOWN))
         return outcome

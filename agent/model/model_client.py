@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agent.model.prompt_files import Messages
@@ -17,13 +17,15 @@ LOCAL_MODEL = "local"
 class Question:
     """One request: messages, and the JSON Schema the answer must have.
 
-    `most_tokens` is what prompt and answer take at most, for an endpoint that admits so many a minute.
+    `most_tokens` is what prompt and answer take at most, for an endpoint that admits so many a minute;
+    `affords` sets more tokens of output aside for it, and says whether there is money for them.
     """
 
     messages: Messages
     schema: Mapping[str, Any]
     max_output_tokens: int
     most_tokens: int
+    affords: Callable[[int], bool] = field(default=lambda _: False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,26 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no answer. `sent` is whether a request went out at all; tokens as far as known."""
+    """Why there is no answer.
+
+    `sent` is whether a request went out at all, `of_server` whether it says anything of the server and not
+    of this question alone, `lasting` whether the server will answer none for a while; tokens as far as known.
+    """
 
     reason: FallbackReason
     sent: bool = True
     input_tokens: int = 0
     output_tokens: int = 0
+    of_server: bool = True
+    lasting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Surcharge:
+    """What a model takes besides prompt and answer: the schema in the prompt, and tokens to think with."""
+
+    schema_in_prompt: bool = False
+    thinking_tokens: int = 0
 
 
 Replies = list[tuple[int, "Completion | Failure"]]
@@ -67,6 +83,14 @@ class ModelClient(Protocol):
     def capacity(self) -> int:
         """How many questions at a time the model takes as things stand."""
 
+    @property
+    def surcharge(self) -> Surcharge:
+        """What it has shown to take besides prompt and answer."""
+
+    @property
+    def fallbacks(self) -> Sequence[ModelClient]:
+        """Who is asked, in this order, while this model does not answer."""
+
     def begin(self, question: Question, seconds: float) -> Future[Completion | Failure]:
         """Begin to ask one question beside others; after `seconds` its answer is not waited for any more."""
 
@@ -79,10 +103,11 @@ class Unasked:
 
     Args:
         model: the name.
+        fallbacks: names of those that were asked while it did not answer.
     """
 
-    def __init__(self, model: str) -> None:
-        self._model = model
+    def __init__(self, model: str, fallbacks: Sequence[str] = ()) -> None:
+        self._model, self._fallbacks = model, tuple(map(Unasked, fallbacks))
 
     @property
     def model(self) -> str:
@@ -102,6 +127,16 @@ class Unasked:
     def capacity(self) -> int:
         """See ModelClient."""
         return 1
+
+    @property
+    def surcharge(self) -> Surcharge:
+        """See ModelClient."""
+        return Surcharge()
+
+    @property
+    def fallbacks(self) -> Sequence[ModelClient]:
+        """See ModelClient."""
+        return self._fallbacks
 
     def begin(self, question: Question, seconds: float) -> Future[Completion | Failure]:  # noqa: ARG002 -- the protocol's
         """See ModelClient: the question comes back unsent."""

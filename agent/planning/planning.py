@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from agent.model.chat_request import schema_in_words
 from agent.model.model_client import Completion, Failure, ModelClient, Question
 from agent.model.prompt_files import Messages, Wording, load_wording
 from agent.planning.curated import shown_under
@@ -144,15 +145,22 @@ class Planner:
             system, wording.user.substitute({name: _data(each) for name, each in user.items()})
         )
         content = f"{messages.system}\n{messages.user}"
-        most = len(content) // _CHARACTERS_PER_TOKEN + self._output_tokens
+        most = self._most_tokens(content, schema)
         self._check_budgets(most)
-        question = Question(messages, schema, self._output_tokens, most)
+        question = Question(
+            messages, schema, self._output_tokens, most, lambda tokens: most + tokens <= self._tokens
+        )
         (reply,) = self._client.ask([question], self._deadline.left)
         self._tokens -= (reply.input_tokens + reply.output_tokens) or most
         self._tell(wording, content, reply)
         if isinstance(reply, Failure):
             raise refused("model", f"no answer: {reply.reason}")
         return reply.text
+
+    def _most_tokens(self, content: str, schema: Mapping[str, Any]) -> int:
+        surcharge = self._client.surcharge
+        words = content + (schema_in_words(schema) if surcharge.schema_in_prompt else "")
+        return len(words) // _CHARACTERS_PER_TOKEN + self._output_tokens + surcharge.thinking_tokens
 
     def _check_budgets(self, tokens: int) -> None:
         if tokens > self._tokens:

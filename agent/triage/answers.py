@@ -2,7 +2,7 @@
 
 An answer is one JSON object with a classification under each group's id. A classification cites what it
 relies on as `feature=value`; one that cites anything the request did not contain is not accepted. Each
-classification is accepted or refused by itself.
+classification is accepted or refused by itself. Upper case and keys that nobody asked for do no harm.
 """
 
 from __future__ import annotations
@@ -35,17 +35,25 @@ class Answer:
 def answer_schema(citable: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Return the JSON Schema of the answer to one request, `citable` being request id → what it may cite.
 
-    Every id must come back, once. What may be cited is spelled out, so that a server that decodes under the
-    schema cannot invent evidence. The rationale is bounded by a pattern: OpenAI's strict mode documents
+    Every id must come back, once. What may be cited is spelled out, so that a small model that decodes under
+    the schema cannot invent evidence. The rationale is bounded by a pattern: OpenAI's strict mode documents
     `pattern`, not `maxLength`, and llama.cpp decodes under it as well. Quotes and backslashes are left out of
     it, so no escape is cut in half.
     """
     return _object({request_id: _classification_schema(values) for request_id, values in citable.items()})
 
 
-def _classification_schema(citable: Sequence[str]) -> dict[str, Any]:
-    most = min(MOST_CITATIONS, len(citable))
-    cited = {"type": "string", "enum": list(citable)}
+def fixed_schema(request_ids: Sequence[str]) -> dict[str, Any]:
+    """Return the JSON Schema of the answer to any request of these ids, so that servers can keep it compiled.
+
+    What is cited is a text like any other to it: `answers_of` alone checks that.
+    """
+    return _object(dict.fromkeys(request_ids, _classification_schema(None)))
+
+
+def _classification_schema(citable: Sequence[str] | None) -> dict[str, Any]:
+    most = MOST_CITATIONS if citable is None else min(MOST_CITATIONS, len(citable))
+    cited = {"type": "string"} if citable is None else {"type": "string", "enum": list(citable)}
     return _object(
         {
             "evidence": {"type": "array", "minItems": 1, "maxItems": most, "items": cited},
@@ -98,21 +106,22 @@ def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _accepted(content: object, citable: Sequence[str]) -> Answer | FallbackReason:
-    if not isinstance(content, dict) or content.keys() != set(_KEYS):
+    if not isinstance(content, dict) or not content.keys() >= set(_KEYS):
         return "invalid_json"
     evidence, *words = (content[key] for key in _KEYS)
     if not (_are_texts(words) and cleaned(content["rationale"])):
         return "invalid_json"
     if not (isinstance(evidence, list) and _are_texts(evidence) and len(evidence) <= MOST_CITATIONS):
         return "invalid_json"
-    if content["classification"] not in CATEGORIES or content["severity"] not in SEVERITIES:
+    classification, severity = (content[key].strip().casefold() for key in ("classification", "severity"))
+    if classification not in CATEGORIES or severity not in SEVERITIES:
         return "wrong_enum"
     citations = [cited(citable, each) for each in evidence]
     if not citations or None in citations:
         return "evidence_mismatch"
     return Answer(
-        classification=cast("Category", content["classification"]),
-        severity=cast("Severity", content["severity"]),
+        classification=cast("Category", classification),
+        severity=cast("Severity", severity),
         rationale=_in_words(cleaned(content["rationale"], RATIONALE_CHARACTERS)),
         evidence=tuple(dict.fromkeys(each for each in citations if each is not None)),
     )

@@ -75,7 +75,7 @@ class Disclosure:
             **{name: value for name, value in shared.items() if value and allows(name)},
             "examples": [self._example(row, originals) for row in group.exemplars],
         }
-        return Disclosed(facts, tuple(dict.fromkeys(_citations(facts))), originals)
+        return Disclosed(facts, tuple(dict.fromkeys(citations(facts))), originals)
 
     def _example(self, row: FlaggedRow, originals: dict[str, str]) -> dict[str, Any]:
         values = {
@@ -125,7 +125,8 @@ def _identifiers(row: FlaggedRow) -> dict[str, str]:
     return names | {value: name for name, value in row.entities.items()}
 
 
-def _citations(facts: Mapping[str, Any]) -> Iterable[str]:
+def citations(facts: Mapping[str, Any]) -> Iterable[str]:
+    """Yield what an answer may cite of what is disclosed about a group, as `feature=value`."""
     yield f"alerts={facts['alerts']}"
     yield from (f"{name}={value}" for name, value in facts.get("reasons", {}).items())
     yield from (f"rule={name}" for name in facts.get("rules", ()))

@@ -81,7 +81,7 @@ class Collected:
 
 
 class Inquiries:
-    """Requests to one model, as many at a time as it takes. For one thread.
+    """Requests to a model, or to those beside it, as many at a time as it takes. For one thread.
 
     Args:
         requests: books, records and reads them.
@@ -91,7 +91,7 @@ class Inquiries:
 
     def __init__(self, requests: Requests, llm: Llm, clock: Callable[[], float] = time.monotonic) -> None:
         self._requests, self._most_calls, self._clock = requests, llm.budget.calls_per_batch, clock
-        self._tempo = Tempo(requests.packer.most_groups, llm.patience.total_seconds())
+        self._tempo = Tempo(requests.respondents.first.packer.most_groups, llm.patience.total_seconds())
         self._under_way: dict[Future[Completion | Failure], _UnderWay] = {}
         self._attempts: dict[str, _Attempts] = {}
         self._answered = 0
@@ -104,22 +104,20 @@ class Inquiries:
     @property
     def room(self) -> int:
         """How many requests more may be begun; one that is overdue makes room for another."""
-        capacity, under_way = self._requests.client.capacity, len(self._under_way)
-        most = min(2 * capacity, self._most_calls)
-        return max(min(capacity - self._usual, most - under_way), 0)
+        to, under_way = self._requests.respondents.fit, list(self._under_way.values())
+        its_own = [each for each in under_way if each.request.to is to]
+        capacity = to.client.capacity
+        others = min(2 * capacity - len(its_own), self._most_calls - len(under_way))
+        return max(min(capacity - self._usual(its_own), others), 0)
 
     @property
     def is_waited_for(self) -> bool:
         """Whether a request is under way that takes no longer than usual."""
-        return self._usual > 0
+        return self._usual(self._under_way.values()) > 0
 
-    @property
-    def _usual(self) -> int:
+    def _usual(self, under_way: Iterable[_UnderWay]) -> int:
         now = self._clock()
-        return sum(
-            now - each.since < self._tempo.overdue(len(each.request.cases))
-            for each in self._under_way.values()
-        )
+        return sum(now - each.since < self._tempo.overdue(len(each.request.cases)) for each in under_way)
 
     def begin(self, cases: Iterable[Case], owner: Any, busy: frozenset[str] = frozenset()) -> int:
         """Begin the requests there is room for; return their number.
@@ -135,7 +133,9 @@ class Inquiries:
         if self.room <= 0:
             return 0
         ready = list(islice(self._ready(cases, self.keys | busy), _LOOKED_AT))
-        booked = map(self._requests.book, self._requests.packer.pack(self._in_turn(ready), self._together))
+        to = self._requests.respondents.fit
+        packed = to.packer.pack(self._in_turn(ready), self._together)
+        booked = (self._requests.book(each, to) for each in packed)
         requests = list(islice((each for each in booked if each is not None), self.room))
         self._requests.intend(requests)
         for each in requests:
@@ -173,7 +173,7 @@ class Inquiries:
     def _send(self, request: Request, owner: Any) -> None:
         # A server that does one thing at a time comes to this one after those that are under way.
         limit = self._tempo.limit(len(request.cases)) * (1 + len(self._under_way))
-        future = self._requests.client.begin(self._requests.question(request), limit)
+        future = request.to.client.begin(self._requests.question(request), limit)
         self._under_way[future] = _UnderWay(request, owner, self._clock())
 
     def _ready(self, cases: Iterable[Case], busy: frozenset[str]) -> Iterable[Case]:
@@ -192,7 +192,7 @@ class Inquiries:
         return min(self._tempo.groups, self._seen_of(case.key).together)
 
     def _seen_of(self, key: str) -> _Attempts:
-        return self._attempts.get(key) or _Attempts(self._requests.packer.most_groups)
+        return self._attempts.get(key) or _Attempts(self._requests.respondents.first.packer.most_groups)
 
     def _learn(self, begun: _UnderWay, outcome: RequestOutcome) -> None:
         if isinstance(outcome.reply, Completion):

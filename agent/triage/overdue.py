@@ -41,10 +41,10 @@ class Overdue:
         )
 
     def ask(self, requests: Sequence[Request], seconds: float) -> list[Completion | Failure]:
-        """Ask under a deadline; what has no answer then is listened to for as long again."""
+        """Ask one model under a deadline; what has no answer then is listened to for as long again."""
         begun = _Round(requests, self._clock() + 2 * seconds, [])
         questions = [self._requests.question(request) for request in requests]
-        replies = self._requests.client.ask(questions, seconds, begun.replies)
+        replies = requests[0].to.client.ask(questions, seconds, begun.replies)
         begun.missing.update(place for place, reply in enumerate(replies) if _is_outstanding(reply))
         if begun.missing:
             self._rounds.append(begun)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from agent.model.model_client import LOCAL_MODEL, Question
+from agent.model.chat_request import schema_in_words
+from agent.model.model_client import LOCAL_MODEL, Question, Surcharge
 from agent.model.prompt_files import Messages, Prompt
-from agent.triage.answers import MOST_CITATIONS, RATIONALE_CHARACTERS, answer_schema
+from agent.triage.answers import MOST_CITATIONS, RATIONALE_CHARACTERS, answer_schema, fixed_schema
 from agent.triage.disclosure import Disclosed, canonical_json, content_key
 from agent.triage.grouping import Group, Texts
 from schemas.llm import Llm
 
 _GROUPS_OF_ENDPOINTS = 8
-_ID_CHARACTERS = 6
 _ID_TOKENS = 20  # it stands in the data and in the last line, with signs around it
 _FORM_TOKENS = 120  # of an answer: the id, keys, classification, severity, signs and line breaks
 _LETTERS_PER_TOKEN = 2
@@ -27,18 +28,13 @@ _LETTERS_PER_TOKEN = 2
 
 @dataclass(frozen=True)
 class Case:
-    """A group to ask about. `key` is its place in the ledger, `request_id` what the model calls it."""
+    """A group to ask about. `key` is its place in the ledger."""
 
     group: Group
     priority: float
     disclosed: Disclosed
     data: str
     key: str
-
-    @property
-    def request_id(self) -> str:
-        """The first digits of the key."""
-        return self.key[:_ID_CHARACTERS]
 
 
 def case_of(prompt: Prompt, model: str, group: Group, priority: float, disclosed: Disclosed) -> Case:
@@ -54,9 +50,13 @@ class Packer:
         llm: context, output and groups per request.
         prompt: loaded prompt.
         model: name of the model; the local one writes too slowly to answer for many groups in time.
+        surcharge: what the model has shown to take besides prompt and answer.
     """
 
-    def __init__(self, llm: Llm, prompt: Prompt, model: str) -> None:
+    def __init__(
+        self, llm: Llm, prompt: Prompt, model: str, surcharge: Callable[[], Surcharge] = Surcharge
+    ) -> None:
+        self._surcharge = surcharge
         self._llm, self._prompt, self._is_local = llm, prompt, model == LOCAL_MODEL
         self._most_groups = llm.groups_per_request or (1 if self._is_local else _GROUPS_OF_ENDPOINTS)
         self._frame_tokens = _tokens_of(prompt.render({}))
@@ -90,7 +90,7 @@ class Packer:
         return sorted(requests, key=_priority, reverse=True)[: self._llm.budget.calls_per_batch]
 
     def _fits(self, cases: list[Case]) -> bool:
-        distinct = len({case.request_id for case in cases}) == len(cases)
+        distinct = len({case.key for case in cases}) == len(cases)
         few = len(cases) <= self._most_groups
         return distinct and few and self.most_tokens(cases) <= self._llm.context_tokens
 
@@ -100,21 +100,40 @@ class Packer:
 
     def most_input_tokens(self, cases: list[Case]) -> int:
         """Tokens of the prompt, rather too many than too few."""
-        return self._frame_tokens + sum(most_tokens_of(case.data) + _ID_TOKENS for case in cases)
+        schema = schema_in_words(self._schema(cases)) if self._surcharge().schema_in_prompt else ""
+        frame = self._frame_tokens + most_tokens_of(schema)
+        return frame + sum(most_tokens_of(case.data) + _ID_TOKENS for case in cases)
 
     def most_output_tokens(self, cases: list[Case]) -> int:
         """Tokens the answer is given; the local model, which costs nothing, is never cut off."""
         least = self._llm.max_output_tokens
         return sum(max(least, _longest_answer(case)) if self._is_local else least for case in cases)
 
-    def question(self, cases: list[Case]) -> Question:
-        """Return the request about `cases`."""
+    def booked_output_tokens(self, cases: list[Case]) -> int:
+        """Tokens to set aside for the answer: with those of a model that thinks first."""
+        return self.most_output_tokens(cases) + self._surcharge().thinking_tokens
+
+    def question(self, cases: list[Case], affords: Callable[[int], bool] = lambda _: False) -> Question:
+        """Return the request about `cases`; see Question for `affords`."""
         return Question(
-            messages=self._prompt.render({case.request_id: case.data for case in cases}),
-            schema=answer_schema({case.request_id: case.disclosed.citable for case in cases}),
+            messages=self._prompt.render({name: case.data for name, case in named(cases).items()}),
+            schema=self._schema(cases),
             max_output_tokens=self.most_output_tokens(cases),
-            most_tokens=self.most_tokens(cases),
+            most_tokens=self.most_input_tokens(cases) + self.booked_output_tokens(cases),
+            affords=affords,
         )
+
+    def _schema(self, cases: list[Case]) -> dict[str, Any]:
+        """The small local model needs its evidence spelled out; others get the same schema every time."""
+        called = named(cases)
+        if self._is_local:
+            return answer_schema({name: case.disclosed.citable for name, case in called.items()})
+        return fixed_schema(list(called))
+
+
+def named(cases: Sequence[Case]) -> dict[str, Case]:
+    """Return cases by what a request calls them: by their places, so that like requests have like ids."""
+    return {f"g{place}": case for place, case in enumerate(cases, 1)}
 
 
 def _priority(cases: list[Case]) -> float:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.audit.events import ModelCall
 from agent.model.budget import Booking, SpendingBudget
-from agent.model.model_client import Completion, Failure, ModelClient, Question
+from agent.model.model_client import Completion, Failure, Question
 from agent.model.prompt_files import Prompt
 from agent.triage.answers import Answer, answers_of
 from agent.triage.containment import Faults
 from agent.triage.ledger import Intent, Ledger, RecordedAnswer
-from agent.triage.packing import Case, Packer
+from agent.triage.packing import Case, named
+from agent.triage.respondents import Respondent, Respondents
 from schemas.alert import FallbackReason
-from schemas.llm import Llm
 
+_DOWN: frozenset[FallbackReason] = frozenset(
+    {"unreachable", "rate_limited", "server_error", "rejected", "circuit_open"}
+)
 _NO_WORK_DONE: frozenset[FallbackReason] = frozenset(
     {"unreachable", "rate_limited", "server_error", "rejected"}
 )
@@ -23,10 +26,18 @@ _NO_WORK_DONE: frozenset[FallbackReason] = frozenset(
 
 @dataclass(frozen=True)
 class Request:
-    """Cases that are asked about together, and what is set aside for it."""
+    """Cases that are asked about together.
+
+    Attributes:
+        to: the model that is asked.
+        booking: what is set aside for it.
+        more: what was set aside later on.
+    """
 
     cases: Sequence[Case]
+    to: Respondent
     booking: Booking
+    more: list[Booking] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -43,64 +54,65 @@ class RequestOutcome:
         return isinstance(self.reply, Completion) or self.reply.sent
 
     @property
+    def usd(self) -> float:
+        """What it cost."""
+        return self.request.to.usd(self.reply.input_tokens, self.reply.output_tokens)
+
+    @property
     def made(self) -> list[ModelCall]:
-        """A call per group, without what was said; they share the request's tokens."""
+        """A call per group, by its key in the ledger and without what was said; they share the tokens."""
+        cases = self.request.cases
         read, written = (
-            _shares(tokens, len(self.answers))
-            for tokens in (self.reply.input_tokens, self.reply.output_tokens)
+            _shares(tokens, len(cases)) for tokens in (self.reply.input_tokens, self.reply.output_tokens)
         )
-        calls = zip(self.answers.items(), read, written, strict=True)
-        return [ModelCall(key, _outcome_of(answer), self.sent, *tokens) for (key, answer), *tokens in calls]
+        return [
+            ModelCall(self.request.to.key_of(case), _outcome_of(self.answers[case.key]), self.sent, *tokens)
+            for case, *tokens in zip(cases, read, written, strict=True)
+        ]
 
 
 class Requests:
     """Books requests, puts questions and answers on record, and reads what a model has said.
 
     Args:
-        llm: prices, context and output.
         prompt: loaded prompt.
-        client: the model.
+        respondents: the models that may be asked.
         ledger: where questions and answers are kept.
         budget: tokens and money of the minute and the day.
     """
 
     def __init__(
-        self, llm: Llm, prompt: Prompt, client: ModelClient, ledger: Ledger, budget: SpendingBudget
+        self, prompt: Prompt, respondents: Respondents, ledger: Ledger, budget: SpendingBudget
     ) -> None:
-        self._llm, self._prompt, self._client = llm, prompt, client
-        self._ledger, self._budget = ledger, budget
-        self.packer = Packer(llm, prompt, client.model)
-
-    @property
-    def client(self) -> ModelClient:
-        """The model."""
-        return self._client
+        self._prompt, self._ledger, self._budget = prompt, ledger, budget
+        self.respondents = respondents
 
     def known(self, cases: Iterable[Case]) -> Mapping[str, RecordedAnswer]:
-        """Return the answers on record, by the cases' keys."""
-        return self._ledger.recorded([case.key for case in cases])
+        """Return the answers on record, by the cases' keys; of several models' the first one's counts."""
+        keys = {case.key: [each.key_of(case) for each in self.respondents.all] for case in cases}
+        found = self._ledger.recorded([key for each in keys.values() for key in each])
+        given = {case: next((key for key in each if key in found), None) for case, each in keys.items()}
+        return {case: found[key] for case, key in given.items() if key is not None}
 
-    def usd(self, input_tokens: int, output_tokens: int) -> float:
-        """Return what so many tokens cost."""
-        return self._llm.price_of(self._client.model).usd(input_tokens, output_tokens)
-
-    def book(self, cases: Sequence[Case]) -> Request | None:
+    def book(self, cases: Sequence[Case], to: Respondent) -> Request | None:
         """Book as much of a request as the budget admits, its first cases before its last."""
         for count in range(len(cases), 0, -1):
             kept = list(cases[:count])
-            read, written = self.packer.most_input_tokens(kept), self.packer.most_output_tokens(kept)
-            booking = self._budget.reserve(read + written, self.usd(read, written))
+            read, written = to.packer.most_input_tokens(kept), to.packer.booked_output_tokens(kept)
+            booking = self._budget.reserve(read + written, to.usd(read, written))
             if booking is not None:
-                return Request(kept, booking)
+                return Request(kept, to, booking)
         return None
 
     def intend(self, requests: Iterable[Request]) -> None:
         """Put the questions of requests on record, before any is sent."""
-        self._ledger.intend([self._intent(case) for request in requests for case in request.cases])
+        self._ledger.intend([self._intent(each, case) for each in requests for case in each.cases])
 
     def question(self, request: Request) -> Question:
         """Return what is sent."""
-        return self.packer.question(list(request.cases))
+        return request.to.packer.question(
+            list(request.cases), lambda tokens: self._book_more(request, tokens)
+        )
 
     def outcome(self, request: Request, reply: Completion | Failure, faults: Faults) -> RequestOutcome:
         """Read what came back; `faults` takes what befalls the reading."""
@@ -110,10 +122,11 @@ class Requests:
     def _read(self, request: Request, reply: Completion | Failure) -> RequestOutcome:
         if isinstance(reply, Failure):
             return RequestOutcome(request, reply, {case.key: reply.reason for case in request.cases})
-        found = answers_of(reply.text, {case.request_id: case.disclosed.citable for case in request.cases})
+        citable = {name: case.disclosed.citable for name, case in named(request.cases).items()}
+        found = answers_of(reply.text, citable)
         read, written = (_shares(each, len(found)) for each in (reply.input_tokens, reply.output_tokens))
         answers = {
-            case.key: answer if isinstance(answer, str) else self._recorded(case, answer, tokens)
+            case.key: answer if isinstance(answer, str) else self._recorded(request, case, answer, tokens)
             for case, answer, tokens in zip(
                 request.cases, found.values(), zip(read, written, strict=True), strict=True
             )
@@ -125,25 +138,36 @@ class Requests:
         given = [answer for outcome in outcomes for answer in outcome.answers.values()]
         self._ledger.record([answer for answer in given if isinstance(answer, RecordedAnswer)])
         for outcome in outcomes:
-            self._settle(outcome.request.booking, outcome.reply)
+            self._settle(outcome)
 
-    def _intent(self, case: Case) -> Intent:
-        return Intent(case.key, self._prompt.id, self._prompt.version, self._client.model, case.data)
+    def _intent(self, request: Request, case: Case) -> Intent:
+        to, prompt = request.to, self._prompt
+        return Intent(to.key_of(case), prompt.id, prompt.version, to.model, case.data)
 
-    def _settle(self, booking: Booking, reply: Completion | Failure) -> None:
-        if reply.input_tokens + reply.output_tokens:
-            used = self.usd(reply.input_tokens, reply.output_tokens)
-            self._budget.settle(booking, reply.input_tokens + reply.output_tokens, used)
-        elif _did_no_work(reply):
+    def _book_more(self, request: Request, tokens: int) -> bool:
+        booking = self._budget.reserve(tokens, request.to.usd(0, tokens))
+        if booking is not None:
+            request.more.append(booking)
+        return booking is not None
+
+    def _settle(self, outcome: RequestOutcome) -> None:
+        reply, request = outcome.reply, outcome.request
+        used = reply.input_tokens + reply.output_tokens
+        if not (used or _did_no_work(reply)):
+            return
+        self._budget.settle(request.booking, used, outcome.usd)
+        for booking in request.more:
             self._budget.settle(booking, 0)
 
-    def _recorded(self, case: Case, answer: Answer, tokens: tuple[int, int]) -> RecordedAnswer:
+    def _recorded(
+        self, request: Request, case: Case, answer: Answer, tokens: tuple[int, int]
+    ) -> RecordedAnswer:
         return RecordedAnswer(
-            key=case.key,
+            key=request.to.key_of(case),
             classification=answer.classification,
             severity=answer.severity,
             rationale=answer.rationale,
-            model=self._client.model,
+            model=request.to.model,
             prompt_id=self._prompt.id,
             prompt_version=self._prompt.version,
             input_tokens=tokens[0],
@@ -165,3 +189,8 @@ def _did_no_work(reply: Completion | Failure) -> bool:
 
 def _outcome_of(answer: RecordedAnswer | FallbackReason) -> str:
     return "answered" if isinstance(answer, RecordedAnswer) else answer
+
+
+def is_down(outcome: RequestOutcome) -> bool:
+    """Whether a request has no answer because its model gives none just now; another one may."""
+    return isinstance(outcome.reply, Failure) and outcome.reply.reason in _DOWN

@@ -27,7 +27,8 @@ from agent.triage.outcomes import Classification, TriageResult, all_by_rules, sp
 from agent.triage.overdue import Overdue
 from agent.triage.packing import Case, case_of
 from agent.triage.pseudonyms import Pseudonyms
-from agent.triage.requests import Request, RequestOutcome, Requests
+from agent.triage.requests import Request, RequestOutcome, Requests, is_down
+from agent.triage.respondents import Respondent, Respondents
 from agent.triage.scheduling import Familiarity, by_priority
 from schemas.alert import FallbackReason
 from schemas.llm import Llm
@@ -100,7 +101,8 @@ class Triage:
     ) -> None:
         self._llm, self._prompt, self._policy, self._clock = llm, prompt, policy, clock
         self._disclosure, self._familiarity = Disclosure(policy, pseudonyms), Familiarity()
-        self._requests = Requests(llm, prompt, client, ledger, budget)
+        self._respondents = Respondents(llm, prompt, client, policy)
+        self._requests = Requests(prompt, self._respondents, ledger, budget)
         self.inquiries = Inquiries(self._requests, llm, clock)
         self._overdue = Overdue(self._requests, clock)
 
@@ -152,10 +154,11 @@ class Triage:
         """Say what one round of questions about rows would take at most; nobody is asked."""
         if not self.ruling(rows).allowed:
             return Quote()
-        requests = self._requests.packer.pack(self.cases(rows, Faults()))
-        read = sum(map(self._requests.packer.most_input_tokens, requests))
-        written = sum(map(self._requests.packer.most_output_tokens, requests))
-        return Quote(sum(map(len, requests)), len(requests), read, written, self._requests.usd(read, written))
+        asked = self._respondents.first
+        requests = asked.packer.pack(self.cases(rows, Faults()))
+        read = sum(map(asked.packer.most_input_tokens, requests))
+        written = sum(map(asked.packer.booked_output_tokens, requests))
+        return Quote(sum(map(len, requests)), len(requests), read, written, asked.usd(read, written))
 
     def recorded(self, cases: Sequence[Case]) -> Mapping[str, RecordedAnswer]:
         """Return the answers on record to cases, by their keys."""
@@ -174,14 +177,14 @@ class Triage:
             calls=sum(outcome.sent for outcome in outcomes),
             input_tokens=input_tokens,
             output_tokens=output_tokens,
-            cost=self._requests.usd(input_tokens, output_tokens),
+            cost=sum(outcome.usd for outcome in outcomes),
             seconds=seconds,
             made=tuple(call for outcome in outcomes for call in outcome.made),
         )
 
     def ruling(self, rows: Sequence[FlaggedRow]) -> PolicyRuling:
         """Say what the policy makes of asking about rows."""
-        model = self._requests.client.model
+        model = self._respondents.first.model
         entities = {f"entities.{name}" for row in rows for name in row.entities}
         texts = {f"texts.{name}" for row in rows for name in row.untrusted}
         offered = [*SENDABLE, *sorted(entities), *sorted(texts)]
@@ -193,7 +196,7 @@ class Triage:
         cases, waiting = self.cases(rows, faults), self._overdue.keys
         known = self._requests.known(cases)
         askable = (case for case in cases if case.key not in known and case.key not in waiting)
-        outcomes = self._ask(self._book(self._requests.packer.pack(askable)), start, faults)
+        outcomes = self._ask_in_turn(list(askable), start, faults)
         answers: dict[str, RecordedAnswer | FallbackReason] = dict.fromkeys(waiting, "timeout")
         answers.update(known)
         for outcome in outcomes:
@@ -224,10 +227,25 @@ class Triage:
 
     def _case(self, group: Group, priority: float) -> Case:
         disclosed = self._disclosure.disclose(group)
-        return case_of(self._prompt, self._requests.client.model, group, priority, disclosed)
+        return case_of(self._prompt, self._respondents.first.model, group, priority, disclosed)
 
-    def _book(self, packed: Iterable[list[Case]]) -> list[Request]:
-        booked = (self._requests.book(cases) for cases in packed)
+    def _ask_in_turn(self, cases: Sequence[Case], start: float, faults: Faults) -> list[RequestOutcome]:
+        """Ask the first model that is fit; what is not answered through its own fault, the next one."""
+        outcomes: list[RequestOutcome] = []
+        waiting, tried = list(cases), set[str]()
+        while waiting and (to := self._respondents.after(tried)) is not None:
+            tried.add(to.model)
+            asked = self._ask(self._book(waiting, to), start, faults)
+            outcomes += asked
+            failed = {case.key for each in asked for case in each.request.cases if is_down(each)}
+            waiting = [case for case in waiting if case.key in failed] if self._left(start) > 0 else []
+        return outcomes
+
+    def _left(self, start: float) -> float:
+        return self._llm.deadline.total_seconds() - (self._clock() - start)
+
+    def _book(self, cases: Iterable[Case], to: Respondent) -> list[Request]:
+        booked = (self._requests.book(each, to) for each in to.packer.pack(cases))
         return [request for request in booked if request is not None]
 
     def _ask(self, requests: Sequence[Request], start: float, faults: Faults) -> list[RequestOutcome]:
@@ -236,7 +254,7 @@ class Triage:
         before = self._clock()
         self._requests.intend(requests)
         writing = self._clock() - before  # the answers' write will take about as long: keep that much back
-        seconds = self._llm.deadline.total_seconds() - (self._clock() - start) - writing
+        seconds = self._left(start) - writing
         replies = self._overdue.ask(requests, max(seconds, 0.0))
         outcomes = [self._requests.outcome(*each, faults) for each in zip(requests, replies, strict=True)]
         self._requests.record(outcomes)

@@ -20,6 +20,7 @@ from streaming.cli.history import backfill, snapshot_app
 from streaming.cli.init import init
 from streaming.cli.kafka import broker_app, produce, simulate
 from streaming.cli.learning import evaluate, train
+from streaming.cli.llm import llm_app
 from streaming.cli.options import (
     DEFAULT_HOME,
     AsJson,
@@ -50,6 +51,7 @@ app.add_typer(spec_app, name="spec")
 app.add_typer(contract_app, name="contract")
 app.add_typer(labels_app, name="labels")
 app.add_typer(prompts_app, name="prompts")
+app.add_typer(llm_app, name="llm")
 app.add_typer(registry_app, name="registry")
 app.add_typer(audit_app, name="audit")
 app.add_typer(agent_app, name="agent")

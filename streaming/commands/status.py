@@ -12,6 +12,7 @@ from streaming.output.tables import show_block, show_table, show_text
 from streaming.output.terminal import Terminal, print_json_text
 from streaming.run.progress import condition_line
 from streaming.run.status import Status, read_status, topic_ends
+from streaming.versions.clients import known_endpoints
 from streaming.versions.shadow_status import SideBySide
 
 _WHO = {"llm": "the model", "rules": "rules"}
@@ -21,7 +22,8 @@ def show_status(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
     """Print an agent's totals, its newest batch and the conditions it stands under."""
     ends = topic_ends(settings, spec.data_sources.transactions.topic)
     lake, health = settings.lake(spec.name), settings.health(spec.name)
-    print_status(read_status(lake, spec, ends).with_health(health, lake), as_json=as_json)
+    status = read_status(lake, spec, ends).with_health(health, lake)
+    print_status(status.with_endpoints(known_endpoints(settings, spec)), as_json=as_json)
 
 
 def print_status(status: Status, *, as_json: bool) -> None:
@@ -72,6 +74,10 @@ def _about_alerts(status: Status) -> Iterator[tuple[str, str]]:
         yield f"labelled alerts classified by {_WHO[source]}", _worth_line(worth)
     yield "alerts degraded for want of the LLM", f"{status.degraded_share:.1%}"
     yield "LLM cost", f"{status.cost_usd:.4f} USD"
+    for each in status.endpoints:
+        yield f"model {each.model} at {each.url}", "; ".join(each.differs) or "takes everything that is sent"
+        if each.trouble:
+            yield "  does not answer", each.trouble
 
 
 def _worth_line(worth: Worth) -> str:

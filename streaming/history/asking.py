@@ -73,6 +73,10 @@ class Asking:
             return str(started)
         return model_asked(settings, candidate)
 
+    def fallbacks(self, candidate: AgentSpec) -> tuple[str, ...]:
+        """Return the models that answer for a candidate while its own does not."""
+        return () if self.choice == "local" else tuple(each.model for each in candidate.llm.fallbacks)
+
     def check(self, candidate: AgentSpec, model: str | None) -> None:
         """Check that what is wanted has a cap that holds.
 
@@ -92,9 +96,10 @@ class Asking:
             raise ConfigurationError("the candidate asks no model: its llm.provider is none", where="--llm")
         if caps == (None, None):
             raise ConfigurationError("new calls need a cap: add --max-usd or --max-tokens", where="--llm")
-        if self.max_tokens is None and model not in candidate.llm.prices:
+        unpriced = [each for each in (model, *self.fallbacks(candidate)) if each not in candidate.llm.prices]
+        if self.max_tokens is None and unpriced:
             raise ConfigurationError(
-                f"the candidate's llm.prices have none for {model!r}, so no sum of money caps it: "
+                f"the candidate's llm.prices have none for {unpriced[0]!r}, so no sum of money caps it: "
                 "add its price, or --max-tokens",
                 where="--max-usd",
             )
@@ -131,11 +136,16 @@ def candidate_answers(
         return
     prompt, about = candidate.llm.prompt, _about(asking, candidate, model)
     own = settings.sandbox(spec.name) / _OWN_LEDGER
+    fallbacks = asking.fallbacks(candidate)
     known = {
-        **answers_on_record(own, prompt, model),
-        **answers_on_record(history.reader.path("ledger"), prompt, model),
+        key: answer
+        for ledger in (own, history.reader.path("ledger"))
+        for each in (model, *fallbacks)
+        for key, answer in answers_on_record(ledger, prompt, each).items()
     }
-    record = _triage(settings, definition, Unasked(model), _OnRecord(known, MemoryLedger()), Budget())
+    record = _triage(
+        settings, definition, Unasked(model, fallbacks), _OnRecord(known, MemoryLedger()), Budget()
+    )
     if not asking.asks:
         yield CandidateAnswers(about, AnswerSources(record))
         return
@@ -152,6 +162,7 @@ def _about(asking: Asking, candidate: AgentSpec, model: str) -> Answering:
     return Answering(
         asks=asking.choice,
         model=model,
+        fallbacks=asking.fallbacks(candidate),
         prompt=f"{prompt.id}/{prompt.version}",
         priced=model in candidate.llm.prices,
         most_usd=asking.max_usd,
@@ -210,5 +221,5 @@ def _teller(
     return tell
 
 
-def _whom(spec: AgentSpec) -> tuple[str, str | None, str | None]:
-    return spec.llm.provider, spec.llm.model, spec.llm.base_url
+def _whom(spec: AgentSpec) -> tuple[object, ...]:
+    return spec.llm.provider, spec.llm.model, spec.llm.base_url, spec.llm.fallbacks

@@ -35,6 +35,7 @@ class Answering:
     Attributes:
         asks: `recorded` when nobody was to be asked, else whom: `auto` or `local`.
         model: that the candidate asks, None when it asks none.
+        fallbacks: models that it asks while that one does not answer.
         prompt: of the candidate.
         same_question: alerts answered by what is on record for the very question they make.
         same_alert: alerts answered by what the same model said to the same prompt about the published alert,
@@ -65,6 +66,7 @@ class Answering:
     most_usd: float | None = None
     most_tokens: int | None = None
     left: Quote = field(default_factory=Quote)
+    fallbacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,8 @@ class CandidateAnswers:
 
     def _is_the_candidates(self, alert: Mapping[str, Any]) -> bool:
         prompt = f"{alert['prompt_id']}/{alert['prompt_version']}"
-        return (prompt, alert["model"]) == (self._about.prompt, self._about.model)
+        models = (self._about.model, *self._about.fallbacks)
+        return prompt == self._about.prompt and alert["model"] in models
 
     def _asked(self, rows: Sequence[FlaggedRow]) -> Iterator[tuple[str, Classification]]:
         """Ask in rounds, for as long as one brings an answer."""

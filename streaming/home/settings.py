@@ -144,6 +144,11 @@ class Settings:
         return self.home / "health" / f"{agent}.json"
 
     @property
+    def endpoints(self) -> Path:
+        """File of what model endpoints have shown that they take."""
+        return self.home / "llm" / "endpoints.json"
+
+    @property
     def spark(self) -> Path:
         """Spark's scratch folder."""
         return self.home / "spark"

@@ -228,7 +228,8 @@ class _ServiceRun:
 
     def _beside(self, agent: Agent, supervisor: Supervisor) -> _Workers:
         watch = TopicWatch(agent.stream, call_seconds=_WATCH_CALL_SECONDS)
-        report = _Report(watch, agent.late, self._display, self._health, supervisor.settle)
+        trouble = self._around.clients.trouble
+        report = _Report(watch, agent.late, self._display, self._health, supervisor.settle, trouble)
         return _Workers(report, self.needs.revive, self._health)
 
 
@@ -260,6 +261,7 @@ class _Report:
 
     Args:
         settle: called as often.
+        trouble: says what keeps models from answering, None where nothing does.
     """
 
     def __init__(
@@ -269,14 +271,16 @@ class _Report:
         display: Progress,
         health: Health,
         settle: Callable[[], None],
+        trouble: Callable[[], str | None],
     ) -> None:
         self._watch, self._late, self._display, self._health = watch, late, display, health
-        self._settle = settle
+        self._settle, self._trouble = settle, trouble
 
     def round(self) -> float:
         """Tell once; return the seconds until the next time."""
         self._settle()
         self._tell_late()
+        self._health.update(Condition.MODEL_FAILING, self._trouble())
         try:
             unread = self._watch.unread()
         except RetryableError as fault:

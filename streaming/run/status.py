@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ import polars as pl
 import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from agent.model.endpoint_memory import EndpointFacts, EndpointState
 from agent.triage.worth import Worth
 from schemas.spec import AgentSpec
 from streaming.batch.closed_batches import unbalanced
@@ -77,6 +79,7 @@ class Status:
         running: a process runs the agent just now.
         conditions: what that process waits for or suffers from, the longest first.
         agreement: what classifications are worth beside the labels that have come, by who classified.
+        endpoints: what the model endpoints that the spec names have shown that they take.
     """
 
     agent: str
@@ -103,6 +106,7 @@ class Status:
     requests_waiting: int = 0
     filtered_reasons: dict[str, int] = field(default_factory=dict)
     agreement: dict[str, Worth] = field(default_factory=dict)
+    endpoints: tuple[EndpointFacts, ...] = ()
 
     def with_health(self, file: Path, lake: Path) -> Status:
         """Return the same with what the running agent says of itself in `file`, see Settings.health.
@@ -114,6 +118,10 @@ class Status:
         if fault is not None and Condition.DISK_UNUSABLE not in {each.condition for each in conditions}:
             conditions += (ActiveCondition(Condition.DISK_UNUSABLE, fault, datetime.now(UTC)),)
         return replace(self, running=running, conditions=conditions)
+
+    def with_endpoints(self, states: Iterable[EndpointState]) -> Status:
+        """Return the same with what is known of model endpoints."""
+        return replace(self, endpoints=tuple(EndpointFacts.of(each) for each in states))
 
     def to_json(self) -> str:
         """Return the status as one JSON object, times in ISO 8601."""

@@ -26,6 +26,7 @@ class Condition(StrEnum):
     REGISTRY_UNREADABLE = "registry_unreadable"
     SCHEMA_REGISTRY_AWAY = "schema_registry_away"
     MODEL_AWAY = "model_away"
+    MODEL_FAILING = "model_failing"
     RESTARTING = "restarting"
     CHECKPOINT_FAILING = "checkpoint_failing"
     LABELS_FAILING = "labels_failing"

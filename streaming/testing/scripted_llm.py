@@ -15,22 +15,29 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, cast
 
+from agent.triage.disclosure import citations
+
 FinishReason = Literal["stop", "length", "content_filter"]
 
 
 @dataclass(frozen=True)
 class LlmRequest:
-    """What arrived: parsed body, headers, and the client's port, which tells connections apart."""
+    """What arrived: parsed body, headers, the client's port, which tells connections apart, and the path."""
 
     body: Mapping[str, Any]
     headers: Mapping[str, str]
     client_port: int
+    path: str = "/v1/chat/completions"
+
+    @property
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """What is disclosed about each group that is asked about, by what the request calls it."""
+        return groups_in(self.user_message)
 
     @property
     def asked(self) -> dict[str, list[str]]:
-        """The ids the request's own schema wants back, each with what its classification may cite."""
-        wanted = self.body["response_format"]["json_schema"]["schema"]["properties"]
-        return {name: one["properties"]["evidence"]["items"]["enum"] for name, one in wanted.items()}
+        """What the classification of each group may cite, by what the request calls the group."""
+        return {name: list(dict.fromkeys(citations(facts))) for name, facts in self.groups.items()}
 
     @property
     def user_message(self) -> str:
@@ -43,12 +50,18 @@ class LlmReply:
     """What goes back, and after how long; `status` None closes the connection without a word."""
 
     status: int | None = 200
-    body: Mapping[str, Any] | str = ""
+    body: Mapping[str, Any] | list[Any] | str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0.0
 
 
 LlmStep = Callable[[LlmRequest], LlmReply]
+
+
+def groups_in(message: str) -> dict[str, dict[str, Any]]:
+    """Return what a message of triage discloses, by what it calls each group."""
+    data = message.rpartition("<data>")[2].partition("</data>")[0]
+    return cast("dict[str, dict[str, Any]]", json.loads(data))
 
 
 def completion(
@@ -236,7 +249,8 @@ class _LlmHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        reply = cast("_LlmServer", self.server).reply_to(LlmRequest(body, headers, self.client_address[1]))
+        request = LlmRequest(body, headers, self.client_address[1], self.path)
+        reply = cast("_LlmServer", self.server).reply_to(request)
         if reply.status is None:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)

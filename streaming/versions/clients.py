@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
+from agent.model.chat_endpoint import OPENAI_URL
+from agent.model.endpoint_memory import EndpointMemory, EndpointState
 from agent.model.endpoints import endpoint_of
 from agent.model.llm_client import LlmClient
 from agent.model.local_llm import LocalLlm
 from agent.model.model_client import LOCAL_MODEL
 from agent.triage.triage import POLICIES
 from schemas.errors import ConfigurationError, nearest
+from schemas.llm import Fallback, Llm
 from schemas.policy import load_policy
 from schemas.spec import AgentSpec
 from streaming.home.settings import Settings
@@ -78,21 +81,41 @@ class Clients:
             return None
         asked = _asked(spec)
         if asked not in self._opened:
-            self._opened[asked] = self._clients.enter_context(self._new(spec))
+            self._opened[asked] = self._new(spec)
         return self._opened[asked]
 
     def abandon(self) -> None:
         """Make questions that are being asked come back at once."""
-        for client in list(self._opened.values()):
+        for client in self._all():
             client.abandon()
 
+    def trouble(self) -> str | None:
+        """Say what keeps models from answering and what to do about it, None where nothing does."""
+        found = (f"{each.model}: {each.trouble}" for each in self._all() if each.trouble)
+        return "; ".join(dict.fromkeys(found)) or None
+
+    def _all(self) -> list[LlmClient]:
+        opened = list(self._opened.values())
+        return [each for client in opened for each in (client, *client.fallbacks)]
+
     def _new(self, spec: AgentSpec) -> LlmClient:
-        endpoint = endpoint_client(self._settings, spec) if self._choice == "auto" else None
-        if endpoint is not None:
-            return endpoint
+        fallbacks = (
+            [] if self._choice == "local" else [self._fallback(spec, each) for each in spec.llm.fallbacks]
+        )
+        endpoint = endpoint_client(self._settings, spec, fallbacks) if self._choice == "auto" else None
+        return self._clients.enter_context(endpoint or self._local(spec.llm, fallbacks))
+
+    def _fallback(self, spec: AgentSpec, fallback: Fallback) -> LlmClient:
+        llm = spec.llm.as_asked(fallback)
+        if fallback.model == LOCAL_MODEL:
+            return self._clients.enter_context(self._local(llm))
+        found = _client(self._settings, spec.policy, llm, fallback.model, None)
+        return self._clients.enter_context(found)
+
+    def _local(self, llm: Llm, fallbacks: Sequence[LlmClient] = ()) -> LlmClient:
         if self._local_url is None:
             self._local_url = self._server.enter_context(_local_model(self._settings, self._unwanted))
-        return LlmClient(spec.llm, base_url=self._local_url)
+        return LlmClient(llm, base_url=self._local_url, fallbacks=fallbacks)
 
 
 @contextmanager
@@ -107,7 +130,9 @@ def model_client(settings: Settings, spec: AgentSpec, choice: str) -> Iterator[L
         yield clients.of(spec)
 
 
-def endpoint_client(settings: Settings, spec: AgentSpec) -> LlmClient | None:
+def endpoint_client(
+    settings: Settings, spec: AgentSpec, fallbacks: Sequence[LlmClient] = ()
+) -> LlmClient | None:
     """Return a client of the endpoint that the spec or the environment names, None when neither does.
 
     Raises:
@@ -115,11 +140,30 @@ def endpoint_client(settings: Settings, spec: AgentSpec) -> LlmClient | None:
     """
     if not _names_an_endpoint(settings, spec):
         return None
-    model = model_asked(settings, spec)
-    policy = load_policy(spec.policy, POLICIES)
-    endpoint = endpoint_of(policy, spec.llm, model, settings.llm_base_url)
+    model, operators_url = model_asked(settings, spec), settings.llm_base_url
+    return _client(settings, spec.policy, spec.llm, model, operators_url, fallbacks)
+
+
+def _client(
+    settings: Settings,
+    policy: str,
+    llm: Llm,
+    model: str,
+    operators_url: str | None,
+    fallbacks: Sequence[LlmClient] = (),
+) -> LlmClient:
+    endpoint = endpoint_of(load_policy(policy, POLICIES), llm, model, operators_url)
     key = None if endpoint.key_variable is None else settings.api_key(endpoint.key_variable)
-    return LlmClient(spec.llm, model=model, base_url=endpoint.url, api_key=key, reach=endpoint.reach)
+    return LlmClient(
+        llm,
+        model=model,
+        base_url=endpoint.url,
+        api_key=key,
+        reach=endpoint.reach,
+        memory=EndpointMemory(settings.endpoints),
+        api_version=llm.api_version,
+        fallbacks=fallbacks,
+    )
 
 
 def check_endpoint(spec: AgentSpec, where: str) -> None:
@@ -131,10 +175,13 @@ def check_endpoint(spec: AgentSpec, where: str) -> None:
     Raises:
         ConfigurationError: it does not.
     """
-    if spec.llm.provider == "none" or spec.llm.base_url is None:
+    if spec.llm.provider == "none":
         return
+    named = [spec.llm] if spec.llm.base_url is not None else []
+    named += [spec.llm.as_asked(each) for each in spec.llm.fallbacks if each.model != LOCAL_MODEL]
     try:
-        endpoint_of(load_policy(spec.policy, POLICIES), spec.llm, spec.llm.model or DEFAULT_MODEL, None)
+        for llm in named:
+            endpoint_of(load_policy(spec.policy, POLICIES), llm, llm.model or DEFAULT_MODEL, None)
     except ConfigurationError as fault:
         raise fault.within(where) from None
 
@@ -142,6 +189,26 @@ def check_endpoint(spec: AgentSpec, where: str) -> None:
 def model_asked(settings: Settings, spec: AgentSpec) -> str:
     """Return the name of the model that a spec asks where nothing else is said."""
     return (spec.llm.model or DEFAULT_MODEL) if _names_an_endpoint(settings, spec) else LOCAL_MODEL
+
+
+def known_endpoints(settings: Settings, spec: AgentSpec) -> list[EndpointState]:
+    """Return what is known of the endpoints that a spec asks: of those that have refused something."""
+    memory = EndpointMemory(settings.endpoints)
+    named = [
+        _whom(settings, spec),
+        *((each.base_url or OPENAI_URL, each.model) for each in spec.llm.fallbacks),
+    ]
+    found = (memory.of(*each) for each in named)
+    return [each for each in found if each is not None]
+
+
+def forget_endpoint(settings: Settings, spec: AgentSpec) -> None:
+    """Have it found out anew what the endpoint takes that a spec asks."""
+    EndpointMemory(settings.endpoints).forget(*_whom(settings, spec))
+
+
+def _whom(settings: Settings, spec: AgentSpec) -> tuple[str, str]:
+    return spec.llm.base_url or settings.llm_base_url or OPENAI_URL, model_asked(settings, spec)
 
 
 def _names_an_endpoint(settings: Settings, spec: AgentSpec) -> bool:
@@ -152,7 +219,7 @@ def _names_an_endpoint(settings: Settings, spec: AgentSpec) -> bool:
 def _asked(spec: AgentSpec) -> tuple[object, ...]:
     llm = spec.llm
     limits = llm.max_concurrency, llm.rate.model_dump_json()
-    return spec.policy, llm.model, llm.base_url, llm.api_key_env, *limits
+    return spec.policy, llm.model, llm.base_url, llm.api_key_env, llm.api_version, llm.fallbacks, *limits
 
 
 @contextmanager

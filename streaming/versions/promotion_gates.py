@@ -142,6 +142,8 @@ def _reaches(spec: AgentSpec) -> dict[str, str | None]:
         "llm.model": llm.model,
         "llm.base_url": llm.base_url,
         "llm.api_key_env": llm.api_key_env,
+        "llm.api_version": llm.api_version,
+        "llm.fallbacks": "; ".join(each.model_dump_json() for each in llm.fallbacks) or None,
     }
 
 

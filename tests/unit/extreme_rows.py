@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from agent.model.model_client import Completion, Failure, Question, Replies
+from agent.model.model_client import Completion, Failure, Question, Replies, Surcharge
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from streaming.testing.live_lake import TOPIC
@@ -102,6 +102,8 @@ class AnsweringModel:
 
     model = "local"
     capacity = 1
+    surcharge = Surcharge()
+    fallbacks = ()
 
     def __init__(self) -> None:
         self.asked = 0

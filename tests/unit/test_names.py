@@ -31,7 +31,7 @@ DIALECT = {
 }
 # Words that are stored, published or part of a prompt stay as they are.
 KEPT = {
-    "agent/model/chat_endpoint.py": ['"name": "verdict"'],
+    "agent/model/chat_request.py": ['"name": "verdict"'],
     "agent/planning/curated.py": ["one row per verdict", "date of the verdict"],
     "docs/reference.md": ["`--verdicts`"],
     "streaming/cli/learning.py": ['"--verdicts"'],

@@ -129,3 +129,35 @@ def test_a_contract_s_path_starts_at_the_spec_s_folder(tmp_path: Path) -> None:
 def test_a_folder_is_no_spec(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load_spec(tmp_path)
+
+
+def test_keys_of_models_that_nobody_uses_leave_the_digest_alone() -> None:
+    assert (
+        parsed(llm={"model": "a"}).digest
+        == parsed(llm={"model": "a", "fallbacks": [], "api_version": None}).digest
+    )
+    assert "fallbacks" not in parsed().model_dump_json()
+    used = [parsed(llm={"fallbacks": [{"model": each}]}) for each in ("a", "b")]
+    assert len({each.digest for each in (*used, parsed())}) == 3
+    assert AgentSpec.model_validate_json(used[0].model_dump_json()) == used[0]
+
+
+@pytest.mark.parametrize(
+    ("llm", "said"),
+    [
+        ({"fallbacks": [{"model": "a"}, {"model": "a"}]}, "'a' is named twice"),
+        ({"model": "a", "fallbacks": [{"model": "a"}]}, "the model itself"),
+        ({"fallbacks": [{"base_url": "https://host/v1"}]}, "required"),
+        (
+            {"fallbacks": [{"model": "a", "base_url": "https://host/v1?key=sk-secret"}]},
+            "nothing after the path",
+        ),
+        ({"fallbacks": [{"model": "a", "api_key_env": "sk-secret"}]}, "the name of an environment variable"),
+        ({"api_version": "2024 10"}, "pattern"),
+    ],
+)
+def test_a_list_of_models_that_cannot_be_used_is_refused(llm: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError) as fault:
+        parsed(llm=llm)
+    assert said in str(fault.value)
+    assert "sk-secret" not in str(fault.value)

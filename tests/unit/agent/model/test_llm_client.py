@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -26,8 +27,11 @@ GRACE_SECONDS = 0.25
 
 
 def question(number: int = 0) -> Question:
-    schema = answer_schema({f"{number:06d}": ["alerts=1"]})
-    return Question(Messages("system", f"user {number}"), schema, max_output_tokens=160, most_tokens=300)
+    name = f"{number:06d}"
+    data = json.dumps({name: {"alerts": 1, "examples": []}})
+    return Question(
+        Messages("Answer in JSON.", f"<data>{data}</data>"), answer_schema({name: ["alerts=1"]}), 160, 300
+    )
 
 
 @contextmanager
@@ -115,7 +119,7 @@ def test_answers_stand_in_the_place_of_their_questions() -> None:
         (scripted.truncated(), "truncated"),
         (scripted.refused(), "refused"),
         (scripted.filtered(), "refused"),
-        (scripted.not_json(), "invalid_json"),
+        (scripted.not_json(), "server_error"),
         (scripted.fails(500), "server_error"),
         (scripted.fails(429), "rate_limited"),
         (scripted.fails(400), "rejected"),

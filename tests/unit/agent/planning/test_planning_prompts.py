@@ -23,7 +23,10 @@ from streaming.testing.scripted_llm import says, scripted_llm
 from tests.unit.plan_samples import MemoryAudit, ground, policy
 
 GOLDEN = Path(__file__).parent / "golden"
-REFUSALS = {"plan-v1": "plan.format: not JSON", "finding-v1": "finding.format: not JSON"}
+REFUSALS = {
+    "plan-v1": "plan.format: steps: this key is required",
+    "finding-v1": "finding.format: title: this key is required",
+}
 GOAL = "why did terminal m1 alert 40 times </goal> today?"
 EVIDENCE = {"s1.rows.0.n": 40, "s1.rows.0.rules": "large </data>"}
 
@@ -42,7 +45,7 @@ def test_the_prompts_of_a_run_read_word_for_word_as_released(
     audit = RunAudit(MemoryAudit(), "0" * 32, "1" * 32, allowed)
     deadline = Deadline.after(60, lambda: 0.0)
     with (
-        scripted_llm(default=says("no JSON")) as server,
+        scripted_llm(default=says("{}")) as server,
         LlmClient(Llm(), base_url=server.base_url) as client,
     ):
         planner = Planner(

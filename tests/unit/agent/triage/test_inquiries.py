@@ -16,8 +16,9 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from agent.model.budget import SpendingBudget
-from agent.model.model_client import Completion, Failure, Question, Replies
+from agent.model.model_client import Completion, Failure, ModelClient, Question, Replies, Surcharge
 from agent.model.prompt_files import load_prompt
+from agent.triage.disclosure import canonical_json
 from agent.triage.late import Unanswered
 from agent.triage.ledger import MemoryLedger, RecordedAnswer
 from agent.triage.pseudonyms import Pseudonyms
@@ -204,6 +205,8 @@ class Scripted:
 
     capacity: int = 4
     model: str = "local"
+    surcharge: Surcharge = field(default_factory=Surcharge)
+    fallbacks: Sequence[ModelClient] = ()
     held: list[tuple[Question, Future[Completion | Failure]]] = field(default_factory=list)
 
     def ask(
@@ -222,8 +225,13 @@ class Scripted:
         """Nothing runs."""
 
 
+def groups_of(question: Question) -> list[str]:
+    """What is disclosed about each group, as the ledger has it."""
+    return [canonical_json(each) for each in scripted.groups_in(question.messages.user).values()]
+
+
 def answer_to(question: Question) -> Completion:
-    request = scripted.LlmRequest({"response_format": {"json_schema": {"schema": question.schema}}}, {}, 0)
+    request = scripted.LlmRequest({"messages": [{"content": question.messages.user}]}, {}, 0)
     return Completion(scripted.classification(request), 100, 20)
 
 
@@ -256,7 +264,7 @@ def test_whatever_a_model_does_no_group_is_asked_twice_at_a_time_and_no_answer_i
     def reply(place: int, reason: FallbackReason | None) -> None:
         question, future = client.held.pop(place % len(client.held))
         if reason is None:
-            answered.update(question.schema["properties"])
+            answered.update(groups_of(question))
         future.set_result(
             answer_to(question)
             if reason is None
@@ -265,7 +273,7 @@ def test_whatever_a_model_does_no_group_is_asked_twice_at_a_time_and_no_answer_i
 
     def step() -> int:
         asking.inquiries.begin(work.cases, "window")
-        asked = [name for question, _ in client.held for name in question.schema["properties"]]
+        asked = [name for question, _ in client.held for name in groups_of(question)]
         assert len(asked) == len(set(asked)), "one request at a time about a group"
         assert not answered & set(asked), "what is answered is not asked again"
         return len(asked)
@@ -285,7 +293,8 @@ def test_whatever_a_model_does_no_group_is_asked_twice_at_a_time_and_no_answer_i
         if not work.waiting:
             break
     assert (work.waiting, revised + work.given_up) == (0, len(rows))
-    assert {key[:6] for key in ledger._answers} == answered
+    on_record = ledger.recorded([each.key for each in ledger.intents])
+    assert {each.canonical_input for each in ledger.intents if each.key in on_record} == answered
 
 
 def test_requests_grow_as_far_as_the_model_has_shown_it_can_answer() -> None:

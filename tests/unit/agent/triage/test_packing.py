@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import settings as tried
 from hypothesis import strategies as st
 
-from agent.model.model_client import LOCAL_MODEL
+from agent.model.model_client import LOCAL_MODEL, Surcharge
 from agent.model.prompt_files import load_prompt
 from agent.triage.answers import RATIONALE_CHARACTERS, answers_of
 from agent.triage.disclosure import Disclosure
 from agent.triage.grouping import group_rows
-from agent.triage.packing import Case, Packer, case_of, most_tokens_of
+from agent.triage.packing import Case, Packer, case_of, most_tokens_of, named
 from agent.triage.pseudonyms import Pseudonyms
 from schemas.alert import CATEGORIES
 from schemas.llm import Budget, Llm, PromptReference
@@ -69,22 +69,48 @@ def test_texts_of_outsiders_stand_alone_and_the_others_go_on_filling() -> None:
     assert requests == [plain, same, other]
 
 
-def test_two_groups_whose_short_ids_meet_never_share_a_request() -> None:
+def test_two_groups_of_one_key_never_share_a_request() -> None:
     one, other = cases(2)
-    twin = replace(other, key=one.key[:6] + "f" * 58)
+    twin = replace(other, key=one.key)
     assert sizes(packer().pack([one, twin])) == [1, 1]
 
 
-def test_the_question_asks_for_each_id_once_with_its_own_evidence() -> None:
+def test_the_question_asks_for_each_id_once() -> None:
     asked = cases(3)
     question = Packer(Llm(context_tokens=100_000), PROMPT, "gpt-4.1").question(asked)
-    assert question.schema["required"] == [each.request_id for each in asked]
+    assert question.schema["required"] == ["g1", "g2", "g3"]
     assert question.max_output_tokens == 3 * 160
     data = json.loads(question.messages.user.removeprefix("<data>").split("</data>")[0])
-    assert list(data) == [each.request_id for each in asked]
-    for each in asked:
-        classification = question.schema["properties"][each.request_id]["properties"]
-        assert classification["evidence"]["items"]["enum"] == list(each.disclosed.citable)
+    assert data == {name: case.disclosed.facts for name, case in named(asked).items()}
+
+
+def test_questions_to_an_endpoint_have_one_schema_and_one_beginning_whatever_they_are_about() -> None:
+    packing = Packer(Llm(context_tokens=100_000), PROMPT, "gpt-4.1")
+    one, other = packing.question(cases(2)), packing.question(cases(4, "elsewhere")[2:])
+    assert one.messages.user != other.messages.user
+    assert (one.messages.system, json.dumps(one.schema)) == (other.messages.system, json.dumps(other.schema))
+
+
+def test_the_small_local_model_has_its_evidence_spelled_out() -> None:
+    asked = cases(3)
+    question = packer().question(asked)
+    for name, case in named(asked).items():
+        classification = question.schema["properties"][name]["properties"]
+        assert classification["evidence"]["items"]["enum"] == list(case.disclosed.citable)
+
+
+def test_what_a_model_takes_besides_is_counted_where_it_costs() -> None:
+    asked, llm = cases(2), Llm(context_tokens=100_000)
+    plain = Packer(llm, PROMPT, "gpt-4.1")
+    dear = Packer(llm, PROMPT, "gpt-4.1", lambda: Surcharge(schema_in_prompt=True, thinking_tokens=4_000))
+    assert dear.most_input_tokens(asked) > plain.most_input_tokens(asked) + 200
+    assert dear.booked_output_tokens(asked) == plain.booked_output_tokens(asked) + 4_000
+    assert dear.question(asked).max_output_tokens == plain.question(asked).max_output_tokens, (
+        "the client adds"
+    )
+    assert dear.question(asked).most_tokens == dear.most_input_tokens(asked) + dear.booked_output_tokens(
+        asked
+    )
 
 
 @tried(max_examples=50, deadline=None)
@@ -98,15 +124,15 @@ def test_no_answer_that_the_schema_admits_is_cut_off_by_the_local_models_limit(
 ) -> None:
     asked = cases(groups, "one")
     longest = {
-        each.request_id: {
+        name: {
             "evidence": sorted(each.disclosed.citable, key=most_tokens_of)[-3:],
             "classification": max(CATEGORIES, key=most_tokens_of),
             "severity": max(SEVERITIES, key=most_tokens_of),
             "rationale": rationale,
         }
-        for each in asked
+        for name, each in named(asked).items()
     }
-    assert not isinstance(answers_of(json.dumps(longest), citable(asked))[asked[0].request_id], str)
+    assert not isinstance(answers_of(json.dumps(longest), citable(asked))["g1"], str)
     said = most_tokens_of(json.dumps(longest, indent=indent))
     assert said <= packer().question(asked).max_output_tokens
 
@@ -123,7 +149,7 @@ def test_a_limit_above_what_an_answer_takes_stays() -> None:
 
 
 def citable(asked: list[Case]) -> dict[str, tuple[str, ...]]:
-    return {each.request_id: each.disclosed.citable for each in asked}
+    return {name: each.disclosed.citable for name, each in named(asked).items()}
 
 
 @pytest.mark.parametrize(

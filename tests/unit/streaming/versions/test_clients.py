@@ -9,14 +9,19 @@ from typing import Any
 
 import pytest
 
+from agent.model.llm_client import LlmClient
 from agent.model.local_llm import LocalLlm
+from agent.model.model_client import Question
+from agent.model.prompt_files import Messages
 from agent.triage.triage import POLICIES
 from schemas.errors import ConfigurationError
+from schemas.llm import Llm
 from schemas.policy import load_policy
 from schemas.spec import AgentSpec
 from streaming.home.settings import Settings
+from streaming.testing import scripted_llm as scripted
 from streaming.versions import clients as module
-from streaming.versions.clients import Clients
+from streaming.versions.clients import Clients, check_endpoint, known_endpoints
 from tests.unit.scoring_samples import agent_spec
 
 AT = "http://127.0.0.1:9/v1"  # nothing is asked there
@@ -217,3 +222,88 @@ def test_a_policy_that_binds_nothing_keeps_its_digest() -> None:
 def test_an_unknown_choice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'local'"):
         clients(tmp_path, "locale")
+
+
+def two_models(folder: Path) -> str:
+    models = [
+        {"name": "small", "provenance": "ours", "region": "EU"},
+        {"name": "desk", "provenance": "ours", "region": "EU", **BOUND},
+    ]
+    path = folder / "two.json"
+    path.write_text(json.dumps({"policyName": "two", "allowedModels": models}), encoding="utf-8")
+    return str(path)
+
+
+def falling_back(folder: Path, **fallback: Any) -> AgentSpec:
+    llm = {"base_url": AT, "model": "small", "fallbacks": [{"model": "desk", **fallback}]}
+    return agent_spec(policy=two_models(folder), llm=llm)
+
+
+def test_each_fallback_is_asked_at_its_own_origin_with_its_own_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: dict[str, dict[str, Any]] = {}
+
+    class Opened(LlmClient):
+        def __init__(self, llm: Llm, **given: Any) -> None:
+            opened[given["model"]] = given
+            super().__init__(llm, **given)
+
+    monkeypatch.setattr(module, "LlmClient", Opened)
+    settings = Settings.load(tmp_path, {"DESK_KEY": SECRET, "OPENAI_API_KEY": "sk-other"})
+    with Clients(settings, "auto") as found:
+        client = found.of(falling_back(tmp_path, base_url=ELSEWHERE, api_key_env="DESK_KEY"))
+        assert client is not None
+        assert [each.model for each in client.fallbacks] == ["desk"]
+        assert found.of(falling_back(tmp_path, base_url=ELSEWHERE)) is not client, "another list"
+        found.abandon()
+    assert (opened["small"]["api_key"], opened["small"]["base_url"]) == (None, AT)
+    assert opened["desk"]["base_url"] == ELSEWHERE
+    assert opened["desk"]["api_key"].get_secret_value() == SECRET
+
+
+@pytest.mark.parametrize(
+    "fallback",
+    [{}, {"base_url": "https://elsewhere.example.org/v1"}, {"base_url": ELSEWHERE, "api_key_env": "AWS_KEY"}],
+)
+def test_a_fallback_that_the_policy_does_not_bind_is_refused_as_a_model_is(
+    tmp_path: Path, fallback: dict[str, Any]
+) -> None:
+    spec = falling_back(tmp_path, **fallback)
+    with pytest.raises(ConfigurationError, match="allowedModels"), clients(tmp_path) as found:
+        found.of(spec)
+    with pytest.raises(ConfigurationError, match="allowedModels"):
+        check_endpoint(spec, "spec.yaml")
+
+
+def test_told_to_ask_the_local_model_no_fallback_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalLlm, "status", lambda _: LOCAL_AT)
+    with clients(tmp_path, "local") as found:
+        client = found.of(falling_back(tmp_path, base_url=ELSEWHERE))
+        assert client is not None
+        assert client.fallbacks == ()
+
+
+def test_the_local_model_can_be_a_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalLlm, "status", lambda _: LOCAL_AT)
+    spec = agent_spec(
+        policy=two_models(tmp_path), llm={"base_url": AT, "model": "small", "fallbacks": [{"model": "local"}]}
+    )
+    with clients(tmp_path) as found:
+        client = found.of(spec)
+        assert client is not None
+        assert [(each.model, each.url) for each in client.fallbacks] == [("local", LOCAL_AT)]
+
+
+def test_what_is_wrong_with_a_model_is_said_with_its_name(tmp_path: Path) -> None:
+    with scripted.scripted_llm(default=scripted.fails(401)) as server, clients(tmp_path) as found:
+        client = found.of(version(base_url=server.base_url))
+        assert client is not None
+        assert found.trouble() is None
+        client.ask([Question(Messages("", ""), {}, 16, 16)], 30.0)
+        assert str(found.trouble()).startswith("small: the key is refused")
+        spec = version(base_url=server.base_url)
+        (known,) = known_endpoints(Settings.load(tmp_path, {}), spec)
+        assert known.trouble == client.trouble

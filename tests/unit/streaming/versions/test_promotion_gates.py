@@ -127,6 +127,8 @@ def test_another_model_needs_an_evaluation_and_no_model_needs_none() -> None:
         ({"llm": {"api_key_env": "AWS_SECRET_ACCESS_KEY"}}, "llm.api_key_env"),
         ({"llm": {"base_url": "https://elsewhere.example.org/v1"}}, "llm.base_url"),
         ({"llm": {"model": "another"}}, "llm.model"),
+        ({"llm": {"api_version": "2024-10-21"}}, "llm.api_version"),
+        ({"llm": {"fallbacks": [{"model": "another"}]}}, "llm.fallbacks"),
         ({"policy": "other.json", "llm": {"provider": "none"}}, "policy"),
     ],
 )
