@@ -27,7 +27,7 @@ class TransactionSource(Document):
 
     Of a batch planned larger than `max_bytes_per_batch` (keys, values and headers), the large records are
     taken in slices of a quarter of that; it remains one batch. Spark's JVM holds each slice two times,
-    and has 3 GB.
+    and has 3 GB, or two fifths of the memory where that is less.
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset({"max_bytes_per_batch"})

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from streaming.arrays.kernel_cache import keep_apart
+from streaming.arrays.kernel_cache import KernelCache
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -26,17 +26,12 @@ def compiled(kernel: Kernel) -> Kernel:
 
     Fast math stays off: reordered sums would make a score depend on how rows were cut into batches.
     """
-    keep_apart()
-    return cast(Kernel, numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False)(kernel))
+    return _kept(kernel, numba.njit(nogil=True, error_model="numpy", fastmath=False))
 
 
 def inlined(kernel: Kernel) -> Kernel:
     """Compile like `compiled`, into every caller: for steps so small that a call costs more than they do."""
-    keep_apart()
-    return cast(
-        Kernel,
-        numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False, forceinline=True)(kernel),
-    )
+    return _kept(kernel, numba.njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True))
 
 
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -44,3 +39,10 @@ def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _kept(kernel: Kernel, compile_: Callable[[Kernel], Any]) -> Kernel:
+    """Have what is compiled kept on disk; Numba's own way would look for a folder now, at import."""
+    dispatcher = compile_(kernel)
+    dispatcher._cache = KernelCache(kernel)
+    return cast(Kernel, dispatcher)

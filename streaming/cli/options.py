@@ -11,6 +11,7 @@ import typer
 from agent import SPECS
 from schemas.documents import named_file, resolve_named
 from schemas.spec import AgentSpec, load_spec
+from streaming.arrays.kernel_folder import keep_kernels_in
 from streaming.home.private_files import keep_private
 from streaming.home.settings import Settings
 from streaming.output.log import configure
@@ -65,6 +66,7 @@ def settings_in(home: Path, log_format: str | None = None) -> Settings:
     settings = Settings.load(home, os.environ)
     configure(log_format or settings.log_format)
     keep_private(settings.home)
+    keep_kernels_in(settings.home / "kernels")
     return settings
 
 

@@ -37,6 +37,7 @@ from streaming.cli.registry import promote, registry_app, rollback
 from streaming.cli.replay import ReplayCommand, replay, resend, what_if
 from streaming.output.log import say_fault
 from streaming.service.interrupts import orderly_termination
+from streaming.setup.machine_limits import machine_limits
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,6 +71,7 @@ def program() -> TyperGroup:
 def main() -> None:
     """Run the command line; errors raised on purpose become one line and their exit code."""
     try:
+        machine_limits().keep_threads()
         with orderly_termination():
             app()
     except FlagstreamError as fault:

@@ -25,6 +25,7 @@ from streaming.history.backfill_source import HistorySource, open_history
 from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar
+from streaming.setup.process import prepare_process
 from streaming.versions.arithmetic import with_arithmetic
 
 
@@ -43,9 +44,11 @@ def run_backfill(
     """Load a file or table into an agent's lake, with a progress bar when stderr is a terminal.
 
     Raises:
+        MachineError: the state cannot be kept where it is to be.
         ConfigurationError: the source cannot be read, or the agent has stored something else already; nothing
             was written.
     """
+    prepare_process(settings.home)
     definition = AgentDefinition.load(spec, kept=contract_so_far(settings.lake(spec.name), spec))
     source = source_to_load(settings, spec, definition.contract, path, options)
     say_how_read(source.said)

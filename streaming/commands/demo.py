@@ -19,6 +19,7 @@ from streaming.kafka.feeds import Simulated
 from streaming.run.display import progress_display
 from streaming.run.driver import PATIENCE_SECONDS, drive
 from streaming.run.progress import Activity, Progress
+from streaming.setup.process import prepare_process
 
 _STARTING = Activity("starting: Kafka, Spark and the local model, some 20 seconds")
 
@@ -37,6 +38,7 @@ def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoRe
     begun = time.time()
     settings = dataclasses.replace(settings, home=settings.home / "demo")
     _empty(settings)
+    prepare_process(settings.home)
     spec = load_spec(SPECS / "card-fraud.yaml")
     with progress_display(spec.name, as_json=as_json) as display:
         display.doing(_STARTING)

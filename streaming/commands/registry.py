@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.what_if_report import WhatIf
 from streaming.home.settings import Settings
+from streaming.home.user import user_name
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_table
 from streaming.output.terminal import Terminal, print_json
@@ -168,7 +168,7 @@ def note_evaluation(settings: Settings, spec: AgentSpec, figures: PromptFigures,
 
 def default_author() -> str:
     """Return who runs this command, as far as that may be written down."""
-    name = getpass.getuser()
+    name = user_name()
     return name if is_name(name) else "unnamed"
 
 

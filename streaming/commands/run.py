@@ -13,6 +13,7 @@ from streaming.commands.registry import active_beside
 from streaming.home.settings import Settings
 from streaming.output.log import log
 from streaming.run.driver import PATIENCE_SECONDS, drive
+from streaming.setup.process import prepare_process
 
 
 def run_until_stopped(
@@ -26,6 +27,7 @@ def run_until_stopped(
     as_json: bool,
 ) -> None:
     """Run an agent until Ctrl-C or, with `until_idle`, nothing is left to read; see streaming.run.driver."""
+    prepare_process(settings.home)
     _compare_with_registry(settings, spec)
     with broker_of(settings) as bootstrap:
         drive(

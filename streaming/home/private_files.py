@@ -10,8 +10,8 @@ from pathlib import Path
 from agent.model.child_environment import PRIVATE_UMASK
 
 FOLDERS = (
-    "audit", "broker", "checkpoints", "demo", "health", "labels", "lake", "llm", "models", "notices",
-    "profiles", "sandbox", "spark",
+    "audit", "broker", "checkpoints", "demo", "health", "kernels", "labels", "lake", "llm", "models",
+    "notices", "profiles", "sandbox", "spark", "tmp",
 )  # fmt: skip
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 

@@ -14,6 +14,7 @@ from schemas.errors import ConfigurationError, MachineError, nearest
 from schemas.llm import checked_base_url
 from streaming.home.brokers import Brokers
 from streaming.home.client_properties import load_properties
+from streaming.home.service_variables import is_of_a_service
 from streaming.output.log import check_format
 from streaming.output.redaction import keep_secret
 
@@ -71,8 +72,8 @@ class Settings:
         Raises:
             ConfigurationError: an unknown FLAGSTREAM_ variable, or a value that cannot be used.
         """
-        for name in environ:
-            if name.startswith(_PREFIX) and name not in _VARIABLES:
+        for name, value in environ.items():
+            if name.startswith(_PREFIX) and name not in _VARIABLES and not is_of_a_service(name, value):
                 raise ConfigurationError(f"unknown variable; {nearest(name, _VARIABLES)}", where=name)
         mirror = environ.get("FLAGSTREAM_IVY_SETTINGS")
         return cls(
@@ -101,6 +102,11 @@ class Settings:
     def jars_broker(self) -> Path:
         """Jars of the embedded Kafka broker."""
         return self.cache / "jars" / "broker"
+
+    @property
+    def classes(self) -> Path:
+        """Archives of the classes that JVMs load."""
+        return self.cache / "classes"
 
     @property
     def jars_bench(self) -> Path:

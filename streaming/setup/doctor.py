@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import platform
-import re
 import shutil
-import socket
-import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-from agent.model.child_environment import child_environment
 from agent.model.local_llm import weights_file
 from schemas.errors import MachineError, RetryableError
 from schemas.llm import Llm
@@ -25,32 +16,22 @@ from streaming.home.brokers import properties_of
 from streaming.home.settings import Settings, find_java
 from streaming.kafka.presence import metadata_of
 from streaming.setup.downloads import LOCK_FILE, check_jars, jar_paths, locked_jars
+from streaming.setup.machine_checks import (
+    CheckResult,
+    check_cores,
+    check_disk,
+    check_home,
+    check_java,
+    check_memory,
+    check_open_files,
+    check_port,
+    check_proxy,
+    check_python,
+)
+from streaming.setup.machine_limits import machine_limits
 
-_PYTHON = (3, 11)
-_JDK = 17
-_DISK_BYTES = 2 * 2**30
-_MEMORY_BYTES = 4 * 2**30
 _ANSWER_SECONDS = 3.0
-_VERSION_SECONDS = 30.0
 _REDIRECTS = range(300, 400)
-_JAVA_VERSION = re.compile(r'version "(?:1\.)?(\d+)([^"]*)"')
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """What one check found.
-
-    Attributes:
-        name: what was checked.
-        ok: whether it will do.
-        found: what is there, in words.
-        advice: what to do; empty when `ok`.
-    """
-
-    name: str
-    ok: bool
-    found: str
-    advice: str = ""
 
 
 def check_machine(settings: Settings) -> list[CheckResult]:
@@ -58,66 +39,22 @@ def check_machine(settings: Settings) -> list[CheckResult]:
 
     Takes about a second, plus up to three for each service that does not answer. Starts and writes nothing.
     """
+    limits = machine_limits()
     return [
         check_python(sys.version_info),
         check_java(find_java),
+        check_cores(limits),
+        check_memory(limits),
+        check_open_files(),
         check_port(),
+        check_proxy(),
         check_disk(settings.home, shutil.disk_usage(_existing(settings.home)).free),
-        check_memory(psutil.virtual_memory().total),
+        check_home(settings.home),
         check_jar_folder(settings.jars_spark),
         check_jar_folder(settings.jars_broker),
         check_kafka(settings),
         check_llm(settings),
     ]
-
-
-def check_python(version: Sequence[int | str]) -> CheckResult:
-    """Python 3.11 or newer; `version` starts with major and minor."""
-    ok = (version[0], version[1]) >= _PYTHON
-    return _finding("Python", ok, platform.python_version(), "install Python 3.11 or newer")
-
-
-def check_java(find: Callable[[], str]) -> CheckResult:
-    """A JDK of version 17 or newer; `find` returns the java executable or raises MachineError."""
-    advice = "install a JDK 17 or newer: openjdk-17-jdk (Debian/Ubuntu) or Temurin 17"
-    try:
-        java = find()
-        said = subprocess.run(
-            [java, "-version"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_VERSION_SECONDS,
-            env=child_environment(),
-        ).stderr
-    except (MachineError, OSError, subprocess.TimeoutExpired) as fault:
-        return CheckResult("JDK", False, str(fault), advice)
-    version = _JAVA_VERSION.search(said)
-    found = f"{version[1]}{version[2]} ({java})" if version else f"{java} does not tell its version"
-    return _finding("JDK", version is not None and int(version[1]) >= _JDK, found, advice)
-
-
-def check_port(bind: str = "127.0.0.1") -> CheckResult:
-    """Whether a free port can be bound on the interface everything listens on."""
-    try:
-        with socket.socket() as probe:
-            probe.bind((bind, 0))
-    except OSError as fault:
-        return CheckResult(
-            "ports", False, f"{bind}: {fault}", "let this user listen on the loopback interface"
-        )
-    return CheckResult("ports", True, f"free ports on {bind}")
-
-
-def check_disk(folder: Path, free: int) -> CheckResult:
-    """At least 2 GB of `free` bytes for the folder that holds the state."""
-    advice = f"free some space, or name another place than {folder} with --home"
-    return _finding("disk", free >= _DISK_BYTES, f"{_gigabytes(free)} free for {folder}", advice)
-
-
-def check_memory(total: int) -> CheckResult:
-    """At least 4 GB of memory, `total` in bytes: Spark's driver alone takes up to 3."""
-    return _finding("memory", total >= _MEMORY_BYTES, _gigabytes(total), "use a machine with 4 GB or more")
 
 
 def check_jar_folder(folder: Path, lock: Path = LOCK_FILE) -> CheckResult:
@@ -217,13 +154,5 @@ def _check_endpoint(base_url: str) -> CheckResult:
     return CheckResult("LLM", True, f"{base_url} answers")
 
 
-def _finding(name: str, ok: bool, found: str, advice: str) -> CheckResult:
-    return CheckResult(name, ok, found, "" if ok else advice)
-
-
 def _existing(folder: Path) -> Path:
     return next(place for place in (folder, *folder.parents) if place.exists())
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 2**30:.1f} GB"

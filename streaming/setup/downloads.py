@@ -12,9 +12,11 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 from xml.sax.saxutils import quoteattr
 
 from agent.model.child_environment import child_environment
@@ -200,10 +202,31 @@ def _ivy_command(settings: Settings, module: Path, staged: Path) -> list[str]:
     mirror = ["-settings", str(settings.ivy_settings)] if settings.ivy_settings else []
     return [
         # Ivy also looks below its user folder, where other projects leave what they like.
-        *(find_java(), f"-Divy.default.ivy.user.dir={cache}", "-jar", str(_ivy_jar()), *mirror),
+        *(
+            find_java(),
+            f"-Divy.default.ivy.user.dir={cache}",
+            *_proxy_options(),
+            "-jar",
+            str(_ivy_jar()),
+            *mirror,
+        ),
         *("-cache", str(cache), "-ivy", str(module), "-confs", "default", "-types", "jar", "bundle"),
         *("-retrieve", f"{staged}/[artifact]-[revision].[ext]"),
     ]
+
+
+def _proxy_options() -> list[str]:
+    """A JVM does not read the variables that name a proxy. It gets no login: all processes see it."""
+    found, proxies = [], urllib.request.getproxies()
+    for scheme in ("http", "https"):
+        address = proxies.get(scheme) or proxies.get("all")
+        if address:
+            place = urlsplit(address if "//" in address else f"//{address}")
+            found += [f"-D{scheme}.proxyHost={place.hostname}", f"-D{scheme}.proxyPort={place.port or 3128}"]
+    direct = [
+        f"*{each}" if each.startswith(".") else each for each in proxies.get("no", "").split(",") if each
+    ]
+    return [*found, f"-Dhttp.nonProxyHosts={'|'.join(direct)}"] if found and direct else found
 
 
 def _ivy_jar() -> Path:

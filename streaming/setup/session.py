@@ -15,6 +15,7 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from agent.model.child_environment import inherited_environment
+from streaming.setup.machine_limits import machine_limits
 
 _LOGGING = """\
 rootLogger.level = warn
@@ -37,8 +38,7 @@ def start_session(
     jars: Sequence[Path],
     *,
     work_dir: Path,
-    cores: int = 2,
-    driver_memory: str = "3g",
+    driver_memory: str | None = None,
     needed: Collection[str] = (),
 ) -> SparkSession:
     """Return a local Spark session that can read Kafka and Delta.
@@ -46,8 +46,7 @@ def start_session(
     Args:
         jars: the jars beyond those PySpark ships, see streaming.setup.downloads.
         work_dir: where Spark keeps its scratch files and warehouse.
-        cores: local task slots.
-        driver_memory: heap of the driver's JVM.
+        driver_memory: heap of the driver's JVM; by what the machine has unless given.
         needed: environment variables that Spark's own Kafka client takes its login from.
 
     PySpark's SIGINT handler would cancel every job; the caller's stays in force, since a first Ctrl-C must
@@ -55,8 +54,9 @@ def start_session(
     """
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    builder = SparkSession.builder.master(f"local[{cores}]").appName("flagstream")
-    for key, value in _options(jars, work_dir, driver_memory).items():
+    limits = machine_limits()
+    builder = SparkSession.builder.master(f"local[{limits.tasks}]").appName("flagstream")
+    for key, value in _options(jars, work_dir, driver_memory or limits.heap).items():
         builder = builder.config(key, value)
     # PySpark replaces the SIGINT handler, but only from the main thread.
     # No worker: the start waits for the result and raises what it raised.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -114,3 +117,49 @@ def test_a_failed_download_names_the_jar_and_what_to_do(
         fetch_jars(settings, lock=lock, say=lambda _: None)
     assert "FLAGSTREAM_IVY_SETTINGS" in str(caught.value)
     assert not files(settings)
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Serves whatever it is asked for on behalf of others."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        name = self.path.rpartition("/")[2]
+        found = {BROKER.file_name: b"log", f"{BROKER.name}-1.0.pom": POM.format(jar=BROKER).encode()}
+        self.send_response(200 if name in found else 404)
+        self.send_header("Content-Length", str(len(found.get(name, b""))))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(found.get(name, b""))
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_downloads_go_by_the_proxy_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repository's name leads nowhere: only the proxy can have answered."""
+    mirror = tmp_path / "settings.xml"
+    mirror.write_text(
+        '<ivysettings><settings defaultResolver="far"/><resolvers>'
+        '<ibiblio name="far" m2compatible="true" root="http://repository.invalid/maven"/>'
+        "</resolvers></ivysettings>"
+    )
+    settings = Settings(tmp_path / "home", tmp_path / "cache", ivy_settings=mirror)
+    lock = written(tmp_path / "jars.lock", BROKER)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("no_proxy", "localhost,.corp.example")
+        fetch_jars(settings, lock=lock, folders=(settings.jars_broker,), say=lambda _: None)
+        server.shutdown()
+        thread.join()
+    assert (settings.jars_broker / BROKER.file_name).read_bytes() == b"log"
+    assert any(each.startswith("http://repository.invalid/") for each in Proxy.asked)

@@ -21,6 +21,7 @@ EXCEPTIONS = {("streaming/cli/bench.py", "benchmarks")}
 
 # What options are parsed into, and how the process is set up before anything is done.
 BESIDE_COMMANDS = {
+    "streaming.arrays.kernel_folder",
     "streaming.files.dialect",
     "streaming.history.asking",
     "streaming.history.replay_runs",
@@ -30,6 +31,7 @@ BESIDE_COMMANDS = {
     "streaming.output.log",
     "streaming.quarantine.choosing",
     "streaming.service.interrupts",
+    "streaming.setup.machine_limits",
 }
 
 

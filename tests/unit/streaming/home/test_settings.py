@@ -63,6 +63,26 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name(tmp_path: Path) ->
         Settings.load(tmp_path, {"FLAGSTREAM_KAKFA": "embedded"})
 
 
+@pytest.mark.parametrize("service", ["FLAGSTREAM", "FLAGSTREAM_KAFKA", "FLAGSTREAM_REST_V2"])
+def test_what_kubernetes_says_of_services_is_nobody_s_setting(tmp_path: Path, service: str) -> None:
+    injected = {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "80",
+        "SERVICE_PORT_HTTP": "80",
+        "PORT": "tcp://10.0.0.1:80",
+        "PORT_80_TCP": "tcp://10.0.0.1:80",
+        "PORT_80_TCP_PROTO": "tcp",
+        "PORT_80_TCP_PORT": "80",
+        "PORT_80_TCP_ADDR": "fd00::1",
+        "PORT_53_UDP": "udp://[fd00::1]:53",
+    }
+    environ = {f"{service}_{name}": value for name, value in injected.items()}
+    assert Settings.load(tmp_path, environ).kafka == "embedded"
+    for name in environ:
+        with pytest.raises(ConfigurationError, match=f"{name}: unknown variable"):
+            Settings.load(tmp_path, {**environ, name: "of my own"})
+
+
 @pytest.mark.parametrize("value", ["Docker", "localhost", "9092"])
 def test_a_kafka_that_is_no_address_is_refused(tmp_path: Path, value: str) -> None:
     with pytest.raises(ConfigurationError, match="FLAGSTREAM_KAFKA: expected embedded, docker or host:port"):

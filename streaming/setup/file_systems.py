@@ -1,0 +1,63 @@
+"""On what kind of file system a folder lies, and whether an agent's state may lie there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from schemas.errors import MachineError
+
+MOUNTS = Path("/proc/self/mountinfo")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+_PLACE = 4  # the field of a line that says where
+# What they lack: a lock that holds on every machine, a rename that replaces nothing, data that is on disk
+# once the call for it returns.
+_REFUSED = frozenset({
+    "nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "fuse.sshfs", "fuse.s3fs",
+    "fuse.s3backer", "fuse.goofys", "fuse.gcsfuse", "fuse.rclone", "fuse.mount-s3", "fuse.blobfuse",
+    "fuse.blobfuse2",
+})  # fmt: skip
+
+
+def file_system_of(folder: Path, mounts: Path = MOUNTS) -> str | None:
+    """Return the type of the file system that a folder lies on, or will lie on; None where nobody tells.
+
+    Args:
+        folder: an absolute path without links.
+        mounts: the kernel's table of what is mounted, see proc(5).
+    """
+    best, found = -1, None
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        before, dash, after = line.partition(" - ")
+        fields = before.split()
+        if not dash or len(fields) < _PLACE + 1:
+            continue
+        place = Path(_ESCAPED.sub(lambda code: chr(int(code[1], 8)), fields[_PLACE]))
+        # Of two at the same place the later one is seen.
+        if folder.is_relative_to(place) and len(place.parts) >= best:
+            best, found = len(place.parts), after.split()[0]
+    return found
+
+
+def is_refused(kind: str | None) -> bool:
+    """Say whether an agent's state must not lie on such a file system."""
+    return kind in _REFUSED
+
+
+def check_file_system(home: Path, mounts: Path = MOUNTS) -> None:
+    """Refuse to keep an agent's state where others could change it unseen, or where it is not on disk.
+
+    Raises:
+        MachineError: it lies on a network's file system.
+    """
+    kind = file_system_of(home, mounts)
+    if is_refused(kind):
+        raise MachineError(
+            f"{home} lies on {kind}, a file system of the network: its locks and renames do not keep two "
+            "agents apart. Name a folder on a disk of this machine with --home or FLAGSTREAM_HOME, "
+            "for example a block volume"
+        )
