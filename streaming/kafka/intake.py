@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from streaming.kafka.source import MOST_AT_ONCE, initial_offsets, offsets_of, re
 
 _CONTENTS = ("key", "value", "headers")
 _PLACES = ("partition", "offset", "timestamp", "timestampType")
-_LEFT_OUT = "left_out"
+_SIZE = "size"
 _EARLIEST, _LATEST = (micros_of(datetime(year, 1, 1, tzinfo=UTC)) for year in (1000, 9000))
 _SLICES = 4  # of the limit, so that a slice and what was taken before it fit beside each other
 _FEW = 4096  # records of a small batch
@@ -78,16 +78,14 @@ class Intake:
     bootstrap: str
     topic: str
     max_bytes: int
-    _selections: dict[int, list[Column]] = field(default_factory=dict, repr=False, compare=False)
 
     def bounded(self, frame: DataFrame) -> DataFrame:
-        """Return a stream without the contents of records above the share of a small batch.
+        """Return a stream with the size of each record, without the contents of those above the share of few.
 
         It is part of the stream's own plan, since to plan a selection takes a tenth of a small batch's time.
+        Each batch is planned anew, so the size stands in one expression alone.
         """
-        large = _size() > self._share_of_few
-        contents = [sql.when(~large, sql.col(name)).alias(name) for name in _CONTENTS]
-        return frame.select(*contents, *_PLACES, sql.when(large, _size()).alias(_LEFT_OUT))
+        return _up_to(self._share_of_few, frame.withColumn(_SIZE, _size()))
 
     def take(self, frame: DataFrame, planned: int) -> Taken:
         """Collect a micro-batch.
@@ -102,14 +100,14 @@ class Intake:
         share = self._share_of_few
         if planned > _FEW:
             share = _rounded(self.max_bytes // planned)
-            frame = frame.select(*self._selection(share))
+            frame = _up_to(share, frame)
         _bound_chunks(frame, share)
         found = frame.toArrow()
-        left_out = found[_LEFT_OUT].is_valid()
-        rows = self._named(found.drop_columns([_LEFT_OUT]))
+        left_out = pc.greater(found[_SIZE], share)
+        rows = self._named(found.drop_columns([_SIZE]))
         if not pc.any(left_out).as_py():
             return Taken(rows)
-        left = found.filter(left_out).select(["partition", "offset", _LEFT_OUT])
+        left = found.filter(left_out).select(["partition", "offset", _SIZE])
         more = self._slices(frame, left, share)
         return Taken(rows.filter(pc.invert(left_out)), more, rows.select(_PLACES))
 
@@ -117,17 +115,8 @@ class Intake:
     def _share_of_few(self) -> int:
         return self.max_bytes // _FEW
 
-    def _selection(self, share: int) -> list[Column]:
-        """Return what is selected of a large batch; made once, as it takes dozens of calls into the JVM."""
-        if share not in self._selections:
-            size = sql.coalesce(sql.col(_LEFT_OUT), _size())
-            contents = [sql.when(size <= share, sql.col(name)).alias(name) for name in _CONTENTS]
-            left_out = sql.when(size > share, size).alias(_LEFT_OUT)
-            self._selections[share] = [*contents, *(sql.col(name) for name in _PLACES), left_out]
-        return self._selections[share]
-
     def _slices(self, frame: DataFrame, left: pa.Table, share: int) -> Iterator[pa.Table]:
-        largest = pc.max(left[_LEFT_OUT]).as_py()
+        largest = pc.max(left[_SIZE]).as_py()
         _bound_chunks(frame, largest)
         for count, ranges in slices(left, self.max_bytes // _SLICES):
             rows = self._read_again(frame, ranges, largest).where(_size() > share)
@@ -227,6 +216,12 @@ def _with_dates(rows: pa.Table) -> pa.Table:
     )
     place = rows.schema.get_field_index("timestamp")
     return rows.set_column(place, "timestamp", held.cast(UTC_MICROS))
+
+
+def _up_to(share: int, sized: DataFrame) -> DataFrame:
+    """Select everything of the records of at most `share` bytes; of the others, place and size alone."""
+    contents = [sql.when(sql.col(_SIZE) <= share, sql.col(name)).alias(name) for name in _CONTENTS]
+    return sized.select(*contents, *_PLACES, _SIZE)
 
 
 def _size() -> Column:
