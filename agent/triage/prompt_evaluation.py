@@ -1,7 +1,7 @@
 """How well a prompt and its model label triage cases, beside the rules.
 
-A case is a flagged payment with the label that the definitions give it and whether it was a fraud. Nothing is
-asked twice for it: like payments share an answer as they do in a batch.
+A case is a flagged payment with the label that the definitions give it and whether it was a fraud. Like
+payments share an answer, as they do in a batch, unless each is asked about alone.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from schemas.loading import Document, load_document
 from schemas.rules import SEVERITIES, Rule, Severity
 
 _MOMENT = datetime(2026, 1, 5, 12, tzinfo=UTC)
+_ADDED = ("calls", "input_tokens", "output_tokens", "cost", "groups", "seconds")
 
 
 class CaseReason(Document):
@@ -77,6 +78,7 @@ class PromptFigures:
     Attributes:
         prompt: `id/version`; `rules` for the rules.
         cases: how many; `accuracy` is over those that have a classification.
+        questions: groups of like cases that were asked about; those of one share an answer.
         accuracy: share of cases with the right classification.
         severity_accuracy: share of cases with the right severity.
         answered: share of cases that a model answered.
@@ -90,6 +92,7 @@ class PromptFigures:
     prompt: str
     model: str
     cases: int
+    questions: int
     accuracy: float
     severity_accuracy: float
     answered: float
@@ -140,6 +143,7 @@ def evaluate_prompt(
         prompt=prompt,
         model=model,
         cases=len(pairs),
+        questions=result.groups,
         accuracy=_share(
             [case.classification == said.category for case, said in pairs if case.classification is not None]
         ),
@@ -155,6 +159,27 @@ def evaluate_prompt(
         cost=result.cost,
         seconds=result.seconds / result.calls if result.calls else 0.0,
     )
+
+
+def each_alone(
+    classify: Callable[[Sequence[FlaggedRow]], TriageResult], on_progress: Callable[[int], None]
+) -> Callable[[Sequence[FlaggedRow]], TriageResult]:
+    """Return what has rows classified one at a time, so that no two share an answer.
+
+    Args:
+        classify: all rows at once, as a batch.
+        on_progress: called with the rows done so far.
+    """
+
+    def one_by_one(rows: Sequence[FlaggedRow]) -> TriageResult:
+        results = []
+        for number, row in enumerate(rows, 1):
+            results.append(classify([row]))
+            on_progress(number)
+        sums = {name: sum(getattr(each, name) for each in results) for name in _ADDED}
+        return TriageResult(tuple(said for each in results for said in each.classifications), **sums)
+
+    return one_by_one
 
 
 def _row(number: int, case: TriageCase, labeller: RuleClassifier) -> FlaggedRow:

@@ -24,13 +24,14 @@ LogFormat = Annotated[
 ]
 
 
-def _shipped_specs(begun: str) -> list[str]:
+def shipped_specs(begun: str) -> list[str]:
+    """Return the names of shipped specs that begin so, for shells that complete them."""
     return sorted(path.stem for path in SPECS.glob("*.yaml") if path.stem.startswith(begun))
 
 
 SpecName = Annotated[
     str,
-    typer.Option("--spec", help="A spec file, or the name of a shipped spec.", autocompletion=_shipped_specs),
+    typer.Option("--spec", help="A spec file, or the name of a shipped spec.", autocompletion=shipped_specs),
 ]
 LlmChoice = Annotated[
     str,

@@ -30,6 +30,10 @@ def prompts_eval(
     generated: Annotated[
         int, typer.Option(help="Cases simulated beside the prompt's own; not with --cases.", min=0, max=2_000)
     ] = 260,
+    apart: Annotated[
+        bool,
+        typer.Option("--apart", help="Ask about each case alone: it takes longer, and says more of a model."),
+    ] = False,
     llm: LlmChoice = "auto",
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
@@ -40,13 +44,21 @@ def prompts_eval(
     are judged, against the same figure.
 
     The prompt's own cases say what kind of unusual each payment is; those that are simulated, frauds and the
-    honest payments most like them, say whether it was a fraud. The local model takes some seconds for each.
+    honest payments most like them, say whether it was a fraud. Like cases share an answer as in a batch; with
+    --apart each is asked about alone, for which the local model takes some seconds.
 
     Example: `flagstream prompts eval --llm local`
     """
     from streaming.commands.prompts import evaluate_cases
 
     passed = evaluate_cases(
-        settings_in(home), spec_named(spec), version, cases, llm, generated=generated, as_json=as_json
+        settings_in(home),
+        spec_named(spec),
+        version,
+        cases,
+        llm,
+        generated=generated,
+        apart=apart,
+        as_json=as_json,
     )
     raise typer.Exit(0 if passed else 1)

@@ -9,7 +9,13 @@ from pathlib import Path
 
 from agent.model.budget import SpendingBudget
 from agent.triage.ledger import MemoryLedger
-from agent.triage.prompt_evaluation import PromptFigures, TriageCases, evaluate_prompt, load_cases
+from agent.triage.prompt_evaluation import (
+    PromptFigures,
+    TriageCases,
+    each_alone,
+    evaluate_prompt,
+    load_cases,
+)
 from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.triage import RulesAlone, Triage
 from schemas.llm import Budget, PromptReference
@@ -19,6 +25,7 @@ from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.settings import Settings
 from streaming.learning.triage_cases import generated_cases
 from streaming.output.facts import show_facts
+from streaming.output.terminal import progress_bar
 from streaming.versions.clients import model_client
 
 _SECONDS_PER_CASE = 20
@@ -32,6 +39,7 @@ def evaluate_cases(
     llm: str,
     *,
     generated: int,
+    apart: bool,
     as_json: bool,
 ) -> bool:
     """Have a prompt label its cases and print its figures; return whether it is as good as the rules alone.
@@ -41,6 +49,7 @@ def evaluate_cases(
         cases: a file of cases, None for the prompt's own.
         llm: see streaming.versions.clients.
         generated: simulated cases that go beside the prompt's own.
+        apart: whether each case is asked about alone.
 
     Raises:
         ConfigurationError: spec, prompt or cases cannot be used.
@@ -51,7 +60,7 @@ def evaluate_cases(
     if cases is None and generated:
         more = (*material.cases, *generated_cases(generated))
         material = material.model_copy(update={"cases": more})
-    figures = judge_prompt(settings, chosen, material, llm)
+    figures = judge_prompt(settings, chosen, material, llm, apart=apart)
     rules = evaluate_prompt(material, RulesAlone().classify, "rules", "none")
     passed = figures.accuracy >= material.labeller_accuracy
     if cases is None:  # other cases than the prompt's own vouch for nothing
@@ -64,11 +73,14 @@ def evaluate_cases(
     return passed
 
 
-def judge_prompt(settings: Settings, spec: AgentSpec, cases: TriageCases, llm: str) -> PromptFigures:
+def judge_prompt(
+    settings: Settings, spec: AgentSpec, cases: TriageCases, llm: str, *, apart: bool
+) -> PromptFigures:
     """Have the spec's prompt and model label the cases, however long a small model takes.
 
     Args:
         llm: see streaming.versions.clients.
+        apart: whether each case is asked about alone.
 
     Raises:
         ConfigurationError: a contract, prompt, policy or endpoint that cannot be used.
@@ -90,4 +102,8 @@ def judge_prompt(settings: Settings, spec: AgentSpec, cases: TriageCases, llm: s
             policy=policy,
             pseudonyms=Pseudonyms(secrets.token_bytes()),
         )
-        return evaluate_prompt(cases, triage.classify, f"{prompt.id}/{prompt.version}", client.model)
+        with progress_bar() as progress:
+            task = progress.add_task("asking", total=len(cases.cases) if apart else None)
+            alone = each_alone(triage.classify, lambda done: progress.update(task, completed=done))
+            ask = alone if apart else triage.classify
+            return evaluate_prompt(cases, ask, f"{prompt.id}/{prompt.version}", client.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from agent.triage.prompt_evaluation import TriageCases, evaluate_prompt, load_cases, rows_of
+from agent.triage.grouping import FlaggedRow
+from agent.triage.prompt_evaluation import TriageCases, each_alone, evaluate_prompt, load_cases, rows_of
 from agent.triage.triage import Classification, TriageResult
 from schemas.alert import CATEGORIES, Category
 from schemas.errors import ConfigurationError
@@ -33,7 +35,7 @@ def test_the_shipped_cases_cover_every_classification_and_severity() -> None:
 
 
 def test_the_recorded_figure_is_what_the_labeller_reaches() -> None:
-    result = CliRunner().invoke(app, ["prompts", "eval", "--llm", "none", "--json"])
+    result = CliRunner().invoke(app, ["prompts", "eval", "--llm", "none", "--generated", "0", "--json"])
     told = json.loads(result.stdout)
     assert result.exit_code == 0
     assert told["accuracy"] == told["labeller_accuracy"] == CASES.labeller_accuracy
@@ -101,3 +103,33 @@ def test_a_case_that_means_nothing_is_refused(changes: dict[str, Any], said: str
     content["cases"][0] |= changes
     with pytest.raises(ConfigurationError, match=said):
         parse_document(content, TriageCases, where="cases.yaml")
+
+
+def test_asked_about_alone_no_case_shares_an_answer_and_what_it_took_adds_up() -> None:
+    asked: list[int] = []
+
+    def classify(rows: Sequence[FlaggedRow]) -> TriageResult:
+        asked.append(len(rows))
+        severity: Severity = "high" if rows[0].amount > 1_000 else "low"
+        said = tuple(classification("unusual_spend", severity) for _ in rows)
+        return TriageResult(said, calls=1, input_tokens=7, output_tokens=3, groups=1, seconds=2.0)
+
+    done: list[int] = []
+    count = len(CASES.cases)
+    figures = evaluate_prompt(CASES, each_alone(classify, done.append), "triage/1", "m")
+    assert asked == [1] * count
+    assert done == list(range(1, count + 1))
+    assert (figures.questions, figures.input_tokens, figures.output_tokens) == (count, 7 * count, 3 * count)
+    assert figures.seconds == 2.0
+    shares = {each.severity: each.alerts for each in figures.worth.reliability}
+    assert shares["high"] == sum(case.amount > 1_000 for case in CASES.cases)
+
+
+def test_a_case_with_a_label_alone_counts_for_the_label_alone() -> None:
+    bare = CASES.cases[0].model_copy(update={"classification": None, "severity": None, "fraud": False})
+    cases = CASES.model_copy(update={"cases": (*CASES.cases, bare)})
+    right = [
+        classification(case.classification or "unusual_spend", case.severity or "low") for case in cases.cases
+    ]
+    figures = evaluate_prompt(cases, lambda _: TriageResult(tuple(right)), "triage/1", "m")
+    assert (figures.accuracy, figures.severity_accuracy, figures.worth.alerts) == (1.0, 1.0, len(cases.cases))
