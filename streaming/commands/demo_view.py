@@ -118,12 +118,12 @@ def _kind_cells(each: Planted, spec: AgentSpec) -> dict[str, object]:
 def _why_missed(each: Planted, spec: AgentSpec) -> str:
     if each.highest_missed is None or each.threshold is None:
         return "-"
-    needs = "the threshold is" if spec.alerts_per_day is None else "the alert budget asks for"
+    needs = "threshold" if spec.alerts_per_day is None else "the alert budget asks for"
     sign, count = next(iter(each.signs.items()))
     what = "nothing raised the score" if sign == "none" else f"{sign} raised it most"
     missed = each.planted - each.caught
     return (
-        f"scores up to {each.highest_missed:.5f}, {needs} {each.threshold:.5f}; {what} in {count} of {missed}"
+        f"scores up to {each.highest_missed:.5f}, {needs} {each.threshold:.5g}; {what} in {count} of {missed}"
     )
 
 

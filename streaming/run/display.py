@@ -166,8 +166,10 @@ class TerminalProgress(Counting):
         line = Text(f"{seconds:4.0f} s  {activity.text}", "bold", overflow="ellipsis", no_wrap=True)
         if not activity.whole:
             return [line]
+        bar = Table.grid()  # a bar alone does not end its line
         width = min(_BAR_WIDTH, self._console.width)
-        return [line, ProgressBar(total=activity.whole, completed=activity.done, width=width)]
+        bar.add_row(ProgressBar(total=activity.whole, completed=activity.done, width=width))
+        return [line, bar]
 
     def _table(self) -> Table:
         totals = self.totals

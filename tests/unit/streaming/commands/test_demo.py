@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from streaming.run.progress import Totals
 from streaming.testing.small_lake import DAY, build_lake, spec_of
 
 SPEC = load_spec(SPECS / "card-fraud.yaml")
+ROOT = Path(__file__).parents[4]
 
 
 def waited(totals: list[tuple[float, int]], alerts: int = 100) -> list[bool]:
@@ -154,15 +156,15 @@ def test_a_wider_terminal_shows_more() -> None:
 
 def test_figures_say_what_was_missed_and_why() -> None:
     text = " ".join(" ".join(shown(200)).split())
-    assert "scores up to 0.98172, the threshold is 0.99500; rate.customer raised it most in 7 of 12" in text
-    assert "scores up to 0.70000, the threshold is 0.99500; nothing raised the score in 3 of 3" in text
+    assert "scores up to 0.98172, threshold 0.995; rate.customer raised it most in 7 of 12" in text
+    assert "scores up to 0.70000, threshold 0.995; nothing raised the score in 3 of 3" in text
     assert "33 caught (recall 52%); 71 alerts, 46% of them planted frauds (precision)" in text
     assert "70 classified by the model (70 of the 71 older than 30 s)" in text
 
 
 def test_an_alert_budget_is_named_where_it_decides() -> None:
     spec = SPEC.model_copy(update={"alerts_per_day": 40.0})
-    assert "the alert budget asks for 0.99500" in " ".join(" ".join(shown(200, spec)).split())
+    assert "the alert budget asks for 0.995" in " ".join(" ".join(shown(200, spec)).split())
 
 
 def test_a_demo_without_alerts_or_frauds_says_so() -> None:
@@ -191,3 +193,11 @@ def test_commands_to_go_on_with_can_be_pasted_whatever_the_folder_is_called(
     monkeypatch.setattr(demo_view.shutil, "which", lambda name: f"/usr/bin/{name}")
     found: list[Any] = next_commands(home, [])
     assert found[0].startswith("flagstream alerts ")
+
+
+def test_the_readme_shows_what_a_run_has_printed() -> None:
+    run = json.loads((Path(__file__).parent / "demo_of_the_readme.json").read_text(encoding="utf-8"))
+    kinds = [Planted(**each) for each in run["result"].pop("kinds")]
+    file = io.StringIO()
+    show_result(run["top"], DemoResult(**run["result"], kinds=kinds), SPEC, Terminal(file=file, width=130))
+    assert file.getvalue() in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -84,6 +84,9 @@ def test_the_panel_fits_the_terminal(width: int) -> None:
     drawn = file.getvalue().splitlines()
     assert any("the model's last answers"[: width - 12] in line for line in drawn)
     assert any("12,000" in line for line in drawn)
+    assert [line for line in drawn if "━" in line and line.strip("━╸╺ ") == ""], (
+        "the bar has a line of its own"
+    )
     assert max(map(len, drawn)) <= width
 
 
