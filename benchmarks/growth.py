@@ -152,7 +152,7 @@ def _batches(count: int) -> Iterator[pa.Table]:
 
 
 def _topic(spec: AgentSpec) -> str:
-    return spec.data_sources.transactions.topic
+    return spec.data_sources.transactions.subscription.first
 
 
 class _Nowhere:

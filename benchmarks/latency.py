@@ -67,7 +67,7 @@ def measure(rate: float, warm_up: float, seconds: float, *, as_json: bool) -> No
     """
     spec = bench_spec(batch=_BATCH)
     with stage() as place:
-        ensure_topic(place.bootstrap, spec.data_sources.transactions.topic)
+        ensure_topic(place.bootstrap, spec.data_sources.transactions.subscription.first)
         ensure_topic(place.bootstrap, spec.alerts.topic, 1)
         compile_kernels(AgentDefinition.of(spec))
         with _Consumer(place.bootstrap, spec.alerts.topic) as consumer:
@@ -102,7 +102,7 @@ def _feed(place: Stage, spec: AgentSpec, rate: float, seconds: float, stop: thre
     main = "from streaming.cli.root import main; main()"
     options = [
         "--topic",
-        spec.data_sources.transactions.topic,
+        spec.data_sources.transactions.subscription.first,
         "--rate",
         str(rate),
         "--seconds",

@@ -23,7 +23,7 @@ def measure(events: int, batch: int, *, as_json: bool) -> None:
     """Print `events_per_s` of the replay, `live_events_per_s`, their `ratio`, and the differences found."""
     spec = bench_spec(batch=batch)
     with stage() as place:
-        fill(place.bootstrap, spec.data_sources.transactions.topic, events + batch)
+        fill(place.bootstrap, spec.data_sources.transactions.subscription.first, events + batch)
         compile_kernels(AgentDefinition.of(spec))
         session = start_session(jar_paths(place.settings.jars_spark), work_dir=place.settings.spark)
         try:

@@ -35,7 +35,7 @@ def measure(events: int, batch: int, pairs: int, *, as_json: bool) -> None:
     """
     spec = bench_spec(batch=batch)
     with stage() as place, silent_server() as address:
-        fill(place.bootstrap, spec.data_sources.transactions.topic, events + batch)
+        fill(place.bootstrap, spec.data_sources.transactions.subscription.first, events + batch)
         compile_kernels(AgentDefinition.of(spec))
         session = start_session(jar_paths(place.settings.jars_spark), work_dir=place.settings.spark)
         try:

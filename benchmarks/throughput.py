@@ -142,7 +142,11 @@ def _bare_spark(session: SparkSession, place: Stage, spec: AgentSpec, shape: Sha
     source = spec.data_sources.transactions
     folder = place.settings.home / f"bare-{shape.name}-{number}"
     frame = read_stream(
-        session, place.bootstrap, source.topic, max_records=source.max_records_per_batch, starting="earliest"
+        session,
+        place.bootstrap,
+        source.subscription,
+        max_records=source.max_records_per_batch,
+        starting="earliest",
     )
     session.conf.set("spark.sql.parquet.compression.codec", "zstd")
     writer = _parsed(frame, spec, shape).writeStream.format("delta")

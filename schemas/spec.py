@@ -14,6 +14,7 @@ from schemas.llm import Llm
 from schemas.loading import Document, Duration, load_document
 from schemas.references import ExchangeRates
 from schemas.rules import Rule
+from schemas.subscription import Subscription, check_pattern
 
 FIRST_ARITHMETIC, NEWEST_ARITHMETIC = 1, 2
 
@@ -30,13 +31,39 @@ class TransactionSource(Document):
     and has 3 GB, or two fifths of the memory where that is less.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"max_bytes_per_batch"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"max_bytes_per_batch", "topics", "topic_pattern"})
 
     contract: str = Field(description="name of a shipped contract, or path of a contract file")
-    topic: TopicName
+    topic: TopicName | None = Field(default=None, description="one of `topic`, `topics` and `topic_pattern`")
+    topics: tuple[TopicName, ...] = Field(default=(), description="several topics, decided as one stream")
+    topic_pattern: str | None = Field(
+        default=None,
+        description="a regular expression for whole names of topics; those that come later are read, too",
+    )
     max_records_per_batch: int = Field(default=500_000, ge=1)
     max_bytes_per_batch: int = Field(default=512 * 1024 * 1024, ge=1024 * 1024)
     starting_offsets: Literal["earliest", "latest"] = "earliest"
+
+    @field_validator("topic_pattern")
+    @classmethod
+    def _understood(cls, value: str | None) -> str | None:
+        return None if value is None else check_pattern(value)
+
+    @model_validator(mode="after")
+    def _one_way_to_name_them(self) -> TransactionSource:
+        given = [name for name in ("topic", "topics", "topic_pattern") if getattr(self, name)]
+        if len(given) != 1:
+            said = f", not {' and '.join(given)}" if given else ""
+            raise ValueError(f"expected one of topic, topics and topic_pattern{said}")
+        if len(set(self.topics)) < len(self.topics):
+            raise ValueError("topics: one is named twice")
+        return self
+
+    @property
+    def subscription(self) -> Subscription:
+        """What is read."""
+        names = self.topics if self.topic is None else (self.topic,)
+        return Subscription(names, self.topic_pattern)
 
 
 class LabelSource(Document):
@@ -200,11 +227,10 @@ class AgentSpec(Document):
 
     @model_validator(mode="after")
     def _topics_differ(self) -> AgentSpec:
-        sources = self.data_sources
-        read = [sources.transactions.topic, sources.labels.topic]
-        if self.alerts.topic in read:
+        reads, labels = self.data_sources.transactions.subscription, self.data_sources.labels.topic
+        if self.alerts.topic == labels or reads.includes(self.alerts.topic):
             raise ValueError("alerts.topic must differ from the topics that are read")
-        if read[0] == read[1]:
+        if labels is not None and reads.includes(labels):
             raise ValueError("data_sources: transactions and labels must come from different topics")
         return self
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from agent.model.child_environment import child_environment
 from agent.model.processes import free_port
 from streaming.home.brokers import connection
 from streaming.kafka.broker import EmbeddedBroker
+from streaming.kafka.grants import Grant
+from tests.oidc_issuer import AUDIENCE, Issuer, oidc_issuer
 
 USER, CERTIFIED = "agent", "tls-agent"
 # What would end a quoted option of a login module, or a properties value, if it were not escaped.
@@ -39,6 +42,12 @@ listener.name.plain.plain.sasl.jaas.config={security}.plain.PlainLoginModule \\
 listener.name.oauth.sasl.enabled.mechanisms=OAUTHBEARER
 listener.name.oauth.oauthbearer.sasl.jaas.config={security}.oauthbearer.OAuthBearerLoginModule \\
   required unsecuredLoginStringClaim_sub="unused";
+listener.name.oidc.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.oidc.oauthbearer.sasl.server.callback.handler.class={security}.oauthbearer.OAuthBearerValidatorCallbackHandler
+listener.name.oidc.oauthbearer.sasl.jaas.config={security}.oauthbearer.OAuthBearerLoginModule required;
+listener.name.oidc.oauthbearer.sasl.oauthbearer.jwks.endpoint.url={issuer.jwks_url}
+listener.name.oidc.oauthbearer.sasl.oauthbearer.expected.audience={audience}
+listener.name.oidc.oauthbearer.sasl.oauthbearer.expected.issuer={issuer.url}
 listener.name.mtls.ssl.client.auth=required
 ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/,DEFAULT
 ssl.keystore.type=PEM
@@ -46,7 +55,14 @@ ssl.keystore.location={certificates}/broker.pem
 ssl.truststore.type=PEM
 ssl.truststore.location={certificates}/ca.pem
 """
-_PROTOCOLS = {"SCRAM": "SASL_SSL", "PLAIN": "SASL_SSL", "MTLS": "SSL", "OAUTH": "SASL_PLAINTEXT"}
+_PROTOCOLS = {
+    "SCRAM": "SASL_SSL",
+    "PLAIN": "SASL_SSL",
+    "MTLS": "SSL",
+    "OAUTH": "SASL_PLAINTEXT",
+    "OIDC": "SASL_SSL",
+}
+_ALLOWED_URLS = "org.apache.kafka.sasl.oauthbearer.allowed.urls"
 
 
 @dataclass(frozen=True)
@@ -54,9 +70,11 @@ class SecuredBroker(EmbeddedBroker):
     """An embedded broker whose plain listener is the administrator's alone.
 
     Attributes:
-        ports: of the listeners SCRAM, PLAIN, MTLS and OAUTH.
+        issuer: of the tokens that listener OIDC takes.
+        ports: of the listeners SCRAM, PLAIN, MTLS, OAUTH and OIDC.
     """
 
+    issuer: Issuer
     ports: Mapping[str, int] = field(default_factory=lambda: {name: free_port() for name in _PROTOCOLS})
 
     @property
@@ -75,9 +93,18 @@ class SecuredBroker(EmbeddedBroker):
         text += "inter.broker.listener.name=PLAINTEXT\n"
         password = PASSWORD.replace("\\", "\\\\").replace('"', '\\"').replace("\\", "\\\\")
         text += _PROPERTIES.format(
-            user=USER, password=password, certificates=self.certificates, security=_SECURITY
+            user=USER,
+            password=password,
+            certificates=self.certificates,
+            security=_SECURITY,
+            issuer=self.issuer,
+            audience=AUDIENCE,
         )
         self._properties.write_text(text, encoding="utf-8")
+
+    def _command(self, main: str, *arguments: str) -> list[str]:
+        java, *rest = super()._command(main, *arguments)
+        return [java, f"-D{_ALLOWED_URLS}={self.issuer.jwks_url}", *rest]
 
     def client_properties(self, name: str, **changes: str | None) -> Path:
         """Write a client.properties that reaches the listener of this name; secrets are in $KAFKA_JAAS."""
@@ -91,8 +118,10 @@ class SecuredBroker(EmbeddedBroker):
         if name == "MTLS":
             known |= {"ssl.keystore.type": "PEM", "ssl.keystore.location": f"{self.certificates}/client.pem"}
         else:
-            mechanism = {"SCRAM": "SCRAM-SHA-512", "PLAIN": "PLAIN", "OAUTH": "OAUTHBEARER"}[name]
+            mechanism = {"SCRAM": "SCRAM-SHA-512", "PLAIN": "PLAIN"}.get(name, "OAUTHBEARER")
             known |= {"sasl.mechanism": mechanism, "sasl.jaas.config": "${env:KAFKA_JAAS}"}
+        if name == "OIDC":
+            known["sasl.oauthbearer.token.endpoint.url"] = self.issuer.token_url
         known |= changes
         path = self.folder / f"{name.lower()}.properties"
         lines = [f"{key}={value}" for key, value in known.items() if value is not None]
@@ -105,10 +134,17 @@ def jaas(name: str, password: str = PASSWORD) -> str:
     if name == "OAUTH":
         module = f"{_SECURITY}.oauthbearer.OAuthBearerLoginModule"
         return f'{module} required unsecuredLoginStringClaim_sub="{USER}";'
+    if name == "OIDC":
+        module = f"{_SECURITY}.oauthbearer.OAuthBearerLoginModule"
+        return f'{module} required clientId="{USER}" clientSecret="{_escaped(password)}" scope="events";'
     kind, login = ("scram", "Scram") if name == "SCRAM" else ("plain", "Plain")
-    escaped = password.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = _escaped(password)
     module = f"{_SECURITY}.{kind}.{login}LoginModule"
     return f'{module} required username="{USER}" password="{escaped}";'
+
+
+def _escaped(password: str) -> str:
+    return password.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def add_scram_user(bootstrap: str) -> None:
@@ -126,26 +162,37 @@ def add_scram_user(bootstrap: str) -> None:
         future.result(10)
 
 
-def allow(bootstrap: str, principal: str, agent: str, events: str, alerts: str) -> None:
-    """Grant a login what an agent needs, and nothing else."""
-    prefix, literal = ResourcePatternType.PREFIXED, ResourcePatternType.LITERAL
-    topic, group = ResourceType.TOPIC, ResourceType.GROUP
-    transactions = ResourceType.TRANSACTIONAL_ID
-    rights = [
-        (topic, events, literal, AclOperation.READ),
-        (topic, alerts, literal, AclOperation.READ),
-        (topic, alerts, literal, AclOperation.WRITE),
-        (group, f"flagstream-{agent}", prefix, AclOperation.READ),
-        (group, "flagstream-", prefix, AclOperation.DESCRIBE),
-        (transactions, f"flagstream-{agent}", prefix, AclOperation.WRITE),
-    ]
+def allow(bootstrap: str, principal: str, grants: Iterable[Grant]) -> None:
+    """Grant a login some rights, and nothing else."""
+    kinds = {
+        "topic": ResourceType.TOPIC,
+        "group": ResourceType.GROUP,
+        "transactional-id": ResourceType.TRANSACTIONAL_ID,
+    }
     bindings = [
-        AclBinding(kind, name, pattern, f"User:{principal}", "*", operation, AclPermissionType.ALLOW)
-        for kind, name, pattern, operation in rights
+        AclBinding(
+            kinds[grant.resource],
+            grant.name,
+            ResourcePatternType.PREFIXED if grant.prefixed else ResourcePatternType.LITERAL,
+            f"User:{principal}",
+            "*",
+            AclOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", operation).upper()],
+            AclPermissionType.ALLOW,
+        )
+        for grant in grants
+        for operation in grant.operations
     ]
     admin = AdminClient(connection(bootstrap))
     for future in admin.create_acls(bindings).values():
         future.result(10)
+
+
+def allow_everything(bootstrap: str, principal: str) -> None:
+    """Make a login an administrator of topics, groups and transactions."""
+    operations = ("Read", "Write", "Create", "Delete", "AlterConfigs", "Describe", "DescribeConfigs")
+    allow(bootstrap, principal, [Grant("topic", "*", False, operations, "")])
+    allow(bootstrap, principal, [Grant("group", "*", False, ("Read", "Delete"), "")])
+    allow(bootstrap, principal, [Grant("transactional-id", "*", False, ("Write",), "")])
 
 
 def make_certificates(folder: Path) -> None:
@@ -215,10 +262,11 @@ def _openssl(folder: Path, *arguments: str) -> None:
 @contextmanager
 def secured_broker(folder: Path, jars: Path) -> Iterator[tuple[SecuredBroker, str]]:
     """Yield a running broker and the administrator's address."""
-    broker = SecuredBroker(folder, jars)
-    address = broker.start()
-    try:
-        add_scram_user(address)
-        yield broker, address
-    finally:
-        broker.stop()
+    with oidc_issuer(folder / "issuer", {USER: PASSWORD}) as issuer:
+        broker = SecuredBroker(folder, jars, issuer)
+        address = broker.start()
+        try:
+            add_scram_user(address)
+            yield broker, address
+        finally:
+            broker.stop()

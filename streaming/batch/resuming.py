@@ -1,4 +1,4 @@
-"""Where the stream goes on, and what it was still to read that its topic no longer holds."""
+"""Where the stream goes on, and what it was still to read that its topics no longer hold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from streaming.events.record_table import RECORDS
-from streaming.kafka.topic import TopicState
+from streaming.kafka.topic_facts import TopicState
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class UnreadSpan:
 
 @dataclass(frozen=True)
 class Resumption:
-    """Where each partition is read from, and what is gone.
+    """Where each partition of a topic is read from, and what is gone.
 
     Attributes:
-        starts: partition → first offset to read, None where nothing was read before.
+        starts: partition → first offset to read, None where the topic is no longer there.
         lost: in the order of the partitions.
         recreated: the topic is another one than that which was read.
     """
@@ -43,31 +43,58 @@ class Resumption:
     lost: tuple[UnreadSpan, ...] = ()
     recreated: bool = False
 
-    def refusal(self, topic: str) -> str:
-        """Say what is gone and what to do about it."""
+    def gone(self, topic: str) -> str:
+        """Say what is gone."""
         spans = ", ".join(_in_words(span) for span in self.lost)
-        why = "was deleted and created anew, so it no longer has" if self.recreated else "no longer holds"
-        return (
-            f"topic {topic} {why} {spans}, which this agent has yet to read: restore them or, to record them "
-            'as lost and go on with what is there, start once with `flagstream run --accept-loss "why"`'
-        )
+        why = "no longer holds"
+        if self.recreated:
+            why = "was deleted and created anew, so it no longer has"
+        elif self.starts is None:
+            why = "was deleted, and with it"
+        return f"topic {topic} {why} {spans}"
 
 
-def resume(reached: Mapping[str, int] | None, topic_id: str | None, found: TopicState) -> Resumption:
+def refusal(lost: Mapping[str, Resumption]) -> str:
+    """Say what is gone of which topic and what to do about it."""
+    gone = "; ".join(each.gone(topic) for topic, each in sorted(lost.items()))
+    return (
+        f"{gone}, which this agent has yet to read: restore them or, to record them "
+        'as lost and go on with what is there, start once with `flagstream run --accept-loss "why"`'
+    )
+
+
+def resume_all(
+    reached: Mapping[str, Mapping[str, int]], topic_ids: Mapping[str, str], found: Mapping[str, TopicState]
+) -> dict[str, Resumption]:
+    """Compare what was read of topics with what they hold now.
+
+    Args:
+        reached: topic → partition → next offset to read; topics that are no longer read left out.
+        topic_ids: of the topics that were read, as far as they are on record.
+        found: what is there now of those that are to be read.
+    """
+    return {
+        topic: resume(reached.get(topic, {}), topic_ids.get(topic), found.get(topic))
+        for topic in sorted({*reached, *found})
+    }
+
+
+def resume(reached: Mapping[str, int], topic_id: str | None, found: TopicState | None) -> Resumption:
     """Compare what was read of a topic with what it holds now.
 
     Partitions that came since are read from their beginning.
 
     Args:
-        reached: partition → next offset to read, None before the first batch.
+        reached: partition → next offset to read.
         topic_id: of the topic that was read, None where that is not on record.
+        found: None where it is no longer there.
     """
-    if reached is None:
-        return Resumption(None)
+    all_of_it = tuple(UnreadSpan(int(partition), at, None) for partition, at in _in_order(reached))
+    if found is None:
+        return Resumption(None, all_of_it)
     lows = {partition: low for partition, (low, _) in found.bounds.items()}
     if topic_id is not None and found.topic_id is not None and topic_id != found.topic_id:
-        lost = tuple(UnreadSpan(int(partition), at, None) for partition, at in _in_order(reached))
-        return Resumption(lows, lost, recreated=True)
+        return Resumption(lows, all_of_it, recreated=True)
     starts = dict(lows)
     gone = []
     for partition, at in _in_order(reached):

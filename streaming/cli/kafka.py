@@ -15,10 +15,13 @@ from streaming.cli.options import (
     Delimiter,
     Encoding,
     Home,
+    SpecName,
     settings_in,
+    spec_named,
 )
 
 broker_app = typer.Typer(no_args_is_help=True, help="Start, stop and inspect the embedded Kafka broker.")
+kafka_app = typer.Typer(no_args_is_help=True, help="What an agent needs of a Kafka that is not ours.")
 
 
 def simulate(
@@ -106,3 +109,23 @@ def broker_status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     from streaming.commands.broker import show_broker
 
     raise typer.Exit(0 if show_broker(settings_in(home), as_json=as_json) else 1)
+
+
+@kafka_app.command("acls")
+def kafka_acls(
+    spec: SpecName,
+    principal: Annotated[
+        str, typer.Option(help="Whom to grant it to: User:NAME, or User:CN=… of a certificate.")
+    ],
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Print the rights an agent needs as `kafka-acls` commands; no broker is asked.
+
+    They are for whoever administrates the cluster, who may have to add `--command-config FILE`.
+
+    Example: `flagstream kafka acls --spec handbook --principal User:payments`
+    """
+    from streaming.commands.kafka_acls import show_grants
+
+    show_grants(settings_in(home), spec_named(spec), principal, as_json=as_json)

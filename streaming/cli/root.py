@@ -18,7 +18,7 @@ from streaming.cli.content import labels_app, spec_app
 from streaming.cli.contract import contract_app
 from streaming.cli.history import backfill, snapshot_app
 from streaming.cli.init import init
-from streaming.cli.kafka import broker_app, produce, simulate
+from streaming.cli.kafka import broker_app, kafka_app, produce, simulate
 from streaming.cli.learning import evaluate, train
 from streaming.cli.llm import llm_app
 from streaming.cli.options import (
@@ -48,6 +48,7 @@ app = typer.Typer(
     "something, 4 another driver took over, 5 stopped so that nothing is lost.",
 )
 app.add_typer(broker_app, name="broker")
+app.add_typer(kafka_app, name="kafka")
 app.add_typer(spec_app, name="spec")
 app.add_typer(contract_app, name="contract")
 app.add_typer(labels_app, name="labels")
@@ -87,27 +88,42 @@ def main() -> None:
 
 
 @app.command()
-def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+def doctor(
+    home: Home = DEFAULT_HOME,
+    spec: Annotated[
+        str | None,
+        typer.Option(help="An agent whose rights on Kafka are checked, too: a spec file, or a name."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Check the machine and say what to do about each failure.
 
-    Example: `flagstream doctor --json`
+    Examples: `flagstream doctor --json`, `flagstream doctor --spec my-agent.yaml`
     """
     from streaming.commands.doctor import show_machine
 
-    raise typer.Exit(0 if show_machine(settings_in(home), as_json=as_json) else 3)
+    named = None if spec is None else spec_named(spec)
+    raise typer.Exit(0 if show_machine(settings_in(home), named, as_json=as_json) else 3)
 
 
 @app.command(hidden=True)
-def fetch(home: Home = DEFAULT_HOME) -> None:
+def fetch(
+    home: Home = DEFAULT_HOME,
+    msk: Annotated[
+        bool, typer.Option("--msk", help="Only the jar with which Spark logs in to Amazon MSK.")
+    ] = False,
+) -> None:
     """Download the pinned jars into the project's cache and compile the kernels; `make setup` calls it.
 
-    Example: `flagstream fetch`
+    Examples: `flagstream fetch`, `flagstream fetch --msk`
     """
     from streaming.commands.specs import fetch as prepare
+    from streaming.commands.specs import fetch_msk
     from streaming.home.settings import Settings
 
     # not settings_in: an installation is for every user of the machine
-    prepare(Settings.load(home), spec_named("card-fraud"))
+    settings = Settings.load(home)
+    fetch_msk(settings) if msk else prepare(settings, spec_named("card-fraud"))
 
 
 @app.command()

@@ -55,7 +55,7 @@ def _driven(
     settings: Settings, spec: AgentSpec, bootstrap: str, demo: DemoSettings, display: Progress
 ) -> Simulated | None:
     """Run the agent until it has read what the feed sends, and return that."""
-    ensure_topic(bootstrap, spec.data_sources.transactions.topic)
+    ensure_topic(bootstrap, spec.data_sources.transactions.subscription.first)
     feed = Feed(bootstrap, spec, settings, demo, display)
     try:
         drive(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
-from streaming.batch.runner import StreamSettings, TopicWatch
+from streaming.batch.stream_settings import StreamSettings
+from streaming.batch.topic_watch import TopicWatch
 from streaming.home.settings import Settings
 from streaming.kafka.feeds import Simulated, simulate_to_topic
 from streaming.run.progress import Activity, Progress, Totals
@@ -76,7 +77,7 @@ class Feed:
         self, bootstrap: str, spec: AgentSpec, settings: Settings, demo: DemoSettings, display: Progress
     ) -> None:
         self._bootstrap, self._demo, self._display = bootstrap, demo, display
-        self._topic = spec.data_sources.transactions.topic
+        self._reads = spec.data_sources.transactions.subscription
         self._checkpoint = settings.checkpoint(spec.name)
         self._labels = settings.home / "labels" / "planted.parquet"
         # No worker: it runs once, and `sent` raises what it raised.
@@ -103,7 +104,7 @@ class Feed:
         try:
             sent = simulate_to_topic(
                 self._bootstrap,
-                self._topic,
+                self._reads.first,
                 rate=demo.rate,
                 seconds=demo.seconds,
                 seed=demo.seed,
@@ -125,12 +126,11 @@ class Feed:
         self._display.doing(Activity(text, done, self._demo.seconds))
 
     def _wait_until_read(self) -> None:
-        watch = TopicWatch(StreamSettings(self._bootstrap, self._topic, self._checkpoint, 1, 1, "earliest"))
+        watch = TopicWatch(StreamSettings(self._bootstrap, self._reads, self._checkpoint, 1, 1, "earliest"))
         read = False
         while not read and not self.stop.wait(_POLL_SECONDS):
             with suppress(RetryableError):  # the agent says that the broker is away, and gives up in time
                 read = watch.unread() == 0
-        watch.close()
 
     def _wait_for_the_model(self) -> None:
         waiting, totals = ModelWait(), self._display.totals

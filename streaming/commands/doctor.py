@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from schemas.spec import AgentSpec
 from streaming.home.settings import Settings
 from streaming.output.tables import show_table
 from streaming.output.terminal import Terminal, print_json
 from streaming.setup.doctor import check_machine
 
 
-def show_machine(settings: Settings, *, as_json: bool) -> bool:
+def show_machine(settings: Settings, spec: AgentSpec | None, *, as_json: bool) -> bool:
     """Print what each check found; return whether all will do."""
-    found = check_machine(settings)
+    found = check_machine(settings, spec)
     if as_json:
         print_json([asdict(each) for each in found])
     else:

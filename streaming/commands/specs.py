@@ -54,3 +54,8 @@ def fetch(settings: Settings, spec: AgentSpec) -> None:
     fetch_jars(settings, say=say_line)
     say_line("compiling the kernels: half a minute, the first time")
     compile_kernels(AgentDefinition.of(spec))
+
+
+def fetch_msk(settings: Settings) -> None:
+    """Download the jar with which Spark logs in to Amazon MSK."""
+    fetch_jars(settings, folders=[settings.jars_msk])

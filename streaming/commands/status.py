@@ -11,7 +11,7 @@ from streaming.home.settings import Settings
 from streaming.output.tables import show_block, show_table, show_text
 from streaming.output.terminal import Terminal, print_json_text
 from streaming.run.progress import condition_line
-from streaming.run.status import Status, read_status, topic_ends
+from streaming.run.status import Status, read_input, read_status
 from streaming.versions.clients import known_endpoints
 from streaming.versions.shadow_status import SideBySide
 
@@ -20,9 +20,9 @@ _WHO = {"llm": "the model", "rules": "rules"}
 
 def show_status(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
     """Print an agent's totals, its newest batch and the conditions it stands under."""
-    ends = topic_ends(settings, spec.data_sources.transactions.topic)
+    input_now = read_input(settings, spec.data_sources.transactions.subscription)
     lake, health = settings.lake(spec.name), settings.health(spec.name)
-    status = read_status(lake, spec, ends).with_health(health, lake)
+    status = read_status(lake, spec, input_now).with_health(health, lake)
     print_status(status.with_endpoints(known_endpoints(settings, spec)), as_json=as_json)
 
 
@@ -64,6 +64,12 @@ def _about_input(status: Status) -> Iterator[tuple[str, str]]:
     if status.lost:
         yield "given up unread with --accept-loss", f"{status.lost:,}"
     yield "lag", "unknown, as no broker runs" if status.lag is None else f"{status.lag:,}"
+    if len(status.lag_by_topic) > 1:
+        for topic, lag in status.lag_by_topic.items():
+            yield f"  lag of {topic}", f"{lag:,}"
+    for each in status.open_transactions:
+        held = count_of(each.records, "record")
+        yield f"  held up in {each.topic}/{each.partition}", f"{held}, by {each}"
 
 
 def _about_alerts(status: Status) -> Iterator[tuple[str, str]]:

@@ -56,8 +56,8 @@ class BrokerClock:
         """Return the clock that judges a batch.
 
         Args:
-            stamps: partition, offset and timestamp of the records; where there is `timestampType`, 1 means
-                that the broker has stamped the record when it arrived.
+            stamps: topic (unless there is but one), partition, offset and timestamp of the records; where
+                there is `timestampType`, 1 means that the broker has stamped the record when it arrived.
             now: this machine's time, when the batch was opened.
         """
         ahead = _ahead_of(stamps, now)
@@ -93,11 +93,21 @@ def _appended(stamps: pa.Table) -> npt.NDArray[np.bool_]:
 
 def _newest(stamps: pa.Table) -> npt.NDArray[Any]:
     """Places of the newest records, as many of each partition, so that no busy one speaks for all."""
-    partitions, offsets = stamps["partition"].to_numpy(), stamps["offset"].to_numpy()
+    partitions, offsets = _partitions(stamps), stamps["offset"].to_numpy()
     found = np.unique(partitions)
     each = -(-LAST_RECORDS // max(len(found), 1))
     newest = [_last(np.flatnonzero(partitions == partition), offsets, each) for partition in found]
     return np.concatenate(newest) if newest else np.zeros(0, np.int64)
+
+
+def _partitions(stamps: pa.Table) -> npt.NDArray[Any]:
+    """Return a number per record that those of one partition of one topic have in common."""
+    numbers: npt.NDArray[Any] = stamps["partition"].to_numpy()
+    if "topic" not in stamps.column_names or not len(numbers):
+        return numbers
+    topics = stamps["topic"].cast(pa.string()).combine_chunks().dictionary_encode().indices
+    found: npt.NDArray[Any] = topics.to_numpy(zero_copy_only=False) * (int(numbers.max()) + 1) + numbers
+    return found
 
 
 def _last(rows: npt.NDArray[Any], offsets: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:

@@ -174,7 +174,8 @@ def check_topic(spec: AgentSpec, topic: str) -> None:
         ConfigurationError: it is one of the agent's own.
     """
     sources = spec.data_sources
-    if topic in (spec.alerts.topic, sources.transactions.topic, sources.labels.topic):
+    used = (spec.alerts.topic, sources.labels.topic)
+    if topic in used or sources.transactions.subscription.includes(topic):
         raise ConfigurationError("name a topic that the agent does not use itself", where=topic)
 
 

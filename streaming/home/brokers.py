@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from streaming.home.client_properties import ClientProperties
 
 _COMPRESSION = "lz4"
+_ALLOWED_URLS = "org.apache.kafka.sasl.oauthbearer.allowed.urls"
 
 
 class Brokers(str):
@@ -25,7 +28,7 @@ class Brokers(str):
         return brokers
 
 
-def connection(bootstrap: str) -> dict[str, str | int | float | bool]:
+def connection(bootstrap: str) -> dict[str, Any]:
     """Return what every Kafka client of librdkafka here has in common, and no log of its own.
 
     Faults come as exceptions; librdkafka would print them a second time.
@@ -56,3 +59,16 @@ def secret_names_of(bootstrap: str) -> frozenset[str]:
     """Return the environment variables that Spark's JVM takes the login from."""
     secured = properties_of(bootstrap)
     return frozenset() if secured is None else secured.secret_names
+
+
+def java_options_of(bootstrap: str) -> tuple[str, ...]:
+    """Return what Spark's JVM is started with: Kafka's client fetches tokens only from where it may."""
+    secured = properties_of(bootstrap)
+    url = None if secured is None else secured.token_url
+    return () if url is None else (f"-D{_ALLOWED_URLS}={url}",)
+
+
+def by_aws_iam(bootstrap: str) -> bool:
+    """Say whether the login is AWS's own, for which Spark needs a jar more."""
+    secured = properties_of(bootstrap)
+    return secured is not None and secured.msk

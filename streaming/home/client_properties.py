@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from schemas.errors import ConfigurationError, nearest
-from streaming.home.kafka_login import login_settings
+from streaming.home.kafka_login import Setting, completed_for_java, login_settings
+from streaming.home.msk_login import AWS_VARIABLES
 from streaming.output.redaction import keep_secret
 
 Properties = Mapping[str, str]
-RdKafka = Mapping[str, str | int | bool]
+RdKafka = Mapping[str, Setting]
 
 _PLACE = re.compile(r"\$\{(env|file):([^}]+)\}")
 _KEY = re.compile(r"((?:\\.|[^\\=:\s])*)(?:\s*[=:]\s*|\s+|$)(.*)", re.DOTALL)
@@ -74,6 +75,14 @@ _OURS = (
     "value.deserializer",
     "value.serializer",
 )
+# Vendors print these; they agree with what is done anyway, or concern groups that share out partitions.
+_AGREED = {
+    "acks": ("all", "-1"),
+    "enable.auto.commit": ("false",),
+    "enable.idempotence": ("true",),
+    "isolation.level": ("read_committed",),
+}
+_NOT_OURS = ("session.timeout.ms",)
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _PROVIDERS = "org.apache.kafka.common.config.provider"
 
@@ -87,6 +96,8 @@ class ClientProperties:
         compression: of what is sent, None for the default.
         spark: options of Spark's Kafka source; secrets stand as places that the JVM looks up.
         secret_names: environment variables that secrets come from: Spark's JVM needs them, too.
+        token_url: where tokens are fetched, which a JVM has to be allowed; None for other logins.
+        msk: the login is AWS's own, for which Spark needs a jar more.
         librdkafka: settings of librdkafka, secrets included.
     """
 
@@ -95,6 +106,8 @@ class ClientProperties:
     spark: Properties
     secret_names: frozenset[str]
     librdkafka: RdKafka = field(repr=False)
+    token_url: str | None = None
+    msk: bool = False
 
 
 def load_properties(path: Path, environ: Mapping[str, str]) -> ClientProperties:
@@ -108,7 +121,7 @@ def load_properties(path: Path, environ: Mapping[str, str]) -> ClientProperties:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
         raise ConfigurationError(f"cannot be read: {fault}", where=str(path)) from None
-    properties = parse_properties(text)
+    properties = {key: value for key, value in parse_properties(text).items() if not _is_idle(key, value)}
     _check_keys(properties, path)
     resolved = {key: _resolved(value, environ, path, key) for key, value in properties.items()}
     try:
@@ -118,12 +131,15 @@ def load_properties(path: Path, environ: Mapping[str, str]) -> ClientProperties:
     for key, value in (*resolved.items(), *settings.items()):
         if _SECRET.search(key) and isinstance(value, str):
             keep_secret(value)
+    msk = resolved.get("sasl.mechanism") == "AWS_MSK_IAM"
     return ClientProperties(
         bootstrap=resolved.get("bootstrap.servers"),
         compression=resolved.get("compression.type"),
         spark=_spark(properties),
-        secret_names=_names(properties),
+        secret_names=_names(properties) | (AWS_VARIABLES if msk else frozenset()),
         librdkafka=settings,
+        token_url=resolved.get("sasl.oauthbearer.token.endpoint.url"),
+        msk=msk,
     )
 
 
@@ -155,6 +171,10 @@ def _unescaped(text: str) -> str:
 
     # Java escapes a character beyond 16 bits as two.
     return _ESCAPE.sub(one, text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _is_idle(key: str, value: str) -> bool:
+    return key in _NOT_OURS or value in _AGREED.get(key, ())
 
 
 def _check_keys(properties: Properties, path: Path) -> None:
@@ -190,7 +210,7 @@ def _spark(properties: Properties) -> dict[str, str]:
     files = any(kind == "file" for value in properties.values() for kind, _ in _PLACE.findall(value))
     options = {
         f"kafka.{key}": _PLACE.sub(_java_place, value)
-        for key, value in properties.items()
+        for key, value in completed_for_java(properties).items()
         if key not in ("bootstrap.servers", "compression.type")
     }
     providers = [*(["env"] if names else []), *(["file"] if files else [])]
@@ -217,8 +237,8 @@ def _names(properties: Properties) -> frozenset[str]:
     )
 
 
-def _librdkafka(known: Properties) -> dict[str, str | int | bool]:
-    settings: dict[str, str | int | bool] = {key: known[key] for key in _SAME if key in known}
+def _librdkafka(known: Properties) -> dict[str, Setting]:
+    settings: dict[str, Setting] = {key: known[key] for key in _SAME if key in known}
     protocol = known.get("security.protocol", "PLAINTEXT")
     if "security.protocol" in known:
         settings["security.protocol"] = protocol

@@ -109,6 +109,11 @@ class Settings:
         return self.cache / "classes"
 
     @property
+    def jars_msk(self) -> Path:
+        """Jars with which Spark logs in to Amazon MSK, fetched only when asked for."""
+        return self.cache / "jars" / "msk"
+
+    @property
     def jars_bench(self) -> Path:
         """Jars that only benchmarks need, for what flagstream is measured against."""
         return self.cache / "jars" / "bench"

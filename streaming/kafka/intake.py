@@ -8,9 +8,10 @@ others the place and the size. These are then read again by ranges of offsets, i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,18 @@ from pyspark.sql import functions as sql
 from schemas.counts import count_of
 from schemas.errors import DataLossError
 from schemas.instants import micros_of
+from schemas.subscription import Subscription
 from schemas.tables import UTC_MICROS
-from streaming.kafka.source import MOST_AT_ONCE, initial_offsets, offsets_of, reader_options
+from streaming.kafka.source import MOST_AT_ONCE, initial_offsets, offsets_of, places_in, reader_options
 
 _CONTENTS = ("key", "value", "headers")
-_PLACES = ("partition", "offset", "timestamp", "timestampType")
 _SIZE = "size"
 _EARLIEST, _LATEST = (micros_of(datetime(year, 1, 1, tzinfo=UTC)) for year in (1000, 9000))
 _SLICES = 4  # of the limit, so that a slice and what was taken before it fit beside each other
 _FEW = 4096  # records of a small batch
 _CHUNK_BYTES = 16 * 1024 * 1024
 _FEWEST_TOGETHER, _MOST_TOGETHER = 16, 10_000
+Place = tuple[str, int]
 Range = tuple[int, int]
 
 
@@ -66,17 +68,17 @@ class Taken:
 
 @dataclass(frozen=True)
 class Intake:
-    """How the batches of one topic are taken.
+    """How the batches of a stream are taken.
 
     Attributes:
         bootstrap: address of the broker.
-        topic: what is read.
+        reads: the topics.
         max_bytes: keys, values and headers that are taken at once, together; slices have a quarter of that,
             or one record.
     """
 
     bootstrap: str
-    topic: str
+    reads: Subscription
     max_bytes: int
 
     def bounded(self, frame: DataFrame) -> DataFrame:
@@ -85,7 +87,7 @@ class Intake:
         It is part of the stream's own plan, since to plan a selection takes a tenth of a small batch's time.
         Each batch is planned anew, so the size stands in one expression alone.
         """
-        return _up_to(self._share_of_few, frame.withColumn(_SIZE, _size()))
+        return _up_to(self._share_of_few, frame.withColumn(_SIZE, _size()), self._places)
 
     def take(self, frame: DataFrame, planned: int) -> Taken:
         """Collect a micro-batch.
@@ -100,16 +102,20 @@ class Intake:
         share = self._share_of_few
         if planned > _FEW:
             share = _rounded(self.max_bytes // planned)
-            frame = _up_to(share, frame)
+            frame = _up_to(share, frame, self._places)
         _bound_chunks(frame, share)
-        found = frame.toArrow()
+        found = self._named(frame.toArrow())
         left_out = pc.greater(found[_SIZE], share)
-        rows = self._named(found.drop_columns([_SIZE]))
+        rows = found.drop_columns([_SIZE])
         if not pc.any(left_out).as_py():
             return Taken(rows)
-        left = found.filter(left_out).select(["partition", "offset", _SIZE])
+        left = found.filter(left_out).select(["topic", "partition", "offset", _SIZE])
         more = self._slices(frame, left, share)
-        return Taken(rows.filter(pc.invert(left_out)), more, rows.select(_PLACES))
+        return Taken(rows.filter(pc.invert(left_out)), more, rows.select(self._places))
+
+    @property
+    def _places(self) -> tuple[str, ...]:
+        return places_in(self.reads)
 
     @property
     def _share_of_few(self) -> int:
@@ -120,20 +126,20 @@ class Intake:
         _bound_chunks(frame, largest)
         for count, ranges in slices(left, self.max_bytes // _SLICES):
             rows = self._read_again(frame, ranges, largest).where(_size() > share)
-            found = rows.select(*_CONTENTS, *_PLACES).toArrow()
+            found = rows.select(*_CONTENTS, *self._places).toArrow()
             if found.num_rows != count:
                 raise DataLossError(
-                    f"{self.topic}: of {count_of(count, 'record')} in {ranges} (partition: offsets) "
-                    f"{found.num_rows} are left: the topic removed them while they were read; keep "
+                    f"of {count_of(count, 'record')} in {_in_words(ranges)} "
+                    f"{found.num_rows} are left: their topic removed them while they were read; keep "
                     "records for longer (retention.ms)"
                 )
             yield self._named(found)
 
-    def _read_again(self, frame: DataFrame, ranges: Mapping[int, Range], largest: int) -> DataFrame:
+    def _read_again(self, frame: DataFrame, ranges: Mapping[Place, Range], largest: int) -> DataFrame:
         reader = frame.sparkSession.read.format("kafka").options(**reader_options(self.bootstrap))
-        bounds = {name: _offsets(self.topic, ranges, end) for end, name in enumerate(("starting", "ending"))}
+        bounds = {name: _offsets(ranges, end) for end, name in enumerate(("starting", "ending"))}
         return (
-            reader.option("assign", json.dumps({self.topic: sorted(ranges)}))
+            reader.option("assign", json.dumps(_assigned(ranges)))
             .option("startingOffsets", bounds["starting"])
             .option("endingOffsets", bounds["ending"])
             .option("kafka.max.poll.records", max(1, min(MOST_AT_ONCE, _CHUNK_BYTES // largest)))
@@ -141,30 +147,37 @@ class Intake:
         )
 
     def _named(self, rows: pa.Table) -> pa.Table:
-        """Add the topic, one constant for the whole stream, which is not moved once per row."""
-        names = pa.array([self.topic], pa.string()).dictionary_encode().dictionary
+        """Add a single topic, one constant for the whole stream, which is not moved once per row."""
+        if not self.reads.is_one:
+            return rows
+        names = pa.array(self.reads.names, pa.string()).dictionary_encode().dictionary
         indices = pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows)
         return rows.append_column("topic", pa.DictionaryArray.from_arrays(indices, names).cast(pa.string()))
 
 
-def slices(left: pa.Table, max_bytes: int) -> Iterator[tuple[int, dict[int, Range]]]:
+def slices(left: pa.Table, max_bytes: int) -> Iterator[tuple[int, dict[Place, Range]]]:
     """Cut records into runs of at most `max_bytes`, or of one record.
 
     Args:
-        left: columns partition, offset and size in bytes, in any order.
+        left: columns topic, partition, offset and size in bytes, in any order.
 
     Returns:
-        For each run the number of records and, by partition, the first offset and the one after the last.
+        For each run the number of records and, by topic and partition, the first offset and the one after
+        the last.
     """
-    rows = left.sort_by([("partition", "ascending"), ("offset", "ascending")])
-    partitions, offsets, sizes = (column.to_numpy() for column in rows.columns)
+    rows = left.sort_by([(name, "ascending") for name in ("topic", "partition", "offset")])
+    topics, partitions, offsets, sizes = (column.to_numpy() for column in rows.columns)
+    others = np.flatnonzero((topics[1:] != topics[:-1]) | (partitions[1:] != partitions[:-1])) + 1
     first = 0
     for end in [*_cuts(sizes, max_bytes), len(sizes)]:
-        ranges: dict[int, Range] = {}
-        for partition in np.unique(partitions[first:end]).tolist():
-            within = offsets[first:end][partitions[first:end] == partition]
-            ranges[partition] = (int(within[0]), int(within[-1]) + 1)
-        yield end - first, ranges
+        bounds = sorted({first, *others[(others > first) & (others < end)].tolist(), end})
+        yield (
+            end - first,
+            {
+                (topics[begin], int(partitions[begin])): (int(offsets[begin]), int(offsets[after - 1]) + 1)
+                for begin, after in pairwise(bounds)
+            },
+        )
         first = end
 
 
@@ -177,21 +190,39 @@ def _cuts(sizes: np.ndarray[Any, Any], max_bytes: int) -> Iterator[int]:
         held += size
 
 
-def planned_records(checkpoint: Path, batch_id: int, topic: str) -> int:
+def planned_records(checkpoint: Path, batch_id: int) -> int:
     """Return how many offsets a batch spans at most, by what Spark has planned.
 
     Raises:
         DataLossError: the checkpoint holds no such batch.
     """
-    ends = offsets_of(checkpoint, batch_id)[topic]
-    begins = (
-        offsets_of(checkpoint, batch_id - 1)[topic] if batch_id else initial_offsets(checkpoint, topic) or {}
+    begins = offsets_of(checkpoint, batch_id - 1) if batch_id else initial_offsets(checkpoint) or {}
+    return sum(
+        end - begins.get(topic, {}).get(partition, 0)
+        for topic, ends in offsets_of(checkpoint, batch_id).items()
+        for partition, end in ends.items()
     )
-    return sum(end - begins.get(partition, 0) for partition, end in ends.items())
 
 
-def _offsets(topic: str, ranges: Mapping[int, Range], end: int) -> str:
-    return json.dumps({topic: {str(partition): bounds[end] for partition, bounds in ranges.items()}})
+def _assigned(ranges: Mapping[Place, Range]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for topic, partition in sorted(ranges):
+        found.setdefault(topic, []).append(partition)
+    return found
+
+
+def _offsets(ranges: Mapping[Place, Range], end: int) -> str:
+    found: dict[str, dict[str, int]] = {}
+    for (topic, partition), bounds in ranges.items():
+        found.setdefault(topic, {})[str(partition)] = bounds[end]
+    return json.dumps(found)
+
+
+def _in_words(ranges: Mapping[Place, Range]) -> str:
+    return ", ".join(
+        f"offsets {first} to {after - 1} of {topic}/{partition}"
+        for (topic, partition), (first, after) in sorted(ranges.items())
+    )
 
 
 def _rounded(share: int) -> int:
@@ -218,10 +249,10 @@ def _with_dates(rows: pa.Table) -> pa.Table:
     return rows.set_column(place, "timestamp", held.cast(UTC_MICROS))
 
 
-def _up_to(share: int, sized: DataFrame) -> DataFrame:
+def _up_to(share: int, sized: DataFrame, places: Sequence[str]) -> DataFrame:
     """Select everything of the records of at most `share` bytes; of the others, place and size alone."""
     contents = [sql.when(sql.col(_SIZE) <= share, sql.col(name)).alias(name) for name in _CONTENTS]
-    return sized.select(*contents, *_PLACES, _SIZE)
+    return sized.select(*contents, *places, _SIZE)
 
 
 def _size() -> Column:

@@ -24,6 +24,7 @@ from confluent_kafka import (
 from schemas.errors import ConfigurationError, DataLossError, RetryableError
 from streaming.home.brokers import compression_of, connection
 from streaming.kafka.bounded import within
+from streaming.kafka.grants import Grant, to_publish
 from streaming.kafka.refusals import TooLargeError, raise_if_fenced, raise_if_refused, words_of
 
 SEQUENCE_HEADER = "outbox_seq"
@@ -74,6 +75,11 @@ class PublisherSettings:
     def marker_group(self) -> str:
         """Consumer group whose committed offset on partition 0 is the marker."""
         return f"{self.transactional_id}-marker"
+
+    @property
+    def grants(self) -> dict[int, Grant]:
+        """Which grant each refusal of the broker asks for."""
+        return to_publish(self.topic, self.agent)
 
     @property
     def marks(self) -> dict[str, bytes]:
@@ -194,7 +200,7 @@ class Publisher:
                     problem = f"publishing to {self._settings.topic}: {words_of(fault)}"
                     raise RetryableError(problem) from fault
                 self._recover(fault.args[0])
-                raise_if_refused(fault, self._settings.topic)
+                self._raise_if_refused(fault)
             except TimeoutError:
                 if time.monotonic() > deadline:
                     raise RetryableError(
@@ -253,6 +259,10 @@ class Publisher:
         self._check_ours()
         self.open(stored_next=self._marker)
 
+    def _raise_if_refused(self, fault: KafkaException) -> None:
+        settings = self._settings
+        raise_if_refused(fault, settings.topic, settings.grants, settings.bootstrap)
+
     def _live_producer(self) -> Producer:
         if self._producer is None:
             raise RetryableError("the publisher is not open")
@@ -260,14 +270,14 @@ class Publisher:
 
     def _until(self, call: Callable[[], Result]) -> Result:
         """Repeat a call through passing faults such as a coordinator that is still moving."""
-        seconds, topic = self._settings.deadline_s, self._settings.topic
+        seconds = self._settings.deadline_s
         deadline = time.monotonic() + seconds
         while True:
             try:
                 return call()
             except KafkaException as fault:
                 raise_if_fenced(fault.args[0])
-                raise_if_refused(fault, topic)
+                self._raise_if_refused(fault)
                 if time.monotonic() > deadline:
                     problem = f"the broker did not do it in {seconds:g} s: {words_of(fault)}"
                     raise RetryableError(problem) from fault

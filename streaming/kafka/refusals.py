@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from confluent_kafka import KafkaError, KafkaException
 
 from schemas.errors import ConfigurationError, FencedError
+from streaming.kafka.grants import Grant, raise_if_unauthorized
 
-_REFUSED_CODES = frozenset(
-    {
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.INVALID_RECORD,
-        KafkaError.TOPIC_EXCEPTION,
-        KafkaError._AUTHENTICATION,
-    }
-)
+_REFUSED_CODES = {
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "have the cluster admit it",
+    KafkaError.INVALID_RECORD: "the topic's configuration says what it takes",
+    KafkaError.TOPIC_EXCEPTION: "name a topic that Kafka admits",
+    KafkaError._AUTHENTICATION: "check the login in the file that FLAGSTREAM_KAFKA_CONFIG names",
+}
 NOT_ALLOWED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
 _TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 _FENCED_CODES = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
@@ -42,23 +40,23 @@ def raise_if_fenced(error: KafkaError) -> None:
         raise FencedError(f"another driver publishes for this agent now: {error.str()}")
 
 
-def raise_if_refused(fault: KafkaException, topic: str) -> None:
+def raise_if_refused(fault: KafkaException, topic: str, grants: Mapping[int, Grant], bootstrap: str) -> None:
     """Raise when repeating what led to a fault would end the same way.
 
     Args:
         fault: as raised by the client.
         topic: that was written to.
+        grants: what would do where a right is missing, by the code of the fault.
+        bootstrap: address of the broker.
 
     Raises:
         TooLargeError: less at once may do.
         ConfigurationError: the broker does not allow it.
     """
-    code = fault.args[0].code()
+    code, where = fault.args[0].code(), f"publishing to {topic}"
     if code in _TOO_LARGE_CODES:
         raise TooLargeError
+    raise_if_unauthorized(fault, grants, bootstrap, where)
     if code in _REFUSED_CODES:
-        raise ConfigurationError(
-            f"the broker refuses it: {words_of(fault)}; grant the agent what it needs on its topics, "
-            "transactional id and consumer group, then start it again",
-            where=f"publishing to {topic}",
-        ) from fault
+        problem = f"the broker refuses it: {words_of(fault)}; {_REFUSED_CODES[code]}, then start again"
+        raise ConfigurationError(problem, where=where) from fault

@@ -9,27 +9,42 @@ from typing import Any, cast
 from pyspark.sql import DataFrame, SparkSession
 
 from schemas.errors import DataLossError
+from schemas.subscription import Subscription
 from streaming.home.brokers import spark_connection
 
 MOST_AT_ONCE = 128  # records that a task takes from the broker at once
+_PLACES = ("partition", "offset", "timestamp", "timestampType")
 
 
 def read_stream(
-    session: SparkSession, bootstrap: str, topic: str, *, max_records: int, starting: str
+    session: SparkSession, bootstrap: str, reads: Subscription, *, max_records: int, starting: str
 ) -> DataFrame:
-    """Return the streaming frame of a topic: key, value, headers, partition, offset, timestamp and its type.
+    """Return the streaming frame of topics: key, value, headers and `places_in`.
 
     `starting` is `earliest`, `latest` or Spark's JSON of offsets; a checkpoint overrides it.
     """
+    how = (
+        ("subscribe", ",".join(reads.names))
+        if reads.pattern is None
+        else ("subscribePattern", reads.expression)
+    )
     return (
         session.readStream.format("kafka")
         .options(**reader_options(bootstrap))
-        .option("subscribe", topic)
+        .option(*how)
         .option("startingOffsets", starting)
         .option("maxOffsetsPerTrigger", max_records)
         .load()
-        .select("key", "value", "headers", "partition", "offset", "timestamp", "timestampType")
+        .select("key", "value", "headers", *places_in(reads))
     )
+
+
+def places_in(reads: Subscription) -> tuple[str, ...]:
+    """Return the columns that Spark gives of a record's place: partition, offset, timestamp and its type.
+
+    The topic is among them where there may be several; a single one is the same constant in every row.
+    """
+    return _PLACES if reads.is_one else ("topic", *_PLACES)
 
 
 def reader_options(bootstrap: str) -> dict[str, str]:
@@ -72,11 +87,31 @@ def offsets_of(checkpoint: Path, batch_id: int) -> dict[str, dict[str, int]]:
     raise DataLossError(f"{path}: Spark recorded no offsets for batch {batch_id}")
 
 
-def initial_offsets(checkpoint: Path, topic: str) -> dict[str, int] | None:
-    """Return where Spark began to read a topic: partition → offset; None for a fresh checkpoint."""
+def initial_offsets(checkpoint: Path) -> dict[str, dict[str, int]] | None:
+    """Return where Spark began: topic → partition → offset; None for a fresh checkpoint."""
     path = checkpoint / "sources" / "0" / "0"
     if not path.is_file():
         return None
     text = path.read_text(encoding="utf-8")
     begins: dict[str, dict[str, int]] = json.loads(text[text.index("{") :])
-    return begins.get(topic)
+    return begins
+
+
+def last_planned(checkpoint: Path) -> int | None:
+    """Return the number of the newest batch that Spark has planned."""
+    return _newest_number(checkpoint / "offsets")
+
+
+def last_committed(checkpoint: Path) -> int | None:
+    """Return the number of the newest batch in Spark's commit log."""
+    return _newest_number(checkpoint / "commits")
+
+
+def committed_offsets(checkpoint: Path) -> dict[str, dict[str, int]]:
+    """Return the end offsets of the newest batch that Spark has committed, empty for none."""
+    newest = last_committed(checkpoint)
+    return {} if newest is None else offsets_of(checkpoint, newest)
+
+
+def _newest_number(folder: Path) -> int | None:
+    return max((int(path.name) for path in folder.glob("*") if path.name.isdigit()), default=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -13,20 +12,19 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import RetryableError
 from streaming.home.brokers import connection
+from streaming.kafka.grants import raise_if_unauthorized, to_read
 from streaming.kafka.presence import metadata_of
 from streaming.kafka.refusals import words_of
 
 _CALL_SECONDS = 10.0
 _PAUSE_SECONDS = 0.1
 _SETTLING_SECONDS = 3.0
-_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # sixteen zeros
 PASSING = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,
@@ -62,12 +60,12 @@ def committed_messages(
         }
     )
     try:
-        places = partitions_of(consumer, topic)
+        places = partitions_of(consumer, topic, bootstrap)
         consumer.assign(places)
         ends = {} if follow else _ends_of(bootstrap, places)
         yield from _drain(consumer, ends, follow, stop)
     except KafkaException as fault:
-        raise RetryableError(f"reading {topic} from {bootstrap}: {words_of(fault)}") from fault
+        raise reading_fault(topic, bootstrap, fault) from fault
     finally:
         consumer.close()
 
@@ -88,7 +86,7 @@ def newest_messages(bootstrap: str, topic: str, most: int) -> list[Message]:
         }
     )
     try:
-        places = partitions_of(consumer, topic)
+        places = partitions_of(consumer, topic, bootstrap)
         ends = _ends_of(bootstrap, places)
         for place in places:
             low, _ = consumer.get_watermark_offsets(place, timeout=_CALL_SECONDS)
@@ -96,7 +94,7 @@ def newest_messages(bootstrap: str, topic: str, most: int) -> list[Message]:
         consumer.assign(places)
         return list(_drain(consumer, ends, False, lambda: False))
     except KafkaException as fault:
-        raise RetryableError(f"reading {topic} from {bootstrap}: {words_of(fault)}") from fault
+        raise reading_fault(topic, bootstrap, fault) from fault
     finally:
         consumer.close()
 
@@ -110,11 +108,29 @@ def topic_exists(bootstrap: str, topic: str) -> bool:
     return topic in metadata_of(bootstrap, _CALL_SECONDS).topics
 
 
-def partitions_of(consumer: Consumer, topic: str) -> list[TopicPartition]:
-    """A topic made a moment ago may not be known to the broker yet, so it is asked for a while."""
+def reading_fault(topic: str, bootstrap: str, fault: KafkaException) -> RetryableError:
+    """Return what passes of a fault in reading a topic.
+
+    Raises:
+        ConfigurationError: a right is missing; named with the command that grants it.
+    """
+    raise_if_unauthorized(fault, to_read(topic), bootstrap, f"reading {topic}")
+    return RetryableError(f"reading {topic} from {bootstrap}: {words_of(fault)}")
+
+
+def partitions_of(consumer: Consumer, topic: str, bootstrap: str) -> list[TopicPartition]:
+    """Return the partitions of a topic, each from its beginning.
+
+    One made a moment ago may not be known to the broker yet, so it is asked for a while.
+
+    Raises:
+        ConfigurationError: this login may not read it.
+        RetryableError: there is no such topic.
+    """
     deadline = time.monotonic() + _CALL_SECONDS
     found = consumer.list_topics(topic, _CALL_SECONDS).topics[topic]
     while found.error is not None:
+        raise_if_unauthorized(KafkaException(found.error), to_read(topic), bootstrap, f"reading {topic}")
         if time.monotonic() > deadline:
             raise RetryableError(f"topic {topic}: {found.error}")
         consumer.poll(_PAUSE_SECONDS)
@@ -159,68 +175,3 @@ def _all_reached(reached: Mapping[int, int], ends: Mapping[int, int], silent_s: 
     if reached.keys() != ends.keys():
         return False
     return silent_s > _SETTLING_SECONDS or all(reached[each] >= end for each, end in ends.items())
-
-
-@dataclass(frozen=True)
-class TopicState:
-    """What a broker says of a topic.
-
-    Attributes:
-        topic_id: no other topic ever has it, not even one of the same name; None from an old broker.
-        bounds: partition → first offset it holds and the one after the last.
-    """
-
-    topic_id: str | None
-    bounds: Mapping[str, tuple[int, int]]
-
-
-class TopicFacts:
-    """Asks a broker about one topic, over connections that it keeps.
-
-    Raises:
-        RetryableError: from any call, when the broker does not answer.
-    """
-
-    def __init__(self, bootstrap: str, topic: str, call_seconds: float = _CALL_SECONDS) -> None:
-        self._topic, self._call_seconds = topic, call_seconds
-        self._bootstrap = bootstrap
-        self._admin = AdminClient(connection(bootstrap))
-        self._consumer = Consumer({**connection(bootstrap), "group.id": "flagstream-watch"})
-
-    def state(self) -> TopicState:
-        """Return the topic's id and bounds."""
-        return TopicState(self.topic_id(), self.bounds())
-
-    def topic_id(self) -> str | None:
-        """Return the topic's id, None where the broker has none to tell."""
-        try:
-            asked = self._admin.describe_topics(
-                TopicCollection([self._topic]), request_timeout=self._call_seconds
-            )
-            found = asked[self._topic].result(self._call_seconds).topic_id
-        except (KafkaException, TimeoutError) as fault:
-            raise self._unanswered("id", fault) from fault
-        return None if found is None or str(found) == _NO_ID else str(found)
-
-    def bounds(self) -> dict[str, tuple[int, int]]:
-        """Return, by partition, the first offset and the one after the last."""
-        try:
-            topic = self._consumer.list_topics(self._topic, self._call_seconds).topics[self._topic]
-            if topic.error is not None:
-                raise RetryableError(f"topic {self._topic}: {topic.error.str()}")
-            return {
-                str(partition): self._consumer.get_watermark_offsets(
-                    TopicPartition(self._topic, partition), timeout=self._call_seconds
-                )
-                for partition in topic.partitions
-            }
-        except KafkaException as fault:
-            raise self._unanswered("offsets", fault) from fault
-
-    def _unanswered(self, what: str, fault: Exception) -> RetryableError:
-        asked = f"asking {self._bootstrap} for the {what} of topic {self._topic}"
-        return RetryableError(f"{asked}: {words_of(fault)}")
-
-    def close(self) -> None:
-        """Let go of the broker."""
-        self._consumer.close()

@@ -17,14 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from schemas.errors import DataLossError, FlagstreamError, RetryableError
+from schemas.errors import ConfigurationError, DataLossError, FlagstreamError, RetryableError
 from schemas.label import GIVEN, LABEL_REJECTS
 from schemas.tables import COORDINATES, QUARANTINE
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.home.brokers import connection
-from streaming.kafka.refusals import words_of
-from streaming.kafka.topic import PASSING, partitions_of
+from streaming.kafka.topic import PASSING, partitions_of, reading_fault
 from streaming.labels.book import LabelBook, Recorded, rejects_table, sound_labels
 from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_labels
 
@@ -87,6 +86,7 @@ class LabelTopic:
         by: who decided where a record does not say.
 
     Raises:
+        ConfigurationError: this login may not read the topic.
         DataLossError: the topic lost records that were not read yet, or is another one of the same name.
         RetryableError: the broker does not answer, or the topic does not exist.
     """
@@ -182,11 +182,13 @@ class LabelTopic:
 
     def _assign(self) -> None:
         try:
-            partitions = sorted(place.partition for place in partitions_of(self._consumer, self._topic))
+            partitions = sorted(
+                place.partition for place in partitions_of(self._consumer, self._topic, self._bootstrap)
+            )
             self._next = {partition: self._start(partition) for partition in partitions}
             self._consumer.assign([TopicPartition(self._topic, *start) for start in self._next.items()])
         except KafkaException as fault:
-            raise RetryableError(f"reading {self._topic}: {words_of(fault)}") from fault
+            raise reading_fault(self._topic, self._bootstrap, fault) from fault
         self._recorded = {self._source(partition): start for partition, start in self._next.items()}
 
     def _source(self, partition: int) -> str:
@@ -228,9 +230,12 @@ class LabelTopic:
     def _lasting(self, fault: KafkaError) -> FlagstreamError | None:
         if fault.code() == KafkaError._AUTO_OFFSET_RESET:
             return DataLossError(f"{self._topic}: labels were dropped before they were read ({fault.str()})")
-        if fault.fatal() or fault.code() not in PASSING:
-            return RetryableError(f"reading {self._topic}: {fault.str()}")
-        return None
+        if fault.code() in PASSING and not fault.fatal():
+            return None
+        try:
+            return reading_fault(self._topic, self._bootstrap, KafkaException(fault))
+        except ConfigurationError as refused:
+            return refused
 
     def _parsed(
         self, partition: int, first: int, after: int, messages: Sequence[Message]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from pathlib import Path
 
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
@@ -16,20 +16,20 @@ from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
 from streaming.batch.late_answers import LateAnswers
 from streaming.batch.pipeline import ClosedBatch
-from streaming.batch.runner import StreamRunner, TopicWatch
+from streaming.batch.runner import StreamRunner
+from streaming.batch.topic_watch import TopicWatch
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Tenure
-from streaming.detection.reasons import duration_text
-from streaming.home.brokers import secret_names_of
+from streaming.home.brokers import by_aws_iam, java_options_of, secret_names_of
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic, require_topic, topic_retention_ms
-from streaming.output.log import log
+from streaming.kafka.open_transactions import waiting_for
 from streaming.run.currencies import log_currencies
 from streaming.run.display import progress_display
 from streaming.run.needs import Needs
 from streaming.run.opening import Agent, open_agent
 from streaming.run.progress import Progress
 from streaming.run.surroundings import Hooks, Surroundings
+from streaming.run.topics import log_horizon, prepare_topics
 from streaming.service.health import Condition, Health
 from streaming.service.interrupts import stop_on_interrupt
 from streaming.service.supervisor import Supervisor
@@ -156,7 +156,9 @@ class _ServiceRun:
             RetryableError: the JVM has died under it; the next attempt starts another.
         """
         spec = spec_in_force(self._settings, self._spec)
-        self._make_topics(spec)
+        prepare_topics(spec, self._bootstrap, ours=":" not in self._settings.kafka)
+        if not self._was_up:
+            log_horizon(spec, self._bootstrap)
         session = self._spark(spec)
         try:
             self._run(spec, session, supervisor, course)
@@ -187,19 +189,6 @@ class _ServiceRun:
             self._was_up = self.needs.lake_is_known = True
             started()
 
-    def _make_topics(self, spec: AgentSpec) -> None:
-        topic = spec.data_sources.transactions.topic
-        if ":" in self._settings.kafka:
-            require_topic(self._bootstrap, topic)
-        else:
-            ensure_topic(self._bootstrap, topic)
-        # Alerts are kept for ever unless someone decides otherwise: reconcile compares all of them.
-        ensure_topic(self._bootstrap, spec.alerts.topic, partitions=1, config={"retention.ms": "-1"})
-        if spec.data_sources.labels.topic is not None:
-            ensure_topic(self._bootstrap, spec.data_sources.labels.topic)
-        if not self._was_up:
-            log_horizon(spec, self._bootstrap)
-
     def _spark(self, spec: AgentSpec) -> SparkSession:
         """Return the session; kernels are compiled while the first one starts."""
         if self._session is not None and not is_alive(self._session):
@@ -210,12 +199,17 @@ class _ServiceRun:
             # No worker: the start waits for the result and raises what it raised.
             with ThreadPoolExecutor(1) as beside:
                 compiled = beside.submit(compile_kernels, definition)
-                jars = jar_paths(self._settings.jars_spark)
-                needed = secret_names_of(self._bootstrap)
-                self._session = start_session(jars, work_dir=self._settings.spark, needed=needed)
+                jars = self._jars()
+                needed, options = secret_names_of(self._bootstrap), java_options_of(self._bootstrap)
+                work = self._settings.spark
+                self._session = start_session(jars, work_dir=work, needed=needed, java_options=options)
                 compiled.result()
             self._kept.callback(_stop, self._session)
         return self._session
+
+    def _jars(self) -> list[Path]:
+        more = jar_paths(self._settings.jars_msk) if by_aws_iam(self._bootstrap) else []
+        return [*jar_paths(self._settings.jars_spark), *more]
 
     def _told_to(self, supervisor: Supervisor) -> Callable[[ClosedBatch], None]:
         def closed(batch: ClosedBatch) -> None:
@@ -236,24 +230,6 @@ class _ServiceRun:
 def _stop(session: SparkSession) -> None:
     if is_alive(session):
         session.stop()
-
-
-def log_horizon(spec: AgentSpec, bootstrap: str) -> None:
-    """Log when redeliveries may come later than they can be distinguished from new events."""
-    contract = AgentDefinition.of(spec).contract
-    retention = topic_retention_ms(bootstrap, spec.data_sources.transactions.topic)
-    horizon = contract.duplicates.horizon
-    if retention is None:
-        return
-    if retention < 0 or timedelta(milliseconds=retention) > horizon:
-        kept = "for ever" if retention < 0 else f"for {duration_text(retention / 1_000)}"
-        known = duration_text(horizon.total_seconds())
-        log(
-            "duplicates_horizon",
-            f"the topic keeps records {kept}, duplicates are recognised within {known}; a transaction "
-            "id sent again after that counts as new (duplicates.horizon in the contract)",
-            agent=spec.name,
-        )
 
 
 class _Report:
@@ -282,17 +258,17 @@ class _Report:
         self._tell_late()
         self._health.update(Condition.MODEL_FAILING, self._trouble())
         try:
-            unread = self._watch.unread()
+            unread, held = self._watch.unread(), self._watch.open_transactions()
         except RetryableError as fault:
             self._health.begins(Condition.BROKER_AWAY, cause_of(fault))
         else:
             self._health.ends(Condition.BROKER_AWAY)
             self._display.lag(unread)
+            self._health.update(Condition.TRANSACTION_OPEN, waiting_for(held))
         return _REPORT_SECONDS
 
     def close(self) -> None:
         """Tell a last time what late answers have come."""
-        self._watch.close()
         self._tell_late()
 
     def _tell_late(self) -> None:

@@ -25,7 +25,7 @@ from streaming.batch.outbox import Outbox
 from streaming.batch.pipeline import Pipeline
 from streaming.batch.queries import MOVE, new_query
 from streaming.batch.resuming import no_records
-from streaming.batch.runner import StreamSettings
+from streaming.batch.stream_settings import StreamSettings
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Tenure
 from streaming.delta.lake_reader import LakeReader

@@ -12,11 +12,12 @@ from typing import Any
 
 import polars as pl
 import pyarrow.compute as pc
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from agent.model.endpoint_memory import EndpointFacts, EndpointState
 from agent.triage.worth import Worth
+from schemas.errors import FlagstreamError
 from schemas.spec import AgentSpec
+from schemas.subscription import Subscription
 from streaming.batch.closed_batches import unbalanced
 from streaming.batch.late_windows import MARKS, REVISION, deferred
 from streaming.batch.queries import newest_of_the_stream
@@ -24,9 +25,10 @@ from streaming.batch.resuming import records_lost
 from streaming.delta.faults import looks_unusable
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.stored import StoredTable
-from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker
+from streaming.kafka.open_transactions import OpenTransaction, OpenTransactions
+from streaming.kafka.topic_facts import Bounds, TopicFacts
 from streaming.labels.agreement import agreement_with_labels
 from streaming.quarantine.requests import read_requests
 from streaming.quarantine.waiting import waiting_by_reason
@@ -56,6 +58,19 @@ _NOTHING_LATE = {"pending": 0, "answered": 0, "given_up": 0}
 
 
 @dataclass(frozen=True)
+class InputNow:
+    """How far the topics of a stream go now.
+
+    Attributes:
+        bounds: by topic and partition, the first offset and the one after the last that may be read.
+        open_transactions: what keeps further records from being read.
+    """
+
+    bounds: Bounds
+    open_transactions: tuple[OpenTransaction, ...] = ()
+
+
+@dataclass(frozen=True)
 class Status:
     """Totals over all closed batches, and the newest batch.
 
@@ -66,7 +81,9 @@ class Status:
         quarantine_reasons: records that wait in the quarantine, by the code of their newest rejection.
         rejected_shares: of the records wanted in the hour before the newest batch closed, by reason.
         requests_waiting: requests to take records out of the quarantine that are not taken yet.
-        lag: offsets on the topic beyond the last closed batch, None without a broker.
+        lag: offsets on the topics beyond the last closed batch that may be read, None without a broker.
+        lag_by_topic: the same for each topic.
+        open_transactions: what keeps further records from being read.
         late: alerts that left before the model was asked: `pending`, `answered` since, `given_up`. Answers
             count in `totals`, too, those given up as degraded.
         labels: labels that the newest transactions knew.
@@ -107,6 +124,8 @@ class Status:
     filtered_reasons: dict[str, int] = field(default_factory=dict)
     agreement: dict[str, Worth] = field(default_factory=dict)
     endpoints: tuple[EndpointFacts, ...] = ()
+    lag_by_topic: dict[str, int] = field(default_factory=dict)
+    open_transactions: tuple[OpenTransaction, ...] = ()
 
     def with_health(self, file: Path, lake: Path) -> Status:
         """Return the same with what the running agent says of itself in `file`, see Settings.health.
@@ -128,24 +147,24 @@ class Status:
         return json.dumps(asdict(self), default=lambda moment: moment.isoformat())
 
 
-def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Status:
+def read_status(lake: Path, spec: AgentSpec, input_now: InputNow | None) -> Status:
     """Sum up an agent's batches.
 
     Args:
         lake: folder of the tables.
-        ends: end offset per partition of the source topic, None when the broker is away.
+        input_now: how far the topics go, None when the broker is away.
     """
     reader = LakeReader(lake, spec.tables)
     table, frame = reader.table("batches"), reader.frame("batches", [*dict.fromkeys([*_COLUMNS, *_TOTALS])])
     if table is None or frame.height == 0:
-        return _empty(spec, ends)
+        return _empty(spec, input_now)
     newest = _newest(table, frame)
     pins = json.loads(newest["pins"])
     requests = read_requests(reader.path("requeues"))
     return Status(
         agent=spec.name,
         quarantine_reasons=waiting_by_reason(reader, requests),
-        lag=_lag(table, spec.data_sources.transactions.topic, ends),
+        **_behind(table, input_now),
         labels=max(frame["labels_through"].to_list()),
         last_closed_at=newest["closed_at"].astimezone(UTC),
         durations=json.loads(newest["durations"]),
@@ -159,32 +178,26 @@ def read_status(lake: Path, spec: AgentSpec, ends: dict[str, int] | None) -> Sta
     )
 
 
-def topic_ends(settings: Settings, topic: str) -> dict[str, int] | None:
-    """Return the end offset of every partition of a topic, None when no broker answers.
+def read_input(settings: Settings, reads: Subscription) -> InputNow | None:
+    """Return how far the topics of a stream go, None when no broker answers.
 
     A broker is asked only where one runs; none is started for it.
     """
     address = EmbeddedBroker.of(settings).status() if settings.kafka == "embedded" else settings.kafka
     if address is None or address == "docker":
         return None
-    consumer = Consumer({**connection(address), "group.id": "flagstream-status"})
+    facts = TopicFacts(address, reads, _CALL_SECONDS)
     try:
-        partitions = consumer.list_topics(topic, _CALL_SECONDS).topics[topic].partitions
-        places = [TopicPartition(topic, partition) for partition in partitions]
-        return {
-            str(place.partition): consumer.get_watermark_offsets(place, timeout=_CALL_SECONDS)[1]
-            for place in places
-        }
-    except KafkaException:
+        bounds = facts.bounds()
+        return InputNow(bounds, OpenTransactions(address, facts, _CALL_SECONDS).now(bounds))
+    except FlagstreamError:
         return None
-    finally:
-        consumer.close()
 
 
-def _empty(spec: AgentSpec, ends: dict[str, int] | None) -> Status:
-    totals = dict.fromkeys(_TOTALS, 0)
-    lag = None if ends is None else sum(ends.values())
-    return Status(spec.name, 0, totals, 0.0, 0.0, True, {}, lag, _NOTHING_LATE, 0, None, {}, {})
+def _empty(spec: AgentSpec, input_now: InputNow | None) -> Status:
+    totals, behind = dict.fromkeys(_TOTALS, 0), _behind(None, input_now)
+    empty = Status(spec.name, 0, totals, 0.0, 0.0, True, {}, None, _NOTHING_LATE, 0, None, {}, {})
+    return replace(empty, **behind)
 
 
 def _summed(batches: pl.DataFrame, reader: LakeReader) -> dict[str, Any]:
@@ -252,12 +265,21 @@ def _newest(batches: StoredTable, frame: pl.DataFrame) -> dict[str, Any]:
     return dict(rows.to_pylist()[-1])
 
 
-def _lag(batches: StoredTable, topic: str, ends: dict[str, int] | None) -> int | None:
-    if ends is None:
-        return None
-    streamed = newest_of_the_stream(batches)
-    done: dict[str, int] = json.loads(streamed["offsets"]).get(topic, {}) if streamed else {}
-    return sum(end - done.get(partition, 0) for partition, end in ends.items())
+def _behind(batches: StoredTable | None, input_now: InputNow | None) -> dict[str, Any]:
+    """Return how far the stream is behind its topics, in all and by topic, and what holds it up."""
+    if input_now is None:
+        return {"lag": None}
+    streamed = {} if batches is None else newest_of_the_stream(batches)
+    done: dict[str, dict[str, int]] = json.loads(streamed["offsets"]) if streamed else {}
+    by_topic = {
+        topic: sum(high - done.get(topic, {}).get(each, low) for each, (low, high) in within.items())
+        for topic, within in input_now.bounds.items()
+    }
+    return {
+        "lag": sum(by_topic.values()),
+        "lag_by_topic": by_topic,
+        "open_transactions": input_now.open_transactions,
+    }
 
 
 def _short(pins: dict[str, object]) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 
 from schemas.spec import AgentSpec
 from streaming.batch.queries import LOSS, newest_of_the_stream, stamp_of
-from streaming.batch.runner import StreamSettings, starting_offsets
+from streaming.batch.stream_settings import StreamSettings, is_settled, starting_offsets
 from streaming.delta.lake import LakeTable
 from streaming.home.settings import Settings
 from streaming.kafka.source import initial_offsets, query_id_of
@@ -28,12 +28,13 @@ def stream_settings(
     offsets = newest.get("offsets")
     return StreamSettings(
         bootstrap=bootstrap,
-        topic=source.topic,
+        reads=source.subscription,
         checkpoint=checkpoint,
         max_records=source.max_records_per_batch,
         max_bytes=source.max_bytes_per_batch,
         starting=starting_offsets(checkpoint, closed, offsets, source.starting_offsets),
-        reached=json.loads(offsets or "{}").get(source.topic) or initial_offsets(checkpoint, source.topic),
-        topic_id=json.loads(newest.get("topic_ids") or "{}").get(source.topic),
+        reached=json.loads(offsets) if offsets else initial_offsets(checkpoint),
+        topic_ids=json.loads(newest.get("topic_ids") or "{}"),
         superseded=newest.get("query_id", "").startswith(LOSS),
+        settled=is_settled(checkpoint, closed),
     )

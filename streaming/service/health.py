@@ -40,6 +40,7 @@ class Condition(StrEnum):
     CLOCK_SKEW = "clock_skew"
     RULES_FILE_BROKEN = "rules_file_broken"
     REFERENCE_UNREADABLE = "reference_unreadable"
+    TRANSACTION_OPEN = "transaction_open"
 
 
 @dataclass(frozen=True)

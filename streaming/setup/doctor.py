@@ -12,9 +12,12 @@ from pathlib import Path
 from agent.model.local_llm import weights_file
 from schemas.errors import MachineError, RetryableError
 from schemas.llm import Llm
+from schemas.spec import AgentSpec
 from streaming.home.brokers import properties_of
 from streaming.home.settings import Settings, find_java
+from streaming.kafka.grants import principal_of
 from streaming.kafka.presence import metadata_of
+from streaming.kafka.rights import missing_grants
 from streaming.setup.downloads import LOCK_FILE, check_jars, jar_paths, locked_jars
 from streaming.setup.machine_checks import (
     CheckResult,
@@ -34,10 +37,14 @@ _ANSWER_SECONDS = 3.0
 _REDIRECTS = range(300, 400)
 
 
-def check_machine(settings: Settings) -> list[CheckResult]:
+def check_machine(settings: Settings, spec: AgentSpec | None = None) -> list[CheckResult]:
     """Check everything a run needs; no check stops the others.
 
     Takes about a second, plus up to three for each service that does not answer. Starts and writes nothing.
+
+    Args:
+        settings: what a run would go by.
+        spec: of an agent whose rights on Kafka are checked, too.
     """
     limits = machine_limits()
     return [
@@ -53,6 +60,7 @@ def check_machine(settings: Settings) -> list[CheckResult]:
         check_jar_folder(settings.jars_spark),
         check_jar_folder(settings.jars_broker),
         check_kafka(settings),
+        *([] if spec is None else [check_rights(settings, spec)]),
         check_llm(settings),
     ]
 
@@ -77,6 +85,23 @@ def check_kafka(settings: Settings) -> CheckResult:
     jars = check_jar_folder(settings.jars_broker)
     found = "embedded broker, started when needed" if jars.ok else jars.found
     return CheckResult("Kafka", jars.ok, found, jars.advice)
+
+
+def check_rights(settings: Settings, spec: AgentSpec) -> CheckResult:
+    """Whether this login has the rights that an agent needs on its topics and groups."""
+    name = "Kafka rights"
+    if ":" not in settings.kafka:
+        return CheckResult(name, True, "all, as the broker is ours")
+    try:
+        missing = missing_grants(settings.kafka, spec)
+    except RetryableError as fault:
+        return CheckResult(name, False, str(fault), "see to the broker first")
+    principal = principal_of(settings.kafka)
+    lacking = "; ".join(f"may not {each.use}" for each in missing)
+    advice = "; ".join(f"`{each.command(principal, settings.kafka)}`" for each in missing)
+    if missing:
+        return CheckResult(name, False, lacking, advice)
+    return CheckResult(name, True, f"those that {spec.name} needs on topics and groups")
 
 
 def check_llm(settings: Settings) -> CheckResult:

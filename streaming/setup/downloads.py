@@ -14,7 +14,7 @@ import tempfile
 import threading
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 from xml.sax.saxutils import quoteattr
@@ -28,7 +28,7 @@ LOCK_FILE = Path(__file__).parent / "jars.lock"
 _STAMP = "lock.sha256"
 _DOWNLOAD_SECONDS = 900.0
 _MODULE = """\
-<ivy-module version="2.0">
+<ivy-module version="2.0" xmlns:m="http://ant.apache.org/ivy/maven">
   <info organisation="flagstream" module="{section}"/>
   <configurations><conf name="default"/></configurations>
   <dependencies>
@@ -43,11 +43,12 @@ class Jar:
     """One line of the lock: a published jar and the checksum it must have.
 
     Attributes:
-        section: `broker`, `spark` or `bench`, the folder the jar goes to.
+        section: `broker`, `spark`, `msk` or `bench`, the folder the jar goes to.
         organisation: who publishes it.
         name: the artifact's name.
         revision: its version.
         sha256: lower-case hexadecimal digest of the file.
+        classifier: which of several jars of one version; empty for the only one.
     """
 
     section: str
@@ -55,11 +56,14 @@ class Jar:
     name: str
     revision: str
     sha256: str
+    # The stamps of folders fetched earlier are made of what is shown.
+    classifier: str = field(default="", repr=False)
 
     @property
     def file_name(self) -> str:
         """Name of the file in the section's folder."""
-        return f"{self.name}-{self.revision}.jar"
+        classifier = f"-{self.classifier}" if self.classifier else ""
+        return f"{self.name}-{self.revision}{classifier}.jar"
 
 
 def locked_jars(section: str, lock: Path = LOCK_FILE) -> list[Jar]:
@@ -111,7 +115,8 @@ def jar_paths(folder: Path, *, lock: Path = LOCK_FILE) -> list[Path]:
         MachineError: they were not fetched, or the lock has changed since.
     """
     if not _is_current(folder, lock):
-        raise MachineError(f"the pinned jars are not in {folder}: run `make setup`")
+        how = "flagstream fetch --msk" if folder.name == "msk" else "make setup"
+        raise MachineError(f"the pinned jars are not in {folder}: run `{how}`")
     return sorted(folder.glob("*.jar"))
 
 
@@ -136,8 +141,8 @@ def check_jars(folder: Path, jars: Sequence[Jar]) -> None:
 
 
 def _jar(section: str, coordinates: str, sha256: str) -> Jar:
-    organisation, name, revision = coordinates.split(":")
-    return Jar(section, organisation, name, revision, sha256)
+    organisation, name, revision, *classifier = coordinates.split(":")
+    return Jar(section, organisation, name, revision, sha256, *classifier)
 
 
 def _is_current(folder: Path, lock: Path) -> bool:
@@ -194,7 +199,11 @@ def _ivy_module(jars: Sequence[Jar]) -> str:
 
 def _dependency(jar: Jar) -> str:
     org, name, rev = map(quoteattr, (jar.organisation, jar.name, jar.revision))
-    return f'    <dependency org={org} name={name} rev={rev} transitive="false" conf="default->master"/>'
+    head = f'    <dependency org={org} name={name} rev={rev} transitive="false" conf="default->master"'
+    if not jar.classifier:
+        return f"{head}/>"
+    one = f'<artifact name={name} type="jar" ext="jar" m:classifier={quoteattr(jar.classifier)}/>'
+    return f"{head}>{one}</dependency>"
 
 
 def _ivy_command(settings: Settings, module: Path, staged: Path) -> list[str]:
@@ -211,7 +220,7 @@ def _ivy_command(settings: Settings, module: Path, staged: Path) -> list[str]:
             *mirror,
         ),
         *("-cache", str(cache), "-ivy", str(module), "-confs", "default", "-types", "jar", "bundle"),
-        *("-retrieve", f"{staged}/[artifact]-[revision].[ext]"),
+        *("-retrieve", f"{staged}/[artifact]-[revision](-[classifier]).[ext]"),
     ]
 
 

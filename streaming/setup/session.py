@@ -40,6 +40,7 @@ def start_session(
     work_dir: Path,
     driver_memory: str | None = None,
     needed: Collection[str] = (),
+    java_options: Sequence[str] = (),
 ) -> SparkSession:
     """Return a local Spark session that can read Kafka and Delta.
 
@@ -48,6 +49,7 @@ def start_session(
         work_dir: where Spark keeps its scratch files and warehouse.
         driver_memory: heap of the driver's JVM; by what the machine has unless given.
         needed: environment variables that Spark's own Kafka client takes its login from.
+        java_options: of the JVM.
 
     PySpark's SIGINT handler would cancel every job; the caller's stays in force, since a first Ctrl-C must
     let the current batch finish. The JVM gets no other keys of the environment.
@@ -56,7 +58,8 @@ def start_session(
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     limits = machine_limits()
     builder = SparkSession.builder.master(f"local[{limits.tasks}]").appName("flagstream")
-    for key, value in _options(jars, work_dir, driver_memory or limits.heap).items():
+    heap = driver_memory or limits.heap
+    for key, value in _options(jars, work_dir, heap, java_options).items():
         builder = builder.config(key, value)
     # PySpark replaces the SIGINT handler, but only from the main thread.
     # No worker: the start waits for the result and raises what it raised.
@@ -96,18 +99,17 @@ def _log_to_file(scratch: Path) -> Path:
     return configuration
 
 
-def _options(jars: Sequence[Path], work_dir: Path, driver_memory: str) -> dict[str, str]:
+def _options(
+    jars: Sequence[Path], work_dir: Path, driver_memory: str, java_options: Sequence[str]
+) -> dict[str, str]:
     scratch = work_dir.resolve()
-    logging = _log_to_file(scratch)
     return {
         "spark.jars": ",".join(str(jar) for jar in jars),
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": driver_memory,
         "spark.driver.maxResultSize": "0",
-        "spark.driver.extraJavaOptions": (
-            f'"-Dderby.system.home={scratch}" -Duser.timezone=UTC "-Dlog4j2.configurationFile={logging}"'
-        ),
+        "spark.driver.extraJavaOptions": _quoted(_java_options(scratch, java_options)),
         # Spark keeps what a task took from Kafka last, all of it, for five minutes, by partition and query. A
         # batch that follows within two seconds goes on from it, and need not ask the broker again.
         "spark.kafka.consumer.fetchedData.cache.timeout": "2s",
@@ -124,3 +126,13 @@ def _options(jars: Sequence[Path], work_dir: Path, driver_memory: str) -> dict[s
         "spark.sql.streaming.metricsEnabled": "false",
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
     }
+
+
+def _java_options(scratch: Path, more: Sequence[str]) -> list[str]:
+    logging = _log_to_file(scratch)
+    own = [f"-Dderby.system.home={scratch}", "-Duser.timezone=UTC", f"-Dlog4j2.configurationFile={logging}"]
+    return [*own, *more]
+
+
+def _quoted(options: Sequence[str]) -> str:
+    return " ".join(f'"{each}"' for each in options)

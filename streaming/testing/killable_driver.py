@@ -58,7 +58,7 @@ def main(order: dict[str, Any]) -> int:
         drive(
             settings,
             spec,
-            order["bootstrap"],
+            settings.kafka if order["bootstrap"] == settings.kafka else order["bootstrap"],
             llm=order.get("llm", "none"),
             stop=threading.Event(),
             until_idle=not order.get("endless"),

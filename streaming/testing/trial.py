@@ -48,18 +48,24 @@ class Trial:
         self._batches = before.num_rows
         self._offset = sum(before["read"].to_pylist()) if self._batches else 0
 
-    def send(self, events: Sequence[Mapping[str, Any] | bytes | None], at: datetime | None = None) -> None:
+    def send(
+        self,
+        events: Sequence[Mapping[str, Any] | bytes | None],
+        at: datetime | None = None,
+        topic: str | None = None,
+    ) -> None:
         """Decide events as one batch.
 
         Args:
             events: as the contract has them; mappings are sent as JSON, bytes as they are, None as a
                 record without a value.
             at: when the broker received them, timezone-aware; now unless given.
+            topic: they came from; the first that the spec names unless given.
 
         Raises:
             FlagstreamError: whatever would stop the agent.
         """
-        topic = self.spec.data_sources.transactions.topic
+        topic = topic or self.spec.data_sources.transactions.subscription.first
         values = [json.dumps(each).encode() if isinstance(each, Mapping) else each for each in events]
         keys = [None] * len(values)
         records = record_table(keys, values, topic=topic, first=self._offset, sent_at=at or datetime.now(UTC))

@@ -11,8 +11,9 @@ import pytest
 
 from agent.model.processes import Service, free_port
 from schemas.errors import ConfigurationError
+from schemas.subscription import Subscription
 from streaming.home.settings import Settings
-from streaming.kafka.broker import EmbeddedBroker, ensure_topic, require_topic, topic_retention_ms
+from streaming.kafka.broker import EmbeddedBroker, ensure_topic, require_topics, topic_retention_ms
 
 
 def test_commands_started_together_share_one_broker(settings: Settings) -> None:
@@ -60,7 +61,7 @@ def test_a_topic_missing_from_a_foreign_broker_is_named_with_the_nearest(
     name = topic("payments")
     ensure_topic(bootstrap, name, 1)
     with pytest.raises(ConfigurationError, match="did you mean") as fault:
-        require_topic(bootstrap, f"{name}x")
+        require_topics(bootstrap, Subscription((f"{name}x",)))
     assert name in str(fault.value)
 
 

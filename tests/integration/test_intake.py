@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 
+from schemas.subscription import Subscription
 from streaming.batch import pipeline
 from streaming.events.decode import decode
 from streaming.home.brokers import connection
@@ -51,7 +52,7 @@ def test_pieces_are_bounded_and_hold_every_record(
     assert total > 8 * LIMIT
     reader = spark.read.format("kafka").options(**reader_options(bootstrap)).option("subscribe", name)
     frame = reader.load()
-    intake = Intake(bootstrap, name, LIMIT)
+    intake = Intake(bootstrap, Subscription((name,)), LIMIT)
     taken = intake.take(intake.bounded(frame), planned)
     pieces = [taken.rows, *taken.more]
     assert len(pieces) > 8

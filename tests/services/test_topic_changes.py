@@ -13,11 +13,12 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from pyspark.sql import SparkSession
 
 from schemas.errors import DataLossError, RetryableError
+from schemas.subscription import Subscription
 from streaming.batch.runner import StreamRunner
 from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
-from streaming.kafka.topic import TopicFacts
+from streaming.kafka.topic_facts import TopicFacts
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
 from streaming.testing.streams import Stream, folded_scores
@@ -50,11 +51,8 @@ def run(job: Job, accept_loss: str | None = None) -> None:
 
 
 def ends(job: Job) -> dict[str, int]:
-    facts = TopicFacts(job.bootstrap, job.source)
-    try:
-        return {partition: high for partition, (_, high) in facts.bounds().items()}
-    finally:
-        facts.close()
+    bounds = TopicFacts(job.bootstrap, Subscription((job.source,))).bounds()[job.source]
+    return {partition: high for partition, (_, high) in bounds.items()}
 
 
 def retain_from(job: Job, offsets: dict[str, int]) -> None:

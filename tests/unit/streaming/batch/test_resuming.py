@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import settings as properties
 from hypothesis import strategies as st
 
-from streaming.batch.resuming import Loss, UnreadSpan, records_lost, resume, set_aside
-from streaming.kafka.topic import TopicState
+from streaming.batch.resuming import (
+    Loss,
+    UnreadSpan,
+    records_lost,
+    refusal,
+    resume,
+    resume_all,
+    set_aside,
+)
+from streaming.kafka.topic_facts import TopicState
 
 PARTITIONS = st.dictionaries(st.integers(0, 5).map(str), st.integers(0, 50), min_size=1)
 BOUNDS = st.dictionaries(
@@ -42,8 +50,27 @@ def test_every_offset_yet_to_be_read_is_read_or_named_as_lost(
         assert (partition in lost) == (found == "b" or not within)
 
 
-def test_a_stream_that_has_read_nothing_begins_as_configured() -> None:
-    assert resume(None, None, TopicState("a", {"0": (5, 9)})).starts is None
+@properties(deadline=None, derandomize=True)
+@given(
+    st.dictionaries(st.sampled_from("abc"), PARTITIONS),
+    st.dictionaries(st.sampled_from("abc"), st.tuples(BOUNDS, st.sampled_from(["1", "2"]))),
+)
+def test_topics_are_resumed_each_by_itself(
+    reached: dict[str, dict[str, int]], held: dict[str, tuple[dict[str, tuple[int, int]], str]]
+) -> None:
+    found = {topic: TopicState(topic_id, bounds) for topic, (bounds, topic_id) in held.items()}
+    places = resume_all(reached, dict.fromkeys(reached, "1"), found)
+    assert places.keys() == reached.keys() | found.keys()
+    for topic, place in places.items():
+        if topic not in found:
+            assert place.starts is None
+            assert {str(span.partition): span.first for span in place.lost} == reached[topic]
+        elif topic not in reached:
+            lows = {partition: low for partition, (low, _) in found[topic].bounds.items()}
+            assert (place.starts, place.lost) == (lows, ())
+        else:
+            assert place == resume(reached[topic], "1", found[topic])
+        assert not place.lost or f"topic {topic} " in refusal({topic: place})
 
 
 def test_a_topic_whose_id_nobody_knows_is_taken_for_the_same() -> None:
@@ -54,10 +81,10 @@ def test_a_topic_whose_id_nobody_knows_is_taken_for_the_same() -> None:
 def test_a_refusal_names_offsets_and_what_to_do() -> None:
     place = resume({"0": 3, "1": 7}, "a", TopicState("a", {"0": (5, 9), "1": (0, 9)}))
     assert place.lost == (UnreadSpan(0, 3, 5),)
-    assert "offsets 3 to 4 of partition 0" in place.refusal("in")
-    assert '--accept-loss "why"' in place.refusal("in")
+    assert "offsets 3 to 4 of partition 0" in refusal({"in": place})
+    assert '--accept-loss "why"' in refusal({"in": place})
     again = resume({"0": 3}, "a", TopicState("b", {"0": (0, 9)}))
-    assert "deleted and created anew" in again.refusal("in")
+    assert "deleted and created anew" in refusal({"in": again})
 
 
 def test_losses_are_counted_as_far_as_they_are_known() -> None:

@@ -96,6 +96,12 @@ def test_a_busy_partition_does_not_speak_for_the_others() -> None:
     assert BrokerClock().read(pa.concat_tables([busy, *others]), NOW).at == NOW
 
 
+def test_a_busy_topic_does_not_speak_for_the_others() -> None:
+    topics = {"busy": stamps([7200.0] * 5_000), "calm": stamps([-1.0] * 200), "slow": stamps([-1.0] * 200)}
+    told = [rows.append_column("topic", pa.array([name] * len(rows))) for name, rows in topics.items()]
+    assert BrokerClock().read(pa.concat_tables(told), NOW).at == NOW
+
+
 def test_the_newest_records_tell_the_time_when_much_was_left_unread() -> None:
     clock = BrokerClock()
     reading = clock.read(stamps([place / 10 - 600 for place in range(9_600)]), NOW)

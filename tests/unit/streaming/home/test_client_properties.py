@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
-from streaming.home.brokers import Brokers, compression_of, connection, secret_names_of, spark_connection
+from streaming.home.brokers import (
+    Brokers,
+    compression_of,
+    connection,
+    java_options_of,
+    secret_names_of,
+    spark_connection,
+)
 from streaming.home.client_properties import (
     KNOWN,
     ClientProperties,
@@ -135,6 +145,7 @@ def test_the_address_of_tokens_is_no_secret(tmp_path: Path) -> None:
         (TLS + "ssl.truststore.location=/store.jks", "keytool -list -rfc"),
         (TLS + "ssl.keystore.location=/store.jks", "-deststoretype PKCS12"),
         (SASL + "sasl.mechanism=GSSAPI", "GSSAPI cannot be used"),
+        ("enable.idempotence=false", "is set by flagstream"),
         (SASL + "sasl.mechanism=PLAIN", "has no username"),
         (SASL + "sasl.mechanism=PLAIN\nsasl.jaas.config=nonsense", "one login module that ends with"),
         (SASL + "sasl.mechanism=PLAIN\nsasl.jaas.config=${env:ABSENT}", "the environment has no ABSENT"),
@@ -163,6 +174,67 @@ def test_the_file_is_one_of_the_settings(tmp_path: Path) -> None:
     nameless = written(tmp_path, "client.id=me")
     with pytest.raises(ConfigurationError, match="expected embedded, docker or host:port"):
         Settings.load(tmp_path, {"FLAGSTREAM_KAFKA_CONFIG": str(nameless)})
+
+
+def examples() -> list[str]:
+    page = (Path(__file__).parents[4] / "docs" / "kafka.md").read_text(encoding="utf-8")
+    return re.findall(r"```properties\n(.*?)```", page, re.DOTALL)
+
+
+class AnyVariable(dict[str, str]):
+    """An environment in which every variable is set."""
+
+    def __missing__(self, name: str) -> str:
+        return f"{SCRAM} required username=u password=p;" if name == "KAFKA_LOGIN" else f"value-of-{name}"
+
+
+def test_the_page_has_an_example_of_every_vendor() -> None:
+    assert len(examples()) >= 9
+
+
+@pytest.mark.parametrize("text", examples(), ids=lambda text: re.search(r"servers=([^:]+)", text)[1])
+def test_every_example_of_the_page_can_be_used(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer", SimpleNamespace(MSKAuthTokenProvider=None))
+    for place in re.findall(r"\$\{file:([^}]+)\}", text):
+        (tmp_path / Path(place).name).write_text("whispered-2", encoding="utf-8")
+        text = text.replace(place, str(tmp_path / Path(place).name))
+    found = load_properties(written(tmp_path, text), AnyVariable())
+    assert found.bootstrap is not None
+    assert found.librdkafka["security.protocol"] in ("SSL", "SASL_SSL")
+    assert "value-of-" not in str(found.spark)
+    assert "whispered-2" not in str(found.spark)
+
+
+def test_lines_that_ask_for_what_is_done_anyway_may_stay(tmp_path: Path) -> None:
+    same = "acks=all\nenable.idempotence=true\nisolation.level=read_committed\nsession.timeout.ms=45000\n"
+    found = loaded(tmp_path, f"{same}client.id=me")
+    assert (found.librdkafka, found.spark) == ({"client.id": "me"}, {"kafka.client.id": "me"})
+
+
+def test_tokens_are_fetched_by_spark_as_by_librdkafka(tmp_path: Path) -> None:
+    text = (
+        "security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\n"
+        "sasl.oauthbearer.token.endpoint.url=https://id/token\nsasl.oauthbearer.scope=k\n"
+        "sasl.oauthbearer.client.credentials.client.id=me\n"
+        "sasl.oauthbearer.client.credentials.client.secret=${env:SECRET}"
+    )
+    found = loaded(tmp_path, text, SECRET="whispered-3")
+    assert found.spark["kafka.sasl.jaas.config"] == (
+        f'{OAUTH} required clientId="me" clientSecret="${{env:SECRET}}" scope="k";'
+    )
+    assert found.spark["kafka.sasl.login.callback.handler.class"].endswith("OAuthBearerLoginCallbackHandler")
+    assert not [key for key in found.spark if "credentials" in key]
+    options = java_options_of(Brokers("one:9092").reached_by(found))
+    assert options == ("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=https://id/token",)
+    assert java_options_of("one:9092") == ()
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"])))
+def test_an_option_in_single_quotes_is_read_as_java_reads_it(password: str) -> None:
+    escaped = password.replace("\\", "\\\\").replace("'", "\\'")
+    assert jaas_options(f"x.Module required username='u' password='{escaped}';")["password"] == password
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"])))

@@ -21,32 +21,34 @@ from streaming.testing.live_lake import TOPIC, agent, events, records, without_b
 from streaming.testing.streams import stored
 from streaming.versions.clients import Clients
 
-SIZES = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 40)), max_size=60)
+SIZES = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.integers(1, 40)), max_size=60)
 
 
 @properties(deadline=None, derandomize=True)
 @given(SIZES, st.integers(1, 100), st.randoms(use_true_random=False))
 def test_runs_of_records_are_bounded_and_cover_each_record_once(
-    told: list[tuple[int, int]], limit: int, random: Any
+    told: list[tuple[str, int, int]], limit: int, random: Any
 ) -> None:
     rows = [
-        {"partition": partition, "offset": 10 * place, "size": size}
-        for place, (partition, size) in enumerate(told)
+        {"topic": topic, "partition": partition, "offset": 10 * place, "size": size}
+        for place, (topic, partition, size) in enumerate(told)
     ]
     shuffled = random.sample(rows, len(rows))
-    schema = pa.schema([("partition", pa.int32()), ("offset", pa.int64()), ("size", pa.int64())])
-    covered: list[dict[str, int]] = []
+    schema = pa.schema(
+        [("topic", pa.string()), ("partition", pa.int32()), ("offset", pa.int64()), ("size", pa.int64())]
+    )
+    covered: list[dict[str, Any]] = []
     for count, ranges in slices(pa.Table.from_pylist(shuffled, schema=schema), limit):
         within = [
             row
             for row in rows
-            if row["partition"] in ranges
-            and ranges[row["partition"]][0] <= row["offset"] < ranges[row["partition"]][1]
+            if (row["topic"], row["partition"]) in ranges
+            and row["offset"] in range(*ranges[row["topic"], row["partition"]])
         ]
         assert len(within) == count
         assert count == 1 or sum(row["size"] for row in within) <= limit
         covered += within
-    key = "partition", "offset"
+    key = "topic", "partition", "offset"
     assert sorted(covered, key=lambda row: [row[name] for name in key]) == sorted(
         rows, key=lambda row: [row[name] for name in key]
     )
@@ -57,9 +59,9 @@ def test_a_batch_is_planned_from_the_offsets_before_it(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "sources/0/0").write_text('\0v1\n{"in": {"0": 5, "1": 7}}')
     (tmp_path / "offsets/0").write_text('v1\n{}\n{"in": {"0": 10, "1": 7}}')
-    (tmp_path / "offsets/1").write_text('v1\n{}\n{"in": {"0": 10, "1": 9, "2": 4}}')
-    assert planned_records(tmp_path, 0, "in") == 5
-    assert planned_records(tmp_path, 1, "in") == 6
+    (tmp_path / "offsets/1").write_text('v1\n{}\n{"in": {"0": 10, "1": 9, "2": 4}, "new": {"0": 3}}')
+    assert planned_records(tmp_path, 0) == 5
+    assert planned_records(tmp_path, 1) == 9
 
 
 BROKEN = [b'{"tx_id": "cut', b"\xff", None, b"[]"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from agent.model.processes import free_port
 from schemas.errors import ConfigurationError, FencedError, RetryableError
+from schemas.subscription import Subscription
+from streaming.kafka.grants import to_publish
 from streaming.kafka.refusals import TooLargeError, raise_if_fenced, raise_if_refused, words_of
-from streaming.kafka.topic import TopicFacts
+from streaming.kafka.topic_facts import TopicFacts
 
 
 @pytest.mark.parametrize(
@@ -22,14 +26,16 @@ from streaming.kafka.topic import TopicFacts
 )
 def test_what_repeating_does_not_cure_is_raised(code: int, raised: type[Exception]) -> None:
     with pytest.raises(raised):
-        raise_if_refused(KafkaException(KafkaError(code)), "alerts")
+        raise_if_refused(
+            KafkaException(KafkaError(code)), "alerts", to_publish("alerts", "payments"), "one:9092"
+        )
 
 
 @pytest.mark.parametrize(
     "code", [KafkaError._TRANSPORT, KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS]
 )
 def test_what_passes_is_not(code: int) -> None:
-    raise_if_refused(KafkaException(KafkaError(code)), "alerts")
+    raise_if_refused(KafkaException(KafkaError(code)), "alerts", to_publish("alerts", "payments"), "one:9092")
     raise_if_fenced(KafkaError(code))
 
 
@@ -41,13 +47,12 @@ def test_a_successor_is_neither() -> None:
 def test_people_read_words_instead_of_a_representation() -> None:
     """An address where nobody listens: what is said names it, and what was asked, in words."""
     refused = f"127.0.0.1:{free_port()}"
-    watch = TopicFacts(refused, "payments", call_seconds=0.5)
-    for ask in (watch.topic_id, watch.bounds):
+    watch = TopicFacts(refused, Subscription(("payments",)), call_seconds=0.5)
+    for ask in (partial(watch.topic_ids, ["payments"]), watch.bounds):
         with pytest.raises(
             RetryableError, match=f"asking {refused} for the .* of topic payments: "
         ) as raised:
             ask()
         assert "KafkaError{" not in str(raised.value)
         assert not str(raised.value).endswith(": ")
-    watch.close()
     assert words_of(TimeoutError()) == "no answer in time"

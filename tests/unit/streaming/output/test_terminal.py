@@ -249,7 +249,7 @@ def test_a_fault_of_ours_that_quotes_an_outsider_steers_nothing(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["flagstream", "doctor"])
 
-    def fails(_: object) -> None:
+    def fails(*_: object) -> None:
         raise KeyError("".join(HOSTILE)) from ValueError("".join(HOSTILE))
 
     monkeypatch.setattr("streaming.commands.doctor.check_machine", fails)

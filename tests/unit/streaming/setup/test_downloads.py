@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import MachineError
-from streaming.setup.downloads import LOCK_FILE, Jar, check_jars, jar_paths, locked_jars
+from streaming.setup.downloads import LOCK_FILE, Jar, check_jars, digest, jar_paths, locked_jars
 
 
 def a_jar(folder: Path, section: str, name: str) -> Jar:
@@ -36,10 +36,21 @@ def test_check_jars_finds_a_missing_and_a_changed_file(tmp_path: Path) -> None:
 
 def test_the_shipped_lock_pins_every_jar_once_with_a_checksum() -> None:
     lines = [line for line in LOCK_FILE.read_text().splitlines() if not line.startswith("#")]
-    broker, spark, bench = locked_jars("broker"), locked_jars("spark"), locked_jars("bench")
-    assert len(lines) == len(broker) + len(spark) + len(bench)
-    for jars in (broker, spark, bench):
+    broker, spark, msk, bench = map(locked_jars, ("broker", "spark", "msk", "bench"))
+    assert len(lines) == len(broker) + len(spark) + len(msk) + len(bench)
+    for jars in (broker, spark, msk, bench):
         assert len({jar.file_name for jar in jars}) == len(jars)
         assert all(len(jar.sha256) == 64 and int(jar.sha256, 16) for jar in jars)
     assert {"kafka_2.13-4.4.0.jar", "log4j-slf4j-impl-2.25.5.jar"} <= {jar.file_name for jar in broker}
+    assert [jar.file_name for jar in msk] == ["aws-msk-iam-auth-2.3.5-all.jar"]
     assert "delta-spark_4.2_2.13-4.4.0.jar" in {jar.file_name for jar in spark}
+
+
+def test_jars_without_a_classifier_keep_the_stamp_of_their_folder(tmp_path: Path) -> None:
+    jar = Jar("spark", "org.example", "table", "1.0", "0" * 64)
+    shown = (
+        f"Jar(section='spark', organisation='org.example', name='table', revision='1.0', sha256='{'0' * 64}')"
+    )
+    assert digest([jar]) == hashlib.sha256(shown.encode()).hexdigest()
+    with pytest.raises(MachineError, match="run `flagstream fetch --msk`"):
+        jar_paths(tmp_path / "msk")

@@ -1,0 +1,127 @@
+"""The topics of a stream: where each is read from, and that they stay the ones they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from schemas.errors import DataLossError
+from streaming.batch.pipeline import ClosedBatch, Pipeline
+from streaming.batch.queries import LOSS, new_query
+from streaming.batch.resuming import Loss, Resumption, no_records, refusal, resume_all, set_aside
+from streaming.batch.store import Origin
+from streaming.batch.stream_settings import Offsets, StreamSettings
+from streaming.kafka.source import last_planned, offsets_of
+from streaming.kafka.topic_facts import TopicFacts, TopicState
+
+
+class StreamTopics:
+    """What a query reads.
+
+    Where one is no longer read, because the spec names it no more, its offsets stay on record: named again it
+    is read from there.
+
+    Args:
+        settings: topics and checkpoint.
+        pipeline: takes in that records were given up.
+        on_batch: called with the batches that say so.
+    """
+
+    def __init__(
+        self, settings: StreamSettings, pipeline: Pipeline, on_batch: Callable[[ClosedBatch], None]
+    ) -> None:
+        self._settings, self._pipeline, self._on_batch = settings, pipeline, on_batch
+        self._facts = TopicFacts(settings.bootstrap, settings.reads)
+        reached = settings.reached or {}
+        self._unread = {topic: at for topic, at in reached.items() if not settings.reads.includes(topic)}
+        self._ids = {
+            topic: settings.topic_ids[topic] for topic in self._unread if topic in settings.topic_ids
+        }
+
+    @property
+    def origin(self) -> Origin:
+        """What a batch is read from."""
+        return Origin(dict(self._ids) or None)
+
+    def begin(self) -> str:
+        """Return where the query begins, once nothing that it was to read is gone or that is on record.
+
+        Raises:
+            DataLossError: something is gone, and nobody has given it up.
+        """
+        settings, found = self._settings, self._facts.state()
+        self._ids |= {name: each.topic_id for name, each in found.items() if each.topic_id is not None}
+        if settings.reached is None:
+            return settings.starting
+        read = {topic: at for topic, at in settings.reached.items() if topic not in self._unread}
+        places = resume_all(read, settings.topic_ids, found)
+        lost = {topic: each for topic, each in places.items() if each.lost}
+        if lost and settings.accept_loss is None:
+            raise DataLossError(refusal(lost))
+        if lost:
+            self._record(lost, read, places, settings.accept_loss or "")
+        if lost or settings.superseded or self._has_another_plan(found):
+            set_aside(settings.checkpoint)
+        return json.dumps(_starts(places))
+
+    def expect(self, batch_id: int) -> None:
+        """Learn the ids of topics that a batch is the first to be read from."""
+        new = offsets_of(self._settings.checkpoint, batch_id).keys() - self._ids.keys()
+        if new:
+            self._ids |= self._facts.topic_ids(new)
+
+    def reached_by(self, batch_id: int) -> Offsets:
+        """Return the end offsets of a batch that was read, if its topics are still those it began with.
+
+        Raises:
+            DataLossError: one is another.
+        """
+        planned = offsets_of(self._settings.checkpoint, batch_id)
+        known = {topic: each for topic, each in self._ids.items() if topic in planned}
+        changed = sorted(
+            topic for topic, each in self._facts.topic_ids(known).items() if each != known[topic]
+        )
+        if changed:
+            raise DataLossError(
+                f"topic {', '.join(changed)} was deleted and created anew while it was read: start again, "
+                "which names the offsets that are gone and what to do"
+            )
+        return {**self._unread, **planned}
+
+    def _has_another_plan(self, found: Mapping[str, TopicState]) -> bool:
+        """Whether the checkpoint knows topics that are no longer read, or not those that begin above 0.
+
+        Spark would take either for a loss. A batch that it has planned and that is not closed comes first.
+        """
+        planned = last_planned(self._settings.checkpoint)
+        if planned is None or not self._settings.settled:
+            return False
+        known = offsets_of(self._settings.checkpoint, planned)
+        late = (
+            low > 0 and partition not in known.get(topic, {})
+            for topic, state in found.items()
+            for partition, (low, _) in state.bounds.items()
+        )
+        return not known.keys() <= found.keys() or any(late)
+
+    def _record(
+        self, lost: Mapping[str, Resumption], read: Offsets, places: Mapping[str, Resumption], why: str
+    ) -> None:
+        """For each topic a batch of no records says what was given up, and moves the stream past it."""
+        starts = _starts(places)
+        offsets = {**self._unread, **starts, **{topic: read[topic] for topic in lost}}
+        for topic, place in sorted(lost.items()):
+            del offsets[topic]
+            offsets |= {name: at for name, at in starts.items() if name == topic}
+            self._close(Loss(why, topic, place.lost), dict(offsets))
+
+    def _close(self, loss: Loss, offsets: Offsets) -> None:
+        ids = {topic: each for topic, each in self._ids.items() if topic in offsets}
+        origin = Origin(ids or None, loss.to_metadata())
+        closed = self._pipeline.process(no_records, new_query(LOSS), 0, lambda: offsets, origin=origin)
+        if closed is not None:
+            self._on_batch(closed)
+
+
+def _starts(places: Mapping[str, Resumption]) -> Offsets:
+    return {topic: dict(each.starts) for topic, each in places.items() if each.starts is not None}
