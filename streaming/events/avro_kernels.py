@@ -16,7 +16,6 @@ from streaming.events.json_strings import (
     DECIMAL,
     FALSE,
     FLOAT,
-    INSTANT,
     INTEGER,
     NULL,
     STRING,
@@ -128,7 +127,8 @@ def run(
                 if not -_FARTHEST < value < _FARTHEST:
                     return DOUBTFUL, to
                 value = value * arg if arg > 0 else value // -arg
-                kinds[field, row], starts[field, row], ends[field, row] = INSTANT, value, value
+                kinds[field, row] = steps[step - 1, MORE]
+                starts[field, row], ends[field, row] = value, value
         elif op == UNION:
             bits, at = varint(data, at, end)
             branch = zigzag(bits)

@@ -10,6 +10,7 @@ import numpy as np
 from streaming.events import avro_kernels as ops
 from streaming.events.avro_kernels import Program
 from streaming.events.avro_schema import OWN, AvroSchema
+from streaming.events.json_strings import INSTANT, LOCAL
 from streaming.events.wanted_paths import Wanted
 
 _LARGEST_EXACT = 10**15
@@ -26,6 +27,7 @@ _PLAIN = {
 }
 # By how much an instant's number is multiplied, or divided where negative, to be microseconds.
 _INSTANTS = {"timestamp-millis": 1_000, "timestamp-micros": 1, "timestamp-nanos": -1_000}
+_OF_LOCAL_CLOCKS = "local-"
 _UNWANTED = Wanted()
 
 
@@ -149,8 +151,10 @@ class _Assembler:
             size = whole["size"] if name == "fixed" else -1
             self._add(ops.WANT_DECIMAL, whole.get("scale", 0), wanted.number, size)
             self._add(ops.NOTHING, min(_LARGEST_EXACT, 10 ** whole["precision"]))
-        elif logical in _INSTANTS and wanted.as_time:
-            self._add(ops.WANT_INSTANT, _INSTANTS[logical], wanted.number)
+        elif logical.removeprefix(_OF_LOCAL_CLOCKS) in _INSTANTS and wanted.as_time:
+            kind = LOCAL if logical.startswith(_OF_LOCAL_CLOCKS) else INSTANT
+            factor = _INSTANTS[logical.removeprefix(_OF_LOCAL_CLOCKS)]
+            self._add(ops.WANT_INSTANT, factor, wanted.number, kind)
         elif logical == "uuid":
             self._add(ops.WANT_UUID, out=wanted.number)
         elif logical or name == "fixed":

@@ -77,6 +77,9 @@ def _text_beside(records: pa.RecordBatch, source: Source, scalar: bool | None, v
             starts[~values.is_valid().to_numpy(zero_copy_only=False)] = -1
     kinds = np.empty(len(starts), np.int8)
     _classify(data, starts, ends, bool(scalar), kinds, vouched)
+    if source.part == "key":
+        present = np.flatnonzero(ends > starts)
+        vouched[present[data[starts[present]] == 0]] = False  # a schema registry's serializer wrote it
     return Found(data, kinds, starts, ends)
 
 

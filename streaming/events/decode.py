@@ -17,13 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.contract import EventContract
-from schemas.event_columns import Column
 from schemas.instants import moment_of
 from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, UTC_MICROS
 from streaming.arrays.compilation import Flags, Ints
-from streaming.events import json_strings
 from streaming.events.aliases import with_aliases
 from streaming.events.beside import Beside
+from streaming.events.column_reader import ColumnReader
 from streaming.events.exact_decode import (
     ABSURD,
     AHEAD,
@@ -182,6 +181,7 @@ class _Block:
         self._keys, self._values, self._headers = records["key"], records["value"], records["headers"]
         places = [records[name] for name in ("topic", "partition", "offset", "timestamp")]
         self._coordinates = [each.cast(field.type) for each, field in zip(places, COORDINATES, strict=True)]
+        self._stamps = self._coordinates[3].cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
         self._rejections: dict[int, tuple[str, str]] = {}
         self._left_out = LeftOut(self._rows)
 
@@ -211,14 +211,14 @@ class _Block:
         ids = self._contract.reshaped_ids
         for column in self._columns:
             if column.role == "event time":
-                arrays[column.name] = time_array(self._contract, found, vouched)
+                arrays[column.name] = time_array(self._contract, found, vouched, self._stamps)
             elif column.reshaped:
                 arrays[column.name] = id_array(column, ids[column.name], found, vouched)
             elif column.role in ROLES and not plain:
                 money[column.name] = found[column.source or ""]
             else:
                 of_column = found[column.source or ""]
-                arrays[column.name] = _Reader(self._contract, column, of_column, vouched).read()
+                arrays[column.name] = ColumnReader(self._contract, column, of_column, vouched).read()
         return arrays if plain else arrays | MoneyColumns(self._contract, money, vouched).read()
 
     def _decode_exactly(self, rows: Ints) -> tuple[pa.Table, list[int]]:
@@ -245,7 +245,7 @@ class _Block:
 
     def _check_times(self, times: pa.Array, rows: Ints) -> None:
         micros = times.cast(pa.int64()).to_numpy(zero_copy_only=False)[rows]
-        stamps = self._coordinates[3].cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)[rows]
+        stamps = self._stamps[rows]
         earliest, latest, ahead = time_bounds(self._contract)
         absurd = (micros < earliest) | (micros > latest)
         for row in rows[absurd].tolist():
@@ -274,64 +274,3 @@ class _Block:
             pa.array([detail for _, detail in found], pa.string()),
         ]
         return pa.Table.from_arrays(columns, schema=_REJECTED)
-
-
-class _Reader:
-    """Turns what was scanned for one column into an Arrow array, clearing `vouched` where it cannot."""
-
-    def __init__(self, contract: EventContract, column: Column, found: Found, vouched: Flags) -> None:
-        self._contract, self._column, self._found, self._vouched = contract, column, found, vouched
-
-    def read(self) -> pa.Array:
-        """Return the column; rows that are no longer vouched for hold anything."""
-        role = self._column.role
-        if role in ("transaction id", "entity"):
-            return self._ids()
-        if pa.types.is_string(self._column.type):
-            return self._strings()
-        return self._booleans() if pa.types.is_boolean(self._column.type) else self._numbers()
-
-    def _keep(self, fit: Flags) -> Flags:
-        """Vouch only for fit rows, or null ones where null is allowed; return the fit ones."""
-        if self._column.required:
-            self._vouched &= fit
-        else:
-            self._vouched &= fit | self._found.are_null()
-        return fit & self._vouched
-
-    def _ids(self) -> pa.Array:
-        found = self._found
-        wanted = found.kinds == json_strings.INTEGER
-        if self._column.json_type == "string":
-            wanted |= self._found.are_texts()
-        return self._found.texts(self._keep(wanted & (found.ends > found.starts) & self._short()))
-
-    def _strings(self) -> pa.Array:
-        return self._found.texts(self._keep(self._found.are_texts() & self._short()))
-
-    def _short(self) -> Flags:
-        """No text has more characters than bytes, so they are counted only where the bytes are too many."""
-        found, longest = self._found, self._column.max_length or 0
-        short: Flags = found.ends - found.starts <= longest
-        if not short.all():
-            sizes = np.empty(len(short), np.int64)
-            json_strings.text_sizes(found.data, found.kinds, found.starts, found.ends, sizes)
-            short |= (sizes <= longest) & self._found.are_texts()
-        return short
-
-    def _booleans(self) -> pa.Array:
-        kinds = self._found.kinds
-        present = self._keep((kinds == json_strings.TRUE) | (kinds == json_strings.FALSE))
-        return pa.array(kinds == json_strings.TRUE, mask=~present)
-
-    def _numbers(self) -> pa.Array:
-        kinds = self._found.kinds
-        fit = kinds == json_strings.INTEGER
-        if pa.types.is_integer(self._column.type):
-            mantissas, _ = self._found.digits(fit)
-            return pa.array(mantissas, mask=~self._keep(fit))
-        fit = self._found.are_numbers()
-        values = self._found.floats(fit)
-        if self._column.role == "amount":
-            fit &= (values >= 0) & (values <= self._contract.amount.most)
-        return pa.array(values, mask=~self._keep(fit))

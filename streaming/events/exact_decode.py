@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Literal
 
 from schemas.contract import EventContract
-from schemas.event_columns import Column
+from schemas.event_columns import Column, Reading
 from schemas.event_paths import steps_of
 from schemas.event_sources import sources_of
 from schemas.id_fields import IdField
@@ -194,15 +194,9 @@ class ExactDecoder:
         return _parse(payload)
 
     def _reader(self, column: Column) -> Reader:
-        if column.role in ("transaction id", "entity"):
-            return _read_id
-        if self._money is not None and column.role in ("amount", "currency", "direction"):
+        if self._money is not None and column.reading in ("amount", "currency", "direction"):
             return self._read_money
-        if column.role == "amount":
-            return self._read_amount
-        if column.role == "currency":
-            return _read_currency
-        return _READERS[column.json_type]
+        return self._read_amount if column.reading == "amount" else _READERS.get(column.reading, _read_text)
 
     def _read_money(self, column: Column, value: Any, _: list[str]) -> Any:
         assert self._money is not None
@@ -371,8 +365,10 @@ def _read_boolean(column: Column, value: Any, _: list[str]) -> bool:
     return value
 
 
-_READERS: Mapping[str, Reader] = {
-    "string": _read_text,
+_READERS: Mapping[Reading, Reader] = {
+    "id": _read_id,
+    "currency": _read_currency,
+    "text": _read_text,
     "number": _read_float,
     "integer": _read_integer,
     "boolean": _read_boolean,

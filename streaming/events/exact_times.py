@@ -138,13 +138,14 @@ def _without_brackets(text: str) -> tuple[str, str | None]:
 
 
 def _zone(name: str) -> tzinfo:
-    if name not in _known_zones():
+    if name not in known_zones():
         raise ValueError(name)
     return ZoneInfo(name)
 
 
 @cache
-def _known_zones() -> frozenset[str]:
+def known_zones() -> frozenset[str]:
+    """Return the names of all zones that this machine knows."""
     return frozenset(available_timezones())
 
 

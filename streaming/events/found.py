@@ -23,7 +23,8 @@ class Found:
 
     Attributes:
         data: uint8, the bytes that the values lie in.
-        kinds: int8[n], see json_strings; of a FLOAT `starts` has the 64 bits, of an INSTANT the microseconds.
+        kinds: int8[n], see json_strings; of a FLOAT `starts` has the 64 bits, of an INSTANT the microseconds,
+            of a LOCAL those of a local clock.
         starts: int64[n], first byte of each value, quotes left out.
         ends: int64[n], first byte after it.
     """
@@ -57,6 +58,11 @@ class Found:
         """Return which are points in time, bool[n]."""
         instants: Flags = self.kinds == json_strings.INSTANT
         return instants
+
+    def are_local_times(self) -> Flags:
+        """Return which are what a local clock showed, bool[n]."""
+        local: Flags = self.kinds == json_strings.LOCAL
+        return local
 
     def are_truths(self) -> Flags:
         """Return which are true or false, bool[n]."""

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from streaming.arrays.compilation import Bytes, Flags, Ints, compiled, inlined
 
-MISSING, STRING, INTEGER, DECIMAL, TRUE, FALSE, NULL, ESCAPED, CONTAINER, FLOAT, INSTANT = range(11)
+MISSING, STRING, INTEGER, DECIMAL, TRUE, FALSE, NULL, ESCAPED, CONTAINER, FLOAT, INSTANT, LOCAL = range(12)
 _WIDE = 32
 _QUOTE, _BACKSLASH, _ZERO, _NINE, _SPACE, _U = 34, 92, 48, 57, 32, 117
 _HIGH, _LOW, _AFTER = 0xD800, 0xDC00, 0xE000

@@ -9,6 +9,7 @@ from streaming.arrays.compilation import Bytes, Flags, Floats, Ints, compiled
 
 _NO_DAY, _NO_ZONE = -2_000_000, 10_000
 _MINUS, _POINT, _COLON, _ZERO, _NINE, _BRACKET, _END_BRACKET = 45, 46, 58, 48, 57, 91, 93
+UNZONED, OFFSET = -2, -1
 _LONGEST = 100  # bytes; longer texts are left to the exact decoder, which refuses them
 YEAR, SHORT_YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, FRACTION, ZONE = range(-9, 0)
 _DIRECTIVES = {
@@ -172,73 +173,75 @@ def _is_bracket(data: Bytes, at: int, end: int) -> bool:
 
 
 @compiled
-def _iso_micros(data: Bytes, at: int, end: int) -> tuple[bool, bool, int]:
-    """Return whether a text is vouched for, whether it names an offset, and the microseconds."""
+def _iso_micros(data: Bytes, at: int, end: int) -> tuple[bool, int, int]:
+    """Return whether a text is vouched for, its zone as iso_times has it, and the microseconds."""
     begin, colon = at, 1 if end - at >= 16 and data[at + 4] == _MINUS else 0
     at += 8 + 2 * colon
     if end - at < 5 or end - begin > _LONGEST or (data[at] != 84 and data[at] != 32):
-        return False, False, 0
+        return False, UNZONED, 0
     days = _date_days(data, begin) if colon == 1 else _basic_date_days(data, begin)
     seconds, at = _clock_seconds(data, at + 1, end, colon)
     micros = 0
     if at < end and data[at] == _POINT:
         micros, at = _fraction(data, at + 1, end)
     if days == _NO_DAY or seconds < 0 or micros < 0:
-        return False, False, 0
-    if at == end:
-        return True, False, (days * 86_400 + seconds) * 1_000_000 + micros
+        return False, UNZONED, 0
+    if at == end or _is_bracket(data, at, end):
+        zone = UNZONED if at == end else at + 1
+        return True, zone, (days * 86_400 + seconds) * 1_000_000 + micros
     minutes, at = _zone_minutes(data, at, end, False)
     return (
         minutes != _NO_ZONE and (at == end or _is_bracket(data, at, end)),
-        True,
+        OFFSET,
         (days * 86_400 + seconds - minutes * 60) * 1_000_000 + micros,
     )
 
 
 @compiled
 def iso_times(
-    data: Bytes, starts: Ints, ends: Ints, present: Flags, out: Ints, good: Flags, zoned: Flags
+    data: Bytes, starts: Ints, ends: Ints, present: Flags, out: Ints, good: Flags, zones: Ints
 ) -> None:
     """Read `YYYY-MM-DD[T ]HH:MM[:SS[.ffffff]][Z|±HH:MM][[zone]]` into microseconds.
 
     The date and the time of day may also be without their signs, `YYYYMMDD[T ]HHMM[SS[.ffffff]]`.
-    `good` is False for other texts, `zoned` where no offset is named: then the time is the local clock's.
+    `good` is False for other texts. `zones` is OFFSET where one is named, which the time is then free of,
+    else where the name of a zone in a bracket begins, or UNZONED: then the time is the local clock's.
     """
     for row in range(len(starts)):
         good[row] = False
         if present[row]:
-            good[row], zoned[row], out[row] = _iso_micros(data, starts[row], ends[row])
+            good[row], zones[row], out[row] = _iso_micros(data, starts[row], ends[row])
 
 
 @compiled
-def _pattern_micros(data: Bytes, at: int, end: int, steps: Ints) -> tuple[bool, bool, int]:
+def _pattern_micros(data: Bytes, at: int, end: int, steps: Ints) -> tuple[bool, int, int]:
     """See _iso_micros, for a text of the pattern that `steps` describe."""
-    year, month, day, seconds, micros, minutes, zoned = 1900, 1, 1, 0, 0, 0, False
+    year, month, day, seconds, micros, minutes, zone = 1900, 1, 1, 0, 0, 0, UNZONED
     for step in range(len(steps)):
         kind = steps[step]
         if kind == FRACTION:
             micros, at = _fraction(data, at, end)
             if micros < 0:
-                return False, False, 0
+                return False, UNZONED, 0
         elif kind == ZONE:
             minutes, at = _zone_minutes(data, at, end, True)
             if minutes == _NO_ZONE:
-                return False, False, 0
-            zoned = True
+                return False, UNZONED, 0
+            zone = OFFSET
         elif kind >= 0:
             if at >= end or data[at] != kind:
-                return False, False, 0
+                return False, UNZONED, 0
             at += 1
         else:
             size = 4 if kind == YEAR else 2
             if kind != YEAR and kind != SHORT_YEAR and _digits_end(data, at, end) == at + 1:
                 size = 1
             if at + size > end:
-                return False, False, 0
+                return False, UNZONED, 0
             value = data[at] - _ZERO if size == 1 else _two_digits(data, at)
             low = _two_digits(data, at + 2) if kind == YEAR else 0
             if value < 0 or low < 0:
-                return False, False, 0
+                return False, UNZONED, 0
             at += size
             if kind == YEAR:
                 year = value * 100 + low
@@ -250,12 +253,12 @@ def _pattern_micros(data: Bytes, at: int, end: int, steps: Ints) -> tuple[bool, 
                 day = value
             else:
                 if value > (23 if kind == HOUR else 59):
-                    return False, False, 0
+                    return False, UNZONED, 0
                 seconds += value * (3_600 if kind == HOUR else 60 if kind == MINUTE else 1)
     if at != end or year < 1 or month < 1 or month > 12 or day < 1 or day > _month_days(year, month):
-        return False, False, 0
+        return False, UNZONED, 0
     days = _days_since_1970(year, month, day)
-    return True, zoned, (days * 86_400 + seconds - minutes * 60) * 1_000_000 + micros
+    return True, zone, (days * 86_400 + seconds - minutes * 60) * 1_000_000 + micros
 
 
 @compiled
@@ -267,13 +270,13 @@ def pattern_times(
     steps: Ints,
     out: Ints,
     good: Flags,
-    zoned: Flags,
+    zones: Ints,
 ) -> None:
     """Read the texts of a pattern, see `pattern_steps`, as `iso_times` does those of RFC 3339."""
     for row in range(len(starts)):
         good[row] = False
         if present[row]:
-            good[row], zoned[row], out[row] = _pattern_micros(data, starts[row], ends[row], steps)
+            good[row], zones[row], out[row] = _pattern_micros(data, starts[row], ends[row], steps)
 
 
 def pattern_steps(pattern: str) -> Ints | None:

@@ -500,3 +500,30 @@ def test_money_of_any_type_is_what_the_exact_decoder_says(amounts: list[Any]) ->
     assert written_by is not None and written_by.schema_text is not None
     schema = json.loads(written_by.schema_text)
     check(records([written(payment(amount=each), schema) for each in amounts]), _MINOR)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+@pytest.mark.parametrize(
+    "logical", ["local-timestamp-millis", "local-timestamp-micros", "local-timestamp-nanos"]
+)
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 2**41), min_size=1, max_size=20))
+def test_a_local_timestamp_is_read_alike_however_far_off(logical: str, zone: str, numbers: list[int]) -> None:
+    fields = [each for each in FIELDS if each["name"] != "at"]
+    schema = {**SCHEMA, "fields": [*fields, {"name": "at", "type": {"type": "long", "logicalType": logical}}]}
+    plain = {**SCHEMA, "fields": [*fields, {"name": "at", "type": "long"}]}
+    under = plain_contract(schema, event_time={"field": "at", "zone": zone})
+    factor = {"millis": 1, "micros": 1_000, "nanos": 1_000_000}[logical.rpartition("-")[2]]
+    scaled = [each * factor if abs(each * factor) < 2**63 else each for each in numbers]
+    check(records([written(payment(at=each), plain) for each in scaled]), under)
+
+
+def test_a_local_timestamp_needs_no_detour(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = [each for each in FIELDS if each["name"] != "at"]
+    local = {"name": "at", "type": {"type": "long", "logicalType": "local-timestamp-micros"}}
+    schema = {**SCHEMA, "fields": [*fields, local]}
+    monkeypatch.setattr(ExactDecoder, "decode_one", lambda *_: pytest.fail("not vouched for"))
+    value = written(payment(at=datetime(2026, 7, 1, 12, 30)), schema)
+    for zone, hour in (("UTC", 12), ("Europe/Berlin", 10)):
+        under = plain_contract(schema, event_time={"field": "at", "zone": zone})
+        found = decode(records([value]), under, NOW).valid["event_time"].to_pylist()
+        assert found == [datetime(2026, 7, 1, hour, 30, tzinfo=UTC)]

@@ -13,7 +13,17 @@ from streaming.events.decode import decode
 from tests.unit.streaming.events.test_decode import NOW, check_against_exact, contract, event, records
 
 WHERE = ("\"header:h\" is not null or op = 'c'", "\"key:\" <> '3'", '"header:n" > 1 or "header:n" = \'2\'')
-KEYS = (b"0", b"3", b"abc", None, b'{"a":{"b":5}}', b"\xff", b"")
+KEYS = (
+    b"0",
+    b"3",
+    b"abc",
+    None,
+    b'{"a":{"b":5}}',
+    b"\xff",
+    b"",
+    b"\0\0\0\0\7abc",
+    b'\0\0\0\0\7{"a":{"b":5}}',
+)
 DAY, NO_DAY = ("day", b"2026-05-28"), ("day", b"2026-02-30")
 SIDES = ([("h", b"x"), DAY], [DAY, ("n", b"2")], [], [("h", None), NO_DAY], [("h", b" \xc3\xa9 "), DAY])
 
@@ -51,3 +61,21 @@ def test_what_stands_beside_a_value_is_read_alike(seed: int) -> None:
     for name, column in columns.items():
         taken = taken.set_column(taken.schema.get_field_index(name), name, column)
     check_against_exact(taken, decode(taken, under, NOW), under)
+
+
+def test_a_key_of_avro_or_protobuf_is_refused_by_name_and_one_of_framed_json_is_read() -> None:
+    whole = contract(entities={"who": {"field": "key:"}})
+    within = contract(entities={"who": {"field": "key:a.b", "type": "integer"}})
+    optional = contract(
+        entities={"card": {"field": "who"}, "who": {"field": "key:", "required": False}},
+    )
+    keys = pa.array([b"\0\0\0\0\7\x02a", b'\0\0\0\0\7{"a":{"b":5}}'], pa.binary())
+    taken = records([event(), event()])
+    taken = taken.set_column(taken.schema.get_field_index("key"), "key", keys)
+    refused = decode(taken, whole, NOW).rejected
+    assert refused["reason"].to_pylist() == ["mistyped_field"] * 2
+    assert refused["detail"].to_pylist() == ["key:"] * 2
+    read = decode(taken, within, NOW)
+    assert read.valid["who"].to_pylist() == ["5"]
+    assert read.rejected["detail"].to_pylist() == ["key:a.b"]
+    assert decode(taken, optional, NOW).valid["faults"].to_pylist() == [["who: not usable as string"]] * 2

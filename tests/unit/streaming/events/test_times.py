@@ -28,6 +28,18 @@ PATTERNS = [
     *("%Y-%m-%dT%H:%M:%S.%f%z", "%d.%m.%Y %H:%M:%S", "%Y%m%d%H%M%S", "%y/%m/%d %H:%M", "%d/%m/%Y", "iso8601"),
     *("%H:%M:%S,%f %d-%m-%Y", "%Y-%m-%d %% %H", "on %d at %Hh%M, %Y/%m"),
 ]
+BRACKETS = [
+    "",
+    "",
+    "",
+    "[Europe/Paris]",
+    "[UTC]",
+    "[Nowhere]",
+    "[!Asia/Kathmandu]",
+    "[u-ca=hebrew]",
+    "[]",
+    "[a][b]",
+]
 SLOW = ["%d %b %Y %H:%M:%S", "%Y-%m-%d\t%H:%M:%S", "%j %Y %I %p", "%a %Y-%m-%d"]
 
 
@@ -60,6 +72,7 @@ def texts(draw: random.Random, pattern: str) -> list[str]:
         text = moment.strftime(shape)
         if pattern == "iso8601":
             text += draw.choice(["", "Z", ".5", "+05:30", ".123456-00:30", "+0530"])
+            text += draw.choice(BRACKETS)
         for _ in range(draw.choice([0, 0, 1, 2])):
             at = draw.randrange(len(text) + 1)
             text = (
@@ -118,3 +131,57 @@ def test_times_out_of_bounds_cost_no_look_at_their_years(monkeypatch: pytest.Mon
     assert looked
     assert min(looked) >= 1989
     assert max(looked) <= 2100
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_zone_in_brackets_needs_no_detour(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    under = contract(event_time={"field": "at", "format": "iso8601", "zone": "America/New_York"})
+    local = ["2026-03-29T02:30", "2026-03-29T01:59:59.5", "2025-10-26T02:30", "20260115T120000"]
+    expected = [datetime.fromisoformat(each).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC) for each in local]
+    monkeypatch.setattr(ExactDecoder, "decode_one", lambda *_: pytest.fail("not vouched for"))
+    found = decode(records([event(at=f"{each}[{zone}]") for each in local]), under, NOW)
+    assert found.valid["event_time"].to_pylist() == expected
+
+
+def test_more_names_of_zones_than_anybody_has_are_left_to_the_exact_decoder() -> None:
+    under = contract(event_time={"field": "at", "format": "iso8601"})
+    taken = records([event(at=f"2026-05-01T12:00[Nowhere/{each}]") for each in range(200)])
+    taken_too = records([event(at=f"2026-05-01T12:00[{each}]") for each in sorted(ZONES) * 2])
+    check_against_exact(taken, decode(taken, under, NOW), under)
+    check_against_exact(taken_too, decode(taken_too, under, NOW), under)
+
+
+YEARLESS = ["%d.%m. %H:%M", "%m/%d %H:%M:%S", "%d.%m. %H:%M %z", "%d %b %H:%M"]
+STAMPS = [
+    *("2025-12-31T23:59:00", "2026-01-01T00:00:00", "2026-01-01T11:00:00", "2024-02-29T12:00:00"),
+    *("2024-03-01T00:00:00", "2026-05-01T12:00:00", "1970-01-01T00:00:01", "2023-12-31T10:30:00"),
+]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Europe/Berlin"])
+@pytest.mark.parametrize("pattern", YEARLESS)
+def test_the_year_that_a_time_leaves_out_is_the_exact_decoder_s(pattern: str, zone: str) -> None:
+    draw = random.Random(pattern + zone)
+    under = contract(
+        event_time={"field": "at", "format": pattern, "zone": zone, "year": "broker", "max_ahead": "1h"}
+    )
+    moments = [
+        datetime(2024, 1, 1, tzinfo=UTC) + timedelta(minutes=draw.randrange(527_040)) for _ in range(250)
+    ]
+    moments += [
+        datetime(2024, *day, tzinfo=UTC) for day in ((12, 31, 23, 59), (1, 1, 0, 0), (2, 29, 12, 0))
+    ] * 9
+    stamps = [micros_of(datetime.fromisoformat(draw.choice(STAMPS)).replace(tzinfo=UTC)) for _ in moments]
+    taken = records([event(at=each.strftime(pattern)) for each in moments], stamps)
+    check_against_exact(taken, decode(taken, under, NOW), under)
+
+
+def test_a_time_without_its_year_needs_no_detour(monkeypatch: pytest.MonkeyPatch) -> None:
+    under = contract(event_time={"field": "at", "format": "%d.%m. %H:%M", "year": "broker"})
+    stamp = micros_of(datetime(2026, 1, 1, 0, 2, tzinfo=UTC))
+    monkeypatch.setattr(ExactDecoder, "decode_one", lambda *_: pytest.fail("not vouched for"))
+    found = decode(records([event(at="31.12. 23:59"), event(at="01.01. 00:01")], [stamp] * 2), under, NOW)
+    assert found.valid["event_time"].to_pylist() == [
+        datetime(2025, 12, 31, 23, 59, tzinfo=UTC),
+        datetime(2026, 1, 1, 0, 1, tzinfo=UTC),
+    ]
