@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import orjson
 import polars as pl
 import pyarrow as pa
@@ -18,11 +19,13 @@ from schemas.event_columns import Column
 from schemas.event_conditions import AllOf, AnyOf, Compared, Condition, Not, OneOf
 from streaming.events.simulator import iso_text
 from streaming.files.dialect import DecimalSign
+from streaming.files.event_text import Quoted
 
 _NO_VALUES = ["", "NULL", "null", "NaN", "nan", "NA", "N/A", "None", "\\N"]
 _PLAIN = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 _WHOLE = r"^-?(0|[1-9][0-9]*)$"
 _NEEDS_ESCAPE = r'["\\\x00-\x1f]'
+_SPACE, _QUOTE, _BACKSLASH = 32, 34, 92
 _GROUPS = (
     r"[+-]?(\d+|\d{{1,3}}([{group} '\u2019\u00a0\u202f])\d{{3}}(\2\d{{3}})*)?(\{sign}\d*)?([eE][+-]?\d+)?"
 )
@@ -74,8 +77,8 @@ class CellReader(NamedTuple):
         # What `where` leaves out may hold anything.
         return cls(contract.event_time.format, decimal, kinds, strict and contract.where is None)
 
-    def read(self, values: pa.Array, name: str, column: Column | None) -> pa.Array:
-        """Return the JSON text of each value, `null` for none.
+    def read(self, values: pa.Array, name: str, column: Column | None) -> pa.Array | Quoted:
+        """Return the JSON text of each value, `null` for none; or texts that need quotes alone.
 
         Args:
             values: what a file holds.
@@ -87,7 +90,7 @@ class CellReader(NamedTuple):
             ConfigurationError: the whole column is of a type that no field of an event can be.
         """
         if column is not None and column.role == "event time" and column.more and _is_part(values.type):
-            return quoted(values.cast(pa.string()))
+            return strings(values.cast(pa.string()))
         values = _decoded(values)
         if pa.types.is_timestamp(values.type):
             return self._times(values, column)
@@ -97,20 +100,20 @@ class CellReader(NamedTuple):
             raise ConfigurationError(f"column {name!r} holds {values.type}, which no event field can be")
         return self._typed(values, column)
 
-    def _times(self, values: pa.Array, column: Column | None) -> pa.Array:
+    def _times(self, values: pa.Array, column: Column | None) -> pa.Array | Quoted:
         form = self.time_format if column is not None and column.role == "event time" else "iso8601"
         if form == "epoch":
             raise ConfigurationError(
                 "the file holds timestamps, the contract wants numbers", key="event_time"
             )
-        return quoted(time_text(values, form))
+        return strings(time_text(values, form))
 
-    def _from_text(self, texts: pa.Array, json_type: str | None) -> pa.Array:
+    def _from_text(self, texts: pa.Array, json_type: str | None) -> pa.Array | Quoted:
         if json_type is None or json_type == "string":
-            return quoted(texts)
+            return strings(texts)
         return _TOKENS[json_type](texts, self.decimal, strict=self.strict)
 
-    def _typed(self, values: pa.Array, column: Column | None) -> pa.Array:
+    def _typed(self, values: pa.Array, column: Column | None) -> pa.Array | Quoted:
         if column is not None and column.json_type in ("string", "integer"):
             values = _whole(values)
         if pa.types.is_floating(values.type):
@@ -119,7 +122,7 @@ class CellReader(NamedTuple):
         # Amounts that are mostly text may be numbers, too.
         wants_text = column is not None and column.json_type == "string" and column.role != "amount"
         if wants_text and not pa.types.is_boolean(values.type):
-            return quoted(texts)
+            return strings(texts)
         return pc.fill_null(texts, "null")
 
 
@@ -130,6 +133,21 @@ def time_text(times: pa.Array, form: str) -> pa.Array:
     # Polars counts %f in nanoseconds where the contract's pattern, like Python's, means microseconds.
     written = pl.Series(pl.from_arrow(times)).dt.strftime(form.replace("%f", "%6f"))
     return written.to_arrow().cast(pa.string())
+
+
+def strings(texts: pa.Array) -> pa.Array | Quoted:
+    """Return texts as JSON strings; without joining them where quotes around each are all that they need."""
+    return quoted(texts) if texts.null_count or _holds_what_is_escaped(texts) else Quoted(texts)
+
+
+def _holds_what_is_escaped(texts: pa.Array) -> bool:
+    """Whether any of the bytes is one that JSON escapes: cheaper than to ask text by text."""
+    _, offsets, data = texts.buffers()
+    if data is None or not len(texts):
+        return False
+    bounds = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    held = np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
+    return bool(((held < _SPACE) | (held == _QUOTE) | (held == _BACKSLASH)).any())
 
 
 def quoted(texts: pa.Array) -> pa.Array:

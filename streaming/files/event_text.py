@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import NamedTuple, cast
 
 import orjson
 import pyarrow as pa
@@ -12,6 +12,12 @@ import pyarrow.compute as pc
 from schemas.event_paths import steps_of
 
 _MOST_PLACES = 1_000
+
+
+class Quoted(NamedTuple):
+    """Texts that become strings of JSON by quotes alone: none is null or holds what is escaped."""
+
+    texts: pa.StringArray
 
 
 class _Node:
@@ -31,12 +37,12 @@ class _Node:
         return isinstance(below, _Node) and below.put(tuple(rest), field)
 
 
-def event_texts(fields: Mapping[str, pa.StringArray]) -> list[bytes]:
+def event_texts(fields: Mapping[str, pa.StringArray | Quoted]) -> list[bytes]:
     """Return each row as one JSON object.
 
     Args:
-        fields: JSON text of each row's value by the path that leads to it in an event. Places of an array
-            that no path names are null.
+        fields: JSON text of each row's value, or what quotes make that, by the path that leads to it in an
+            event. Places of an array that no path names are null.
     """
     pieces: list[str | pa.StringArray] = []
     _write(_tree(list(fields)), fields, pieces)
@@ -63,7 +69,9 @@ def _tree(paths: list[str]) -> _Node:
     return root
 
 
-def _write(node: _Node, fields: Mapping[str, pa.StringArray], pieces: list[str | pa.StringArray]) -> None:
+def _write(
+    node: _Node, fields: Mapping[str, pa.StringArray | Quoted], pieces: list[str | pa.StringArray]
+) -> None:
     is_array = any(isinstance(each, int) for each in node.parts)
     places = range(max(cast("dict[int, object]", node.parts)) + 1) if is_array else node.parts
     pieces.append("[" if is_array else "{")
@@ -74,5 +82,9 @@ def _write(node: _Node, fields: Mapping[str, pa.StringArray], pieces: list[str |
         if isinstance(part, _Node):
             _write(part, fields, pieces)
         else:
-            pieces.append("null" if part is None else fields[part])
+            pieces += ["null"] if part is None else _pieces(fields[part])
     pieces.append("]" if is_array else "}")
+
+
+def _pieces(field: pa.StringArray | Quoted) -> list[str | pa.StringArray]:
+    return ['"', field.texts, '"'] if isinstance(field, Quoted) else [field]

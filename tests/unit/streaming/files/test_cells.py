@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.files.cells import number_token, quoted
+from streaming.files.cells import number_token, quoted, strings
 from streaming.files.dialect import DecimalSign
 from streaming.files.event_text import event_texts
 
@@ -72,3 +72,13 @@ def reached(event: object, path: str) -> object:
     for step in path.replace("[", ".[").split("."):
         event = event[int(step[1:-1])] if step[0] == "[" else event[step]  # type: ignore[index, call-overload]
     return event
+
+
+@given(
+    st.lists(st.none() | st.text(max_size=4) | st.sampled_from(['"', "\\", "\n", "é", "plain"])),
+    st.integers(0, 4),
+)
+def test_texts_of_any_kind_become_strings_of_events(values: list[str | None], first: int) -> None:
+    texts = pa.array(values, pa.string()).slice(first)
+    rows = event_texts({"a": strings(texts), "b.c": strings(pa.array(["x"] * len(texts), pa.string()))})
+    assert [json.loads(each) for each in rows] == [{"a": value, "b": {"c": "x"}} for value in values[first:]]
