@@ -52,11 +52,11 @@ def init(
     Examples: `flagstream init my-agent --file payments.csv`,
     `flagstream init my-agent --topic payments --alerts-per-day 50`
     """
-    from streaming.commands.init import InitOptions, asks_on, init_agent, prompt
+    from streaming.commands.init import InitOptions, ask_on_terminal, asks_on, init_agent
     from streaming.files.dialect import TextOptions
 
     options = TextOptions(encoding, delimiter, decimal)
     from_topic = topic is not None and file is None
     known = InitOptions(name, to, file, topic, from_topic, alerts_per_day, options)
     asks = asks_on(terminal=sys.stdin.isatty(), yes=yes, known=known)
-    init_agent(settings_in(home), known, prompt if asks else None, as_json=as_json)
+    init_agent(settings_in(home), known, ask_on_terminal if asks else None, as_json=as_json)

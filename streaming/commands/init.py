@@ -202,9 +202,8 @@ def _number(answer: str) -> float:
     return number
 
 
-def prompt(question: str, usual: str) -> str:
+def ask_on_terminal(question: str, usual: str) -> str:
     """Ask on the terminal, see Ask."""
     shown = f" [{usual}]" if usual else ""
-    sys.stderr.write(f"{question}{shown}: ")
-    sys.stderr.flush()
+    say_error(f"{question}{shown}: ", end="")
     return sys.stdin.readline().strip() or usual

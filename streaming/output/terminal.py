@@ -56,9 +56,9 @@ def say_line(text: str, *, end: str = "\n") -> None:
     print(escaped(text, lines=True), end=end, flush=True)
 
 
-def say_error(text: str) -> None:
+def say_error(text: str, *, end: str = "\n") -> None:
     """Print lines on standard error, at once, without secrets."""
-    sys.stderr.write(f"{escaped(redacted(text), lines=True)}\n")
+    sys.stderr.write(f"{escaped(redacted(text), lines=True)}{end}")
     sys.stderr.flush()
 
 

@@ -52,8 +52,9 @@ class PipProgress:
     said: deque[str] = field(default_factory=lambda: deque(maxlen=_COMPLAINTS))
 
     def take(self, line: str) -> None:
-        """Take in a line of pip's output."""
-        self.said.append(line.rstrip())
+        """Take in a line of pip's output, of which nothing steers a terminal afterwards."""
+        line = "".join(each if each.isprintable() else "?" for each in line.rstrip())
+        self.said.append(line)
         if line.startswith("Ignoring "):  # a package for another platform or version of Python
             self.whole -= 1
         elif line.startswith(("Collecting ", "Requirement already satisfied: ")):

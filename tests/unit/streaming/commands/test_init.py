@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.spec import load_spec
 from streaming.cli.root import app
-from streaming.commands.init import InitOptions, answered, asks_on
+from streaming.commands.init import InitOptions, answered, ask_on_terminal, asks_on
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.drafting.agent_files import round_amount
 
@@ -116,6 +118,15 @@ def test_three_answers_are_enough(tmp_path: Path) -> None:
     assert (from_topic.from_topic, from_topic.file) == (True, None)
     with pytest.raises(ConfigurationError, match="expected a number of alerts"):
         answered(InitOptions("mine"), lambda *_: "many")
+
+
+@pytest.mark.parametrize(("typed", "answer"), [("mine\n", "mine"), ("\n", "theirs"), ("", "theirs")])
+def test_a_question_goes_to_standard_error_and_enter_takes_what_is_usual(
+    typed: str, answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    assert ask_on_terminal("Which topic?", "theirs") == answer
+    assert capsys.readouterr() == ("", "Which topic? [theirs]: ")
 
 
 def test_somebody_is_asked_only_on_a_terminal_and_only_for_what_is_not_given() -> None:

@@ -320,7 +320,8 @@ def test_lines_for_people_and_programs(capsys: pytest.CaptureFixture[str]) -> No
 
 
 WAYS_OUT = {"print", "Console", "echo", "secho", "print_exception"}
-EXCEPTIONS = {"streaming/output/terminal.py", "streaming/output/log.py"}
+# Set-up prints while no package is there yet, what pip says without what would steer a terminal.
+EXCEPTIONS = {"streaming/output/terminal.py", "streaming/output/log.py", "streaming/setup/install.py"}
 
 
 def ways_out(source: str) -> set[str]:

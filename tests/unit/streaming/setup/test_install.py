@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streaming.setup.install import PipProgress, pinned_names
 
@@ -56,6 +58,12 @@ def test_a_line_fits_the_terminal_whatever_pip_says(lines: str, installed: int) 
         found = course(lines, whole)
         assert len(found.line(installed, 1e4)) <= 79
         assert len(found.bar(installed, 1e4)) <= 79
+
+
+@given(st.lists(st.text(max_size=40)), st.text(st.characters(exclude_categories=["Z"]), max_size=20))
+def test_nothing_that_pip_says_steers_a_terminal(lines: list[str], name: str) -> None:
+    found = course("\n".join([*lines, f"  Downloading {name} (1 MB)"]))
+    assert "".join([found.line(0, 1), found.bar(0, 1), *found.said]).isprintable()
 
 
 def test_only_what_a_file_pins_is_counted() -> None:
