@@ -162,7 +162,7 @@ def load(folder: Path, sha256: str | None = None) -> SupervisedModel:
             saved with, or not those wanted.
     """
     from xgboost import Booster  # noqa: PLC0415 -- loaded only where a model is in force
-    from xgboost.core import XGBoostError  # noqa: PLC0415
+    from xgboost.core import XGBoostError  # noqa: PLC0415 -- as above
 
     try:
         noted = load_document(folder / _CARD, _Card).metadata

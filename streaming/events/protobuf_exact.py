@@ -64,7 +64,7 @@ class MessageReader:
         if place >= len(values):
             return None
         is_message = target.node is not None
-        return self._parsed(target.node, values[place]) if is_message else values[place]  # type: ignore[arg-type]
+        return self._parsed(target.node, values[place]) if is_message else values[place]  # type: ignore[arg-type]  # a number
 
     def _entry(self, entries: Sequence[bytes], key: str, target: Target) -> Any:
         """Return the last entry of a map with a key, whatever type its keys have."""

@@ -21,7 +21,7 @@ from streaming.delta.stored import StoredTable, open_version
 from streaming.quarantine.requests import PLACE, RequeueRequest, places_of
 
 _ORIGINAL = -1
-_TOLD = [*PLACE, "kafka_timestamp", "reason", "detail", "query_id"]
+_LISTED = [*PLACE, "kafka_timestamp", "reason", "detail", "query_id"]
 _CAME = ["key", "value", "headers", *PLACE]
 _RECORD = [*_CAME, "kafka_timestamp", "query_id"]
 
@@ -42,9 +42,9 @@ def waiting(
         (broker time of the newest rejection), `times` (how often it was rejected) and `bytes`, by place.
     """
     table = open_version(quarantine)
-    columns = [*_TOLD, "value"] if sizes else _TOLD
-    parts = [] if table is None else [_told(part) for part in _files(table, columns)]
-    empty = QUARANTINE.empty_table().select(_TOLD).append_column("bytes", pa.array([], pa.int64()))
+    columns = [*_LISTED, "value"] if sizes else _LISTED
+    parts = [] if table is None else [_with_sizes(part) for part in _files(table, columns)]
+    empty = QUARANTINE.empty_table().select(_LISTED).append_column("bytes", pa.array([], pa.int64()))
     rows = pl.DataFrame(pa.concat_tables([empty, *parts]))
     rows = _with_turns(rows, requests)
     newest = rows.sort(*PLACE, "turn", "kafka_timestamp").group_by(PLACE, maintain_order=True)
@@ -113,7 +113,7 @@ def _held(quarantine: StoredTable, places: pl.DataFrame) -> pa.Table:
     empty = QUARANTINE.empty_table().select(_RECORD)
     if places.height == 0:
         return empty
-    bounds = int(places["first_offset"].min()), int(places["next_offset"].max())  # type: ignore[arg-type]
+    bounds = int(places["first_offset"].min()), int(places["next_offset"].max())  # type: ignore[arg-type]  # numbers
     return pa.concat_tables(
         [empty, *(_inside(part, places) for part in _files(quarantine, _RECORD, *bounds))]
     )
@@ -132,7 +132,8 @@ def by_reason(rows: pl.DataFrame) -> dict[str, int]:
     return dict(counts.iter_rows())
 
 
-def _told(part: pa.Table) -> pa.Table:
+def _with_sizes(part: pa.Table) -> pa.Table:
+    """Return rejections with the size of each record in place of its value, 0 where that was not read."""
     if "value" not in part.column_names:
         return part.append_column("bytes", pa.repeat(pa.scalar(0, pa.int64()), part.num_rows))
     size = pc.fill_null(pc.binary_length(part["value"]), 0).cast(pa.int64())

@@ -598,10 +598,10 @@ def test_sequences_and_absences_are_alerted_once_across_restarts_and_changing_ru
     assert one.differences == ()
     lake = job.settings.lake(job.spec.name)
     told = explain(lake, job.spec, silent[0]["alert_id"], "customer")
-    console = Console(file=io.StringIO(), width=200)
-    show(told, console)
+    shown = io.StringIO()
+    show(told, Console(file=shown, width=200))
     assert told.adds_up
-    assert f"rule silent: {silent[0]['rule_texts'][0]}" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"rule silent: {silent[0]['rule_texts'][0]}" in shown.getvalue()
     put_in_force("silent")
     same = run_what_if(job.settings, job.spec, job.spec, ReplaySpan())
     assert same.published.by_reason["rule left"] == kinds["absence.left"]

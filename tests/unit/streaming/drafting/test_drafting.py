@@ -311,7 +311,7 @@ def test_amounts_that_count_cents_are_drafted_so(
 ) -> None:
     draft = drafted(tmp_path / "a.jsonl", [{**each, **event(row)} for row, each in enumerate(payments())])
     guess = next(each for each in draft.guesses if each.key == "amount")
-    assert guess.value["unit"] == "minor" if minor else "unit" not in guess.value  # type: ignore[index]
+    assert guess.value["unit"] == "minor" if minor else "unit" not in guess.value
     assert guess.share == 1.0
     assert draft.accepted == draft.records
 
