@@ -20,7 +20,7 @@ from schemas.spec import load_spec
 from streaming.commands.contract import SampleWanted, sampled
 from streaming.commands.feeds import say_how_read
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.drafting.agent_files import CONTRACT, SPEC, TEMPLATE, NewAgent
+from streaming.drafting.agent_files import CONTRACT, SPEC, NewAgent, contract_template
 from streaming.drafting.draft import ContractDraft, draft_of
 from streaming.files.dialect import FOUND, TextOptions
 from streaming.home.settings import Settings
@@ -139,7 +139,7 @@ def next_commands(folder: Path, wanted: InitOptions, topic: str) -> list[str]:
     if wanted.file is not None:
         file = shlex.quote(str(wanted.file))
         found += [
-            f"flagstream contract check {contract} --file {file}",
+            f"flagstream contract check {contract} {file}",
             f"flagstream produce {file} --contract {contract} --topic {topic}",
         ]
     return [*found, f"flagstream run --spec {spec}"]
@@ -149,7 +149,7 @@ def _agent_of(settings: Settings, wanted: InitOptions) -> NewAgent:
     topic = wanted.topic or wanted.name
     alerts = wanted.alerts_per_day or _ALERTS_PER_DAY
     if wanted.is_template:
-        text = TEMPLATE.format(name=wanted.name)
+        text = contract_template(wanted.name)
         contract = parse_document(parse_yaml(text, where=CONTRACT), EventContract, where=CONTRACT)
         return NewAgent(wanted.name, topic, alerts, contract, text, None)
     draft, largest = _drafted(settings, wanted)

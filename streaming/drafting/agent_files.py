@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from schemas.contract import EventContract
+from schemas.documents import parse_yaml
+from schemas.errors import ConfigurationError
 
 CONTRACT, SPEC, RULES, POLICY = "contract.yaml", "agent.yaml", "rules.yaml", "policy.yaml"
 _STEPS = (1, 2, 5, 10)
@@ -35,18 +38,33 @@ class NewAgent:
 
     def files(self) -> Mapping[str, str]:
         """Return what each file holds, by its name."""
+        name, topic = _as_text(self.name), _as_text(self.topic)
         return {
             CONTRACT: self.contract_text,
-            SPEC: _SPEC.format(made=self, alerts=f"{self.alerts_per_day:g}"),
+            SPEC: _SPEC.format(made=self, name=name, read_topic=topic, alerts=f"{self.alerts_per_day:g}"),
             RULES: _RULES.format(
                 most=f"{round_amount(self.largest):.15g}", entity=self.contract.primary_entity
             ),
-            POLICY: _POLICY.format(made=self, texts=self._texts()),
+            POLICY: _POLICY.format(name=name, texts=self._texts()),
         }
 
     def _texts(self) -> str:
         names = ", ".join(f"texts.{name}" for name in self.contract.untrusted_text)
         return f" Free texts of this contract: {names}." if names else ""
+
+
+def contract_template(name: str) -> str:
+    """Return a contract to be filled in, as it is written."""
+    return _TEMPLATE.format(name=_as_text(name))
+
+
+def _as_text(word: str) -> str:
+    """Return a text as YAML reads it back: in quotes where it looks like something else."""
+    try:
+        is_plain = parse_yaml(word, where=SPEC) == word
+    except ConfigurationError:
+        is_plain = False
+    return word if is_plain else json.dumps(word)
 
 
 def round_amount(largest: float | None) -> float:
@@ -61,9 +79,9 @@ def round_amount(largest: float | None) -> float:
     return next(step * power for step in _STEPS if step * power >= 2 * largest)
 
 
-TEMPLATE = """\
+_TEMPLATE = """\
 # What an event means. Replace each field name by that of your events; `a.b` steps into objects.
-# `flagstream contract infer --file sample.csv`, or `--topic`, drafts one from your own data.
+# `flagstream contract infer sample.csv`, or `--topic NAME`, drafts one from your own data.
 name: {name}
 version: 1
 # Comes once per transaction; a second event with the same id within the horizon below is a duplicate.
@@ -85,14 +103,14 @@ duplicates: {{horizon: 1h}}
 
 _SPEC = """\
 # The agent: what it reads, how it decides, where it writes. All keys: `flagstream spec reference`.
-name: {made.name}
+name: {name}
 # Raise it with every change; `flagstream registry add` keeps the versions.
 version: 1.0.0
 
 data_sources:
   transactions:
     contract: contract.yaml
-    topic: {made.topic}
+    topic: {read_topic}
     # Where it begins on its first run: earliest or latest.
     starting_offsets: earliest
   # Labels (fraud or not) make scores better as they come: a topic, or `flagstream labels import`.
@@ -148,7 +166,7 @@ rules:
 
 _POLICY = """\
 # What may leave this machine, to which model; what is not named here is denied.
-policyName: {made.name}
+policyName: {name}
 allowedModels:
   - {{name: local, provenance: "a small open model, from a wheel that set-up installs", region: this machine}}
   # - {{name: gpt-4o-mini, provenance: "OpenAI, hosted", region: as agreed with the endpoint's operator}}

@@ -15,11 +15,13 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.testing import CliRunner
 
 from schemas.contract import EventContract
-from schemas.loading import load_document
+from schemas.documents import parse_yaml
+from schemas.loading import load_document, parse_document
 from schemas.spec import load_spec
 from streaming.cli.root import app, program
 from streaming.commands.reference import commands_of, reference_page
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.drafting.agent_files import NewAgent, contract_template
 from tests.walks import walks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,6 +150,16 @@ def test_the_pages_hold_commands_at_all() -> None:
 def test_every_command_is_one(line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     parse(words[: words.index(">")] if ">" in words else words)
+
+
+def test_every_command_that_a_new_agent_s_files_name_is_one() -> None:
+    text = contract_template("mine")
+    contract = parse_document(parse_yaml(text, where="c"), EventContract, where="c")
+    files = NewAgent("mine", "payments", 100.0, contract, text, None).files()
+    found = [line for each in files.values() for line in _SPAN.findall(each)]
+    assert len(found) >= len(files)
+    for line in found:
+        parse(shlex.split(line)[1:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

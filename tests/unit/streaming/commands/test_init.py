@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from schemas.contract import load_contract
+from schemas.contract import EventContract, load_contract
+from schemas.documents import parse_yaml
 from schemas.errors import ConfigurationError
-from schemas.spec import load_spec
+from schemas.loading import parse_document
+from schemas.policy import Policy
+from schemas.spec import AgentSpec, load_spec
 from streaming.cli.root import app
 from streaming.commands.init import InitOptions, answered, ask_on_terminal, asks_on
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.drafting.agent_files import round_amount
+from streaming.drafting.agent_files import POLICY, SPEC, NewAgent, contract_template, round_amount
 
 FILES = {"agent.yaml", "contract.yaml", "rules.yaml", "policy.yaml"}
 
@@ -137,6 +140,23 @@ def test_somebody_is_asked_only_on_a_terminal_and_only_for_what_is_not_given() -
     assert not asks_on(terminal=False, yes=False, known=file)
     with pytest.raises(ConfigurationError, match="--file or --topic for a sample, or --yes"):
         asks_on(terminal=False, yes=False, known=nothing)
+
+
+@given(
+    name=st.sampled_from(["null", "true", "on", "e1", "a-b"])
+    | st.from_regex(r"[a-z][a-z0-9-]*", fullmatch=True),
+    topic=st.sampled_from(["2024", "1.5", "-", "---", "null", "True", ".inf"])
+    | st.from_regex(r"[A-Za-z0-9._-]{1,60}", fullmatch=True),
+)
+@settings(max_examples=50)
+def test_any_name_and_topic_are_read_as_they_were_given(name: str, topic: str) -> None:
+    text = contract_template(name)
+    contract = parse_document(parse_yaml(text, where="c"), EventContract, where="c")
+    files = NewAgent(name, topic, 100.0, contract, text, None).files()
+    spec = parse_document(parse_yaml(files[SPEC], where=SPEC), AgentSpec, where=SPEC)
+    policy = parse_document(parse_yaml(files[POLICY], where=POLICY), Policy, where=POLICY)
+    assert (contract.name, spec.name, policy.policyName) == (name, name, name)
+    assert spec.data_sources.transactions.topic == topic
 
 
 @given(st.floats(min_value=1e-9, max_value=1e300))
