@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 from schemas.spec import AgentSpec
 from streaming.detection import checkpoints
 from streaming.detection.checkpoints import Skipped
+from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
 from streaming.profiles.block_clock import BlockClock
 from streaming.profiles.frame import Frame
@@ -77,3 +79,20 @@ def load(scorer: Scorer, folder: Path, *, through: int | None = None) -> tuple[S
     if found.snapshot is not None:
         scorer.restore(found.snapshot)
     return found.skipped
+
+
+def run(scorer: Scorer, rows: pa.Table, cuts: list[int]) -> list[ScoredBatch]:
+    """Score and commit rows batch by batch, cut at these places."""
+    bounds, batches = [0, *sorted(cuts), rows.num_rows], []
+    for start, stop in pairwise(bounds):
+        batches.append(scorer.score(rows.slice(start, stop - start)))
+        scorer.commit(batches[-1])
+    return batches
+
+
+def bits(batches: list[ScoredBatch]) -> tuple[bytes, ...]:
+    """Return everything that batches have scored, to the bit."""
+    names = ("score", "log_odds", "base", "evidence", "contributions", "late")
+    found = [np.concatenate([getattr(batch, name) for batch in batches]) for name in names]
+    features = np.concatenate([batch.features() for batch in batches])
+    return tuple(each.tobytes() for each in (*found, features))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from streaming.arrays.compilation import Ints
 from streaming.detection.feature_phrases import phrase
 from streaming.detection.features import describes_behaviour
 from streaming.detection.multivariate import EVENT
-from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
-from tests.unit.scoring_samples import SECOND, START, agent_spec, load, save, stream, table
+from tests.unit.scoring_samples import SECOND, START, agent_spec, bits, load, run, save, stream, table
 
 ENTITIES = ("customer",)
 ROWS = 600
@@ -35,19 +33,6 @@ def scorer(*, enabled: bool = True, **changes: Any) -> Scorer:
     return Scorer(
         agent_spec(detectors=detectors, profiles={"block_rows": 64, "horizons": ["1h", "1d"]}), ENTITIES
     )
-
-
-def run(scoring: Scorer, transactions: pa.Table, cuts: list[int]) -> list[ScoredBatch]:
-    batches = []
-    for start, stop in itertools.pairwise([0, *sorted(cuts), transactions.num_rows]):
-        batches.append(scoring.score(transactions.slice(start, stop - start)))
-        scoring.commit(batches[-1])
-    return batches
-
-
-def bits(batches: list[ScoredBatch]) -> tuple[bytes, ...]:
-    names = ("log_odds", "contributions")
-    return tuple(np.concatenate([getattr(batch, name) for batch in batches]).tobytes() for name in names)
 
 
 WHOLE_BITS = bits(run(scorer(), STREAM, []))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from pathlib import Path
@@ -21,7 +20,7 @@ from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
 from streaming.profiles.converted_amounts import ConvertedAmounts
 from streaming.profiles.profile_kernels import log_amounts
-from tests.unit.scoring_samples import SECOND, START, agent_spec, load, save, stream, table
+from tests.unit.scoring_samples import SECOND, START, agent_spec, bits, load, run, save, stream, table
 
 ROWS = 400
 RATES = {"EUR": 1.0, "JPY": 0.00625, "KWD": 3.0, "XTS": None}
@@ -54,19 +53,6 @@ def priced(rows: pa.Table, currencies: list[str], rates: dict[str, float | None]
 CURRENCIES = np.random.default_rng(2).choice([*RATES], ROWS).tolist()
 STREAM = priced(stream(ROWS), CURRENCIES, RATES)
 DIRECTED = STREAM.append_column("direction", pa.array(["payment", "refund"] * (ROWS // 2)))
-
-
-def run(scoring: Scorer, rows: pa.Table, cuts: list[int]) -> list[ScoredBatch]:
-    bounds, batches = [0, *sorted(cuts), rows.num_rows], []
-    for start, stop in itertools.pairwise(bounds):
-        batches.append(scoring.score(rows.slice(start, stop - start)))
-        scoring.commit(batches[-1])
-    return batches
-
-
-def bits(batches: list[ScoredBatch]) -> tuple[bytes, ...]:
-    scores = np.concatenate([batch.score for batch in batches])
-    return scores.tobytes(), np.concatenate([batch.features() for batch in batches]).tobytes()
 
 
 @given(st.lists(st.integers(0, ROWS), max_size=6), st.booleans())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming.detection.features import rule_fields
-from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
 from streaming.profiles.directions import alike, entity_of, holds_refunds, named_kind, of_refunds
-from tests.unit.scoring_samples import SECOND, START, agent_spec, load, save, stream, table
+from tests.unit.scoring_samples import SECOND, START, agent_spec, bits, load, run, save, stream, table
 
 ENTITIES = ("customer", "terminal")
 ROWS = 400
@@ -56,21 +54,6 @@ def labels_of(rows: pa.Table, places: list[int], position: int) -> pa.Table:
         "first": pa.array([True] * count),
     }
     return pa.table({**columns, **{name: known[name] for name in ("event_time", "direction", *ENTITIES)}})
-
-
-def run(scoring: Scorer, rows: pa.Table, cuts: list[int]) -> list[ScoredBatch]:
-    bounds, batches = [0, *sorted(cuts), rows.num_rows], []
-    for start, stop in itertools.pairwise(bounds):
-        batches.append(scoring.score(rows.slice(start, stop - start)))
-        scoring.commit(batches[-1])
-    return batches
-
-
-def bits(batches: list[ScoredBatch]) -> tuple[bytes, ...]:
-    names = ("score", "log_odds", "base", "evidence")
-    found = [np.concatenate([getattr(batch, name) for batch in batches]) for name in names]
-    features = np.concatenate([batch.features() for batch in batches])
-    return tuple(each.tobytes() for each in (*found, features))
 
 
 @given(st.lists(st.integers(0, ROWS), max_size=6), st.sampled_from([{}, RICH, {"arithmetic": 1}]))

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError, DataLossError
 from streaming.detection.features import rule_fields
-from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
-from tests.unit.scoring_samples import SECOND, START, agent_spec, stream, table
+from tests.unit.scoring_samples import SECOND, START, agent_spec, bits, run, stream, table
 from tests.unit.streaming.profiles.one_profile import profile_of
 
 ENTITIES = ("customer", "terminal")
@@ -25,19 +24,6 @@ PROPERTY = settings(deadline=None, derandomize=True, max_examples=25)
 
 def scorer(**changes: Any) -> Scorer:
     return Scorer(agent_spec(**changes), ENTITIES)
-
-
-def run(scoring: Scorer, transactions: pa.Table, cuts: list[int]) -> list[ScoredBatch]:
-    bounds, batches = [0, *sorted(cuts), transactions.num_rows], []
-    for start, stop in itertools.pairwise(bounds):
-        batches.append(scoring.score(transactions.slice(start, stop - start)))
-        scoring.commit(batches[-1])
-    return batches
-
-
-def bits(batches: list[ScoredBatch]) -> tuple[bytes, ...]:
-    names = ("score", "log_odds", "base", "contributions", "late")
-    return tuple(np.concatenate([getattr(batch, name) for batch in batches]).tobytes() for name in names)
 
 
 def state(scoring: Scorer) -> tuple[object, ...]:
