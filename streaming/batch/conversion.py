@@ -9,7 +9,7 @@ import polars as pl
 from schemas.references import RATE, ExchangeRates
 from streaming.output.log import log
 
-_MOST_TOLD = 256
+_MOST_NAMED = 256
 # Beyond any currency there has been; what lies outside is a slip, and amounts stay within what floats hold.
 _LEAST_RATE, _LARGEST_RATE = 1e-30, 1e30
 
@@ -29,17 +29,21 @@ def converted(events: pl.DataFrame, found: pl.Series, rates: ExchangeRates) -> p
 
 
 class MissingRates:
-    """Tells once of each currency that an amount could not be converted from."""
+    """Logs each currency once that an amount could not be converted from, up to 256 of them.
+
+    Args:
+        to: the currency that amounts are converted to.
+    """
 
     def __init__(self, to: str) -> None:
-        self._to, self._told = to, set[str]()
+        self._to, self._named = to, set[str]()
 
-    def look(self, currencies: pl.Series, amounts: pl.Series) -> None:
-        """Tell of the currencies of the amounts that are null, unless they are known."""
+    def note(self, currencies: pl.Series, amounts: pl.Series) -> None:
+        """Log the currencies of converted amounts that are null, but for those that have been logged."""
         missing = currencies.filter(amounts.is_null()).unique().drop_nulls().sort()
         for currency in missing.to_list():
-            if currency not in self._told and len(self._told) < _MOST_TOLD:
-                self._told.add(currency)
+            if currency not in self._named and len(self._named) < _MOST_NAMED:
+                self._named.add(currency)
                 log(
                     "rate_missing",
                     f"no rate from {currency} to {self._to} at the time of a payment: such payments are "

@@ -124,7 +124,7 @@ class References:
     def _converted(self, events: pa.Table, rates: ExchangeRates) -> pa.Table:
         paid = pl.DataFrame(events.select(["amount", "currency"]))
         amounts = converted(paid, self._found(events, _RATES)[RATE], rates)
-        self._missing.look(paid["currency"], amounts)
+        self._missing.note(paid["currency"], amounts)
         return events.append_column(pa.field(REFERENCE_AMOUNT, pa.float64()), amounts.to_arrow())
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
@@ -34,6 +35,11 @@ class DemoSettings:
     rate: float
     seed: int
     llm: str
+
+
+def planted_labels(home: Path) -> Path:
+    """Return the file of labels of what the demo sends, by the folder of the demo's own state."""
+    return home / "labels" / "planted.parquet"
 
 
 class ModelWait:
@@ -79,7 +85,7 @@ class Feed:
         self._bootstrap, self._demo, self._display = bootstrap, demo, display
         self._reads = spec.data_sources.transactions.subscription
         self._checkpoint = settings.checkpoint(spec.name)
-        self._labels = settings.home / "labels" / "planted.parquet"
+        self._labels = planted_labels(settings.home)
         # No worker: it runs once, and `sent` raises what it raised.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="demo-feed")
         self._feeding: Future[Simulated] | None = None

@@ -82,7 +82,7 @@ def alerts_of(reader: LakeReader) -> pl.DataFrame:
     return newest.sort("score", "outbox_seq", descending=[True, False])
 
 
-def first_published(reader: LakeReader) -> float | None:
+def _first_published(reader: LakeReader) -> float | None:
     """When the first batch with alerts was closed, which is after they were published; seconds since 1970."""
     rows = reader.rows("batches", ["alerts", "closed_at"])
     moments = [row["closed_at"].timestamp() for row in rows.to_pylist() if row["alerts"] > 0]
@@ -112,7 +112,7 @@ def result_of(
     caught = alerts["transaction_id"].filter(alerts["fraud_type"].is_not_null()).n_unique()
     by_model = pl.col("classification_source") == "llm"
     due = alerts.filter(pl.col("left_at") <= datetime.fromtimestamp(ended, UTC) - _DUE_AFTER)
-    first = first_published(reader)
+    first = _first_published(reader)
     return DemoResult(
         events=0 if sent is None else sent.events,
         frauds=frauds.height,

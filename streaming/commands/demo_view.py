@@ -14,6 +14,7 @@ import polars as pl
 
 from schemas.counts import count_of
 from schemas.spec import AgentSpec
+from streaming.commands.demo_feed import planted_labels
 from streaming.commands.demo_result import DemoResult, Planted
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json
@@ -40,7 +41,8 @@ def show_demo(
     show_result(top, result, spec, Terminal())
     console = Terminal()
     console.print()
-    show_text(console, f"Everything is in {result.lake}, the labels of what was sent in {home / 'labels'}.")
+    labels = planted_labels(home)
+    show_text(console, f"Everything is in {result.lake}, the labels of what was sent in {labels}.")
     console.print("Go on with:", *(f"  {each}" for each in following), sep="\n", soft_wrap=True)
 
 
@@ -76,7 +78,7 @@ def columns_for(width: int) -> list[str]:
 def next_commands(home: Path, top: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return three commands to go on with, as they can be pasted into this shell."""
     program, at = _program(), f"--home {shlex.quote(str(home))}"
-    labels = shlex.quote(str(home / "labels" / "planted.parquet"))
+    labels = shlex.quote(str(planted_labels(home)))
     first = f"explain {top[0]['alert_id'][:12]}" if top else "alerts"
     return [
         f"{program} {first} {at}",

@@ -95,7 +95,7 @@ def sentence(detector: str, kind: str, payment: Payment, seen: Evidence | None, 
 
 
 def _population_sentence(payment: Payment, nats: float) -> str:
-    amount, what = _comparable(payment), f"{payment.direction}s{_compared(payment)}"
+    amount, what = _amount_at_rate(payment), f"{payment.direction}s{_in_which_unit(payment)}"
     if nats >= _STRIKING_NATS:
         return f"{amount} is among the largest of all {what}"
     return f"{amount} is more than most {what}, which by itself says little"
@@ -119,7 +119,8 @@ def _times(count: float, what: str) -> str:
 def _amount_sentence(named: NamedKind, payment: Payment, seen: Evidence) -> str:
     if payment.unit is not None and not payment.reference:
         return _relative_amount_sentence(named, payment, seen, payment.unit)
-    amount, usual = _comparable(payment), _money(seen.usual, payment._replace(currency=_common(payment)))
+    usual = _money(seen.usual, payment._replace(currency=_usual_currency(payment)))
+    amount = _amount_at_rate(payment)
     times = payment.amount / (payment.unit or 1.0) / seen.usual if seen.usual >= _SMALLEST_SHOWN else None
     ratio = "far above" if times is None else f"{times:.1f}{_TIMES_SIGN}"
     if seen.events <= 0.0:
@@ -146,12 +147,12 @@ def _relative_amount_sentence(named: NamedKind, payment: Payment, seen: Evidence
     )
 
 
-def _common(payment: Payment) -> str:
+def _usual_currency(payment: Payment) -> str:
     """Return the currency that usual amounts are in."""
     return payment.reference or payment.currency
 
 
-def _comparable(payment: Payment) -> str:
+def _amount_at_rate(payment: Payment) -> str:
     """Return the amount, and what it is in the reference currency, by which rate."""
     amount = _money(payment.amount, payment)
     if payment.unit is None or (payment.reference in ("", payment.currency) and not payment.estimated):
@@ -162,7 +163,8 @@ def _comparable(payment: Payment) -> str:
     return f"{amount} ({worth} at {1.0 / payment.unit:.4g})"
 
 
-def _compared(payment: Payment) -> str:
+def _in_which_unit(payment: Payment) -> str:
+    """Return by what amounts in several currencies were compared, empty where they stand as they are."""
     if payment.reference:
         return f", compared in {payment.reference}"
     return "" if payment.unit is None else ", each measured by what is usual in its currency"

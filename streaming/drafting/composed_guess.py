@@ -43,8 +43,8 @@ def guess_composed_id(fields: Sequence[FieldFacts]) -> Guess | None:
 
 
 def _is_part(facts: FieldFacts) -> bool:
-    told = bool(_NUMBERS & set(facts.words)) or names_entity(facts)
-    return told and is_id(facts) and facts.share == 1.0 and "" not in facts.counts
+    is_named = bool(_NUMBERS & set(facts.words)) or names_entity(facts)
+    return is_named and is_id(facts) and facts.share == 1.0 and "" not in facts.counts
 
 
 def _pairs(parts: Sequence[FieldFacts]) -> Iterator[tuple[float, tuple[FieldFacts, FieldFacts]]]:

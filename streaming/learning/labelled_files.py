@@ -113,12 +113,12 @@ def read_transactions(paths: Sequence[Path], contract: EventContract) -> pa.Tabl
     Raises:
         ConfigurationError: a file cannot be read under the contract.
     """
-    parts = [part for path in paths for part in _decoded(open_events(path, contract), contract, None)]
+    parts = [part for path in paths for part in _decoded(open_events(path, contract), contract, None, None)]
     return _numbered([part.transactions for part in parts])[0]
 
 
 @dataclass(frozen=True)
-class _Told:
+class _DecodedChunk:
     """What became of one chunk of rows, in the order of the file."""
 
     transactions: pa.Table
@@ -133,8 +133,8 @@ def _decoded(
     events: EventFile,
     contract: EventContract,
     reader: _LabelReader | None,
-    rates: ExchangeRates | None = None,
-) -> Iterator[_Told]:
+    rates: ExchangeRates | None,
+) -> Iterator[_DecodedChunk]:
     first, references = 0, References(contract, rates=rates)
     for chunk in events.chunks():
         records = record_table(chunk.keys, chunk.values, topic="file", first=first, sent_at=_FAR)
@@ -143,7 +143,7 @@ def _decoded(
         first += len(chunk.values)
         labels, kinds = _NOTHING if reader is None else reader.read(chunk)
         truth = labels[rows] if reader else np.zeros(len(rows), np.int8)
-        yield _Told(
+        yield _DecodedChunk(
             _wanted(references.join(decoded.valid), contract),
             truth == 1,
             truth != _UNKNOWN,

@@ -36,7 +36,7 @@ class JsonProgress(Counting):
         super().__init__(agent)
         self._clock = clock
         self._last = clock()
-        self._written = self.telling()
+        self._written = self.figures()
 
     def __enter__(self) -> JsonProgress:
         """Start showing."""
@@ -50,7 +50,7 @@ class JsonProgress(Counting):
         """Write a line when there is something new and the last line is old enough."""
         first = self.totals.events > 0 and self._written["events"] == 0
         old = self._clock() - self._last >= _JSON_EVERY_SECONDS
-        if first or (old and self.telling() != self._written):
+        if first or (old and self.figures() != self._written):
             self._write()
 
     def condition(self, condition: Condition, state: ActiveCondition | None) -> None:
@@ -61,7 +61,7 @@ class JsonProgress(Counting):
         print_json({"condition": {"name": condition, "cause": cause, "since": since}})
 
     def _write(self) -> None:
-        self._last, self._written = self._clock(), self.telling()
+        self._last, self._written = self._clock(), self.figures()
         print_json({"progress": asdict(self.totals)})
 
 
@@ -75,7 +75,7 @@ class LineProgress(Counting):
     def __init__(self, agent: str, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(agent)
         self._clock = clock
-        self._last, self._written, self._read = clock(), self.telling(), 0
+        self._last, self._written, self._read = clock(), self.figures(), 0
         self._ended = threading.Event()
         self._writing = threading.Lock()
 
@@ -101,14 +101,14 @@ class LineProgress(Counting):
         """Say what goes on from now on; something else than before is said at once."""
         with self._writing:
             before, self.activity = self.activity, activity
-            if _begin(before) != _begin(activity) or self._is_due:
+            if _what(before) != _what(activity) or self._is_due:
                 self._write()
 
     @property
     def _is_due(self) -> bool:
         first = self.totals.events > 0 and self._written["events"] == 0
         old = self._clock() - self._last >= _LINE_EVERY_SECONDS
-        return first or (old and (self.activity.text != "" or self.telling() != self._written))
+        return first or (old and (self.activity.text != "" or self.figures() != self._written))
 
     def _keep_showing(self) -> None:
         while not self._ended.wait(1.0):
@@ -116,7 +116,7 @@ class LineProgress(Counting):
 
     def _write(self) -> None:
         since, read = self._last, self._read
-        self._last, self._written, self._read = self._clock(), self.telling(), self.totals.events
+        self._last, self._written, self._read = self._clock(), self.figures(), self.totals.events
         rate = (self._read - read) / max(self._last - since, 1.0)
         say_line(f"{datetime.now(UTC):%H:%M:%S}Z {self._line(rate)}")
 
@@ -202,7 +202,8 @@ def _that_fit(cells: dict[str, str], width: int) -> dict[str, str]:
     return shown
 
 
-def _begin(activity: Activity) -> str:
+def _what(activity: Activity) -> str:
+    """Return what goes on, without how far it is."""
     return activity.text.partition(":")[0]
 
 

@@ -41,7 +41,12 @@ class Totals:
 
 @dataclass(frozen=True)
 class Activity:
-    """What goes on just now, in words, and how much of it is done; `whole` is 0 where nobody can know."""
+    """What goes on just now, and how far it is.
+
+    Attributes:
+        text: in words; how far it is stands after a colon.
+        done, whole: how much of it, in the same unit; `whole` is 0 where nobody can know.
+    """
 
     text: str = ""
     done: float = 0.0
@@ -133,8 +138,8 @@ class Counting(ABC):
     def show(self) -> None:
         """Show what is counted, where that is due."""
 
-    def telling(self) -> dict[str, object]:
-        """Return what a new line is worth; rates and durations come along with it."""
+    def figures(self) -> dict[str, object]:
+        """Return the totals whose change is worth a new line; rates and durations come along with them."""
         totals = asdict(self.totals)
         return {name: totals[name] for name in ("events", "lag", "alerts", "llm_alerts", "quarantined")}
 

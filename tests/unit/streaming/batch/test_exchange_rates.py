@@ -112,7 +112,7 @@ def test_an_amount_is_converted_by_the_rate_of_its_own_time(
     assert found == expected
 
 
-def test_a_currency_without_a_rate_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_currency_without_a_rate_is_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(conversion, "log", lambda _, message, **__: said.append(message))
     path = write_rates(tmp_path / "rates.csv", [("JPY", 5, 0.00625)])
