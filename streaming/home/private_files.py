@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from contextlib import suppress
 from pathlib import Path
 
 from agent.model.child_environment import PRIVATE_UMASK
 
 FOLDERS = (
     "audit", "broker", "checkpoints", "demo", "health", "kernels", "labels", "lake", "llm", "models",
-    "notices", "profiles", "sandbox", "spark", "tmp",
+    "notices", "profiles", "sandbox", "scratch", "spark",
 )  # fmt: skip
+_CANNOT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -23,8 +24,11 @@ def keep_private(home: Path) -> None:
     """
     os.umask(PRIVATE_UMASK)
     for name in FOLDERS:
-        with suppress(FileNotFoundError, PermissionError):
+        try:
             _close(home / name)
+        except OSError as fault:
+            if fault.errno not in _CANNOT:
+                raise
 
 
 def _close(folder: Path) -> None:

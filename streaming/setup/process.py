@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from schemas.errors import MachineError
@@ -54,16 +55,18 @@ def use_temporary_folder(home: Path) -> None:
     except FileNotFoundError:
         usual = Path.cwd()
     if usual == Path.cwd() and not os.environ.get("TMPDIR"):
-        own = home / "tmp"
-        own.mkdir(exist_ok=True)
-        tempfile.tempdir = os.environ["TMPDIR"] = str(own)
+        own = home / "scratch"
+        with suppress(OSError):  # of a disk that takes nothing just now
+            own.mkdir(exist_ok=True)
+            tempfile.tempdir = os.environ["TMPDIR"] = str(own)
 
 
 def _make(home: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True)
-        if not os.access(home, os.W_OK | os.X_OK) and not _is_read_only(home):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(home))
+        if not os.access(home, os.W_OK | os.X_OK) and not _may_come_back(home):
+            number = errno.EROFS if _is_read_only(home) else errno.EACCES
+            raise OSError(number, os.strerror(number), str(home))
     except OSError as fault:
         if fault.errno not in _NOT_OURS:
             raise
@@ -73,6 +76,10 @@ def _make(home: Path) -> None:
         ) from None
 
 
+def _may_come_back(home: Path) -> bool:
+    """A disk that has held an agent's state and is mounted read-only now: a run waits for that."""
+    return (home / "lake").is_dir() and _is_read_only(home)
+
+
 def _is_read_only(folder: Path) -> bool:
-    """A disk that is mounted read-only may come back: a run waits for that."""
     return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)

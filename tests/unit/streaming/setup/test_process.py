@@ -50,7 +50,7 @@ def test_a_limit_that_is_too_low_is_named_with_what_raises_it() -> None:
 
 
 def test_temporary_files_lie_below_the_home_where_the_machine_has_no_place(tmp_path: Path) -> None:
-    own = tmp_path / "tmp"
+    own = tmp_path / "scratch"
     done = run(PLACED.format(places="'/proc/nowhere'", home=str(tmp_path)))
     assert done.stdout.split() == [str(own), str(own)], done.stderr
     usual = run(PLACED.format(places=repr(str(own)), home=str(tmp_path)))
