@@ -285,8 +285,13 @@ class LlmClient:
     async def _outcome(self, question: Question, terms: _Terms) -> Completion | Failure:
         """Ask, and take in what comes of it says of the server."""
         number = self._at_a_time.begin()
+
+        def failed(failure: Failure) -> None:
+            if failure.reason in _OVERLOADED and not failure.lasting:
+                self._at_a_time.overloaded(number)
+
         try:
-            outcome = await self._paced.ask(question, terms.deadline, terms.until)
+            outcome = await self._paced.ask(question, terms.deadline, terms.until, failed)
         except asyncio.CancelledError:  # by its deadline, or by whoever waited for it
             self._at_a_time.overloaded(number)
             raise
@@ -296,7 +301,5 @@ class LlmClient:
         elif outcome.lasting:
             self._breaker.trip()
         elif outcome.sent:
-            if outcome.reason in _OVERLOADED:
-                self._at_a_time.overloaded(number)
             self._breaker.note(not (outcome.of_server and outcome.reason in _SERVER_IS_DOWN))
         return outcome

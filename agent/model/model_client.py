@@ -62,6 +62,14 @@ class Surcharge:
 
 
 Replies = list[tuple[int, "Completion | Failure"]]
+_DOWN: frozenset[FallbackReason] = frozenset(
+    {"unreachable", "rate_limited", "server_error", "rejected", "circuit_open"}
+)
+
+
+def is_down(reply: Completion | Failure) -> bool:
+    """Whether there is no answer because the model gives none just now; another one may."""
+    return isinstance(reply, Failure) and reply.reason in _DOWN
 
 
 class ModelClient(Protocol):

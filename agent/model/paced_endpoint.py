@@ -26,12 +26,19 @@ class PacedEndpoint:
     def __init__(self, endpoint: ChatEndpoint, pace: RequestPacer, clock: Callable[[], float]) -> None:
         self._endpoint, self._pace, self._clock = endpoint, pace, clock
 
-    async def ask(self, question: Question, deadline: float, until: float) -> Completion | Failure:
+    async def ask(
+        self,
+        question: Question,
+        deadline: float,
+        until: float,
+        failed: Callable[[Failure], None] = lambda _: None,
+    ) -> Completion | Failure:
         """Return the answer, or why there is none; refusals that teach something are no attempts.
 
         Args:
             deadline: no attempt begins later, by the clock.
             until: an answer is listened to.
+            failed: called for each attempt that failed.
         """
         outcome: Completion | Failure = Failure("rate_limited", sent=False)
         offer: Offer | None = None
@@ -43,6 +50,8 @@ class PacedEndpoint:
             await asyncio.sleep(turn)
             tried = await self._endpoint.send(question, until - self._clock(), offer, attempts)
             outcome, offer = _and_before(tried.outcome, outcome), tried.next
+            if isinstance(outcome, Failure):
+                failed(outcome)
             if tried.wait is None or self._clock() + tried.wait >= deadline:
                 return outcome
             attempts, lessons = attempts + (offer is None), lessons + (offer is not None)

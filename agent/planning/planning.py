@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from agent.model.chat_request import schema_in_words
-from agent.model.model_client import Completion, Failure, ModelClient, Question
+from agent.model.model_client import Completion, Failure, ModelClient, Question, is_down
 from agent.model.prompt_files import Messages, Wording, load_wording
 from agent.planning.curated import shown_under
 from agent.planning.executing import Deadline
@@ -54,7 +54,7 @@ class Planner:
     """Has a model plan and write, within the budgets of one run.
 
     Args:
-        client: the model.
+        client: the model; while it does not answer, its fallbacks are asked.
         policy: which models may be asked, and how many tokens a run may use.
         ground: what plans are about.
         audit: receives every question.
@@ -78,7 +78,9 @@ class Planner:
     ) -> None:
         if not policy.allows_model(client.model):
             raise refused("allowedModels", f"{client.model!r} may not be asked")
-        self._client, self._policy, self._ground, self._audit = client, policy, ground, audit
+        fallbacks = (each for each in client.fallbacks if policy.allows_model(each.model))
+        self._clients, self._asked = (client, *fallbacks), client
+        self._policy, self._ground, self._audit = policy, ground, audit
         self._deadline, self._output_tokens, self._now = deadline, output_tokens, now
         self._wordings, self._tokens = Wordings.load(), policy.budgets.tokens
 
@@ -138,27 +140,36 @@ class Planner:
         wording = self._wordings.finding
         user = {"goal": goal, "evidence": dict(evidence), "refusal": refusal}
         text = self._ask(wording, wording.system.substitute(), user, finding_schema(evidence))
-        return checked(parsed_draft(text), evidence, goal, self._client.model)
+        return checked(parsed_draft(text), evidence, goal, self._asked.model)
 
     def _ask(self, wording: Wording, system: str, user: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+        """Ask the first model that answers; who that was is kept for the finding."""
         messages = Messages(
             system, wording.user.substitute({name: _data(each) for name, each in user.items()})
         )
+        for client in self._clients:
+            self._asked = client
+            reply = self._put(wording, messages, schema)
+            if not is_down(reply):
+                break
+        if isinstance(reply, Failure):
+            raise refused("model", f"no answer: {reply.reason}")
+        return reply.text
+
+    def _put(self, wording: Wording, messages: Messages, schema: Mapping[str, Any]) -> Completion | Failure:
         content = f"{messages.system}\n{messages.user}"
         most = self._most_tokens(content, schema)
         self._check_budgets(most)
         question = Question(
             messages, schema, self._output_tokens, most, lambda tokens: most + tokens <= self._tokens
         )
-        (reply,) = self._client.ask([question], self._deadline.left)
-        self._tokens -= (reply.input_tokens + reply.output_tokens) or most
+        (reply,) = self._asked.ask([question], self._deadline.left)
+        self._tokens -= (reply.input_tokens + reply.output_tokens) or (0 if is_down(reply) else most)
         self._tell(wording, content, reply)
-        if isinstance(reply, Failure):
-            raise refused("model", f"no answer: {reply.reason}")
-        return reply.text
+        return reply
 
     def _most_tokens(self, content: str, schema: Mapping[str, Any]) -> int:
-        surcharge = self._client.surcharge
+        surcharge = self._asked.surcharge
         words = content + (schema_in_words(schema) if surcharge.schema_in_prompt else "")
         return len(words) // _CHARACTERS_PER_TOKEN + self._output_tokens + surcharge.thinking_tokens
 
@@ -171,8 +182,8 @@ class Planner:
     def _tell(self, wording: Wording, content: str, reply: Completion | Failure) -> None:
         self._audit.record(
             "model_call",
-            self._client.model,
-            model=self._client.model,
+            self._asked.model,
+            model=self._asked.model,
             prompt=f"{wording.id}/v{wording.version}",
             question=hashlib.sha256(content.encode()).hexdigest(),
             input_tokens=reply.input_tokens,

@@ -16,9 +16,6 @@ from agent.triage.packing import Case, named
 from agent.triage.respondents import Respondent, Respondents
 from schemas.alert import FallbackReason
 
-_DOWN: frozenset[FallbackReason] = frozenset(
-    {"unreachable", "rate_limited", "server_error", "rejected", "circuit_open"}
-)
 _NO_WORK_DONE: frozenset[FallbackReason] = frozenset(
     {"unreachable", "rate_limited", "server_error", "rejected"}
 )
@@ -189,8 +186,3 @@ def _did_no_work(reply: Completion | Failure) -> bool:
 
 def _outcome_of(answer: RecordedAnswer | FallbackReason) -> str:
     return "answered" if isinstance(answer, RecordedAnswer) else answer
-
-
-def is_down(outcome: RequestOutcome) -> bool:
-    """Whether a request has no answer because its model gives none just now; another one may."""
-    return isinstance(outcome.reply, Failure) and outcome.reply.reason in _DOWN

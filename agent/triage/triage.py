@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from agent.audit.events import PolicyRuling
 from agent.model.budget import SpendingBudget
-from agent.model.model_client import ModelClient
+from agent.model.model_client import ModelClient, is_down
 from agent.model.prompt_files import Prompt
 from agent.triage.containment import Faults
 from agent.triage.disclosure import Disclosure
@@ -27,7 +27,7 @@ from agent.triage.outcomes import Classification, TriageResult, all_by_rules, sp
 from agent.triage.overdue import Overdue
 from agent.triage.packing import Case, case_of
 from agent.triage.pseudonyms import Pseudonyms
-from agent.triage.requests import Request, RequestOutcome, Requests, is_down
+from agent.triage.requests import Request, RequestOutcome, Requests
 from agent.triage.respondents import Respondent, Respondents
 from agent.triage.scheduling import Familiarity, by_priority
 from schemas.alert import FallbackReason
@@ -237,7 +237,7 @@ class Triage:
             tried.add(to.model)
             asked = self._ask(self._book(waiting, to), start, faults)
             outcomes += asked
-            failed = {case.key for each in asked for case in each.request.cases if is_down(each)}
+            failed = {case.key for each in asked for case in each.request.cases if is_down(each.reply)}
             waiting = [case for case in waiting if case.key in failed] if self._left(start) > 0 else []
         return outcomes
 

@@ -32,6 +32,7 @@ from streaming.testing.scripted_llm import (
     LlmStep,
     ScriptedLlm,
     completion,
+    fails,
     refused,
     says,
     scripted_llm,
@@ -388,6 +389,25 @@ def test_a_finding_for_which_no_tokens_are_left_is_written_without_the_model(ben
     assert report.finding.written_by == "rules"
     assert "s1.rows.0.n" in report.finding.cited
     assert bench.told("policy_decision")[-1]["reason"] == "budgets.tokens"
+
+
+def test_while_the_model_does_not_answer_its_fallback_plans_and_writes(bench: Bench) -> None:
+    models = [{"name": each, "provenance": "made for tests", "region": "here"} for each in ("local", "desk")]
+    bench.write_policy(allowedModels=models)
+    spec = spec_of(bench.policy_file)
+    llm = for_planning(spec).llm
+    with (
+        scripted_llm(default=fails(503)) as down,
+        scripted_llm(written(PLAN), says(json.dumps(FINDING))) as up,
+        LlmClient(llm, model="desk", base_url=up.base_url) as desk,
+        LlmClient(llm, base_url=down.base_url, fallbacks=[desk]) as client,
+    ):
+        report = run_agent(bench.settings, spec, ORDER, client, lambda: bench.audit, now=lambda: DAY)
+    assert report.ok, report
+    assert report.finding is not None
+    assert report.finding.written_by == "desk"
+    calls = [(each["model"], each["outcome"]) for each in bench.told("model_call")]
+    assert calls == [("local", "server_error"), ("desk", "answered")] * 2
 
 
 def ticking(seconds: float) -> Callable[[], float]:

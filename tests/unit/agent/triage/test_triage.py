@@ -26,6 +26,7 @@ from schemas.errors import DiskError, FencedError
 from schemas.llm import Budget, Llm, PromptReference, TokenPrice
 from schemas.policy import AllowedModel, Policy, load_policy
 from schemas.rules import Rule
+from streaming.testing import picky_llm as picky
 from streaming.testing import scripted_llm as scripted
 from tests.unit.agent.spare_budget import admitted
 
@@ -589,3 +590,42 @@ def test_a_disk_that_is_full_when_an_answer_comes_late_is_the_drivers_to_wait_fo
         later = a_triage(client, ledger=ledger).classify(ROWS)
     assert {each.source for each in later.classifications} == {"llm"}
     assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize(
+    "said", [{"severity": "High"}, {"classification": " Card_Testing "}, {"surplus": "key"}]
+)
+def test_loose_spelling_is_read_as_what_it_means(said: dict[str, Any]) -> None:
+    with (
+        scripted.scripted_llm(default=scripted.answer(**said)) as server,
+        connected(server.base_url) as client,
+    ):
+        result = a_triage(client).classify(ROWS)
+    assert {(each.source, each.category) for each in result.classifications} == {("llm", "card_testing")}
+
+
+def test_room_to_think_is_set_aside_when_it_is_taken_and_settled_when_it_is_not_used() -> None:
+    budget = spending(20_000)
+    with (
+        scripted.scripted_llm(default=picky.thinking(1_000)) as server,
+        connected(server.base_url, concurrency=1) as client,
+    ):
+        result = a_triage(client, budget=budget).classify(ROWS)
+        assert {each.source for each in result.classifications} == {"llm"}
+        assert len(server.requests) == 4, "one answer was thought away"
+    spent = result.input_tokens + result.output_tokens
+    assert spent == 3 * 120 + 100 + server.requests[0].body["max_completion_tokens"]
+    assert admitted(budget) == 20_000 - spent
+
+
+def test_a_budget_without_room_to_think_is_not_overdrawn() -> None:
+    budget = spending(4_000)
+    with (
+        scripted.scripted_llm(default=picky.thinking(1_000)) as server,
+        connected(server.base_url, concurrency=1) as client,
+    ):
+        triage = a_triage(client, budget=budget)
+        given = [triage.classify([each]).classifications[0] for each in ROWS[:2]]
+        assert [each.fallback_reason for each in given] == ["truncated", "over_budget"]
+        assert len(server.requests) == 1
+    assert admitted(budget) == 4_000 - 100 - server.requests[0].body["max_completion_tokens"]
