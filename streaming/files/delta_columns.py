@@ -17,7 +17,7 @@ from schemas.errors import ConfigurationError
 _MODE = "delta.columnMapping.mode"
 _NAME, _ID = "delta.columnMapping.physicalName", "delta.columnMapping.id"
 _FIELD_ID = b"PARQUET:field_id"
-_NOT_IN_TABLE = "\0"
+_NOT_IN_TABLE = "\1"
 
 Declared = Sequence[Mapping[str, Any]]
 

@@ -51,8 +51,9 @@ def explain_refusal(path: Path, version: int | None) -> None:
         ConfigurationError: it is.
     """
     protocol = _newest_protocol(path / "_delta_log", version)
-    least = protocol.get("minReaderVersion")
-    _check(path, least if isinstance(least, int) else 0, protocol.get("readerFeatures") or ())
+    least, named = protocol.get("minReaderVersion"), protocol.get("readerFeatures")
+    features = [each for each in named if isinstance(each, str)] if isinstance(named, list) else []
+    _check(path, least if isinstance(least, int) else 0, features)
 
 
 def _check(path: Path, least: int, features: Iterable[str]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -15,6 +16,8 @@ from streaming.delta.log_tail import checkpointed_version
 from streaming.files.delta_features import check_features, explain_refusal
 
 LOG = "_delta_log"
+
+Found = TypeVar("Found")
 
 
 def open_delta(path: Path, version: int | None = None) -> DeltaTable:
@@ -33,6 +36,19 @@ def open_delta(path: Path, version: int | None = None) -> DeltaTable:
         raise _why(path, version, fault) from None
     check_features(path, table)
     return table
+
+
+def asked(path: Path, question: Callable[[], Found]) -> Found:
+    """Ask an open table something; whatever its log says, the outcome is an answer or a refusal.
+
+    Raises:
+        ConfigurationError: its log says what nothing can hold.
+    """
+    try:
+        return question()
+    except Exception as fault:  # the library's own faults have no type in common
+        said = clipped(str(fault).partition("\n")[0])
+        raise ConfigurationError(f"its log cannot be read: {said}", where=str(path)) from None
 
 
 def _why(path: Path, version: int | None, fault: Exception) -> ConfigurationError:

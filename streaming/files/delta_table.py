@@ -26,7 +26,7 @@ from schemas.event_paths import steps_of
 from streaming.delta.formats import check_format
 from streaming.files.delta_columns import MappedColumns, Renamed
 from streaming.files.delta_features import DELETION_VECTORS, apart_error
-from streaming.files.delta_log import open_delta
+from streaming.files.delta_log import asked, open_delta
 from streaming.files.sorting import sorted_batches
 from streaming.files.table_rows import leads_somewhere, value_at
 
@@ -69,7 +69,8 @@ class DeltaTableRows:
         check_format(path, table)
         self.version, self.identity = table.version(), str(table.metadata().id)
         # Parquet and DuckDB say of every column that it may hold nothing.
-        self.schema = pa.schema([(each.name, each.type) for each in pa.schema(table.schema())])
+        known = asked(path, lambda: pa.schema(table.schema()))
+        self.schema = pa.schema([(each.name, each.type) for each in known])
         self._partitions = frozenset(table.metadata().partition_columns)
         self._columns = _mapped(path, table)
         self._files = _files(path, table)
@@ -184,7 +185,7 @@ def _mapped(path: Path, table: DeltaTable) -> MappedColumns:
 
 
 def _files(path: Path, table: DeltaTable) -> Sequence[_DataFile]:
-    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    actions = asked(path, lambda: pa.table(table.get_add_actions(flatten=True)).to_pylist())
     masks = _masks(path, table)
     found = []
     for action in sorted(actions, key=lambda each: str(each["path"])):
@@ -233,7 +234,7 @@ def _local(path: Path, name: str) -> Path:
 def _check_whole(path: Path, version: int, file: Path, size: int) -> None:
     try:
         found = file.stat().st_size
-    except OSError:
+    except (OSError, ValueError):  # a name may be none that a disk can have
         raise ConfigurationError(
             f"version {version} of it cannot be read: {file} is missing. It was vacuumed, or was not copied "
             "along: restore it, or give another version",

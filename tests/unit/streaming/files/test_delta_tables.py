@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -392,3 +393,41 @@ def test_columns_of_no_type_hold_nothing(tmp_path: Path) -> None:
     read = DeltaTableRows(tmp_path)
     found = pa.Table.from_batches(read.in_order(("id",), 10, ["id", "v"]), read.schema)
     assert found.to_pylist() == [{"id": 1, "v": None}, {"id": 2, "v": None}]
+
+
+def places(value: Any, so_far: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where anything stands in JSON, by its keys."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [each for key, held in inner for each in [(*so_far, key), *places(held, (*so_far, key))]]
+
+
+ODD = [None, "", -1, 1e30, [], {}, True, "\x00\x1b[31m", 2**63, "../a", [7], "{", {"type": "struct"}]
+
+
+@settings(max_examples=60)
+@given(where=st.integers(0, 10**6), what=st.sampled_from(ODD), mode=st.sampled_from(["none", "name", "id"]))
+def test_whatever_a_log_says_it_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, where: int, what: Any, mode: str
+) -> None:
+    path = tmp_path_factory.mktemp("odd")
+    table = HandMadeTable(
+        path, features("columnMapping", "deletionVectors"), {"delta.columnMapping.mode": mode}, ["p"]
+    )
+    mapped = {"delta.columnMapping.id": 1, "delta.columnMapping.physicalName": "id"}
+    part = {"delta.columnMapping.id": 2, "delta.columnMapping.physicalName": "p"}
+    declared = table.declare([column("id", "long", **mapped), column("p", "integer", **part)])
+    added = table.add("a.parquet", numbered(1, 2), {"p": "5"}, deletionVector=deletion_vector([1]))
+    written = table.commit(declared, added)
+    actions = [json.loads(line) for line in written.read_text("utf-8").splitlines()]
+    actions[1]["metaData"]["schemaString"] = json.loads(actions[1]["metaData"]["schemaString"])
+    known = places(actions)
+    *outer, last = known[where % len(known)]
+    place: Any = actions
+    for key in outer:
+        place = place[key]
+    place[last] = what
+    if isinstance(actions[1], dict) and isinstance(actions[1].get("metaData"), dict):
+        actions[1]["metaData"]["schemaString"] = json.dumps(actions[1]["metaData"].get("schemaString"))
+    written.write_text("".join(json.dumps(action) + "\n" for action in actions), "utf-8")
+    with suppress(ConfigurationError):
+        DeltaTableRows(path).whole()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,14 @@ def test_a_delta_table_of_spark_is_read_by_time_with_its_partitions_at_any_versi
     assert [each["id"] for each in events(path, version=1)] == [1, 3]
     with pytest.raises(ConfigurationError, match="version 9 of it cannot be read"):
         open_events(path, CONTRACT, version=9)
+
+
+def test_times_of_spark_that_nanoseconds_cannot_hold_stay_what_they_are(tmp_path: Path) -> None:
+    moment = datetime(1600, 2, 29, 12, tzinfo=UTC)
+    table = with_all(rows(1)).set_column(1, "ts", pa.array([moment], pa.timestamp("us", "UTC")))
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+    (found,) = events(tmp_path / "a.parquet")
+    assert datetime.fromisoformat(found["ts"]).replace(tzinfo=UTC) == moment
 
 
 def test_ids_that_a_table_with_gaps_holds_as_floats_are_whole(tmp_path: Path) -> None:
