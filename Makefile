@@ -32,7 +32,7 @@ demo: setup ## Run the whole system for two or three minutes on simulated transa
 test test-services: export JDK_JAVA_OPTIONS := -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 test: setup ## Run the tests: units, and one end-to-end run of each kind
 	@failed=0; \
-	$(BIN)/python -m pytest tests/unit -n 2 || failed=1; \
+	$(BIN)/python -m pytest tests/unit -n 2 --dist worksteal || failed=1; \
 	$(BIN)/python -m pytest tests/integration -n 2 --dist loadgroup || failed=1; \
 	exit $$failed
 

@@ -50,6 +50,13 @@ def planted_score(spec: AgentSpec, rows: pa.Table) -> float:
     return float(Scorer(spec, ENTITIES).score(rows).score[PLANTED])
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_absurd_amounts_of_known_customers_cost_an_anomaly_next_to_nothing(seed: int) -> None:
+    """By the default blocks; each of them learns from its first payments that anything is usual."""
+    rows = poisoned(100, 1e308, seed, strangers=False)
+    assert planted_score(spec_of(2, AgentSpec.model_fields["profiles"].default.block_rows), rows) > 0.995
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     st.integers(0, 40),
