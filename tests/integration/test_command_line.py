@@ -364,26 +364,6 @@ def test_the_first_interrupt_finishes_the_batch_in_hand(
     assert found["alerts_on_kafka"] == last["alerts"] > 0
 
 
-def test_after_a_second_interrupt_the_next_run_repairs(
-    flagstream: Shell, spark: SparkSession, bootstrap: str, tmp_path: Path, topic: Topic
-) -> None:
-    spec_file, stream = write_job(tmp_path, bootstrap, topic)
-    stream.send(6_000)
-    settings = replace(Settings.load(tmp_path / "home"), kafka=bootstrap)
-    with running(spec_file, settings.home, bootstrap) as child:
-        read_until(child.stdout, has_read_events)
-        child.send_signal(signal.SIGINT)
-        read_until(child.stderr, lambda line: "finishing the current batch" in line)
-        child.send_signal(signal.SIGINT)
-        _, errors = child.communicate(timeout=CHILD_SECONDS)
-        assert child.returncode == 130, errors
-    assert "stopped at once" in errors
-    run_until_idle(spark, settings, spec_file, bootstrap)
-    found = flagstream.json("reconcile", "--spec", spec_file, "--home", settings.home)
-    assert (found["read"], found["transactions"]) == (6_003, 6_000)
-    assert found["alerts_on_kafka"] > 0
-
-
 def test_before_any_run_there_are_no_alerts_and_no_differences(
     flagstream: Shell, tmp_path: Path, topic: Topic
 ) -> None:

@@ -767,46 +767,6 @@ def test_replays_that_cannot_be_are_refused_with_what_to_do(done: Done, tmp_path
         replayed(job)
 
 
-def test_the_local_model_classifies_alerts_of_a_whole_run(
-    spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
-) -> None:
-    llm = {"mode": "inline", "deadline": "60s", "max_concurrency": 1, "budget": {"calls_per_batch": 2}}
-    job = new_job(spark, settings, bootstrap, topic, llm=llm)
-    Stream(bootstrap, job.source).send(150)
-    job.run(llm="local")
-    alerts = job.table("alerts", "outbox_seq").to_pylist()
-    by_model = [alert for alert in alerts if alert["classification_source"] == "llm"]
-    assert by_model, Counter(alert["fallback_reason"] for alert in alerts)
-    for alert in by_model:
-        assert (alert["model"], alert["prompt_id"], alert["fallback_reason"]) == ("local", "triage", None)
-        assert alert["evidence"]
-    ledger = job.table("ledger", "commit").to_pylist()
-    asked, answered = ({row["key"] for row in ledger if row["kind"] == kind} for kind in ("intent", "answer"))
-    assert answered
-    assert answered <= asked
-    first_commit = {
-        kind: min(row["commit"] for row in ledger if row["kind"] == kind) for kind in ("intent", "answer")
-    }
-    assert first_commit["intent"] < first_commit["answer"]
-    totals = job.table("batches", "batch_id").to_pydict()
-    assert sum(totals["llm_calls"]) == len(asked)
-    assert sum(totals["llm_alerts"]) == len(by_model)
-    assert sum(totals["input_tokens"]) > 0
-    assert sum(totals["output_tokens"]) > 0
-    assert json.loads(totals["pins"][0])["model"] == "local"
-    calls = job.audited("model_call")
-    assert {row["detail"]["question"]: row["detail"]["outcome"] for row in calls}.keys() == asked
-    assert sum(row["detail"]["outcome"] == "answered" for row in calls) == len(answered)
-    assert sum(row["detail"]["output_tokens"] for row in calls) == sum(totals["output_tokens"])
-    rulings = job.audited("policy_decision")
-    assert {row["detail"]["decision"] for row in rulings} == {"allowed"}
-    assert "entities.customer" in rulings[0]["detail"]["withheld"]
-    assert job.reconciled().differences == 0
-    assert replayed(job).differences == (), "the model's answers are those on record"
-    same = run_what_if(job.settings, job.spec, job.spec, ReplaySpan())
-    assert (same.added, same.removed, same.unanswered) == (0, 0, len(alerts) - len(by_model))
-
-
 def test_a_model_that_is_not_there_loses_no_alert(
     spark: SparkSession, settings: Settings, bootstrap: str, topic: Topic
 ) -> None:

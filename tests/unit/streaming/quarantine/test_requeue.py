@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -158,14 +159,28 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         return requeued(tmp_path_factory.mktemp("whole"))
 
 
+@pytest.fixture(scope="module")
+def home_taken_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home where everything that waited was taken at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_broker(patch)
+        return requeued(tmp_path_factory.mktemp("taken_in")).home
+
+
+@pytest.fixture
+def taken_in(home_taken_in: Path, settings: Settings) -> None:
+    """Everything that waited was taken at once."""
+    shutil.copytree(home_taken_in, settings.home)
+
+
 def at_moment(part: pa.Table, moment: datetime) -> pa.Table:
     place = part.schema.get_field_index("timestamp")
     stamps = pa.repeat(pa.scalar(moment, UTC_MICROS), part.num_rows)
     return part.set_column(place, "timestamp", stamps)
 
 
+@pytest.mark.usefixtures("taken_in")
 def test_the_state_is_that_of_the_same_records_arriving_then(settings: Settings, tmp_path: Path) -> None:
-    requeued(settings.home)
     other = Settings.load(tmp_path / "other", {})
     with running(other) as started:
         feed(started, 0, records(TOLD[:ROWS]))
@@ -182,8 +197,8 @@ def test_the_state_is_that_of_the_same_records_arriving_then(settings: Settings,
     assert kept[0] == kept[1] != []
 
 
+@pytest.mark.usefixtures("taken_in")
 def test_what_fails_again_says_why_and_how_often(settings: Settings) -> None:
-    requeued(settings.home)
     (row,) = waits(settings).to_dicts()
     assert (row["offset"], row["reason"], row["times"]) == (ROWS + 7, "mistyped_field", 2)
     assert row["arrived"] == datetime.fromisoformat(MOVED[7]["event_time"])
@@ -192,8 +207,8 @@ def test_what_fails_again_says_why_and_how_often(settings: Settings) -> None:
     assert (request.state, request.records, request.slices) == ("done", ROWS, (ROWS,))
 
 
+@pytest.mark.usefixtures("taken_in")
 def test_the_contract_the_moment_and_the_request_are_pinned(settings: Settings) -> None:
-    requeued(settings.home)
     (row,) = (
         table(settings, "batches", "batch_id")
         .filter(pl.col("query_id").str.starts_with("requeue-"))
@@ -358,8 +373,8 @@ def test_what_a_request_had_decided_before_it_was_refused_is_not_taken_again(
     assert waits(settings)["offset"].to_list() == [ROWS + 7]
 
 
+@pytest.mark.usefixtures("taken_in")
 def test_replay_and_what_if_agree_over_requeued_batches(settings: Settings) -> None:
-    requeued(settings.home)
     found = run_replay(settings, agent(), Span())
     assert (found.rows, found.differences) == (3 * ROWS - 1, ())
     assert found.alerts > 0
@@ -367,8 +382,8 @@ def test_replay_and_what_if_agree_over_requeued_batches(settings: Settings) -> N
     assert (same.added, same.removed) == (0, 0)
 
 
+@pytest.mark.usefixtures("taken_in")
 def test_a_snapshot_over_requeued_batches_is_replayed(settings: Settings) -> None:
-    requeued(settings.home)
     span = Span().span(Span().history(settings, agent()))
     create_snapshot(
         settings, AgentDefinition.pinned(agent(), CONTRACT), "kept", span._replace(first=ROWS + 20)
@@ -377,8 +392,8 @@ def test_a_snapshot_over_requeued_batches_is_replayed(settings: Settings) -> Non
     assert (found.rows, found.differences) == (2 * ROWS - 21, ())
 
 
+@pytest.mark.usefixtures("taken_in")
 def test_a_requeued_alert_is_explained(settings: Settings) -> None:
-    requeued(settings.home)
     alerts = table(settings, "alerts", "outbox_seq").filter(pl.col("query_id").str.starts_with("requeue-"))
     found = explain(settings.lake("tester"), agent(), alerts["alert_id"][0], "customer")
     assert found.adds_up
@@ -413,8 +428,8 @@ def test_rejected_history_is_taken_in_and_its_mark_stays(settings: Settings, tmp
     assert (found.backfilled, found.rows, found.differences) == (ROWS, 2 * ROWS - 1, ())
 
 
+@pytest.mark.usefixtures("taken_in")
 def test_labels_on_requeued_payments_count(settings: Settings) -> None:
-    requeued(settings.home)
     judge(settings, agent(), [MOVED[0]["tx_id"], MOVED[1]["tx_id"]])
     with running(settings) as started:
         feed(started, 3, records(events(4 * ROWS)[3 * ROWS :], 3 * ROWS))
