@@ -101,7 +101,7 @@ def changing() -> Iterator[tuple[scripted.ScriptedLlm, LlmClient]]:
         yield server, asking
 
 
-@tried(max_examples=60, deadline=None)
+@tried(max_examples=30, deadline=None)
 @given(LACKING, st.sampled_from(picky.SAYINGS), st.sampled_from([400, 422, 404, 500]))
 def test_whatever_a_server_lacks_and_however_it_says_so_an_answer_comes(
     changing: tuple[scripted.ScriptedLlm, LlmClient],
@@ -384,7 +384,7 @@ def test_a_memory_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> N
         assert is_answered(asking.ask([question()], SECONDS)[0])
 
 
-@tried(max_examples=300)
+@tried(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.tuples(

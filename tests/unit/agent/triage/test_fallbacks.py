@@ -210,7 +210,7 @@ STEPS = {
 }
 
 
-@tried(max_examples=12, deadline=None)
+@tried(max_examples=6, deadline=None)
 @given(
     st.lists(st.sampled_from(sorted(STEPS)), max_size=6), st.lists(st.sampled_from(sorted(STEPS)), max_size=6)
 )
