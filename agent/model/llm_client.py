@@ -283,7 +283,7 @@ class LlmClient:
             return Failure("timeout")
 
     async def _outcome(self, question: Question, terms: _Terms) -> Completion | Failure:
-        """Ask, and take in what comes of it says of the server."""
+        """Ask, and take in what comes of it: it says how the server is."""
         number = self._at_a_time.begin()
 
         def failed(failure: Failure) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.counts import count_of
 from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
 from streaming.batch.stream_settings import StreamSettings
@@ -142,5 +143,5 @@ class Feed:
         waiting, totals = ModelWait(), self._display.totals
         while not waiting.is_over(totals) and not self.stop.wait(_POLL_SECONDS):
             done, whole = totals.llm_alerts, totals.alerts
-            text = f"the model's last answers: {done:,} of {whole:,} alerts are classified by it"
+            text = f"the model's last answers: {done:,} of {count_of(whole, 'alert')} classified"
             self._display.doing(Activity(text, done, whole))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from schemas.contract import EventContract
+from schemas.counts import count_of
 from schemas.documents import parse_yaml
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
@@ -165,7 +166,8 @@ def _drafted(settings: Settings, wanted: InitOptions) -> tuple[ContractDraft, fl
         contract = parse_document(draft.document(), EventContract, where=sample.name)
         amounts = sample.tried(contract).decoded.valid["amount"]
         say_how_read(sample.said)
-    say_error(f"{draft.accepted:,} of {draft.records:,} records are transactions under the drafted contract")
+    records = count_of(draft.records, "record")
+    say_error(f"transactions under the drafted contract: {draft.accepted:,} of {records}")
     return draft, pc.max(amounts).as_py()
 
 

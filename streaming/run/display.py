@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from schemas.counts import count_of
 from streaming.output.terminal import Terminal, print_json, say_line
 from streaming.run.progress import Activity, Counting, Progress
 from streaming.service.health import ActiveCondition, Condition
@@ -127,9 +128,9 @@ class LineProgress(Counting):
         lag = "unknown" if totals.lag is None else f"{totals.lag:,}"
         parts = [
             *([doing] if doing else []),
-            f"{totals.events:,} events, {rate:,.0f}/s",
+            f"{count_of(totals.events, 'event')}, {rate:,.0f}/s",
             f"lag {lag}",
-            f"{totals.alerts:,} alerts, {totals.llm_alerts:,} of them classified by the model",
+            f"{count_of(totals.alerts, 'alert')}, {totals.llm_alerts:,} of them classified by the model",
             *([f"{totals.quarantined:,} quarantined"] if totals.quarantined else []),
         ]
         return "; ".join(parts)

@@ -9,6 +9,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from schemas.counts import count_of
 from schemas.errors import MachineError
 from streaming.setup.file_systems import check_file_system
 
@@ -42,8 +43,8 @@ def raise_open_files() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     if most < LEAST_OPEN_FILES:
         raise MachineError(
-            f"this process may open {most} files, {LEAST_OPEN_FILES} are needed: raise the limit, "
-            "for example with `ulimit -n`, LimitNOFILE= or --ulimit nofile="
+            f"this process may open {count_of(most, 'file')}, {LEAST_OPEN_FILES} are needed: raise the "
+            "limit, for example with `ulimit -n`, LimitNOFILE= or --ulimit nofile="
         )
     return most
 

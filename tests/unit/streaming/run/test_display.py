@@ -80,7 +80,7 @@ def test_the_panel_fits_the_terminal(width: int) -> None:
     console = Terminal(file=file, width=width)
     with TerminalProgress("payments", console) as display:
         display.totals.events, display.totals.alerts = 12_000, 71
-        display.doing(Activity("the model's last answers: 40 of 71 alerts are classified by it", 40, 71))
+        display.doing(Activity("the model's last answers: 40 of 71 alerts classified", 40, 71))
     drawn = file.getvalue().splitlines()
     assert any("the model's last answers"[: width - 12] in line for line in drawn)
     assert any("12,000" in line for line in drawn)
