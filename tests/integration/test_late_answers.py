@@ -22,6 +22,7 @@ from streaming.run.opening import open_agent
 from streaming.run.status import Status, read_status
 from streaming.run.surroundings import Hooks
 from streaming.testing import scripted_llm as scripted
+from streaming.testing.drivers import wait_until
 from streaming.testing.streams import Stream, folded_scores, published
 from streaming.versions.clients import Clients
 from tests.integration.test_main_job import Job, Topic, new_job, replayed
@@ -65,10 +66,7 @@ def settled(status: Status) -> bool:
 
 
 def await_settled(job: Job) -> None:
-    latest = time.monotonic() + SECONDS
-    while not settled(status_of(job)):
-        assert time.monotonic() < latest, "alerts still wait for an answer"
-        time.sleep(0.1)
+    wait_until(lambda: settled(status_of(job)), SECONDS, "every alert to be answered")
 
 
 def test_answers_follow_as_revision_2_after_a_restart_and_on_an_idle_topic(

@@ -7,7 +7,6 @@ import json
 import random
 import shutil
 import threading
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -59,6 +58,7 @@ from streaming.kafka.topic import committed_messages
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
+from streaming.testing.drivers import wait_until
 from streaming.testing.scripted_llm import nobody_listening
 from streaming.testing.streams import (
     Stream,
@@ -495,10 +495,11 @@ def test_versions_take_over_between_batches_without_a_restart_and_are_rolled_bac
 
     def in_shadow() -> None:
         """What 1.2.0 decides beside the agent is on record before it takes over, as it is afterwards."""
-        deadline = time.monotonic() + 60
-        while (shadowed := read_stored(lake / "shadow")) is None or shadowed.num_rows == 0:
-            assert time.monotonic() < deadline, "nothing was decided in shadow"
-            time.sleep(0.05)
+        wait_until(
+            lambda: (found := read_stored(lake / "shadow")) is not None and found.num_rows > 0,
+            60,
+            "a batch that is decided in shadow",
+        )
 
     lake, beside = settings.lake(job.spec.name), list[SideBySide]()
     steps = [

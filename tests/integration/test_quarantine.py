@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from streaming.commands.quarantine import Quarantine
 from streaming.home.settings import Settings
 from streaming.quarantine.choosing import RecordFilter
 from streaming.run.opening import open_agent
+from streaming.testing.drivers import wait_until
 from streaming.testing.streams import Stream, published
 from streaming.versions.clients import Clients
 from streaming.versions.registry import Author
@@ -34,13 +34,6 @@ def contract_file(folder: Path, amount: str) -> Path:
     path = folder / f"{amount}.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    latest = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < latest, f"timed out waiting for {what}"
-        time.sleep(0.1)
 
 
 def drive_beside(job: Job, people: Callable[[], None]) -> None:
@@ -82,7 +75,11 @@ def test_records_that_a_wrong_contract_rejected_are_taken_in_while_the_agent_run
     def people() -> None:
         stream.send(SENT)
         rejected = SENT + stream.malformed
-        wait_for(lambda: quarantine.waiting(RecordFilter()).height == rejected, "the records to be rejected")
+        wait_until(
+            lambda: quarantine.waiting(RecordFilter()).height == rejected,
+            SECONDS,
+            "the records to be rejected",
+        )
         asked = quarantine.requeue(
             RecordFilter(("missing_field",)),
             str(right),
@@ -91,8 +88,8 @@ def test_records_that_a_wrong_contract_rejected_are_taken_in_while_the_agent_run
         )
         assert asked["would_be_stored"] == SENT
         stream.send(SENT)
-        wait_for(lambda: quarantine.requests()[0]["state"] == "done", "the request to be taken")
-        wait_for(lambda: len(published(bootstrap, alerts)) > 0, "an alert")
+        wait_until(lambda: quarantine.requests()[0]["state"] == "done", SECONDS, "the request to be taken")
+        wait_until(lambda: len(published(bootstrap, alerts)) > 0, SECONDS, "an alert")
 
     drive_beside(job, people)
     (request,) = quarantine.requests()

@@ -21,6 +21,7 @@ from agent.model.prompt_files import Messages
 from agent.triage.answers import answer_schema
 from schemas.llm import Llm, RateLimits
 from streaming.testing import scripted_llm as scripted
+from streaming.testing.drivers import wait_until
 
 KEY = "sk-very-secret-key"
 GRACE_SECONDS = 0.25
@@ -290,10 +291,8 @@ def test_closing_with_a_question_outstanding_ends_the_thread() -> None:
             asking.close()
         names = [thread.name for thread in threading.enumerate()]
     assert "llm-client" not in names
-    latest = time.monotonic() + 30
-    while threading.active_count() > before:  # the server's own thread for the request may still end
-        assert time.monotonic() < latest
-        time.sleep(0.01)
+    # The server's own thread for the request may still end.
+    wait_until(lambda: threading.active_count() <= before, 30, "its threads to end")
 
 
 def test_what_is_being_asked_can_be_abandoned_from_another_thread() -> None:

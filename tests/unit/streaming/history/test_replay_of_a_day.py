@@ -11,7 +11,6 @@ import itertools
 import json
 import random
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -37,6 +36,7 @@ from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
 from streaming.testing import scripted_llm as scripted
+from streaming.testing.drivers import wait_until
 from streaming.testing.live_lake import TOPIC, agent, judge, without_broker
 from streaming.versions.clients import Clients
 
@@ -134,10 +134,8 @@ def run(settings: Settings, spec: AgentSpec, sent: Sequence[Sent], first: int, n
             place, number, at = place + len(part), number + 1, first + place
             rows, end = as_read(part, at), {TOPIC: {"0": at + len(part)}}
             started.pipeline.process(lambda rows=rows: rows, "live", number, lambda end=end: end)
-        latest = time.monotonic() + SECONDS
-        while read_status(settings.lake(spec.name), spec, None).late["pending"]:
-            assert time.monotonic() < latest, "alerts still wait for the model"
-            time.sleep(0.05)
+        lake = settings.lake(spec.name)
+        wait_until(lambda: not read_status(lake, spec, None).late["pending"], SECONDS, "the model")
 
 
 @pytest.fixture(scope="module")

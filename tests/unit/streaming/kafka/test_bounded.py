@@ -9,6 +9,7 @@ import pytest
 
 from schemas.errors import MachineError
 from streaming.kafka.bounded import MOST_CALLS, within
+from streaming.testing.drivers import wait_until
 
 
 class Panic(BaseException):
@@ -52,8 +53,5 @@ def test_calls_that_never_return_do_not_pile_up() -> None:
             within(20.0, lambda: 42)
     assert threading.active_count() <= before + MOST_CALLS
     released.set()
-    latest = time.monotonic() + 20
-    while threading.active_count() > before:
-        assert time.monotonic() < latest
-        time.sleep(0.01)
+    wait_until(lambda: threading.active_count() <= before, 20, "the threads to end")
     assert within(20.0, lambda: 42) == 42

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from streaming.run.opening import Agent
 from streaming.service import worker
 from streaming.service.health import Condition, Health
 from streaming.testing import scripted_llm as scripted
+from streaming.testing.drivers import wait_until
 from streaming.testing.live_lake import TOPIC, QuietLane, agent, events, frame, records, without_broker
 from streaming.versions.clients import Clients
 from tests.registry_rows import activate, entry, put
@@ -77,13 +77,6 @@ def process(started: Agent, rows: pa.Table, first: int, number: int) -> None:
     assert started.pipeline.process(lambda: rows, "live", number, lambda: end) is not None
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    latest = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < latest
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("place", ["build_alerts", "commit"])
 def test_the_shadow_outlives_a_panic_and_decides_each_batch_once(
     place: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -114,8 +107,10 @@ def test_the_shadow_outlives_a_panic_and_decides_each_batch_once(
     with opened(settings, spec) as (started, told):
         for number in range(4):
             process(started, rows.slice(60 * number, 60), 60 * number, number)
-        wait_for(lambda: (found := read_stored(table)) is not None and found.num_rows == 4)
-        wait_for(lambda: bool(told) and told[-1] == (Condition.SHADOW_FAILING, None))
+        wait_until(
+            lambda: (found := read_stored(table)) is not None and found.num_rows == 4, SECONDS, "the shadow"
+        )
+        wait_until(lambda: bool(told) and told[-1] == (Condition.SHADOW_FAILING, None), SECONDS, "its end")
     found = frame(read_stored(table)).sort("first_sequence")
     assert found["next_sequence"].to_list() == [60, 120, 180, 240]
     assert told == [
@@ -133,7 +128,9 @@ def test_a_checkpoint_that_could_not_be_written_is_written_later(
     spec = agent(profiles={"block_rows": 64, "checkpoint_rows": 50})
     with opened(settings, spec) as (started, told):
         process(started, records(events(90)), 0, 0)
-        wait_for(lambda: bool(told) and told[-1] == (Condition.CHECKPOINT_FAILING, None))
+        wait_until(
+            lambda: bool(told) and told[-1] == (Condition.CHECKPOINT_FAILING, None), SECONDS, "its end"
+        )
     assert [cause for _, cause in told] == [str(full), "Panic: index out of range", None]
     assert [path.name for path in settings.profiles(spec.name).iterdir()] == [f"{90:020d}"]
 
@@ -145,7 +142,8 @@ def test_late_answers_outlive_what_befalls_them(settings: Settings, monkeypatch:
         spec = agent(llm={"base_url": server.base_url}, rules=[], threshold=0.9)
         with opened(settings, spec, "auto") as (started, told):
             process(started, records(events(200)), 0, 0)
-            wait_for(lambda: started.late is not None and started.late.totals.answered > 0)
+            late = started.late
+            wait_until(lambda: late is not None and late.totals.answered > 0, SECONDS, "an answer")
     assert (Condition.LATE_ANSWERS_FAILING, None) in told
     assert [cause for _, cause in told if cause] == [
         "Panic: index out of range",
@@ -184,4 +182,4 @@ def test_a_lane_that_broke_beside_the_batches_stops_an_idle_agent(
                     return "start anew" in str(raised) and "no answer in 60 s" in str(raised)
                 return False
 
-            wait_for(stopped)
+            wait_until(stopped, SECONDS, "the agent to stop")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from schemas.errors import ConfigurationError, DataLossError
 from schemas.tables import SHADOW
 from streaming.home.settings import Settings
 from streaming.service.health import Condition, Health
+from streaming.testing.drivers import wait_until
 from streaming.testing.live_lake import agent, events, run_live, without_broker
 from streaming.versions import registry_watch
 from streaming.versions.registry_table import registry_path
@@ -95,10 +95,7 @@ def test_a_thread_finds_what_was_promoted_and_pauses_a_second_between_looks(sett
     watch.start()
     try:
         activate(settings, SECOND, FIRST)
-        latest = time.monotonic() + SECONDS
-        while watch.newest.active != SECOND:
-            assert time.monotonic() < latest
-            time.sleep(0.02)
+        wait_until(lambda: watch.newest.active == SECOND, SECONDS, "the promoted version")
     finally:
         watch.close()
     assert watch.round() >= 1.0
