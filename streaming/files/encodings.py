@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import charset_normalizer
 
+from schemas.errors import ConfigurationError
 from streaming.files.opening import open_bytes
 
 _MARKS = (
@@ -60,14 +61,34 @@ def encoding_of(path: Path, named: str | None = None) -> Encoding:
     """Return how a text file is encoded: as it is named, by its mark, as UTF-8 if it is that, or likeliest.
 
     A file of which most lines beyond ASCII are UTF-8 counts as UTF-8 that is broken in places.
+
+    Raises:
+        ConfigurationError: it is no text in the encoding that is left.
     """
     codec = _marked(path) if named is None else codecs.lookup(named).name
     if codec is not None and codec not in _UTF8:
-        return Encoding(codec)
+        return _whole(path, codec)
     beyond = _beyond_ascii(path)
     if codec is None and beyond.broken > beyond.whole:
-        return Encoding(_likeliest(b"\n".join(beyond.lines)))
+        return _whole(path, _likeliest(b"\n".join(beyond.lines)))
     return Encoding(codec or "utf-8", beyond.broken > 0)
+
+
+def _whole(path: Path, codec: str) -> Encoding:
+    decoder, done = codecs.getincrementaldecoder(codec)(), 0
+    try:
+        for piece in _pieces(path):
+            decoder.decode(piece)
+            done += len(piece)
+        decoder.decode(b"", final=True)
+    except UnicodeError as fault:
+        near = done + getattr(fault, "start", 0)
+        raise ConfigurationError(
+            f"is no text in {codec} near byte {near:,}: it holds binary data, or text in an "
+            "encoding that --encoding can name",
+            where=str(path),
+        ) from None
+    return Encoding(codec)
 
 
 def _marked(path: Path) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +247,17 @@ def test_what_a_condition_compares_is_read_as_its_type_and_what_it_leaves_out_ma
     assert found.valid["transaction_id"].to_pylist() == ["1"]
     assert found.filtered["offset"].to_pylist() == [1, 2]
     assert found.rejected.num_rows == 0
+
+
+def test_binary_data_is_refused_before_anything_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "not.csv"
+    path.write_bytes(random.Random(5).randbytes(5_000))
+    for options in (FOUND, TextOptions(encoding="ascii"), TextOptions(encoding="utf-16")):
+        with pytest.raises(
+            ConfigurationError, match=r"is no text in .+ near byte [\d,]+: it holds binary data"
+        ):
+            dialect_of(path, options)
+    late = tmp_path / "late.csv"
+    late.write_bytes("id,ts,amount,card\nä,1,2,3\n".encode("cp1252") * 200_000 + b"\x81\x8d\n")
+    with pytest.raises(ConfigurationError, match=r"is no text in cp1252 near byte 5,\d\d\d,\d\d\d"):
+        dialect_of(late, FOUND)
