@@ -62,12 +62,12 @@ class ModelCheck:
 
 
 def with_endpoint(spec: AgentSpec, base_url: str | None, model: str | None) -> AgentSpec:
-    """Return a spec that asks another endpoint or model, under its own policy.
+    """Return a spec that asks one endpoint and nobody after it: the one given, under its own policy.
 
     Raises:
         ConfigurationError: it is no address.
     """
-    changes: dict[str, Any] = {} if model is None else {"model": model}
+    changes: dict[str, Any] = {"fallbacks": ()} | ({} if model is None else {"model": model})
     if base_url is not None:
         try:
             changes["base_url"] = checked_base_url(base_url)

@@ -50,6 +50,16 @@ def test_what_was_known_is_found_out_anew(tmp_path: Path) -> None:
             assert len(server.requests) - before == 5
 
 
+def test_no_fallback_answers_for_the_endpoint_that_is_tried(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    with scripted.scripted_llm() as other:
+        fallback = f"llm:\n  fallbacks: [{{model: gpt-4.1, base_url: '{other.base_url}'}}]\n"
+        text = (SPECS / "card-fraud.yaml").read_text("utf-8")
+        spec.write_text(text.replace("llm:\n", fallback), "utf-8")
+        code, found, _ = figures(tmp_path, scripted.fails(503), "--spec", str(spec))
+        assert (code, found["answered"], other.requests) == (1, 0, [])
+
+
 def test_without_a_price_no_cost_is_told(tmp_path: Path) -> None:
     assert figures(tmp_path, picky.as_asked)[1]["usd_per_day"] is None
 
