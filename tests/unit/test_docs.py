@@ -208,6 +208,12 @@ def test_the_readme_is_read_in_five_minutes() -> None:
     assert len(text_of(ROOT / "README.md").splitlines()) <= 150
 
 
+def test_every_decision_has_a_number_of_its_own() -> None:
+    for path in (ROOT / "docs" / "decisions").glob("*.md"):
+        assert [each.name for each in path.parent.glob(f"{path.name[:4]}-*")] == [path.name]
+        assert re.match(rf"# {path.name[:4]} \S", text_of(path)), path.name
+
+
 MADE_BY_TESTS = {"streaming.probe", "streaming.probe_types"}
 _STAMP = re.compile(r"agent/\w+")
 
