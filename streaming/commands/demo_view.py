@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +14,12 @@ from schemas.counts import count_of
 from schemas.spec import AgentSpec
 from streaming.commands.demo_feed import planted_labels
 from streaming.commands.demo_result import DemoResult, Planted
+from streaming.output.shell import program
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json
 
 _TOP = 10
 _WIDE, _WIDER = 100, 160
-_PROGRAM = "flagstream"
 
 
 def show_demo(
@@ -77,23 +75,14 @@ def columns_for(width: int) -> list[str]:
 
 def next_commands(home: Path, top: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return three commands to go on with, as they can be pasted into this shell."""
-    program, at = _program(), f"--home {shlex.quote(str(home))}"
+    command, at = program(), f"--home {shlex.quote(str(home))}"
     labels = shlex.quote(str(planted_labels(home)))
     first = f"explain {top[0]['alert_id'][:12]}" if top else "alerts"
     return [
-        f"{program} {first} {at}",
-        f"{program} replay {at}",
-        f"{program} labels import {labels} --by simulator {at}",
+        f"{command} {first} {at}",
+        f"{command} replay {at}",
+        f"{command} labels import {labels} --by simulator {at}",
     ]
-
-
-def _program() -> str:
-    """The command, by its path where the shell would not find it."""
-    if shutil.which(_PROGRAM) is not None:
-        return _PROGRAM
-    beside = Path(sys.executable).with_name(_PROGRAM)
-    here = Path.cwd()
-    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))
 
 
 def _summary(result: DemoResult) -> str:

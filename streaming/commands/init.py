@@ -25,6 +25,7 @@ from streaming.drafting.agent_files import CONTRACT, SPEC, NewAgent, contract_te
 from streaming.drafting.draft import ContractDraft, draft_of
 from streaming.files.dialect import FOUND, TextOptions
 from streaming.home.settings import Settings
+from streaming.output.shell import program
 from streaming.output.terminal import print_json, say_error, say_line
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
@@ -136,14 +137,15 @@ def answered(known: InitOptions, ask: Ask) -> InitOptions:
 def next_commands(folder: Path, wanted: InitOptions, topic: str) -> list[str]:
     """Return how to go on, as it can be pasted."""
     spec, contract = (shlex.quote(str(folder / name)) for name in (SPEC, CONTRACT))
-    found = [f"flagstream spec validate {spec}"]
+    command = program()
+    found = [f"{command} spec validate {spec}"]
     if wanted.file is not None:
         file = shlex.quote(str(wanted.file))
         found += [
-            f"flagstream contract check {contract} {file}",
-            f"flagstream produce {file} --contract {contract} --topic {topic}",
+            f"{command} contract check {contract} {file}",
+            f"{command} produce {file} --contract {contract} --topic {topic}",
         ]
-    return [*found, f"flagstream run --spec {spec}"]
+    return [*found, f"{command} run --spec {spec}"]
 
 
 def _agent_of(settings: Settings, wanted: InitOptions) -> NewAgent:

@@ -67,9 +67,9 @@ def evaluate_cases(
         note_evaluation(settings, chosen, figures, passed=passed)
     recorded = {"labeller_accuracy": material.labeller_accuracy, "passed": passed}
     beside = {name: value for name, value in asdict(rules.worth).items() if name != "reliability"}
-    told = asdict(figures)
-    worth = told.pop("worth")
-    show_facts({**told, **worth, **recorded, "rules": beside}, as_json=as_json)
+    facts = asdict(figures)
+    worth = facts.pop("worth")
+    show_facts({**facts, **worth, **recorded, "rules": beside}, as_json=as_json)
     return passed
 
 

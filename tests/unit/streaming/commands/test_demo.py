@@ -14,7 +14,6 @@ import pytest
 
 from agent import SPECS
 from schemas.spec import AgentSpec, load_spec
-from streaming.commands import demo_view
 from streaming.commands.demo_feed import ModelWait
 from streaming.commands.demo_result import DemoResult, Planted, alerts_of, result_of, with_kinds
 from streaming.commands.demo_view import columns_for, next_commands, show_result
@@ -23,6 +22,7 @@ from streaming.events.simulator import LABELS
 from streaming.history.scored_again import scored_again
 from streaming.home.settings import Settings
 from streaming.kafka.feeds import Simulated
+from streaming.output import shell
 from streaming.output.terminal import Terminal
 from streaming.run.progress import Totals
 from streaming.testing.small_lake import DAY, build_lake, spec_of
@@ -183,14 +183,14 @@ def test_commands_to_go_on_with_can_be_pasted_whatever_the_folder_is_called(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     home = tmp_path / "my demo's home"
-    monkeypatch.setattr(demo_view.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shell.shutil, "which", lambda _: None)
     commands = [shlex.split(each) for each in next_commands(home, TOP)]
     assert len(commands) == 3
     for words in commands:
         assert Path(words[0]).name == "flagstream"
         assert words[words.index("--home") + 1] == str(home)
     assert commands[0][1:3] == ["explain", "3f2a9c000000"]
-    monkeypatch.setattr(demo_view.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(shell.shutil, "which", lambda name: f"/usr/bin/{name}")
     found: list[Any] = next_commands(home, [])
     assert found[0].startswith("flagstream alerts ")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -14,7 +15,9 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
 from streaming.labels.agreement import agreement_with_labels
 from streaming.run.status import read_status
+from streaming.testing.live_lake import agent, events
 from streaming.testing.small_lake import build_lake, spec_of
+from streaming.testing.trial import trial
 
 SPEC = spec_of()
 
@@ -48,8 +51,10 @@ def test_each_labelled_alert_counts_once_for_whoever_classified_it_last(
     assert "0% of 1 agree with the label" in shown
 
 
-def test_a_lake_without_labels_says_nothing(settings: Settings) -> None:
-    next_spec = spec_of(name="unlabelled")
-    build_lake(settings, SPEC)
-    reader = LakeReader(settings.lake(next_spec.name), next_spec.tables)
-    assert agreement_with_labels(reader, next_spec) == {}
+def test_alerts_without_labels_say_nothing(tmp_path: Path) -> None:
+    spec = agent()
+    with trial(tmp_path, spec) as tried:
+        tried.send(events(200))
+        reader = LakeReader(tried.settings.lake(spec.name), spec.tables)
+        assert reader.count("alerts") > 0
+        assert agreement_with_labels(reader, spec) == {}
