@@ -88,8 +88,15 @@ def _lost_from_batches(
         yield "transactions", "its alerts are stored"
     if 1 + _highest(alerts, "outbox_seq") < _highest(batches, "next_outbox_seq"):
         yield "alerts", "their batch was closed"
-    if newest is None:
-        return
+    if newest is not None:
+        yield from _lost_before(agent, newest, left)
+
+
+def _lost_before(
+    agent: str, newest: Decision, left: Mapping[str, StoredTable | None]
+) -> Iterator[tuple[str, str]]:
+    """Yield the tables that lack what the newest decision, or a batch closed before it, says they hold."""
+    batches = left.get("batches")
     closed = _highest(batches, "next_sequence")
     stamp, last = stamp_of(agent, newest.query_id), newest.batch_id
     closed_stamp = -1 if batches is None else batches.last_batch(stamp)

@@ -144,7 +144,15 @@ def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
         files[name] = _size_and_crc32(folder / name)
     files |= _write_saved(snapshot.detectors, "detector", folder)
     files |= _write_saved(snapshot.patterns, "pattern", folder)
-    manifest = {
+    manifest = {**_described(snapshot), "files": files}
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    sync_path(folder / _MANIFEST)
+    sync_path(folder)
+
+
+def _described(snapshot: ScorerSnapshot) -> dict[str, Any]:
+    """Return what the manifest says of a state beside its files."""
+    return {
         "format": _FORMAT,
         "next_sequence": snapshot.next_sequence,
         "definition_hash": snapshot.definition_hash,
@@ -154,11 +162,7 @@ def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
             "seen": _hex(snapshot.pace.seen),
             "clocks": [str(int(each)) for each in snapshot.pace.clocks],
         },
-        "files": files,
     }
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    sync_path(folder / _MANIFEST)
-    sync_path(folder)
 
 
 def _write_saved(memories: Mapping[str, Saved], kind: str, folder: Path) -> dict[str, dict[str, Any]]:
