@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import sys
@@ -23,6 +24,7 @@ from streaming.cli.root import app
 from streaming.commands.init import InitOptions, answered, ask_on_terminal, asks_on
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.drafting.agent_files import POLICY, SPEC, NewAgent, contract_template, round_amount
+from streaming.testing.trial import trial
 
 FILES = {"agent.yaml", "contract.yaml", "rules.yaml", "policy.yaml"}
 
@@ -71,6 +73,19 @@ def test_a_sample_becomes_the_contract_and_its_amounts_the_limit(tmp_path: Path)
     following = json.loads(done.stdout)["next"]
     assert [each.split()[1] for each in following] == ["spec", "contract", "produce", "run"]
     assert f"'{file}'" in following[2], "a name with a blank is quoted"
+
+
+def test_what_a_sample_became_decides_the_sample(tmp_path: Path) -> None:
+    file, folder = sample(tmp_path), tmp_path / "shop"
+    assert run("shop", "--file", file, "--to", folder).exit_code == 0
+    rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+    large = {**rows[0], "payment_id": "large", "amount": "900.00"}
+    with trial(tmp_path / "home", folder / "agent.yaml") as tried:
+        tried.send([{**row, "amount": float(row["amount"])} for row in [*rows, large]])
+        assert tried.stored("quarantine", "offset").num_rows == 0
+        assert tried.stored("transactions", "sequence").num_rows == len(rows) + 1
+        (alert,) = tried.alerts
+        assert (alert["transaction_id"], alert["rules"]) == ("large", ["large_amount"])
 
 
 def test_the_policy_is_found_from_wherever_the_agent_is_run(
