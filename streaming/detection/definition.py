@@ -60,8 +60,8 @@ def amount_scales(spec: AgentSpec, *, refunds: bool) -> CurrencyScales | None:
     """
     if spec.profiles.currencies == "mixed":
         return None
-    converted = spec.profiles.currencies == "reference"
-    return (ConvertedAmounts if converted else CurrencyScales)(refunds=refunds)
+    to = reference_currency(spec)
+    return ConvertedAmounts(to, refunds=refunds) if to else CurrencyScales(refunds=refunds)
 
 
 def reference_currency(spec: AgentSpec) -> str:

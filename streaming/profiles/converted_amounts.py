@@ -32,11 +32,13 @@ class ConvertedAmounts(CurrencyScales):
     """The scales of a stream whose amounts have been converted; see the module.
 
     Args:
+        to: the reference currency; what is paid in it needs no rate, also where it was stored without one.
         refunds: those among the transactions have scales of their own.
     """
 
-    def __init__(self, *, refunds: bool = False) -> None:
+    def __init__(self, to: str, *, refunds: bool = False) -> None:
         super().__init__(refunds=refunds)
+        self._to = to
         self._converted = (_CONVERTED, of_refunds(_CONVERTED))[: 1 + refunds]
         self.state = blank_scales(self._converted)
 
@@ -49,9 +51,12 @@ class ConvertedAmounts(CurrencyScales):
         """
         rows = len(amounts)
         given = pc.fill_null(transactions[REFERENCE_AMOUNT].cast(pa.float64()), np.nan).to_numpy()
+        currencies = currency_names(transactions)
+        plain = np.isnan(given) & pc.equal(currencies, self._to).to_numpy(zero_copy_only=False)
+        given = np.where(plain, amounts, given)
         known = ~np.isnan(given)
         values = np.where(known, given, amounts)
-        names = pc.if_else(pa.array(known), _CONVERTED, currency_names(transactions))
+        names = pc.if_else(pa.array(known), _CONVERTED, currencies)
         value_logs = np.where(known, log_amounts(read_only(given)), logs)
         found, state = self._measured(self.named(transactions, names), values, value_logs)
         usual = self._usual(found.units, known & (values > 0.0), self._directions(transactions))

@@ -80,6 +80,13 @@ def test_without_a_rate_the_scores_hardly_differ_from_those_with_one() -> None:
     assert np.isfinite(found.score).all()
 
 
+def test_what_was_paid_in_the_reference_currency_before_there_were_rates_counts_as_it_is() -> None:
+    with_rates = priced(stream(ROWS), ["EUR"] * ROWS, RATES)
+    place = with_rates.schema.get_field_index("reference_amount")
+    before = with_rates.set_column(place, "reference_amount", pa.nulls(ROWS, pa.float64()))
+    assert scorer().score(before).score.tobytes() == scorer().score(with_rates).score.tobytes()
+
+
 def test_a_checkpoint_holds_what_is_usual(tmp_path: Path) -> None:
     whole, first, second = scorer(), scorer(), scorer()
     expected = bits(run(whole, STREAM, [150])[1:])
@@ -160,7 +167,7 @@ def test_any_amounts_give_finite_ones_however_they_are_cut(
         }
     )
     amounts = np.array([row[1] for row in rows], np.float64)
-    whole, cut_scales = ConvertedAmounts(refunds=refunds), ConvertedAmounts(refunds=refunds)
+    whole, cut_scales = (ConvertedAmounts("A", refunds=refunds) for _ in range(2))
     expected, state = whole.advance(transactions, amounts, log_amounts(amounts))
     parts = []
     for part in (slice(0, cut), slice(cut, None)):
