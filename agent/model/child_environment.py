@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 
 PRIVATE_UMASK = 0o077
+_LOCALE = "C.UTF-8"
 _NAMES = frozenset({
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "LC_ALL", "LC_COLLATE",
     "LC_CTYPE", "LC_MESSAGES", "LC_MONETARY", "LC_NUMERIC", "LC_TIME", "TZ", "TMPDIR", "LD_LIBRARY_PATH",
@@ -21,18 +21,9 @@ _NAMES = frozenset({
 def child_environment(
     environ: Mapping[str, str] = os.environ, needed: Collection[str] = ()
 ) -> dict[str, str]:
-    """Return the part of `environ` that child processes get, with what one of them needs besides."""
-    return {name: value for name, value in environ.items() if name in _NAMES or name in needed}
+    """Return the part of `environ` that child processes get, with what one of them needs besides.
 
-
-@contextmanager
-def inherited_environment(needed: Collection[str] = ()) -> Iterator[None]:
-    """Have whatever is started in the block inherit that part alone, for libraries that start a process."""
-    whole = dict(os.environ)
-    kept = child_environment(whole, needed)
-    try:
-        for name in whole.keys() - kept.keys():
-            del os.environ[name]
-        yield
-    finally:
-        os.environ.update({name: value for name, value in whole.items() if name not in kept})
+    They read and write UTF-8, also where the machine's language has another encoding or none.
+    """
+    kept = {name: value for name, value in environ.items() if name in _NAMES or name in needed}
+    return {**kept, "LC_ALL": _LOCALE}

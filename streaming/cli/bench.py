@@ -193,3 +193,17 @@ def bench_history(
     from benchmarks.history import measure
 
     measure(rows, as_json=as_json)
+
+
+@bench_app.command("start")
+def bench_start(
+    runs: Annotated[int, typer.Option(help="How many times a run is started, each in its home.", min=1)] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """From the start of the process to its first alert, everything cached; some twenty seconds a start.
+
+    Example: `flagstream bench start --runs 3`
+    """
+    from benchmarks.start import measure
+
+    measure(runs, as_json=as_json)

@@ -113,12 +113,12 @@ def fetch(
         bool, typer.Option("--msk", help="Only the jar with which Spark logs in to Amazon MSK.")
     ] = False,
 ) -> None:
-    """Download the pinned jars into the project's cache and compile the kernels; `make setup` calls it.
+    """Download the pinned jars and make what starts use again, all in the cache; `make setup` calls it.
 
     Examples: `flagstream fetch`, `flagstream fetch --msk`
     """
-    from streaming.commands.specs import fetch as prepare
-    from streaming.commands.specs import fetch_msk
+    from streaming.commands.warming import fetch as prepare
+    from streaming.commands.warming import fetch_msk
     from streaming.home.settings import Settings
 
     # not settings_in: an installation is for every user of the machine
@@ -142,10 +142,14 @@ def demo(
 
     Example: `flagstream demo --seconds 30 --rate 500`
     """
-    from streaming.commands.demo import run_demo
-    from streaming.commands.demo_feed import DemoSettings
+    from streaming.commands.launching import demo_settings, launched_ahead
 
-    run_demo(settings_in(home, log_format), DemoSettings(seconds, rate, seed, llm), as_json=as_json)
+    settings = demo_settings(settings_in(home, log_format))
+    with launched_ahead(settings) as jvm:
+        from streaming.commands.demo import run_demo
+        from streaming.commands.demo_feed import DemoSettings
+
+        run_demo(settings, DemoSettings(seconds, rate, seed, llm), jvm, as_json=as_json)
 
 
 @app.command()
@@ -163,6 +167,14 @@ def run(
     move_alerts: Annotated[
         bool, typer.Option(help="Let the next alerts leave on another topic, which the spec now names.")
     ] = False,
+    warm: Annotated[
+        bool,
+        typer.Option(
+            "--warm",
+            help="First make what later starts use again, where it is missing; then say where the time went "
+            "until the first batch was closed.",
+        ),
+    ] = False,
     log_format: LogFormat = None,
     as_json: AsJson = False,
 ) -> None:
@@ -171,12 +183,20 @@ def run(
     Examples: `flagstream run --spec handbook --until-idle`,
     `flagstream run --spec my-agent.yaml --accept-loss "retention overtook a long outage"`
     """
-    from streaming.commands.run import run_until_stopped
+    from streaming.commands.launching import launched_ahead
 
-    run_until_stopped(
-        settings_in(home, log_format), spec_named(spec), llm=llm, until_idle=until_idle,
-        accept_loss=accept_loss, move_alerts=move_alerts, as_json=as_json,
-    )  # fmt: skip
+    settings, found = settings_in(home, log_format), spec_named(spec)
+    if warm:
+        from streaming.commands.warming import fill_caches
+
+        fill_caches(settings, found)
+    with launched_ahead(settings) as jvm:
+        from streaming.commands.run import run_until_stopped
+
+        run_until_stopped(
+            settings, found, jvm, llm=llm, until_idle=until_idle, accept_loss=accept_loss,
+            move_alerts=move_alerts, as_json=as_json, report_start=warm,
+        )  # fmt: skip
 
 
 @app.command()

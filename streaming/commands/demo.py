@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
 import time
 
+import psutil
+
 from agent import SPECS
-from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
 from streaming.commands.demo_feed import DemoSettings, Feed
 from streaming.commands.demo_result import DemoResult, alerts_of, result_of, with_kinds
 from streaming.commands.demo_view import show_demo
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
-from streaming.kafka.broker import EmbeddedBroker, bootstrap_for, ensure_topic
+from streaming.jvm.launching import Jvm
+from streaming.kafka.broker import bootstrap_for, ensure_topic
 from streaming.kafka.feeds import Simulated
 from streaming.run.display import progress_display
 from streaming.run.driver import PATIENCE_SECONDS, drive
 from streaming.run.progress import Activity, Progress
-from streaming.setup.process import prepare_process
 
 _STARTING = Activity("starting: Kafka, Spark and the local model, some 20 seconds")
 
 
-def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoResult:
-    """Run the main job below `home`/demo, which is emptied first, and print what was caught.
+def run_demo(settings: Settings, demo: DemoSettings, jvm: Jvm, *, as_json: bool) -> DemoResult:
+    """Run the main job and print what was caught.
+
+    Args:
+        settings: the demo's own, see streaming.commands.launching.
+        jvm: Spark's, launched ahead.
 
     Raises:
         FlagstreamError: whatever stopped it.
     """
-    if ":" in settings.kafka:
-        raise ConfigurationError(
-            "the demo brings its own broker and would mix its payments into yours: unset it, or use `run`",
-            where="FLAGSTREAM_KAFKA",
-        )
-    begun = time.time()
-    settings = dataclasses.replace(settings, home=settings.home / "demo")
-    _empty(settings)
-    prepare_process(settings.home)
+    begun = psutil.Process().create_time()
     spec = load_spec(SPECS / "card-fraud.yaml")
     with progress_display(spec.name, as_json=as_json) as display:
         display.doing(_STARTING)
         with bootstrap_for(settings) as bootstrap:
-            sent = _driven(settings, spec, bootstrap, demo, display)
+            sent = _driven(settings, spec, bootstrap, demo, jvm, display)
     ended = time.time()
     alerts = with_kinds(alerts_of(LakeReader(settings.lake(spec.name), spec.tables)), sent)
     result = result_of(settings, spec, alerts, sent, begun, ended)
@@ -52,7 +47,7 @@ def run_demo(settings: Settings, demo: DemoSettings, *, as_json: bool) -> DemoRe
 
 
 def _driven(
-    settings: Settings, spec: AgentSpec, bootstrap: str, demo: DemoSettings, display: Progress
+    settings: Settings, spec: AgentSpec, bootstrap: str, demo: DemoSettings, jvm: Jvm, display: Progress
 ) -> Simulated | None:
     """Run the agent until it has read what the feed sends, and return that."""
     ensure_topic(bootstrap, spec.data_sources.transactions.subscription.first)
@@ -67,13 +62,8 @@ def _driven(
             started=feed.start,
             patience=PATIENCE_SECONDS,
             display=display,
+            jvm=jvm,
         )
     finally:
         feed.close()
     return feed.sent
-
-
-def _empty(settings: Settings) -> None:
-    """The demo's own folder; a broker left running there would hold deleted files."""
-    EmbeddedBroker.of(settings).stop()
-    shutil.rmtree(settings.home, ignore_errors=True)

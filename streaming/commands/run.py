@@ -5,31 +5,40 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import suppress
+from dataclasses import asdict
 
 from schemas.errors import FlagstreamError
 from schemas.spec import AgentSpec
 from streaming.commands.broker import broker_of
 from streaming.commands.registry import active_beside
 from streaming.home.settings import Settings
+from streaming.jvm.launching import Jvm
 from streaming.output.log import log
+from streaming.output.tables import show_table
+from streaming.output.terminal import Terminal, print_json
 from streaming.run.driver import PATIENCE_SECONDS, drive
-from streaming.setup.process import prepare_process
+from streaming.setup.start_times import StartTimes, cpu_seconds
 
 
 def run_until_stopped(
     settings: Settings,
     spec: AgentSpec,
+    jvm: Jvm,
     *,
     llm: str,
     until_idle: bool,
     accept_loss: str | None,
     move_alerts: bool,
     as_json: bool,
+    report_start: bool,
 ) -> None:
     """Run an agent until Ctrl-C or, with `until_idle`, nothing is left to read; see streaming.run.driver."""
-    prepare_process(settings.home)
+    times = StartTimes(finished=lambda found: show_start(found, as_json=as_json) if report_start else None)
+    times.note("Python and imports")
     _compare_with_registry(settings, spec)
+    began = times.now()
     with broker_of(settings) as bootstrap:
+        times.note("broker", began)
         drive(
             settings,
             spec,
@@ -41,7 +50,21 @@ def run_until_stopped(
             move_alerts=move_alerts,
             as_json=as_json,
             patience=PATIENCE_SECONDS if until_idle else None,
+            jvm=jvm,
+            times=times,
         )
+
+
+def show_start(times: StartTimes, *, as_json: bool) -> None:
+    """Print where the time of a start went, up to the first batch."""
+    whole, cpu = round(times.now(), 3), cpu_seconds()
+    if as_json:
+        parts = [asdict(each) for each in times.parts]
+        print_json({"start": {"seconds": whole, "cpu_seconds": cpu, "parts": parts}})
+        return
+    rows = [(each.name, f"{each.began:.2f}", f"{each.took:.2f}") for each in times.parts]
+    title = f"first batch closed after {whole:.1f} s, {cpu:.1f} s of processor time"
+    show_table(Terminal(), ("part of the start", "began at s", "took s"), rows, title)
 
 
 def _compare_with_registry(settings: Settings, spec: AgentSpec) -> None:

@@ -1,4 +1,4 @@
-"""`flagstream spec` and `fetch`: what a spec names is checked, described, and made ready."""
+"""`flagstream spec`: what a spec names is checked and described."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from schemas.contract import load_contract
 from schemas.label import label_json_schema
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
 from streaming.output.terminal import print_json, say_line
-from streaming.setup.downloads import fetch_jars
-from streaming.setup.warmup import compile_kernels
 from streaming.versions.clients import check_endpoint
 
 
@@ -47,15 +44,3 @@ def show_alert_schema() -> None:
 def show_label_schema() -> None:
     """Print the JSON Schema of a label on the topic."""
     print_json(label_json_schema(), indent=2)
-
-
-def fetch(settings: Settings, spec: AgentSpec) -> None:
-    """Download the pinned jars and compile the kernels of a spec."""
-    fetch_jars(settings, say=say_line)
-    say_line("compiling the kernels: half a minute, the first time")
-    compile_kernels(AgentDefinition.of(spec))
-
-
-def fetch_msk(settings: Settings) -> None:
-    """Download the jar with which Spark logs in to Amazon MSK."""
-    fetch_jars(settings, folders=[settings.jars_msk])

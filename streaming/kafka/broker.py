@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import os
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +23,7 @@ from schemas.errors import ConfigurationError, MachineError, RetryableError, nea
 from schemas.subscription import Subscription
 from streaming.home.brokers import connection
 from streaming.home.settings import Settings, find_java
+from streaming.jvm.class_archive import ClassArchive
 from streaming.kafka.grants import Grant, principal_of, raise_if_unauthorized, reading, to_read
 from streaming.kafka.presence import metadata_of
 from streaming.kafka.refusals import NOT_ALLOWED, words_of
@@ -28,6 +31,7 @@ from streaming.kafka.topic import topic_exists
 from streaming.service.interrupts import ended_on_leaving
 
 _CALL_SECONDS = 10.0
+_MAIN = "kafka.Kafka"
 _PORTS = 3
 _BROKER_DEFAULT = -1
 # testcontainers starts Kafka through scripts that only this vendor's images have.
@@ -72,15 +76,19 @@ class EmbeddedBroker:
     Attributes:
         folder: configuration, data and log.
         jars: folder of the broker's jars.
+        classes: folder of archives of classes, None to start without one.
+        makes_archive: whether its JVM makes the archive when it ends.
     """
 
     folder: Path
     jars: Path
+    classes: Path | None = None
+    makes_archive: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> EmbeddedBroker:
         """Return the broker that belongs to a home folder."""
-        return cls(settings.home / "broker", settings.jars_broker)
+        return cls(settings.home / "broker", settings.jars_broker, settings.classes)
 
     def status(self) -> str | None:
         """Return the bootstrap address while the broker runs, None otherwise."""
@@ -158,7 +166,7 @@ class EmbeddedBroker:
         bootstrap = f"127.0.0.1:{port}"
         self._configure(port, free_port())
         facts = {"bootstrap": bootstrap}
-        self._service.start(self._command("kafka.Kafka"), facts, lambda: _answers(bootstrap))
+        self._service.start(self._command(_MAIN), facts, lambda: _answers(bootstrap))
         return bootstrap
 
     @property
@@ -191,8 +199,32 @@ class EmbeddedBroker:
 
     def _command(self, main: str, *arguments: str) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
-        java = [find_java(), "-Xmx512m", "-Xms128m", logging, "-cp", str(self.jars / "*")]
-        return [*java, main, *arguments, str(self._properties)]
+        own = [
+            "-Xmx512m",
+            "-Xms128m",
+            "-Dfile.encoding=UTF-8",
+            logging,
+            f"-Djava.io.tmpdir={tempfile.gettempdir()}",
+        ]
+        classes = ["-cp", os.pathsep.join(map(str, self._class_path)), *self._archive_options(main)]
+        return [find_java(), *own, *classes, main, *arguments, str(self._properties)]
+
+    @property
+    def archive(self) -> ClassArchive | None:
+        """The archive of the classes that its JVM loads, made or not."""
+        if self.classes is None:
+            return None
+        return ClassArchive.of(self.classes, "broker", self._class_path)
+
+    def _archive_options(self, main: str) -> tuple[str, ...]:
+        archive = self.archive
+        if archive is None:
+            return ()
+        return archive.made() if self.makes_archive and main == _MAIN else archive.used()
+
+    @property
+    def _class_path(self) -> list[Path]:
+        return sorted(self.jars.glob("*.jar"))
 
     @property
     def _properties(self) -> Path:

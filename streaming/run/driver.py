@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
@@ -18,25 +16,24 @@ from streaming.batch.late_answers import LateAnswers
 from streaming.batch.pipeline import ClosedBatch
 from streaming.batch.runner import StreamRunner
 from streaming.batch.topic_watch import TopicWatch
-from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Tenure
-from streaming.home.brokers import by_aws_iam, java_options_of, secret_names_of
 from streaming.home.settings import Settings
+from streaming.jvm.launching import Jvm
 from streaming.kafka.open_transactions import waiting_for
 from streaming.run.currencies import log_currencies
 from streaming.run.display import progress_display
 from streaming.run.needs import Needs
 from streaming.run.opening import Agent, open_agent
 from streaming.run.progress import Progress
+from streaming.run.session_keeper import SessionKeeper
 from streaming.run.surroundings import Hooks, Surroundings
 from streaming.run.topics import log_horizon, prepare_topics
 from streaming.service.health import Condition, Health
 from streaming.service.interrupts import stop_on_interrupt
 from streaming.service.supervisor import Supervisor
 from streaming.service.worker import Worker, cause_of
-from streaming.setup.downloads import jar_paths
-from streaming.setup.session import forget, is_alive, start_session
-from streaming.setup.warmup import compile_kernels
+from streaming.setup.session import is_alive
+from streaming.setup.start_times import StartTimes
 from streaming.versions.clients import Clients
 from streaming.versions.registry import check_reason
 from streaming.versions.registry_watch import spec_in_force
@@ -62,6 +59,8 @@ def drive(
     started: Callable[[], None] = lambda: None,
     patience: float | None = None,
     display: Progress | None = None,
+    jvm: Jvm | None = None,
+    times: StartTimes | None = None,
 ) -> Progress:
     """Run an agent until `stop` is set or, with `until_idle`, nothing is left to read.
 
@@ -75,6 +74,9 @@ def drive(
         started: called once the agent is repaired and about to read, the first time.
         patience: seconds after which it gives up waiting; None: as long as it takes.
         display: shows already; by default one for standard output, which shows once the agent reads.
+        jvm: Spark's, which somebody has launched ahead, see streaming.setup.spark_jvm; launched when needed
+            unless given.
+        times: where it is noted how long the parts of the start take.
 
     Returns:
         The progress display, with the run's totals.
@@ -103,7 +105,9 @@ def drive(
     ):
         around = Surroundings(settings, bootstrap, clients, hooks, health)
         consent, course = _Consent(accept_loss, move_alerts), _Course(stop, until_idle, begun)
-        run = _ServiceRun(around, spec, shown, kept, consent)
+        noted = times or StartTimes()
+        keeper = SessionKeeper(settings, bootstrap, jvm, noted, kept)
+        run = _ServiceRun(around, spec, shown, kept, consent, keeper, noted)
         supervisor = Supervisor(run.needs.all(), health, stop, patience=patience)
         supervisor.run(lambda: run.attempt(supervisor, course))
     return shown
@@ -130,7 +134,9 @@ class _ServiceRun:
     """One run of an agent: what its attempts share, and how one is made.
 
     Args:
-        kept: closed when the run ends: the display and the Spark session, once there are any.
+        kept: closed when the run ends: the display, once there is one.
+        keeper: has the Spark session.
+        times: where it is noted how long the start takes.
     """
 
     def __init__(
@@ -140,14 +146,16 @@ class _ServiceRun:
         display: Progress,
         kept: ExitStack,
         consent: _Consent,
+        keeper: SessionKeeper,
+        times: StartTimes,
     ) -> None:
         self._around, self._settings, self._bootstrap = around, around.settings, around.bootstrap
         self._spec, self._health = spec, around.health
         self._display, self._kept, self._consent = display, kept, consent
+        self._keeper, self._times = keeper, times
         self.needs = Needs(around.settings, spec, around.bootstrap, around.clients)
-        self._session: SparkSession | None = None
         self._tenure = Tenure()
-        self._was_up = False
+        self._was_up, self._reading_since = False, 0.0
 
     def attempt(self, supervisor: Supervisor, course: _Course) -> None:
         """Open the agent and run it until it ends.
@@ -156,10 +164,11 @@ class _ServiceRun:
             RetryableError: the JVM has died under it; the next attempt starts another.
         """
         spec = spec_in_force(self._settings, self._spec)
-        prepare_topics(spec, self._bootstrap, ours=":" not in self._settings.kafka)
+        with self._times.part("topics"):
+            prepare_topics(spec, self._bootstrap, ours=":" not in self._settings.kafka)
         if not self._was_up:
             log_horizon(spec, self._bootstrap)
-        session = self._spark(spec)
+        session = self._keeper.session(spec)
         try:
             self._run(spec, session, supervisor, course)
         except (Py4JError, OSError) as fault:
@@ -168,13 +177,16 @@ class _ServiceRun:
             raise RetryableError("Spark's JVM has ended; did the machine run out of memory?") from fault
 
     def _run(self, spec: AgentSpec, session: SparkSession, supervisor: Supervisor, course: _Course) -> None:
+        began = self._times.now()
         with self._opened(spec) as agent, self._beside(agent, supervisor):
+            self._times.note("opening", began)
             stream = replace(agent.stream, accept_loss=self._consent.accept_loss)
             runner = StreamRunner(session, agent.pipeline, stream, self._told_to(supervisor), agent.requested)
             supervisor.opened()
             if not self._was_up:
                 log_currencies(self._settings.lake(spec.name), spec)
             self._come_up(course.started)
+            self._reading_since = self._times.now()
             runner.run(course.stop, until_idle=course.until_idle)
 
     def _opened(self, spec: AgentSpec) -> AbstractContextManager[Agent]:
@@ -189,33 +201,13 @@ class _ServiceRun:
             self._was_up = self.needs.lake_is_known = True
             started()
 
-    def _spark(self, spec: AgentSpec) -> SparkSession:
-        """Return the session; kernels are compiled while the first one starts."""
-        if self._session is not None and not is_alive(self._session):
-            forget(self._session)
-            self._session = None
-        if self._session is None:
-            definition = AgentDefinition.of(spec)
-            # No worker: the start waits for the result and raises what it raised.
-            with ThreadPoolExecutor(1) as beside:
-                compiled = beside.submit(compile_kernels, definition)
-                jars = self._jars()
-                needed, options = secret_names_of(self._bootstrap), java_options_of(self._bootstrap)
-                work = self._settings.spark
-                self._session = start_session(jars, work_dir=work, needed=needed, java_options=options)
-                compiled.result()
-            self._kept.callback(_stop, self._session)
-        return self._session
-
-    def _jars(self) -> list[Path]:
-        more = jar_paths(self._settings.jars_msk) if by_aws_iam(self._bootstrap) else []
-        return [*jar_paths(self._settings.jars_spark), *more]
-
     def _told_to(self, supervisor: Supervisor) -> Callable[[ClosedBatch], None]:
         def closed(batch: ClosedBatch) -> None:
             # What was asked for has been done: what is lost later is asked about anew.
             self._consent = _Consent(None, move_alerts=False)
             self._display.batch(batch)
+            self._times.note("first batch", self._reading_since)
+            self._times.finish()
             supervisor.settle()
 
         return closed
@@ -225,11 +217,6 @@ class _ServiceRun:
         trouble = self._around.clients.trouble
         report = _Report(watch, agent.late, self._display, self._health, supervisor.settle, trouble)
         return _Workers(report, self.needs.revive, self._health)
-
-
-def _stop(session: SparkSession) -> None:
-    if is_alive(session):
-        session.stop()
 
 
 class _Report:

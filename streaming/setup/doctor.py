@@ -32,6 +32,7 @@ from streaming.setup.machine_checks import (
     check_python,
 )
 from streaming.setup.machine_limits import machine_limits
+from streaming.setup.spark_jvm import spark_archive
 
 _ANSWER_SECONDS = 3.0
 _REDIRECTS = range(300, 400)
@@ -57,6 +58,7 @@ def check_machine(settings: Settings, spec: AgentSpec | None = None) -> list[Che
         check_proxy(),
         check_disk(settings.home, shutil.disk_usage(_existing(settings.home)).free),
         check_home(settings.home),
+        check_archive(settings),
         check_jar_folder(settings.jars_spark),
         check_jar_folder(settings.jars_broker),
         check_kafka(settings),
@@ -74,6 +76,16 @@ def check_jar_folder(folder: Path, lock: Path = LOCK_FILE) -> CheckResult:
     except MachineError as fault:
         return CheckResult(name, False, str(fault), "run `make setup`")
     return CheckResult(name, True, f"{len(paths)} jars, checksums right")
+
+
+def check_archive(settings: Settings) -> CheckResult:
+    """Whether the classes are archived that a start loads; without them it takes longer."""
+    missing = "no archive of classes for this JDK: starts take longer until `flagstream fetch` has made one"
+    try:
+        made = spark_archive(settings, jar_paths(settings.jars_spark)).is_there
+    except (MachineError, OSError):
+        made = False
+    return CheckResult("start", True, "classes archived" if made else missing)
 
 
 def check_kafka(settings: Settings) -> CheckResult:

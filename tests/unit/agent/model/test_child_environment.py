@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from agent.model.child_environment import child_environment, inherited_environment
+from agent.model.child_environment import child_environment
 from agent.model.processes import Service
 from schemas.errors import MachineError
 from streaming.cli.root import app
 from streaming.home.private_files import FOLDERS, keep_private
 from streaming.home.settings import Settings
+from streaming.jvm.launching import launch_jvm
 from streaming.kafka.broker import EmbeddedBroker
 from streaming.setup.downloads import _run_ivy
 from streaming.testing.small_lake import build_lake, spec_of
@@ -88,21 +88,19 @@ def test_neither_the_broker_s_tool_nor_ivy_gets_keys(tmp_path: Path, monkeypatch
     assert CANARY not in environment
 
 
-def test_what_a_library_starts_gets_no_keys_and_this_process_keeps_them() -> None:
-    whole = dict(os.environ)
-    with inherited_environment():
-        child = subprocess.run(
-            [sys.executable, "-c", "import os; print(os.environ)"], capture_output=True, check=True
-        )
-    assert CANARY not in child.stdout.decode()
-    assert dict(os.environ) == whole
-
-
-def test_the_environment_comes_back_when_the_start_fails() -> None:
-    whole = dict(os.environ)
-    with pytest.raises(MachineError), inherited_environment():
-        raise MachineError("no Java")
-    assert dict(os.environ) == whole
+def test_spark_s_jvm_gets_no_keys_but_those_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    java, told = tmp_path / "bin" / "java", tmp_path / "told"
+    java.parent.mkdir()
+    java.write_text(f"#!/bin/sh\nexport -p >> {told}\nexit 3\n", encoding="utf-8")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    monkeypatch.setenv("KAFKA_LOGIN", "needed-by-the-jvm")
+    jvm = launch_jvm([], [], {}, needed={"KAFKA_LOGIN"})
+    with pytest.raises(MachineError, match="did not come up"):
+        jvm.connection()
+    environment = told.read_text(encoding="utf-8")
+    assert "needed-by-the-jvm" in environment
+    assert CANARY not in environment
 
 
 @given(st.dictionaries(st.sampled_from(["PATH", "LC_ALL", "HOME"]) | st.text(min_size=1), st.text()))

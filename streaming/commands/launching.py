@@ -1,0 +1,48 @@
+"""Begins what a run takes longest to start, before anything else is imported."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from schemas.errors import ConfigurationError
+from streaming.home.settings import Settings
+from streaming.jvm.launching import Jvm
+from streaming.kafka.broker import EmbeddedBroker
+from streaming.setup.process import prepare_process
+from streaming.setup.spark_jvm import launch_ahead
+
+
+@contextmanager
+def launched_ahead(settings: Settings) -> Iterator[Jvm]:
+    """Make this process fit for a run and yield Spark's JVM on its way up; ended if nobody has used it.
+
+    Raises:
+        MachineError: what a run needs of the machine is not there.
+    """
+    prepare_process(settings.home)
+    jvm = launch_ahead(settings)
+    try:
+        yield jvm
+    finally:
+        if not jvm.is_used:
+            jvm.end()
+
+
+def demo_settings(settings: Settings) -> Settings:
+    """Return the settings of the demo, whose own folder below `home` is emptied.
+
+    Raises:
+        ConfigurationError: the demo was to use somebody's broker.
+    """
+    if ":" in settings.kafka:
+        raise ConfigurationError(
+            "the demo brings its own broker and would mix its payments into yours: unset it, or use `run`",
+            where="FLAGSTREAM_KAFKA",
+        )
+    own = replace(settings, home=settings.home / "demo")
+    EmbeddedBroker.of(own).stop()  # one left running there would hold deleted files
+    shutil.rmtree(own.home, ignore_errors=True)
+    return own

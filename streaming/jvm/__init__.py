@@ -1,0 +1,1 @@
+"""How JVMs are started: at once, with their classes archived."""

@@ -1,0 +1,69 @@
+"""The Spark session of a run: started with the kernels beside it, and anew when its JVM has died."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from pyspark.sql import SparkSession
+
+from schemas.spec import AgentSpec
+from streaming.definition.agent_definition import AgentDefinition
+from streaming.home.settings import Settings
+from streaming.jvm.launching import Jvm
+from streaming.setup.session import forget, is_alive, session_on
+from streaming.setup.spark_jvm import launch_ahead
+from streaming.setup.start_times import StartTimes
+from streaming.setup.warmup import compile_kernels
+
+
+class SessionKeeper:
+    """Has a session as long as the run lasts.
+
+    Args:
+        bootstrap: of the brokers that it reads from.
+        jvm: one that was launched ahead, None for none.
+        times: where it is noted how long the start takes.
+        kept: closed when the run ends.
+    """
+
+    def __init__(
+        self, settings: Settings, bootstrap: str, jvm: Jvm | None, times: StartTimes, kept: ExitStack
+    ) -> None:
+        self._settings, self._bootstrap = settings, bootstrap
+        self._ahead, self._times, self._kept = jvm, times, kept
+        self._session: SparkSession | None = None
+
+    def session(self, spec: AgentSpec) -> SparkSession:
+        """Return the session; kernels are compiled while the first one starts."""
+        if self._session is not None and not is_alive(self._session):
+            forget(self._session)
+            self._session = None
+        if self._session is None:
+            self._session = self._started(AgentDefinition.of(spec))
+            self._kept.callback(_stop, self._session)
+        return self._session
+
+    def _started(self, definition: AgentDefinition) -> SparkSession:
+        # No worker: the start waits for the result and raises what it raised.
+        with ThreadPoolExecutor(1) as beside:
+            compiled = beside.submit(self._compile, definition)
+            with self._times.part("Spark session"):
+                session = session_on(self._jvm(), self._settings.spark)
+            compiled.result()
+        return session
+
+    def _jvm(self) -> Jvm:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.is_running:
+            return ahead
+        return launch_ahead(self._settings, self._bootstrap)
+
+    def _compile(self, definition: AgentDefinition) -> None:
+        with self._times.part("kernels"):
+            compile_kernels(definition)
+
+
+def _stop(session: SparkSession) -> None:
+    if is_alive(session):
+        session.stop()
