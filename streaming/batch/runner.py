@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from py4j.protocol import Py4JError
-from pyspark.errors import StreamingQueryException
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
@@ -167,7 +167,7 @@ class StreamRunner:
 
     def _raise_failure(self, fault: BaseException | None) -> None:
         failure = self._failure or fault
-        if isinstance(failure, Py4JError | StreamingQueryException):
+        if isinstance(failure, Py4JError | PySparkException):
             raise as_project_error(failure, self._settings.bootstrap) from failure
         if failure is not None:
             raise failure
