@@ -168,7 +168,7 @@ def _parsed(frame: DataFrame, spec: AgentSpec, shape: Shape) -> DataFrame:
     contract = AgentDefinition.of(spec).contract
     columns = [column for column in contract.columns if column.source is not None]
     event = shape.parsed(sql.col("value"))
-    named = [sql.col(f"event.{column.source}").alias(column.name) for column in columns]
+    named = [sql.expr(f"event.{column.source}").alias(column.name) for column in columns]
     parsed = frame.select(event.alias("event"), "partition", "offset", "timestamp")
     return parsed.select(*named, "partition", "offset", sql.col("timestamp").alias("kafka_timestamp"))
 
