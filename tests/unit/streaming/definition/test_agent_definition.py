@@ -115,4 +115,4 @@ def test_a_spec_s_contract_is_loaded_in_one_place() -> None:
         for path in (ROOT / folder).rglob("*.py")
         if named.search(path.read_text(encoding="utf-8"))
     }
-    assert found == {"streaming/definition/agent_definition.py"}
+    assert found == {"streaming/definition/contracts.py"}

@@ -198,7 +198,7 @@ def test_no_command_is_wider_than_the_terminal_or_cuts_an_id(
     places = {"OTHER": str(home / "other.yaml"), "PLAN": str(home / "plan.json"), "ALERT": alert["alert_id"]}
     monkeypatch.setenv("TERM", kind[0])
     monkeypatch.setenv("COLUMNS", str(kind[1]))
-    if command[0] in ("registry", "audit", "snapshot"):
+    if command[0] in ("registry", "audit", "snapshot", "what-if"):
         prepare(flagstream, home)
     shown = flagstream(*(places.get(each, each) for each in command))
     assert shown

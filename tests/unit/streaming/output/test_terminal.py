@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.triage.untrusted_text import escaped
-from streaming.audit.access import tell_read
+from streaming.audit.access import tell_done
 from streaming.cli.root import app, main
 from streaming.commands.alerts import alert_line
 from streaming.commands.what_if_page import _table
@@ -89,7 +89,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "other.yaml").write_text(
         spec_of(threshold=0.9, rules=[], version="1.1.0").model_dump_json(), encoding="utf-8"
     )
-    tell_read(Settings.load(folder, {}), spec_of(), "replay", ["alerts"])
+    tell_done(Settings.load(folder, {}), spec_of(), "labels-import", 1, begins_log=True)
     return folder
 
 
