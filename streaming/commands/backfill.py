@@ -48,7 +48,6 @@ def run_backfill(
         ConfigurationError: the source cannot be read, or the agent has stored something else already; nothing
             was written.
     """
-    prepare_process(settings.home)
     definition = AgentDefinition.load(spec, kept=contract_so_far(settings.lake(spec.name), spec))
     source = source_to_load(settings, spec, definition.contract, path, options)
     say_how_read(source.said)
@@ -96,7 +95,12 @@ def load(
     on_progress: Callable[[int], None] = lambda _: None,
     reached: Callable[[Passed], None] = lambda _: None,
 ) -> Loaded:
-    """Take the agent over and load a source; see streaming.history.backfill.Backfill."""
+    """Take the agent over and load a source; see streaming.history.backfill.Backfill.
+
+    Raises:
+        MachineError: the state cannot be kept where it is to be.
+    """
+    prepare_process(settings.home)
     mend(settings, spec)
     definition = AgentDefinition.of(with_arithmetic(settings, spec, spec)).completed()
     spec, schemas = definition.spec, lake_schemas(definition.contract)
