@@ -16,17 +16,24 @@ from streaming.labels.book import LabelBook
 
 _COLUMNS = ["alert_id", "revision", "transaction_id", "kind"]
 _JUDGED = ["classification", "severity", "score"]
+NEWEST = 100_000  # revisions that are looked at, so that a long history costs no more than a short one
 
 
-def agreement_with_labels(reader: LakeReader, spec: AgentSpec) -> dict[str, Worth]:
+def agreement_with_labels(reader: LakeReader, spec: AgentSpec, newest: int = NEWEST) -> dict[str, Worth]:
     """Return what the classifications of labelled alerts are worth, by `classification_source`.
 
     An alert counts as its newest revision has it; alerts about what did not come are left out.
+
+    Args:
+        reader: of the lake.
+        spec: the agent's.
+        newest: how many revisions of alerts are looked at, the last ones.
     """
     if reader.count("labels") == 0:
         return {}
     book = LabelBook(reader.path("labels"), retention=spec.replay_horizon)
-    alerts = _newest(reader.rows("alerts", [*_COLUMNS, *_JUDGED, "classification_source"]))
+    recent = pc.field("outbox_seq") >= reader.count("alerts") - newest
+    alerts = _newest(reader.rows("alerts", [*_COLUMNS, *_JUDGED, "classification_source"], recent))
     labels = book.latest_on(alerts["transaction_id"], book.refreshed())
     known = alerts.join(labels, on="transaction_id", how="inner", maintain_order="left")
     return dict(_by_source(known))

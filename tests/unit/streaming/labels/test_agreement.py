@@ -45,6 +45,9 @@ def test_each_labelled_alert_counts_once_for_whoever_classified_it_last(
     assert {name: worth.alerts for name, worth in status.agreement.items()} == {"rules": 1, "llm": 1}
     assert status.agreement["llm"].agreeing == 0.0
     assert status.agreement["rules"].agreeing == 1.0
+    assert {name: worth.alerts for name, worth in agreement_with_labels(reader.anew(), SPEC, 1).items()} == {
+        "llm": 1
+    }
     print_status(status, as_json=False)
     shown = " ".join(capsys.readouterr().out.split())
     assert "labelled alerts classified by the model" in shown
