@@ -235,7 +235,8 @@ class LabelTopic:
         try:
             return reading_fault(self._topic, self._bootstrap, KafkaException(fault))
         except ConfigurationError as refused:
-            return refused
+            # A right that is taken away can be given back; payments are watched meanwhile.
+            return RetryableError(str(refused))
 
     def _parsed(
         self, partition: int, first: int, after: int, messages: Sequence[Message]

@@ -193,6 +193,8 @@ def run(
             number += 1
 
 
+# What is found is shown whole, however long: a warning in its place would say nothing.
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @pytest.mark.parametrize("mode", ["inline", "deferred"])
 @settings(PROPERTY, max_examples=3)
 @given(batches=st.lists(payments(30, 40), min_size=3, max_size=3))

@@ -57,6 +57,9 @@ class Idle:
     def unread(self) -> int:
         return 0
 
+    def open_transactions(self) -> tuple[()]:
+        return ()
+
 
 def test_an_endpoint_that_does_not_answer_is_a_condition_until_it_does() -> None:
     health, trouble = Health(), ["desk: the key is refused"]
