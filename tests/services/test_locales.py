@@ -27,7 +27,7 @@ MACHINES: Mapping[str, Mapping[str, str]] = {
     },
     "plain C, half a day behind": {"TZ": "Etc/GMT+12", "LC_ALL": "C", "LANG": "C"},
 }
-OF_THE_RUN = {"transactions": ["batch_id"], "alerts": ["created_at", "batch_id"]}
+OF_THE_RUN = {"transactions": ["query_id", "batch_id"], "alerts": ["query_id", "batch_id", "created_at"]}
 
 
 def test_the_same_records_give_the_same_bits_everywhere(
