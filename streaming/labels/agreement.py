@@ -16,7 +16,7 @@ from streaming.labels.book import LabelBook
 
 _COLUMNS = ["alert_id", "revision", "transaction_id", "kind"]
 _JUDGED = ["classification", "severity", "score"]
-NEWEST = 100_000  # revisions that are looked at, so that a long history costs no more than a short one
+NEWEST = 100_000  # revisions that count, so that a long history costs no more than a short one
 
 
 def agreement_with_labels(reader: LakeReader, spec: AgentSpec, newest: int = NEWEST) -> dict[str, Worth]:
@@ -27,7 +27,7 @@ def agreement_with_labels(reader: LakeReader, spec: AgentSpec, newest: int = NEW
     Args:
         reader: of the lake.
         spec: the agent's.
-        newest: how many revisions of alerts are looked at, the last ones.
+        newest: how many revisions of alerts count, the last ones.
     """
     if reader.count("labels") == 0:
         return {}
