@@ -110,13 +110,16 @@ class StreamTopics:
         """For each topic a batch of no records says what was given up, and moves the stream past it."""
         starts = _starts(places)
         offsets = {**self._unread, **starts, **{topic: read[topic] for topic in lost}}
+        # Until a topic's own loss is on record it stays known as the one that was read.
+        before = {topic: each for topic, each in self._settings.topic_ids.items() if topic in lost}
         for topic, place in sorted(lost.items()):
             del offsets[topic]
+            before.pop(topic, None)
             offsets |= {name: at for name, at in starts.items() if name == topic}
-            self._close(Loss(why, topic, place.lost), dict(offsets))
+            self._close(Loss(why, topic, place.lost), dict(offsets), {**self._ids, **before})
 
-    def _close(self, loss: Loss, offsets: Offsets) -> None:
-        ids = {topic: each for topic, each in self._ids.items() if topic in offsets}
+    def _close(self, loss: Loss, offsets: Offsets, topic_ids: Mapping[str, str]) -> None:
+        ids = {topic: each for topic, each in topic_ids.items() if topic in offsets}
         origin = Origin(ids or None, loss.to_metadata())
         closed = self._pipeline.process(no_records, new_query(LOSS), 0, lambda: offsets, origin=origin)
         if closed is not None:

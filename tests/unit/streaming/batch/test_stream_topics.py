@@ -156,3 +156,15 @@ def test_a_topic_that_comes_has_its_id_from_its_first_batch_on(facts: Facts, tmp
     facts.found["b"] = state("anew", p0=(0, 9))
     with pytest.raises(DataLossError, match="topic b was deleted and created anew while it was read"):
         reads.reached_by(0)
+
+
+def test_a_crash_between_two_losses_leaves_the_other_topic_known_as_another_one(
+    facts: Facts, tmp_path: Path
+) -> None:
+    facts.found = {"a": state("anew", p0=(0, 5)), "b": state("anew too", p0=(0, 9))}
+    decided = Decided()
+    topics(tmp_path, decided, accept_loss="both are new").begin()
+    (origin, moved), _ = decided.batches
+    went_on = topics(tmp_path, Decided(), reached=moved, topic_ids=origin.topic_ids)
+    with pytest.raises(DataLossError, match="topic b was deleted and created anew"):
+        went_on.begin()
