@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from schemas.errors import DataLossError
 from streaming.batch.pipeline import ClosedBatch, Pipeline
@@ -11,7 +11,7 @@ from streaming.batch.queries import LOSS, new_query
 from streaming.batch.resuming import Loss, Resumption, no_records, refusal, resume_all, set_aside
 from streaming.batch.store import Origin
 from streaming.batch.stream_settings import Offsets, StreamSettings
-from streaming.kafka.source import last_planned, offsets_of
+from streaming.kafka.source import begins_of, last_planned, offsets_of
 from streaming.kafka.topic_facts import TopicFacts, TopicState
 
 
@@ -91,18 +91,20 @@ class StreamTopics:
     def _has_another_plan(self, found: Mapping[str, TopicState]) -> bool:
         """Whether the checkpoint knows topics that are no longer read, or not those that begin above 0.
 
-        Spark would take either for a loss. A batch that it has planned and that is not closed comes first.
+        Spark would take either for a loss. A batch that it has planned and that is not closed comes first,
+        unless Spark takes that very batch for one: it would refuse it at every start.
         """
         planned = last_planned(self._settings.checkpoint)
-        if planned is None or not self._settings.settled:
+        if planned is None:
             return False
         known = offsets_of(self._settings.checkpoint, planned)
-        late = (
-            low > 0 and partition not in known.get(topic, {})
-            for topic, state in found.items()
-            for partition, (low, _) in state.bounds.items()
-        )
-        return not known.keys() <= found.keys() or any(late)
+        if self._settings.settled:
+            return not known.keys() <= found.keys() or bool(_places(_late(found)) - _places(known))
+        before = begins_of(self._settings.checkpoint, planned)
+        if before is None:
+            return False
+        come, gone = _places(known) - _places(before), _places(before) - _places(known)
+        return bool(gone or come & _places(_late(found)) or come - _places(_bounds(found)))
 
     def _record(
         self, lost: Mapping[str, Resumption], read: Offsets, places: Mapping[str, Resumption], why: str
@@ -124,6 +126,22 @@ class StreamTopics:
         closed = self._pipeline.process(no_records, new_query(LOSS), 0, lambda: offsets, origin=origin)
         if closed is not None:
             self._on_batch(closed)
+
+
+def _places(offsets: Mapping[str, Iterable[str]]) -> set[tuple[str, str]]:
+    return {(topic, partition) for topic, partitions in offsets.items() for partition in partitions}
+
+
+def _bounds(found: Mapping[str, TopicState]) -> dict[str, Iterable[str]]:
+    return {topic: state.bounds for topic, state in found.items()}
+
+
+def _late(found: Mapping[str, TopicState]) -> dict[str, Iterable[str]]:
+    """Return the partitions that begin above 0, by topic."""
+    return {
+        topic: [partition for partition, (low, _) in state.bounds.items() if low > 0]
+        for topic, state in found.items()
+    }
 
 
 def _starts(places: Mapping[str, Resumption]) -> Offsets:

@@ -26,7 +26,7 @@ from schemas.errors import DataLossError
 from schemas.instants import micros_of
 from schemas.subscription import Subscription
 from schemas.tables import UTC_MICROS
-from streaming.kafka.source import MOST_AT_ONCE, initial_offsets, offsets_of, places_in, reader_options
+from streaming.kafka.source import MOST_AT_ONCE, begins_of, offsets_of, places_in, reader_options
 
 _CONTENTS = ("key", "value", "headers")
 _SIZE = "size"
@@ -196,7 +196,7 @@ def planned_records(checkpoint: Path, batch_id: int) -> int:
     Raises:
         DataLossError: the checkpoint holds no such batch.
     """
-    begins = offsets_of(checkpoint, batch_id - 1) if batch_id else initial_offsets(checkpoint) or {}
+    begins = begins_of(checkpoint, batch_id) or {}
     return sum(
         end - begins.get(topic, {}).get(partition, 0)
         for topic, ends in offsets_of(checkpoint, batch_id).items()

@@ -97,6 +97,15 @@ def initial_offsets(checkpoint: Path) -> dict[str, dict[str, int]] | None:
     return begins
 
 
+def begins_of(checkpoint: Path, batch_id: int) -> dict[str, dict[str, int]] | None:
+    """Return where a planned batch begins: topic → partition → offset; None where Spark noted no beginning.
+
+    Raises:
+        DataLossError: the checkpoint holds no batch before it.
+    """
+    return offsets_of(checkpoint, batch_id - 1) if batch_id else initial_offsets(checkpoint)
+
+
 def last_planned(checkpoint: Path) -> int | None:
     """Return the number of the newest batch that Spark has planned."""
     return _newest_number(checkpoint / "offsets")

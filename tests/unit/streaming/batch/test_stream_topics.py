@@ -133,6 +133,35 @@ def test_a_checkpoint_with_another_plan_is_set_aside_once_its_batches_are_closed
     assert (tmp_path / "c").exists() is not anew
 
 
+@pytest.mark.parametrize(
+    ("before", "known", "anew"),
+    [
+        ({"a": {"0": 40, "1": 20}, "b": {"0": 3}}, {"a": {"0": 41, "1": 20}, "b": {"0": 3}}, False),
+        ({"a": {"0": 40}, "b": {"0": 3}}, {"a": {"0": 41}, "b": {"0": 3, "1": 2}}, False),
+        ({"a": {"0": 40}, "old": {"0": 3}}, {"a": {"0": 41}, "old": {"0": 4}}, False),
+        ({"a": {"0": 40}, "old": {"0": 3}}, {"a": {"0": 41}}, True),
+        ({"a": {"0": 40}}, {"a": {"0": 41, "1": 20}}, True),
+        ({"a": {"0": 40}}, {"a": {"0": 41}, "old": {"0": 4}}, True),
+    ],
+    ids=[
+        "the same",
+        "one more from 0 on",
+        "both of a topic",
+        "one less",
+        "one begins late",
+        "one came and left",
+    ],
+)
+def test_a_planned_batch_that_spark_refuses_at_every_start_is_set_aside(
+    facts: Facts, tmp_path: Path, before: Offsets, known: Offsets, anew: bool
+) -> None:
+    facts.found = {"a": state("A", p0=(0, 50), p1=(5, 20)), "b": state("B", p0=(0, 9), p1=(0, 2))}
+    planned(tmp_path / "c", before, batch=3)
+    planned(tmp_path / "c", known, batch=4)
+    topics(tmp_path / "c", Decided(), settled=False).begin()
+    assert (tmp_path / "c").exists() is not anew
+
+
 def test_a_checkpoint_is_settled_once_what_it_has_planned_is_closed(tmp_path: Path) -> None:
     assert is_settled(tmp_path / "none", {})
     planned(tmp_path / "c", {"a": {"0": 1}}, batch=4)
