@@ -85,6 +85,8 @@ def init_agent(settings: Settings, known: InitOptions, ask: Ask | None, *, as_js
         )
     folder = known.to or Path(known.name)
     _refuse_existing(folder)
+    if known.alerts_per_day is not None:
+        _checked(known.alerts_per_day, known.alerts_per_day)
     wanted = known if ask is None else answered(known, ask)
     agent = _agent_of(settings, wanted)
     _write(agent.files(), folder)
@@ -201,8 +203,13 @@ def _number(answer: str) -> float:
         number = float(answer)
     except ValueError:
         number = 0.0
+    return _checked(number, answer)
+
+
+def _checked(number: float, given: object) -> float:
     if not 0 < number < _MOST_ALERTS_PER_DAY:
-        raise ConfigurationError(f"expected a number of alerts above 0, got {answer!r}", where="init")
+        problem = f"expected a number of alerts above 0 and below a billion, got {given!r}"
+        raise ConfigurationError(problem, where="init")
     return number
 
 

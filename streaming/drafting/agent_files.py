@@ -14,6 +14,7 @@ from schemas.errors import ConfigurationError
 CONTRACT, SPEC, RULES, POLICY = "contract.yaml", "agent.yaml", "rules.yaml", "policy.yaml"
 _STEPS = (1, 2, 5, 10)
 _UNSEEN_AMOUNT = 10_000.0
+_LEAST_LIMIT, _MOST_LIMIT = 1e-300, 1e307  # beyond them floats hold no round numbers
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class NewAgent:
         name, topic = _as_text(self.name), _as_text(self.topic)
         return {
             CONTRACT: self.contract_text,
-            SPEC: _SPEC.format(made=self, name=name, read_topic=topic, alerts=f"{self.alerts_per_day:g}"),
+            SPEC: _SPEC.format(made=self, name=name, read_topic=topic, alerts=f"{self.alerts_per_day:.15g}"),
             RULES: _RULES.format(
                 most=f"{round_amount(self.largest):.15g}", entity=self.contract.primary_entity
             ),
@@ -75,8 +76,9 @@ def round_amount(largest: float | None) -> float:
     """
     if largest is None or not 0 < largest < math.inf:
         return _UNSEEN_AMOUNT
-    power = 10.0 ** math.floor(math.log10(2 * largest))
-    return next(step * power for step in _STEPS if step * power >= 2 * largest)
+    twice = min(max(2 * largest, _LEAST_LIMIT), _MOST_LIMIT)
+    power = 10.0 ** math.floor(math.log10(twice))
+    return next(step * power for step in _STEPS if step * power >= twice)
 
 
 _TEMPLATE = """\

@@ -119,6 +119,18 @@ def test_a_name_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("alerts", ["inf", "1e12"])
+def test_alerts_beyond_number_are_refused_and_others_are_written_as_given(
+    alerts: str, tmp_path: Path
+) -> None:
+    refused = run("shop", "--yes", "--to", tmp_path / "no", "--alerts-per-day", alerts)
+    assert "a number of alerts above 0 and below a billion" in str(refused.exception)
+    assert not (tmp_path / "no").exists()
+    done = run("shop", "--yes", "--to", tmp_path / "shop", "--alerts-per-day", "1234567.5")
+    assert done.exit_code == 0, done.output
+    assert load_spec(tmp_path / "shop" / SPEC).alerts_per_day == 1_234_567.5
+
+
 def test_three_answers_are_enough(tmp_path: Path) -> None:
     given_answers = iter(["payments", str(tmp_path / "p.csv"), "30"])
     found = answered(InitOptions("mine"), lambda *_: next(given_answers))
@@ -180,6 +192,11 @@ def test_a_limit_is_round_and_above_what_was_seen(largest: float) -> None:
     assert 2 * largest <= limit * (1 + 1e-12)
     assert limit <= 5.001 * 2 * largest
     assert float(f"{limit:.0e}") == pytest.approx(limit)
+
+
+@pytest.mark.parametrize(("largest", "limit"), [(5e-324, 1e-300), (1.7e308, 1e307)])
+def test_an_amount_at_the_end_of_floats_has_a_limit(largest: float, limit: float) -> None:
+    assert round_amount(largest) == pytest.approx(limit)
 
 
 @pytest.mark.parametrize("largest", [None, 0.0, float("inf"), float("nan"), -3.0])
