@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from schemas.contract import EventContract
 from schemas.errors import DataLossError
+from schemas.instants import EPOCH, MICRO
 from schemas.spec import AgentSpec
 from streaming.batch.alerting import Alerted, Asked, marks_of, tell_faults
 from streaming.batch.batch_audit import BatchAudit
@@ -31,7 +32,7 @@ from streaming.batch.in_force import InForce
 from streaming.batch.input_watch import InputWatch
 from streaming.batch.late_answers import LateAnswers
 from streaming.batch.outbox import Outbox
-from streaming.batch.queries import stamp_of
+from streaming.batch.queries import newest_batch, stamp_of
 from streaming.batch.recovery import Recovery, StreamPosition
 from streaming.batch.references import References
 from streaming.batch.steps import BatchStep, Stopwatch
@@ -123,7 +124,7 @@ class Pipeline:
         rates = engine.spec.data_sources.rates
         self._references = References(self._contract, self._health, rates=rates)
         self._broker_clock, self._input = BrokerClock(), InputWatch(self._health, self._contract.entity_names)
-        self._position = StreamPosition(0, 0, LabelPin(0, 0, 0))
+        self._position, self._closed_at = StreamPosition(0, 0, LabelPin(0, 0, 0)), EPOCH
         self._recovery = Recovery(lake, entity_labels)
         self._in_force = InForce(engine, engine_for, renew, self._recovery, lake.alerts)
         # No worker: the batch waits for both results and raises what they raised.
@@ -310,12 +311,15 @@ class Pipeline:
         monitor_batch(self._lake, self._agent, decision, alerted, self._clock(), problems)
 
     def _close(self, decision: Decision, alerted: Alerted, watch: Stopwatch) -> dict[str, Any]:
+        at = self._clock()
+        # Of batches that end at the same row the last one counts, also where the clock was set back.
+        self._closed_at = at if decision.stored else max(at, self._closed_at + MICRO)
         return close_batch(
             self._lake,
             self._agent,
             decision,
             alerted,
-            closed_at=self._clock(),
+            closed_at=self._closed_at,
             next_outbox_seq=self._outbox.next_seq,
             seconds=watch.seconds,
             lane=self._outbox.lane,
@@ -338,6 +342,8 @@ class Pipeline:
 
     def _go_on_after(self, newest: Decision | None) -> None:
         self._position = self._recovery.position(newest)
+        last = newest_batch(self._lake.batches, ["closed_at"])
+        self._closed_at = EPOCH if last is None else last["closed_at"]
         self._broker_clock = BrokerClock(timedelta(0) if newest is None else newest.clock_ahead)
         self._in_force.drop_checkpoints_after(self._position.next_sequence)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, TableNames
-from streaming.batch import outbox
+from streaming.batch import outbox, pipeline
 from streaming.batch.alerts_lane import AlertsLane, LaneChange, choose_lane, lanes_of, unseen
 from streaming.batch.outbox import Outbox
 from streaming.batch.steps import BatchStep
@@ -116,6 +118,23 @@ def test_a_move_is_on_record_before_any_batch_follows(
     assert topics.sent["after"][0] == count
     stream = stored(settings.lake("tester"), "batches", "closed_at").to_pylist()
     assert [each["query_id"].partition("-")[0] for each in stream] == ["live", "move", "live"]
+
+
+def test_a_move_holds_where_the_clock_is_set_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = Topics(monkeypatch)
+    run(settings, on_topic("before"), 0, 0)
+    earlier = datetime.now(UTC) - timedelta(hours=1)
+    monkeypatch.setattr(pipeline, "datetime", SimpleNamespace(now=lambda _: earlier))
+    with (
+        Clients(settings, "none") as clients,
+        opening.open_agent(settings, on_topic("after"), "127.0.0.1:1", clients, move_alerts=True),
+    ):
+        pass
+    run(settings, on_topic("after"), 200, 1)
+    total = stored(settings.lake("tester"), "alerts", "outbox_seq").num_rows
+    assert sorted(topics.sent["before"] + topics.sent["after"]) == list(range(total))
 
 
 def test_a_topic_that_is_gone_can_be_left_behind(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
