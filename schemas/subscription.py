@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from schemas.errors import ConfigurationError
 
 # What Java's and Python's regular expressions read alike, over the characters that names of topics have.
-_COMMON = re.compile(r"(?:[A-Za-z0-9_.,*+?|(){}^$-]|\\[.dwDW-]|\[\^?(?:[A-Za-z0-9_.-]|\\[.dw-])+\])+")
+_COMMON = re.compile(
+    r"(?:[A-Za-z0-9_.,*+?|()^$-]|\{[0-9]{1,3}(?:,[0-9]{0,3})?\}|\\[.dwDW-]|\[\^?(?:[A-Za-z0-9_.-]|\\[.dw-])+\])+"
+)
 
 
 @dataclass(frozen=True)

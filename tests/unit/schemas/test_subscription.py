@@ -23,13 +23,19 @@ def test_a_pattern_means_whole_names_and_none_of_kafka_s_own() -> None:
     assert not Subscription(pattern=".*").includes("__consumer_offsets")
 
 
-@pytest.mark.parametrize("pattern", [r"pay\..*", "a|b", "x[0-9]{2}", r"t-\d+", "(eu|us)-.+", "[^a]b?"])
+@pytest.mark.parametrize(
+    "pattern", [r"pay\..*", "a|b", "x[0-9]{2}", r"t-\d+", "t{2,}-x{1,3}", "(eu|us)-.+", "[^a]b?"]
+)
 def test_patterns_of_every_day_are_taken(pattern: str) -> None:
     assert check_pattern(pattern) == pattern
 
 
 @pytest.mark.parametrize(
-    "pattern", ["", "(", "a(?i)b", r"\p{L}", "a&&b", "[a[b]]", "a b", r"\bpay", "*a", "a:b"]
+    "pattern",
+    [
+        *("", "(", "a(?i)b", r"\p{L}", "a&&b", "[a[b]]", "a b", r"\bpay", "*a", "a:b"),
+        *("a{,3}", "a{", "a}", "a{x}", "a{2,1}", "a{9999999999}", "a{\N{ARABIC-INDIC DIGIT THREE}}"),
+    ],
 )
 def test_what_clients_read_in_two_ways_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="regular expression"):
