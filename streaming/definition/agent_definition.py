@@ -41,7 +41,8 @@ class AgentDefinition:
 
         Args:
             where: the spec's file, for errors.
-            kept: the contract that the lake has gone by so far; its horizon may stay as it is.
+            kept: the contract that the lake has gone by so far; its horizon may stay as it is, and its
+                reference currency has to.
 
         Raises:
             ConfigurationError: contract, rules, policy, prompt, model or entities cannot be used.
@@ -50,6 +51,8 @@ class AgentDefinition:
         with placed(where, "data_sources.transactions.contract"):
             found = cls.of(spec)
             _check_horizon(found.contract, kept)
+        with placed(where, "data_sources.rates.to"):
+            _check_reference_currency(found.contract, kept)
         with placed(where, "llm.prompt"):
             check_needs(found.prompt, spec.llm)
         with placed(where, "policy"):
@@ -153,6 +156,15 @@ def _check_horizon(contract: EventContract, kept: EventContract | None) -> None:
             f"duplicates.horizon is {horizon}, but a record may be stamped ahead by event_time.max_ahead, "
             f"{ahead}, when it is sent and not when it is sent again: give a horizon of at least {ahead}, "
             "or a shorter max_ahead"
+        )
+
+
+def _check_reference_currency(contract: EventContract, kept: EventContract | None) -> None:
+    before, now = None if kept is None else kept.reference_currency, contract.reference_currency
+    if before is not None and now is not None and before != now:
+        raise ConfigurationError(
+            f"what is stored was converted to {before}, and would be compared with amounts in {now}: "
+            f"name {before}, or give the agent a new name"
         )
 
 

@@ -188,6 +188,20 @@ def test_a_lake_of_before_goes_on_with_rates(tmp_path: Path) -> None:
     assert reader.frame("alerts", ["sequence"]).height > 0
 
 
+def test_amounts_of_one_lake_are_converted_to_one_currency(tmp_path: Path) -> None:
+    path = write_rates(tmp_path / "rates.csv", RATES)
+    with trial(tmp_path / "home", with_rates(path)) as tried:
+        tried.send(payments(20))
+    spec = with_rates(path).model_dump(mode="json")
+    spec["data_sources"]["rates"]["to"] = "JPY"
+    told = r"data_sources\.rates\.to: what is stored was converted to EUR"
+    with (
+        pytest.raises(ConfigurationError, match=told),
+        trial(tmp_path / "home", AgentSpec.model_validate(spec)) as tried,
+    ):
+        tried.send(payments(40)[20:])
+
+
 def test_the_rates_path_starts_at_the_specs_folder_and_a_contract_file_names_no_currency(
     tmp_path: Path,
 ) -> None:
