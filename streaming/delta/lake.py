@@ -52,9 +52,15 @@ class Stamp:
 
 @dataclass
 class Tenure:
-    """The newest epoch that this process has claimed, None for none yet; it outlives the lake's handles."""
+    """What this process has claimed; it outlives the lake's handles.
+
+    Attributes:
+        epoch: the newest that it has begun to claim, None for none yet.
+        is_whole: every table was claimed under it. Until then somebody else may have claimed the same one.
+    """
 
     epoch: int | None = None
+    is_whole: bool = False
 
 
 class LakeTable(StoredTable):
@@ -383,14 +389,15 @@ def _take_over(folder: Path, tables: Sequence[LakeTable], ours: Tenure) -> None:
     newest = max(epochs)
     if ours.epoch is not None and newest > ours.epoch:
         raise FencedError(f"{folder}: a driver with epoch {newest} has taken over")
-    if epochs == {ours.epoch}:
+    if ours.is_whole and epochs == {ours.epoch}:
         for table in tables:
             table.hold(newest)
         return
     # Set before the first claim: one of our own that is left half-way is no successor's.
-    ours.epoch = newest + 1
+    ours.epoch, ours.is_whole = newest + 1, False
     for table in tables:
         table.claim(ours.epoch)
+    ours.is_whole = True
 
 
 def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> DeltaTable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -52,6 +52,28 @@ def test_an_opening_of_ones_own_that_was_left_half_way_is_no_successor(
     with pytest.raises(RetryableError):
         open_lake(tmp_path, ours)
     open_lake(tmp_path, ours)
+
+
+def test_of_two_drivers_that_claim_the_same_epoch_one_is_fenced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_lake(tmp_path)
+    ours = Tenure()
+    with monkeypatch.context() as patch, pytest.raises(RetryableError):
+        patch.setattr(LakeTable, "claim", raises(RetryableError("the disk went")))
+        open_lake(tmp_path, ours)
+    theirs = open_lake(tmp_path)
+    again = open_lake(tmp_path, ours)
+    again.batches.check_ours()
+    with pytest.raises(FencedError, match="has taken over"):
+        theirs.batches.check_ours()
+
+
+def raises(fault: Exception) -> Callable[..., None]:
+    def claim(*_: object) -> None:
+        raise fault
+
+    return claim
 
 
 class FencedLane(QuietLane):
