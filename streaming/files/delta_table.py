@@ -192,7 +192,11 @@ def _files(path: Path, table: DeltaTable) -> Sequence[_DataFile]:
         file = _local(path, str(action["path"]))
         _check_whole(path, table.version(), file, action["size_bytes"])
         values = {key.removeprefix(_PARTITION): each for key, each in action.items() if _is_partition(key)}
-        found.append(_DataFile(file, values, action["num_records"], masks.get(file)))
+        found.append(_DataFile(file, values, action["num_records"], masks.get(_really(file))))
+    strange = sorted(masks.keys() - {_really(each.path) for each in found})
+    if strange:
+        problem = f"its log deletes rows of {strange[0]}, which is none of its files"
+        raise ConfigurationError(problem, where=str(path))
     return found
 
 
@@ -201,7 +205,10 @@ def _is_partition(key: str) -> bool:
 
 
 def _masks(path: Path, table: DeltaTable) -> Mapping[Path, pa.Array]:
-    """Return which rows are kept, by file; files without deleted rows have none."""
+    """Return which rows are kept, by file; files without deleted rows have none.
+
+    The library names files by where they really lie, whatever links lead there.
+    """
     features = table.protocol().reader_features or ()
     if DELETION_VECTORS not in features:
         return {}
@@ -212,7 +219,14 @@ def _masks(path: Path, table: DeltaTable) -> Mapping[Path, pa.Array]:
         problem = f"its deletion vectors cannot be read: {str(fault).splitlines()[0]}"
         raise apart or ConfigurationError(problem, where=str(path)) from None
     names, kept = vectors["filepath"].to_pylist(), vectors["selection_vector"]
-    return {_local(path, name): kept[row].values for row, name in enumerate(names)}
+    return {_really(_local(path, name)): kept[row].values for row, name in enumerate(names)}
+
+
+def _really(file: Path) -> Path:
+    try:
+        return file.resolve()
+    except (OSError, ValueError, RuntimeError):  # a name that no disk can have, or links in a circle
+        return file
 
 
 def _local(path: Path, name: str) -> Path:

@@ -205,6 +205,19 @@ def test_what_is_deleted_renamed_dropped_or_new_is_read_as_it_stands_at_each_ver
     shutil.rmtree(modelled.table.path)
 
 
+@pytest.mark.parametrize("given", ["a table", "./a table", "link", "a table/../a table", "linked/a table"])
+def test_what_is_deleted_stays_so_by_whatever_path_a_table_is_read(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = HandMadeTable(tmp_path / "a table", features("deletionVectors"))
+    deleted = table.add("a b.parquet", numbered(1, 2, 3), deletionVector=deletion_vector([0]))
+    table.commit(table.declare([IDS]), deleted)
+    (tmp_path / "link").symlink_to("a table")
+    (tmp_path / "linked").symlink_to(".")
+    assert ids(Path(given)) == [2, 3]
+
+
 def test_nested_columns_are_mapped_and_filled_up(tmp_path: Path) -> None:
     def mapped(name: str, kind: Any, number: int) -> dict[str, Any]:
         noted = {"delta.columnMapping.id": number, "delta.columnMapping.physicalName": f"p{number}"}
