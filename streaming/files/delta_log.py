@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -27,6 +28,7 @@ def open_delta(path: Path, version: int | None = None) -> DeltaTable:
         ConfigurationError: there is no such table or version, its log is not whole, or it uses a feature that
             is not read.
     """
+    _check_name(path)
     _check_entries(path, version)
     try:
         table = DeltaTable(path, version=version)
@@ -67,6 +69,14 @@ def _why(path: Path, version: int | None, fault: Exception) -> ConfigurationErro
     gone = f"entry {missing[0]} is missing, restore the folder {LOG} from a copy" if missing else None
     said = gone or clipped(str(fault).partition("\n")[0])
     return ConfigurationError(f"its log cannot be read: {said}", where=str(path))
+
+
+def _check_name(path: Path) -> None:
+    """The library takes `%41` for `A`, and would open a table beside this one."""
+    really = str(path.resolve())
+    if unquote(really) != really:
+        problem = "a percent sign with two digits, as in %2F, leads elsewhere: rename the folder, or copy it"
+        raise ConfigurationError(problem, where=really)
 
 
 def _check_entries(path: Path, version: int | None) -> None:

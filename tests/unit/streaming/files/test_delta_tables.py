@@ -218,6 +218,15 @@ def test_what_is_deleted_stays_so_by_whatever_path_a_table_is_read(
     assert ids(Path(given)) == [2, 3]
 
 
+def test_a_table_whose_path_means_another_one_is_refused(tmp_path: Path) -> None:
+    for name, number in (("day=%41", 1), ("day=A", 2), ("100% b", 3)):
+        table = HandMadeTable(tmp_path / name)
+        table.commit(table.declare([IDS]), table.add("a.parquet", numbered(number)))
+    with pytest.raises(ConfigurationError, match="day=%41: a percent sign"):
+        ids(tmp_path / "day=%41")
+    assert (ids(tmp_path / "day=A"), ids(tmp_path / "100% b")) == ([2], [3])
+
+
 def test_nested_columns_are_mapped_and_filled_up(tmp_path: Path) -> None:
     def mapped(name: str, kind: Any, number: int) -> dict[str, Any]:
         noted = {"delta.columnMapping.id": number, "delta.columnMapping.physicalName": f"p{number}"}
