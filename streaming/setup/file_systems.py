@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 from schemas.errors import MachineError
 
@@ -52,8 +53,14 @@ def check_file_system(home: Path, mounts: Path = MOUNTS) -> None:
     """Refuse to keep an agent's state where others could change it unseen, or where it is not on disk.
 
     Raises:
-        MachineError: it lies on a network's file system.
+        MachineError: it lies on a network's file system, or its path would lead elsewhere.
     """
+    really = str(home.resolve())
+    if unquote(really) != really:
+        raise MachineError(
+            f"{really}: a percent sign with two digits, as in %2F, leads Delta's library elsewhere. Name "
+            "another folder with --home or FLAGSTREAM_HOME"
+        )
     kind = file_system_of(home, mounts)
     if is_refused(kind):
         raise MachineError(

@@ -59,3 +59,11 @@ def test_state_on_a_network_is_refused_by_name(mounts: Path, folder: str, kind: 
 
 def test_state_on_a_disk_is_not(mounts: Path) -> None:
     check_file_system(Path("/data/var"), mounts)
+
+
+def test_a_path_that_leads_elsewhere_is_no_home(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("home%41")
+    for name in ("home%41", "link"):
+        with pytest.raises(MachineError, match="home%41: a percent sign"):
+            check_file_system(tmp_path / name)
+    check_file_system(tmp_path / "100% home")
