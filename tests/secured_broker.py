@@ -65,7 +65,7 @@ _PROTOCOLS = {
 _ALLOWED_URLS = "org.apache.kafka.sasl.oauthbearer.allowed.urls"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SecuredBroker(EmbeddedBroker):
     """An embedded broker whose plain listener is the administrator's alone.
 
@@ -263,7 +263,7 @@ def _openssl(folder: Path, *arguments: str) -> None:
 def secured_broker(folder: Path, jars: Path) -> Iterator[tuple[SecuredBroker, str]]:
     """Yield a running broker and the administrator's address."""
     with oidc_issuer(folder / "issuer", {USER: PASSWORD}) as issuer:
-        broker = SecuredBroker(folder, jars, issuer)
+        broker = SecuredBroker(folder, jars, issuer=issuer)
         address = broker.start()
         try:
             add_scram_user(address)
