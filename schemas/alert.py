@@ -62,6 +62,7 @@ CATEGORIES: Mapping[Category, str] = {
     "likely_legitimate": "unusual, yet nothing points to fraud",
     "needs_review": "evidence is unclear",
 }
+CLASSIFICATION_SOURCES: tuple[ClassificationSource, ...] = get_args(ClassificationSource)
 FALLBACK_REASONS: tuple[FallbackReason, ...] = get_args(FallbackReason)
 
 
@@ -136,7 +137,7 @@ ALERT_FIELDS: tuple[AlertField, ...] = (
         "classification_source",
         _STRING,
         "who classified it",
-        confined=_one_of(get_args(ClassificationSource)),
+        confined=_one_of(CLASSIFICATION_SOURCES),
     ),
     AlertField(
         "fallback_reason",

@@ -7,13 +7,15 @@ contracts that know none, or from rules by the thousand.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.alert import ALERTS
+from schemas.alert import ALERTS, CATEGORIES, CLASSIFICATION_SOURCES, FALLBACK_REASONS
 from schemas.alert_documents import alert_documents
+from schemas.rules import SEVERITIES
 
 CLIPPED = "clipped"
 # Kept free for what a model says of an alert, so that how the rest is cut does not depend on it.
@@ -22,8 +24,20 @@ _CITATION_CHARACTERS = 100
 _BY_THE_MODEL: Mapping[str, Any] = {
     "rationale": "", "model": None, "prompt_id": None, "prompt_version": None, "evidence": None,
 }  # fmt: skip
+# Another attempt, or a replay, may have decided these otherwise: each counts as long as it can be.
+_BY_THE_ATTEMPT: Mapping[str, Any] = {
+    "classification": max(CATEGORIES, key=len),
+    "severity": max(SEVERITIES, key=len),
+    "classification_source": max(CLASSIFICATION_SOURCES, key=len),
+    "fallback_reason": max(FALLBACK_REASONS, key=len),
+    "query_id": "0" * 64,
+    "batch_id": 2**63 - 1,
+    "revision": 2**31 - 1,
+    "created_at": datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+}
 _TEXTS = ("transaction_id", "currency")
 _LISTS = ("entities", "reasons", "rules", "rule_texts")
+_ROOM_FOR_AN_ATTEMPT = 512  # more than those take
 # Characters of a text, and parts of a list, that are kept: the first pair that suffices.
 _STEPS = ((1_000, 1_000), (200, 100), (40, 20), (40, 4))
 _BYTES_OF_A_BYTE = 7  # JSON writes a control character as \u001b, and an id stands in the key as well
@@ -36,7 +50,7 @@ def fitted(alerts: pa.Table, max_bytes: int) -> pa.Table:
     Those that would take more are cut, and their `clipped` names the fields; the others stay as they are.
     What was read from a table of before later fields came may be without them.
     """
-    places = _suspect(alerts, max_bytes - _ROOM_FOR_A_MODEL)
+    places = _suspect(alerts, max_bytes - _ROOM_FOR_A_MODEL - _ROOM_FOR_AN_ATTEMPT)
     if not places:
         return alerts
     rows = alerts.take(pa.array(places)).to_pylist()
@@ -85,7 +99,7 @@ def _cut(alert: dict[str, Any], max_bytes: int) -> dict[str, Any] | None:
     """Return the alert cut as little as suffices, None when nothing need be."""
     found, most = alert, max_bytes - _ROOM_FOR_A_MODEL
     for step in _STEPS:
-        if size_of({**found, **_BY_THE_MODEL}) <= most:
+        if size_of({**found, **_BY_THE_MODEL, **_BY_THE_ATTEMPT}) <= most:
             break
         found = _shortened(alert, *step)
     if size_of(found) > max_bytes and found.get("evidence"):
