@@ -115,7 +115,7 @@ def test_tokens_that_a_callback_gives_serve_every_client(secured: tuple[SecuredB
 
     def token(said: str) -> tuple[str, float]:
         asked.append(said)
-        return broker.issuer.token("by-token", ""), time.time() + 300
+        return broker.issuer.token("by-token", "kafka"), time.time() + 300
 
     by_file = load_properties(broker.client_properties("OIDC"), {"KAFKA_JAAS": jaas("OIDC")})
     kept = {key: value for key, value in by_file.librdkafka.items() if not key.startswith("sasl.oauthbearer")}
