@@ -68,10 +68,10 @@ def _start(spec: AgentSpec, number: int) -> _Started:
         simulate_to_topic(place.bootstrap, topic, rate=_RATE, seconds=_SECONDS, seed=number)
         ensure_topic(place.bootstrap, spec.alerts.topic, 1)
         began = time.time()
-        told = _run(place, spec)
+        said = _run(place, spec)
         alerted = _first_alert(place, spec)
-    parts = {each["name"]: each["took"] for each in told["parts"]}
-    return _Started(alerted - began, told["cpu_seconds"], parts)
+    parts = {each["name"]: each["took"] for each in said["parts"]}
+    return _Started(alerted - began, said["cpu_seconds"], parts)
 
 
 def _run(place: Stage, spec: AgentSpec) -> dict[str, Any]:

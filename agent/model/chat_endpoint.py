@@ -17,7 +17,7 @@ from agent.model.endpoint_memory import EndpointMemory, Remembered
 from agent.model.guarded_http import Reach, guarded_client
 from agent.model.model_client import Completion, Failure, Question
 from agent.model.negotiation import Negotiation, Offer, SentWith, ServerFeatures
-from agent.model.server_faults import ServerFault, error_in, read_fault
+from agent.model.server_faults import ServerFault, is_error, read_fault
 
 OPENAI_URL = "https://api.openai.com/v1"
 _FIRST_BACKOFF_SECONDS = 0.1
@@ -110,7 +110,7 @@ class ChatEndpoint:
             return read_fault(found.status_code, _parsed(found), found.headers)
         response = raw.http_response
         content = _parsed(response)
-        if error_in(content):
+        if is_error(content):
             return read_fault(response.status_code, content, response.headers)
         is_answer = isinstance(content, Mapping) and isinstance(content.get("choices"), list)
         return cast("Mapping[str, Any]", content) if is_answer else _NOT_COMPATIBLE

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from agent.model.negotiation import ServerFeatures
 
@@ -30,7 +30,7 @@ class EndpointState:
     url: str
     model: str
     features: ServerFeatures
-    learned_at: datetime
+    learned_at: AwareDatetime
     trouble: str = ""
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import SecretStr
@@ -49,15 +49,18 @@ _SERVER_IS_DOWN: frozenset[FallbackReason] = frozenset(
 
 @dataclass(frozen=True)
 class _Terms:
-    """Until when a question may be sent, until when its answer is listened to, and what takes late ones.
-
-    `workers` holds how many put questions side by side.
-    """
+    """Until when a question may be sent, until when its answer is listened to, and what takes late ones."""
 
     deadline: float
     until: float
     late: Replies | None = None
-    workers: list[int] = field(default_factory=lambda: [1])
+
+
+@dataclass
+class _Crew:
+    """How many put the questions of one call side by side."""
+
+    workers: int = 1
 
 
 class LlmClient:
@@ -231,9 +234,10 @@ class LlmClient:
     ) -> None:
         queue = list(reversed(range(len(questions))))
         if self._breaker.trial_due and queue:
-            await self._within([self._work(questions, outcomes, [queue.pop()], terms, trial=True)], terms)
-        terms = replace(terms, workers=[min(self._at_a_time.now, len(queue))])
-        work = [self._work(questions, outcomes, queue, terms) for _ in range(terms.workers[0])]
+            trial = self._work(questions, outcomes, [queue.pop()], terms, _Crew(), trial=True)
+            await self._within([trial], terms)
+        crew = _Crew(min(self._at_a_time.now, len(queue)))
+        work = [self._work(questions, outcomes, queue, terms, crew) for _ in range(crew.workers)]
         await self._within(work, terms)
 
     async def _within(self, work: Sequence[Coroutine[Any, Any, None]], terms: _Terms) -> None:
@@ -255,6 +259,7 @@ class LlmClient:
         outcomes: list[Completion | Failure | None],
         queue: list[int],
         terms: _Terms,
+        crew: _Crew,
         trial: bool = False,
     ) -> None:
         while queue and self._clock() < terms.deadline:
@@ -267,8 +272,8 @@ class LlmClient:
             outcomes[position] = outcome
             if terms.late is not None and self._clock() >= terms.deadline:
                 terms.late.append((position, outcome))
-            if terms.workers[0] > self._at_a_time.now:
-                terms.workers[0] -= 1
+            if crew.workers > self._at_a_time.now:
+                crew.workers -= 1
                 return
 
     async def _answer(self, question: Question, seconds: float) -> Completion | Failure:

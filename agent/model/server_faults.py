@@ -140,7 +140,7 @@ def read_fault(
     return ServerFault(status, codes, named, _words(body), _wait(headers, now or datetime.now(UTC)))
 
 
-def error_in(body: object) -> bool:
+def is_error(body: object) -> bool:
     """Return whether a body is an error, whatever the status said."""
     if isinstance(body, Mapping) and body.get("choices"):
         choices = body["choices"]

@@ -90,7 +90,7 @@ version: 1
 transaction_id: {{field: id}}
 # iso8601, or epoch with a unit (s, ms, us); more formats: docs/contracts.md
 event_time: {{field: created, format: epoch, unit: ms}}
-# In units of the currency; `minor_units: true` where whole numbers are cents.
+# In units of the currency; `unit: minor` where whole numbers are cents.
 amount: {{field: amount.value}}
 currency: {{field: amount.currency}}
 # Whose habits are learned; the first is the one that the topic is keyed by.

@@ -16,10 +16,10 @@ from streaming.labels.book import LabelBook
 
 _COLUMNS = ["alert_id", "revision", "transaction_id", "kind"]
 _JUDGED = ["classification", "severity", "score"]
-NEWEST = 100_000  # revisions that count, so that a long history costs no more than a short one
+_NEWEST = 100_000  # revisions that count, so that a long history costs no more than a short one
 
 
-def agreement_with_labels(reader: LakeReader, spec: AgentSpec, newest: int = NEWEST) -> dict[str, Worth]:
+def agreement_with_labels(reader: LakeReader, spec: AgentSpec, newest: int = _NEWEST) -> dict[str, Worth]:
     """Return what the classifications of labelled alerts are worth, by `classification_source`.
 
     An alert counts as its newest revision has it; alerts about what did not come are left out.

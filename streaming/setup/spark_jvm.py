@@ -101,9 +101,10 @@ def configuration_of(work_dir: Path, driver_memory: str | None = None) -> dict[s
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": driver_memory or limits.heap,
         "spark.driver.maxResultSize": "0",
-        # Spark keeps what a task took from Kafka last, all of it, for five minutes, by partition and query.
-        "spark.kafka.consumer.fetchedData.cache.timeout": "100ms",
-        "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "100ms",
+        # Spark keeps what a task took from Kafka last, all of it, for five minutes, by partition and query. A
+        # batch that follows within two seconds goes on from it, and need not ask the broker again.
+        "spark.kafka.consumer.fetchedData.cache.timeout": "2s",
+        "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "500ms",
         "spark.local.dir": str(scratch / "local"),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.ui.enabled": "false",

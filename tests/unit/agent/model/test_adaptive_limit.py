@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +16,7 @@ from agent.model.llm_client import LlmClient
 from schemas.llm import Llm
 from streaming.testing import picky_llm as picky
 from streaming.testing import scripted_llm as scripted
+from streaming.testing.drivers import wait_until
 from tests.unit.agent.model.test_llm_client import question, reason_of
 
 
@@ -94,7 +94,5 @@ def test_the_first_of_two_refused_leaves_half() -> None:
 def test_a_request_that_is_lost_counts_as_well() -> None:
     with scripted.scripted_llm(scripted.hang()) as server, client(server, 8) as asking:
         assert reason_of(asking.ask([question()], 0.3)[0]) == "timeout"
-        latest = time.monotonic() + 30
-        while asking.capacity != 4:  # the request is given up beside whoever waited for it
-            assert time.monotonic() < latest
-            time.sleep(0.01)
+        # The request is given up beside whoever waited for it.
+        wait_until(lambda: asking.capacity == 4, 30, "half of what was asked at a time")

@@ -366,7 +366,10 @@ def test_what_was_learned_outlives_the_process_and_is_tried_anew_a_week_later(tm
     assert state.features.said() == ["answers as json_object, the schema in the prompt", "without seed"]
 
 
-@pytest.mark.parametrize("content", [b"", b"[", b"{}", b'[{"url": 1}]', b"\xff"])
+WITHOUT_A_ZONE = b'[{"url": "u", "model": "m", "features": {}, "learned_at": "2026-01-01T00:00:00"}]'
+
+
+@pytest.mark.parametrize("content", [b"", b"[", b"{}", b'[{"url": 1}]', b"\xff", WITHOUT_A_ZONE])
 def test_a_broken_memory_is_none(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "endpoints.json"
     file.write_bytes(content)

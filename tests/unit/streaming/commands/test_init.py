@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +186,39 @@ def test_any_name_and_topic_are_read_as_they_were_given(name: str, topic: str) -
     policy = parse_document(parse_yaml(files[POLICY], where=POLICY), Policy, where=POLICY)
     assert (contract.name, spec.name, policy.policyName) == (name, name, name)
     assert spec.data_sources.transactions.topic == topic
+
+
+SUGGESTED = re.compile(r"^(\s*)# ((?:- )?(?:[a-z_]+: |\{).*)$")
+SUGGESTED_BEFORE = {"threshold": "alerts_per_day"}
+
+
+def suggestions(text: str) -> Iterator[str]:
+    """Yield a file with what one of its comments suggests in force, once for each that looks like YAML."""
+    lines = text.splitlines()
+    for place, line in enumerate(lines):
+        found = SUGGESTED.match(line)
+        if found is None:
+            continue
+        instead = SUGGESTED_BEFORE.get(found[2].partition(":")[0])
+        kept = [each for each in lines[:place] if instead is None or not each.startswith(f"{instead}:")]
+        yield "\n".join([*kept, f"{found[1]}{found[2]}", *lines[place + 1 :]])
+
+
+def test_what_a_comment_suggests_can_be_written() -> None:
+    text = contract_template("mine")
+    units = re.findall(r"`(unit: \w+)`", text)
+    assert units
+    for unit in units:
+        minor = text.replace("{field: amount.value}", f"{{field: amount.value, {unit}}}")
+        assert parse_document(parse_yaml(minor, where="c"), EventContract, where="c").amount.unit == "minor"
+    contract = parse_document(parse_yaml(text, where="c"), EventContract, where="c")
+    files = NewAgent("mine", "events", 100.0, contract, text, None).files()
+    found = [*suggestions(files[SPEC])]
+    assert len(found) == 5
+    for each in found:
+        parse_document(parse_yaml(each, where=SPEC), AgentSpec, where=SPEC)
+    for each in suggestions(files[POLICY]):
+        parse_document(parse_yaml(each, where=POLICY), Policy, where=POLICY)
 
 
 @given(st.floats(min_value=1e-9, max_value=1e300))
