@@ -14,10 +14,12 @@ PIP := $(BIN)/python -m pip install --quiet --cache-dir .cache/pip --disable-pip
 INSTALL := $(BIN)/python streaming/setup/install.py
 CODE := schemas agent streaming benchmarks
 JAVA := $(or $(if $(JAVA_HOME),$(wildcard $(JAVA_HOME)/bin/java)),java)
-PYTHON_FITS = $(PYTHON) -c 'import sys, venv, ensurepip; print("yes" if sys.version_info >= (3, 11) else "")' 2> /dev/null
-JDK_FITS = "$(JAVA)" -version 2>&1 | grep -oE 'version "(1[7-9]|[2-9][0-9])'
+PYTHON_FITS = $(PYTHON) -c 'import sys, venv, ensurepip; print("yes" if (3, 11) <= sys.version_info[:2] <= (3, 14) else "")' 2> /dev/null
+JDK_FITS = "$(JAVA)" -version 2>&1 | grep -oE 'version "(1[7-9]|2[0-5])[".-]'
+# In KiB: packages, jars and the pip cache.
+DISK_FITS = df -Pk . | awk 'NR == 2 && $$4 >= 2621440 {print "yes"}'
 
-.PHONY: help setup demo test test-services check specs bench clean machine
+.PHONY: help setup demo test test-services test-platform check specs bench image up down clean machine
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -29,7 +31,7 @@ demo: setup ## Run the whole system for two or three minutes on simulated transa
 	@$(BIN)/flagstream demo
 
 # Most JVMs of the tests live for seconds: the optimising compiler and a parallel collector never pay off.
-test test-services: export JDK_JAVA_OPTIONS := -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
+test test-services test-platform: export JDK_JAVA_OPTIONS := -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 test: setup ## Run the tests: units, and one end-to-end run of each kind
 	@failed=0; \
 	$(BIN)/python -m pytest tests/unit -n 2 --dist worksteal || failed=1; \
@@ -37,7 +39,11 @@ test: setup ## Run the tests: units, and one end-to-end run of each kind
 	exit $$failed
 
 test-services: setup ## Run the tests that take longer: outages, crash chains, hostile servers
-	@$(BIN)/python -m pytest tests/services tests/crash -n 2 --dist loadgroup
+	@$(BIN)/python -m streaming.testing.store_servers
+	@$(BIN)/python -m pytest -rs tests/services tests/crash -n 2 --dist loadgroup
+
+test-platform: setup ## Run the units and an agent on Spark 4.0 and 4.1, as platforms have them; half an hour
+	@$(BIN)/python -m pytest tests/platform
 
 check: setup ## Lint, check formatting, types and the direction of imports
 	@$(BIN)/ruff check .
@@ -51,6 +57,17 @@ specs: $(STAMPS)/project ## Check all specs and try them on simulated transactio
 bench: setup ## Measure throughput, latency, recovery, replay and triage; takes a while
 	@for bench in throughput latency recovery replay triage; do $(BIN)/flagstream bench $$bench; done
 
+image: ## Build the image of an agent, with Docker, Podman or Buildah
+	@docker/build-image.sh
+
+up: ## Start agent, Kafka, S3 store, payments, Prometheus and Grafana by compose; dashboards on 127.0.0.1:3000
+	@docker/secrets.sh
+	@docker compose --file docker/compose.yaml up --build --detach --wait
+	@echo "dashboards: http://127.0.0.1:3000, metrics: http://127.0.0.1:9464/metrics"
+
+down: ## End what up has started; OPTIONS=--volumes removes its data, too
+	@docker compose --file docker/compose.yaml down $(OPTIONS)
+
 clean: ## Remove what setup and runs have made, state included
 	@if [ -x $(BIN)/flagstream ]; then $(BIN)/flagstream broker stop > /dev/null || true; fi
 	rm -rf .venv .cache var build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -58,13 +75,15 @@ clean: ## Remove what setup and runs have made, state included
 
 # One line and the end, before anything is downloaded. $(error) is used because a failing recipe adds a line.
 machine:
-	@$(if $(shell $(PYTHON_FITS)),,$(error flagstream needs Python 3.11 or newer with venv: \
+	@$(if $(shell $(PYTHON_FITS)),,$(error flagstream needs Python 3.11 to 3.14 with venv: \
 	install python3 and python3-venv (Debian/Ubuntu), or name another with make PYTHON=...))
-	@$(if $(shell $(JDK_FITS)),,$(error flagstream needs a JDK 17 or newer: \
-	install openjdk-17-jdk (Debian/Ubuntu) or Temurin 17))
+	@$(if $(shell $(JDK_FITS)),,$(error flagstream needs a JDK 17 to 25: \
+	install openjdk-17-jdk (Debian/Ubuntu) or Temurin 17, and name it with JAVA_HOME))
+	@$(if $(wildcard $(STAMPS)/venv)$(shell $(DISK_FITS)),,$(error set-up needs 2.5 GB on disk, and less is free here: \
+	make room, or clone into a folder on a larger disk))
 
 $(STAMPS)/venv: requirements/build.txt
-	@echo "set-up fills .venv and .cache of this folder, once: about 600 MB to download, 2.5 GB on disk, two to five minutes"
+	@echo "set-up fills .venv and .cache of this folder, once: about 1.1 GB to download, 2.5 GB on disk, two to six minutes"
 	@$(PYTHON) -m venv --clear .venv
 	@$(PIP) --require-hashes -r requirements/build.txt
 	@mkdir -p $(@D) && touch $@

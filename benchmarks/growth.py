@@ -22,7 +22,7 @@ from deltalake import DeltaTable
 
 from benchmarks.harness import bench_spec, report, say
 from schemas.spec import AgentSpec
-from streaming.delta.maintenance import Maintenance, MaintenanceLimits
+from streaming.delta.maintenance import Maintenance, MaintenanceLimits, tables_below
 from streaming.events.record_table import record_table
 from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
 from streaming.home.settings import Settings
@@ -91,7 +91,7 @@ def growth(settings: Settings, batches: int, every: int) -> Iterator[Point]:
     """Run an agent over simulated payments; yield where it stands every so many batches."""
     spec = bench_spec(batch=_ROWS).model_copy(update={"replay_horizon": _KEPT})
     lake = settings.lake(spec.name)
-    maintenance = Maintenance(lambda: [log.parent for log in lake.glob("*/_delta_log")], _LIMITS, _KEPT)
+    maintenance = Maintenance(partial(tables_below, lake), _LIMITS, _KEPT)
     with (
         mock.patch.object(alerts_end, "Publisher", _Nowhere),
         Clients(settings, "none") as clients,
@@ -104,10 +104,10 @@ def growth(settings: Settings, batches: int, every: int) -> Iterator[Point]:
             agent.pipeline.process(partial(_same, records), "bench", number, partial(_same, offsets))
             took.append(time.perf_counter() - begun)
             if (number + 1) % _ROUND_EVERY == 0:
-                for _ in lake.glob("*/_delta_log"):
+                for _ in tables_below(lake):
                     maintenance.round()
             if (number + 1) % every == 0:
-                yield _point(lake, number + 1, took[-every:])
+                yield _point(lake.path, number + 1, took[-every:])
 
 
 def _same(given: Given) -> Given:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -30,12 +31,31 @@ class Stage:
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
-    """Start a broker in a throw-away home; both are gone afterwards."""
+def stage(store: str | None = None) -> Iterator[Stage]:
+    """Start a broker in a throw-away home; both are gone afterwards.
+
+    Args:
+        store: where lakes lie; None for below the home.
+    """
     with tempfile.TemporaryDirectory(prefix="flagstream-bench-") as folder:
-        settings = Settings.load(Path(folder), os.environ)
+        settings = Settings.load(Path(folder), {**_surroundings(), **_of_store(store)})
         with bootstrap_for(settings) as bootstrap:
             yield Stage(settings, bootstrap)
+
+
+def _surroundings() -> dict[str, str]:
+    """Return the environment without what would put a throw-away lake into somebody's store."""
+    environ = os.environ.items()
+    return {
+        name: value
+        for name, value in environ
+        if name != "FLAGSTREAM_STORE" and not name.startswith("FLAGSTREAM_AUDIT_ANCHOR")
+    }
+
+
+def _of_store(store: str | None) -> dict[str, str]:
+    """Beside a store no key is made, so that any machine may go on."""
+    return {} if store is None else {"FLAGSTREAM_STORE": store, "FLAGSTREAM_AUDIT_KEY": secrets.token_hex(32)}
 
 
 def bench_spec(*, batch: int, threshold: float = 0.99) -> AgentSpec:

@@ -20,6 +20,7 @@ import psutil
 import pyarrow as pa
 
 from benchmarks.harness import bench_spec, report, say
+from benchmarks.made_rows import append_made
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from streaming.batch.compose import lake_schemas
@@ -27,11 +28,12 @@ from streaming.batch.queries import newest_of_the_stream
 from streaming.batch.recovery import Recovery
 from streaming.batch.store import Decision
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.lake import Lake, LakeTable, Stamp
+from streaming.delta.lake import Lake
 from streaming.delta.ledger import LakeLedger
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels
 from streaming.labels.label_pins import LabelPin, LabelPins
+from streaming.store.place import Place
 
 _COMMIT = 500_000
 _BATCH = 2_500
@@ -71,7 +73,7 @@ def measure(rows: int, *, as_json: bool) -> None:
 
 def _open(place: Path, spec: AgentSpec) -> Lake:
     contract = AgentDefinition.of(spec).contract
-    return Lake.open(place, spec, lake_schemas(contract), retention=spec.replay_horizon)
+    return Lake.open(Place.local(place), spec, lake_schemas(contract), retention=spec.replay_horizon)
 
 
 def _grow(place: Path, spec: AgentSpec, rows: int) -> None:
@@ -89,37 +91,18 @@ def _write(lake: Lake, spec: AgentSpec, first: int) -> None:
     ids = _ids(sequence)
     known = {"sequence": sequence, "transaction_id": ids, "event_time": times, "kafka_timestamp": times}
     last = first + _COMMIT - _BATCH
-    _append(lake.transactions, number, known, _decision(spec, last).to_metadata())
+    append_made(lake.transactions, number, known, _decision(spec, last).to_metadata())
     alerted = slice(None, None, _ALERT_EVERY)
     alerts = {"sequence": sequence[alerted], "transaction_id": _ids(sequence[alerted])}
     outbox = sequence[alerted] // _ALERT_EVERY
     fixed = {"kind": "transaction", "own_evidence": 1.0, "revision": 1}
-    _append(lake.alerts, number, {**alerts, **fixed, "outbox_seq": outbox})
-    _append(lake.batches, number, _closed(spec, first))
+    append_made(lake.alerts, number, {**alerts, **fixed, "outbox_seq": outbox})
+    append_made(lake.batches, number, _closed(spec, first))
     keys = _ids(sequence[::_ANSWER_EVERY])
     answers = {"key": keys, "kind": "answer", "commit": sequence[::_ANSWER_EVERY] // _ANSWER_EVERY}
     said = {"classification": "needs_review", "severity": "low", "rationale": "", "model": "m"}
     prompt = {"prompt_id": "p", "prompt_version": 1, "input_tokens": 1, "output_tokens": 1}
-    _append(lake.ledger, number, {**answers, **said, **prompt})
-
-
-def _append(table: LakeTable, number: int, known: dict[str, object], facts: object = None) -> None:
-    """Columns that are not given hold a zero or nothing."""
-    count = next(len(values) for values in known.values() if isinstance(values, np.ndarray | pa.Array))
-    columns = {field.name: _column(field, known.get(field.name), count) for field in table.schema}
-    rows = pa.table(columns, schema=table.schema)
-    table.append(rows, Stamp("bench/bench", number), facts if isinstance(facts, dict) else None)
-
-
-def _column(field: pa.Field, values: object, count: int) -> pa.Array:
-    if isinstance(values, np.ndarray | pa.Array):
-        return pa.array(values).cast(field.type)
-    if values is not None:
-        return pa.repeat(pa.scalar(values, field.type), count)
-    if field.nullable:
-        return pa.nulls(count, field.type)
-    empty = {"string": "", "double": 0.0}.get(str(field.type), [] if pa.types.is_nested(field.type) else 0)
-    return pa.array([empty] * count, field.type)
+    append_made(lake.ledger, number, {**answers, **said, **prompt})
 
 
 def _closed(spec: AgentSpec, first: int) -> dict[str, object]:
@@ -189,8 +172,8 @@ def _costs(place: Path, spec: AgentSpec, rows: int) -> Costs:
 
 def _entity_labels(place: Path, spec: AgentSpec, lake: Lake) -> EntityLabels:
     contract = AgentDefinition.of(spec).contract
-    book = LabelBook(place / spec.tables.labels, retention=spec.replay_horizon)
-    return EntityLabels(book, lake.transactions.path, lake.alerts.path, contract.labelled_columns)
+    book = LabelBook(Place.local(place / spec.tables.labels), retention=spec.replay_horizon)
+    return EntityLabels(book, lake.transactions.place, lake.alerts.place, contract.labelled_columns)
 
 
 def _look_ups(entity_labels: EntityLabels, rows: int, seed: int) -> Iterator[float]:

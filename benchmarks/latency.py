@@ -12,12 +12,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from benchmarks.harness import Stage, bench_spec, report, say, stage
+from benchmarks.stores import BenchStore, bench_store
 from schemas.spec import AgentSpec
 from streaming.batch.runner import StreamRunner
 from streaming.definition.agent_definition import AgentDefinition
@@ -57,21 +59,31 @@ class _Consumer:
             self.arrivals[json.loads(message.value() or b"")["transaction_id"]] = arrived
 
 
-def measure(rate: float, warm_up: float, seconds: float, *, as_json: bool) -> None:
-    """Run and print `p50_s`, `p99_s`, `max_s` and `events_per_s`.
+def measure(
+    rate: float,
+    warm_up: float,
+    seconds: float,
+    store: str | None = None,
+    request_delay: float = 0.0,
+    *,
+    as_json: bool,
+) -> None:
+    """Run and print `p50_s`, `p99_s`, `max_s`, `events_per_s`, and for a store its requests per batch.
 
     Args:
         rate: events per second, sent whether or not the pipeline keeps up.
         warm_up: seconds at the start that do not count.
         seconds: seconds that count.
+        store: a server that is started here, or the URI of a store; None for a lake below the home.
+        request_delay: seconds that each request to it takes besides.
     """
     spec = bench_spec(batch=_BATCH)
-    with stage() as place:
+    with bench_store(store, request_delay) as kept, stage(kept.uri) as place:
         ensure_topic(place.bootstrap, spec.data_sources.transactions.subscription.first)
         ensure_topic(place.bootstrap, spec.alerts.topic, 1)
         compile_kernels(AgentDefinition.of(spec))
         with _Consumer(place.bootstrap, spec.alerts.topic) as consumer:
-            _run(place, spec, rate, warm_up + seconds)
+            requests = _run(place, spec, kept, rate, warm_up + seconds)
         delays, events = _delays(place, spec, consumer.arrivals, warm_up)
     figures: dict[str, object] = {
         "p50_s": round(float(np.percentile(delays, 50)), 3),
@@ -79,21 +91,34 @@ def measure(rate: float, warm_up: float, seconds: float, *, as_json: bool) -> No
         "max_s": round(float(delays.max()), 3),
         "events_per_s": round(events / seconds, 1),
         "alerts": len(delays),
+        **requests,
     }
     report(figures, as_json=as_json)
 
 
-def _run(place: Stage, spec: AgentSpec, rate: float, seconds: float) -> None:
+def _run(place: Stage, spec: AgentSpec, kept: BenchStore, rate: float, seconds: float) -> dict[str, object]:
+    """Run the agent and return the requests that a batch took, by kind."""
     settings, stop = place.settings, threading.Event()
     session = start_session(jar_paths(settings.jars_spark), work_dir=settings.spark)
     try:
         with open_agent(settings, spec, place.bootstrap, Clients(settings, "none")) as agent:
             feeding = threading.Thread(target=_feed, args=(place, spec, rate, seconds, stop))
+            before = kept.counted()
             feeding.start()
             StreamRunner(session, agent.pipeline, agent.stream).run(stop)
             feeding.join()
+            return _per_batch(place, spec, kept.counted() - before)
     finally:
         session.stop()
+
+
+def _per_batch(place: Stage, spec: AgentSpec, requests: Counter[str]) -> dict[str, object]:
+    if not requests:
+        return {}
+    table = place.settings.lake(spec.name) / spec.tables.batches
+    batches = int(DeltaTable(table.uri, storage_options=table.storage_options).to_pyarrow_table().num_rows)
+    found = {name: round(count / batches, 1) for name, count in sorted(requests.items())}
+    return {"batches": batches, "requests_per_batch": found}
 
 
 def _feed(place: Stage, spec: AgentSpec, rate: float, seconds: float, stop: threading.Event) -> None:
@@ -121,7 +146,8 @@ def _delays(
     place: Stage, spec: AgentSpec, arrivals: dict[str, float], warm_up: float
 ) -> tuple[np.ndarray, int]:
     """Seconds per alert, for events after the warm-up, and how many such events there were."""
-    table = DeltaTable(place.settings.lake(spec.name) / spec.tables.transactions)
+    lies = place.settings.lake(spec.name) / spec.tables.transactions
+    table = DeltaTable(lies.uri, storage_options=lies.storage_options)
     rows = table.to_pyarrow_table(columns=["transaction_id", "kafka_timestamp"])
     stamps = rows["kafka_timestamp"]
     counted = rows.filter(

@@ -15,6 +15,7 @@ from schemas.tables import UTC_MICROS
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.detection import checkpoints
 from streaming.detection.scoring import Scorer
+from streaming.store.local_folders import LocalFolders
 
 _BLOCK = 500_000
 _ROWS_SINCE = 500_000
@@ -36,12 +37,12 @@ def measure(entities: int, *, as_json: bool) -> None:
         scorer = Scorer(spec.anew(), names)
         for first in range(0, half, _BLOCK):
             scorer.fold(_rows(scorer.next_sequence, np.arange(first, min(first + _BLOCK, half))))
-        saved = checkpoints.write(scorer.snapshot(), Path(folder))
+        folders = LocalFolders.of(Path(folder))
+        saved = folders.path / checkpoints.write(scorer.snapshot(), folders)
         on_disk = sum(file.stat().st_size for file in saved.iterdir())
         since = _rows(scorer.next_sequence, np.random.default_rng(7).integers(0, half, _ROWS_SINCE))
-        begun = time.perf_counter()
-        restored = Scorer(spec.anew(), names)
-        newest = checkpoints.newest(Path(folder), restored.definition_hash).snapshot
+        begun, restored = time.perf_counter(), Scorer(spec.anew(), names)
+        newest = checkpoints.newest(folders, restored.definition_hash).snapshot
         assert newest is not None, "it was just written"
         restored.restore(newest)
         loaded = time.perf_counter()

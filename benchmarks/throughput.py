@@ -34,6 +34,7 @@ from streaming.events.simulator import (
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.sending import Sender, SendSchedule
 from streaming.kafka.source import read_stream
+from streaming.run.observer import UNOBSERVED_RUN, RunObserver
 from streaming.run.opening import open_agent
 from streaming.setup.downloads import fetch_jars, jar_paths
 from streaming.setup.session import start_session
@@ -173,13 +174,20 @@ def _parsed(frame: DataFrame, spec: AgentSpec, shape: Shape) -> DataFrame:
     return parsed.select(*named, "partition", "offset", sql.col("timestamp").alias("kafka_timestamp"))
 
 
-def run_pipeline(session: SparkSession, place: Stage, spec: AgentSpec, llm: str = "none") -> float:
+def run_pipeline(
+    session: SparkSession,
+    place: Stage,
+    spec: AgentSpec,
+    llm: str = "none",
+    observer: RunObserver = UNOBSERVED_RUN,
+) -> float:
     """Run an agent over all that its topic holds; returns events/s after the first micro-batch."""
     ensure_topic(place.bootstrap, spec.alerts.topic, 1)
     meter = _Meter()
     with (
-        Clients(place.settings, llm) as clients,
-        open_agent(place.settings, spec, place.bootstrap, clients) as agent,
+        Clients(place.settings, llm, watch=observer.calls) as clients,
+        open_agent(place.settings, spec, place.bootstrap, clients, observer=observer.batches) as agent,
+        observer.working(agent, spec),
     ):
         runner = StreamRunner(
             session, agent.pipeline, agent.stream, lambda closed: meter.note(closed.row["read"])

@@ -35,6 +35,7 @@ from schemas.rules import Rule
 from schemas.tables import LEDGER
 from streaming.delta.lake import LakeTable
 from streaming.delta.ledger import LakeLedger
+from streaming.store.place import Place
 from streaming.testing.scripted_llm import counted, scripted_llm
 
 _SEED = 20240501
@@ -149,7 +150,7 @@ def _spec(url: str, *, local: bool) -> Llm:
 
 
 def _run(llm: Llm, client: LlmClient, parts: Sequence[list[FlaggedRow]], folder: Path) -> dict[str, object]:
-    table = LakeTable(folder / "ledger", LEDGER, "bench/epoch", timedelta(days=1))
+    table = LakeTable(Place.local(folder / "ledger"), LEDGER, "bench/epoch", timedelta(days=1))
     table.claim(table.epoch + 1)
     watched = _Watched(client)
     triage = Triage(

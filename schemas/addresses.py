@@ -39,6 +39,21 @@ def is_public(address: IpAddress) -> bool:
     return found.is_global and not found.is_multicast
 
 
+def may_reach(host: str, address: str, *, named: bool) -> bool:
+    """Return whether a host may be connected to at an address that its name leads to now.
+
+    Args:
+        host: as it is named; this machine is reached at its own addresses alone.
+        address: an IP address as the resolver gives it.
+        named: somebody has named the host as one that may lie in a private network; link-local addresses,
+            where machines keep their credentials, are never reached.
+    """
+    met = _unwrapped(ipaddress.ip_address(address.partition("%")[0]))
+    if is_loopback(host):
+        return met.is_loopback
+    return is_public(met) or (named and not met.is_link_local)
+
+
 def _unwrapped(address: IpAddress) -> IpAddress:
     """Return the IPv4 address that an IPv6 address stands for, if it stands for one."""
     if not isinstance(address, ipaddress.IPv6Address):

@@ -8,6 +8,7 @@ numbers and texts are such as all that comes after can hold.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
@@ -54,15 +55,25 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
             content = file.read(most_bytes + 1)
         if len(content) > most_bytes:
             raise ConfigurationError(f"larger than {most_bytes:,} bytes", where=where)
-        return content.decode("utf-8-sig")
+        return decoded(content, where)
     except FileNotFoundError:
         raise ConfigurationError("no such file", where=where) from None
     except OSError as fault:
         raise ConfigurationError(f"cannot be read: {fault.strerror}", where=where) from None
-    except UnicodeDecodeError as fault:
-        raise ConfigurationError(f"not UTF-8 at byte {fault.start}", where=where) from None
     except ValueError:
         raise ConfigurationError("no name of a file", where=clipped(where)) from None
+
+
+def decoded(content: bytes, where: str) -> str:
+    """Return text that was stored as UTF-8.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise ConfigurationError(f"not UTF-8 at byte {fault.start}", where=where) from None
 
 
 def parse_yaml(text: str, *, where: str) -> object:
@@ -96,20 +107,27 @@ def checked(value: object, where: str) -> object:
     """Return parsed content if all of it can be kept and written again.
 
     Raises:
-        ConfigurationError: it is nested too deeply, or a text holds a NUL or half a character.
+        ConfigurationError: it is nested too deeply, a text holds a NUL or half a character, or a number is
+            infinite or none; the last two name their key.
     """
-    waiting: list[tuple[object, int]] = [(value, 0)]
+    waiting: list[tuple[object, tuple[object, ...]]] = [(value, ())]
     while waiting:
-        each, depth = waiting.pop()
-        if depth > _MOST_DEPTH:
+        each, path = waiting.pop()
+        if len(path) > _MOST_DEPTH:
             raise ConfigurationError(f"nested deeper than {_MOST_DEPTH} levels", where=where)
         if isinstance(each, str):
             _check_text(each, where)
+        elif isinstance(each, float) and not math.isfinite(each):
+            raise ConfigurationError(f"expected a finite number, got {each}", where=where, key=_key_of(path))
         elif isinstance(each, dict):
-            waiting += ((part, depth + 1) for pair in each.items() for part in pair)
+            waiting += ((part, (*path, name)) for name, held in each.items() for part in (name, held))
         elif isinstance(each, list | tuple | set):
-            waiting += ((part, depth + 1) for part in each)
+            waiting += ((part, (*path, place)) for place, part in enumerate(each))
     return value
+
+
+def _key_of(path: tuple[object, ...]) -> str:
+    return clipped(".".join(map(str, path)))
 
 
 def _check_text(text: str, where: str) -> None:

@@ -2,9 +2,12 @@
 
 FlagstreamError
 ├── ConfigurationError    a file or option is wrong: fix it and start again (exit 2)
+│   └── NotFoundError     what a name or id means is not there
 ├── MachineError          the machine lacks something: install or free it (exit 3)
 ├── RetryableError        the same call may succeed later: try again under a deadline
-│   └── DiskError         the disk is full, read-only, failing or gone: wait until it takes something again
+│   ├── DiskError         the disk is full, read-only, failing or gone: wait until it takes something again
+│   └── StoreError        the object store is away, busy, or its credentials have expired: wait for it
+├── ConflictError         it has changed since it was read: read it again, and decide anew
 ├── FencedError           a successor has taken over: stop and write nothing more (exit 4)
 └── DataLossError         going on could lose or double a record: stop and ask (exit 5)
 """
@@ -42,6 +45,10 @@ class ConfigurationError(FlagstreamError):
         return self if self.where else ConfigurationError(self.problem, where=where, key=self.key or key)
 
 
+class NotFoundError(ConfigurationError):
+    """What a name or an id means is not there, or not to be seen by whoever asks."""
+
+
 class MachineError(FlagstreamError):
     """The machine lacks a tool, a port, a file or a service that the work needs."""
 
@@ -54,6 +61,14 @@ class RetryableError(FlagstreamError):
 
 class DiskError(RetryableError):
     """The disk takes nothing, or cannot be read: space must be freed, or it must be mounted again."""
+
+
+class StoreError(RetryableError):
+    """The object store does not answer, is busy, or takes the credentials no longer: it is waited for."""
+
+
+class ConflictError(FlagstreamError):
+    """What was to be changed has changed since the caller read it; nothing was written."""
 
 
 class FencedError(FlagstreamError):

@@ -129,5 +129,23 @@ def joined(parts: list[str]) -> str:
     """Return several texts as one, from which they can be read again."""
     if len(parts) == 1:
         return parts[0]
-    escaped = (part.replace(_ESCAPE, _ESCAPE * 2).replace(_BETWEEN, f"{_ESCAPE}{_BETWEEN}") for part in parts)
-    return _BETWEEN.join(escaped)
+    return _BETWEEN.join(map(escaped_part, parts))
+
+
+def escaped_part(text: str) -> str:
+    """Return a text as it stands in an id that is made of several."""
+    return text.replace(_ESCAPE, _ESCAPE * 2).replace(_BETWEEN, f"{_ESCAPE}{_BETWEEN}")
+
+
+def parted(text: str) -> list[str]:
+    """Return the texts that `joined` has put together; one that it has not is returned as it is."""
+    parts, escaped = [""], False
+    for each in text:
+        if escaped or each not in (_BETWEEN, _ESCAPE):
+            parts[-1] += each
+            escaped = False
+        elif each == _ESCAPE:
+            escaped = True
+        else:
+            parts.append("")
+    return parts if len(parts) > 1 else [text]

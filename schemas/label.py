@@ -41,7 +41,7 @@ LABEL_FIELDS: tuple[LabelField, ...] = (
     LabelField("decided_by", pa.string(), "who decided", sent=True),
     LabelField("recorded_at", UTC_MICROS, "when it was stored here"),
     LabelField("source", pa.string(), "the file's name, or topic/partition"),
-    LabelField("source_position", pa.int64(), "row from 1, or offset", nullable=True),
+    LabelField("source_position", pa.int64(), "row from 1, offset, or number of a closing", nullable=True),
 )
 
 LABELS = pa.schema([pa.field(each.name, each.type, each.nullable) for each in LABEL_FIELDS])

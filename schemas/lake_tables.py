@@ -18,9 +18,11 @@ from schemas.label import LABELS
 from schemas.tables import (
     AUDIT,
     BATCHES,
+    CASE_EVENTS,
     DUPLICATES,
     FAULTS,
     FINDINGS,
+    LABELS_QUARANTINE,
     LATE,
     LATER_BATCHES,
     LATER_LATE,
@@ -28,9 +30,11 @@ from schemas.tables import (
     LEDGER,
     MONITORING,
     QUARANTINE,
+    RECORDED_AT,
     REQUEUES,
     SHADOW,
     SPECS,
+    TOKENS,
     TRANSACTIONS,
 )
 
@@ -50,6 +54,8 @@ Table = Literal[
     "specs",
     "shadow",
     "requeues",
+    "case_events",
+    "tokens",
     "findings",
     "findings_sandbox",
 ]
@@ -99,7 +105,11 @@ TABLES: Mapping[Table, TableDefinition] = MappingProxyType(
         ),
         "labels": TableDefinition("label", LABELS, ("label_sequence",), "agent and commands"),
         "labels_quarantine": TableDefinition(
-            "record of the labels topic that is no label", QUARANTINE, _REJECTION_ORDER, "agent and commands"
+            "record of the labels topic that is no label",
+            LABELS_QUARANTINE,
+            _REJECTION_ORDER,
+            "agent and commands",
+            later=(RECORDED_AT.name,),
         ),
         "batches": TableDefinition("closed batch", BATCHES, ("next_sequence",), later=LATER_BATCHES),
         "specs": TableDefinition("step of a spec's version", SPECS, ("action",), "commands"),
@@ -109,7 +119,11 @@ TABLES: Mapping[Table, TableDefinition] = MappingProxyType(
         "requeues": TableDefinition(
             "slice of a request, or its end", REQUEUES, ("number", "slice"), "agent and commands"
         ),
+        "case_events": TableDefinition(
+            "alert that joined a case, or what somebody did to one", CASE_EVENTS, ("number",), "commands"
+        ),
         "findings": TableDefinition("finding", FINDINGS, ("at",), "commands"),
         "findings_sandbox": TableDefinition("finding, invalid ones too", FINDINGS, ("at",), "commands"),
+        "tokens": TableDefinition("step of a token of the HTTP API", TOKENS, ("number",), "commands"),
     }
 )

@@ -62,19 +62,26 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer
 
 
 # Where people paste secrets by mistake.
-_NEVER_SHOWN = (("api_key_env",), ("base_url",), ("workspace",))
+_NEVER_SHOWN = frozenset(
+    {"api_key_env", "base_url", "workspace", "url", "secrets", "password", "routing_key"}
+)
+_OF_SECTIONS = frozenset({"model_type", "model_attributes_type", "dict_type"})
+_WORD = re.compile(r"[a-z_]{1,30}")
+_QUOTED = re.compile(r"""['"].*['"]""", re.DOTALL)
 
 
 class Document(BaseModel):
-    """Base of all configuration models: frozen, unknown keys refused.
+    """Base of all configuration models: frozen, unknown keys and numbers that are not finite refused.
 
     `LATER` names keys that came after batches had pinned digests: while one stands at its default it is left
-    out of what is dumped, so that documents which do not use it keep their digest.
+    out of what is dumped, so that documents which do not use it keep their digest. Of a document that is
+    `SECRETIVE` no value is ever quoted: people paste secrets into it, and not always where they belong.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     LATER: ClassVar[frozenset[str]] = frozenset()
+    SECRETIVE: ClassVar[bool] = False
 
     @property
     def digest(self) -> str:
@@ -102,7 +109,14 @@ def load_document(path: Path, model: type[Model]) -> Model:
     Raises:
         ConfigurationError: the file is missing, is not what its name says, or does not fit the model.
     """
-    return parse_document(read_content(path), model, where=str(path))
+    try:
+        content = read_content(path)
+    except ConfigurationError as fault:
+        if not model.SECRETIVE:
+            raise
+        problem = _QUOTED.sub("…", fault.problem)
+        raise ConfigurationError(problem, where=str(path)) from None
+    return parse_document(content, model, where=str(path))
 
 
 def parse_document(content: object, model: type[Model], *, where: str) -> Model:
@@ -117,30 +131,43 @@ def parse_document(content: object, model: type[Model], *, where: str) -> Model:
         raise ConfigurationError(found.problem, where=place_of(where, found.key), key=found.key) from None
     except (ArithmeticError, AttributeError, TypeError, RecursionError, re.error) as fault:
         # A check met a value that nobody thought of: still the document's fault, whatever it raised.
-        raise ConfigurationError(f"cannot be used: {clipped(repr(fault))}", where=where) from None
+        said = type(fault).__name__ if model.SECRETIVE else clipped(repr(fault))
+        raise ConfigurationError(f"cannot be used: {said}", where=where) from None
 
 
 def _explain(fault: ErrorDetails, model: type[Document], where: str) -> ConfigurationError:
-    key = clipped(".".join(str(part) for part in fault["loc"]))
+    key = clipped(".".join(_shown_part(part, model) for part in fault["loc"]))
     if fault["type"] == "extra_forbidden":
         hint = nearest(clipped(str(fault["loc"][-1])), _known_keys(model, fault["loc"][:-1]))
         return ConfigurationError(f"unknown key; {hint}", where=where, key=key)
     if fault["type"] == "missing":
         return ConfigurationError("this key is required", where=where, key=key)
-    if fault["type"] == "string_type" and (quoted := _quoted(fault)) is not None:
+    hidden = model.SECRETIVE or _may_be_secret(fault)
+    if fault["type"] == "string_type" and not hidden and (quoted := _quoted(fault)) is not None:
         return ConfigurationError(f"expected text: put it in quotes, {quoted}", where=where, key=key)
-    message = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "list")[:_MOST_SAID]
     given = fault["input"]
-    shown_elsewhere = repr(given) in message or fault["loc"][-1:] in _NEVER_SHOWN
-    plain = isinstance(given, str | int | float | bool) and not shown_elsewhere
+    message = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+    message = (message.replace(repr(given), "…") if hidden else message)[:_MOST_SAID]
+    plain = isinstance(given, str | int | float | bool) and not hidden and repr(given) not in message
     shown = f" (got {clipped(repr(given))})" if plain else ""
     return ConfigurationError(message + shown, where=where, key=key)
+
+
+def _shown_part(part: int | str, model: type[Document]) -> str:
+    """Return a key as it is shown: `{https://…}` in YAML has the address for a key."""
+    hidden = model.SECRETIVE and isinstance(part, str) and not _WORD.fullmatch(part)
+    return "…" if hidden else str(part)
+
+
+def _may_be_secret(fault: ErrorDetails) -> bool:
+    """Say whether a value may be one: it stands at a key that has secrets, or in place of a section."""
+    return fault["type"] in _OF_SECTIONS or not _NEVER_SHOWN.isdisjoint(fault["loc"])
 
 
 def _quoted(fault: ErrorDetails) -> str | None:
     """Return a value in quotes that was meant as text and is taken for something else, None for others."""
     given, place = fault["input"], fault["loc"][-1:]
-    if place in _NEVER_SHOWN or not isinstance(given, bool | int | float | date | None):
+    if not isinstance(given, bool | int | float | date | None):
         return None
     if given is None:
         return '"null"' if place and isinstance(place[0], int) else None

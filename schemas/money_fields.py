@@ -32,7 +32,7 @@ class AmountField(Document):
     )
 
     field: str = Field(min_length=1)
-    most: float = Field(default=1e12, gt=0, allow_inf_nan=False)
+    most: float = Field(default=1e12, gt=0)
     format: Literal["number", "decimal", "connect_decimal"] = "number"
     unit: Literal["major", "minor"] = "major"
     negative: Literal["reject", "absolute", "refund"] = Field(

@@ -159,6 +159,17 @@ class Budgets(Document):
     seconds: float = Field(default=0, ge=0)
 
 
+class KafkaSecret(Document):
+    """A secret that a spec's client.properties may use, and whom it may be shown to.
+
+    `secret` is `env:NAME`, `file:/path` or `aws`, AWS's own login; `to` holds brokers as `host:port` and,
+    where tokens are fetched, the issuer as `https://host`.
+    """
+
+    secret: str = Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:/.+|aws)$")
+    to: tuple[str, ...] = Field(min_length=1)
+
+
 class Policy(Document):
     """A policy file. An empty list allows nothing beyond a group's size, label and severity.
 
@@ -166,9 +177,10 @@ class Policy(Document):
     `SHOWN_BY_ACTIONS` (which triage never sends), an entity's id as `entities.<name>`, a further field as
     `extra.<name>`, and a free text as `texts.<name>`. Explanations name amounts, so they leave only where
     `amount` and `currency` may. Ids of entities leave as tokens, those that `rawFields` names as they are.
+    With `erasure` somebody may erase entities, which cannot be undone (`flagstream erase`).
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"rawFields"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"rawFields", "kafkaSecrets", "erasure"})
 
     policyName: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     allowedModels: tuple[AllowedModel, ...] = ()
@@ -178,6 +190,8 @@ class Policy(Document):
     dataAccess: DataAccess = DataAccess()
     actions: AllowedActions = AllowedActions()
     budgets: Budgets = Budgets()
+    kafkaSecrets: tuple[KafkaSecret, ...] = ()
+    erasure: bool = False
 
     @field_validator("allowedModels", mode="before")
     @classmethod

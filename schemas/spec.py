@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from schemas.cases import CaseSettings
 from schemas.detection import Detectors, ProfileSettings
-from schemas.documents import is_path
+from schemas.documents import clipped, is_path
+from schemas.errors import ConfigurationError
 from schemas.llm import Llm
 from schemas.loading import Document, Duration, load_document
 from schemas.references import ExchangeRates
+from schemas.retention import Retention
 from schemas.rules import Rule
 from schemas.subscription import Subscription, check_pattern
 
-FIRST_ARITHMETIC, NEWEST_ARITHMETIC = 1, 2
+FIRST_ARITHMETIC, NEWEST_ARITHMETIC = 1, 3
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
@@ -28,7 +33,7 @@ class TransactionSource(Document):
 
     Of a batch planned larger than `max_bytes_per_batch` (keys, values and headers), the large records are
     taken in slices of a quarter of that; it remains one batch. Spark's JVM holds each slice two times,
-    and has 3 GB, or two fifths of the memory where that is less.
+    and has 3 GiB, or two fifths of the memory where that is less.
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset({"max_bytes_per_batch", "topics", "topic_pattern"})
@@ -98,7 +103,7 @@ class ModelReference(Document):
 class TableNames(Document):
     """Names of the Delta tables, below the lake folder."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"requeues"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"requeues", "case_events", "tokens"})
 
     transactions: TableName = "transactions"
     quarantine: TableName = "quarantine"
@@ -116,6 +121,8 @@ class TableNames(Document):
     specs: TableName = "specs"
     shadow: TableName = "shadow"
     requeues: TableName = "requeues"
+    case_events: TableName = "case_events"
+    tokens: TableName = "tokens"
 
     @model_validator(mode="after")
     def _distinct(self) -> TableNames:
@@ -176,7 +183,7 @@ class AlertOutput(Document):
 class AgentSpec(Document):
     """One agent, complete. Unknown keys are errors."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"arithmetic", "monitoring"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"arithmetic", "monitoring", "kafka", "retention", "cases"})
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
@@ -202,10 +209,22 @@ class AgentSpec(Document):
     )
     llm: Llm = Llm()
     compute_price: float = Field(default=0.0, ge=0, description="USD per hour of the agent's machine")
+    store: str | None = Field(
+        default=None,
+        exclude=True,
+        description="where tables and what belongs to them lie: s3://bucket/prefix, az://container/prefix, "
+        "abfss://container@account.host/prefix, file:///folder or a path; not given, below the home. "
+        "FLAGSTREAM_STORE goes before it. It is no part of a version: a lake may move",
+    )
     tables: TableNames = TableNames()
     alerts: AlertOutput
     monitoring: Monitoring = Monitoring()
     policy: str = "default"
+    kafka: str | None = Field(
+        default=None,
+        description="a client.properties in the spec's folder or below: how its brokers are reached, unless "
+        "FLAGSTREAM_KAFKA_CONFIG says so; the policy's kafkaSecrets say which secrets it may use",
+    )
     arithmetic: int | None = Field(
         default=None,
         ge=FIRST_ARITHMETIC,
@@ -215,6 +234,26 @@ class AgentSpec(Document):
     )
     promotion: Promotion = Promotion()
     replay_horizon: Duration = Field(default=timedelta(days=30), gt=timedelta(0))
+    retention: Retention = Retention()
+    cases: CaseSettings = CaseSettings()
+
+    @model_validator(mode="after")
+    def _keeps_what_is_needed(self) -> AgentSpec:
+        spans = [rule.pattern for rule in self.rules if rule.pattern is not None]
+        self.retention.check(
+            [
+                ("replay_horizon", self.replay_horizon),
+                ("profiles.horizons", self.profiles.horizons[-1]),
+                ("detectors.risk.memories", self.detectors.risk.memories[-1]),
+                ("promotion.maturity", self.promotion.maturity),
+                ("llm.patience", self.llm.patience),
+                *(("the `within` of a rule", each.within + each.lateness) for each in spans),
+            ]
+        )
+        age, past = self.retention.case_events, self.cases.incidents.past
+        if age is not None and age <= past:
+            raise ValueError("retention.case_events must be more than cases.incidents.past: norms need them")
+        return self
 
     @field_validator("rules")
     @classmethod
@@ -261,12 +300,29 @@ def load_spec(path: Path) -> AgentSpec:
     if is_path(source.contract):
         source = source.model_copy(update={"contract": str(path.parent / source.contract)})
     if model is not None:
-        model = model.model_copy(update={"path": str(path.parent / model.path)})
+        model = model.model_copy(update={"path": _placed(path, model.path)})
     rates = spec.data_sources.rates
     if rates is not None:
         rates = rates.model_copy(update={"path": str((path.parent / rates.path).resolve())})
     sources = spec.data_sources.model_copy(update={"transactions": source, "rates": rates})
     rules = None if spec.rules_file is None else str(path.parent / spec.rules_file)
     policy = str(path.parent / spec.policy) if is_path(spec.policy) else spec.policy
-    found = {"data_sources": sources, "model": model, "rules_file": rules, "policy": policy}
+    kafka = None if spec.kafka is None else _beside(path, spec.kafka)
+    store = None if spec.store is None else _placed(path, spec.store)
+    named = {"rules_file": rules, "policy": policy, "kafka": kafka, "store": store}
+    found = {"data_sources": sources, "model": model, **named}
     return spec.model_copy(update=found)
+
+
+def _placed(spec: Path, name: str) -> str:
+    """Return what may lie in a store, too: that has its place already."""
+    return name if _SCHEME.match(name) else str(spec.parent / name)
+
+
+def _beside(spec: Path, name: str) -> str:
+    folder = spec.parent.resolve()
+    found = (folder / name).resolve()
+    if not found.is_relative_to(folder):
+        problem = f"expected a file in the spec's folder or below, got {clipped(name)!r}"
+        raise ConfigurationError(problem, where=str(spec), key="kafka")
+    return str(found)

@@ -33,6 +33,10 @@ QUARANTINE = pa.schema(
     ]
 )
 
+# When the agent has set a record of the labels topic aside: its time on the topic may be its sender's.
+RECORDED_AT = pa.field("recorded_at", UTC_MICROS)
+LABELS_QUARANTINE = pa.schema([*QUARANTINE, RECORDED_AT])
+
 DUPLICATES = pa.schema([pa.field("transaction_id", pa.string()), *COORDINATES, *BATCH])
 
 MONITORING = pa.schema(
@@ -125,6 +129,41 @@ REQUEUES = pa.schema(
     ]
 )
 
+# One row of `alerted` for each alert of a case and each revision of it; the other events are about a case.
+CASE_EVENTS = pa.schema(
+    [
+        pa.field("number", pa.int64()),
+        pa.field("at", UTC_MICROS),
+        pa.field("action", pa.string()),
+        pa.field("event", pa.string()),
+        pa.field("case_id", pa.string()),
+        pa.field("who", pa.string()),
+        pa.field("kind", pa.string()),
+        pa.field("entities", pa.map_(pa.string(), pa.string())),
+        pa.field("rule", pa.string()),
+        pa.field("alert_id", pa.string()),
+        pa.field("transaction_id", pa.string()),
+        pa.field("outbox_seq", pa.int64()),
+        pa.field("revision", pa.int32()),
+        pa.field("severity", pa.string()),
+        pa.field("classification", pa.string()),
+        pa.field("rules", pa.list_(pa.string())),
+        pa.field("amount", pa.float64()),
+        pa.field("currency", pa.string()),
+        pa.field("event_time", UTC_MICROS),
+        pa.field("alerted_at", UTC_MICROS),
+        pa.field("assignee", pa.string()),
+        pa.field("leased_until", UTC_MICROS),
+        pa.field("reason", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("other", pa.string()),
+        pa.field("name", pa.string()),
+        pa.field("digest", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("content", pa.binary()),
+    ]
+)
+
 LEDGER = pa.schema(
     [
         pa.field("commit", pa.int64()),
@@ -204,6 +243,22 @@ SHADOW = pa.schema(
                 )
             ),
         ),
+    ]
+)
+
+TOKENS = pa.schema(
+    [
+        pa.field("number", pa.int64()),
+        pa.field("at", UTC_MICROS),
+        pa.field("event", pa.string()),
+        pa.field("token_id", pa.string()),
+        pa.field("name", pa.string()),
+        pa.field("digest", pa.string()),
+        pa.field("scopes", pa.list_(pa.string())),
+        pa.field("per_minute", pa.int64()),
+        # When it ends; null for never.
+        pa.field("ends_at", UTC_MICROS),
+        pa.field("who", pa.string()),
     ]
 )
 

@@ -57,6 +57,11 @@ class TimeField(Document):
     latest: datetime = datetime(2100, 1, 1, tzinfo=UTC)
     max_ahead: BoundedDuration = timedelta(minutes=5)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether times are those of a clock, with nothing that says how far it is ahead of UTC."""
+        return "%" in self.format and not re.search("%[zZs]", self.format)
+
     @field_validator("format")
     @classmethod
     def _known_format(cls, value: str, info: ValidationInfo) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,17 @@ from hypothesis import HealthCheck
 from hypothesis import settings as properties
 from pyspark.sql import SparkSession
 
+from streaming.arrays import kernel_folder
 from streaming.home.settings import Settings
-from streaming.kafka.broker import bootstrap_for
+from streaming.kafka.broker import bootstrap_for, ensure_topic
 from streaming.output import redaction
 from streaming.setup.downloads import jar_paths
 from streaming.setup.session import start_session
+from streaming.store import spool
+from streaming.testing.spoiled_store import SpoiledStore, spoiled_store
+from streaming.testing.stores import STORES, RunningStore, surroundings
+from tests.notifiers import Notifiers
+from tests.unit.streaming.notify.receivers import Desk, desk
 
 # What tests must not depend on, and what they get instead, children included.
 # Threads of OpenMP that wait give way: two test runners share the cores.
@@ -45,8 +53,9 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a test take real payments instead of simulated ones."""
+    """Let a test take real payments instead of simulated ones, and a store be away for longer."""
     parser.addoption("--transactions", help="Parquet file of the Fraud Detection Handbook's payments")
+    parser.addoption("--store-away", default="60", help="seconds for which a running agent's store is away")
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +84,26 @@ def _secrets_of_its_own() -> Iterator[None]:
     redaction._known.intersection_update(known)
 
 
+@pytest.fixture(autouse=True)
+def _process_as_it_was() -> Iterator[None]:
+    """No test decides for others how the process logs, and where it keeps what."""
+    with process_kept():
+        yield
+
+
+@contextmanager
+def process_kept() -> Iterator[None]:
+    """Take back, at the end of a block, what commands set for the whole process."""
+    root, ours = logging.getLogger(), logging.getLogger("flagstream")
+    spooled, kernels = spool._SPOOL.root, list(kernel_folder._named)
+    handlers, level = root.handlers[:], ours.level
+    try:
+        yield
+    finally:
+        spool._SPOOL.root, kernel_folder._named[:], root.handlers[:] = spooled, kernels, handlers
+        ours.setLevel(level)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings with a home of their own."""
@@ -86,6 +115,59 @@ def topic() -> Callable[[str], str]:
     """Name a topic that no other test uses."""
     marker = uuid.uuid4().hex[:8]
     return lambda name: f"{name}-{marker}"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Desk]:
+    """A receiver of alerts on loopback."""
+    with desk() as found:
+        yield found
+
+
+@pytest.fixture
+def notifiers(tmp_path: Path, bootstrap: str, topic: Callable[[str], str]) -> Iterator[Notifiers]:
+    """Processes of `flagstream notify` over a topic of their own."""
+    name = topic("alerts")
+    ensure_topic(bootstrap, name, partitions=2)
+    found = Notifiers(tmp_path / "home", name, bootstrap)
+    yield found
+    found.end()
+
+
+@pytest.fixture(scope="session")
+def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], RunningStore]]:
+    """Start an object store by its name, at most once in a run."""
+    cache = Settings.load(tmp_path_factory.mktemp("stores"), os.environ).cache
+    running: dict[str, RunningStore] = {}
+    with ExitStack() as ended:
+
+        def server(name: str) -> RunningStore:
+            if name not in running:
+                folder = tmp_path_factory.mktemp(name)
+                running[name] = ended.enter_context(STORES[name](cache, folder))
+            return running[name]
+
+        yield server
+
+
+@pytest.fixture(params=["azurite", "gofakes3", "versitygw"])
+def store(
+    request: pytest.FixtureRequest, store_server: Callable[[str], RunningStore]
+) -> Iterator[RunningStore]:
+    """An empty prefix of each object store in turn, which the environment says how to reach.
+
+    `@pytest.mark.parametrize("store", ["gofakes3"], indirect=True)` takes one of them.
+    """
+    own = store_server(request.param).elsewhere()
+    with surroundings(own):
+        yield own
+
+
+@pytest.fixture
+def spoiled(store: RunningStore) -> Iterator[SpoiledStore]:
+    """The proxy in front of `store`, by way of which the environment says it is reached."""
+    with spoiled_store(store.endpoint) as proxy, surroundings(store.by_way_of(proxy.address)):
+        yield proxy
 
 
 @pytest.hookimpl(wrapper=True)

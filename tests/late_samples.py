@@ -35,6 +35,7 @@ from streaming.batch.late_answers import LateAnswers, LateSettings
 from streaming.batch.outbox import Outbox
 from streaming.delta.lake import Lake, LakeTable, Stamp
 from streaming.kafka.publish import OutboxRecord, Publisher
+from streaming.store.place import Place
 from streaming.testing import scripted_llm as scripted
 
 SPEC = load_spec(SPECS / "card-fraud.yaml")
@@ -136,7 +137,7 @@ def stored_alerts(
 
 
 def a_table(folder: Path, name: str, schema: pa.Schema, *parts: pa.Table) -> LakeTable:
-    table = LakeTable(folder / name, schema, "cards/epoch", timedelta(days=30))
+    table = LakeTable(Place.local(folder / name), schema, "cards/epoch", timedelta(days=30))
     table.claim(table.epoch + 1)
     for number, part in enumerate(parts):
         table.append(part, Stamp("filled", number))
@@ -165,7 +166,7 @@ class Late:
 
     def __init__(self, folder: Path, asking: Triage, seconds: float = 60.0) -> None:
         schemas = lake_schemas(load_contract("simulator"))
-        self.lake = Lake.open(folder, SPEC, schemas, retention=timedelta(days=30))
+        self.lake = Lake.open(Place.local(folder), SPEC, schemas, retention=timedelta(days=30))
         self.sent, self._batches, self._seconds = Sent(), 0, seconds
         self.outbox = Outbox("cards", self.lake.alerts, cast("Publisher", self.sent), AlertsLane("alerts"))
         self.outbox.open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import subprocess
 import threading
 import time
@@ -28,11 +29,17 @@ class Issuer:
     folder: Path
     clients: dict[str, str]
     url: str = ""
+    tls_url: str = ""
     scopes: list[str] = field(default_factory=list)
 
     @property
     def token_url(self) -> str:
         return f"{self.url}/token"
+
+    @property
+    def tls_token_url(self) -> str:
+        """Where the same tokens are had over https, under an authority that no machine knows."""
+        return f"{self.tls_url}/token"
 
     @property
     def jwks_url(self) -> str:
@@ -79,12 +86,13 @@ class Issuer:
 
 
 @contextmanager
-def oidc_issuer(folder: Path, clients: dict[str, str]) -> Iterator[Issuer]:
+def oidc_issuer(folder: Path, clients: dict[str, str], certificate: Path) -> Iterator[Issuer]:
     """Yield an issuer that answers.
 
     Args:
         folder: for its key.
         clients: id → secret.
+        certificate: key and certificate of `localhost`, PEM.
     """
     issuer = Issuer(folder, clients)
     issuer.make_key()
@@ -109,12 +117,23 @@ def oidc_issuer(folder: Path, clients: dict[str, str]) -> Iterator[Issuer]:
         def log_message(self, *_: object) -> None:
             """Nobody reads it."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        issuer.url = f"http://127.0.0.1:{server.server_port}"
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    with _served(Handler) as plain, _served(Handler, context) as secured:
+        issuer.url, issuer.tls_url = f"http://127.0.0.1:{plain}", f"https://localhost:{secured}"
+        yield issuer
+
+
+@contextmanager
+def _served(handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Yield the port of a server on loopback."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield issuer
+            yield server.server_port
         finally:
             server.shutdown()
             thread.join()

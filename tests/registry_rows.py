@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from schemas.spec import AgentSpec
 from streaming.home.settings import Settings
-from streaming.versions.registry_table import RegistryTable, registry_path
+from streaming.versions.registry_table import RegistryTable, registry_place
 from streaming.versions.registry_watch import RegistryState, RegistryWatch
 from streaming.versions.stages import Entry, Event, Stage
 
@@ -29,7 +29,7 @@ def entry(spec: AgentSpec, stage: Stage, event: Event = "added", at: datetime = 
 
 def put(settings: Settings, *entries: Entry) -> None:
     """Append entries as one action."""
-    table = RegistryTable(registry_path(settings, AgentSpec.model_validate_json(_spec_of(entries))), _KEPT)
+    table = RegistryTable(registry_place(settings, AgentSpec.model_validate_json(_spec_of(entries))), _KEPT)
     table.write(lambda _: list(entries))
 
 

@@ -28,13 +28,16 @@ from tests.oidc_issuer import AUDIENCE, Issuer, oidc_issuer
 USER, CERTIFIED = "agent", "tls-agent"
 # What would end a quoted option of a login module, or a properties value, if it were not escaped.
 PASSWORD = 'canary-7f3a"; \\secret='
+# What may stand between the quotes of a login without being escaped, of SCRAM-SHA-256 and of PKCS12 stores.
+PLAIN_PASSWORD, STORE_PASSWORD = "canary-7f3a-in-a-file", "canary-7f3a-of-stores"
 _SECURITY = "org.apache.kafka.common.security"
 _PROPERTIES = """
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 allow.everyone.if.no.acl.found=false
 auto.create.topics.enable=false
-listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.scram.scram-sha-256.sasl.jaas.config={security}.scram.ScramLoginModule required;
 listener.name.scram.scram-sha-512.sasl.jaas.config={security}.scram.ScramLoginModule required;
 listener.name.plain.sasl.enabled.mechanisms=PLAIN
 listener.name.plain.plain.sasl.jaas.config={security}.plain.PlainLoginModule \\
@@ -106,7 +109,7 @@ class SecuredBroker(EmbeddedBroker):
         java, *rest = super()._command(main, *arguments)
         return [java, f"-D{_ALLOWED_URLS}={self.issuer.jwks_url}", *rest]
 
-    def client_properties(self, name: str, **changes: str | None) -> Path:
+    def client_properties(self, name: str, file: str | None = None, **changes: str | None) -> Path:
         """Write a client.properties that reaches the listener of this name; secrets are in $KAFKA_JAAS."""
         known: dict[str, str | None] = {"bootstrap.servers": f"localhost:{self.ports[name]}"}
         known["security.protocol"] = _PROTOCOLS[name]
@@ -123,20 +126,50 @@ class SecuredBroker(EmbeddedBroker):
         if name == "OIDC":
             known["sasl.oauthbearer.token.endpoint.url"] = self.issuer.token_url
         known |= changes
-        path = self.folder / f"{name.lower()}.properties"
+        path = self.folder / (file or f"{name.lower()}.properties")
         lines = [f"{key}={value}" for key, value in known.items() if value is not None]
         path.write_text("\n".join(lines), encoding="utf-8")
         return path
 
+    def place_of(self, secret: str, name: str, end: str = "") -> str:
+        """Keep a secret in a file, and return what stands for it in a client.properties."""
+        path = self.folder / name
+        path.write_text(f"{secret}{end}", encoding="utf-8")
+        return f"${{file:{path}}}"
 
-def jaas(name: str, password: str = PASSWORD) -> str:
-    """Return the login of the test's user for a listener, as Java writes it."""
+    def librdkafka_properties(self, name: str) -> Path:
+        """Write a file in librdkafka's names that reaches listener MTLS, or SCRAM by SCRAM-SHA-256."""
+        logins = {
+            "SCRAM": {
+                "sasl.mechanisms": "SCRAM-SHA-256",
+                "sasl.username": USER,
+                "sasl.password": self.place_of(PLAIN_PASSWORD, "password"),
+            },
+            "MTLS": {
+                "ssl.certificate.location": f"{self.certificates}/client.crt",
+                "ssl.key.location": f"{self.certificates}/client.key",
+            },
+        }
+        known = {
+            "metadata.broker.list": f"localhost:{self.ports[name]}",
+            "security.protocol": _PROTOCOLS[name].lower(),
+            "ssl.ca.location": f"{self.certificates}/ca.pem",
+            **logins[name],
+        }
+        path = self.folder / f"librdkafka-{name.lower()}.properties"
+        path.write_text("\n".join(f"{key}={value}" for key, value in known.items()), encoding="utf-8")
+        return path
+
+
+def jaas(name: str, password: str = PASSWORD, more: str = "") -> str:
+    """Return the login of the test's user for a listener, as Java writes it, with `more` options of OIDC."""
     if name == "OAUTH":
         module = f"{_SECURITY}.oauthbearer.OAuthBearerLoginModule"
         return f'{module} required unsecuredLoginStringClaim_sub="{USER}";'
     if name == "OIDC":
         module = f"{_SECURITY}.oauthbearer.OAuthBearerLoginModule"
-        return f'{module} required clientId="{USER}" clientSecret="{_escaped(password)}" scope="events";'
+        login = f'clientId="{USER}" clientSecret="{_escaped(password)}" scope="events"'
+        return f"{module} required {login}{more};"
     kind, login = ("scram", "Scram") if name == "SCRAM" else ("plain", "Plain")
     escaped = _escaped(password)
     module = f"{_SECURITY}.{kind}.{login}LoginModule"
@@ -148,18 +181,20 @@ def _escaped(password: str) -> str:
 
 
 def add_scram_user(bootstrap: str) -> None:
-    """Give the test's user a password that the broker keeps."""
+    """Give the test's user a password per mechanism that the broker keeps."""
     from confluent_kafka.admin import (  # noqa: PLC0415 -- used here alone
         ScramCredentialInfo,
         ScramMechanism,
         UserScramCredentialUpsertion,
     )
 
-    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-    wanted = UserScramCredentialUpsertion(USER, info, PASSWORD.encode())
+    passwords = {ScramMechanism.SCRAM_SHA_256: PLAIN_PASSWORD, ScramMechanism.SCRAM_SHA_512: PASSWORD}
     admin = AdminClient(connection(bootstrap))
-    for future in admin.alter_user_scram_credentials([wanted]).values():
-        future.result(10)
+    for mechanism, password in passwords.items():  # a request takes one of a user
+        info = ScramCredentialInfo(mechanism, 4096)
+        wanted = UserScramCredentialUpsertion(USER, info, password.encode())
+        for future in admin.alter_user_scram_credentials([wanted]).values():
+            future.result(10)
 
 
 def allow(bootstrap: str, principal: str, grants: Iterable[Grant]) -> None:
@@ -196,7 +231,7 @@ def allow_everything(bootstrap: str, principal: str) -> None:
 
 
 def make_certificates(folder: Path) -> None:
-    """Make an authority, a broker's and a client's certificate, all PEM."""
+    """Make an authority, a broker's and a client's certificate, all PEM; but for the broker's PKCS12, too."""
     if (folder / "client.pem").is_file():
         return
     folder.mkdir(parents=True)
@@ -223,11 +258,13 @@ def make_certificates(folder: Path) -> None:
         "-certfile",
         "ca.pem",
         "-passout",
-        "pass:changeit",
+        f"pass:{STORE_PASSWORD}",
         "-out",
         "client.p12",
     ]
     _openssl(folder, "pkcs12", "-export", "-in", "client.crt", *bundle)
+    trusted = ["-nokeys", "-in", "ca.pem", "-passout", f"pass:{STORE_PASSWORD}", "-out", "ca.p12"]
+    _openssl(folder, "pkcs12", "-export", *trusted)
 
 
 def _issue(folder: Path, name: str, subject: str, extension: str) -> None:
@@ -262,7 +299,9 @@ def _openssl(folder: Path, *arguments: str) -> None:
 @contextmanager
 def secured_broker(folder: Path, jars: Path) -> Iterator[tuple[SecuredBroker, str]]:
     """Yield a running broker and the administrator's address."""
-    with oidc_issuer(folder / "issuer", {USER: PASSWORD}) as issuer:
+    certificates = folder / "certificates"
+    make_certificates(certificates)
+    with oidc_issuer(folder / "issuer", {USER: PASSWORD}, certificates / "broker.pem") as issuer:
         broker = SecuredBroker(folder, jars, issuer=issuer)
         address = broker.start()
         try:

@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("agent", "schemas", "streaming", "benchmarks", "tests", "docs", "requirements", ".github")
+COPIED = (
+    "agent",
+    "schemas",
+    "streaming",
+    "benchmarks",
+    "tests",
+    "docs",
+    "docker",
+    "requirements",
+    ".github",
+)
 _BLOCK = re.compile(r"^( *)```(diff|python)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _NEW_FILE = re.compile(r"`([\w./-]+)`, a new file")
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
+from schemas.erasure import is_token
 from schemas.errors import nearest
 
 EventKind = Literal[
@@ -83,6 +84,13 @@ def _is_count(value: object) -> bool:
     return isinstance(value, (bool, int, float)) and abs(value) < _LARGEST_COUNT
 
 
+def _are_tokens(value: object) -> bool:
+    """What stands for erased ids."""
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(each, str) and is_token(each) for each in value
+    )
+
+
 _SHAPES: Mapping[Callable[[object], bool], str] = {
     _is_word: """
         action actor agent change command decision level mode model outcome policy prompt reason scope stage
@@ -91,6 +99,7 @@ _SHAPES: Mapping[Callable[[object], bool], str] = {
     is_short_sentence: "why consent",
     _is_version: "version",
     _are_words: "changed tables withheld",
+    _are_tokens: "tokens",
     _is_digest: """
         alert_id canary_digest contract_digest plan_digest policy_digest prompt_digest question
         rules_version run_id scoring spec_digest

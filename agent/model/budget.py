@@ -41,6 +41,11 @@ class _Window:
         tokens_fit = self._most_tokens is None or self.tokens + tokens <= self._most_tokens
         return tokens_fit and (self._most_usd is None or self._usd + usd <= self._most_usd)
 
+    def used(self) -> list[tuple[str, float]]:
+        """Return which share of each limit there is is used, by its unit; of a limit of 0 all is."""
+        amounts = (("tokens", self.tokens, self._most_tokens), ("usd", self._usd, self._most_usd))
+        return [(unit, used / most if most else 1.0) for unit, used, most in amounts if most is not None]
+
     def spend(self, moment: datetime, tokens: int, usd: float) -> None:
         """Take in what was spent, or was not after all, if `moment` is within the window."""
         if self._number_of(moment) == self._number:
@@ -59,11 +64,14 @@ class SpendingBudget:
     Args:
         limits: most that calls may use, input and output together.
         clock: current time, timezone-aware; by default one that goes on where the machine's is set back.
+
+    Attributes:
+        refusals: how many calls did not fit.
     """
 
     def __init__(self, limits: Budget, clock: Callable[[], datetime] | None = None) -> None:
         self._clock, self._lock = clock or SteadyClock(), threading.Lock()
-        self._newest = self._clock()
+        self._newest, self.refusals = self._clock(), 0
         self._day = _Window(_DAY_SECONDS, limits.tokens_per_day, limits.usd_per_day)
         self._minute = _Window(_MINUTE_SECONDS, limits.tokens_per_minute, limits.usd_per_minute)
 
@@ -78,6 +86,7 @@ class SpendingBudget:
         with self._lock:
             moment = self._move_on()
             if not all(window.admits(tokens, usd) for window in self._windows):
+                self.refusals += 1
                 return None
             self._spend(moment, tokens, usd)
             return Booking(moment, tokens, usd)
@@ -94,6 +103,13 @@ class SpendingBudget:
             self._newest = max(self._newest, at)
             self._move_on()
             self._spend(at, tokens, usd)
+
+    def used_shares(self) -> dict[tuple[str, str], float]:
+        """Return which share of each limit is used: of `minute` and `day`, in `tokens` and `usd`."""
+        with self._lock:
+            self._move_on()
+            named = {"minute": self._minute, "day": self._day}
+            return {(name, unit): share for name, each in named.items() for unit, share in each.used()}
 
     @property
     def _windows(self) -> tuple[_Window, _Window]:

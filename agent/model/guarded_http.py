@@ -1,17 +1,16 @@
-"""Connections to a model's endpoint: to the machine that was meant, straight, and with bounded answers."""
+"""Connections to an endpoint: to the machine that was meant, straight, and with bounded answers."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import urllib.request
-from collections.abc import Sequence
-from ipaddress import ip_address
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import httpx2
 
-from schemas.addresses import is_loopback, is_public, literal_address
+from schemas.addresses import is_loopback, literal_address, may_reach
 from schemas.errors import ConfigurationError
 
 MOST_ANSWER_BYTES = 4 << 20
@@ -33,7 +32,14 @@ _NOT_OF_THE_BODY_READ = frozenset({"content-length", "content-encoding", "transf
 Reach = Literal["public", "named"]
 
 
-def guarded_client(base_url: str, reach: Reach) -> httpx2.AsyncClient:
+def guarded_client(
+    base_url: str,
+    reach: Reach,
+    *,
+    headers: Collection[str] = (),
+    status_alone: bool = False,
+    key: str = "llm.base_url",
+) -> httpx2.AsyncClient:
     """Return a client for one endpoint.
 
     It follows no redirect, so what is sent goes to the endpoint alone.
@@ -41,6 +47,9 @@ def guarded_client(base_url: str, reach: Reach) -> httpx2.AsyncClient:
     Args:
         base_url: the endpoint.
         reach: whether its name may lead to a private network.
+        headers: sent beside those that a model's endpoint needs, in lower case.
+        status_alone: leave the body of answers unread.
+        key: of the configuration that names the endpoint, for errors.
 
     Raises:
         ConfigurationError: nothing can be sent to such an address.
@@ -48,8 +57,9 @@ def guarded_client(base_url: str, reach: Reach) -> httpx2.AsyncClient:
     try:
         proxy = _proxy_of(base_url)
     except httpx2.InvalidURL:
-        raise ConfigurationError("no address that requests can be sent to", key="llm.base_url") from None
-    transport = _Guarded(reach, httpx2.AsyncHTTPTransport(proxy=proxy, limits=httpx2.Limits()), proxy is None)
+        raise ConfigurationError("no address that requests can be sent to", key=key) from None
+    inner = httpx2.AsyncHTTPTransport(proxy=proxy, limits=httpx2.Limits())
+    transport = _Guarded(reach, inner, proxy is None, _SENT.union(headers), status_alone)
     # What the environment says of proxies is read above: a transport made from it would not be guarded.
     return httpx2.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
 
@@ -57,14 +67,22 @@ def guarded_client(base_url: str, reach: Reach) -> httpx2.AsyncClient:
 class _Guarded(httpx2.AsyncBaseTransport):
     """Looks a name up once, checks where it leads, and connects to that very address."""
 
-    def __init__(self, reach: Reach, inner: httpx2.AsyncBaseTransport, direct: bool) -> None:
+    def __init__(
+        self,
+        reach: Reach,
+        inner: httpx2.AsyncBaseTransport,
+        direct: bool,
+        headers: Collection[str],
+        status_alone: bool,
+    ) -> None:
         self._reach, self._inner, self._direct = reach, inner, direct
+        self._headers, self._taken = headers, _status_of if status_alone else _bounded
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        request = _plain(request)
+        request = _plain(request, self._headers)
         if not self._direct:
-            return await _bounded(await self._inner.handle_async_request(request))
-        return await _bounded(await self._sent(request))
+            return await self._taken(await self._inner.handle_async_request(request))
+        return await self._taken(await self._sent(request))
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -86,23 +104,17 @@ class _Guarded(httpx2.AsyncBaseTransport):
             found = await asyncio.get_running_loop().getaddrinfo(
                 host, request.url.port, type=socket.SOCK_STREAM
             )
-        except OSError as fault:
+        except (OSError, UnicodeError) as fault:
             raise httpx2.ConnectError("the name cannot be resolved", request=request) from fault
         addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
-        if not all(self._may_reach(host, each) for each in addresses):
+        if not all(may_reach(host, each, named=self._reach == "named") for each in addresses):
             raise httpx2.ConnectError("the name leads to a private network", request=request)
         return addresses
 
-    def _may_reach(self, host: str, address: str) -> bool:
-        met = ip_address(address)
-        if is_loopback(host):
-            return met.is_loopback
-        return is_public(met) or (self._reach == "named" and not met.is_link_local)
 
-
-def _plain(request: httpx2.Request) -> httpx2.Request:
+def _plain(request: httpx2.Request, wanted: Collection[str]) -> httpx2.Request:
     """Return the request without headers that the library took from the environment."""
-    kept = [(name, value) for name, value in request.headers.items() if name in _SENT]
+    kept = [(name, value) for name, value in request.headers.items() if name in wanted]
     headers = [*kept, ("accept-encoding", "identity")]  # a few packed bytes may unpack to any number
     return httpx2.Request(
         request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
@@ -116,6 +128,13 @@ def _to(address: str, request: httpx2.Request) -> httpx2.Request:
     return httpx2.Request(
         request.method, url, headers=request.headers, stream=request.stream, extensions=extensions
     )
+
+
+async def _status_of(response: httpx2.Response) -> httpx2.Response:
+    """Return an answer without its body, which nobody needs, however long or slow it is."""
+    await response.aclose()
+    headers = [(name, value) for name, value in response.headers.items() if name not in _NOT_OF_THE_BODY_READ]
+    return httpx2.Response(response.status_code, headers=headers)
 
 
 async def _bounded(response: httpx2.Response) -> httpx2.Response:

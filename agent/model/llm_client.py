@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from agent.model.adaptive_limit import AdaptiveLimit
+from agent.model.call_watch import CallWatch, FinishedCall, asked_about, unwatched
 from agent.model.chat_endpoint import ChatEndpoint
 from agent.model.circuit_breaker import CircuitBreaker
 from agent.model.endpoint_memory import EndpointMemory
@@ -77,6 +78,7 @@ class LlmClient:
         api_version: of Azure OpenAI, None for all others.
         fallbacks: who is asked, in this order, while this one does not answer.
         clock: monotonic seconds, for deadlines.
+        watch: learns of each request that has come to its end.
     """
 
     def __init__(
@@ -92,7 +94,9 @@ class LlmClient:
         api_version: str | None = None,
         fallbacks: Sequence[LlmClient] = (),
         clock: Callable[[], float] = time.monotonic,
+        watch: CallWatch = unwatched,
     ) -> None:
+        self._watch = watch
         self._model, self._clock, self._fallbacks = model, clock, tuple(fallbacks)
         most = llm.max_concurrency or (1 if model == LOCAL_MODEL else _CONCURRENCY_OF_ENDPOINTS)
         self._at_a_time = AdaptiveLimit(most)
@@ -288,6 +292,22 @@ class LlmClient:
             return Failure("timeout")
 
     async def _outcome(self, question: Question, terms: _Terms) -> Completion | Failure:
+        """Ask, and have it noted how that went."""
+        began = time.time_ns()
+        outcome: Completion | Failure = Failure("timeout")
+        try:
+            outcome = await self._taken_in(question, terms)
+        finally:
+            self._watch(
+                FinishedCall(
+                    self._model, self.url, began, time.time_ns(),
+                    "answered" if isinstance(outcome, Completion) else outcome.reason,
+                    outcome.input_tokens, outcome.output_tokens, question.max_output_tokens, asked_about(),
+                )
+            )  # fmt: skip
+        return outcome
+
+    async def _taken_in(self, question: Question, terms: _Terms) -> Completion | Failure:
         """Ask, and take in what comes of it: it says how the server is."""
         number = self._at_a_time.begin()
 

@@ -134,6 +134,8 @@ class Service:
         if running:
             pid = json.loads(self._record.read_text(encoding="utf-8"))["pid"]
             _end(psutil.Process(pid), seconds)
+        for pid in list(_CHILDREN):  # some may have ended by themselves, and nobody has asked
+            _let_go(pid)
         self._record.unlink(missing_ok=True)
         return running
 
@@ -195,6 +197,6 @@ def _end(process: psutil.Process, seconds: float) -> None:
 
 
 def _let_go(pid: int) -> None:
-    child = _CHILDREN.pop(pid, None)
-    if child is not None:
-        child.poll()
+    child = _CHILDREN.get(pid)
+    if child is not None and child.poll() is not None:
+        _CHILDREN.pop(pid, None)

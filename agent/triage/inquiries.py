@@ -102,6 +102,12 @@ class Inquiries:
         return frozenset(case.key for each in self._under_way.values() for case in each.request.cases)
 
     @property
+    def questions(self) -> frozenset[str]:
+        """The same by their keys in the ledger."""
+        requests = [each.request for each in self._under_way.values()]
+        return frozenset(each.to.key_of(case) for each in requests for case in each.cases)
+
+    @property
     def room(self) -> int:
         """How many requests more may be begun; one that is overdue makes room for another."""
         to, under_way = self._requests.respondents.fit, list(self._under_way.values())

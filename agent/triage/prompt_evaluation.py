@@ -31,7 +31,7 @@ class CaseReason(Document):
     """One reason of a case, as an alert has it."""
 
     name: str
-    contribution: float = Field(allow_inf_nan=False)
+    contribution: float
     text: str
 
 
@@ -42,7 +42,7 @@ class TriageCase(Document):
     """
 
     name: str
-    amount: float = Field(allow_inf_nan=False)
+    amount: float
     score: float = Field(gt=0, lt=1)
     reasons: tuple[CaseReason, ...] = ()
     rules: tuple[str, ...] = ()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -12,15 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agent.planning.actions import ActionResult
-from schemas.errors import ConfigurationError
+from schemas.errors import NotFoundError
 from schemas.spec import AgentSpec
 from streaming.actions.query import plain
 from streaming.delta.lake_reader import LakeReader
+from streaming.history.entity_figures import by_currency
 from streaming.history.explain import find_alert, normal_of
+from streaming.history.payments import Payments, ScannedPayments
+from streaming.history.similar import COMPARED, most_alike
 from streaming.labels.book import LabelBook
+from streaming.store.place import Place
 
 _MOMENT, _HOUR = frozenset({"event_time"}), frozenset({"event_hour"})
-_PAYMENT = ["sequence", "transaction_id", "event_time", "amount", "currency"]
 _MOST_CURRENCIES = 20
 _REVEALED = {
     "transaction_id": frozenset({"transaction_id"}),
@@ -42,13 +43,17 @@ class EntityActions:
     """Looks entities and alerts up.
 
     Args:
-        lake: folder of the agent's tables.
+        lake: where the agent's tables lie.
         spec: names them.
         entities: kinds of entities.
+        payments: finds those of an entity; by default the whole table is read each time.
     """
 
-    def __init__(self, lake: Path, spec: AgentSpec, entities: Sequence[str]) -> None:
+    def __init__(
+        self, lake: Place, spec: AgentSpec, entities: Sequence[str], payments: Payments | None = None
+    ) -> None:
         self._lake, self._spec, self._entities = lake, spec, tuple(entities)
+        self._payments_found = payments
 
     def profile(self, entity: str, identifier: str) -> ActionResult:
         """Say what is usual for an entity, how often it was alerted and how often its payments were fraud.
@@ -92,20 +97,15 @@ class EntityActions:
         return ActionResult({"row_count": len(listed)}, listed, self._reveals(_names(listed), entity))
 
     def similar(self, wanted: str, limit: int) -> ActionResult:
-        """List the alerts most like one: what raised them, in shares, and how large the amounts were.
-
-        The distance is half the sum of absolute differences between the shares that each reason and rule
-        has in what raised the two alerts, from 0 to 1, plus the absolute difference of ln(1 + amount).
-        """
+        """List the alerts most like one; see streaming.history.similar."""
         reader = self._reader()
         one = find_alert(reader, wanted)
         stored = reader.table("alerts")
         assert stored is not None, "find_alert has read it"
         others = stored.select(
-            stored.schema.names, (pc.field("revision") == 1) & (pc.field("alert_id") != one["alert_id"])
+            COMPARED, (pc.field("revision") == 1) & (pc.field("alert_id") != one["alert_id"])
         )
-        ranked = sorted(others.to_pylist(), key=lambda row: (_distance(one, row), row["sequence"]))[:limit]
-        listed = tuple(_alert(row, _distance(one, row)) for row in ranked)
+        listed = tuple(_alert(*each) for each in most_alike(one, others.to_pylist(), limit))
         facts = {"alert_id": one["alert_id"], "row_count": len(listed)}
         return ActionResult(facts, listed, self._reveals(_names(listed), ""))
 
@@ -114,11 +114,13 @@ class EntityActions:
         return LakeReader(self._lake, self._spec.tables)
 
     def _payments(self, entity: str, identifier: str, more: Sequence[str]) -> pl.DataFrame:
-        columns = [*_PAYMENT, entity, *more]
-        rows = self._reader().frame("transactions", columns, pc.field(entity) == identifier)
+        rows = self._found().of({entity: identifier}, more)
         if rows.height == 0:
-            raise ConfigurationError(f"no payments of this {entity} are stored", where=identifier)
-        return rows.sort("sequence")
+            raise NotFoundError(f"no payments of this {entity} are stored", where=identifier)
+        return rows
+
+    def _found(self) -> Payments:
+        return self._payments_found or ScannedPayments(self._reader())
 
     def _alerted(self, rows: pl.DataFrame) -> pl.DataFrame:
         first = (pc.field("revision") == 1) & pc.field("transaction_id").isin(_ids(rows))
@@ -128,7 +130,7 @@ class EntityActions:
         reader = self._reader()
         if reader.table("labels") is None:
             return 0
-        book = LabelBook(reader.path("labels"), retention=self._spec.replay_horizon)
+        book = LabelBook(reader.place("labels"), retention=self._spec.replay_horizon)
         frauds = pl.DataFrame(book.latest()).filter(pl.col("is_fraud"))
         return frauds.join(rows, on="transaction_id", how="semi").height
 
@@ -140,10 +142,6 @@ class EntityActions:
 
 
 def _by_currency(entity: str, identifier: str, rows: pl.DataFrame) -> tuple[dict[str, Any], ...]:
-    """Return what is usual in each currency, the one with most payments first."""
-    parts = rows.partition_by("currency", maintain_order=True)
-    found = [(part["currency"][0], normal_of(entity, identifier, part)) for part in parts]
-    found.sort(key=lambda each: (-each[1].payments, each[0] or ""))
     return tuple(
         {
             "currency": currency,
@@ -151,7 +149,7 @@ def _by_currency(entity: str, identifier: str, rows: pl.DataFrame) -> tuple[dict
             "median_amount": plain(usual.median_amount),
             "largest_amount": plain(usual.largest_amount),
         }
-        for currency, usual in found
+        for currency, usual in by_currency(entity, identifier, rows)
     )
 
 
@@ -163,7 +161,7 @@ def _names(rows: tuple[dict[str, Any], ...]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
-def _alert(row: dict[str, Any], distance: float) -> dict[str, Any]:
+def _alert(row: Mapping[str, Any], distance: float) -> dict[str, Any]:
     return {
         "alert_id": row["alert_id"],
         "transaction_id": row["transaction_id"],
@@ -178,17 +176,3 @@ def _alert(row: dict[str, Any], distance: float) -> dict[str, Any]:
         **dict(row["entities"]),
         "distance": round(distance, 6),
     }
-
-
-def _distance(one: dict[str, Any], other: dict[str, Any]) -> float:
-    mine, theirs = _shares(one), _shares(other)
-    apart = sum(abs(mine.get(name, 0.0) - theirs.get(name, 0.0)) for name in mine.keys() | theirs.keys())
-    return apart / 2 + abs(math.log1p(one["amount"]) - math.log1p(other["amount"]))
-
-
-def _shares(alert: dict[str, Any]) -> dict[str, float]:
-    """What raised an alert, in shares that add up to 1: reasons by contribution, a rule like one nat."""
-    weights = {each["name"]: each["contribution"] for each in alert["reasons"] if each["contribution"] > 0}
-    weights |= {f"rule {name}": 1.0 for name in alert["rules"]}
-    whole = math.fsum(weights.values())
-    return {name: weight / whole for name, weight in weights.items()} if whole else {}

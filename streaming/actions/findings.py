@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +20,7 @@ from schemas.tables import FINDINGS
 from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.shared_table import SharedTable
+from streaming.store.place import Place
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class FindingTables:
     """Keeps findings, each once per run.
 
     Args:
-        lake: folder of the agent's tables; the two tables are created when absent.
+        lake: where the agent's tables lie; the two tables are created when absent.
         spec: names them.
         facts: of the run.
         clock: current time, timezone-aware.
     """
 
     def __init__(
-        self, lake: Path, spec: AgentSpec, facts: FindingFacts, clock: Callable[[], datetime]
+        self, lake: Place, spec: AgentSpec, facts: FindingFacts, clock: Callable[[], datetime]
     ) -> None:
         self._tables = LakeReader(lake, spec.tables)
         self._spec, self._facts, self._clock = spec, facts, clock
@@ -60,7 +60,7 @@ class FindingTables:
         return ActionResult({"finding_id": identifier, "promoted": promoted, "claims": len(finding.claims)})
 
     def _append(self, name: Table, identifier: str, row: pa.Table) -> None:
-        table = SharedTable(self._tables.path(name), FINDINGS, self._spec.replay_horizon)
+        table = SharedTable(self._tables.place(name), FINDINGS, self._spec.replay_horizon)
         table.by_turns(lambda: table.append(row, Stamp(f"findings/{identifier}", 0)))
 
     def _kept(self, name: Table, identifier: str) -> pa.Table:

@@ -20,7 +20,6 @@ from agent.planning.finding import Finding
 from agent.planning.sql_guard import CheckedQuery
 from schemas.contract import EventContract
 from schemas.counts import count_of
-from schemas.documents import is_path
 from schemas.errors import ConfigurationError
 from schemas.label import LABELS
 from schemas.policy import JobLimits, QueryLimits, ReplayLimits
@@ -30,6 +29,7 @@ from streaming.actions.findings import FindingFacts, FindingTables
 from streaming.actions.outgoing import notify, run_job
 from streaming.actions.query import QueryEngine
 from streaming.batch.compose import lake_schemas
+from streaming.definition.named_files import files_of
 from streaming.delta.lake_reader import LakeReader
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay_runs import ReplaySpan, run_what_if
@@ -62,7 +62,7 @@ class LakeActions:
         reader = LakeReader(lake, spec.tables)
         schemas = {**lake_schemas(contract), "labels": LABELS}
         self._settings, self._spec = settings, spec
-        self._engine = QueryEngine({name: reader.path(name) for name in tables}, schemas)
+        self._engine = QueryEngine({name: reader.place(name) for name in tables}, schemas)
         self._entities = EntityActions(lake, spec, contract.entity_names)
         self._findings = FindingTables(lake, spec, facts, clock)
 
@@ -121,16 +121,9 @@ _LOOK_UP: Mapping[type[Parameters], Callable[[EntityActions, Any], ActionResult]
 
 def _check_files(candidate: AgentSpec, spec: AgentSpec, folder: Path) -> None:
     """Check that a candidate names no file but its own and those of the spec in force."""
-    known = _files(spec)
-    for name in _files(candidate) - known:
+    for name in files_of(candidate) - files_of(spec):
         if not Path(name).resolve().is_relative_to(folder):
             raise ConfigurationError("the candidate names a file that lies outside of its folder", where=name)
-
-
-def _files(spec: AgentSpec) -> set[str]:
-    named = {name for name in (spec.data_sources.transactions.contract, spec.policy) if is_path(name)}
-    always = (spec.rules_file, None if spec.model is None else spec.model.path)
-    return named | {name for name in always if name is not None}
 
 
 def _preview(found: WhatIf) -> ActionResult:

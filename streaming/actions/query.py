@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -20,6 +19,7 @@ from agent.planning.sql_guard import CheckedQuery
 from schemas.errors import ConfigurationError, MachineError, RetryableError
 from schemas.policy import QueryLimits
 from streaming.delta.stored import dataset_of
+from streaming.store.place import Place
 
 _SHUT_IN: Mapping[str, str] = {
     "enable_external_access": "false",
@@ -37,12 +37,12 @@ class QueryEngine:
     """Answers queries over the curated views of one lake.
 
     Args:
-        folders: name of a view → folder of its table.
+        places: name of a view → where its table lies.
         schemas: name of a view → schema of its table, for one that does not exist yet.
     """
 
-    def __init__(self, folders: Mapping[str, Path], schemas: Mapping[str, pa.Schema]) -> None:
-        self._folders, self._schemas = folders, schemas
+    def __init__(self, places: Mapping[str, Place], schemas: Mapping[str, pa.Schema]) -> None:
+        self._places, self._schemas = places, schemas
 
     def answer(
         self, query: CheckedQuery, values: tuple[str, ...], limits: QueryLimits, seconds: float
@@ -76,7 +76,7 @@ class QueryEngine:
             for name, view in query.views.items():
                 # A name that no query can guess: what the view leaves out stays out of reach.
                 stored = f"stored_{secrets.token_hex(16)}"
-                connection.register(stored, dataset_of(self._folders[name], self._schemas[name]))
+                connection.register(stored, dataset_of(self._places[name], self._schemas[name]))
                 connection.execute(f'CREATE VIEW "{name}" AS {view.sql(stored)}')
             connection.execute("SET lock_configuration = true")
             yield connection

@@ -134,7 +134,11 @@ def _utf8(array: pa.Array) -> Ids:
 
 
 def hashes_of(column: pa.ChunkedArray | pa.Array, seed: int) -> Hashes:
-    """Return the hash of each row's text, uint64[rows]; the same for one text and seed at any time."""
+    """Return the hash of each row's text, uint64[rows]; the same for one text and seed at any time.
+
+    Args:
+        column: without nulls.
+    """
     indices, distinct = _dictionary(column)
     ids = _utf8(distinct)
     hashes: Hashes = np.empty(len(distinct), np.uint64)

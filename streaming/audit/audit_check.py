@@ -8,19 +8,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.audit.chain import NOTHING_YET, AuditRow, ChainFault, origin, verify
+from agent.audit.chain import NOTHING_YET, AuditRow, ChainFault, ChainKey, Head, origin, verify
 from agent.audit.events import EVENT_KINDS
 from schemas.counts import count_of
 from schemas.errors import ConfigurationError, MachineError, nearest
 from schemas.tables import AUDIT
+from streaming.arrays.compilation import Ints
+from streaming.audit.audit_cut import cut_of
 from streaming.audit.audit_guard import Anchor, AnchorFile
 from streaming.audit.audit_log import AuditPlaces, audit_rows
-from streaming.delta.stored import read_stored, read_undamaged
+from streaming.delta.stored import StoredTable, open_for_reading, read_undamaged
+from streaming.store.place import Place
 
 _SLICE = 10_000
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,14 @@ class AuditReport:
         rows: rows in the table.
         last: number of the last row that the chain reaches, -1 for none.
         anchored: the highest number that an anchor names, None without an anchor.
+        first: number of the first row; those before it were removed by retention, on record.
     """
 
     rows: int
     last: int
     anchored: int | None
     findings: tuple[ChainFault, ...]
+    first: int = 0
 
     @property
     def sound(self) -> bool:
@@ -59,15 +66,19 @@ def check_audit(places: AuditPlaces, copy: Path | None = None) -> AuditReport:
     """
     anchors = [] if copy is None else [_copied(copy)]
     own, lost = _own(places)
-    if own is None and not places.table.is_dir():
+    if own is None and not _is_there(places.table):
         raise ConfigurationError("nothing was recorded yet", where=str(places.table))
     table, damage = _read(places)
     anchors += [] if own is None else [own]
     keys = [places.key(anchor) for anchor in anchors] or [places.key(None)]
     heads = [anchor.head for anchor in anchors]
-    head, findings = verify(keys[0], origin(keys[0], places.chain), _in_order(table), heads)
+    start, unsealed = _start(places, keys[0])
+    table = table.filter(pc.greater(table["number"], start.number))
+    heads = [each for each in heads if each.number >= start.number]
+    head, findings = verify(keys[0], start, _in_order(table), heads)
+    first = start.number + 1
     anchored = max((each.number for each in heads), default=None)
-    return AuditReport(table.num_rows, head.number, anchored, (*lost, *damage, *findings))
+    return AuditReport(table.num_rows, head.number, anchored, (*lost, *damage, *unsealed, *findings), first)
 
 
 def _own(places: AuditPlaces) -> tuple[Anchor | None, list[ChainFault]]:
@@ -75,12 +86,25 @@ def _own(places: AuditPlaces) -> tuple[Anchor | None, list[ChainFault]]:
         anchor = places.anchor.read()
     except ConfigurationError as fault:
         return None, [ChainFault(NOTHING_YET, "anchor", str(fault))]
-    lost = [ChainFault(NOTHING_YET, "anchor", f"{places.anchor.path} is gone")]
+    lost = [ChainFault(NOTHING_YET, "anchor", f"{places.anchor.place} is gone")]
     return anchor, lost if anchor is None else []
 
 
+def _start(places: AuditPlaces, key: ChainKey) -> tuple[Head, list[ChainFault]]:
+    """Return what the first row has to follow: the last one that retention has removed, if any."""
+    try:
+        cut = cut_of(places).read(key)
+    except ConfigurationError as fault:
+        return origin(key, places.chain), [ChainFault(NOTHING_YET, "anchor", str(fault))]
+    return cut or origin(key, places.chain), []
+
+
+def _is_there(table: Place) -> bool:
+    return table.path.is_dir() if table.is_local else open_for_reading(table) is not None
+
+
 def _copied(copy: Path) -> Anchor:
-    anchor = AnchorFile(copy).read()
+    anchor = AnchorFile.at(copy).read()
     if anchor is None:
         raise ConfigurationError("there is no such file", where=str(copy))
     return anchor
@@ -109,17 +133,76 @@ def _in_order(table: pa.Table) -> Iterator[AuditRow]:
         yield from audit_rows(table.take(order.slice(first, _SLICE)))
 
 
+def events_from(
+    places: AuditPlaces, after: int | None, most: int, kind: str | None = None
+) -> list[dict[str, Any]]:
+    """Return rows of the log in order, whole, with the hashes that chain them.
+
+    Args:
+        after: the number after which they begin; None for the newest, of the kind if one is given.
+        most: rows returned at most.
+        kind: of the events, None for all.
+
+    Raises:
+        ConfigurationError: no such kind.
+    """
+    check_kind(kind)
+    handle = open_for_reading(places.table)
+    if handle is None:
+        return []
+    table = StoredTable(places.table, handle, AUDIT)
+    numbers = _numbers(table, kind, most, 0 if after is None else after + 1, newest=after is None)
+    return [_row(row) for row in table.at("number", numbers, AUDIT.names).to_pylist()]
+
+
+def _numbers(table: StoredTable, kind: str | None, most: int, first: int, *, newest: bool) -> Ints:
+    """Return the first or the newest numbers of a kind, ascending: as many as are asked for, if there are.
+
+    Files are read one after the other, and not those in which none of them can be. Of a file its numbers and
+    kinds alone are read, so a log of any length is held nowhere as a whole.
+    """
+    found = np.empty(0, np.int64)
+    for name, low, high in _files_in_order(table, newest=newest):
+        if high < first or (len(found) == most and (high < found[0] if newest else low > found[-1])):
+            continue
+        rows = table.of_files([name], ["number", "kind"])
+        rows = rows if kind is None else rows.filter(pc.equal(rows["kind"], kind))
+        numbers = rows["number"].drop_null().to_numpy()
+        whole = np.unique(np.concatenate([found, numbers[numbers >= first]]))
+        found = whole[-most:] if newest else whole[:most]
+    return found
+
+
+def _files_in_order(table: StoredTable, *, newest: bool) -> list[tuple[str, int, int]]:
+    """Return the files with their least and largest number, those of the end that is asked about first."""
+    known = [
+        (name, 0 if low is None else low, _LARGEST if high is None else high)
+        for name, low, high in table.ranges("number")
+    ]
+    return sorted(known, key=lambda each: -each[2] if newest else each[1])
+
+
+def check_kind(kind: str | None) -> None:
+    """Check that there are events of a kind.
+
+    Raises:
+        ConfigurationError: there are none.
+    """
+    if kind is not None and kind not in EVENT_KINDS:
+        raise ConfigurationError(nearest(kind, EVENT_KINDS), where="--kind")
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "detail": json.loads(row["detail"])}
+
+
 def newest_events(places: AuditPlaces, kind: str | None, count: int) -> list[dict[str, Any]]:
     """Return the newest rows of the log, of one kind or all, the newest last.
 
     Raises:
         ConfigurationError: no such kind, or nothing was recorded yet.
     """
-    if kind is not None and kind not in EVENT_KINDS:
-        raise ConfigurationError(nearest(kind, EVENT_KINDS), where="--kind")
     places.check_layout()
-    rows = read_stored(places.table, where=None if kind is None else pc.field("kind") == kind)
-    if rows is None:
+    if open_for_reading(places.table) is None:
         raise ConfigurationError("nothing was recorded yet", where=str(places.table))
-    newest = rows.sort_by([("number", "descending")]).slice(0, count).to_pylist()
-    return [{**row, "detail": json.loads(row["detail"])} for row in reversed(newest)]
+    return events_from(places, None, count, kind)

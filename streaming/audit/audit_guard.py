@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from pydantic import SecretStr
 
 from agent.audit.chain import ChainKey, Head
-from schemas.documents import parse_json, read_text
-from schemas.errors import ConfigurationError, MachineError
+from schemas.documents import decoded, parse_json
+from schemas.errors import ConfigurationError
 from schemas.loading import Document, parse_document
-from streaming.home.whole_files import create_file, replace_file
+from streaming.store.files import Files
+from streaming.store.local_files import LocalFiles
+from streaming.store.place import Place
+from streaming.store.whole_files import create_file
 
 _KEY_BYTES = 32
-_LOCK_SECONDS, _LOCK_POLL_SECONDS = 1.0, 0.005
+_ADVANCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,26 +46,32 @@ class AnchorFile:
     """The file that holds the anchor of one chain; it only ever moves on.
 
     Args:
-        path: the file; its folder must lie outside of the table's.
+        files: where it lies, outside of the table.
+        name: what it is called.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, files: Files, name: str) -> None:
+        self._files, self._name = files, name
+
+    @classmethod
+    def at(cls, path: Path) -> AnchorFile:
+        """Return that at a path of this machine."""
+        return cls(LocalFiles(Place.local(path.parent)), path.name)
+
+    @property
+    def place(self) -> Place:
+        """Where it lies."""
+        return self._files.place / self._name
 
     def read(self) -> Anchor | None:
         """Return the anchor, None when there is no file.
 
         Raises:
             ConfigurationError: the file holds something else.
+            RetryableError: the store is away.
         """
-        where = str(self.path)
-        if not self.path.exists():
-            return None
-        try:
-            noted = parse_document(parse_json(read_text(self.path), where=where), _AnchorFile, where=where)
-        except ConfigurationError:
-            raise ConfigurationError("holds no anchor of an audit log", where=where) from None
-        return Anchor(Head(noted.number, noted.hash), noted.key)
+        held = self._files.read(self._name)
+        return None if held is None else self._parsed(held.content)
 
     def advance(self, anchor: Anchor) -> None:
         """Replace the anchor by a later one; a file that is ahead already stays. After a crash either holds.
@@ -75,25 +81,34 @@ class AnchorFile:
 
         Raises:
             ConfigurationError: the file holds something else than an anchor.
-            MachineError: there is no anchor yet, and somebody else is about to write it but does not.
+            RetryableError: the store is away.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(self.path.with_suffix(".lock")) as alone:
-            current = self.read()
-            if not alone:
-                if current is None:
-                    raise MachineError(f"another process holds {self.path.with_suffix('.lock')}: end it")
+        until, written = time.monotonic() + _ADVANCE_SECONDS, None
+        while written is None and time.monotonic() < until:
+            held = self._files.read(self._name)
+            if held is None:
+                written = self._files.create(self._name, anchor.to_json().encode())
+            elif self._parsed(held.content).head.number < anchor.head.number:
+                written = self._files.replace(self._name, anchor.to_json().encode(), held)
+            else:
                 return
-            if current is None or current.head.number < anchor.head.number:
-                replace_file(self.path, anchor.to_json().encode())
+
+    def _parsed(self, content: bytes) -> Anchor:
+        where = str(self.place)
+        try:
+            read = parse_json(decoded(content, where), where=where)
+            noted = parse_document(read, _AnchorFile, where=where)
+        except ConfigurationError:
+            raise ConfigurationError("holds no anchor of an audit log", where=where) from None
+        return Anchor(Head(noted.number, noted.hash), noted.key)
 
 
-def chain_key(path: Path, given: SecretStr | None) -> ChainKey | None:
+def chain_key(path: Path | None, given: SecretStr | None) -> ChainKey | None:
     """Return the key of an audit log: the one given, else the one in a file, None without either."""
     if given is not None:
         return ChainKey(given.get_secret_value().encode())
     with suppress(FileNotFoundError):
-        return ChainKey(path.read_bytes().strip())
+        return None if path is None else ChainKey(path.read_bytes().strip())
     return None
 
 
@@ -102,20 +117,3 @@ def make_key(path: Path) -> ChainKey:
     path.parent.mkdir(parents=True, exist_ok=True)
     create_file(path, f"{secrets.token_hex(_KEY_BYTES)}\n".encode())
     return ChainKey(path.read_bytes().strip())
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Yield whether the lock was to be had within a second."""
-    until = time.monotonic() + _LOCK_SECONDS
-    with path.open("a") as lock:
-        while not (alone := _try_lock(lock)) and time.monotonic() < until:
-            time.sleep(_LOCK_POLL_SECONDS)
-        yield alone
-
-
-def _try_lock(lock: IO[str]) -> bool:
-    with suppress(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import NoReturn
 
 import pyarrow as pa
 
@@ -25,11 +25,14 @@ from schemas.instants import micros_of
 from schemas.spec import AgentSpec
 from schemas.tables import AUDIT
 from streaming.audit.audit_guard import Anchor, AnchorFile, chain_key, make_key
+from streaming.audit.audit_lines import log_events
 from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import StoredTable, open_for_reading
 from streaming.home.settings import Settings
+from streaming.store.opening import files_of
+from streaming.store.place import Place
 
 _CHAIN = "audit/chain"
 _RUNS = frozenset({"command", "agent_run", "replay"})
@@ -47,15 +50,23 @@ class AuditPlaces:
     """
 
     def __init__(self, settings: Settings, spec: AgentSpec) -> None:
-        name, guards = spec.tables.audit, settings.audit(spec.name)
-        self.table = LakeReader(settings.lake(spec.name), spec.tables).path("audit")
-        self.anchor = AnchorFile(guards / f"{name}.anchor")
+        name, kept = spec.tables.audit, settings.audit(spec.name)
+        self.agent = spec.name
+        self.table = LakeReader(settings.lake(spec.name), spec.tables).place("audit")
+        self.guards = files_of(settings.anchor(spec.name), settings.anchor_access)
+        self.anchor = AnchorFile(self.guards, f"{name}.anchor")
         self.chain = f"{spec.name}/{name}"
-        self._key_file, self._given = guards / "key", settings.audit_key
+        self._key_file = kept.path / "key" if kept.is_local else None
+        self._given = settings.audit_key
 
     def first_key(self) -> ChainKey:
-        """Return the key to begin a chain with: the one given or kept, else a new one."""
-        return chain_key(self._key_file, self._given) or make_key(self._key_file)
+        """Return the key to begin a chain with: the one given or kept, else a new one.
+
+        Raises:
+            ConfigurationError: there is none, and a store is no place to make one.
+        """
+        key = chain_key(self._key_file, self._given)
+        return key or make_key(self._key_file or _no_key_in(self.table))
 
     def key(self, anchor: Anchor | None) -> ChainKey:
         """Return the key of the chain that an anchor belongs to.
@@ -67,7 +78,7 @@ class AuditPlaces:
         if key is None:
             raise ConfigurationError(
                 "the audit log's key is gone: restore it, or set FLAGSTREAM_AUDIT_KEY",
-                where=str(self._key_file),
+                where=str(self._key_file or _no_key_in(self.table)),
             )
         if anchor is not None and anchor.key != key.identity:
             raise ConfigurationError(
@@ -113,10 +124,11 @@ class LakeAudit:
         self, places: AuditPlaces, retention: timedelta, clock: Clock = lambda: datetime.now(UTC)
     ) -> None:
         self._anchors, self._clock, self._lock = places.anchor, clock, threading.Lock()
+        self._agent = places.agent
         self._recorded_here: dict[str, int] = {}
         anchor = self._anchors.read()
         if places.check_layout() and anchor is None:
-            raise _anchor_gone(places.anchor.path)
+            raise _anchor_gone(places.anchor.place)
         self._key = places.first_key() if anchor is None else places.key(anchor)
         self._last = origin(self._key, places.chain)
         if anchor is None:  # a chain has an anchor before it has rows
@@ -155,6 +167,7 @@ class LakeAudit:
         ]
         self._table.append(table, Stamp(_CHAIN, rows[-1].number), also=also)
         self._recorded_here |= {source: at for source, at in reached.items() if _recorded_once(source)}
+        log_events(self._agent, fresh)
         return Head(rows[-1].number, rows[-1].hash)
 
     def _head(self) -> Head:
@@ -164,7 +177,7 @@ class LakeAudit:
             self._table.refresh()
         if anchor.number > self._newest:
             raise DataLossError(
-                f"{self._table.path} ends at row {self._newest}, its anchor {self._anchors.path} names row "
+                f"{self._table.place} ends at row {self._newest}, its anchor {self._anchors.place} names row "
                 f"{anchor.number}: restore the table, or set the anchor aside and name another table in the "
                 "spec, tables: {audit: NAME}"
             )
@@ -173,7 +186,7 @@ class LakeAudit:
         head, findings = verify(self._key, anchor, self._rows_after(anchor.number))
         if findings or head.number != self._newest:
             raise DataLossError(
-                f"{self._table.path}: what follows row {anchor.number} does not link to it; "
+                f"{self._table.place}: what follows row {anchor.number} does not link to it; "
                 "`flagstream audit verify` says more"
             )
         self._advance(head)
@@ -189,7 +202,7 @@ class LakeAudit:
     def _anchor(self) -> Head:
         anchor = self._anchors.read()
         if anchor is None:
-            raise _anchor_gone(self._anchors.path)
+            raise _anchor_gone(self._anchors.place)
         return anchor.head
 
     def _advance(self, head: Head) -> None:
@@ -209,9 +222,17 @@ def audit_rows(table: pa.Table) -> list[AuditRow]:
     return [AuditRow(**row) for row in as_number.select(_NAMES).to_pylist()]
 
 
-def _anchor_gone(path: Path) -> DataLossError:
+def _no_key_in(table: Place) -> NoReturn:
+    raise ConfigurationError(
+        f"the audit log of {table} needs a key: set it to a random text of at least 32 characters, such as "
+        "`openssl rand -hex 32` prints, and keep it; none is made in a store",
+        where="FLAGSTREAM_AUDIT_KEY",
+    )
+
+
+def _anchor_gone(place: Place) -> DataLossError:
     return DataLossError(
-        f"{path} is gone, which names the end of the audit log: restore it from a copy, or name another "
+        f"{place} is gone, which names the end of the audit log: restore it from a copy, or name another "
         "table in the spec to begin a new log, tables: {audit: NAME}"
     )
 

@@ -8,15 +8,16 @@ attempt made is recorded by the attempt that finishes the batch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from agent.audit.events import AuditEvent, EventKind, ModelCall
+from agent.audit.events import AuditEvent, EventKind
 from agent.triage.triage import TriageResult
 from streaming.audit.audit_log import LakeAudit
 from streaming.batch.alerting import Alerted, Asked
 from streaming.batch.alerts_lane import MOVED
+from streaming.batch.audited_calls import AuditedCalls, Settled
 from streaming.batch.queries import newest_batch, stamp_of
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, LakeTable
@@ -26,7 +27,6 @@ from streaming.delta.pins import CANARY
 _DIGESTS = ("spec_digest", "contract_digest", "rules_version", "scoring", "prompt_digest", "policy_digest")
 _CONFIGURATION = (*_DIGESTS, "model", "prompt")
 _CANARY_DIGEST = "canary_digest"
-_UNKNOWN = "unknown"
 
 
 class BatchAudit:
@@ -41,7 +41,7 @@ class BatchAudit:
 
     def __init__(self, log: LakeAudit, lake: Lake, agent: str, *, asks_late: bool = False) -> None:
         self._log, self._lake, self._agent, self._asks_late = log, lake, agent, asks_late
-        self._pins = _newest_pins(lake.batches)
+        self._pins, self._late = _newest_pins(lake.batches), AuditedCalls()
 
     def started(self, pins: Mapping[str, Any]) -> None:
         """Record under which configuration the agent has taken over."""
@@ -64,13 +64,23 @@ class BatchAudit:
             "spec_digest": decision.pins["spec_digest"],
         }
         if not self._asks_late:
-            events += self._calls(asked)
+            settled = self._settled(AuditedCalls(asked.calls), frozenset())
+            events += self._calls(settled, _batch(decision))
         self._log.record([*events, self._event("batch_decided", self._agent, outcome, decision)])
         self._pins = decision.pins
 
-    def asked_late(self, result: TriageResult) -> None:
-        """Record the questions put to the model beside the batches, those of a round in one append."""
-        self._log.record(list(self._calls(Asked.of([result]))))
+    def asked_late(self, results: Sequence[TriageResult], under_way: frozenset[str]) -> None:
+        """Record the questions put to the model beside the batches, those of a round in one append.
+
+        Args:
+            results: what has come back in the round, all of it.
+            under_way: keys of the questions that are still being asked: what came of them is recorded later.
+        """
+        self._late.add(Asked.of(results).calls)
+        settled = self._settled(self._late, under_way)
+        if settled.calls:
+            self._log.record(list(self._calls(settled, {})))
+            self._late.told(settled)
 
     def renew(self) -> None:
         """Open the log anew from time to time."""
@@ -79,9 +89,8 @@ class BatchAudit:
     def _event(
         self, kind: EventKind, subject: str, detail: Mapping[str, Any], decision: Decision
     ) -> AuditEvent:
-        batch = {"query_id": decision.query_id, "batch_id": decision.batch_id}
         source = stamp_of(self._agent, decision.query_id)
-        return AuditEvent(kind, subject, {**batch, **detail}, source, decision.batch_id)
+        return AuditEvent(kind, subject, {**_batch(decision), **detail}, source, decision.batch_id)
 
     def _changes(self, decision: Decision) -> Iterator[AuditEvent]:
         before, now = _configuration(self._pins or decision.pins), _configuration(decision.pins)
@@ -108,28 +117,25 @@ class BatchAudit:
             }
             yield self._event("policy_decision", ruling.policy, detail, decision)
 
-    def _calls(self, asked: Asked) -> Iterator[AuditEvent]:
-        """Questions that the ledger has taken in since it was last asked for them."""
+    def _settled(self, made: AuditedCalls, under_way: frozenset[str]) -> Settled:
+        """Return the questions that the log does not have yet, as far as they are settled."""
         source = ledger_stream(self._agent)
         recorded, newest = self._log.position(source), self._lake.ledger.last_batch(source)
-        if newest <= recorded:
-            return
-        rows = self._lake.ledger.read("commit", recorded + 1).to_pylist()
-        answers = {(row["commit"], row["key"]): row for row in rows if row["kind"] == "answer"}
-        intents = [row for row in rows if row["kind"] == "intent"]
-        made = {call.question: call for call in asked.calls}
-        for row in intents:
-            call = made.get(row["key"]) if row["commit"] == intents[-1]["commit"] else None
-            call = call or _recorded(row["key"], answers.get((row["commit"] + 1, row["key"])))
-            detail = {"prompt": f"{row['prompt_id']}/{row['prompt_version']}", **asdict(call)}
-            yield AuditEvent("model_call", row["model"], detail, source, newest)
+        rows = self._lake.ledger.read("commit", recorded + 1).to_pylist() if newest > recorded else []
+        return made.settled(rows, under_way, newest)
+
+    def _calls(self, settled: Settled, about: Mapping[str, Any]) -> Iterator[AuditEvent]:
+        """Say what came of questions: those of now are `about` a batch, of others nobody knows which."""
+        source = ledger_stream(self._agent)
+        for each in settled.calls:
+            row, known = each.question, about if each.is_of_now else {}
+            prompt = f"{row['prompt_id']}/{row['prompt_version']}"
+            detail = {"prompt": prompt, **known, **asdict(each.call)}
+            yield AuditEvent("model_call", row["model"], detail, source, settled.through)
 
 
-def _recorded(question: str, answer: Mapping[str, Any] | None) -> ModelCall:
-    """A call of an attempt that crashed: without an answer on record nobody knows whether it went out."""
-    if answer is None:
-        return ModelCall(question, _UNKNOWN, sent=False, input_tokens=0, output_tokens=0)
-    return ModelCall(question, "answered", True, answer["input_tokens"], answer["output_tokens"])
+def _batch(decision: Decision) -> dict[str, Any]:
+    return {"query_id": decision.query_id, "batch_id": decision.batch_id}
 
 
 def _configuration(pins: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,34 +1,33 @@
-"""Writes a version's memory to its folder of checkpoints, in the background."""
+"""Writes a version's memory to its checkpoints, in the background."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from streaming.batch.memory import Memory
 from streaming.detection import checkpoints
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
+from streaming.store.folders import Folders
 
 
 class CheckpointWriter:
-    """Writes checkpoints into one folder, one at a time.
+    """Writes checkpoints to one place, one at a time.
 
     Args:
-        folder: where they lie.
+        folders: where they lie.
         health: hears when one cannot be written.
 
     Attributes:
         reached: `sequence` of the first row that the newest one lacks.
     """
 
-    def __init__(self, folder: Path, health: Health | None = None) -> None:
-        self.folder, self.reached = folder, 0
+    def __init__(self, folders: Folders, health: Health | None = None) -> None:
+        self.folders, self.reached = folders, 0
         self._health = health or Health()
         self._writing: Worker | None = None
 
-    def at(self, folder: Path) -> CheckpointWriter:
-        """Return a writer for another folder."""
-        return CheckpointWriter(folder, self._health)
+    def at(self, folders: Folders) -> CheckpointWriter:
+        """Return a writer for another place."""
+        return CheckpointWriter(folders, self._health)
 
     def write_if_due(self, memory: Memory, rows: int) -> None:
         """Begin to write once so many rows were stored since the last one.
@@ -46,7 +45,7 @@ class CheckpointWriter:
         snapshot = memory.snapshot()
 
         def write() -> None:
-            checkpoints.write(snapshot, self.folder)
+            checkpoints.write(snapshot, self.folders)
 
         self._writing = Worker("checkpoint", write, Condition.CHECKPOINT_FAILING, self._health, fatal=())
         self._writing.start()

@@ -10,12 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from schemas.batch_key import BatchKey
 from schemas.instants import moment_of
 from streaming.batch.alerting import Alerted
 from streaming.batch.alerts_lane import AlertsLane
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, LakeTable, Stamp
+from streaming.output.log import log_routine
+from streaming.output.trace_ids import trace_of_batch
 
 _COUNTED = (
     "first_sequence", "next_sequence", "labels_through", "labels_below",
@@ -47,7 +50,7 @@ def close_batch(
         seconds: what each step took.
         lane: that its alerts have left on, None for a batch that has none to send.
     """
-    versions = {table.path.name: table.version for table in lake.tables()}
+    versions = {table.place.name: table.version for table in lake.tables()}
     row = {
         "query_id": decision.query_id,
         "batch_id": decision.batch_id,
@@ -68,7 +71,28 @@ def close_batch(
         "filtered_by_reason": _json(decision.filtered_by_reason),
     }
     _append(lake.batches, row, stamp_for(agent, decision))
+    _log_closed(agent, decision, alerted, sum(seconds.values()))
     return row
+
+
+def _log_closed(agent: str, decision: Decision, alerted: Alerted, seconds: float) -> None:
+    key = BatchKey(decision.query_id, decision.batch_id)
+    log_routine(
+        "batch_closed",
+        f"batch {key.batch_id} closed",
+        agent=agent,
+        batch=key.batch_id,
+        query_id=key.query_id,
+        trace_id=trace_of_batch(agent, key).text,
+        data_source=",".join(sorted(decision.offsets)),
+        model=decision.pins.get("model"),
+        outcome=alerted.status,
+        seconds=round(seconds, 6),
+        read=decision.read,
+        stored=decision.stored,
+        quarantined=decision.quarantined,
+        alerts=alerted.alerts,
+    )
 
 
 def monitor_batch(

@@ -27,11 +27,12 @@ from streaming.batch.decider import Decider
 from streaming.batch.engine import Engine
 from streaming.batch.memory import Memory
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.definition.content import model_folder
+from streaming.definition.content import model_files
 from streaming.detection.model import keep as keep_artefact
 from streaming.home.pseudonym_key import pseudonym_key
 from streaming.home.settings import Settings
 from streaming.service.health import Health
+from streaming.store.opening import folders_of
 
 
 def build_engine(
@@ -59,7 +60,8 @@ def build_engine(
         model=None if client is None else client.model,
     )
     memory = Memory(definition.content.blank_scorer())
-    return Engine(decider, memory, CheckpointWriter(settings.profiles(definition.spec.name), health))
+    kept = folders_of(settings.profiles(definition.spec.name), settings.spool)
+    return Engine(decider, memory, CheckpointWriter(kept, health))
 
 
 def build_engine_on_rules(
@@ -81,7 +83,7 @@ def build_triage(
     policy = definition.policy
     if client is None or not definition.content.has_prompt:
         return RulesAlone({"policy_digest": policy.digest})
-    pseudonyms = Pseudonyms(pseudonym_key(settings.home))
+    pseudonyms = Pseudonyms(pseudonym_key(settings))
     llm, prompt = definition.spec.llm, definition.prompt
     return Triage(llm, prompt, client, ledger=ledger, budget=budget, policy=policy, pseudonyms=pseudonyms)
 
@@ -103,5 +105,6 @@ def lake_schemas(contract: EventContract) -> dict[str, pa.Schema]:
 def keep_model(settings: Settings, spec: AgentSpec) -> None:
     """Keep a copy of the trained model of a spec that is complete, so that a replay finds it."""
     if spec.model is not None and spec.model.sha256 is not None:
-        kept = settings.artefacts(spec.name)
-        keep_artefact(model_folder(spec.model, kept), spec.model.sha256, kept)
+        kept = folders_of(settings.artefacts(spec.name), settings.spool)
+        with model_files(spec.model, kept) as folder:
+            keep_artefact(folder, spec.model.sha256, kept)

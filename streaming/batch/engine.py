@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pyarrow as pa
 
+from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.batch.checkpointing import CheckpointWriter
 from streaming.batch.decider import Decider, Judged
@@ -17,6 +17,7 @@ from streaming.detection import checkpoints
 from streaming.detection.checkpoints import ScorerSnapshot
 from streaming.labels.entity_labels import at_positions
 from streaming.rules.rules_in_force import Stretch
+from streaming.store.folders import Folders
 
 _FOLD_ROWS = 250_000
 
@@ -42,9 +43,9 @@ class Engine:
         """Return an engine that differs in its rules alone; see Decider.with_rules."""
         return replace(self, decider=self.decider.with_rules(spec))
 
-    def saved_in(self, folder: Path) -> Engine:
-        """Return an engine that writes its checkpoints to another folder."""
-        return replace(self, checkpoints=self.checkpoints.at(folder))
+    def saved_in(self, folders: Folders) -> Engine:
+        """Return an engine that writes its checkpoints to another place."""
+        return replace(self, checkpoints=self.checkpoints.at(folders))
 
     def scores_as(self, other: Engine) -> bool:
         """Whether both score the same rows alike, so that the memory of one fits the other."""
@@ -53,7 +54,7 @@ class Engine:
     def continued_as(self, other: Engine) -> Engine:
         """Return `other`, which scores alike, with the memory of this one."""
         self.memory.scorer.adopt(other.spec)
-        same = other.checkpoints.folder == self.checkpoints.folder
+        same = other.checkpoints.folders == self.checkpoints.folders
         return Engine(other.decider, self.memory, self.checkpoints if same else other.checkpoints)
 
     def judge(self, transactions: pa.Table, labels: pa.Table | None) -> Judged:
@@ -80,6 +81,8 @@ class Engine:
         labels_of: Callable[[int, int], pa.Table],
         stretches_of: Callable[[int, int], Sequence[Stretch]],
         cold_from: int = 0,
+        *,
+        exactly: bool = True,
     ) -> None:
         """Bring the memory to just before `next_sequence`: newest checkpoint plus the rows stored since.
 
@@ -89,21 +92,41 @@ class Engine:
             labels_of: the labels that rows from one `sequence` on, below another, are the first to know.
             stretches_of: which patterns were in force from one `sequence` on, below another.
             cold_from: without a checkpoint, where profiles begin blank instead of at the first row.
+            exactly: where retention has removed rows that are missing, say so; else begin blank behind them.
+
+        Raises:
+            ConfigurationError: rows that are missing were removed by retention.
         """
         if self.memory.next_sequence == next_sequence:
             return
         definition = self.decider.layout.definition
-        saved = checkpoints.newest(self.checkpoints.folder, definition, through=next_sequence).snapshot
+        saved = checkpoints.newest(self.checkpoints.folders, definition, through=next_sequence).snapshot
         if saved is not None and self._is_ahead_by(saved, stretches_of):
             self.memory.restore(saved)
         elif cold_from:
             self.memory.scorer.begin(cold_from)
+        self._pass_over_removed(transactions, next_sequence, exactly=exactly)
         reached = self.memory.next_sequence
         self.checkpoints.reached, self.memory.has_decided = reached, False
         missing = (reached, next_sequence)
         labels, without_patterns = labels_of(*missing), [Stretch(*missing, frozenset())]
         for stretch in stretches_of(*missing) if self.decider.rules.patterns else without_patterns:
             self._fold(transactions, stretch, labels)
+
+    def _pass_over_removed(self, transactions: StoredTable, end: int, *, exactly: bool) -> None:
+        """Begin behind rows that are gone, where there is nothing yet that they would change."""
+        reached, first = self.memory.next_sequence, transactions.removed_before
+        if reached >= min(first, end):
+            return
+        if exactly or reached:
+            raise ConfigurationError(
+                f"transactions before sequence {first} were removed by retention, and no checkpoint of these "
+                f"profiles says what they were like at sequence {first}: choose a later span, or one under "
+                "the profiles that were in force",
+                where=str(transactions.place),
+            )
+        block = self.spec.profiles.block_rows
+        self.memory.scorer.begin(min(-(-first // block), end // block) * block)
 
     def checkpoint_if_due(self) -> None:
         """Begin to write a checkpoint where the spec wants one by now; see CheckpointWriter."""

@@ -47,7 +47,7 @@ class InForce:
 
     def drop_checkpoints_after(self, reached: int) -> None:
         """Remove checkpoints of rows that are not on record."""
-        checkpoints.drop_after(self.deciders.engine.checkpoints.folder, reached)
+        checkpoints.drop_after(self.deciders.engine.checkpoints.folders, reached)
 
     def renewed(self, reached: int) -> None:
         """Put in force what decides the next batch, whose first row is `reached`."""
@@ -84,7 +84,7 @@ class InForce:
         return (lambda row, _: row.alert_id in known) if known else None
 
     def _bring_up(self, engine: Engine, reached: int) -> None:
-        checkpoints.drop_after(engine.checkpoints.folder, reached)
+        checkpoints.drop_after(engine.checkpoints.folders, reached)
         self._recovery.restore(engine, reached, self._recovery.label_pins())
         # Patterns begin with the batch that pins them, whatever a shadow has seen before.
         engine.memory.patterns.keep(self._recovery.patterns_in_force(reached))
@@ -96,4 +96,4 @@ class InForce:
             return engine
         if not ours & self._recovery.patterns_in_force(reached):
             return engine
-        return self._engine_for(engine.spec).saved_in(engine.checkpoints.folder)
+        return self._engine_for(engine.spec).saved_in(engine.checkpoints.folders)

@@ -11,7 +11,7 @@ are asked about together, and no group keeps others waiting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,11 +20,13 @@ from enum import StrEnum
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from agent.model.call_watch import asking_about
 from agent.triage.inquiries import Collected
 from agent.triage.late import Unanswered
 from agent.triage.ledger import RecordedAnswer
 from agent.triage.outcomes import Classification
 from agent.triage.triage import Triage, TriageResult
+from schemas.batch_key import BatchKey
 from streaming.batch.alerting import tell_faults
 from streaming.batch.late_windows import (
     LateJournal,
@@ -95,7 +97,8 @@ class LateAnswers:
         outbox: the alerts lane, open before `start`.
         abandon: makes a question that is being asked come back at once.
         settings: how.
-        on_answers: called after each round of questions with what came of them.
+        on_answers: called after each round with what came of its questions, and with the keys in the ledger
+            of those that are still being asked.
         clock: current time.
         spent_at: when tokens are spent, by the clock of the budget; `clock` unless given.
         reached: called after each step; crash tests inject a kill here.
@@ -110,7 +113,7 @@ class LateAnswers:
         abandon: Callable[[], None],
         settings: LateSettings,
         *,
-        on_answers: Callable[[TriageResult], None] = lambda _: None,
+        on_answers: Callable[[Sequence[TriageResult], frozenset[str]], None] = lambda *_: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         spent_at: Callable[[], datetime] | None = None,
         reached: Callable[[LateStep], None] = lambda _: None,
@@ -140,6 +143,15 @@ class LateAnswers:
     def totals(self) -> LateTotals:
         """What has come of it so far."""
         return self._totals
+
+    @property
+    def waiting(self) -> int:
+        """How many alerts have no answer yet: those of open windows, and all that no window holds yet."""
+        return self._in_windows + max(self._outbox.next_seq - self._next, 0)
+
+    @property
+    def _in_windows(self) -> int:
+        return sum(work.unanswered.waiting for work in tuple(self._in_hand))
 
     def ask_with(self, triage: Triage | None, beside: Mapping[str, Triage]) -> None:
         """Say who is asked from the next window on; until somebody is, alerts wait.
@@ -214,9 +226,8 @@ class LateAnswers:
     def _has_room(self) -> bool:
         """Whether more alerts may be opened: nobody else is kept waiting, and nothing grows without bound."""
         asked = [triage.inquiries for triage in self._asked.values()]
-        waiting = sum(work.unanswered.waiting for work in self._in_hand)
         free = not asked or any(each.room > 0 for each in asked)
-        return free and not any(each.is_waited_for for each in asked) and waiting < _MOST_WAITING
+        return free and not any(each.is_waited_for for each in asked) and self._in_windows < _MOST_WAITING
 
     def _collected(self) -> list[tuple[Triage, Collected]]:
         """Return what has come back, waiting for it for a moment where something is under way."""
@@ -225,8 +236,10 @@ class LateAnswers:
 
     def _take_in(self, collected: Sequence[tuple[Triage, Collected]]) -> None:
         """Put on record what requests took, and hand over what they brought."""
-        for triage, found in collected:
-            self._note(triage, found)
+        results = [result for triage, found in collected for result in self._noted(triage, found)]
+        if results:
+            asked = [each.inquiries.questions for each in self._asked.values()]
+            self._on_answers(results, frozenset().union(*asked))
         given_up = frozenset(key for _, found in collected for key in found.given_up)
         answers = dict(self._known)
         for _, found in collected:
@@ -243,18 +256,18 @@ class LateAnswers:
         groups = len(unanswered.cases)
         tell_faults(self._health, [TriageResult((), faults=unanswered.faults, groups=groups)])
 
-    def _note(self, triage: Triage, found: Collected) -> None:
+    def _noted(self, triage: Triage, found: Collected) -> Iterator[TriageResult]:
         for window in dict.fromkeys(window for window, _ in found.outcomes):
             result = triage.result_of([outcome for owner, outcome in found.outcomes if owner == window])
             tell_faults(self._health, [replace(result, faults=found.faults, groups=len(result.made))])
             if result.calls:
                 self._journal.asked(window, result)
-                self._on_answers(result)
             self._totals = replace(
                 self._totals,
                 calls=self._totals.calls + result.calls,
                 tokens=self._totals.tokens + result.input_tokens + result.output_tokens,
             )
+            yield result
 
     def _begin(self) -> int:
         """Begin what can be asked, the oldest window first; return the number of requests."""
@@ -263,7 +276,8 @@ class LateAnswers:
             triage = work.unanswered.triage
             busy = frozenset().union(*(each.inquiries.keys for each in self._asked.values()))
             self._asked[id(triage)] = triage
-            begun += triage.inquiries.begin(work.unanswered.cases, work.window, busy)
+            with asking_about(_batches_of(work.alerts)):
+                begun += triage.inquiries.begin(work.unanswered.cases, work.window, busy)
         return begun
 
     def _look(self) -> bool:
@@ -327,3 +341,9 @@ class LateAnswers:
         self._asked = {
             name: each for name, each in self._asked.items() if name in wanted or each.inquiries.keys
         }
+
+
+def _batches_of(alerts: pa.Table) -> Iterator[BatchKey]:
+    """Yield the batches of alerts, each once."""
+    pairs = zip(alerts["query_id"].to_pylist(), alerts["batch_id"].to_pylist(), strict=True)
+    return (BatchKey(*each) for each in dict.fromkeys(pairs))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,42 +29,70 @@ from streaming.delta.log_tail import (
     torn_end,
     torn_error,
 )
+from streaming.delta.maintenance import tables_below
 from streaming.delta.stored import METADATA_KEY, StoredTable
 from streaming.home.settings import Settings
+from streaming.kafka.source import last_committed, query_id_of, take_back
 from streaming.output.log import log
+from streaming.store.place import Place
 
 
 def mend(settings: Settings, spec: AgentSpec) -> None:
     """Repair the ends of all logs of an agent's lake, before any of its tables is opened.
 
+    An object store shows a log entry whole or not at all, so there is nothing to repair.
+
     Raises:
         DataLossError: something rests on a commit that is torn, or is between it and the newest.
     """
-    folder = settings.lake(spec.name)
-    tables = [path.parent for path in sorted(folder.glob("*/_delta_log"))]
+    lake = settings.lake(spec.name)
+    if not lake.is_local:
+        return
+    tables = tables_below(lake)
     for table in tables:
         mend_checkpoints(table)
     torn = {table.name: version for table in tables if (version := torn_end(table)) is not None}
     if not torn:
         return
-    _check_nothing_rests(settings, spec, torn)
+    left = _without(torn, lake, spec)
+    _check_nothing_rests(settings, spec, torn, left)
+    if spec.tables.transactions in torn:
+        _take_back_undecided(settings, spec, left.get("transactions"))
     for name, version in torn.items():
-        cut_from(folder / name, version)
-        shutil.rmtree(folder / name / INDEX, ignore_errors=True)
+        cut_from(lake / name, version)
+        shutil.rmtree((lake / name / INDEX).path, ignore_errors=True)
         log(
             "torn_commit_removed",
-            f"{entry_path(folder / name, version)} was torn and is removed: nothing rested on it",
+            f"{entry_path(lake / name, version)} was torn and is removed: nothing rested on it",
             level=logging.WARNING, agent=spec.name, table=name,
         )  # fmt: skip
 
 
-def _check_nothing_rests(settings: Settings, spec: AgentSpec, torn: Mapping[str, int]) -> None:
-    folder, names = settings.lake(spec.name), spec.tables.model_dump()
-    left = {
-        role: _as_before(folder / name, torn.get(name))
-        for role, name in names.items()
-        if (folder / name).is_dir()
-    }
+def _take_back_undecided(settings: Settings, spec: AgentSpec, left: StoredTable | None) -> None:
+    """Have Spark give a batch again whose decision is torn: a batch is Spark's once it is decided.
+
+    This comes before the cut: killed between the two, the next start finds the torn entry, and does it again.
+    """
+    checkpoint = settings.checkpoint(spec.name)
+    query, given = query_id_of(checkpoint), last_committed(checkpoint)
+    if query is None or given is None:
+        return
+    decided = -1 if left is None else left.last_batch(stamp_of(spec.name, query))
+    if given == decided + 1:
+        take_back(checkpoint, given)
+
+
+def _without(torn: Mapping[str, int], lake: Place, spec: AgentSpec) -> dict[str, StoredTable | None]:
+    """Return the tables that are there, by role, as they are without their torn ends."""
+    names = spec.tables.model_dump()
+    there = {role: name for role, name in names.items() if (lake / name).path.is_dir()}
+    return {role: _as_before(lake / name, torn.get(name)) for role, name in there.items()}
+
+
+def _check_nothing_rests(
+    settings: Settings, spec: AgentSpec, torn: Mapping[str, int], left: Mapping[str, StoredTable | None]
+) -> None:
+    lake, names = settings.lake(spec.name), spec.tables.model_dump()
     newest = _decision(left.get("transactions"), torn.get(spec.tables.transactions))
     lost = [
         *_lost_from_batches(spec.name, newest, left),
@@ -73,7 +100,7 @@ def _check_nothing_rests(settings: Settings, spec: AgentSpec, torn: Mapping[str,
     ]
     for role, reason in lost:
         if names[role] in torn:
-            raise torn_error(folder / names[role], torn[names[role]], reason)
+            raise torn_error(lake / names[role], torn[names[role]], reason)
 
 
 def _lost_from_batches(
@@ -105,7 +132,7 @@ def _lost_before(
     open_batch = newest if closed_stamp < last else None
     for role, column in (("quarantine", "quarantined"), ("duplicates", "duplicates")):
         counted = _total(batches, column) + (0 if open_batch is None else getattr(open_batch, column))
-        if _count(left.get(role)) < counted:
+        if _count(left.get(role)) + _removed(left.get(role)) < counted:
             yield role, "the batch that it belongs to is stored"
     monitoring = left.get("monitoring")
     backfilled = BackfillMark.of(newest.pins) is not None
@@ -123,11 +150,11 @@ def _lost_from_shared(
         yield "audit", "its anchor names a later row"
 
 
-def _as_before(table: Path, torn: int | None) -> StoredTable | None:
+def _as_before(table: Place, torn: int | None) -> StoredTable | None:
     """Return a table as it is without its torn end, None where nothing is left of it."""
     if torn == 0:
         return None
-    opened = DeltaTable(table, version=None if torn is None else torn - 1)
+    opened = DeltaTable(table.uri, version=None if torn is None else torn - 1)
     return StoredTable(table, opened, pa.schema(opened.schema()))
 
 
@@ -138,7 +165,7 @@ def _decision(transactions: StoredTable | None, torn: int | None) -> Decision | 
     if torn is None:
         kept = transactions.newest_metadata()
     else:
-        kept = facts_before(transactions.path, torn, METADATA_KEY)
+        kept = facts_before(transactions.place, torn, METADATA_KEY)
     return None if kept is None else Decision.from_metadata(kept)
 
 
@@ -151,6 +178,10 @@ def _highest(table: StoredTable | None, column: str) -> int:
 
 def _count(table: StoredTable | None) -> int:
     return 0 if table is None else table.count()
+
+
+def _removed(table: StoredTable | None) -> int:
+    return 0 if table is None else table.removed_rows
 
 
 def _total(table: StoredTable | None, column: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from schemas.errors import ConfigurationError, DataLossError, FencedError, Retry
 from streaming.batch.alerts_lane import AlertsLane
 from streaming.delta.durable import sync
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.kafka.publish import OutboxRecord, Publisher
+from streaming.kafka.publish import Headers, OutboxRecord, Publisher
 from streaming.service.worker import cause_of
 
 _SLICE = 2_000
@@ -39,6 +39,7 @@ class Outbox:
         lane: the topic it ends on.
         clock: seconds, monotonic.
         held: alerts are stored and none leaves before `release`.
+        headers: gives further headers of alerts, one tuple per row.
 
     After a call that raised, how far it came is not known: every later call is refused, and a new outbox
     finds out from Delta and Kafka.
@@ -56,9 +57,11 @@ class Outbox:
         clock: Callable[[], float] = time.monotonic,
         *,
         held: bool = False,
+        headers: Callable[[pa.Table], Sequence[Headers]] = lambda alerts: [()] * alerts.num_rows,
     ) -> None:
         self._agent, self._alerts, self._publisher, self._held = agent, alerts, publisher, held
         self.lane, self._clock, self._kept = lane, clock, -math.inf
+        self._headers = headers
         self._lock = threading.RLock()
         self._next, self._sound, self._broken_by = 0, False, "it has not been opened yet"
         self._lasting: ConfigurationError | FencedError | DataLossError | None = None
@@ -67,6 +70,11 @@ class Outbox:
     def next_seq(self) -> int:
         """The outbox_seq that the next alert will get; all lower ones are in Delta."""
         return self._next
+
+    @property
+    def unpublished(self) -> int:
+        """How many alerts are stored and have not left."""
+        return max(self._next - self._publisher.marker, 0)
 
     def open(self) -> None:
         """Fence predecessors on Kafka and find out how far numbers and messages have come.
@@ -95,7 +103,7 @@ class Outbox:
             if self._held or self._publisher.marker >= self._next:
                 return
             # What leaves now must still be in the lake after a power cut, and all that it rests on.
-            sync(self._alerts.path)
+            sync(self._alerts.place)
             while self._publisher.marker < self._next:
                 self._publish_slice(self._publisher.marker)
             self._kept = self._clock()
@@ -131,8 +139,10 @@ class Outbox:
         pending = self._alerts.read("outbox_seq", first, first + _SLICE)
         numbers, keys = pending["outbox_seq"].to_pylist(), pending["transaction_id"].to_pylist()
         self._publisher.publish(
-            OutboxRecord(number, key.encode(), document)
-            for number, key, document in zip(numbers, keys, alert_documents(pending), strict=True)
+            OutboxRecord(number, key.encode(), document, headers)
+            for number, key, document, headers in zip(
+                numbers, keys, alert_documents(pending), self._headers(pending), strict=True
+            )
         )
         if self._publisher.marker != min(first + _SLICE, self._next):
             raise DataLossError(

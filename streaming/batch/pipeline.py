@@ -9,14 +9,17 @@ by the same code, whether it was just stored or is found unfinished after a cras
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
+from agent.model.call_watch import asking_about
+from schemas.batch_key import BatchKey
 from schemas.contract import EventContract
 from schemas.errors import DataLossError
 from schemas.instants import EPOCH, MICRO
@@ -31,6 +34,8 @@ from streaming.batch.flagging import Refuses
 from streaming.batch.in_force import InForce
 from streaming.batch.input_watch import InputWatch
 from streaming.batch.late_answers import LateAnswers
+from streaming.batch.left_behind import NOTHING_LEFT, NOTHING_ON_RECORD, LeftBehind, OnRecord
+from streaming.batch.observer import UNOBSERVED, BatchObserver, BatchSeen
 from streaming.batch.outbox import Outbox
 from streaming.batch.queries import newest_batch, stamp_of
 from streaming.batch.recovery import Recovery, StreamPosition
@@ -50,6 +55,7 @@ from streaming.labels.label_pins import LabelPin, LabelPins
 from streaming.service.health import Health
 
 Clock = Callable[[], datetime]
+Take = Callable[[], Taken | pa.Table]
 NO_MARK: Mapping[str, Any] = {}
 
 
@@ -62,6 +68,14 @@ class ClosedBatch:
 
 
 @dataclass(frozen=True)
+class Unfinished:
+    """A batch that is decided, and still to be scored, alerted on, published and closed."""
+
+    stored: Stored
+    watch: Stopwatch
+
+
+@dataclass(frozen=True)
 class _Wanted:
     """The batch that is asked for; see Pipeline.process."""
 
@@ -71,6 +85,10 @@ class _Wanted:
     contract: EventContract | None
     mark: Mapping[str, Any]
     origin: Origin
+
+    @property
+    def key(self) -> BatchKey:
+        return BatchKey(self.query_id, self.batch_id)
 
 
 class Pipeline:
@@ -86,6 +104,7 @@ class Pipeline:
         late: asks the model after the alert, None where none is asked or all are asked in the batch.
         renew: called before each batch; gives what decides it, which may be other versions than before.
         health: what the pipeline's parts say they suffer from.
+        observer: learns of each batch.
         schemas: where the schemas of records come from that name theirs by an id.
         clock: current time; a batch's own time is read once and pinned.
         reached: called after each step; crash tests inject a kill here.
@@ -111,6 +130,7 @@ class Pipeline:
         late: LateAnswers | None = None,
         renew: Callable[[Deciders], Deciders] = lambda deciders: deciders,
         health: Health | None = None,
+        observer: BatchObserver = UNOBSERVED,
         schemas: SchemaSource = NO_REGISTRY,
         clock: Clock = lambda: datetime.now(UTC),
         reached: Callable[[BatchStep], None] = lambda _: None,
@@ -119,13 +139,17 @@ class Pipeline:
         self._lake, self._outbox, self._late, self._audit = lake, outbox, late, audit
         self._entity_labels, self._labels, self._health = entity_labels, labels, health or Health()
         self._clock, self._reached, self._schemas = clock, reached, schemas
+        self._observer = observer
         self._follower: LabelFollower | None = None
+        self._left_behind = NOTHING_LEFT
         self._duplicates = Deduplicator(self._contract.duplicates.horizon)
         rates = engine.spec.data_sources.rates
         self._references = References(self._contract, self._health, rates=rates)
         self._broker_clock, self._input = BrokerClock(), InputWatch(self._health, self._contract.entity_names)
         self._position, self._closed_at = StreamPosition(0, 0, LabelPin(0, 0, 0)), EPOCH
         self._recovery = Recovery(lake, entity_labels)
+        self._newest: BatchKey | None = None  # that was decided here
+        self._fault: Exception | None = None
         self._in_force = InForce(engine, engine_for, renew, self._recovery, lake.alerts)
         # No worker: the batch waits for both results and raises what they raised.
         self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside-publishing")
@@ -138,6 +162,7 @@ class Pipeline:
         self._outbox.open()
         if newest is not None and not self._is_closed(newest):
             self._finish_from_delta(newest)
+        self._left_behind = LeftBehind.of(self._lake)
         pins = self._recovery.label_pins()
         self._in_force.restore(self._position.next_sequence, pins)
         self._duplicates.restore(*self._recovery.recently_read(newest, self._contract.duplicates.horizon))
@@ -148,7 +173,7 @@ class Pipeline:
 
     def process(
         self,
-        take: Callable[[], Taken | pa.Table],
+        take: Take,
         query_id: str,
         batch_id: int,
         offsets: Callable[[], dict[str, dict[str, int]]],
@@ -159,6 +184,27 @@ class Pipeline:
     ) -> ClosedBatch | None:
         """Run one micro-batch through the protocol; None when it was closed before.
 
+        Args: those of `decide`.
+        """
+        unfinished = self.decide(
+            take, query_id, batch_id, offsets, contract=contract, mark=mark, origin=origin
+        )
+        return None if unfinished is None else self.finish(unfinished)
+
+    def decide(
+        self,
+        take: Take,
+        query_id: str,
+        batch_id: int,
+        offsets: Callable[[], dict[str, dict[str, int]]],
+        *,
+        contract: EventContract | None = None,
+        mark: Mapping[str, Any] = NO_MARK,
+        origin: Origin = Origin(),  # noqa: B008 -- frozen
+        settle: Callable[[], None] = lambda: None,
+    ) -> Unfinished | None:
+        """Do steps 0 to 3 for one micro-batch; None when it was closed before.
+
         Args:
             take: collects the micro-batch: key, value, topic, partition, offset, timestamp; a table where
                 all of it could be taken at once.
@@ -168,23 +214,53 @@ class Pipeline:
             contract: what the records mean where that is not the agent's contract; it has the same columns.
             mark: what the batch pins besides everything else.
             origin: of the stream's records.
+            settle: returns once the batch before is finished; nothing of this one is committed earlier.
         """
-        watch = Stopwatch(self._reached)
-        wanted = _Wanted(query_id, batch_id, offsets, contract, mark, origin)
+        watch, wanted = Stopwatch(self._reached), _Wanted(query_id, batch_id, offsets, contract, mark, origin)
+        with self._observed(wanted.key, watch):
+            return self._decide(wanted, take, settle, watch)
+
+    def finish(self, unfinished: Unfinished) -> ClosedBatch:
+        """Do steps 4 to 8 for a batch that was decided here, before another is."""
+        stored, watch = unfinished.stored, unfinished.watch
+        with self._observed(BatchKey(stored.decision.query_id, stored.decision.batch_id), watch):
+            closed = self._complete(self._in_force.deciders, self._in_force.refuses, stored, watch)
+            self._tidy_up()
+        return closed
+
+    def _decide(
+        self, wanted: _Wanted, take: Take, settle: Callable[[], None], watch: Stopwatch
+    ) -> Unfinished | None:
         with watch.step(BatchStep.OPEN):
-            opened_at = self._open(wanted)
+            opened_at = self._open(wanted, settle)
         if opened_at is None:
             return None
+        self._observer.begun()
         with watch.step(BatchStep.TAKE):
             taken = Taken.of(take())
-            batch = self._in_hand(wanted, taken, opened_at)
+        if taken.stamps is not None:  # its slices are rejected and committed one by one
+            settle()
         with watch.step(BatchStep.DECODE):
-            decoded = self._decode(taken, contract or self._contract, batch)
+            batch = self._in_hand(wanted, taken, opened_at)
+            decoded = self._decode(taken, wanted.contract or self._contract, batch)
+        settle()
+        self._observer.begun()  # what the batch before has closed is over
         with watch.step(BatchStep.STORE):
-            stored = self._store(batch, decoded)
-        closed = self._complete(self._in_force.deciders, self._in_force.refuses, stored, watch)
-        self._tidy_up()
-        return closed
+            self._renew()
+            stored = self._store(self._placed(batch, wanted), decoded)
+        self._newest = wanted.key
+        return Unfinished(stored, watch)
+
+    @contextmanager
+    def _observed(self, key: BatchKey, watch: Stopwatch) -> Iterator[None]:
+        """Say what has failed, once: it also keeps the next batch from being decided."""
+        try:
+            yield
+        except Exception as fault:
+            if fault is not self._fault:
+                self._fault = fault
+                self._observer.failed(key, watch.times, fault)
+            raise
 
     def check(self) -> None:
         """Raise what has gone wrong beside the batches, which an idle topic would hide."""
@@ -204,16 +280,20 @@ class Pipeline:
         self._in_force.deciders.close()
         self._outbox.close()
 
-    def _open(self, wanted: _Wanted) -> datetime | None:
+    def _open(self, wanted: _Wanted, settle: Callable[[], None]) -> datetime | None:
         """Return when the batch was opened, None when it was closed before."""
         self.check()
+        if self._newest == BatchKey(wanted.query_id, wanted.batch_id - 1):
+            return self._clock()
+        settle()
         if self._lake.batches.last_batch(stamp_of(self._agent, wanted.query_id)) >= wanted.batch_id:
             self._check_same(wanted)
             return None
-        opened_at = self._clock()
+        return self._clock()
+
+    def _renew(self) -> None:
         self._in_force.renewed(self._position.next_sequence)
         self._references.renew()
-        return opened_at
 
     def _in_hand(self, wanted: _Wanted, taken: Taken, opened_at: datetime) -> BatchInHand:
         requeued = bool(wanted.mark)
@@ -224,14 +304,26 @@ class Pipeline:
             read=taken.places.num_rows,
             query_id=wanted.query_id,
             opened_at=opened_at,
+            offsets=wanted.offsets(),
+            origin=wanted.origin,
+            clock=self._read_clock(taken, opened_at, requeued=requeued),
+            on_record=self._on_record(wanted, taken, requeued=requeued),
+        )
+
+    def _placed(self, batch: BatchInHand, wanted: _Wanted) -> BatchInHand:
+        """Add where the stream stands, which is known once the batch before is finished."""
+        return replace(
+            batch,
             first_sequence=self._position.next_sequence,
             watermark_us=self._position.watermark_us,
             labels=self._position.labels,
-            offsets=wanted.offsets(),
             pins=self._pins(wanted.contract, wanted.mark),
-            origin=wanted.origin,
-            clock=self._read_clock(taken, opened_at, requeued=requeued),
         )
+
+    def _on_record(self, wanted: _Wanted, taken: Taken, *, requeued: bool) -> OnRecord:
+        if requeued:
+            return NOTHING_ON_RECORD
+        return self._left_behind.on_record(taken.places, wanted.query_id, wanted.batch_id)
 
     def _read_clock(self, taken: Taken, opened_at: datetime, *, requeued: bool) -> Reading:
         """Requeued records are stamped here, by the stream's own time."""
@@ -260,7 +352,7 @@ class Pipeline:
     ) -> ClosedBatch:
         """Steps 4 to 8 over the stored rows of a decided batch."""
         decision = stored.decision
-        judged, alerted, asked = self._alert(deciders, refuses, stored, watch)
+        judged, alerted, asked, decided = self._alert(deciders, refuses, stored, watch)
         beside = [
             self._beside.submit(self._monitor, stored, alerted),
             self._beside.submit(self._audit.decided, decision, alerted, asked),
@@ -272,24 +364,27 @@ class Pipeline:
                 each.result()
             row = self._close(decision, alerted, watch)
             self._move_on(deciders, judged, decision)
+        key = BatchKey(decision.query_id, decision.batch_id)
+        self._observer.closed(BatchSeen(key, decision, row, stored.rows, deciders, decided, watch.times))
         return ClosedBatch(row, sum(watch.seconds.values()))
 
     def _alert(
         self, deciders: Deciders, refuses: Refuses | None, stored: Stored, watch: Stopwatch
-    ) -> tuple[Sequence[Judged], Alerted, Asked]:
+    ) -> tuple[Sequence[Judged], Alerted, Asked, Decided | None]:
         """Steps 4 to 6; what an earlier attempt has alerted stands."""
         recorded = self._alerted_before(stored.decision)
         if recorded is not None:
             with watch.step(BatchStep.SCORE):
                 judged = deciders.judge(stored.rows, stored.labels)
-            return judged, *recorded
-        decided = deciders.decide(stored.rows, stored.labels, refuses, watch.step)
+            return judged, *recorded, None
+        with asking_about([BatchKey(stored.decision.query_id, stored.decision.batch_id)]):
+            decided = deciders.decide(stored.rows, stored.labels, refuses, watch.step)
         tell_faults(self._health, decided.results)
         with watch.step(BatchStep.ALERT):
             alerted, asked = Alerted.of(decided.results, decided.refused), Asked.of(decided.results)
             if alerted.alerts:
                 self._append_alerts(stored.decision, decided, alerted, asked)
-        return decided.judged, alerted, asked
+        return decided.judged, alerted, asked, decided
 
     def _alerted_before(self, decision: Decision) -> tuple[Alerted, Asked] | None:
         stamp = stamp_for(self._agent, decision)

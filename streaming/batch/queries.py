@@ -14,6 +14,7 @@ BACKFILL = "backfill-"
 REQUEUE = "requeue-"
 _ID_CHARACTERS = 12
 LOSS = "loss-"  # a batch of no records, which says that some were given up and where the stream goes on
+BEGIN = "begin-"  # a batch of no records, which says where a stream begins that is read from its end
 MOVE = "move-"  # a batch of no records, which says on which topic alerts leave from now on
 _BESIDE = (BACKFILL, REQUEUE, MOVE)  # Spark calls its queries by UUIDs
 

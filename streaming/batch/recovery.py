@@ -79,6 +79,7 @@ class Recovery:
             next_sequence,
             lambda first, end: self._entity_labels.between(pins, first, end),
             self._batches.stretches,
+            exactly=False,
         )
 
     def patterns_in_force(self, reached: int) -> frozenset[str]:

@@ -27,6 +27,7 @@ from streaming.delta.stored import change_mark
 from streaming.files.delta_table import DeltaTableRows
 from streaming.files.opening import DataFile, data_files, is_delta
 from streaming.service.health import Condition, Health
+from streaming.store.place import Place
 
 _LOOK_SECONDS = 1.0
 _SINCE = "flagstream_since"
@@ -173,7 +174,7 @@ def _mark(path: Path) -> tuple[object, ...]:
         ConfigurationError: there is nothing, or nothing that is read.
     """
     if is_delta(path):
-        return change_mark(path)
+        return change_mark(Place.local(path))
     if not path.exists():
         raise ConfigurationError("no such reference table", where=str(path))
     states = ((each.path, each.path.stat()) for each in data_files(path))

@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
 from schemas.errors import RetryableError
+from streaming.batch.finisher import Finisher
 from streaming.batch.pipeline import ClosedBatch, Pipeline
 from streaming.batch.stream_faults import as_project_error
 from streaming.batch.stream_settings import StreamSettings
@@ -47,6 +48,7 @@ class StreamRunner:
         settings: source and checkpoint.
         on_batch: called with every batch that closed.
         requested: what is decided between two batches of the stream, None for nothing.
+        polled: called several times a second as long as the query is watched.
     """
 
     def __init__(
@@ -56,20 +58,24 @@ class StreamRunner:
         settings: StreamSettings,
         on_batch: Callable[[ClosedBatch], None] = lambda _: None,
         requested: Requested | None = None,
+        polled: Callable[[], None] = lambda: None,
     ) -> None:
         self._session, self._pipeline, self._settings = session, pipeline, settings
-        self._requested, self._on_batch = requested, on_batch
+        self._requested, self._on_batch, self._polled = requested, on_batch, polled
         self._watch: TopicWatch | None = None
         self._topics = StreamTopics(settings, pipeline, on_batch)
         self._intake = Intake(settings.bootstrap, settings.reads, settings.max_bytes)
+        self._finisher = Finisher(pipeline.finish, on_batch)
         self._in_hand = threading.Lock()
         self._stopping = threading.Event()
+        self._has_read = False
         self._failure: BaseException | None = None
 
     def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
         """Process batches until `stop` is set, or until everything on the topic was processed.
 
-        The current batch is always finished first.
+        The current batch is always finished first. Where few records are taken at once, it is the only one.
+        While one is scored, alerted on and closed, Spark takes the next, which is not decided earlier.
 
         Raises:
             FlagstreamError: whatever made a batch fail.
@@ -84,17 +90,37 @@ class StreamRunner:
             while query.isActive and not stop.is_set():
                 if self._requested is not None and self._requested.waits():
                     self._take(self._requested)
-                elif until_idle and self._topic_watch().caught_up():
+                elif self._is_done(until_idle=until_idle):
                     break
                 self._pipeline.check()
+                self._finisher.check()
+                self._polled()
                 stop.wait(_POLL_SECONDS)
         except RetryableError as fault:
             passing = fault  # may be what a worse one in the current batch has left behind
         finally:
-            # Asked before stopping: afterwards the refusal of the next batch would pass for a failure.
-            ended_by = None if query.isActive else query.exception()
-            self._stop(query)
+            try:
+                # Asked before stopping: afterwards the refusal of the next batch would pass for a failure.
+                ended_by = None if query.isActive else query.exception()
+                self._stop(query)
+            finally:  # also where Spark's JVM has ended, and with it what it can be asked
+                self._finish()
         return ended_by or passing
+
+    def _is_done(self, *, until_idle: bool) -> bool:
+        read_carefully = self._has_read and self._settings.is_careful
+        return read_carefully or (until_idle and self._topic_watch().caught_up())
+
+    def _finish(self) -> None:
+        """Finish what is decided; what goes wrong with it ends the run, unless something else did before."""
+        self._stopping.set()
+        with self._in_hand:
+            try:
+                self._finisher.settle()
+            except BaseException as fault:
+                self._failure = self._failure or fault
+            finally:
+                self._finisher.close()
 
     def _start(self) -> StreamingQuery:
         settings, starting = self._settings, self._topics.begin()
@@ -104,9 +130,10 @@ class StreamRunner:
             settings.reads,
             max_records=settings.max_records,
             starting=starting,
+            most_at_once=settings.most_at_once,
         )
         writer = self._intake.bounded(frame).writeStream.foreachBatch(self._on_micro_batch)
-        return writer.option("checkpointLocation", str(settings.checkpoint)).start()
+        return writer.option("checkpointLocation", settings.checkpoint_location).start()
 
     def _on_micro_batch(self, frame: DataFrame, batch_id: int) -> None:
         checkpoint = self._settings.checkpoint
@@ -115,18 +142,20 @@ class StreamRunner:
                 raise StopRequestedError
             try:
                 self._topics.expect(batch_id)
-                closed = self._pipeline.process(
+                decided = self._pipeline.decide(
                     lambda: self._intake.take(frame, planned_records(checkpoint, batch_id)),
                     query_id_of(checkpoint) or "",
                     batch_id,
                     lambda: self._topics.reached_by(batch_id),
                     origin=self._topics.origin,
+                    settle=self._finisher.settle,
                 )
             except BaseException as fault:
-                self._failure = fault
+                self._failure = self._failure or fault
                 raise
-        if closed is not None:
-            self._on_batch(closed)
+            if decided is not None:
+                self._finisher.begin(decided)
+                self._has_read = True
 
     def _take(self, requested: Requested) -> None:
         """Decide one requested batch, unless it is not known yet at which time of the broker it comes."""
@@ -135,6 +164,7 @@ class StreamRunner:
             return
         with self._in_hand:
             try:
+                self._finisher.settle()
                 closed = requested.take(moment)
             except BaseException:
                 self._stopping.set()  # the pipeline is not to be used again

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from schemas.counts import count_of
 from schemas.errors import DataLossError
 from schemas.instants import MICRO, micros_of
+from streaming.batch.left_behind import NOTHING_ON_RECORD, OnRecord
 from streaming.delta.lake import Lake, LakeTable, Stamp
 from streaming.events.broker_clock import Reading
 from streaming.events.filtered import NOTHING_FILTERED
@@ -118,20 +119,23 @@ class BatchInHand:
     """The batch being stored: its identity, where the stream stands, and what is pinned to it.
 
     `read` is the number of records taken from Kafka, `watermark_us` the highest event time stored before,
-    `labels` the pin of the batch before, `clock` what judges the records' stamps, None for `opened_at`.
+    `labels` the pin of the batch before, `clock` what judges the records' stamps, None for `opened_at`,
+    `on_record` what attempts at other batches have recorded of the same records. Where the stream stands, and
+    what is pinned, is known only once the batch before is finished.
     """
 
     stamp: Stamp
     read: int
     query_id: str
     opened_at: datetime
-    first_sequence: int
-    watermark_us: int
-    labels: LabelPin
     offsets: dict[str, dict[str, int]]
-    pins: dict[str, Any]
+    first_sequence: int = 0
+    watermark_us: int = 0
+    labels: LabelPin = LabelPin(0, 0, 0)  # noqa: RUF009 -- frozen
+    pins: dict[str, Any] = field(default_factory=dict)
     clock: Reading | None = None
     origin: Origin = Origin()
+    on_record: OnRecord = NOTHING_ON_RECORD
 
     @property
     def now(self) -> datetime:
@@ -185,11 +189,14 @@ def store(
         FencedError: a successor has taken over.
     """
     known_repeats = _recorded(lake.duplicates, batch)
-    quarantined = _settle(lake.quarantine, batch, without(_marked(rejected, batch), known_repeats))
+    refused = without(_marked(rejected, batch), known_repeats)
+    rejects = _Settling(lake.quarantine, batch, refused, batch.on_record.rejected)
+    quarantined = rejects.settled
     candidates = without(valid, quarantined)
     first = pa.array(sightings.claim(candidates))
-    repeats = _marked(candidates.filter(pc.invert(first)), batch).select(lake.duplicates.schema.names)
-    repeated = _settle(lake.duplicates, batch, repeats)
+    again = _marked(candidates.filter(pc.invert(first)), batch).select(lake.duplicates.schema.names)
+    repeats = _Settling(lake.duplicates, batch, again, _at(batch.on_record.repeated, again))
+    repeated = repeats.settled
     fresh = without(candidates.filter(first), repeated)
     rows = lake.transactions.completed(in_order(fresh, batch))
     pin, labels = take_labels(batch.first_sequence) if rows.num_rows else (batch.labels, None)
@@ -198,7 +205,9 @@ def store(
         _decide(replace(batch, labels=pin), quarantined, repeated.num_rows, rows, left_out),
         broker_us=sightings.settle(rows),
     )
-    lake.transactions.append(rows, batch.stamp, decision.to_metadata())
+    lake.transactions.append(
+        rows, batch.stamp, decision.to_metadata(), after=(rejects.commit, repeats.commit)
+    )
     return Stored(decision, rows, labels)
 
 
@@ -209,7 +218,8 @@ def settle_rejected(lake: Lake, batch: BatchInHand, rejected: pa.Table) -> None:
         FencedError: a successor has taken over.
     """
     known_repeats = _recorded(lake.duplicates, batch)
-    _settle(lake.quarantine, batch, without(_marked(rejected, batch), known_repeats))
+    refused = without(_marked(rejected, batch), known_repeats)
+    _Settling(lake.quarantine, batch, refused, batch.on_record.rejected).commit()
 
 
 def in_order(valid: pa.Table, batch: BatchInHand) -> pa.Table:
@@ -230,6 +240,11 @@ def without(rows: pa.Table, recorded: pa.Table) -> pa.Table:
     numbered = rows.select(_PLACE).append_column("row", pa.array(range(rows.num_rows)))
     kept = numbered.join(recorded.select(_PLACE), keys=_PLACE, join_type="left anti")
     return rows.take(kept["row"].combine_chunks().sort())
+
+
+def _at(recorded: pa.Table, rows: pa.Table) -> pa.Table:
+    """Return those of `recorded` whose Kafka coordinates are among those of `rows`."""
+    return without(recorded, without(recorded, rows))
 
 
 def _decide(
@@ -296,16 +311,31 @@ def _recorded(table: LakeTable, batch: BatchInHand) -> pa.Table:
     return _named(rows.filter(pc.equal(rows["query_id"], batch.query_id)))
 
 
-def _settle(table: LakeTable, batch: BatchInHand, rows: pa.Table) -> pa.Table:
-    """Commit the rows that were not committed before, and name all that now stand for the batch."""
-    recorded = _recorded(table, batch)
-    rows = rows.select(table.schema.names).cast(table.schema)
-    attempt = 0
-    while (missing := without(rows, recorded)).num_rows:
-        if table.append(missing, _attempt(batch, attempt)):
-            recorded = pa.concat_tables([recorded, _named(missing)])
-        attempt += 1
-    return recorded
+class _Settling:
+    """Rows of a batch beside its transactions, on their way into one table.
+
+    Args:
+        on_record: what stands of attempts at other batches.
+
+    Attributes:
+        settled: what stands for the batch once `commit` has returned, as `_recorded` names it.
+    """
+
+    def __init__(self, table: LakeTable, batch: BatchInHand, rows: pa.Table, on_record: pa.Table) -> None:
+        recorded = pa.concat_tables([_recorded(table, batch), on_record])
+        self._table, self._batch = table, batch
+        self._missing = without(rows.select(table.schema.names).cast(table.schema), recorded)
+        self.settled = pa.concat_tables([recorded, _named(self._missing)])
+        if table.place.is_local:  # in a store it goes side by side with others
+            self.commit()
+
+    def commit(self) -> None:
+        """Commit the rows that were not committed before."""
+        attempt = 0
+        while self._missing.num_rows:
+            if self._table.append(self._missing, _attempt(self._batch, attempt)):
+                self._missing = self._missing.slice(0, 0)
+            attempt += 1
 
 
 def _named(rows: pa.Table) -> pa.Table:

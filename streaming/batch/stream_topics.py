@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from schemas.errors import DataLossError
 from streaming.batch.pipeline import ClosedBatch, Pipeline
-from streaming.batch.queries import LOSS, new_query
+from streaming.batch.queries import BEGIN, LOSS, new_query
 from streaming.batch.resuming import Loss, Resumption, no_records, refusal, resume_all, set_aside
 from streaming.batch.store import Origin
 from streaming.batch.stream_settings import Offsets, StreamSettings
@@ -52,7 +52,7 @@ class StreamTopics:
         settings, found = self._settings, self._facts.state()
         self._ids |= {name: each.topic_id for name, each in found.items() if each.topic_id is not None}
         if settings.reached is None:
-            return settings.starting
+            return self._begin_anew(found)
         read = {topic: at for topic, at in settings.reached.items() if topic not in self._unread}
         places = resume_all(read, settings.topic_ids, found)
         lost = {topic: each for topic, each in places.items() if each.lost}
@@ -63,6 +63,18 @@ class StreamTopics:
         if lost or settings.superseded or self._has_another_plan(found):
             set_aside(settings.checkpoint)
         return json.dumps(_starts(places))
+
+    def _begin_anew(self, found: Mapping[str, TopicState]) -> str:
+        """Return where the first batch begins; the end of a topic is another one on another machine."""
+        settings = self._settings
+        if not settings.moves or settings.starting != "latest":
+            return settings.starting
+        ends = {
+            topic: {partition: high for partition, (_, high) in state.bounds.items()}
+            for topic, state in found.items()
+        }
+        self._put_on_record(BEGIN, ends, self._ids, None)
+        return json.dumps(ends)
 
     def expect(self, batch_id: int) -> None:
         """Learn the ids of topics that a batch is the first to be read from."""
@@ -122,8 +134,14 @@ class StreamTopics:
 
     def _close(self, loss: Loss, offsets: Offsets, topic_ids: Mapping[str, str]) -> None:
         ids = {topic: each for topic, each in topic_ids.items() if topic in offsets}
-        origin = Origin(ids or None, loss.to_metadata())
-        closed = self._pipeline.process(no_records, new_query(LOSS), 0, lambda: offsets, origin=origin)
+        self._put_on_record(LOSS, offsets, ids, loss)
+
+    def _put_on_record(
+        self, what: str, offsets: Offsets, topic_ids: Mapping[str, str], loss: Loss | None
+    ) -> None:
+        """Close a batch of no records, after which the stream goes on from offsets."""
+        origin = Origin(dict(topic_ids) or None, None if loss is None else loss.to_metadata())
+        closed = self._pipeline.process(no_records, new_query(what), 0, lambda: offsets, origin=origin)
         if closed is not None:
             self._on_batch(closed)
 

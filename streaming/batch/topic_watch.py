@@ -34,16 +34,22 @@ class TopicWatch:
 
     def unread(self) -> int:
         """Return how many offsets that may be read lie beyond Spark's newest committed batch."""
+        return sum(count for within in self.unread_by_partition().values() for count in within.values())
+
+    def unread_by_partition(self) -> Offsets:
+        """Return the same by topic and partition."""
         done = committed_offsets(self._settings.checkpoint)
         self._bounds = self._facts.bounds()
         if self._begin is None:
-            self._begin = _begin(self._bounds, from_end=self._settings.starting == "latest")
+            self._begin = _begin(self._bounds, self._settings)
         begin = self._begin
-        return sum(
-            high - max(low, done.get(topic, {}).get(each, begin.get(topic, {}).get(each, low)))
+        return {
+            topic: {
+                each: high - max(low, done.get(topic, {}).get(each, begin.get(topic, {}).get(each, low)))
+                for each, (low, high) in within.items()
+            }
             for topic, within in self._bounds.items()
-            for each, (low, high) in within.items()
-        )
+        }
 
     def open_transactions(self) -> tuple[OpenTransaction, ...]:
         """Return what keeps records from being read, as of the last call of `unread`."""
@@ -59,8 +65,15 @@ class TopicWatch:
         return time.monotonic() - self._quiet_since >= _IDLE_SECONDS
 
 
-def _begin(bounds: Bounds, *, from_end: bool) -> Offsets:
+def _begin(bounds: Bounds, settings: StreamSettings) -> Offsets:
+    """Return where the query begins: a checkpoint that holds no batch yet does not say."""
+    reached, from_end = settings.reached or {}, settings.starting == "latest"
     return {
-        topic: {each: high if from_end else low for each, (low, high) in within.items()}
+        topic: {
+            each: reached[topic][each]
+            if reached.get(topic, {}).get(each, high + 1) <= high
+            else (high if from_end else low)
+            for each, (low, high) in within.items()
+        }
         for topic, within in bounds.items()
     }

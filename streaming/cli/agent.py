@@ -7,15 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streaming.cli.options import (
-    DEFAULT_HOME,
-    AsJson,
-    Home,
-    LlmChoice,
-    SpecName,
-    settings_in,
-    spec_named,
-)
+from streaming.cli.options import DEFAULT_HOME, AsJson, Home, LlmChoice, SpecName, agent_in
 
 agent_app = typer.Typer(
     no_args_is_help=True, help="Give the agent a goal; it plans and acts under its policy."
@@ -56,5 +48,5 @@ def agent_run(
     from streaming.commands.agent import carry_out, read_order
 
     order = read_order(goal, plan, dry_run, run_name)
-    ok = carry_out(settings_in(home), spec_named(spec), order, llm, as_json=as_json)
+    ok = carry_out(*agent_in(home, spec), order, llm, as_json=as_json)
     raise typer.Exit(0 if ok else 1)

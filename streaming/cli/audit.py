@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streaming.cli.options import DEFAULT_HOME, AsJson, Home, SpecName, settings_in, spec_named
+from streaming.cli.options import DEFAULT_HOME, AsJson, Home, SpecName, agent_in
 
 audit_app = typer.Typer(no_args_is_help=True, help="Check and show the audit log.")
 
@@ -32,7 +32,7 @@ def audit_verify(
     """
     from streaming.commands.audit import verify_audit
 
-    sound = verify_audit(settings_in(home), spec_named(spec), anchor, as_json=as_json)
+    sound = verify_audit(*agent_in(home, spec), anchor, as_json=as_json)
     raise typer.Exit(0 if sound else 1)
 
 
@@ -52,7 +52,7 @@ def audit_show(
     """
     from streaming.commands.audit import show_audit
 
-    show_audit(settings_in(home), spec_named(spec), kind, count, as_json=as_json)
+    show_audit(*agent_in(home, spec), kind, count, as_json=as_json)
 
 
 def cost(
@@ -85,7 +85,7 @@ def cost(
     """
     from streaming.commands.cost import show_cost, show_forecast
 
-    settings, loaded = settings_in(home), spec_named(spec)
+    settings, loaded = agent_in(home, spec)
     if forecast is None:
         show_cost(settings, loaded, by, compute_price, as_json=as_json)
     else:

@@ -51,6 +51,38 @@ def bench_throughput(
     measure(events, batch, rounds, as_json=as_json)
 
 
+@bench_app.command("decode")
+def bench_decode(
+    events: Annotated[int, typer.Option(help="Records of each shape.", min=10_000)] = 200_000,
+    as_json: AsJson = False,
+) -> None:
+    """Decoding alone, records of seven shapes, beside reading them one by one.
+
+    Example: `flagstream bench decode`
+    """
+    from benchmarks.decoding import measure
+
+    measure(events, as_json=as_json)
+
+
+@bench_app.command("metrics")
+def bench_metrics(
+    events: Annotated[
+        int, typer.Option(help="Events to measure over, after warm-up.", min=100_000)
+    ] = 2_000_000,
+    batch: Annotated[int, typer.Option(help="Records per micro-batch.", min=1_000)] = 500_000,
+    rounds: Annotated[int, typer.Option(help="How many times the three take turns.", min=1)] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Processor time of the pipeline unwatched, with metrics that are scraped, and with traces, in turns.
+
+    Example: `flagstream bench metrics --rounds 3`
+    """
+    from benchmarks.metrics import measure
+
+    measure(events, batch, rounds, as_json=as_json)
+
+
 @bench_app.command("stalled")
 def bench_stalled(
     events: Annotated[
@@ -74,15 +106,27 @@ def bench_latency(
     rate: Annotated[float, typer.Option(help="Events per second, open loop.", min=1)] = 1_000,
     warm_up: Annotated[float, typer.Option(help="Seconds before counting.", min=0)] = 60,
     seconds: Annotated[float, typer.Option(help="Seconds that count.", min=5)] = 120,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the lake lies: gofakes3, versitygw or azurite, started for it, or a URI; "
+            "below a home of its own if absent."
+        ),
+    ] = None,
+    request_delay: Annotated[
+        float, typer.Option(help="Seconds added to each request to the store.", min=0, max=10)
+    ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """From an event's Kafka timestamp to a read_committed consumer holding its alert.
 
-    Example: `flagstream bench latency`
+    With a store, also the requests that a batch takes, by kind.
+
+    Examples: `flagstream bench latency`, `flagstream bench latency --store gofakes3 --request-delay 0.02`
     """
     from benchmarks.latency import measure
 
-    measure(rate, warm_up, seconds, as_json=as_json)
+    measure(rate, warm_up, seconds, store, request_delay, as_json=as_json)
 
 
 @bench_app.command("detection")
@@ -193,6 +237,37 @@ def bench_history(
     from benchmarks.history import measure
 
     measure(rows, as_json=as_json)
+
+
+@bench_app.command("desk")
+def bench_desk(
+    alerts: Annotated[int, typer.Option(help="Alerts in the lake.", min=1_000)] = 1_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """How long lists of alerts, single alerts and entities take over HTTP, and what the server remembers.
+
+    Example: `flagstream bench desk --alerts 100000`
+    """
+    from benchmarks.desk import measure
+
+    measure(alerts, as_json=as_json)
+
+
+@bench_app.command("cases")
+def bench_cases(
+    alerts: Annotated[int, typer.Option(help="Alerts in the lake.", min=1_000)] = 1_000_000,
+    entities: Annotated[
+        int, typer.Option(help="Entities that they are about; a hundred thousand cases by default.", min=10)
+    ] = 26_000,
+    as_json: AsJson = False,
+) -> None:
+    """What it takes in CPU time to group alerts, to open a case book, to list cases and to act on one.
+
+    Example: `flagstream bench cases --alerts 100000`
+    """
+    from benchmarks.cases import measure
+
+    measure(alerts, entities, as_json=as_json)
 
 
 @bench_app.command("start")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,7 +15,7 @@ from streaming.cli.options import (
     Encoding,
     Home,
     SpecName,
-    settings_in,
+    agent_in,
     spec_named,
 )
 
@@ -51,6 +51,22 @@ def spec_columns(
     show_columns(spec_named(spec), as_json=as_json)
 
 
+@spec_app.command("describe")
+def spec_describe(
+    spec: Annotated[str, typer.Argument(help="A spec file, or the name of a shipped spec.")],
+    html: Annotated[Path | None, typer.Option(help="Write the page as HTML into this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show an agent on one page: data sources, permissions, prompts, models and guardrails.
+
+    Examples: `flagstream spec describe my-agent.yaml`,
+    `flagstream spec describe my-agent.yaml --html my-agent.html`
+    """
+    from streaming.commands.describe import describe_spec
+
+    describe_spec(spec_named(spec), spec, html, as_json=as_json)
+
+
 @spec_app.command("reference")
 def spec_reference() -> None:
     """Print docs/reference.md: every key of spec, contract and policy, every command and option.
@@ -61,6 +77,32 @@ def spec_reference() -> None:
     from streaming.commands.reference import show_reference
 
     show_reference(program())
+
+
+@spec_app.command("metrics")
+def spec_metrics() -> None:
+    """Print the table of metrics that docs/observability.md ends with.
+
+    Example: `flagstream spec metrics`
+    """
+    from streaming.commands.metrics import show_metrics
+
+    show_metrics()
+
+
+@spec_app.command("dashboard")
+def spec_dashboard(
+    name: Annotated[
+        Literal["operation", "decisions"], typer.Argument(help="Which of the dashboards of docker/grafana.")
+    ],
+) -> None:
+    """Print a dashboard, to be imported into Grafana.
+
+    Example: `flagstream spec dashboard operation > docker/grafana/flagstream-operation.json`
+    """
+    from streaming.commands.metrics import show_dashboard
+
+    show_dashboard(name)
 
 
 @spec_app.command("event-schema")
@@ -86,6 +128,17 @@ def spec_alert_schema() -> None:
     from streaming.commands.specs import show_alert_schema
 
     show_alert_schema()
+
+
+@spec_app.command("asyncapi")
+def spec_asyncapi() -> None:
+    """Print an AsyncAPI document of the alerts that leave, and of the labels that are taken.
+
+    Example: `flagstream spec asyncapi > asyncapi.json`
+    """
+    from streaming.commands.asyncapi import show_asyncapi
+
+    show_asyncapi()
 
 
 @labels_app.command("import")
@@ -124,9 +177,7 @@ def labels_import(
 
     columns = LabelColumns(id_column, fraud_column, time_column, kind_column, by_column)
     options = TextOptions(encoding, delimiter, decimal)
-    done = record_labels(
-        settings_in(home), spec_named(spec), file, columns, by, as_json=as_json, options=options
-    )
+    done = record_labels(*agent_in(home, spec), file, columns, by, as_json=as_json, options=options)
     raise typer.Exit(0 if done else 1)
 
 
@@ -138,7 +189,7 @@ def labels_status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_j
     """
     from streaming.commands.labels import show_label_status
 
-    show_label_status(settings_in(home), spec_named(spec), as_json=as_json)
+    show_label_status(*agent_in(home, spec), as_json=as_json)
 
 
 @labels_app.command("schema")

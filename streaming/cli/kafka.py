@@ -16,8 +16,8 @@ from streaming.cli.options import (
     Encoding,
     Home,
     SpecName,
+    agent_in,
     settings_in,
-    spec_named,
 )
 
 broker_app = typer.Typer(no_args_is_help=True, help="Start, stop and inspect the embedded Kafka broker.")
@@ -128,4 +128,4 @@ def kafka_acls(
     """
     from streaming.commands.kafka_acls import show_grants
 
-    show_grants(settings_in(home), spec_named(spec), principal, as_json=as_json)
+    show_grants(*agent_in(home, spec), principal, as_json=as_json)

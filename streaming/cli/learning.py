@@ -16,7 +16,7 @@ from streaming.cli.options import (
     Encoding,
     Home,
     SpecName,
-    settings_in,
+    agent_in,
     spec_named,
 )
 from streaming.cli.spans import TIMES
@@ -90,4 +90,4 @@ def train(
     """
     from streaming.commands.train import show_training
 
-    show_training(settings_in(home), spec_named(spec), until, labels, label_delay, seed, as_json=as_json)
+    show_training(*agent_in(home, spec), until, labels, label_delay, seed, as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,11 +11,14 @@ import typer
 
 from agent import SPECS
 from schemas.documents import named_file, resolve_named
+from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
 from streaming.arrays.kernel_folder import keep_kernels_in
+from streaming.home.listen import listen_address
 from streaming.home.private_files import keep_private
 from streaming.home.settings import Settings
 from streaming.output.log import configure
+from streaming.store.spool import keep_spool_in
 
 Home = Annotated[Path, typer.Option("--home", help="Folder for all state.", envvar="FLAGSTREAM_HOME")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -32,6 +36,14 @@ def shipped_specs(begun: str) -> list[str]:
 SpecName = Annotated[
     str,
     typer.Option("--spec", help="A spec file, or the name of a shipped spec.", autocompletion=shipped_specs),
+]
+SpecNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--spec",
+        help="A spec file, or the name of a shipped spec; repeatable; card-fraud if absent.",
+        autocompletion=shipped_specs,
+    ),
 ]
 LlmChoice = Annotated[
     str,
@@ -55,20 +67,58 @@ DecimalSign = Annotated[
     Literal[".", ","] | None,
     typer.Option("--decimal", help="Decimal sign of numbers in CSV; found, and named on stderr, if absent."),
 ]
-DEFAULT_HOME = Path("var")
+MetricsPort = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics-port",
+        help="[HOST:]PORT where metrics and health are served, without a host to this machine alone, or off; "
+        "FLAGSTREAM_METRICS, else off, if absent.",
+    ),
+]
+DEFAULT_HOME, DEFAULT_SPEC = Path("var"), "card-fraud"
 
 
-def settings_in(home: Path, log_format: str | None = None) -> Settings:
+def settings_in(home: Path, log_format: str | None = None, metrics: str | None = None) -> Settings:
     """Return the settings of this process, state in `home`, which from now on is its user's alone.
 
     Args:
         log_format: text or json, where an option names it; from here on the process logs so.
+        metrics: where metrics are served, where an option says so.
     """
     settings = Settings.load(home, os.environ)
+    if metrics is not None:
+        settings = replace(settings, metrics=listen_address(metrics, "--metrics-port"))
     configure(log_format or settings.log_format)
     keep_private(settings.home)
+    keep_spool_in(settings.spool)
     keep_kernels_in(settings.home / "kernels")
     return settings
+
+
+def agent_in(
+    home: Path, spec: str, log_format: str | None = None, metrics: str | None = None
+) -> tuple[Settings, AgentSpec]:
+    """Return a spec, and the settings of this process: brokers and store as either names them."""
+    from streaming.commands.brokers_of import reached_as
+
+    found = spec_named(spec)
+    return reached_as(settings_in(home, log_format, metrics), found).under(found), found
+
+
+def agents_in(
+    home: Path, specs: list[str] | None, log_format: str | None = None
+) -> list[tuple[Settings, AgentSpec]]:
+    """Return several specs, each with the settings under which its agent is reached.
+
+    Raises:
+        ConfigurationError: two specs are of one agent.
+    """
+    found = [agent_in(home, each, log_format) for each in specs or [DEFAULT_SPEC]]
+    names = [spec.name for _, spec in found]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ConfigurationError(f"two specs are of the agent {repeated!r}", where="--spec")
+    return found
 
 
 def spec_named(name: str) -> AgentSpec:

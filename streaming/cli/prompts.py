@@ -7,15 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streaming.cli.options import (
-    DEFAULT_HOME,
-    AsJson,
-    Home,
-    LlmChoice,
-    SpecName,
-    settings_in,
-    spec_named,
-)
+from streaming.cli.options import DEFAULT_HOME, AsJson, Home, LlmChoice, SpecName, agent_in
 
 prompts_app = typer.Typer(no_args_is_help=True, help="Judge prompts on labelled triage cases.")
 
@@ -52,8 +44,7 @@ def prompts_eval(
     from streaming.commands.prompts import evaluate_cases
 
     passed = evaluate_cases(
-        settings_in(home),
-        spec_named(spec),
+        *agent_in(home, spec),
         version,
         cases,
         llm,

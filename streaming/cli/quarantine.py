@@ -9,14 +9,7 @@ from typing import Annotated
 import typer
 
 from schemas.errors import ConfigurationError
-from streaming.cli.options import (
-    DEFAULT_HOME,
-    AsJson,
-    Home,
-    SpecName,
-    settings_in,
-    spec_named,
-)
+from streaming.cli.options import DEFAULT_HOME, AsJson, Home, SpecName, agent_in
 from streaming.cli.spans import TIMES
 
 quarantine_app = typer.Typer(
@@ -60,7 +53,7 @@ def quarantine_list(
     from streaming.quarantine.choosing import wanted
 
     meant = wanted(reason, topic, partition, (from_offset, to_offset), (since, until))
-    list_waiting(settings_in(home), spec_named(spec), meant, limit, as_json=as_json)
+    list_waiting(*agent_in(home, spec), meant, limit, as_json=as_json)
 
 
 @quarantine_app.command("show")
@@ -77,7 +70,7 @@ def quarantine_show(
     """
     from streaming.commands.quarantine import show_rejected
 
-    show_rejected(settings_in(home), spec_named(spec), record, raw, as_json=as_json)
+    show_rejected(*agent_in(home, spec), record, raw, as_json=as_json)
 
 
 @quarantine_app.command("requeue")
@@ -106,14 +99,14 @@ def quarantine_requeue(
     Example: `flagstream quarantine requeue --reason missing_field --contract new.yaml --why "new field"`
     """
     from streaming.commands.quarantine import ask_to_take_in
-    from streaming.commands.registry import author_of
     from streaming.quarantine.choosing import RecordFilter, wanted
+    from streaming.versions.moving import author_of
 
     meant = wanted(reason, topic, partition, (from_offset, to_offset), (since, until))
     if meant == RecordFilter() and not everything:
         raise ConfigurationError("say which records are meant, such as --reason missing_field, or --all")
-    settings, loaded, author = settings_in(home), spec_named(spec), author_of(who, why)
-    ask_to_take_in(settings, loaded, meant, contract, author, dry_run=dry_run, as_json=as_json)
+    asked = *agent_in(home, spec), meant, contract, author_of(who, why)
+    ask_to_take_in(*asked, dry_run=dry_run, as_json=as_json)
 
 
 @quarantine_app.command("requests")
@@ -126,4 +119,4 @@ def quarantine_requests(
     """
     from streaming.commands.quarantine import list_requests
 
-    list_requests(settings_in(home), spec_named(spec), as_json=as_json)
+    list_requests(*agent_in(home, spec), as_json=as_json)

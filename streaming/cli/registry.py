@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from streaming.cli.options import (
-    DEFAULT_HOME,
-    AsJson,
-    Home,
-    SpecName,
-    settings_in,
-    spec_named,
-)
+from streaming.cli.options import DEFAULT_HOME, AsJson, Home, SpecName, agent_in
 
 registry_app = typer.Typer(no_args_is_help=True, help="Keep the versions of an agent's spec.")
 Who = Annotated[str | None, typer.Option(help="Who decides it; the user of this machine if absent.")]
@@ -36,7 +29,7 @@ def registry_add(
     """
     from streaming.commands.registry import register
 
-    register(settings_in(home), spec_named(file), file, who, why, as_json=as_json)
+    register(*agent_in(home, file), file, who, why, as_json=as_json)
 
 
 @registry_app.command("list")
@@ -47,7 +40,7 @@ def registry_list(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_j
     """
     from streaming.commands.registry import list_versions
 
-    list_versions(settings_in(home), spec_named(spec), as_json=as_json)
+    list_versions(*agent_in(home, spec), as_json=as_json)
 
 
 def promote(
@@ -57,6 +50,20 @@ def promote(
     allow_endpoint_change: Annotated[
         str | None,
         typer.Option(help="Why another policy, model, endpoint or key variable is meant, in plain words."),
+    ] = None,
+    to: Annotated[
+        Literal["shadow", "canary", "active"] | None,
+        typer.Option(
+            "--to", help="Stage by stage up to this one, nothing where it stands there; the next if absent."
+        ),
+    ] = None,
+    percent: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=100,
+            help="Share in percent that it decides in canary; canary_percent of the active spec if absent.",
+        ),
     ] = None,
     spec: SpecName = "card-fraud",
     home: Home = DEFAULT_HOME,
@@ -68,17 +75,23 @@ def promote(
     prompt or model an evaluation that passed; how much of each the active spec's `promotion` says. A version
     with another policy, model, endpoint or key needs `--allow-endpoint-change` at each stage.
 
-    Example: `flagstream promote 1.1.0 --why "replay of May looks good"`
+    Examples: `flagstream promote 1.1.0 --why "replay of May looks good"`,
+    `flagstream promote 1.1.0 --to canary --percent 5 --why "first a few"`
     """
     from streaming.commands.registry import move_along
+    from streaming.versions.moving import PromotionOptions, author_of
 
-    settings, loaded = settings_in(home), spec_named(spec)
-    move_along(settings, loaded, version, who, why, allow_endpoint_change, as_json=as_json)
+    settings, loaded = agent_in(home, spec)
+    options = PromotionOptions(to, percent, allow_endpoint_change)
+    move_along(settings, loaded, version, author_of(who, why), options, as_json=as_json)
 
 
 def rollback(
     why: Why,
     who: Who = None,
+    if_any: Annotated[
+        bool, typer.Option("--if-any", help="Exit 0 where no promotion stands that could be withdrawn.")
+    ] = False,
     spec: SpecName = "card-fraud",
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
@@ -88,5 +101,7 @@ def rollback(
     Example: `flagstream rollback --why "too many alerts on new terminals"`
     """
     from streaming.commands.registry import withdraw
+    from streaming.versions.moving import author_of
 
-    withdraw(settings_in(home), spec_named(spec), who, why, as_json=as_json)
+    author = author_of(who, why)
+    withdraw(*agent_in(home, spec), author, if_any=if_any, as_json=as_json)

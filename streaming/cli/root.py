@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -12,22 +13,28 @@ from schemas.errors import FlagstreamError, MachineError
 from streaming.cli.agent import agent_app
 from streaming.cli.audit import audit_app, cost
 from streaming.cli.bench import bench_app
+from streaming.cli.cases import case_app
 from streaming.cli.ci import ci
 from streaming.cli.completion import completion
 from streaming.cli.content import labels_app, spec_app
 from streaming.cli.contract import contract_app
+from streaming.cli.databricks import databricks_app, deploy_app
+from streaming.cli.erase import erase
 from streaming.cli.history import backfill, snapshot_app
 from streaming.cli.init import init
 from streaming.cli.kafka import broker_app, kafka_app, produce, simulate
 from streaming.cli.learning import evaluate, train
 from streaming.cli.llm import llm_app
+from streaming.cli.notify import notify_app
 from streaming.cli.options import (
     DEFAULT_HOME,
     AsJson,
     Home,
     LlmChoice,
     LogFormat,
+    MetricsPort,
     SpecName,
+    agent_in,
     settings_in,
     spec_named,
 )
@@ -35,6 +42,8 @@ from streaming.cli.prompts import prompts_app
 from streaming.cli.quarantine import quarantine_app
 from streaming.cli.registry import promote, registry_app, rollback
 from streaming.cli.replay import ReplayCommand, replay, resend, what_if
+from streaming.cli.serve import serve
+from streaming.cli.token import token_app
 from streaming.output.log import say_fault
 from streaming.service.interrupts import orderly_termination
 from streaming.setup.machine_limits import machine_limits
@@ -54,11 +63,16 @@ app.add_typer(contract_app, name="contract")
 app.add_typer(labels_app, name="labels")
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(llm_app, name="llm")
+app.add_typer(notify_app, name="notify")
 app.add_typer(registry_app, name="registry")
 app.add_typer(audit_app, name="audit")
 app.add_typer(agent_app, name="agent")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(case_app, name="case")
 app.add_typer(snapshot_app, name="snapshot")
+app.add_typer(deploy_app, name="deploy")
+app.add_typer(databricks_app, name="databricks")
+app.add_typer(token_app, name="token")
 app.add_typer(bench_app, name="bench")
 
 
@@ -71,20 +85,32 @@ def program() -> TyperGroup:
 
 def main() -> None:
     """Run the command line; errors raised on purpose become one line and their exit code."""
+    raise SystemExit(carried_out())
+
+
+def carried_out(words: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        words: of the command; those of the process unless given.
+    """
     try:
         machine_limits().keep_threads()
         with orderly_termination():
-            app()
+            app(args=words)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except FlagstreamError as fault:
         say_fault(f"flagstream: {fault}")
-        raise SystemExit(fault.exit_code) from None
+        return fault.exit_code
     except OSError as fault:
         place = f"{fault.filename}: " if fault.filename else ""
         say_fault(f"flagstream: {place}{fault.strerror or fault}")
-        raise SystemExit(MachineError.exit_code) from None
+        return MachineError.exit_code
     except Exception:  # a fault of ours is shown whole, and like all else by what cannot steer a terminal
         say_fault(traceback.format_exc())
-        raise SystemExit(1) from None
+        return 1
+    return 0
 
 
 @app.command()
@@ -102,8 +128,8 @@ def doctor(
     """
     from streaming.commands.doctor import show_machine
 
-    named = None if spec is None else spec_named(spec)
-    raise typer.Exit(0 if show_machine(settings_in(home), named, as_json=as_json) else 3)
+    settings, named = (settings_in(home), None) if spec is None else agent_in(home, spec)
+    raise typer.Exit(0 if show_machine(settings, named, as_json=as_json) else 3)
 
 
 @app.command(hidden=True)
@@ -133,6 +159,12 @@ def demo(
     rate: Annotated[float, typer.Option(help="Transactions per second.", min=1)] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the simulated stream.")] = 7,
     llm: LlmChoice = "auto",
+    metrics_port: Annotated[
+        str,
+        typer.Option(
+            help="[HOST:]PORT where metrics are served meanwhile, another where it is taken, or off."
+        ),
+    ] = "9464",
     log_format: LogFormat = None,
     as_json: AsJson = False,
 ) -> None:
@@ -144,7 +176,7 @@ def demo(
     """
     from streaming.commands.launching import demo_settings, launched_ahead
 
-    settings = demo_settings(settings_in(home, log_format))
+    settings = demo_settings(settings_in(home, log_format, metrics_port))
     with launched_ahead(settings) as jvm:
         from streaming.commands.demo import run_demo
         from streaming.commands.demo_feed import DemoSettings
@@ -175,17 +207,19 @@ def run(
             "until the first batch was closed.",
         ),
     ] = False,
+    metrics_port: MetricsPort = None,
     log_format: LogFormat = None,
     as_json: AsJson = False,
 ) -> None:
     """Run an agent until Ctrl-C: the first finishes the current batch, the second stops at once.
 
     Examples: `flagstream run --spec handbook --until-idle`,
+    `flagstream run --spec handbook --metrics-port 9464`,
     `flagstream run --spec my-agent.yaml --accept-loss "retention overtook a long outage"`
     """
     from streaming.commands.launching import launched_ahead
 
-    settings, found = settings_in(home, log_format), spec_named(spec)
+    settings, found = agent_in(home, spec, log_format, metrics_port)
     if warm:
         from streaming.commands.warming import fill_caches
 
@@ -212,7 +246,7 @@ def alerts(
     """
     from streaming.commands.alerts import show_alerts
 
-    show_alerts(settings_in(home), spec_named(spec), follow=follow, as_json=as_json)
+    show_alerts(*agent_in(home, spec), follow=follow, as_json=as_json)
 
 
 @app.command()
@@ -228,7 +262,7 @@ def explain(
     """
     from streaming.commands.explain import explain_alert
 
-    explain_alert(settings_in(home), spec_named(spec), alert, as_json=as_json)
+    explain_alert(*agent_in(home, spec), alert, as_json=as_json)
 
 
 @app.command()
@@ -239,7 +273,7 @@ def status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: As
     """
     from streaming.commands.status import show_status
 
-    show_status(settings_in(home), spec_named(spec), as_json=as_json)
+    show_status(*agent_in(home, spec), as_json=as_json)
 
 
 @app.command()
@@ -250,12 +284,27 @@ def reconcile(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json:
     """
     from streaming.commands.reconcile import show_differences
 
-    same = show_differences(settings_in(home), spec_named(spec), as_json=as_json)
+    same = show_differences(*agent_in(home, spec), as_json=as_json)
     raise typer.Exit(0 if same else 1)
+
+
+@app.command()
+def maintain(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Compact the tables of a lake, clear files that no version names, shorten logs; once.
+
+    A running agent does this by itself; the command is for lakes that nobody writes to, and for schedules.
+
+    Example: `flagstream maintain --spec handbook`
+    """
+    from streaming.commands.maintain import maintain_tables
+
+    maintain_tables(*agent_in(home, spec), as_json=as_json)
 
 
 app.command(cls=ReplayCommand)(replay)
 for command in (init, simulate, produce, evaluate, train, what_if, resend, promote, rollback, cost, backfill):
     app.command()(command)
+app.command()(serve)
 app.command()(ci)
+app.command()(erase)
 app.command()(completion)

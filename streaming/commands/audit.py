@@ -32,6 +32,8 @@ def show_check(found: AuditReport, console: Terminal) -> None:
         show_text(console, f"row {each.number}: {each.problem}: {each.detail}")
     said = "sound" if found.sound else "BROKEN"
     rows = count_of(found.rows, "row")
+    if found.first:
+        show_text(console, f"rows before number {found.first} were removed by retention, on record")
     show_text(console, f"{said}: {rows} up to number {found.last}, anchored at {found.anchored}")
 
 

@@ -17,6 +17,7 @@ from streaming.batch.compose import build_engine_on_rules, keep_model, lake_sche
 from streaming.batch.mending import mend
 from streaming.commands.feeds import say_how_read
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.delta.erasure_plan import check_none_under_way
 from streaming.delta.lake import Lake
 from streaming.delta.lake_reader import LakeReader
 from streaming.files.dialect import FOUND, TextOptions
@@ -25,7 +26,9 @@ from streaming.history.backfill_source import HistorySource, open_history
 from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar
+from streaming.run.ownership import owned
 from streaming.setup.process import prepare_process
+from streaming.store.place import Place
 from streaming.versions.arithmetic import with_arithmetic
 
 
@@ -99,18 +102,21 @@ def load(
 
     Raises:
         MachineError: the state cannot be kept where it is to be.
+        RetryableError: somebody else runs the agent.
     """
     prepare_process(settings.home)
+    check_none_under_way(settings.lake(spec.name))
     mend(settings, spec)
     definition = AgentDefinition.of(with_arithmetic(settings, spec, spec)).completed()
     spec, schemas = definition.spec, lake_schemas(definition.contract)
-    lake = Lake.open(settings.lake(spec.name), spec, schemas, retention=spec.replay_horizon)
-    engine = build_engine_on_rules(settings, definition)
-    keep_model(settings, spec)
-    return Backfill(engine, lake, source, reached=reached).run(on_progress)
+    with owned(settings, spec):
+        lake = Lake.open(settings.lake(spec.name), spec, schemas, retention=spec.replay_horizon)
+        engine = build_engine_on_rules(settings, definition)
+        keep_model(settings, spec)
+        return Backfill(engine, lake, source, reached=reached).run(on_progress)
 
 
-def _check_nothing_stored(lake: Path, spec: AgentSpec, source: HistorySource) -> None:
+def _check_nothing_stored(lake: Place, spec: AgentSpec, source: HistorySource) -> None:
     """What a first batch had set aside when it was cut off belongs to its source."""
     decision = newest_decision(lake, spec.tables)
     mark = None if decision is None else BackfillMark.of(decision.pins)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.history.cost import GROUPINGS, closed_batches, cost_by, totals, unpriced
-from streaming.history.forecast import Forecast, basis_of, forecast, model_in_force
+from streaming.history.cost import booked, closed_batches, price_of
+from streaming.history.forecast import Forecast, basis_of, forecast, model_in_force, no_batches
 from streaming.home.settings import Settings
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json_text
+from streaming.store.place import Place
 
 _CHARACTERS_PER_TOKEN = 3.0
 _WHOLE_FROM = 1_000
@@ -37,25 +36,19 @@ def show_forecast(
     print_json_text(plain(found)) if as_json else show_estimate(found, Terminal())
 
 
-def booked(lake: Path, spec: AgentSpec, by: str, compute_price: float | None) -> dict[str, Any]:
-    """Return what was spent: rows by alert, batch, day, model or prompt, totals, and models without a price.
-
-    Raises:
-        ConfigurationError: `by` is none of these.
-    """
-    if by not in GROUPINGS:
-        raise ConfigurationError(nearest(by, GROUPINGS), where="--by")
-    batches = closed_batches(lake, spec, _price(spec, compute_price))
-    rows = cost_by(by, batches, lake, spec)
-    return {"rows": rows.to_dicts(), "total": totals(batches), "unpriced": unpriced(batches, spec)}
-
-
-def estimated(lake: Path, spec: AgentSpec, rate: float, compute_price: float | None) -> Forecast:
+def estimated(lake: Place, spec: AgentSpec, rate: float, compute_price: float | None) -> Forecast:
     """Return what `rate` events per second would cost."""
-    price = _price(spec, compute_price)
+    price = price_of(spec, compute_price)
     batches = closed_batches(lake, spec, price)
     basis = basis_of(spec, batches, rate, _prompt_tokens(spec))
     return forecast(spec, basis, rate, model_in_force(spec, batches), price)
+
+
+def first_estimate(spec: AgentSpec, rate: float, compute_price: float) -> Forecast:
+    """Return what `rate` events per second would cost where no lake has shown anything yet."""
+    batches = no_batches()
+    basis = basis_of(spec, batches, rate, _prompt_tokens(spec))
+    return forecast(spec, basis, rate, model_in_force(spec, batches), compute_price)
 
 
 def show_booked(found: dict[str, Any], console: Terminal) -> None:
@@ -87,10 +80,6 @@ def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= _WHOLE_FROM else f"{value:,.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _price(spec: AgentSpec, given: float | None) -> float:
-    return spec.compute_price if given is None else given
 
 
 def _prompt_tokens(spec: AgentSpec) -> float:

@@ -32,23 +32,35 @@ def show_demo(
         home: of the demo's own state.
     """
     top = alerts.head(_TOP).to_dicts()
-    following = next_commands(home, top)
+    following, address = next_commands(home, top), report_of(home).as_uri()
     if as_json:
-        print_json({"demo": asdict(result), "top": [_cells(each) for each in top], "next": following})
+        shown = [cells(each) for each in top]
+        print_json({"demo": asdict(result), "top": shown, "report": address, "next": following})
         return
     show_result(top, result, spec, Terminal())
     console = Terminal()
     console.print()
     labels = planted_labels(home)
     show_text(console, f"Everything is in {result.lake}, the labels of what was sent in {labels}.")
+    show_text(
+        console,
+        "Metrics and health were served while it ran, at the address it said first; "
+        "`flagstream run --metrics-port 9464` does the same.",
+    )
+    console.print(f"The report: {address}", soft_wrap=True)
     console.print("Go on with:", *(f"  {each}" for each in following), sep="\n", soft_wrap=True)
+
+
+def report_of(home: Path) -> Path:
+    """Return where the report of a demo lies, whose state is in `home`."""
+    return home / "report.html"
 
 
 def show_result(
     top: Sequence[Mapping[str, Any]], result: DemoResult, spec: AgentSpec, console: Terminal
 ) -> None:
     """Print alerts with as many columns as there is room for, then the figures."""
-    rows = [_cells(each) for each in top]
+    rows = [cells(each) for each in top]
     heads = columns_for(console.width)
     show_table(
         console,
@@ -58,10 +70,10 @@ def show_result(
     )
     console.print()
     if result.kinds:
-        kinds = [_kind_cells(each, spec) for each in result.kinds]
+        kinds = [kind_cells(each, spec) for each in result.kinds]
         show_table(console, list(kinds[0]), [list(each.values()) for each in kinds], "Planted frauds")
         console.print()
-    show_text(console, _summary(result))
+    show_text(console, summary(result))
 
 
 def columns_for(width: int) -> list[str]:
@@ -85,7 +97,8 @@ def next_commands(home: Path, top: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _summary(result: DemoResult) -> str:
+def summary(result: DemoResult) -> str:
+    """Return what was sent and caught, in a sentence."""
     frauds = f"{result.caught} caught (recall {_percent(result.recall)})"
     alerts = f"{_percent(result.precision)} of them planted frauds (precision)"
     first = "no alert" if result.first_alert_s is None else f"first alert after {result.first_alert_s} s"
@@ -96,7 +109,8 @@ def _summary(result: DemoResult) -> str:
     )
 
 
-def _kind_cells(each: Planted, spec: AgentSpec) -> dict[str, object]:
+def kind_cells(each: Planted, spec: AgentSpec) -> dict[str, object]:
+    """Return what became of a kind of fraud, by head of column."""
     return {
         "kind": each.kind,
         "planted": each.planted,
@@ -122,7 +136,8 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.0%}"
 
 
-def _cells(alert: Mapping[str, Any]) -> dict[str, str]:
+def cells(alert: Mapping[str, Any]) -> dict[str, str]:
+    """Return an alert as it is shown, by head of column."""
     return {
         "score": f"{alert['score']:.5f}",
         "severity": alert["severity"],

@@ -13,7 +13,7 @@ from streaming.setup.doctor import check_machine
 
 def show_machine(settings: Settings, spec: AgentSpec | None, *, as_json: bool) -> bool:
     """Print what each check found; return whether all will do."""
-    found = check_machine(settings, spec)
+    found = check_machine(settings if spec is None else settings.under(spec), spec)
     if as_json:
         print_json([asdict(each) for each in found])
     else:

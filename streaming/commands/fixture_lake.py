@@ -63,7 +63,7 @@ def build_fixture(settings: Settings, definition: AgentDefinition, fixture: Fixt
         writer.batch(number, block, closed_at)
     engine.close()
     book = LabelBook(
-        LakeReader(folder, spec.tables).path("labels"),
+        LakeReader(folder, spec.tables).place("labels"),
         retention=spec.replay_horizon,
         clock=lambda: blocks[-1][1],
     )

@@ -13,6 +13,7 @@ from streaming.labels.book import LabelBook, Recorded, label_status
 from streaming.labels.label_files import LabelColumns, import_labels, known_rows
 from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar, say_error
+from streaming.store.place import Place
 
 _SHOWN_REJECTS = 10
 
@@ -52,8 +53,8 @@ def _book(settings: Settings, spec: AgentSpec) -> LabelBook:
     return LabelBook(_labels(settings, spec), retention=spec.replay_horizon)
 
 
-def _labels(settings: Settings, spec: AgentSpec) -> Path:
-    return LakeReader(settings.lake(spec.name), spec.tables).path("labels")
+def _labels(settings: Settings, spec: AgentSpec) -> Place:
+    return LakeReader(settings.lake(spec.name), spec.tables).place("labels")
 
 
 def _imported(file: Path, book: LabelBook, columns: LabelColumns, by: str, options: TextOptions) -> Recorded:

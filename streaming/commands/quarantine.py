@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import polars as pl
-
-from schemas.contract import EventContract
-from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_done, tell_read
-from streaming.batch.queries import REQUEUE
 from streaming.commands.quarantine_view import show_record, show_requests, show_waiting
-from streaming.definition.agent_definition import AgentDefinition
-from streaming.definition.contracts import contract_of
-from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
-from streaming.kafka.schema_registry import schema_source
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_text
 from streaming.output.terminal import Terminal, print_json
-from streaming.quarantine.choosing import RecordFilter, RequeueTrials, slices_of
-from streaming.quarantine.lane import check_same_columns
-from streaming.quarantine.requests import PLACE, RequestTable, read_requests, requeues_path
-from streaming.quarantine.waiting import attempts_at, waiting
+from streaming.quarantine.choosing import RecordFilter
+from streaming.quarantine.inspection import Quarantine, listed, record_document
 from streaming.service.health import is_running
 from streaming.versions.registry import Author
 
 _TAKEN_SOON = "The agent takes them between two batches"
 _TAKEN_LATER = "No agent runs: they wait for the next run"
-_COUNTS = ["read", "stored", "quarantined", "duplicates", "filtered"]
 
 
 def list_waiting(
@@ -87,154 +69,3 @@ def list_requests(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None
     """Print the requests to take records in and what became of them."""
     found = Quarantine(settings, spec).requests()
     print_json(found, default=lambda at: at.isoformat()) if as_json else show_requests(found, Terminal())
-
-
-@dataclass(frozen=True)
-class Quarantine:
-    """An agent's quarantine, as a person sees it.
-
-    Args:
-        settings: where the lake lies.
-        spec: names the tables and the contract.
-    """
-
-    settings: Settings
-    spec: AgentSpec
-
-    def waiting(self, wanted: RecordFilter) -> pl.DataFrame:
-        """Return the records that wait; see streaming.quarantine.waiting.waiting."""
-        path, quarantine = self._reader.path("requeues"), self._reader.path("quarantine")
-        return wanted.of(waiting(quarantine, path, read_requests(path)))
-
-    def record(self, place: str) -> list[dict[str, Any]]:
-        """Return every rejection of one record, the first one first.
-
-        Args:
-            place: topic/partition/offset.
-
-        Raises:
-            ConfigurationError: this is no place, or nothing of it was rejected.
-        """
-        found = attempts_at(self._reader.path("quarantine"), _place(place))
-        if not found:
-            raise ConfigurationError("no record of this place was rejected", where=place)
-        return found
-
-    def requeue(
-        self, wanted: RecordFilter, contract: str | None, author: Author, *, dry_run: bool
-    ) -> dict[str, Any]:
-        """Ask for records to be taken in, and return what that would come to now.
-
-        Args:
-            contract: a corrected contract, by file or shipped name, None for the agent's own.
-            dry_run: ask for nothing.
-
-        Raises:
-            ConfigurationError: the contract cannot be used, or nothing that waits is meant.
-        """
-        own = AgentDefinition.of(self.spec).contract
-        corrected = own if contract is None else contract_of(self.spec, contract)
-        check_same_columns(own, corrected)
-        chosen = self.waiting(wanted)
-        if chosen.height == 0:
-            raise ConfigurationError("nothing that waits in the quarantine is meant; see `quarantine list`")
-        trial = self._trials(own, corrected).of(chosen)
-        facts = {**trial.facts(), "request": None, "batches": len(slices_of(trial.chosen))}
-        if dry_run or trial.chosen.height == 0:
-            return facts
-        table = RequestTable(requeues_path(self.settings, self.spec), self.spec.replay_horizon)
-        said = None if contract is None else corrected.model_dump_json()
-        return {**facts, "request": table.ask(slices_of(trial.chosen), said, author.who, author.why)}
-
-    def requests(self) -> list[dict[str, Any]]:
-        """Return each request with its state and what became of its records so far, the newest first."""
-        requests = read_requests(requeues_path(self.settings, self.spec))
-        batches = _of_requests(self._reader.frame("batches", ["query_id", *_COUNTS]))
-        rejected = _of_requests(self._reader.frame("quarantine", ["query_id", "reason"]))
-        return [
-            {
-                "request": each.request,
-                "at": each.at,
-                "state": each.state,
-                "who": each.who,
-                "why": each.why,
-                "records": each.records,
-                "batches": len(each.slices),
-                **_outcome(each.query_id, each.records, batches, rejected, over=each.state == "done"),
-            }
-            for each in reversed(requests)
-        ]
-
-    def _trials(self, own: EventContract, corrected: EventContract) -> RequeueTrials:
-        places = self._reader.path("quarantine"), self._reader.path("transactions")
-        schemas = schema_source(self.settings)
-        return RequeueTrials(*places, corrected, own.duplicates.horizon, datetime.now(UTC), schemas)
-
-    @property
-    def _reader(self) -> LakeReader:
-        return LakeReader(self.settings.lake(self.spec.name), self.spec.tables)
-
-
-def listed(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return rows of `waiting` as a program reads them, times in ISO 8601."""
-    return [
-        {
-            **row,
-            "arrived": row["arrived"] and row["arrived"].isoformat(),
-            "rejected": row["rejected"] and row["rejected"].isoformat(),
-        }
-        for row in rows.to_dicts()
-    ]
-
-
-def record_document(attempts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return one record with its rejections as a program reads it: bytes in base64."""
-    first = attempts[0]
-    headers = [{"key": each["key"], "value": _base64(each["value"])} for each in first["headers"] or []]
-    rejections = [
-        {
-            "at": each["kafka_timestamp"] and each["kafka_timestamp"].isoformat(),
-            "reason": each["reason"],
-            "detail": each["detail"],
-            "query_id": each["query_id"],
-            "batch_id": each["batch_id"],
-        }
-        for each in attempts
-    ]
-    place = {name: first[name] for name in PLACE}
-    content = {"key": _base64(first["key"]), "value": _base64(first["value"]), "headers": headers}
-    return {**place, **content, "rejections": rejections}
-
-
-def _outcome(
-    query_id: str, records: int, batches: pl.DataFrame, rejected: pl.DataFrame, *, over: bool
-) -> dict[str, Any]:
-    own = batches.filter(pl.col("query_id") == query_id)
-    reasons = Counter(rejected.filter(pl.col("query_id") == query_id)["reason"].to_list())
-    sums = {name: int(own[name].sum()) for name in _COUNTS}
-    return {
-        "batches_done": own.height,
-        "stored": sums["stored"],
-        "rejected_again": dict(sorted(reasons.items())),
-        "duplicates": sums["duplicates"],
-        "filtered": sums["filtered"],
-        "no_longer_waiting": records - sums["read"] if over else 0,
-    }
-
-
-def _of_requests(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.filter(pl.col("query_id").str.starts_with(REQUEUE))
-
-
-def _place(text: str) -> tuple[str, int, int]:
-    topic, _, rest = text.partition("/")
-    partition, _, offset = rest.partition("/")
-    if not topic or not partition.isdecimal() or not offset.isdecimal():
-        raise ConfigurationError(
-            "expected a place such as payments/0/4711: topic, partition, offset", where=text
-        )
-    return topic, int(partition), int(offset)
-
-
-def _base64(content: bytes | None) -> str | None:
-    return None if content is None else base64.b64encode(content).decode()

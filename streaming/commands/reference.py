@@ -1,9 +1,9 @@
-"""The reference page: every key of spec, contract and policy, every command and option, from the code."""
+"""The reference page, from the code: every key of a document, every variable, every command and option."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,15 +14,19 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from schemas.contract import EventContract
 from schemas.loading import Document, document_in, format_duration
 from schemas.policy import Policy
+from schemas.routes import Routes
 from schemas.rules import RuleFile
 from schemas.spec import AgentSpec
+from streaming.home.settings import ANCHOR_PREFIX, VARIABLES
 from streaming.output.terminal import say_line
+from streaming.store.options import DEFAULTS, MEANINGS
 
 _DOCUMENTS: Mapping[str, type[Document]] = {
     "Spec": AgentSpec,
     "Rules file": RuleFile,
     "Contract": EventContract,
     "Policy": Policy,
+    "Routes file": Routes,
 }
 _BOUNDS = {
     "minimum": "at least",
@@ -34,10 +38,20 @@ _BOUNDS = {
 }
 _PREFACE = """# Reference
 
-Every key of spec, contract and policy, every command and option. This page is made from the code:
+Every key of spec, contract, policy and routes file, every variable of the environment, every command and
+option. This page is made from the code:
 `flagstream spec reference > docs/reference.md`.
 
 A duration is a number and a unit: `250ms`, `20s`, `10m`, `1.5h`, `30d`, `2w`. Unknown keys are errors.
+"""
+_ENVIRONMENT = f"""## Environment variables
+
+Any other variable that begins with `FLAGSTREAM_` is an error, but for those that begin with
+`{ANCHOR_PREFIX}AWS_` or `{ANCHOR_PREFIX}AZURE_`: what of a store's own variables is to
+hold for the audit log's anchor alone.
+"""
+_STORE_OPTIONS = """`FLAGSTREAM_STORE_OPTIONS` takes these, with commas between them, such as
+`timeout=10s,max_retries=8`. A duration is a whole number and `ms`, `s` or `m`.
 """
 
 
@@ -52,7 +66,7 @@ def reference_page(program: TyperGroup) -> str:
     seen: set[type[Document]] = set()
     for title, model in _DOCUMENTS.items():
         parts += _sections(title, model, seen)
-    parts.append("## Commands\n")
+    parts += [_environment(), "## Commands\n"]
     parts += [_command(" ".join(path), command) for path, command in commands_of(program)]
     return "\n".join(parts)
 
@@ -67,6 +81,16 @@ def commands_of(
             yield from commands_of(inner, (*path, name))
     elif not command.hidden:
         yield path, command
+
+
+def _environment() -> str:
+    variables = _table(("variable", "meaning"), [(f"`{name}`", said) for name, said in VARIABLES.items()])
+    options = [
+        (f"`{name}`", f"`{DEFAULTS[name]}`" if name in DEFAULTS else "the library's", meaning)
+        for name, meaning in MEANINGS.items()
+    ]
+    head = ("option", "default", "meaning")
+    return f"{_ENVIRONMENT}\n{variables}\n{_STORE_OPTIONS}\n{_table(head, options)}"
 
 
 def _sections(title: str, model: type[Document], seen: set[type[Document]]) -> Iterator[str]:
@@ -150,7 +174,7 @@ def _option_default(value: object) -> str:
     return "" if value in (None, PydanticUndefined, ()) or callable(value) else f"`{value}`"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     if not rows:
         return ""
     lines = [head, ("---",) * len(head), *rows]

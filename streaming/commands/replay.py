@@ -30,6 +30,12 @@ def replay_exactly(settings: Settings, spec: AgentSpec, wanted: ReplaySpan, *, a
     return not found.differences
 
 
+_NEWEST = (
+    "The versions of the tables that these batches have pinned were made unreadable by an erasure or by "
+    "retention; the newest ones were read instead, by sequence."
+)
+
+
 def tables_read(spec: AgentSpec) -> list[str]:
     """Return the tables that every replay reads."""
     return [spec.tables.transactions, spec.tables.alerts, spec.tables.labels]
@@ -52,6 +58,8 @@ def show_replay(found: ExactReplay, console: Terminal) -> None:
         f"{count_of(len(found.differences), 'difference')}"
         + (f"; {count_of(found.backfilled, 'backfilled one')} passed over" if found.backfilled else ""),
     )
+    if found.reads_newest:
+        show_text(console, _NEWEST)
     if found.differences:
         rows = (
             (each.alert_id, each.transaction_id, each.what, ", ".join(each.fields))

@@ -10,20 +10,21 @@ from dataclasses import asdict
 from schemas.errors import FlagstreamError
 from schemas.spec import AgentSpec
 from streaming.commands.broker import broker_of
-from streaming.commands.registry import active_beside
 from streaming.home.settings import Settings
 from streaming.jvm.launching import Jvm
+from streaming.observe.watching import observing
 from streaming.output.log import log
 from streaming.output.tables import show_table
 from streaming.output.terminal import Terminal, print_json
 from streaming.run.driver import PATIENCE_SECONDS, drive
 from streaming.setup.start_times import StartTimes, cpu_seconds
+from streaming.versions.moving import active_beside
 
 
 def run_until_stopped(
     settings: Settings,
     spec: AgentSpec,
-    jvm: Jvm,
+    jvm: Jvm | None,
     *,
     llm: str,
     until_idle: bool,
@@ -37,7 +38,7 @@ def run_until_stopped(
     times.note("Python and imports")
     _compare_with_registry(settings, spec)
     began = times.now()
-    with broker_of(settings) as bootstrap:
+    with observing(settings, spec.name) as observer, broker_of(settings) as bootstrap:
         times.note("broker", began)
         drive(
             settings,
@@ -52,6 +53,7 @@ def run_until_stopped(
             patience=PATIENCE_SECONDS if until_idle else None,
             jvm=jvm,
             times=times,
+            observer=observer,
         )
 
 

@@ -15,6 +15,8 @@ from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_table
 from streaming.output.terminal import Terminal, print_json, progress_bar
+from streaming.store.folders import Folders
+from streaming.store.opening import folders_of
 
 
 def keep_snapshot(
@@ -38,7 +40,7 @@ def keep_snapshot(
 
 def list_snapshots(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
     """Print an agent's snapshots."""
-    found = [each.facts() for each in snapshots(settings.snapshots(spec.name))]
+    found = [each.facts() for each in snapshots(_folders(settings, spec))]
     print_json(found) if as_json else _show(found)
 
 
@@ -48,9 +50,13 @@ def remove_snapshot(settings: Settings, spec: AgentSpec, name: str, *, as_json: 
     Raises:
         ConfigurationError: there is none of this name.
     """
-    drop_snapshot(settings.snapshots(spec.name), name)
+    drop_snapshot(_folders(settings, spec), name)
     tell_done(settings, spec, "snapshot-drop", 0)
     show_facts({"dropped": name}, as_json=as_json)
+
+
+def _folders(settings: Settings, spec: AgentSpec) -> Folders:
+    return folders_of(settings.snapshots(spec.name), settings.spool)
 
 
 def _show(found: Sequence[Mapping[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.output.facts import show_facts
 from streaming.output.terminal import print_json, say_line
+from streaming.store.place import Place
 from streaming.versions.clients import check_endpoint
 
 
@@ -20,6 +21,8 @@ def validate(spec: AgentSpec, file: str, *, as_json: bool) -> None:
     """
     AgentDefinition.load(spec, file)
     check_endpoint(spec, file)
+    if spec.store is not None:
+        Place.parse(spec.store, f"{file}: store")
     facts = {"valid": True, "name": spec.name, "version": spec.version, "file_digest": spec.digest}
     show_facts(facts, as_json=as_json)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 
 from agent.triage.worth import Worth
 from schemas.counts import count_of
+from schemas.errors import StoreError
 from schemas.spec import AgentSpec
 from streaming.home.settings import Settings
 from streaming.output.tables import show_block, show_table, show_text
-from streaming.output.terminal import Terminal, print_json_text
+from streaming.output.terminal import Terminal, print_json, print_json_text
 from streaming.run.progress import condition_line
-from streaming.run.status import Status, read_input, read_status
+from streaming.run.status import RunningAgent, Status, read_input, read_status
+from streaming.service.health import ActiveCondition
+from streaming.store.presence import store_away
 from streaming.versions.clients import known_endpoints
 from streaming.versions.shadow_status import SideBySide
 
@@ -19,11 +23,33 @@ _WHO = {"llm": "the model", "rules": "rules"}
 
 
 def show_status(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
-    """Print an agent's totals, its newest batch and the conditions it stands under."""
-    input_now = read_input(settings, spec.data_sources.transactions.subscription)
+    """Print an agent's totals, its newest batch and the conditions it stands under.
+
+    Raises:
+        StoreError: the lake lies in a store that is away; what the running agent says is printed before.
+    """
     lake, health = settings.lake(spec.name), settings.health(spec.name)
+    away = store_away(lake)
+    if away is not None:
+        _show_without_lake(RunningAgent.of(health, lake), as_json=as_json)
+        raise StoreError(away)
+    input_now = read_input(settings, spec.data_sources.transactions.subscription)
     status = read_status(lake, spec, input_now).with_health(health, lake)
     print_status(status.with_endpoints(known_endpoints(settings, spec)), as_json=as_json)
+
+
+def _show_without_lake(found: RunningAgent, *, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(found), default=lambda moment: moment.isoformat())
+        return
+    show_block(Terminal(), {"running": "yes" if found.running else "no"})
+    _show_conditions(found.conditions)
+
+
+def _show_conditions(conditions: Iterable[ActiveCondition]) -> None:
+    console = Terminal()
+    for state in conditions:
+        show_text(console, condition_line(state.condition, state))
 
 
 def print_status(status: Status, *, as_json: bool) -> None:
@@ -34,8 +60,7 @@ def print_status(status: Status, *, as_json: bool) -> None:
     parts = (_about_records, _about_input, _about_alerts, _about_batch)
     console = Terminal()
     show_block(console, {name: said for rows in parts for name, said in rows(status)})
-    for state in status.conditions:
-        show_text(console, condition_line(state.condition, state))
+    _show_conditions(status.conditions)
     for each in status.beside:
         _show_versions(each, console)
 

@@ -14,6 +14,7 @@ from streaming.home.settings import Settings
 from streaming.learning.training import Known, TrainingOrder, save_next, train_on_lake
 from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar
+from streaming.store.opening import folders_of
 from streaming.versions.arithmetic import with_arithmetic
 
 
@@ -63,5 +64,5 @@ def run_training(
             lambda done, rows: progress.update(task, completed=done, total=rows),
             refunds=contract.has_direction,
         )
-    folder = save_next(trained, settings.models(spec.name))
-    return {"artefact": str(folder), **trained.training}
+    place = save_next(trained, folders_of(settings.models(spec.name), settings.spool))
+    return {"artefact": str(place), **trained.training}

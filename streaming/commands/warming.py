@@ -59,7 +59,7 @@ def fill_caches(settings: Settings, spec: AgentSpec, say: Callable[[str], None] 
     say("archiving the classes that later starts load; about half a minute, once")
     settings.classes.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="flagstream-warm-") as folder:
-        _archive(replace(settings, home=Path(folder), kafka="embedded"), jars)
+        _archive(replace(settings, home=Path(folder), store=None, kafka="embedded"), jars)
 
 
 def _archive(settings: Settings, jars: Sequence[Path]) -> None:

@@ -9,14 +9,15 @@ from pathlib import Path
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_read
-from streaming.commands.registry import note_replay
 from streaming.commands.replay import replay_progress, tables_read
 from streaming.commands.what_if_view import show_what_if
 from streaming.history.asking import Asking
+from streaming.history.replay_evidence import note_replay
 from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.history.what_if_report import WhatIf
 from streaming.home.settings import Settings
 from streaming.output.terminal import Terminal, print_json, say_error
+from streaming.versions.moving import default_author
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def ask_what_if(
             settings, spec, candidate, options.wanted, options.warm_up, options.asking, moved_on
         )
     tell_read(settings, spec, "replay-candidate", tables_read(spec))
-    kept = note_replay(settings, spec, candidate, found)
+    kept = note_replay(settings, spec, candidate, found, default_author())
     print_json(found.facts(), default=str) if as_json else show_what_if(found, Terminal())
     if not kept:
         say_error(NOT_KEPT)

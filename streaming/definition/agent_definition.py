@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
-from pathlib import Path
 
 from agent.model.prompt_files import Prompt, check_needs
 from schemas.contract import EventContract
@@ -19,6 +18,7 @@ from streaming.definition.layout import ScoreLayout
 from streaming.rules.rule_file import RuleWatch
 from streaming.rules.rule_set import RuleSet
 from streaming.service.health import Health
+from streaming.store.folders import Folders
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,7 @@ class AgentDefinition:
         with placed(where, "data_sources.transactions.contract"):
             found = cls.of(spec)
             _check_horizon(found.contract, kept)
+            check_retention(spec, found.contract)
         with placed(where, "data_sources.rates.to"):
             _check_reference_currency(found.contract, kept)
         with placed(where, "llm.prompt"):
@@ -73,12 +74,12 @@ class AgentDefinition:
 
     @classmethod
     def pinned(
-        cls, spec: AgentSpec, contract: EventContract, artefacts: Path | None = None
+        cls, spec: AgentSpec, contract: EventContract, artefacts: Folders | None = None
     ) -> AgentDefinition:
         """Return what a batch, or the registry, has pinned: a complete spec and a contract.
 
         Args:
-            artefacts: folder of trained models by their hash, which may have gone from their paths.
+            artefacts: trained models by their hash, which may have gone from their paths.
         """
         return cls(spec, Content(spec, contract, artefacts))
 
@@ -157,6 +158,18 @@ def _check_horizon(contract: EventContract, kept: EventContract | None) -> None:
             f"{ahead}, when it is sent and not when it is sent again: give a horizon of at least {ahead}, "
             "or a shorter max_ahead"
         )
+
+
+def check_retention(spec: AgentSpec, contract: EventContract) -> None:
+    """Check that transactions are kept for as long as redeliveries of them are looked for.
+
+    Raises:
+        ConfigurationError: they are not.
+    """
+    try:
+        spec.retention.check([("duplicates.horizon, twice,", 2 * contract.duplicates.horizon)])
+    except ValueError as fault:
+        raise ConfigurationError(str(fault)) from None
 
 
 def _check_reference_currency(contract: EventContract, kept: EventContract | None) -> None:

@@ -20,6 +20,9 @@ from streaming.definition.layout import ScoreLayout, rule_schema
 from streaming.detection.model import SupervisedModel
 from streaming.detection.model import load as load_model
 from streaming.detection.scoring import Scorer
+from streaming.store.folders import Folders
+from streaming.store.opening import folders_of
+from streaming.store.place import Place, is_uri
 
 
 class Content:
@@ -31,10 +34,10 @@ class Content:
     Args:
         spec: names them.
         contract: what the records mean.
-        artefacts: folder of trained models by their hash, looked into first.
+        artefacts: trained models by their hash, looked into first.
     """
 
-    def __init__(self, spec: AgentSpec, contract: EventContract, artefacts: Path | None = None) -> None:
+    def __init__(self, spec: AgentSpec, contract: EventContract, artefacts: Folders | None = None) -> None:
         self.contract = contract
         self._spec, self._artefacts = spec, artefacts
 
@@ -58,8 +61,8 @@ class Content:
         """The trained model that the spec puts in force, None where it names none."""
         if self._spec.model is None:
             return None
-        with placed("", "model"):
-            return load_model(model_folder(self._spec.model, self._artefacts), self._spec.model.sha256)
+        with placed("", "model"), model_files(self._spec.model, self._artefacts) as folder:
+            return load_model(folder, self._spec.model.sha256)
 
     @cached_property
     def layout(self) -> ScoreLayout:
@@ -76,10 +79,26 @@ class Content:
         return Scorer.under(self._spec, self.contract, self.trained_model)
 
 
-def model_folder(model: ModelReference, artefacts: Path | None) -> Path:
-    """Return the folder of a trained model: its copy where there is one, else where the spec says."""
-    copy = None if artefacts is None or model.sha256 is None else artefacts / model.sha256
-    return copy if copy is not None and copy.is_dir() else Path(model.path)
+@contextmanager
+def model_files(model: ModelReference, artefacts: Folders | None) -> Iterator[Path]:
+    """Yield a folder with a trained model: its copy where there is one, else what the spec names.
+
+    Raises:
+        ConfigurationError: the spec names what is not in the store.
+    """
+    if artefacts is not None and model.sha256 is not None and artefacts.holds(model.sha256):
+        folders, name = artefacts, model.sha256
+    elif is_uri(model.path):
+        place = Place.parse(model.path, "model.path")
+        folders, name = folders_of(place.parent), place.name
+    else:
+        yield Path(model.path)
+        return
+    try:
+        with folders.reading(name) as folder:
+            yield folder
+    except FileNotFoundError as fault:
+        raise ConfigurationError(f"not a model artefact: {fault}", where=model.path) from None
 
 
 @contextmanager

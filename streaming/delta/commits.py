@@ -7,12 +7,21 @@ the commit has landed, and nobody writes its rows once more.
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
+import time
+from collections.abc import Callable
+from contextlib import suppress
 
-from streaming.delta.stored import newest_version
+from deltalake import DeltaTable
+
+from schemas.errors import RetryableError
 
 MARK_KEY = "flagstream.commit"
 _MARK_BYTES = 12
+_PAUSE_SECONDS = 0.5
+
+
+class RefusedError(RetryableError):
+    """A commit was certainly not made: another one came in between."""
 
 
 def new_mark() -> str:
@@ -20,11 +29,19 @@ def new_mark() -> str:
     return secrets.token_hex(_MARK_BYTES)
 
 
-def has_landed(path: Path, after: int, mark: str) -> bool:
-    """Return whether a commit later than version `after` carries the mark; False where nobody can tell."""
-    try:
-        table = newest_version(path)
-        since = table.version() - after
-        return since > 0 and any(entry.get(MARK_KEY) == mark for entry in table.history(since))
-    except Exception:  # what kept the answer keeps the log, too: the first fault is the one to report
-        return False
+def has_landed(newest: Callable[[], DeltaTable], after: int, mark: str, attempts: int = 1) -> bool | None:
+    """Return whether a commit later than version `after` carries the mark; None where nobody can tell.
+
+    Args:
+        newest: opens the table as it is now.
+        after: the version that the commit's writer had seen.
+        mark: of the commit.
+        attempts: how many times to try to read the log.
+    """
+    for attempt in range(attempts):
+        time.sleep(_PAUSE_SECONDS if attempt else 0.0)
+        with suppress(Exception):  # what kept the answer may keep the log, too: the first fault counts
+            table = newest()
+            since = table.version() - after
+            return since > 0 and any(entry.get(MARK_KEY) == mark for entry in table.history(since))
+    return None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from pathlib import Path
 
-from streaming.delta.faults import disk_faults
+from streaming.delta.faults import table_faults
+from streaming.store.place import Place
 
 
-def sync(folder: Path) -> None:
+def sync(place: Place) -> None:
     """Return once everything written so far to the file system of a folder is on its disk.
 
     One call covers data files, log entries and the folders that name them. Outside Linux it asks for all file
@@ -19,15 +19,17 @@ def sync(folder: Path) -> None:
     Raises:
         DiskError: the disk could not take it.
     """
+    if not place.is_local:
+        return
     if sys.platform != "linux":
         os.sync()
         return
-    with disk_faults(folder):
-        descriptor = os.open(folder, os.O_RDONLY)
+    with table_faults(place):
+        descriptor = os.open(place.path, os.O_RDONLY)
         try:
             if _LIBC.syncfs(descriptor) != 0:
                 number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), str(folder))
+                raise OSError(number, os.strerror(number), str(place))
         finally:
             os.close(descriptor)
 

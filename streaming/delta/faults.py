@@ -1,4 +1,4 @@
-"""Tells a disk that takes nothing from all else that can go wrong with a table."""
+"""Tells a disk that takes nothing, and a store that is away, from all else that can go wrong with a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 
 from deltalake.exceptions import DeltaError
 
-from schemas.errors import DiskError
+from schemas.errors import DiskError, FlagstreamError
+from streaming.store.faults import fault_of_store
+from streaming.store.place import Place
 
 _NUMBERS = (
     errno.ENOSPC,
@@ -29,14 +31,25 @@ _MARKS = tuple(mark for number in _NUMBERS for mark in (f"(os error {number})", 
 
 
 @contextmanager
-def disk_faults(place: Path) -> Iterator[None]:
-    """Raise what the disk below `place` has caused as DiskError, and leave all else as it is."""
+def table_faults(place: Place) -> Iterator[None]:
+    """Raise what the disk or the store that a table lies in has caused as such, and leave all else as it is.
+
+    Raises:
+        DiskError: the disk takes nothing.
+        StoreError: the store is away or busy, or its credentials have expired.
+        ConfigurationError: it does not admit this process, or there is no such bucket.
+    """
     try:
         yield
     except (OSError, DeltaError) as fault:
-        if not is_of_the_disk(fault):
+        known: FlagstreamError | None
+        if place.is_local:
+            known = DiskError(f"{place}: {_last_words(fault)}") if is_of_the_disk(fault) else None
+        else:
+            known = fault_of_store(str(fault), place)
+        if known is None:
             raise
-        raise DiskError(f"{place}: {_last_words(fault)}") from fault
+        raise known from (fault if place.is_local else None)  # a store's words may quote a signed request
 
 
 def is_of_the_disk(fault: BaseException) -> bool:

@@ -11,13 +11,14 @@ from deltalake import DeltaTable
 
 from schemas.documents import clipped
 from schemas.errors import ConfigurationError
+from streaming.store.place import Place
 
 FORMAT = 1
 FORMAT_KEY = "flagstream.format"
 _SHOWN_CHARACTERS = 20
 
 
-def check_format(path: Path, table: DeltaTable) -> None:
+def check_format(place: Place | Path, table: DeltaTable) -> None:
     """Check that this code knows the format of a table.
 
     Raises:
@@ -28,7 +29,7 @@ def check_format(path: Path, table: DeltaTable) -> None:
         raise ConfigurationError(
             f"a lake of format {clipped(noted, _SHOWN_CHARACTERS)}, this flagstream reads up to {FORMAT}: "
             "install a version of flagstream at least as new as the one that wrote it",
-            where=str(path),
+            where=str(place),
         )
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import io
 import secrets
+import shutil
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +25,9 @@ import pyarrow.compute as pc
 from streaming.arrays.compilation import Hashes, Ints
 from streaming.arrays.entity_index import hashes_of
 from streaming.delta.stored import StoredTable
-from streaming.home.whole_files import create_file, replace_file
+from streaming.store.place import Place
+from streaming.store.spool import spool_folder
+from streaming.store.whole_files import create_file, replace_file
 
 INDEX = "_index"  # Delta leaves alone what begins with an underscore
 _BITS = 18
@@ -34,6 +38,8 @@ _PLACE = np.uint64(_SPAN - 1)
 class KeyIndex:
     """Where rows with given keys stand in one table. Safe to use from several threads.
 
+    After rows were rewritten, as an erasure does, it is begun anew: they may have other keys.
+
     Args:
         table: read as it stands when `rows` is called.
         key: text column.
@@ -42,15 +48,29 @@ class KeyIndex:
 
     def __init__(self, table: StoredTable, key: str, position: str) -> None:
         self._table, self._key, self._position = table, key, position
-        self._folder = table.path / INDEX / key
+        self._folder = self._kept_in(table.place) / INDEX / key
         self._lock = threading.Lock()
+        self._seed, self._rewritten = 0, table.rewritten_at
+        self._begin()
+
+    def _begin(self) -> None:
         self._spans: list[Hashes] = []
         self._beyond, self._read = np.empty(0, np.uint64), 0
-        self._seed = 0
+
+    def _kept_in(self, table: Place) -> Path:
+        """Of a table in a store the index is this process's own."""
+        if table.is_local:
+            return table.path
+        folder = spool_folder("flagstream-index-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def rows(self, keys: pa.Array, columns: Sequence[str]) -> pa.Table:
-        """Return all rows with any of the keys, by position, with the key, the position and some columns."""
-        wanted = keys.unique()
+        """Return all rows with any of the keys, by position, with the key, the position and some columns.
+
+        Null is no key: rows without one are never found.
+        """
+        wanted = keys.drop_null().unique()
         with self._lock:
             self._catch_up()
             places = self._places(hashes_of(wanted, self._seed))
@@ -65,11 +85,15 @@ class KeyIndex:
         return np.unique(np.concatenate(parts))
 
     def _catch_up(self) -> None:
+        if self._table.rewritten_at != self._rewritten:
+            self._rewritten = self._table.rewritten_at
+            self._begin()
         highest = self._table.maximum(self._position)
         if highest is None or highest < self._read:
             return
         if not self._read:
             self._seed = self._kept_seed()
+            self._drop_others()
             self._spans = list(self._kept())
             self._read = len(self._spans) << _BITS
         while highest >= (end := (len(self._spans) + 1) << _BITS):
@@ -81,6 +105,7 @@ class KeyIndex:
     def _entries(self, end: int | None) -> Hashes:
         """Return the entries of the span that is being filled: those at hand and those read now."""
         rows = self._table.read(self._position, self._read, end, [self._key])
+        rows = rows.filter(pc.is_valid(rows[self._key]))
         places = rows[self._position].to_numpy().astype(np.uint64) & _PLACE
         fresh = (hashes_of(rows[self._key], self._seed) & ~_PLACE) | places
         return np.sort(np.concatenate([self._beyond, fresh]))
@@ -102,8 +127,19 @@ class KeyIndex:
         return entries
 
     def _span(self, number: int) -> Path:
-        """Named by the seed as well: under another one its entries would find nothing."""
-        return self._folder / f"{self._seed:016x}.{number:08}.npy"
+        return self._folder / f"{self._prefix}{number:08}.npy"
+
+    @property
+    def _prefix(self) -> str:
+        """Under another seed, or in rows as they were before a rewriting, keys are not found."""
+        return f"{self._seed:016x}.{self._rewritten}."
+
+    def _drop_others(self) -> None:
+        """Remove spans that nobody begins with any more; whoever has mapped one goes on reading it."""
+        with suppress(OSError):
+            for path in self._folder.glob("*.npy"):
+                if not path.name.startswith(self._prefix):
+                    path.unlink(missing_ok=True)
 
     def _kept_seed(self) -> int:
         """Hashes begin with a number of the table's own, so that nobody can make keys that fall together."""

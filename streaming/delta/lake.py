@@ -11,15 +11,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from schemas.errors import (
@@ -31,15 +31,21 @@ from schemas.errors import (
 )
 from schemas.lake_tables import TABLES, Table
 from schemas.spec import AgentSpec
-from streaming.delta.commits import MARK_KEY, has_landed, new_mark
+from streaming.delta.appending import append_rows
+from streaming.delta.commits import MARK_KEY, RefusedError, has_landed, new_mark
 from streaming.delta.durable import sync
-from streaming.delta.faults import disk_faults
+from streaming.delta.faults import table_faults
 from streaming.delta.formats import FORMAT, FORMAT_KEY
+from streaming.delta.log_mirror import LogMirror
 from streaming.delta.log_tail import TRANSACTIONS_KEY
-from streaming.delta.maintenance import NO_HOOKS, WRITER, MaintenanceLimits, maintain
-from streaming.delta.stored import METADATA_KEY, StoredTable, newest_version
+from streaming.delta.maintenance import MaintenanceLimits, maintain
+from streaming.delta.side_by_side import side_by_side
+from streaming.delta.staged import StagedCommits
+from streaming.delta.stored import METADATA_KEY, RECENT_COMMITS, StoredTable, newest_version
+from streaming.store.place import Place
 
 _TIDY_EVERY = 128
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class LakeTable(StoredTable):
     """One append-only Delta table, held by one driver under one epoch.
 
     Args:
-        path: the table's folder; created with `schema` when absent.
+        place: where the table lies; created with `schema` when absent.
         schema: Arrow schema; an existing table must have the same column names and types.
         fence_id: application id under which epochs are recorded.
         retention: how long versions stay readable.
@@ -81,9 +87,12 @@ class LakeTable(StoredTable):
         DiskError: from any call, when the disk takes nothing.
     """
 
+    # How many times the log is tried to be read for a commit whose answer was lost.
+    _read_attempts = 1
+
     def __init__(
         self,
-        path: Path,
+        place: Place,
         schema: pa.Schema,
         fence_id: str,
         retention: timedelta,
@@ -92,15 +101,24 @@ class LakeTable(StoredTable):
         synced: bool = False,
         evolves: bool = False,
     ) -> None:
-        with disk_faults(path):
-            super().__init__(path, _open_or_create(path, schema, retention), schema)
+        self._log = None if place.is_local else LogMirror(place)
+        self.place = place
+        with table_faults(place):
+            super().__init__(place, self._open_or_create(schema, retention), schema)
         self._fence_id, self._epoch, self._commits, self._synced = fence_id, 0, 0, synced
+        self._staged = None if self._log is None else StagedCommits(place, self._log.take)
         self._add_missing(schema.names if evolves else later)
         self._former = self._former_columns() if evolves else []
         self.schema = pa.schema([*schema, *self._former])
         # Late answers are committed beside batches, which open the tables anew meanwhile.
         self._writing = threading.RLock()
         self._check_schema()
+
+    def _open_or_create(self, schema: pa.Schema, retention: timedelta) -> DeltaTable:
+        with suppress(TableNotFoundError):
+            return self._newest()
+        _create(self.place, schema, retention)
+        return self._newest()
 
     @property
     def epoch(self) -> int:
@@ -119,9 +137,9 @@ class LakeTable(StoredTable):
         Raises:
             FencedError: another driver claimed this or a later epoch first.
         """
-        self._reopen()
+        self.refresh()
         if self.epoch >= epoch:
-            raise FencedError(f"{self.path.name}: epoch {self.epoch} is already claimed")
+            raise FencedError(f"{self.place.name}: epoch {self.epoch} is already claimed")
         self._epoch = epoch
         self._commit(self.schema.empty_table())
 
@@ -135,6 +153,7 @@ class LakeTable(StoredTable):
         stamp: Stamp,
         metadata: Mapping[str, Any] | None = None,
         also: Sequence[Stamp] = (),
+        after: Sequence[Callable[[], None]] = (),
     ) -> bool:
         """Commit `rows` once for this stamp; False when an earlier attempt already has.
 
@@ -143,6 +162,8 @@ class LakeTable(StoredTable):
             stamp: the stream and batch that the rows belong to.
             metadata: JSON-serialisable facts to keep in the commit.
             also: further stamps that the commit settles; the caller has checked them through this handle.
+            after: commits to other tables, independent of each other, that come before this one. In a store
+                they are made side by side, and beside the upload of these rows.
 
         Raises:
             FencedError: a later driver has claimed the table.
@@ -152,10 +173,10 @@ class LakeTable(StoredTable):
             self._check_epoch()
             if self.last_batch(stamp.app_id) >= stamp.batch_id:
                 return False
-            self._commit(rows, [stamp, *also], metadata)
+            self._commit(rows, [stamp, *also], metadata, after)
             self._commits += 1
         if self._synced:
-            sync(self.path)
+            sync(self.place)
         return True
 
     def last_batch(self, app_id: str) -> int:
@@ -165,6 +186,23 @@ class LakeTable(StoredTable):
 
     def _follow(self) -> None:
         self.keep_up()
+
+    def _newest(self) -> DeltaTable:
+        return newest_version(self.place, None if self._log is None else self._log.opened)
+
+    def _look(self) -> None:
+        if self._log is not None and not self._log.follow():
+            self._reopen()
+        super()._look()
+
+    def _history(self) -> Iterator[Mapping[str, Any]]:
+        """The copy of a log begins with a checkpoint: what was before it is asked of the store.
+
+        Each entry is a request there, so the recent ones come first.
+        """
+        there = newest_version(self.place)
+        yield from there.history(RECENT_COMMITS)
+        yield from there.history()
 
     def keep_up(self) -> bool:
         """See StoredTable; nobody commits meanwhile."""
@@ -177,12 +215,11 @@ class LakeTable(StoredTable):
         Raises:
             DataLossError: no commit on record belongs to the batch.
         """
-        for limit in (64, None):
-            for commit in self._table.history(limit):
-                kept = json.loads(commit.get(METADATA_KEY, "{}"))
-                if kept.get("query_id") == query_id and kept.get("batch_id") == batch_id:
-                    return cast("dict[str, Any]", kept)
-        raise DataLossError(f"{self.path.name}: batch {batch_id} of query {query_id} has no commit to read")
+        for commit in self._recorded():
+            kept = json.loads(commit.get(METADATA_KEY, "{}"))
+            if kept.get("query_id") == query_id and kept.get("batch_id") == batch_id:
+                return cast("dict[str, Any]", kept)
+        raise DataLossError(f"{self.place.name}: batch {batch_id} of query {query_id} has no commit to read")
 
     def tidy(self) -> bool:
         """Maintain the table and open it anew, once every few commits; True when it did.
@@ -192,7 +229,7 @@ class LakeTable(StoredTable):
         if self._commits < _TIDY_EVERY:
             return False
         with self._writing:
-            maintain(self.path, MaintenanceLimits(files=_TIDY_EVERY))
+            maintain(self.place, MaintenanceLimits(files=_TIDY_EVERY))
         return self.renew()
 
     def renew(self) -> bool:
@@ -208,19 +245,39 @@ class LakeTable(StoredTable):
         return True
 
     def _commit(
-        self, rows: pa.Table, stamps: Sequence[Stamp] = (), metadata: Mapping[str, Any] | None = None
+        self,
+        rows: pa.Table,
+        stamps: Sequence[Stamp] = (),
+        metadata: Mapping[str, Any] | None = None,
+        after: Sequence[Callable[[], None]] = (),
     ) -> None:
         before, mark = self.version, new_mark()
+        commit = self._prepared(rows, self._properties(mark, stamps, metadata), after)
         try:
-            with disk_faults(self.path):
-                self._write(rows, self._properties(mark, stamps, metadata))
+            with table_faults(self.place):
+                commit()
         except Exception as fault:
-            if has_landed(self.path, before, mark):
-                self._reopen()
-            elif isinstance(fault, CommitFailedError):
-                raise self._refused(fault) from None
-            else:
-                raise
+            landed = has_landed(self._reopened, before, mark, self._read_attempts)
+            if landed:
+                return
+            if isinstance(fault, CommitFailedError):
+                raise self._refused(fault, certainly=landed is not None) from None
+            raise
+
+    def _reopened(self) -> DeltaTable:
+        self._reopen()
+        return self._table
+
+    def _prepared(
+        self, rows: pa.Table, properties: CommitProperties, after: Sequence[Callable[[], None]]
+    ) -> Callable[[], None]:
+        """Do what comes before a commit, and return what makes it."""
+        if self._staged is None:
+            for each in after:
+                each()
+            return partial(append_rows, self._table, rows, properties)
+        put = self._staged.uploaded(self._table, rows, properties, after)
+        return lambda: self._handle.committed(put())
 
     def _properties(
         self, mark: str, stamps: Sequence[Stamp], metadata: Mapping[str, Any] | None
@@ -232,45 +289,27 @@ class LakeTable(StoredTable):
             custom[METADATA_KEY] = json.dumps(metadata, sort_keys=True)
         return CommitProperties(custom_metadata=custom, app_transactions=transactions)
 
-    def _write(self, rows: pa.Table, properties: CommitProperties) -> None:
-        if rows.num_rows == 0:
-            self._table.create_write_transaction(
-                [],
-                "append",
-                self._table.schema(),
-                commit_properties=properties,
-                post_commithook_properties=NO_HOOKS,
-            )
-            self._table.update_incremental()
-        else:
-            write_deltalake(
-                self._table,
-                rows,
-                mode="append",
-                commit_properties=properties,
-                writer_properties=WRITER,
-                post_commithook_properties=NO_HOOKS,
-            )
-
     def check_ours(self) -> None:
         """Check that no later driver has claimed the table.
 
         Raises:
             FencedError: one has.
         """
-        self._reopen()
+        self.refresh()
         self._check_epoch()
 
     def _check_epoch(self) -> None:
         if self.epoch > self._epoch:
-            raise FencedError(f"{self.path.name}: a driver with epoch {self.epoch} has taken over")
+            raise FencedError(f"{self.place.name}: a driver with epoch {self.epoch} has taken over")
 
-    def _refused(self, fault: CommitFailedError) -> FlagstreamError:
+    def _refused(self, fault: CommitFailedError, *, certainly: bool) -> FlagstreamError:
+        """Return what a refusal means; where the log could not be read, the commit may have landed."""
         try:
             self.check_ours()
         except FencedError as fenced:
             return fenced
-        return RetryableError(f"{self.path.name}: {fault}")
+        kind = RefusedError if certainly else RetryableError
+        return kind(f"{self.place.name}: {fault}")
 
     def _add_missing(self, later: Collection[str]) -> None:
         known = pa.schema(self._table.schema()).names
@@ -280,9 +319,9 @@ class LakeTable(StoredTable):
             if name.lower() in spelt:
                 stored = spelt[name.lower()]
                 problem = f"column {name!r} is {stored!r} there: names of columns differ in more than case"
-                raise ConfigurationError(problem, where=str(self.path))
+                raise ConfigurationError(problem, where=str(self.place))
         if missing:
-            self._table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+            newest_version(self.place).alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
             self._reopen()
 
     def _former_columns(self) -> list[pa.Field]:
@@ -301,14 +340,14 @@ class LakeTable(StoredTable):
             raise ConfigurationError(
                 f"column {name!r} holds {have[name]} there and would hold {want[name]}: stored columns never "
                 "change; give it another name in the contract, and both are kept",
-                where=str(self.path),
+                where=str(self.place),
             )
         if have != want:
             differing = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
             raise ConfigurationError(
                 f"the table exists with other columns ({', '.join(differing)}); "
                 "give the agent a new name or other table names to start afresh",
-                where=str(self.path),
+                where=str(self.place),
             )
 
 
@@ -331,16 +370,18 @@ class Lake:
     @classmethod
     def open(
         cls,
-        folder: Path,
+        place: Place,
         spec: AgentSpec,
         schemas: Mapping[str, pa.Schema],
         *,
         retention: timedelta,
         tenure: Tenure | None = None,
     ) -> Lake:
-        """Open or create every table of `spec` below `folder` and take all of them over.
+        """Open or create every table of `spec` and take all of them over.
 
         Args:
+            place: where the lake lies.
+            spec: whose tables they are.
             schemas: Arrow schema by the field names of this class.
             retention: how long table versions stay readable.
             tenure: of a process that opens the lake again, with nothing of the time before still writing:
@@ -351,20 +392,23 @@ class Lake:
         """
         fence_id = f"{spec.name}/epoch"
         names = spec.tables.model_dump()
-        tables = {
-            each.name: LakeTable(
-                folder / names[each.name],
-                schemas[each.name],
+
+        def opened(name: str) -> LakeTable:
+            defined = TABLES[cast("Table", name)]
+            return LakeTable(
+                place / names[name],
+                schemas[name],
                 fence_id,
                 retention,
-                TABLES[cast("Table", each.name)].later,
-                synced=TABLES[cast("Table", each.name)].synced,
-                evolves=TABLES[cast("Table", each.name)].evolves,
+                defined.later,
+                synced=defined.synced,
+                evolves=defined.evolves,
             )
-            for each in dataclasses.fields(cls)
-        }
+
+        roles = [each.name for each in dataclasses.fields(cls)]
+        tables = dict(zip(roles, _together(place, [partial(opened, each) for each in roles]), strict=True))
         lake = cls(**tables)
-        _take_over(folder, lake.tables(), tenure or Tenure())
+        _take_over(place, lake.tables(), tenure or Tenure())
         return lake
 
     def tables(self) -> list[LakeTable]:
@@ -384,31 +428,39 @@ class Lake:
         return any(shortened) or any(table.renew() for table in self.tables())
 
 
-def _take_over(folder: Path, tables: Sequence[LakeTable], ours: Tenure) -> None:
+def _take_over(place: Place, tables: Sequence[LakeTable], ours: Tenure) -> None:
     epochs = {table.epoch for table in tables}
     newest = max(epochs)
     if ours.epoch is not None and newest > ours.epoch:
-        raise FencedError(f"{folder}: a driver with epoch {newest} has taken over")
+        raise FencedError(f"{place}: a driver with epoch {newest} has taken over")
     if ours.is_whole and epochs == {ours.epoch}:
         for table in tables:
             table.hold(newest)
         return
     # Set before the first claim: one of our own that is left half-way is no successor's.
     ours.epoch, ours.is_whole = newest + 1, False
-    for table in tables:
-        table.claim(ours.epoch)
+    # Of two drivers that come at once one is refused at the first table, and leaves the others alone.
+    claims = [partial(table.claim, ours.epoch) for table in tables]
+    claims[0]()
+    _together(place, claims[1:])
     ours.is_whole = True
 
 
-def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> DeltaTable:
-    with suppress(TableNotFoundError):
-        return newest_version(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _together(place: Place, several: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Do something to several tables: one after the other on this machine, side by side in a store."""
+    return side_by_side(several) if not place.is_local else [each() for each in several]
+
+
+def _create(place: Place, schema: pa.Schema, retention: timedelta) -> None:
+    """Create a table unless somebody else just has."""
+    if place.is_local:
+        place.parent.path.mkdir(parents=True, exist_ok=True)
     kept = f"interval {int(retention.total_seconds())} seconds"
     DeltaTable.create(
-        path,
+        place.uri,
         schema=schema,
         mode="ignore",
+        storage_options=place.storage_options,
         configuration={
             "delta.logRetentionDuration": kept,
             "delta.deletedFileRetentionDuration": kept,
@@ -419,7 +471,6 @@ def _open_or_create(path: Path, schema: pa.Schema, retention: timedelta) -> Delt
         },
         raise_if_key_not_exists=False,
     )
-    return newest_version(path)
 
 
 def _plain(kind: pa.DataType) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -13,6 +12,7 @@ from schemas.errors import ConfigurationError
 from schemas.lake_tables import TABLES, Table
 from schemas.spec import TableNames
 from streaming.delta.stored import StoredTable, open_for_reading
+from streaming.store.place import Place
 
 
 class LakeReader:
@@ -22,21 +22,21 @@ class LakeReader:
     together, whatever is committed meanwhile.
 
     Args:
-        folder: of the lake.
+        lake: where its tables lie.
         names: what its tables are called.
     """
 
-    def __init__(self, folder: Path, names: TableNames) -> None:
-        self.folder, self._names = folder, names
+    def __init__(self, lake: Place, names: TableNames) -> None:
+        self.lake, self._names = lake, names
         self._opened: dict[Table, StoredTable | None] = {}
 
     def anew(self) -> LakeReader:
         """Return a reader of the same lake that sees it as it is now."""
-        return LakeReader(self.folder, self._names)
+        return LakeReader(self.lake, self._names)
 
-    def path(self, table: Table | str) -> Path:
-        """Return the folder of a declared table, which may not be there yet."""
-        return self.folder / str(getattr(self._names, table))
+    def place(self, table: Table | str) -> Place:
+        """Return where a declared table lies, which may not be there yet."""
+        return self.lake / str(getattr(self._names, table))
 
     def table(self, table: Table) -> StoredTable | None:
         """Return a table to be read from, None where there is none yet.
@@ -97,22 +97,27 @@ class LakeReader:
         found = self.table(table)
         return 0 if found is None else found.count()
 
+    def removed(self, table: Table) -> tuple[int, int]:
+        """Return how many rows retention has taken out of a table, and below which number."""
+        found = self.table(table)
+        return (0, 0) if found is None else (found.removed_rows, found.removed_before)
+
     def _open(self, table: Table) -> StoredTable | None:
-        return open_declared(self.path(table), table)
+        return open_declared(self.place(table), table)
 
 
-def open_declared(path: Path, table: Table) -> StoredTable | None:
-    """Open a folder as one of the declared tables, with the columns that came later; None without a table.
+def open_declared(place: Place, table: Table) -> StoredTable | None:
+    """Open a declared table, with the columns that came later; None without one.
 
     Raises:
         See LakeReader.table.
     """
-    handle = open_for_reading(path)
+    handle = open_for_reading(place)
     if handle is None:
         return None
     defined, stored = TABLES[table], pa.schema(pa.schema(handle.schema()))
     later = [defined.schema.field(name) for name in defined.later if name not in stored.names]
-    return StoredTable(path, handle, pa.schema([*stored, *later]))
+    return StoredTable(place, handle, pa.schema([*stored, *later]))
 
 
 def select_declared(
@@ -132,7 +137,7 @@ def select_declared(
         raise ConfigurationError(
             f"this is another table than {table!r}: it has no column {missing[0]!r}; put back the "
             "table that belongs here, or give the agent another name for it, under `tables` of its spec",
-            where=str(found.path),
+            where=str(found.place),
         )
     return found.select(columns, where, repeated)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from streaming.delta.key_index import KeyIndex
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import read_stored
+from streaming.store.place import Place
 
 _HELD = 10_000
 
@@ -93,15 +93,15 @@ class SharedLedger(LakeLedger):
         self._by_turns(lambda: append(kind, entries))
 
 
-def answers_on_record(path: Path, prompt: PromptReference, model: str) -> dict[str, RecordedAnswer]:
-    """Read the answers of one model to one prompt from a ledger's folder, by key; none when there is none."""
+def answers_on_record(place: Place, prompt: PromptReference, model: str) -> dict[str, RecordedAnswer]:
+    """Read the answers of one model to one prompt from a ledger, by key; none when there is none."""
     where = (
         (pc.field("kind") == "answer")
         & (pc.field("prompt_id") == prompt.id)
         & (pc.field("prompt_version") == prompt.version)
         & (pc.field("model") == model)
     )
-    rows = read_stored(path, where=where)
+    rows = read_stored(place, where=where)
     answers: dict[str, RecordedAnswer] = {}
     for row in [] if rows is None else rows.sort_by("commit").to_pylist():
         answers.setdefault(row["key"], _answer(row))

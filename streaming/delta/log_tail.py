@@ -19,24 +19,25 @@ import pyarrow.parquet as pq
 
 from schemas.errors import DataLossError
 from streaming.delta.durable import sync
+from streaming.delta.log_files import LOG, POINTER, checkpoint_in, entry_name, version_of, versions_of
+from streaming.delta.remote_log import remote_checkpoint
+from streaming.store.place import Place
 
 TRANSACTIONS_KEY = "flagstream.transactions"  # in a commit's facts: how many of its lines are transactions
-_LOG = "_delta_log"
-_POINTER = "_last_checkpoint"
 _OURS = "delta-rs"
 _MAGIC = b"PAR1"
 _EXAMINED = 200
 
 
-def entry_path(table: Path, version: int) -> Path:
+def entry_path(table: Place, version: int) -> Path:
     """Return the file of a log entry."""
-    return table / _LOG / f"{version:020}.json"
+    return table.path / LOG / entry_name(version)
 
 
-def is_torn(table: Path, version: int) -> bool:
+def is_torn(table: Place, version: int) -> bool:
     """Return whether a log entry, or a data file that it adds, is not whole; False where it is gone."""
     try:
-        actions = _actions(entry_path(table, version).read_bytes())
+        actions = log_actions(entry_path(table, version).read_bytes())
     except FileNotFoundError:
         return False
     except ValueError:
@@ -45,7 +46,20 @@ def is_torn(table: Path, version: int) -> bool:
     return not _is_complete(actions) or any(_is_torn_file(table, each) for each in added)
 
 
-def check_newest(table: Path, version: int | None = None) -> None:
+def added_files(table: Place, version: int) -> list[dict[str, Any]]:
+    """Return what a log entry says of the files that it adds: path, size, and statistics as JSON."""
+    return [
+        action["add"] for action in log_actions(entry_path(table, version).read_bytes()) if "add" in action
+    ]
+
+
+def names_in(entry: bytes) -> set[str]:
+    """Return the data files that a log entry adds or removes."""
+    named = (action.get("add") or action.get("remove") for action in log_actions(entry))
+    return {each["path"] for each in named if each is not None}
+
+
+def check_newest(table: Place, version: int | None = None) -> None:
     """Check the newest log entry of a table, whose version is given where it is known.
 
     Raises:
@@ -56,7 +70,7 @@ def check_newest(table: Path, version: int | None = None) -> None:
         raise torn_error(table, newest, "`flagstream run` repairs it where nothing rests on it yet")
 
 
-def torn_error(table: Path, version: int, advice: str) -> DataLossError:
+def torn_error(table: Place, version: int, advice: str) -> DataLossError:
     """Name a torn log entry, and say what to do."""
     return DataLossError(
         f"{entry_path(table, version)} is not whole, as a power cut may leave it: {advice}; "
@@ -64,7 +78,7 @@ def torn_error(table: Path, version: int, advice: str) -> DataLossError:
     )
 
 
-def torn_end(table: Path) -> int | None:
+def torn_end(table: Place) -> int | None:
     """Return the version from which on all entries are torn, None where the newest is whole.
 
     Raises:
@@ -82,58 +96,66 @@ def torn_end(table: Path) -> int | None:
     return torn[0] if torn else None
 
 
-def facts_before(table: Path, version: int, key: str) -> dict[str, Any] | None:
+def facts_before(table: Place, version: int, key: str) -> dict[str, Any] | None:
     """Return the facts of the newest commit before a version that carries any under a key, None for none."""
     for earlier in sorted((each for each in _versions(table) if each < version), reverse=True):
-        info = _actions(entry_path(table, earlier).read_bytes())[0].get("commitInfo", {})
+        info = log_actions(entry_path(table, earlier).read_bytes())[0].get("commitInfo", {})
         if key in info:
             return cast("dict[str, Any]", json.loads(info[key]))
     return None
 
 
-def checkpointed_version(table: Path) -> int:
+def checkpointed_version(table: Place) -> int:
     """Return the version of the newest checkpoint of a log, -1 for none."""
+    if not table.is_local:
+        return remote_checkpoint(table)
     try:
-        return int(json.loads((table / _LOG / _POINTER).read_bytes())["version"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return checkpoint_in((table.path / LOG / POINTER).read_bytes())
+    except FileNotFoundError:
         return -1
 
 
-def checkpoint_mark(table: Path) -> int:
-    """Return what changes whenever a checkpoint is written; looking costs microseconds."""
+def checkpoint_mark(table: Place) -> int:
+    """Return what changes whenever a checkpoint is written; looking costs microseconds.
+
+    In an object store it would cost a request; there it is always 0.
+    """
+    if not table.is_local:
+        return 0
     try:
-        return (table / _LOG / _POINTER).stat().st_mtime_ns
+        return (table.path / LOG / POINTER).stat().st_mtime_ns
     except FileNotFoundError:
         return 0
 
 
-def cut_from(table: Path, version: int) -> None:
+def cut_from(table: Place, version: int) -> None:
     """Remove the log entries of a version and of all that followed."""
     for later in sorted((each for each in _versions(table) if each >= version), reverse=True):
         entry_path(table, later).unlink()
     sync(table)
 
 
-def mend_checkpoints(table: Path) -> None:
+def mend_checkpoints(table: Place) -> None:
     """Remove checkpoints of the log that are not whole, as long as the entries that they stand for are there.
 
     Raises:
         DataLossError: they are not.
     """
-    folder = table / _LOG
+    folder = table.path / LOG
     checkpoints = sorted(folder.glob("*.checkpoint*.parquet"))
     torn = [path for path in checkpoints if _is_torn_parquet(path)]
     if torn:
-        whole = [int(path.name[:20]) for path in checkpoints if path not in torn]
+        versions = (version_of(path.name) for path in checkpoints if path not in torn)
+        whole = [version for version in versions if version is not None]
         _check_entries_since(table, max(whole, default=-1), torn[-1])
     for path in torn:
         path.unlink()
-    if torn or _is_torn_pointer(folder / _POINTER):
-        (folder / _POINTER).unlink(missing_ok=True)
-        sync(folder)
+    if torn or _is_torn_pointer(folder / POINTER):
+        (folder / POINTER).unlink(missing_ok=True)
+        sync(table)
 
 
-def _check_entries_since(table: Path, checkpoint: int, torn: Path) -> None:
+def _check_entries_since(table: Place, checkpoint: int, torn: Path) -> None:
     versions = set(_versions(table))
     if not versions or not versions.issuperset(range(checkpoint + 1, max(versions) + 1)):
         raise DataLossError(
@@ -142,13 +164,12 @@ def _check_entries_since(table: Path, checkpoint: int, torn: Path) -> None:
         )
 
 
-def _versions(table: Path) -> Iterator[int]:
+def _versions(table: Place) -> Iterator[int]:
     with suppress(FileNotFoundError):
-        names = [path.name for path in (table / _LOG).iterdir()]
-        yield from (int(name[:20]) for name in names if name.endswith(".json") and name[:20].isdigit())
+        yield from versions_of([path.name for path in (table.path / LOG).iterdir()])
 
 
-def _actions(entry: bytes) -> Sequence[Mapping[str, Any]]:
+def log_actions(entry: bytes) -> Sequence[Mapping[str, Any]]:
     """Return the actions of a log entry.
 
     Raises:
@@ -182,8 +203,8 @@ def _expected(info: Mapping[str, Any]) -> dict[str, int]:
     return {"add": metrics.get("num_added_files", 0), "txn": int(info.get(TRANSACTIONS_KEY, least))}
 
 
-def _is_torn_file(table: Path, added: Mapping[str, Any]) -> bool:
-    path = table / added["path"]
+def _is_torn_file(table: Place, added: Mapping[str, Any]) -> bool:
+    path = table.path / added["path"]
     try:
         with path.open("rb") as file:
             length = file.seek(0, 2)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
 
-from schemas.errors import RetryableError
+from streaming.delta.commits import RefusedError
 from streaming.delta.lake import LakeTable
+from streaming.store.place import Place
 
 Result = TypeVar("Result")
 
@@ -22,30 +22,39 @@ class SharedTable(LakeTable):
     other came between the handle's version and its own: the loser looks again and tries again.
 
     Args:
-        path: the table's folder; created with `schema` when absent.
+        place: where the table lies; created with `schema` when absent.
         schema: Arrow schema; an existing table must have the same column names and types.
         retention: how long versions stay readable.
+        later: columns, nullable, that a table from before they came is given.
 
     Raises:
         ConfigurationError: the table exists with another schema.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, retention: timedelta) -> None:
-        super().__init__(path, schema, f"{path.name}/shared", retention, synced=True)
+    # No number of a stream's settles what became of a commit here: its mark alone does.
+    _read_attempts = 3
+
+    def __init__(
+        self, place: Place, schema: pa.Schema, retention: timedelta, later: Collection[str] = ()
+    ) -> None:
+        super().__init__(place, schema, f"{place.name}/shared", retention, later, synced=True)
 
     def by_turns(self, attempt: Callable[[], Result]) -> Result:
         """Run `attempt`, which reads and then appends at most once, until no other commit came in between.
 
+        Only a commit that certainly was not made is tried again: one whose answer was lost may have landed.
+
         Raises:
-            RetryableError: the commit was refused although nobody else has written.
+            RetryableError: the disk or the store is away, or the commit was refused although nobody else has
+                written.
         """
         while True:
             self.keep_up()
             seen = self.version
             try:
                 return attempt()
-            except RetryableError:
-                self._reopen()
+            except RefusedError:
+                self.refresh()
                 if self.version == seen:
                     raise
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -18,12 +18,23 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from schemas.counts import count_of
 from schemas.errors import DataLossError, MachineError
 from streaming.arrays.compilation import Ints
+from streaming.delta.data_files import file_system, opened
+from streaming.delta.faults import table_faults
 from streaming.delta.formats import check_format
+from streaming.delta.handles import Handle
+from streaming.delta.log_files import LOG
 from streaming.delta.log_tail import check_newest, checkpoint_mark
+from streaming.delta.remote_log import data_file_names, newest_entry
+from streaming.store.place import Place
 
 METADATA_KEY = "flagstream"
 _LEAST, _LARGEST = -(2**63), 2**63 - 1
+RECENT_COMMITS = 64
 _REPEATED = pa.dictionary(pa.int32(), pa.string())
+# What rewritings leave on record, as application transactions, which outlive the entries of the log.
+REWRITTEN, REMOVED_ROWS, REMOVED_BEFORE = (
+    "flagstream/rewritten", "flagstream/removed-rows", "flagstream/removed-before"
+)  # fmt: skip
 STATISTICS_SLACK = 999  # Delta cuts timestamps in statistics to milliseconds
 
 
@@ -31,19 +42,24 @@ class StoredTable:
     """A Delta table at one version, to read from.
 
     Args:
-        path: the table's folder.
+        place: where the table lies.
         table: an open handle.
         schema: Arrow schema that rows are read in.
     """
 
-    def __init__(self, path: Path, table: DeltaTable, schema: pa.Schema) -> None:
-        self.path, self.schema, self._table = path, schema, table
-        self._checkpoint = checkpoint_mark(path)
+    def __init__(self, place: Place, table: DeltaTable, schema: pa.Schema) -> None:
+        self.place, self.schema, self._handle = place, schema, Handle(table)
+        self._checkpoint = checkpoint_mark(place)
 
     @property
     def version(self) -> int:
         """The version last seen or written by this handle."""
-        return self._table.version()
+        return self._handle.version
+
+    @property
+    def _table(self) -> DeltaTable:
+        with table_faults(self.place):
+            return self._handle.table()
 
     def read(
         self, column: str, at_least: int, below: int | None = None, columns: Sequence[str] | None = None
@@ -57,7 +73,7 @@ class StoredTable:
         # Files that Spark wrote hold timestamps in another unit, so each file is cast by itself.
         names = self.schema.names if columns is None else [*dict.fromkeys([column, *columns])]
         kinds = pa.schema([self.schema.field(name) for name in names])
-        parts = [_completed(pq.ParquetFile(file).read(names), kinds) for file in files]
+        parts = [_completed(pq.ParquetFile(opened(file)).read(names), kinds) for file in files]
         chosen = [_select(part, column, at_least, below) for part in parts]
         return pa.concat_tables([kinds.empty_table(), *chosen]).sort_by(column)
 
@@ -74,7 +90,7 @@ class StoredTable:
             first = 0 if low is None else int(np.searchsorted(values, low))
             if first < len(values) and (high is None or values[first] <= high):
                 where = pc.field(column).isin(wanted)
-                parts.append(_completed(_read_file(self.path / name, names, where), kinds))
+                parts.append(_completed(_read_file(self.place / name, names, where), kinds))
         return pa.concat_tables(parts).sort_by(column)
 
     def select(
@@ -93,19 +109,21 @@ class StoredTable:
             place = schema.get_field_index(name)
             schema = schema.set(place, schema.field(place).with_type(_REPEATED))
         kinds = pa.schema([schema.field(name) for name in columns])
-        parts = [_fitting(self.path / name, columns, schema, where) for name in self._names()]
+        parts = [_fitting(self.place / name, columns, schema, where) for name in self._names()]
         return pa.concat_tables([kinds.empty_table(), *parts]).unify_dictionaries()
 
     def of_files(self, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Return columns of all rows of some files, as `ranges` names them."""
         kinds = pa.schema([self.schema.field(name) for name in columns])
-        parts = [_completed(pq.ParquetFile(self.path / name).read(list(columns)), kinds) for name in names]
+        parts = [
+            _completed(pq.ParquetFile(opened(self.place / name)).read(list(columns)), kinds) for name in names
+        ]
         return pa.concat_tables([kinds.empty_table(), *parts])
 
     def parts(self, columns: Sequence[str], where: pc.Expression | None = None) -> Iterator[pa.Table]:
         """Read columns of the rows that fit, file by file, each when it is asked for."""
         for name in self._names():
-            yield _fitting(self.path / name, columns, self.schema, where)
+            yield _fitting(self.place / name, columns, self.schema, where)
 
     def _names(self) -> list[str]:
         """Return the table's files, relative to its folder."""
@@ -118,19 +136,42 @@ class StoredTable:
             ConfigurationError: the table has gone over to a later format.
         """
         if not self.keep_up():
+            self._look()
+            check_format(self.place, self._table)
+
+    def _look(self) -> None:
+        with table_faults(self.place):
             self._table.update_incremental()
-            check_format(self.path, self._table)
+        self._handle.looked()
 
     def keep_up(self) -> bool:
-        """Open the table anew if its log was shortened: entries that this handle goes back to may be gone."""
-        if checkpoint_mark(self.path) == self._checkpoint:
+        """Open the table anew if its log was shortened: entries that this handle goes back to may be gone.
+
+        In an object store they are kept for an hour at least, see streaming.delta.maintenance, and looking
+        costs a request: a handle is brought up to date there once it has not been for a while.
+        """
+        if not self.place.is_local:
+            return self._follow_store() if self._handle.is_old else False
+        if checkpoint_mark(self.place) == self._checkpoint:
             return False
         self._reopen()
         return True
 
+    def _follow_store(self) -> bool:
+        try:
+            self._look()
+        except DeltaError:  # entries that it goes back to are gone
+            self._reopen()
+            return True
+        return False
+
     def _reopen(self) -> None:
-        self._checkpoint = checkpoint_mark(self.path)
-        self._table = newest_version(self.path)
+        self._checkpoint = checkpoint_mark(self.place)
+        self._handle = Handle(self._newest())
+
+    def _newest(self) -> DeltaTable:
+        """Open the table as it is now."""
+        return newest_version(self.place)
 
     def maximum(self, column: str) -> int | None:
         """Return the largest value of a column by the files' statistics, None when the table is empty.
@@ -148,7 +189,7 @@ class StoredTable:
         return 0 if highest is None else highest + 1
 
     def _largest(self, name: str, column: str) -> int | None:
-        values = pq.read_table(self.path / name, columns=[column])[column]
+        values = pq.read_table(opened(self.place / name), columns=[column])[column]
         return cast("int | None", pc.max(_as_integers(values)).as_py())
 
     def last_batch(self, app_id: str) -> int:
@@ -156,18 +197,43 @@ class StoredTable:
         version = self._table.transaction_version(app_id)
         return -1 if version is None else version
 
+    @property
+    def rewritten_at(self) -> int:
+        """The version that last changed rows or took some out, -1 for none: earlier ones hold other rows."""
+        return self.last_batch(REWRITTEN)
+
+    @property
+    def removed_rows(self) -> int:
+        """How many rows retention has taken out so far."""
+        return self._table.transaction_version(REMOVED_ROWS) or 0
+
+    @property
+    def removed_before(self) -> int:
+        """The number below which retention has taken rows out, 0 where it has none."""
+        return self._table.transaction_version(REMOVED_BEFORE) or 0
+
     def newest_metadata(self) -> dict[str, Any] | None:
         """Return the facts of the newest commit that carries any, None for a table without."""
-        for limit in (64, None):
-            for commit in self._table.history(limit):
-                if METADATA_KEY in commit:
-                    return cast("dict[str, Any]", json.loads(commit[METADATA_KEY]))
-        return None
+        kept = (commit[METADATA_KEY] for commit in self._recorded() if METADATA_KEY in commit)
+        newest = next(kept, None)
+        return None if newest is None else cast("dict[str, Any]", json.loads(newest))
+
+    def _recorded(self) -> Iterator[Mapping[str, Any]]:
+        """Yield what is on record of commits, the newest first; most of those looked for are recent."""
+        yield from self._table.history(RECENT_COMMITS)
+        yield from self._history()
+
+    def _history(self) -> Iterator[Mapping[str, Any]]:
+        yield from self._table.history()
 
     def count(self) -> int:
         """Return the number of rows."""
         actions = self._table.get_add_actions(flatten=True)
         return sum(pa.table(actions)["num_records"].to_pylist())
+
+    def file_sizes(self) -> list[int]:
+        """Return the bytes of each data file."""
+        return cast("list[int]", pa.table(self._table.get_add_actions())["size_bytes"].to_pylist())
 
     def ranges(self, column: str) -> list[tuple[str, int | None, int | None]]:
         """Return each file with the least and largest value of a column, None where no statistics say.
@@ -191,48 +257,70 @@ class StoredTable:
         names = [name for name in (f"min.{column}", f"max.{column}") if name in actions.column_names]
         return {each for name in names for each in actions[name].drop_null().to_pylist()}
 
-    def files(self, column: str, at_least: int, below: int | None) -> list[Path]:
+    def files(self, column: str, at_least: int, below: int | None) -> list[Place]:
         """Return the files that may hold rows with `at_least <= column < below`."""
         slack = STATISTICS_SLACK if pa.types.is_timestamp(self.schema.field(column).type) else 0
         return [
-            self.path / name
+            self.place / name
             for name, low, high in self.ranges(column)
             if (high is None or high + slack >= at_least) and (below is None or low is None or low < below)
         ]
 
 
-def newest_version(path: Path) -> DeltaTable:
+def newest_version(place: Place, opened: Callable[[], DeltaTable] | None = None) -> DeltaTable:
     """Open a table at its newest version.
+
+    Args:
+        place: where it lies.
+        opened: opens it, where not Delta's library does so from there.
 
     Raises:
         ConfigurationError: it is of a later format.
         DataLossError: its newest log entry is torn, or its log is gone.
+        RetryableError: the store that it lies in is away.
         TableNotFoundError: there is none.
         DeltaError: it cannot be opened.
     """
     try:
-        table = DeltaTable(path)
+        with table_faults(place):
+            table = (opened or partial(_opened, place))()
     except TableNotFoundError:
-        _check_nothing_left(path)
+        _check_nothing_left(place)
         raise
     except DeltaError:
-        check_newest(path)
+        _check_newest(place)
         raise
-    check_newest(path, table.version())
-    check_format(path, table)
+    _check_newest(place, table.version())
+    check_format(place, table)
     return table
 
 
-def _check_nothing_left(path: Path) -> None:
+def _opened(place: Place) -> DeltaTable:
+    return DeltaTable(place.uri, storage_options=place.storage_options)
+
+
+def _check_newest(place: Place, version: int | None = None) -> None:
+    """A store shows an entry whole or not at all."""
+    if place.is_local:
+        check_newest(place, version)
+
+
+def _check_nothing_left(place: Place) -> None:
     """A table whose log is gone must not count as one that never was."""
-    if next(path.glob("*.parquet"), None) is not None:
+    if _data_files(place):
         raise DataLossError(
-            f"{path} holds data files, but the log that says which of them count is gone: restore its "
-            "folder `_delta_log` from a copy, or move the table aside to begin a new one"
+            f"{place} holds data files, but the log that says which of them count is gone: restore its "
+            f"folder `{LOG}` from a copy, or move the table aside to begin a new one"
         )
 
 
-def open_for_reading(path: Path) -> DeltaTable | None:
+def _data_files(place: Place) -> Collection[str]:
+    if place.is_local:
+        return [path.name for path in place.path.glob("*.parquet")]
+    return data_file_names(place)
+
+
+def open_for_reading(place: Place) -> DeltaTable | None:
     """Open a table to read without taking it over; None when it does not exist yet.
 
     Raises:
@@ -241,14 +329,14 @@ def open_for_reading(path: Path) -> DeltaTable | None:
         MachineError: it cannot be read.
     """
     try:
-        return newest_version(path)
+        return newest_version(place)
     except TableNotFoundError:
         return None
     except (DeltaError, OSError) as fault:
-        raise MachineError(f"{path} cannot be read: {fault}") from None
+        raise MachineError(f"{place} cannot be read: {fault}") from None
 
 
-def open_version(path: Path, version: int | None = None) -> StoredTable | None:
+def open_version(place: Place, version: int | None = None) -> StoredTable | None:
     """Open a table to read at one version, by default the newest; None when that cannot be read any more.
 
     A version cannot be read once the log was cleaned up, or the files it consists of were removed.
@@ -258,28 +346,41 @@ def open_version(path: Path, version: int | None = None) -> StoredTable | None:
         DataLossError: the newest log entry is torn, and the newest version is asked for.
     """
     try:
-        table = newest_version(path) if version is None else DeltaTable(path, version=version)
+        table = newest_version(place) if version is None else _at(place, version)
     except DeltaError:
         return None
-    check_format(path, table)
+    check_format(place, table)
     files = pa.table(table.get_add_actions())["path"].to_pylist()
-    if not all((path / name).is_file() for name in files):
+    if _gone(place, files):
         return None
-    return StoredTable(path, table, pa.schema(table.schema()))
+    return StoredTable(place, table, pa.schema(table.schema()))
 
 
-def why_unreadable(path: Path, version: int) -> str | None:
+def _at(place: Place, version: int) -> DeltaTable:
+    with table_faults(place):
+        return DeltaTable(place.uri, version=version, storage_options=place.storage_options)
+
+
+def _gone(place: Place, files: Sequence[str]) -> list[str]:
+    """Return those of a version's files that are not there any more."""
+    if place.is_local:
+        return [name for name in files if not (place / name).path.is_file()]
+    there = data_file_names(place)
+    return [name for name in files if name not in there]
+
+
+def why_unreadable(place: Place, version: int) -> str | None:
     """Say why a version cannot be read any more, and what decides how long it is kept; None when it can."""
     try:
-        kept = DeltaTable(path).metadata().configuration
+        kept = DeltaTable(place.uri, storage_options=place.storage_options).metadata().configuration
     except DeltaError:
         return "the log of the table is gone, or entries of it are missing"
     try:
-        files = pa.table(DeltaTable(path, version=version).get_add_actions())["path"].to_pylist()
+        files = pa.table(_at(place, version).get_add_actions())["path"].to_pylist()
     except DeltaError:
         name = "delta.logRetentionDuration"
         return f"its log was cleaned up ({name}: {kept.get(name, 'not set')})"
-    gone = sum(not (path / name).is_file() for name in files)
+    gone = len(_gone(place, files))
     name = "delta.deletedFileRetentionDuration"
     wanted, retention = count_of(len(files), "file"), kept.get(name, "not set")
     reason = f"{gone} of its {wanted} were vacuumed ({name}: {retention})"
@@ -287,17 +388,17 @@ def why_unreadable(path: Path, version: int) -> str | None:
 
 
 def read_stored(
-    path: Path, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    place: Place, columns: Sequence[str] | None = None, where: pc.Expression | None = None
 ) -> pa.Table | None:
     """Read a table's newest version without taking it over; None when it does not exist yet.
 
     The files are read directly: reading through Delta's own file system can abort the process when it ends.
     """
-    table = open_for_reading(path)
+    table = open_for_reading(place)
     if table is None:
         return None
     schema = pa.schema(table.schema())
-    files = [path / name for name in pa.table(table.get_add_actions())["path"].to_pylist()]
+    files = [place / name for name in pa.table(table.get_add_actions())["path"].to_pylist()]
     wanted = list(columns) if columns is not None else schema.names
     # Files that Spark wrote hold timestamps in another unit, so each file is cast by itself.
     kinds = pa.schema([schema.field(name) for name in wanted])
@@ -305,19 +406,22 @@ def read_stored(
     return pa.concat_tables([kinds.empty_table(), *parts])
 
 
-def change_mark(path: Path) -> tuple[int, int]:
-    """Return what tells one state of a table from another, at the cost of microseconds; (0, 0) without one.
+def change_mark(place: Place, since: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+    """Return what tells one state of a table from another; (0, 0) without one.
 
-    Clocks of file systems may stand still for a while, so the entries of its log are counted, too.
+    Here it costs microseconds. Clocks of file systems may stand still for a while, so the entries of its log
+    are counted, too. In a store it costs a request, which is short where an earlier mark is given.
     """
-    log = path / "_delta_log"
+    if not place.is_local:
+        return 1 + newest_entry(place, since[0] - 1), 0
+    log = place.path / LOG
     try:
         return log.stat().st_mtime_ns, sum(1 for _ in log.iterdir())
     except OSError:
         return 0, 0
 
 
-def read_undamaged(path: Path) -> tuple[pa.Table, list[str]] | None:
+def read_undamaged(place: Place) -> tuple[pa.Table, list[str]] | None:
     """Read what can be read of a table's newest version, with the names of the files that cannot.
 
     None when there is no table.
@@ -325,36 +429,38 @@ def read_undamaged(path: Path) -> tuple[pa.Table, list[str]] | None:
     Raises:
         MachineError: the log cannot be read.
     """
-    table = open_for_reading(path)
+    table = open_for_reading(place)
     if table is None:
         return None
     schema = pa.schema(table.schema())
     parts, damaged = [schema.empty_table()], []
     for name in pa.table(table.get_add_actions())["path"].to_pylist():
         try:
-            parts.append(pq.read_table(path / name, columns=schema.names).cast(schema))
+            parts.append(pq.read_table(opened(place / name), columns=schema.names).cast(schema))
         except (OSError, pa.ArrowException):
             damaged.append(name)
     return pa.concat_tables(parts), damaged
 
 
-def _fitting(path: Path, columns: Sequence[str], schema: pa.Schema, where: pc.Expression | None) -> pa.Table:
+def _fitting(file: Place, columns: Sequence[str], schema: pa.Schema, where: pc.Expression | None) -> pa.Table:
     """Return columns of a file's rows that fit; columns that came after it was written hold nothing."""
-    held = pq.read_schema(path).names
+    source = opened(file)
+    held = pq.read_schema(source).names
     # A file cannot be searched by a column that it does not have.
     if where is not None and any(name not in held and name in str(where) for name in schema.names):
-        return _completed(pq.read_table(path), schema).filter(where).select(list(columns))
+        return _completed(pq.read_table(source), schema).filter(where).select(list(columns))
     kinds = pa.schema([schema.field(name) for name in columns])
     repeated = [field.name for field in kinds if field.type == _REPEATED and field.name in held]
-    return _completed(_read_file(path, columns, where, repeated), kinds)
+    return _completed(_read_file(file, columns, where, repeated), kinds)
 
 
 def _read_file(
-    path: Path, columns: Sequence[str], where: pc.Expression | None, repeated: Sequence[str] = ()
+    file: Place, columns: Sequence[str], where: pc.Expression | None, repeated: Sequence[str] = ()
 ) -> pa.Table:
-    held = pq.read_schema(path).names
+    source = opened(file)
+    held = pq.read_schema(source).names
     wanted = [name for name in columns if name in held]
-    return pq.read_table(path, columns=wanted, filters=where, read_dictionary=list(repeated))
+    return pq.read_table(source, columns=wanted, filters=where, read_dictionary=list(repeated))
 
 
 def _completed(part: pa.Table, kinds: pa.Schema) -> pa.Table:
@@ -365,14 +471,17 @@ def _completed(part: pa.Table, kinds: pa.Schema) -> pa.Table:
     return part.select(kinds.names).cast(kinds)
 
 
-def dataset_of(path: Path, schema: pa.Schema) -> ds.Dataset:
+def dataset_of(place: Place, schema: pa.Schema) -> ds.Dataset:
     """Return a table's newest version to be read column by column; empty, of `schema`, when there is none."""
-    table = open_for_reading(path)
+    table = open_for_reading(place)
     if table is None:
         return ds.dataset(schema.empty_table())
-    files = [str(path / name) for name in pa.table(table.get_add_actions())["path"].to_pylist()]
+    names = pa.table(table.get_add_actions())["path"].to_pylist()
     kinds = pa.schema(pa.schema(table.schema()))
-    return ds.dataset(files, schema=kinds, format="parquet") if files else ds.dataset(kinds.empty_table())
+    if not names:
+        return ds.dataset(kinds.empty_table())
+    files, system = [str(place / name) for name in names], None if place.is_local else file_system()
+    return ds.dataset(files, schema=kinds, format="parquet", filesystem=system)
 
 
 def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:

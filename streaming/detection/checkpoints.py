@@ -1,4 +1,4 @@
-"""Keeps the whole scorer state on disk: written beside, renamed into place, checked before it is believed.
+"""Keeps the whole scorer state: written as a folder that is there whole, checked before it is believed.
 
 A checkpoint is the folder `<next_sequence, 20 digits>` with one Arrow IPC file per kind of entities, one
 per part of a stateful detector's or a pattern's memory, one for calibration, and a manifest, written last,
@@ -8,9 +8,8 @@ with the size and CRC-32 of each file.
 from __future__ import annotations
 
 import json
-import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,11 @@ from streaming.arrays.compilation import Floats
 from streaming.detection.alert_budget import StreamRate
 from streaming.detection.calibration import TotalsHistogram
 from streaming.detection.tails import DEPTHS, Counts
-from streaming.home.whole_files import sync_path
+from streaming.home.settings import BASE
 from streaming.profiles.decayed import ProfileSnapshot
 from streaming.profiles.profile_kernels import MOMENTS, State
+from streaming.store.folders import Folders
+from streaming.store.place import Place
 
 KEPT = 3
 _FORMAT = 4
@@ -36,7 +37,6 @@ _CALIBRATION = "calibration.arrow"
 _TORN = (
     OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException
 )  # fmt: skip
-_TEMPORARY = ".unfinished-"
 _CHUNK = 1 << 24
 _PER_ENTITY = ("strikes", "struck", "judged_at")
 _PER_ENTITY_WIDE = ("clocks", "frauds", "judged")
@@ -63,7 +63,7 @@ class ScorerSnapshot:
 class Skipped:
     """A checkpoint that was not used, and why."""
 
-    path: Path
+    place: Place
     reason: str
 
 
@@ -75,61 +75,102 @@ class FoundCheckpoint:
     skipped: tuple[Skipped, ...]
 
 
-def write(snapshot: ScorerSnapshot, folder: Path) -> Path:
-    """Write a snapshot below `folder` and drop all but the newest three; returns the checkpoint's path.
+def write(snapshot: ScorerSnapshot, folders: Folders) -> str:
+    """Write a snapshot and drop all but the newest three; returns the checkpoint's name.
 
     After a crash at any moment either the whole checkpoint is there or none of it counts. Only one
-    writer may work on a folder at a time. The same sequence written again replaces the earlier one.
+    writer may work on `folders` at a time. The same sequence written again replaces the earlier one.
 
     Raises:
         OSError: the disk is full or not writable; earlier checkpoints are still there.
+        RetryableError: the store is away; earlier checkpoints are still there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(leftover)
+    folders.tidy()
     name = f"{snapshot.next_sequence:0{_DIGITS}d}"
-    unfinished, target = folder / f"{_TEMPORARY}{name}", folder / name
-    unfinished.mkdir()
-    _write_files(snapshot, unfinished)
-    if target.exists():
-        shutil.rmtree(target)
-    unfinished.rename(target)
-    sync_path(folder)
-    for outdated in _newest_first(folder)[KEPT:]:
-        shutil.rmtree(outdated)
-    return target
+    with folders.writing(name, replace=True) as unfinished:
+        _write_files(snapshot, unfinished)
+    for outdated in _newest_first(folders)[KEPT:]:
+        folders.drop(outdated)
+    return name
 
 
-def newest(folder: Path, definition_hash: str, *, through: int | None = None) -> FoundCheckpoint:
+def newest(folders: Folders, definition_hash: str, *, through: int | None = None) -> FoundCheckpoint:
     """Read the newest checkpoint that is whole and was made under the same profile definition.
 
     Args:
-        folder: where write() put them; need not exist.
+        folders: where write() put them.
         definition_hash: checkpoints of another definition are skipped.
         through: skip those with a later next_sequence than this.
+
+    Raises:
+        RetryableError: the store is away.
     """
     skipped: list[Skipped] = []
-    for path in _newest_first(folder):
-        if through is not None and int(path.name) > through:
+    # Retention leaves the state in which the first rows that are left were met.
+    places = (folders, folders.below(BASE).below(definition_hash))
+    found = [(place, name) for place in places for name in _newest_first(place)]
+    for place, name in sorted(found, key=lambda each: -int(each[1])):
+        if through is not None and int(name) > through:
             continue
         try:
-            return FoundCheckpoint(_read(path, definition_hash), tuple(skipped))
+            return FoundCheckpoint(_found(place, name, definition_hash), tuple(skipped))
         except _TORN as fault:
-            skipped.append(Skipped(path, f"{fault}" or type(fault).__name__))
+            skipped.append(Skipped(place.place / name, f"{fault}" or type(fault).__name__))
     return FoundCheckpoint(None, tuple(skipped))
 
 
-def drop_after(folder: Path, next_sequence: int) -> None:
+def drop_after(folders: Folders, next_sequence: int) -> None:
     """Remove checkpoints of rows that the lake does not hold: it was set back, and will hold others there."""
-    for path in _newest_first(folder):
-        if int(path.name) > next_sequence:
-            shutil.rmtree(path)
+    bases = folders.below(BASE)
+    for place in (folders, *(bases.below(definition) for definition in bases.parts())):
+        for name in _newest_first(place):
+            if int(name) > next_sequence:
+                place.drop(name)
 
 
-def _newest_first(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted((path for path in folder.iterdir() if path.name.isdecimal()), reverse=True)
+def change_all(folders: Folders, change: Callable[[ScorerSnapshot], ScorerSnapshot]) -> int:
+    """Write every checkpoint anew as a change leaves it, and remove those that cannot be read.
+
+    Returns:
+        How many there are.
+    """
+    found = list(reversed(_newest_first(folders)))
+    for name in found:
+        try:
+            state = _found(folders, name)
+        except _TORN:
+            folders.drop(name)
+        else:
+            write(change(state), folders)
+    return len(found)
+
+
+def all_below(folders: Folders) -> Iterator[Folders]:
+    """Yield these and all below them that may hold checkpoints, of versions in every stage."""
+    yield folders
+    for part in folders.parts():
+        if not _is_checkpoint(part):
+            yield from all_below(folders.below(part))
+
+
+def count(folders: Folders) -> int:
+    """Return how many checkpoints they hold."""
+    return len(_newest_first(folders))
+
+
+def _is_checkpoint(name: str) -> bool:
+    return len(name) == _DIGITS and name.isdecimal()
+
+
+def _newest_first(folders: Folders) -> list[str]:
+    return sorted(filter(_is_checkpoint, folders.names()), reverse=True)
+
+
+def _found(folders: Folders, name: str, definition_hash: str | None = None) -> ScorerSnapshot:
+    """Read one; of another definition than the one wanted, if any, it is not fetched."""
+    _check_manifest(json.loads(folders.read(name, _MANIFEST)), definition_hash)
+    with folders.reading(name) as path:
+        return _read(path)
 
 
 def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
@@ -146,8 +187,6 @@ def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
     files |= _write_saved(snapshot.patterns, "pattern", folder)
     manifest = {**_described(snapshot), "files": files}
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    sync_path(folder / _MANIFEST)
-    sync_path(folder)
 
 
 def _described(snapshot: ScorerSnapshot) -> dict[str, Any]:
@@ -217,7 +256,6 @@ def _write_arrow(path: Path, batches: list[pa.RecordBatch]) -> None:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batches[0].schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
-    sync_path(path)
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
@@ -233,12 +271,15 @@ def _size_and_crc32(path: Path) -> dict[str, int]:
     return {"bytes": path.stat().st_size, "crc32": crc}
 
 
-def _read(path: Path, definition_hash: str) -> ScorerSnapshot:
-    manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+def _check_manifest(manifest: dict[str, Any], definition_hash: str | None) -> None:
     if manifest["format"] != _FORMAT:
         raise ValueError(f"format {manifest['format']} is not {_FORMAT}")
-    if manifest["definition_hash"] != definition_hash:
+    if definition_hash not in {None, manifest["definition_hash"]}:
         raise ValueError(f"made under another profile definition ({manifest['definition_hash']})")
+
+
+def _read(path: Path) -> ScorerSnapshot:
+    manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
     for name, noted in manifest["files"].items():
         actual = _size_and_crc32(path / name)
         if any(noted[key] != actual[key] for key in actual):
@@ -257,7 +298,7 @@ def _read(path: Path, definition_hash: str) -> ScorerSnapshot:
     pace = StreamRate(_floats(noted["seen"]), np.array(noted["clocks"], np.int64))
     memories = (_read_saved(path, manifest["files"], kind) for kind in ("detector", "pattern"))
     return ScorerSnapshot(
-        manifest["next_sequence"], definition_hash, profiles, histogram, tails, pace, *memories
+        manifest["next_sequence"], manifest["definition_hash"], profiles, histogram, tails, pace, *memories
     )
 
 

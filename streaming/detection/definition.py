@@ -23,10 +23,12 @@ from streaming.profiles.converted_amounts import ConvertedAmounts
 from streaming.profiles.currency_scales import CurrencyScales
 from streaming.profiles.directions import entity_of, holds_refunds
 from streaming.profiles.levels import AmountLevel, CommonLevel, OwnLevels
+from streaming.profiles.met_currencies import MetCurrencies
 
 DETECTORS = tuple(Detectors.model_fields)
 _ALGORITHM = 3
 _HALF_LIFE_ROWS = 65_536
+_KNOWS_SEVERAL_CURRENCIES = 3
 
 
 def horizons_of(spec: AgentSpec) -> tuple[float, ...]:
@@ -62,6 +64,12 @@ def amount_scales(spec: AgentSpec, *, refunds: bool) -> CurrencyScales | None:
         return None
     to = reference_currency(spec)
     return ConvertedAmounts(to, refunds=refunds) if to else CurrencyScales(refunds=refunds)
+
+
+def met_currencies(spec: AgentSpec) -> MetCurrencies | None:
+    """Build what knows whether amounts taken as they stand are in one currency; None where nothing asks."""
+    asked = spec.profiles.currencies == "mixed" and spec.arithmetic_in_force >= _KNOWS_SEVERAL_CURRENCIES
+    return MetCurrencies() if asked else None
 
 
 def reference_currency(spec: AgentSpec) -> str:

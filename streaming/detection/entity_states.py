@@ -24,6 +24,7 @@ from streaming.detection.definition import (
     block_decay,
     horizons_of,
     idle_horizon,
+    met_currencies,
     multivariate_detector,
     reference_currency,
     stateful_detectors,
@@ -38,6 +39,7 @@ from streaming.profiles.decayed import Profiles, ProfileSnapshot
 from streaming.profiles.directions import alike, entity_of, holds_refunds
 from streaming.profiles.frame import Frame
 from streaming.profiles.levels import Levels, LevelState
+from streaming.profiles.met_currencies import MetState
 from streaming.profiles.profile_kernels import NEVER
 
 _STRIKING = np.array([6.0, 8.0, 7 * 86_400.0])
@@ -45,7 +47,7 @@ _ROWS_WORTH_THREADS = 4096
 _LOOKS_PER_HORIZON = 8
 # What their states are called in checkpoints: the level of payments, and that of refunds.
 _LEVELS = ("level", "level-refunds")
-_SCALES = "currencies"
+_SCALES, _MET = "currencies", "met-currencies"
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -61,6 +63,8 @@ class EntityStep:
         units: what one unit of the log-amounts is in the row's currency; None where they are in that
             currency itself.
         reference: the currency that the log-amounts are in, empty where they are in no common one.
+        several: bool[n], which amounts are compared as they stand with those of other currencies; None where
+            that is not known.
         views: what the profiles of each kind of entities show, in the spec's order.
         findings: one per detector with a memory of its own; the multivariate one is last.
     """
@@ -70,11 +74,13 @@ class EntityStep:
     refunds: Flags | None
     units: InUnits | None
     reference: str
+    several: Flags | None
     views: Mapping[str, EntityBatch]
     findings: tuple[DetectorResult, ...]
     ticks: Ticks
     levels: Mapping[str, LevelState]
     scales: ScaleState | None
+    met: MetState | None
 
     def of_direction(self, kind: str) -> Flags | None:
         """Return which rows are of a kind's direction, bool[n]; None where none are known apart."""
@@ -112,6 +118,7 @@ class EntityStates:
         self._clock = BlockClock(self._block_rows, idle_horizon(spec))
         self._levels = {name: amount_level(spec) for name in _LEVELS[: 1 + self._refunds]}
         self._scales, self._reference = amount_scales(spec, refunds=self._refunds), reference_currency(spec)
+        self._met = met_currencies(spec)
         self._forgotten = NEVER
         # No worker: the batch waits for every part and raises what it raised.
         self._threads = ThreadPoolExecutor(max(len(kinds), 1), thread_name_prefix="profiles")
@@ -131,6 +138,11 @@ class EntityStates:
         own = {DIRECTION: self._refunds, REFERENCE_AMOUNT: bool(self._reference)}
         return tuple(dict.fromkeys((*(name for name, read in own.items() if read), *beside)))
 
+    @property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return how many profiles there are of each kind of entities, and their bytes of memory."""
+        return {name: (len(each), each.nbytes) for name, each in self._profiles.items()}
+
     def advance(
         self, transactions: pa.Table, labels: pa.Table | None, first_sequence: int, rows_met: int
     ) -> EntityStep:
@@ -148,6 +160,7 @@ class EntityStates:
         if self._scales is not None:
             units, scales = self._scales.advance(transactions, frame.amounts, frame.log_amounts)
             frame = frame.in_units(units)
+        several, met = (None, None) if self._met is None else self._met.advance(transactions)
         moved = {
             name: level.advance(frame.logs_of(refunds=name == _LEVELS[1]), first_sequence)
             for name, level in self._levels.items()
@@ -155,8 +168,8 @@ class EntityStates:
         views = self._views(frame, [levels for levels, _ in moved.values()], rows_met)
         findings = tuple(self._findings(frame, list(views.values())))
         after = {name: state for name, (_, state) in moved.items()}
-        shown = (frame.times, frame.log_amounts, frame.refunds, units, self._reference, views, findings)
-        return EntityStep(*shown, ticks, after, scales)
+        shown = (frame.times, frame.log_amounts, frame.refunds, units, self._reference, several)
+        return EntityStep(*shown, views, findings, ticks, after, scales, met)
 
     def commit(self, step: EntityStep) -> None:
         """Make the state that advance() worked out the current one."""
@@ -170,6 +183,8 @@ class EntityStates:
             self._levels[name].state = state
         if self._scales is not None and step.scales is not None:
             self._scales.state = step.scales
+        if self._met is not None and step.met is not None:
+            self._met.state = step.met
         self._forget()
 
     def each(
@@ -188,7 +203,8 @@ class EntityStates:
         detectors = {detector.name: detector.snapshot() for detector in self._remembering}
         detectors["clock"] = self._clock.snapshot()
         detectors |= {name: level.snapshot() for name, level in self._levels.items()}
-        detectors |= {} if self._scales is None else {_SCALES: self._scales.snapshot()}
+        named = {_SCALES: self._scales, _MET: self._met}
+        detectors |= {name: each.snapshot() for name, each in named.items() if each is not None}
         return profiles, tails, detectors
 
     def restore(
@@ -208,6 +224,8 @@ class EntityStates:
             level.restore(detectors.get(name, {}))
         if self._scales is not None:
             self._scales.restore(detectors[_SCALES])
+        if self._met is not None:
+            self._met.restore(detectors[_MET])
 
     @property
     def _remembering(self) -> tuple[Remembering, ...]:

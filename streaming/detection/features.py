@@ -21,6 +21,8 @@ from streaming.profiles.decayed import Advance
 from streaming.profiles.directions import entity_of
 
 Features = npt.NDArray[np.float32]
+Rows = Ints | slice
+ALL_ROWS = slice(None)
 
 _LEAST = 1e-9
 _AS_FIELD = str.maketrans(".+-", "___")
@@ -121,32 +123,33 @@ def _span(seconds: float) -> str:
     return duration_text(seconds).replace(" ", "_")
 
 
-def kind_features(view: EntityBatch) -> list[Floats]:
-    """Return one column, float64[n], per name of kind_feature_names."""
+def kind_features(view: EntityBatch, rows: Rows = ALL_ROWS) -> list[Floats]:
+    """Return one column, float64[m], per name of kind_feature_names; of all rows or of some."""
     features = view.advance.features
-    counts = np.maximum(features.counts, _LEAST)
-    means = np.where(features.counts > _LEAST, features.amounts / counts, np.nan)
+    seen = features.counts[rows]
+    means = np.where(seen > _LEAST, features.amounts[rows] / np.maximum(seen, _LEAST), np.nan)
     return [
-        *features.counts.T,
+        *seen.T,
         *means.T,
-        view.ratios,
-        view.amounts,
-        view.others[:, 0],
-        _log_deviations(view),
-        features.exposures,
-        features.gaps,
-        view.memory,
-        *view.labels.T,
+        view.ratios[rows],
+        view.amounts[rows],
+        view.others[rows, 0],
+        _log_deviations(view, rows),
+        features.exposures[rows],
+        features.gaps[rows],
+        view.memory[rows],
+        *view.labels[rows].T,
     ]
 
 
-def _log_deviations(view: EntityBatch) -> Floats:
+def _log_deviations(view: EntityBatch, rows: Rows) -> Floats:
     """Standardised distance of the log-amount from the entity's own mean; NaN below two transactions."""
     features = view.advance.features
-    history = np.maximum(features.counts[:, -1], _LEAST)
-    mean = features.sums / history
-    spread = np.sqrt(np.maximum(features.squares / history - mean**2, _LEAST))
-    return np.where(features.counts[:, -1] > 1.0, (view.seen.log_amounts - mean) / spread, np.nan)
+    counts = features.counts[rows, -1]
+    history = np.maximum(counts, _LEAST)
+    mean = features.sums[rows] / history
+    spread = np.sqrt(np.maximum(features.squares[rows] / history - mean**2, _LEAST))
+    return np.where(counts > 1.0, (view.seen.log_amounts[rows] - mean) / spread, np.nan)
 
 
 def calendar_features(times: Ints, log_amounts: Floats) -> list[Floats]:
@@ -157,9 +160,12 @@ def calendar_features(times: Ints, log_amounts: Floats) -> list[Floats]:
 
 
 def features_of(
-    views: Sequence[EntityBatch], evidence: Floats, findings: Sequence[DetectorResult] = ()
+    views: Sequence[EntityBatch],
+    evidence: Floats,
+    findings: Sequence[DetectorResult] = (),
+    rows: Rows = ALL_ROWS,
 ) -> Features:
-    """Return all features of a batch, float32[n, features]; NaN stays where nothing is known.
+    """Return all features of a batch's rows, float32[m, features]; NaN stays where nothing is known.
 
     What is too large for 32 bits is the largest number that is not: models take no infinite ones.
 
@@ -167,23 +173,28 @@ def features_of(
         views: at least one.
         evidence: nats, float64[n, reasons]; their sum is the last feature.
         findings: of the detectors with a memory of their own.
+        rows: which of the batch's; all unless given.
     """
     first = views[0]
-    columns = feature_columns(first.advance.rows.times, first.seen.log_amounts, views, findings)
+    columns = feature_columns(first.advance.rows.times, first.seen.log_amounts, views, findings, rows)
     with np.errstate(over="ignore"):
-        features = np.column_stack([*columns, evidence.sum(axis=1)]).astype(np.float32)
+        features = np.column_stack([*columns, evidence[rows].sum(axis=1)]).astype(np.float32)
     return np.clip(features, -_LARGEST, _LARGEST, out=features)
 
 
 def feature_columns(
-    times: Ints, log_amounts: Floats, views: Sequence[EntityBatch], findings: Sequence[DetectorResult]
+    times: Ints,
+    log_amounts: Floats,
+    views: Sequence[EntityBatch],
+    findings: Sequence[DetectorResult],
+    rows: Rows = ALL_ROWS,
 ) -> list[Floats]:
-    """Return one column, float64[n], per feature but the evidence; see features_of."""
-    columns = calendar_features(times, log_amounts)
+    """Return one column, float64[m], per feature but the evidence; see features_of."""
+    columns = calendar_features(times[rows], log_amounts[rows])
     for view in views:
-        columns += kind_features(view)
+        columns += kind_features(view, rows)
     for finding in findings:
-        columns += finding.features()
+        columns += [column[rows] for column in finding.features()]
     return columns
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from schemas.errors import ConfigurationError
 from schemas.loading import Document, load_document
 from streaming.arrays.compilation import Flags, Floats
 from streaming.detection.features import EVIDENCE, Features, reason_of
+from streaming.store.folders import Folders
 
 if TYPE_CHECKING:
     from xgboost import Booster
@@ -129,17 +131,17 @@ def train(
 
 
 def save(model: SupervisedModel, folder: Path, training: Mapping[str, Any]) -> Path:
-    """Write the artefact into `folder`, which must not exist, and return it.
+    """Write the artefact into `folder`, which must be empty or absent, and return it.
 
     Args:
         training: what it was trained on: data versions, time span, rows, metrics.
 
     Raises:
-        ConfigurationError: the folder is there already.
+        ConfigurationError: the folder holds something.
     """
-    if folder.exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
         raise ConfigurationError("already exists; a version is never overwritten", where=str(folder))
-    folder.mkdir(parents=True)
     (folder / _MODEL).write_bytes(_raw(model.booster))
     card = {
         "flavors": {"xgboost": {"data": _MODEL, "model_format": "json", "model_class": _CLASS}},
@@ -180,19 +182,17 @@ def load(folder: Path, sha256: str | None = None) -> SupervisedModel:
     return SupervisedModel(booster, noted.features, noted.sha256)
 
 
-def keep(source: Path, digest: str, folder: Path) -> None:
-    """Copy an artefact to `folder/digest`, once, so that it stays whatever becomes of where it was.
+def keep(source: Path, digest: str, folders: Folders) -> None:
+    """Copy an artefact into `folders` under its digest, once: it stays whatever becomes of where it was.
 
     Args:
         source: its folder.
         digest: SHA-256 of its trees.
     """
-    if (folder / digest).exists():
+    if folders.holds(digest):
         return
-    unfinished = folder / f".{digest}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(source, unfinished)
-    unfinished.rename(folder / digest)
+    with suppress(FileExistsError), folders.writing(digest) as copy:  # somebody else may just have done so
+        shutil.copytree(source, copy, dirs_exist_ok=True)
 
 
 def _adding_up(parts: Floats, wholes: Floats) -> Floats:

@@ -17,6 +17,7 @@ _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 _SMALLEST_SHOWN = 0.005
 _STRIKING_NATS = 2.0  # of evidence, which an amount reaches that one payment in about a hundred exceeds
 _TIMES_SIGN = "\N{MULTIPLICATION SIGN}"
+_WHATEVER = ", whatever their currency"
 
 
 class Payment(NamedTuple):
@@ -29,6 +30,7 @@ class Payment(NamedTuple):
         unit: what one unit of the usual amounts of entities is in its currency; None where they are in that.
         reference: the currency that usual amounts are in; empty where one unit is what is usual in its own.
         estimated: the unit follows from what is usual in both currencies, as there is no rate.
+        mixed: usual amounts are of several currencies, as they stand, so they are in none.
     """
 
     amount: float
@@ -39,6 +41,7 @@ class Payment(NamedTuple):
     unit: float | None = None
     reference: str = ""
     estimated: bool = False
+    mixed: bool = False
 
 
 class Meeting(NamedTuple):
@@ -124,12 +127,12 @@ def _amount_sentence(named: NamedKind, payment: Payment, seen: Evidence) -> str:
     times = payment.amount / (payment.unit or 1.0) / seen.usual if seen.usual >= _SMALLEST_SHOWN else None
     ratio = "far above" if times is None else f"{times:.1f}{_TIMES_SIGN}"
     if seen.events <= 0.0:
-        return f"{amount} is {ratio} the {usual} usual for {_first_of(named)}"
+        whatever = ", whatever the currency" if payment.mixed else ""
+        return f"{amount} is {ratio} the {usual} usual for {_first_of(named)}{whatever}"
     kind = "" if named.transaction == PAYMENT else f"{named.transaction} of "
-    return (
-        f"{amount} is {ratio} this {named.entity}'s usual {kind}{usual} "
-        f"({_times(seen.events, named.transaction)} in {duration_text(payment.longest)})"
-    )
+    past = f"{_times(seen.events, named.transaction)} in {duration_text(payment.longest)}"
+    whatever = _WHATEVER if payment.mixed else ""
+    return f"{amount} is {ratio} this {named.entity}'s usual {kind}{usual} ({past}{whatever})"
 
 
 def _relative_amount_sentence(named: NamedKind, payment: Payment, seen: Evidence, unit: float) -> str:
@@ -148,7 +151,9 @@ def _relative_amount_sentence(named: NamedKind, payment: Payment, seen: Evidence
 
 
 def _usual_currency(payment: Payment) -> str:
-    """Return the currency that usual amounts are in."""
+    """Return the currency that usual amounts are in, empty where they are in none."""
+    if payment.mixed:
+        return ""
     return payment.reference or payment.currency
 
 
@@ -167,6 +172,8 @@ def _in_which_unit(payment: Payment) -> str:
     """Return by what amounts in several currencies were compared, empty where they stand as they are."""
     if payment.reference:
         return f", compared in {payment.reference}"
+    if payment.mixed:
+        return _WHATEVER
     return "" if payment.unit is None else ", each measured by what is usual in its currency"
 
 

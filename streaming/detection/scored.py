@@ -15,7 +15,7 @@ from streaming.detection.alert_budget import StreamRate
 from streaming.detection.calibration import TotalsHistogram
 from streaming.detection.detectors import RISK, Evidence, evidence
 from streaming.detection.entity_states import EntityStep
-from streaming.detection.features import Features, features_of
+from streaming.detection.features import ALL_ROWS, Features, Rows, features_of
 from streaming.detection.model import SupervisedModel
 from streaming.detection.reasons import Payment, sentence
 from streaming.detection.tails import Counts
@@ -114,9 +114,9 @@ class ScoredBatch:
         slopes: Floats = np.divide(rise, wholes, out=np.zeros(len(rows)), where=wholes != 0.0)
         return parts * slopes[:, None]
 
-    def features(self) -> Features:
-        """Return the features of each row as they stood when it was scored, float32[n, features]."""
-        return features_of(list(self.step.views.values()), self.evidence, self.step.findings)
+    def features(self, rows: Rows = ALL_ROWS) -> Features:
+        """Return the features of rows as they stood when they were scored, float32[m, features]."""
+        return features_of(list(self.step.views.values()), self.evidence, self.step.findings, rows)
 
     def own_evidence(self) -> Floats:
         """Return the nats that each transaction shows by itself, whatever its entities are known for."""
@@ -146,7 +146,7 @@ class ScoredBatch:
         first = next(iter(self.step.views.values()), None)
         longest = 0.0 if first is None else float(first.seen.horizons[-1])
         chosen = self._payment_columns.take(pa.array(rows)).to_pylist()
-        units = _units_of(self.step, rows)
+        units, several = _units_of(self.step, rows), _several_of(self.step, rows)
         return [
             Payment(
                 row["amount"] or 0.0,
@@ -157,8 +157,9 @@ class ScoredBatch:
                 unit,
                 self.step.reference,
                 estimated,
+                mixed,
             )
-            for row, (unit, estimated) in zip(chosen, units, strict=True)
+            for row, (unit, estimated), mixed in zip(chosen, units, several, strict=True)
         ]
 
 
@@ -170,3 +171,8 @@ def _units_of(step: EntityStep, rows: Ints) -> list[tuple[float | None, bool]]:
     if step.units.estimated is not None:
         estimated = step.units.estimated[rows]
     return list(zip(step.units.units[rows].tolist(), estimated.tolist(), strict=True))
+
+
+def _several_of(step: EntityStep, rows: Ints) -> list[bool]:
+    """Return which of `rows` are compared as they stand with amounts of other currencies, where known."""
+    return [False] * len(rows) if step.several is None else step.several[rows].tolist()

@@ -125,6 +125,11 @@ class Scorer:
         """The transactions' columns that are read besides entities, amount, currency and event_time."""
         return self._states.columns
 
+    @property
+    def profile_sizes(self) -> dict[str, tuple[int, int]]:
+        """Return how many profiles there are of each kind of entities, and their bytes of memory."""
+        return self._states.sizes
+
     def score(self, transactions: pa.Table, labels: pa.Table | None = None) -> ScoredBatch:
         """Score rows that follow the last committed ones, leaving all state as it is.
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from schemas.contract import EventContract
+from schemas.time_fields import TimeField
 from streaming.drafting.sample import EventSample, TriedSample
 
 _EXAMPLES = 3
@@ -36,6 +39,8 @@ class SampleCheck:
         repeated: accepted records whose id an earlier one has.
         faults: optional fields that could not be used, by what is wrong.
         largest: by entity, the share of accepted records of its most frequent id.
+        shown_twice: accepted records of an hour that the clocks of their zone show twice, where their times
+            have no offset that tells one from the other.
     """
 
     records: int
@@ -46,6 +51,7 @@ class SampleCheck:
     repeated: int
     faults: Mapping[str, int]
     largest: Mapping[str, float]
+    shown_twice: int = 0
 
     @property
     def rejected_share(self) -> float:
@@ -74,7 +80,15 @@ def check_sample(sample: EventSample, contract: EventContract) -> SampleCheck:
         repeated=len(known) - len(set(known)),
         faults=dict(faults.most_common()),
         largest={name: _largest(valid[name].to_pylist()) for name in contract.entity_names},
+        shown_twice=_shown_twice(valid["event_time"].to_pylist(), contract.event_time),
     )
+
+
+def _shown_twice(moments: Sequence[datetime], field: TimeField) -> int:
+    if not field.is_local:
+        return 0
+    local = [each.astimezone(ZoneInfo(field.zone)) for each in moments]
+    return sum(each.replace(fold=0).utcoffset() != each.replace(fold=1).utcoffset() for each in local)
 
 
 def _split(faults: Any) -> Sequence[str]:

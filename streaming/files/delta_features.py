@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 
 from schemas.documents import clipped
 from schemas.errors import ConfigurationError
+from streaming.delta.log_files import LOG
 
 DELETION_VECTORS = "deletionVectors"
 READ = frozenset(
@@ -50,7 +51,7 @@ def explain_refusal(path: Path, version: int | None) -> None:
     Raises:
         ConfigurationError: it is.
     """
-    protocol = _newest_protocol(path / "_delta_log", version)
+    protocol = _newest_protocol(path / LOG, version)
     least, named = protocol.get("minReaderVersion"), protocol.get("readerFeatures")
     features = [each for each in named if isinstance(each, str)] if isinstance(named, list) else []
     _check(path, least if isinstance(least, int) else 0, features)

@@ -13,10 +13,10 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from schemas.documents import clipped
 from schemas.errors import ConfigurationError
+from streaming.delta.log_files import LOG
 from streaming.delta.log_tail import checkpointed_version
 from streaming.files.delta_features import check_features, explain_refusal
-
-LOG = "_delta_log"
+from streaming.store.place import Place
 
 Found = TypeVar("Found")
 
@@ -65,7 +65,7 @@ def _why(path: Path, version: int | None, fault: Exception) -> ConfigurationErro
             f"version {version} of it cannot be read: the newest is {newest}, and old ones are cleared away"
         )
         return ConfigurationError(problem, where=str(path))
-    missing = sorted({*range(checkpointed_version(path) + 1, newest + 1)} - known)
+    missing = sorted({*range(checkpointed_version(Place.local(path)) + 1, newest + 1)} - known)
     gone = f"entry {missing[0]} is missing, restore the folder {LOG} from a copy" if missing else None
     said = gone or clipped(str(fault).partition("\n")[0])
     return ConfigurationError(f"its log cannot be read: {said}", where=str(path))
@@ -81,7 +81,7 @@ def _check_name(path: Path) -> None:
 
 def _check_entries(path: Path, version: int | None) -> None:
     """An empty entry would pass for one that changes nothing."""
-    since = checkpointed_version(path)
+    since = checkpointed_version(Place.local(path))
     for entry in _entries(path, version):
         if int(entry.name[:20]) > since and not entry.stat().st_size:
             raise _torn(entry)

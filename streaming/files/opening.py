@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from schemas.errors import ConfigurationError
+from streaming.delta.log_files import LOG
 
 Kind = Literal["csv", "json", "parquet"]
 
@@ -32,7 +33,6 @@ _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 _HIDDEN = ("_", ".")
 _DELETED_ROWS = "deletion_vector_"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-_DELTA_LOG = "_delta_log"
 _FOREIGN_LOGS = {".hoodie": "Hudi", "metadata/version-hint.text": "Iceberg"}
 
 
@@ -61,7 +61,7 @@ class DataFile:
 
 def is_delta(path: Path) -> bool:
     """Return whether a folder is a Delta table."""
-    return (path / _DELTA_LOG).is_dir()
+    return (path / LOG).is_dir()
 
 
 def data_files(path: Path) -> list[DataFile]:
@@ -138,7 +138,7 @@ def _shown(folder: Path) -> Iterator[Path]:
     for each in sorted(folder.iterdir()):
         if each.name.startswith(_DELETED_ROWS):
             raise ConfigurationError(
-                f"deletion vectors of a Delta table without its folder {_DELTA_LOG}: copy that along",
+                f"deletion vectors of a Delta table without its folder {LOG}: copy that along",
                 where=str(each),
             )
         if each.name.startswith(_HIDDEN):

@@ -29,6 +29,7 @@ from streaming.delta.shared_table import SharedTable
 from streaming.history.candidate_answers import Answering, AnswerSources, CandidateAnswers
 from streaming.history.decided import DecidedHistory, PinnedSpan, Span
 from streaming.home.settings import Settings
+from streaming.store.place import Place
 from streaming.versions.clients import model_asked, model_client
 
 ASKING = ("recorded", "auto", "local")
@@ -135,11 +136,11 @@ def candidate_answers(
         yield CandidateAnswers()
         return
     prompt, about = candidate.llm.prompt, _about(asking, candidate, model)
-    own = settings.sandbox(spec.name) / _OWN_LEDGER
+    own = Place.local(settings.sandbox(spec.name) / _OWN_LEDGER)
     fallbacks = asking.fallbacks(candidate)
     known = {
         key: answer
-        for ledger in (own, history.reader.path("ledger"))
+        for ledger in (own, history.reader.place("ledger"))
         for each in (model, *fallbacks)
         for key, answer in answers_on_record(ledger, prompt, each).items()
     }

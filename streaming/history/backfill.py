@@ -120,7 +120,7 @@ class Backfill:
         newest = None if kept is None else Decision.from_metadata(kept)
         if newest is not None:
             self._continue(newest)
-        checkpoints.drop_after(self._engine.checkpoints.folder, self._next_sequence)
+        checkpoints.drop_after(self._engine.checkpoints.folders, self._next_sequence)
         self._engine.restore(self._lake.transactions, self._next_sequence, self._no_labels, self._stretches)
         horizon = self._engine.decider.contract.duplicates.horizon
         self._duplicates.restore(*recently_stored(self._lake.transactions, newest, horizon))

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from agent.triage.rule_classifier import highest
+from schemas.erasure import holds_token
 from schemas.rules import Severity
 
 _OF_THE_BATCH = frozenset({"query_id", "batch_id", "created_at", "outbox_seq", "revision"})
@@ -17,6 +18,7 @@ _BY_TRIAGE = frozenset(
     {"classification_source", "fallback_reason", "model", "prompt_id", "prompt_version", "evidence"}
     | {"clipped"}  # follows from the fields it names
 )
+_BY_THE_ID = frozenset({"alert_id"})  # what was published under an id that was erased stays as it was
 _ON_RECORD = ("model", "prompt_id", "prompt_version", "classification")
 
 RecordedLabels = frozenset[tuple[Any, ...]]
@@ -82,6 +84,8 @@ def _compared(
         yield Difference(row["alert_id"], row["transaction_id"], row["sequence"], what)
         return
     left_out = _OF_THE_BATCH | _BY_TRIAGE
+    if holds_token(before["transaction_id"]):
+        left_out |= _BY_THE_ID
     if before["classification_source"] == "llm":
         left_out |= _BY_THE_MODEL
     # A column that came later holds nothing in rows from before, and is absent where the table had none.

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
 
+from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Floats, Ints
 from streaming.batch.late_windows import MARKS, deferred
 from streaming.delta.lake_reader import LakeReader
+from streaming.store.place import Place
 
 Grouping = Literal["alert", "batch", "day", "model", "prompt"]
 GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
@@ -46,7 +47,28 @@ _BATCH = ["query_id", "batch_id"]
 _PINS_KEPT = 64  # batches under the same pins follow each other
 
 
-def closed_batches(lake: Path, spec: AgentSpec, compute_price: float) -> pl.DataFrame:
+def booked(lake: Place, spec: AgentSpec, by: str, compute_price: float | None) -> dict[str, Any]:
+    """Return what was spent: rows by alert, batch, day, model or prompt, totals, and models without a price.
+
+    Args:
+        compute_price: USD per hour of the machine; that of the spec where None.
+
+    Raises:
+        ConfigurationError: `by` is none of these.
+    """
+    if by not in GROUPINGS:
+        raise ConfigurationError(nearest(by, GROUPINGS), where="--by")
+    batches = closed_batches(lake, spec, price_of(spec, compute_price))
+    rows = cost_by(by, batches, lake, spec)
+    return {"rows": rows.to_dicts(), "total": totals(batches), "unpriced": unpriced(batches, spec)}
+
+
+def price_of(spec: AgentSpec, given: float | None) -> float:
+    """Return what an hour of the machine costs in USD: what is given, else what the spec says."""
+    return spec.compute_price if given is None else given
+
+
+def closed_batches(lake: Place, spec: AgentSpec, compute_price: float) -> pl.DataFrame:
     """Return the closed batches in order with what each took; empty before the first.
 
     Args:
@@ -112,7 +134,7 @@ def _shares(places: Ints, rounds: pl.DataFrame, name: str) -> Floats:
     return np.cumsum(steps)[:-1]
 
 
-def cost_by(grouping: Grouping, batches: pl.DataFrame, lake: Path, spec: AgentSpec) -> pl.DataFrame:
+def cost_by(grouping: Grouping, batches: pl.DataFrame, lake: Place, spec: AgentSpec) -> pl.DataFrame:
     """Sum up what batches took, one row per alert, batch, day, model or prompt version, in order of time.
 
     An alert's part is an equal share of its batch's tokens among the alerts that the model answered for, or
@@ -124,7 +146,7 @@ def cost_by(grouping: Grouping, batches: pl.DataFrame, lake: Path, spec: AgentSp
     return batches.group_by(keys, maintain_order=True).agg(pl.col(_SUMMED).sum())
 
 
-def read_alerts(lake: Path, spec: AgentSpec) -> pl.DataFrame:
+def read_alerts(lake: Place, spec: AgentSpec) -> pl.DataFrame:
     """Return each alert's id, batch, place in publishing order, and who classified it in the end."""
     frame = LakeReader(lake, spec.tables).frame("alerts", _ALERT_COLUMNS)
     return frame.sort("outbox_seq").unique("alert_id", keep="last", maintain_order=True)

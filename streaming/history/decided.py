@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
@@ -17,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.contract import EventContract
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, MachineError
+from schemas.loading import format_duration
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Ints
 from streaming.batch.backfill_mark import PIN as BACKFILL
@@ -25,8 +27,12 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import pinned_contract, pinned_spec, pins_by_engine
 from streaming.delta.stored import StoredTable, open_version, why_unreadable
 from streaming.history.explain import find_alert
+from streaming.home.settings import ARTEFACTS
 from streaming.labels.label_pins import PIN_COLUMNS, LabelPins
 from streaming.rules.rules_in_force import Stretch, stretches
+from streaming.store.folders import Folders
+from streaming.store.opening import folders_of
+from streaming.store.place import Place
 
 _COLUMNS = [*PIN_COLUMNS, "next_sequence", "closed_at", "pins", "versions"]
 _PINS_KEPT = 64  # batches under the same pins follow each other
@@ -74,31 +80,49 @@ class DecidedHistory:
     """The closed batches of an agent.
 
     Args:
-        lake: folder of the agent's tables.
+        lake: where the agent's tables lie.
         spec: names the tables.
 
     Attributes:
         reader: of the tables, each as it was when first read.
-        profiles: folder of profile checkpoints by definition, None where the agent's own are at hand.
+        profiles: profile checkpoints by definition, None where the agent's own are at hand.
+        reads_newest: the versions that batches have pinned were made unreadable by an erasure or by
+            retention, and the newest ones are read in their place.
 
     Raises:
         ConfigurationError: there are no closed batches.
     """
 
-    profiles: Path | None = None
+    profiles: Folders | None = None
+    reads_newest = False
 
-    def __init__(self, lake: Path, spec: AgentSpec) -> None:
-        self.lake, self._tables = lake, spec.tables
+    def __init__(self, lake: Place, spec: AgentSpec) -> None:
+        self.lake, self._tables, self._retention = lake, spec.tables, spec.retention
         self.reader = LakeReader(lake, spec.tables)
         rows = self.reader.frame("batches", _COLUMNS, repeated=["pins"])
         if rows.height == 0:
-            raise ConfigurationError("nothing was decided yet", where=str(self.reader.path("batches")))
+            raise ConfigurationError("nothing was decided yet", where=str(self.reader.place("batches")))
         self._batches = rows.sort("next_sequence", "first_sequence", "closed_at")
+
+    def artefacts(self, spool: Path) -> Folders:
+        """Return the trained models that have decided, by their hash.
+
+        Args:
+            spool: see streaming.store.opening.folders_of.
+        """
+        return folders_of(self.lake / ARTEFACTS, spool)
 
     @property
     def whole(self) -> Span:
-        """All transactions of closed batches."""
-        return Span(0, int(self._batches["next_sequence"][-1]))
+        """All transactions of closed batches, but for those that retention has removed."""
+        return Span(self.removed_before, int(self._batches["next_sequence"][-1]))
+
+    @property
+    def removed_before(self) -> int:
+        """The first transaction that retention has left; 0 where nobody can tell, which spans say."""
+        with suppress(MachineError):
+            return self.reader.removed("transactions")[1]
+        return 0
 
     @property
     def newest_version(self) -> int:
@@ -219,8 +243,9 @@ class DecidedHistory:
         Raises:
             ConfigurationError: a version cannot be read any more, with the earliest span that can.
         """
+        self._check_kept(span)
         last = self._batches.filter(pl.col("next_sequence") >= span.end)["versions"][0]
-        found = self._opened(last)
+        found = self._opened(last) or self._as_rewritten(last)
         if found is None:
             raise ConfigurationError(
                 f"{span} needs {'; '.join(self._gone(last))}. {self._earliest()}",
@@ -253,6 +278,31 @@ class DecidedHistory:
         opened = [open_version(self.lake / name, version) for name, version in needed.items()]
         found = [table for table in opened if table is not None]
         return Tables(*found) if len(found) == len(needed) else None
+
+    def _check_kept(self, span: Span) -> None:
+        first, age = self.removed_before, self._retention.transactions
+        if span.first < first:
+            kept = "" if age is None else f": {format_duration(age)}"
+            raise ConfigurationError(
+                f"{span} cannot be replayed: transactions before sequence {first} were removed by "
+                f"retention{kept}",
+                where=str(self.lake),
+            )
+
+    def _as_rewritten(self, versions: str) -> Tables | None:
+        """Open the newest versions in place of ones that were made unreadable because rows were changed.
+
+        Tables only grow otherwise, so a span reads the same rows from them by `sequence`.
+        """
+        found = []
+        for name, version in self._needed(versions).items():
+            table = open_version(self.lake / name, version)
+            newest = open_version(self.lake / name) if table is None else table
+            if newest is None or (table is None and newest.rewritten_at < 0):
+                return None
+            found.append(newest)
+        self.reads_newest = True
+        return Tables(*found)
 
     def _needed(self, versions: str) -> dict[str, int]:
         known = json.loads(versions)

@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import reduce
-from operator import or_
-from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, NotFoundError
 from schemas.event_columns import DIRECTION, PAYMENT
 from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import LakeReader
+from streaming.history.payments import Payments, ScannedPayments
+from streaming.store.place import Place
 
 _NEAREST = 5
 _SECONDS_PER_DAY = 86_400.0
@@ -72,7 +72,7 @@ class Explanation:
         }
 
 
-def explain(lake: Path, spec: AgentSpec, wanted: str, primary: str) -> Explanation:
+def explain(lake: Place, spec: AgentSpec, wanted: str, primary: str) -> Explanation:
     """Take an alert apart.
 
     Args:
@@ -85,9 +85,22 @@ def explain(lake: Path, spec: AgentSpec, wanted: str, primary: str) -> Explanati
         ConfigurationError: no alert, or several, fit `wanted`.
     """
     reader = LakeReader(lake, spec.tables)
-    alert = find_alert(reader, wanted)
+    return explained(find_alert(reader, wanted), ScannedPayments(reader), primary)
+
+
+def explained(alert: dict[str, Any], payments: Payments, primary: str) -> Explanation:
+    """Take an alert apart.
+
+    Args:
+        alert: the row of the alerts table, newest revision.
+        payments: finds those of its entities.
+        primary: the entity whose history is shown.
+
+    Raises:
+        NotFoundError: the transactions are gone.
+    """
     entities = dict(alert["entities"])
-    past = _past(reader, entities, alert["sequence"])
+    past = payments.of(entities).filter(pl.col("sequence") < alert["sequence"])
     past = past.filter(_comparable(past, alert))
     mine = past.filter(pl.col(primary) == entities[primary])
     parts = [reason["contribution"] for reason in alert["reasons"]]
@@ -101,7 +114,12 @@ def explain(lake: Path, spec: AgentSpec, wanted: str, primary: str) -> Explanati
 
 
 def find_alert(reader: LakeReader, wanted: str) -> dict[str, Any]:
-    """Return the newest revision of one alert.
+    """Return the newest revision of one alert as a row; see find_alert_row."""
+    return dict(find_alert_row(reader, wanted).to_pylist()[0])
+
+
+def find_alert_row(reader: LakeReader, wanted: str) -> pa.Table:
+    """Return the newest revision of one alert, a table of one row.
 
     Args:
         reader: of the lake.
@@ -112,7 +130,7 @@ def find_alert(reader: LakeReader, wanted: str) -> dict[str, Any]:
     """
     alerts = reader.table("alerts")
     if alerts is None:
-        raise ConfigurationError("there are no alerts yet", where=str(reader.path("alerts")))
+        raise NotFoundError("there are no alerts yet", where=str(reader.place("alerts")))
     named = pc.field("transaction_id") == wanted
     if len(wanted) >= _SHORTEST_ID:
         named = named | pc.starts_with(pc.field("alert_id"), wanted)
@@ -120,18 +138,9 @@ def find_alert(reader: LakeReader, wanted: str) -> dict[str, Any]:
     found = len(hits["alert_id"].unique())
     if found != 1:
         problem = f"{found or 'no'} alert{'s' if found else ''} with this id or transaction"
-        raise ConfigurationError(f"{problem}; `flagstream alerts --json` lists them", where=wanted)
-    return dict(hits.slice(hits.num_rows - 1).to_pylist()[0])
-
-
-def _past(reader: LakeReader, entities: dict[str, str], sequence: int) -> pl.DataFrame:
-    columns = ["sequence", "transaction_id", "event_time", "amount", "currency", *entities]
-    ours = reduce(or_, (pc.field(kind) == entity for kind, entity in entities.items()))
-    stored = reader.table("transactions")
-    if stored is None:
-        raise ConfigurationError("the transactions are gone", where=str(reader.path("transactions")))
-    columns += [DIRECTION] if DIRECTION in stored.schema.names else []
-    return reader.frame("transactions", columns, ours & (pc.field("sequence") < sequence)).sort("sequence")
+        kind = ConfigurationError if found else NotFoundError
+        raise kind(f"{problem}; `flagstream alerts --json` lists them", where=wanted)
+    return hits.slice(hits.num_rows - 1)
 
 
 def _comparable(past: pl.DataFrame, alert: dict[str, Any]) -> pl.Expr:

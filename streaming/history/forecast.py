@@ -101,6 +101,14 @@ def basis_of(spec: AgentSpec, batches: pl.DataFrame, rate: float, prompt_tokens:
     )
 
 
+def no_batches() -> pl.DataFrame:
+    """Return what a lake has shown that is not there yet; see streaming.history.cost.closed_batches."""
+    counts = ("llm_calls", "input_tokens", "output_tokens", "stored", "alerts")
+    return pl.DataFrame(
+        schema={**dict.fromkeys(counts, pl.Int64), "busy_seconds": pl.Float64, "model": pl.String}
+    )
+
+
 def forecast(spec: AgentSpec, basis: Basis, rate: float, model: str, compute_price: float) -> Forecast:
     """Estimate what `rate` events per second cost a day.
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import polars as pl
 
@@ -19,6 +18,7 @@ from streaming.batch.resuming import records_lost
 from streaming.delta.lake_reader import LakeReader
 from streaming.kafka.publish import AGENT_HEADER, REPLAY_HEADER
 from streaming.kafka.topic import committed_messages, topic_exists
+from streaming.store.place import Place
 
 AlertKey = tuple[str, int]
 _COUNTS = ["read", "stored", "quarantined", "duplicates", "filtered"]
@@ -89,7 +89,7 @@ class Reconciliation:
         return json.dumps({**asdict(self), "differences": self.differences})
 
 
-def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -> Reconciliation:
+def reconcile(lake: Place, spec: AgentSpec, bootstrap: str, horizon: timedelta) -> Reconciliation:
     """Compare the lake with itself and with the alerts topic.
 
     Args:
@@ -105,7 +105,7 @@ def reconcile(lake: Path, spec: AgentSpec, bootstrap: str, horizon: timedelta) -
     requeued = int(batches.filter(requeue(pl.col("query_id")))["read"].sum())
     return Reconciliation(
         requeued=requeued,
-        sequence_faults=_sequence_faults(transactions["sequence"]),
+        sequence_faults=_sequence_faults(transactions["sequence"], reader.removed("transactions")[1]),
         repeated_transactions=_repeated(transactions, horizon),
         requeued_twice=_stored_twice(reader) if requeued else 0,
         lost=records_lost(batches["lost"]),
@@ -118,9 +118,9 @@ def _counted(reader: LakeReader, batches: pl.DataFrame, transactions: int, reque
     """Compare what the batches say they read and stored with the rows that there are."""
     sums = {name: int(batches[name].sum()) for name in _COUNTS}
     held = {
-        "stored": transactions,
-        "quarantined": reader.count("quarantine"),
-        "duplicates": reader.count("duplicates"),
+        "stored": transactions + reader.removed("transactions")[0],
+        "quarantined": reader.count("quarantine") + reader.removed("quarantine")[0],
+        "duplicates": reader.count("duplicates") + reader.removed("duplicates")[0],
     }
     return {
         "read": sums["read"] - requeued,
@@ -141,7 +141,9 @@ def _published(reader: LakeReader, spec: AgentSpec, bootstrap: str) -> dict[str,
     stored = Counter(key for key, _ in numbered)
     gone = unseen(lanes, present)
     visible = {key for key, number in numbered if not any(number in each for each in gone)}
-    sent = Counter(key for topic in sorted(present) for key in _sent_keys(bootstrap, topic, spec.name))
+    first = reader.removed("alerts")[1]
+    keys = (key for topic in sorted(present) for key in _sent_keys(bootstrap, topic, spec.name, first))
+    sent = Counter(keys)
     return {
         "alerts_in_delta": stored.total(),
         "alerts_on_kafka": sent.total(),
@@ -158,21 +160,25 @@ def _numbered(reader: LakeReader) -> Iterator[tuple[AlertKey, int]]:
         yield (alert, revision), number
 
 
-def _sent_keys(bootstrap: str, topic: str, agent: str) -> Iterator[AlertKey]:
-    """Keys of this agent's alerts: several agents may share a topic."""
+def _sent_keys(bootstrap: str, topic: str, agent: str, first: int) -> Iterator[AlertKey]:
+    """Keys of this agent's alerts from a number on: several agents may share a topic."""
     for message in committed_messages(bootstrap, topic):
         headers = dict(message.headers() or ())
         if headers.get(AGENT_HEADER) not in (None, agent.encode()) or REPLAY_HEADER in headers:
             continue
         alert = json.loads(message.value() or b"{}")
+        if int(alert.get("outbox_seq", first)) < first:
+            continue
         yield str(alert.get("alert_id")), int(alert.get("revision", 0))
 
 
-def _sequence_faults(sequence: pl.Series) -> int:
+def _sequence_faults(sequence: pl.Series, first: int) -> int:
+    """Count gaps and repetitions from the first row on that retention has not removed."""
+    sequence = sequence.filter(sequence >= first)
     if sequence.len() == 0:
         return 0
     present = sequence.n_unique()
-    gaps = int(sequence.max()) + 1 - present  # type: ignore[arg-type]  # integer column
+    gaps = int(sequence.max()) + 1 - first - present  # type: ignore[arg-type]  # integer column
     return gaps + sequence.len() - present
 
 

@@ -27,7 +27,7 @@ from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
 from streaming.history.comparison import Difference, differences_between, differences_of_late
 from streaming.history.decided import DecidedHistory, PinnedSpan, Span, raised_in, within
-from streaming.home.settings import ARTEFACTS, Settings
+from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels, at_positions
 
@@ -45,6 +45,7 @@ class ExactReplay:
     Attributes:
         rows: transactions decided anew.
         backfilled: transactions passed over, since nobody was to be alerted to them.
+        reads_newest: see DecidedHistory.
     """
 
     span: Span
@@ -52,6 +53,7 @@ class ExactReplay:
     backfilled: int
     alerts: int
     differences: tuple[Difference, ...]
+    reads_newest: bool = False
 
     def facts(self) -> dict[str, Any]:
         """Return it JSON-serialisable with `default=str`."""
@@ -61,6 +63,7 @@ class ExactReplay:
             "transactions": self.rows,
             "backfilled": self.backfilled,
             "alerts": self.alerts,
+            "reads_newest": self.reads_newest,
             "differences": len(self.differences),
             "differing": [asdict(each) for each in self.differences],
         }
@@ -108,7 +111,7 @@ class Replayer:
         self._slice_rows = slice_rows
         self._settings, self._contract, self._history = settings, definition.contract, history
         self._on_progress = on_progress
-        place, spec = history.reader.path, definition.spec
+        place, spec = history.reader.place, definition.spec
         self._entity_labels = EntityLabels(
             LabelBook(place("labels"), retention=spec.replay_horizon),
             place("transactions"),
@@ -172,7 +175,8 @@ class Replayer:
                 alerts += published.num_rows
                 differences += differences_between(published, each.decided.alerts(_MARKS), recorded)
                 differences += differences_of_late(answers, published, recorded)
-        return ExactReplay(span, rows, span.end - span.first - rows, alerts, tuple(differences))
+        passed_over, newest = span.end - span.first - rows, self._history.reads_newest
+        return ExactReplay(span, rows, passed_over, alerts, tuple(differences), newest)
 
     def cold_start(
         self, spec: AgentSpec, transactions: StoredTable, first: int, warm_up: timedelta
@@ -188,7 +192,7 @@ class Replayer:
         """
         engine = self._engine(spec)
         definition = engine.decider.layout.definition
-        if checkpoints.newest(engine.checkpoints.folder, definition, through=first).snapshot is not None:
+        if checkpoints.newest(engine.checkpoints.folders, definition, through=first).snapshot is not None:
             return None
         moment = transactions.read("sequence", first, first + 1, ["event_time"])["event_time"][0]
         until = moment.cast(pa.int64()).as_py()
@@ -247,13 +251,13 @@ class Replayer:
     ) -> Engine:
         engine = self._engine(spec, contract)
         if self._history.profiles is not None:
-            engine = engine.saved_in(self._history.profiles / engine.decider.layout.definition)
+            engine = engine.saved_in(self._history.profiles.below(engine.decider.layout.definition))
             _check_kept(engine, first)
         engine.restore(transactions, first, self._known, self._history.patterns, cold_from)
         return engine
 
     def _engine(self, spec: AgentSpec, contract: EventContract | None = None) -> Engine:
-        artefacts = self._history.lake / ARTEFACTS
+        artefacts = self._history.artefacts(self._settings.spool)
         pinned = AgentDefinition.pinned(spec, contract or self._contract, artefacts)
         return build_engine_on_rules(self._settings, pinned)
 
@@ -280,8 +284,8 @@ class Replayer:
 
 def _check_kept(engine: Engine, first: int) -> None:
     """A snapshot has no rows before its span, so there is nothing else to begin from."""
-    folder, definition = engine.checkpoints.folder, engine.decider.layout.definition
-    if checkpoints.newest(folder, definition, through=first).snapshot is None:
+    folders, definition = engine.checkpoints.folders, engine.decider.layout.definition
+    if checkpoints.newest(folders, definition, through=first).snapshot is None:
         raise ConfigurationError(
             "the snapshot holds no profiles of this spec's definition: replay the lake itself under it, or "
             "name in the spec the arithmetic that the snapshot was decided under",

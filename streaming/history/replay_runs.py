@@ -23,6 +23,7 @@ from streaming.history.what_if_report import WhatIf
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.store.opening import folders_of
 from streaming.versions.arithmetic import with_arithmetic
 
 
@@ -46,7 +47,7 @@ class ReplaySpan:
         """
         if self.snapshot is None:
             return DecidedHistory(settings.lake(spec.name), spec)
-        found = find_snapshot(settings.snapshots(spec.name), self.snapshot)
+        found = find_snapshot(folders_of(settings.snapshots(spec.name), settings.spool), self.snapshot)
         found.check()
         return SnapshotHistory(found, spec)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.alert import ALERTS
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, RetryableError
 from schemas.label import LABELS
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, LEDGER
 from streaming.batch.deciders import Deciders
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.definition.content import model_folder
+from streaming.definition.content import model_files
+from streaming.delta.erasure_plan import check_none_under_way
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.pins import pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable, open_version, read_stored
@@ -27,6 +28,10 @@ from streaming.history.decided import DecidedHistory, Span
 from streaming.history.replay import SLICE_ROWS, Progress, Replayer
 from streaming.history.snapshots import PROFILES, Snapshot, find_snapshot, new_snapshot, seal
 from streaming.home.settings import ARTEFACTS, Settings
+from streaming.store.folders import Folders
+from streaming.store.local_folders import LocalFolders
+from streaming.store.opening import folders_of
+from streaming.store.place import Place
 
 
 def create_snapshot(
@@ -45,19 +50,55 @@ def create_snapshot(
         on_progress: called with the transactions of each slice copied.
 
     Raises:
-        ConfigurationError: the name cannot be used, or the span cannot be replayed any more.
+        ConfigurationError: the name cannot be used, the span cannot be replayed any more, or ids of it are
+            being erased.
+        RetryableError: rows of the tables were changed or removed meanwhile.
     """
     spec = definition.spec
-    history = DecidedHistory(settings.lake(spec.name), spec)
-    folder = settings.snapshots(spec.name)
+    lake = settings.lake(spec.name)
+    # Before the plan is looked for: an erasure that begins in between changes rows afterwards.
+    as_begun = _rewritten(lake, spec)
+    check_none_under_way(lake)
+    history = DecidedHistory(lake, spec)
+    folders = folders_of(settings.snapshots(spec.name), settings.spool)
     source = history.tables(span)
-    with new_snapshot(folder, name) as unfinished:
+    with new_snapshot(folders, name) as unfinished:
         copy = _Copy(history, spec, span, unfinished)
         rows = copy.tables(source.transactions, on_progress)
-        _write_profiles(Replayer(settings, definition, history), history, span, unfinished)
-        _copy_models(history, span, unfinished)
+        profiles = LocalFolders.of(unfinished / PROFILES)
+        write_profiles(Replayer(settings, definition, history), history, span, profiles)
+        _copy_models(history, span, unfinished, settings.spool)
         seal(unfinished, span, rows, copy.versions)
-    return find_snapshot(folder, name)
+    try:
+        # An erasure that began before the snapshot was in place has not seen it, and may have ended by now.
+        check_none_under_way(lake)
+        _check_as_begun(lake, spec, as_begun)
+    except BaseException:
+        folders.drop(name)
+        raise
+    return find_snapshot(folders, name)
+
+
+def _check_as_begun(lake: Place, spec: AgentSpec, as_begun: Mapping[str, int]) -> None:
+    found = _rewritten(lake, spec)
+    changed = [name for name in found if found[name] != as_begun.get(name, -1)]
+    if changed:
+        raise RetryableError(
+            f"{lake / changed[0]}: rows were changed or removed while the snapshot was made, and it was "
+            "dropped: create it once more"
+        )
+
+
+def _rewritten(lake: Place, spec: AgentSpec) -> dict[str, int]:
+    return {name: table.rewritten_at for name, table in _opened(lake, spec).items()}
+
+
+def _opened(lake: Place, spec: AgentSpec) -> dict[str, StoredTable]:
+    """Open the tables that a snapshot is copied from, as far as they are there, by name."""
+    names = spec.tables
+    wanted = (names.transactions, names.alerts, names.batches, names.labels, names.ledger)
+    found = {name: open_version(lake / name) for name in wanted}
+    return {name: table for name, table in found.items() if table is not None}
 
 
 @dataclass(frozen=True)
@@ -72,10 +113,8 @@ class _Copy:
     @property
     def versions(self) -> dict[str, int]:
         """Versions of the tables as they are now, by name."""
-        names = self.spec.tables
-        wanted = (names.transactions, names.alerts, names.batches, names.labels, names.ledger)
-        opened = {name: open_version(self.history.lake / name) for name in wanted}
-        return {name: table.version for name, table in opened.items() if table is not None}
+        opened = _opened(self.history.lake, self.spec)
+        return {name: table.version for name, table in opened.items()}
 
     def tables(self, transactions: StoredTable, on_progress: Progress) -> dict[str, int]:
         """Copy every table; returns the rows of each."""
@@ -145,14 +184,14 @@ class _Copy:
         return schema.empty_table() if found is None else found
 
     def _write(self, name: str, schema: pa.Schema, parts: Iterable[pa.Table]) -> int:
-        table = LakeTable(self.folder / name, schema, "snapshot", self.spec.replay_horizon)
+        table = LakeTable(Place.local(self.folder / name), schema, "snapshot", self.spec.replay_horizon)
         for number, rows in enumerate(parts):
             if rows.num_rows:
                 table.append(rows, Stamp("snapshot", number))
         return table.count()
 
 
-def _write_profiles(replayer: Replayer, history: DecidedHistory, span: Span, folder: Path) -> None:
+def write_profiles(replayer: Replayer, history: DecidedHistory, span: Span, folders: Folders) -> None:
     """Write the state before the span, once for every definition of profiles that decided part of it.
 
     Raises:
@@ -165,18 +204,19 @@ def _write_profiles(replayer: Replayer, history: DecidedHistory, span: Span, fol
             continue
         for definition, state in _states(replayer.as_pinned(pinned, transactions)).items():
             if definition not in written:
-                checkpoints.write(state, folder / PROFILES / definition)
+                checkpoints.write(state, folders.below(definition))
         written.update(definitions)
     if not written:
         raise ConfigurationError(f"no batch decided {span}", where=str(history.lake))
 
 
-def _copy_models(history: DecidedHistory, span: Span, folder: Path) -> None:
-    kept = history.lake / ARTEFACTS
+def _copy_models(history: DecidedHistory, span: Span, folder: Path, spool: Path) -> None:
+    kept, copies = history.artefacts(spool), LocalFolders.of(folder / ARTEFACTS)
     for pinned in history.pinned(span):
         for model in (spec.model for spec in pinned_specs(pinned.pins)):
             if model is not None and model.sha256 is not None:
-                keep(model_folder(model, kept), model.sha256, folder / ARTEFACTS)
+                with model_files(model, kept) as found:
+                    keep(found, model.sha256, copies)
 
 
 def _states(deciders: Deciders) -> dict[str, ScorerSnapshot]:

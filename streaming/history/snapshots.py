@@ -1,8 +1,8 @@
 """Named snapshots: deep copies of a span of history that maintenance cannot remove.
 
-A snapshot is the folder `snapshots/NAME` below the lake: Delta tables named as in the spec, profiles as they
-stood where the span begins, and a manifest with the size and SHA-256 of every file. It is written beside and
-renamed into place, so one that is there is whole.
+A snapshot is the folder `NAME` among the lake's `snapshots`: Delta tables named as in the spec, profiles as
+they stood where the span begins, and a manifest with the size and SHA-256 of every file. It is there whole or
+not at all, see streaming.store.folders.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,13 +26,14 @@ from schemas.loading import Document, parse_document
 from schemas.spec import AgentSpec
 from streaming.delta.stored import open_version
 from streaming.history.decided import DecidedHistory, Span, Tables
-from streaming.home.whole_files import sync_path
+from streaming.home.settings import ARTEFACTS
+from streaming.store.folders import Folders
+from streaming.store.place import Place
 
 MANIFEST = "manifest.json"
 PROFILES = "profiles"
 _FORMAT = 1
 _MOST_BYTES = 1 << 26  # it names every file
-_UNFINISHED = ".unfinished-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -54,13 +55,16 @@ class Snapshot:
     """One snapshot that is in place.
 
     Attributes:
+        folders: the snapshots that it is one of.
+        name: what it is called.
         span: the transactions that can be replayed from it.
         rows: rows by table; those before the span are what labels within it are about.
         versions: of the tables that it was copied from, by table.
         files: path below the folder → size in bytes and SHA-256.
     """
 
-    path: Path
+    folders: Folders
+    name: str
     span: Span
     rows: Mapping[str, int]
     versions: Mapping[str, int]
@@ -68,9 +72,9 @@ class Snapshot:
     created_at: datetime
 
     @property
-    def name(self) -> str:
-        """What it is called."""
-        return self.path.name
+    def place(self) -> Place:
+        """Where its tables lie."""
+        return self.folders.place_of(self.name)
 
     def facts(self) -> dict[str, Any]:
         """Return it JSON-serialisable."""
@@ -91,18 +95,28 @@ class Snapshot:
             DataLossError: one is missing, or differs from what was written.
         """
         for name, noted in self.files.items():
-            file = self.path / name
-            if not file.is_file() or _size_and_sha256(file) != noted:
-                raise DataLossError(f"snapshot {self.name!r} is damaged: {file} is not what was written")
+            try:
+                with self.folders.reading(self.name, name) as file:
+                    sound = _size_and_sha256(file) == noted
+            except FileNotFoundError:
+                sound = False
+            if not sound:
+                raise DataLossError(
+                    f"snapshot {self.name!r} is damaged: {self.place / name} is not what was written"
+                )
 
 
 class SnapshotHistory(DecidedHistory):
     """What was decided over the span of a snapshot, read from its copies alone."""
 
     def __init__(self, snapshot: Snapshot, spec: AgentSpec) -> None:
-        super().__init__(snapshot.path, spec)
-        self._span = snapshot.span
-        self.profiles = snapshot.path / PROFILES
+        super().__init__(snapshot.place, spec)
+        self._span, self._snapshot = snapshot.span, snapshot
+        self.profiles = snapshot.folders.within(snapshot.name, PROFILES)
+
+    def artefacts(self, spool: Path) -> Folders:  # noqa: ARG002 -- that of the snapshots
+        """Return the copies of the trained models."""
+        return self._snapshot.folders.within(self._snapshot.name, ARTEFACTS)
 
     @property
     def whole(self) -> Span:
@@ -115,43 +129,39 @@ class SnapshotHistory(DecidedHistory):
         Raises:
             ConfigurationError: they cannot be read.
         """
-        paths = (self.reader.path("transactions"), self.reader.path("alerts"))
-        found = [table for path in paths if (table := open_version(path)) is not None]
-        if len(found) != len(paths):
+        places = (self.reader.place("transactions"), self.reader.place("alerts"))
+        found = [table for place in places if (table := open_version(place)) is not None]
+        if len(found) != len(places):
             raise ConfigurationError(f"{span} cannot be read from the snapshot", where=str(self.lake))
         return Tables(*found)
 
 
-def snapshots(folder: Path) -> list[Snapshot]:
-    """Return the snapshots below a folder, by name."""
-    return [_read(path) for path in sorted(folder.glob(f"[!.]*/{MANIFEST}"))]
+def snapshots(folders: Folders) -> list[Snapshot]:
+    """Return the snapshots that are there, by name."""
+    return [_read(folders, name) for name in _names(folders)]
 
 
-def find_snapshot(folder: Path, name: str) -> Snapshot:
+def find_snapshot(folders: Folders, name: str) -> Snapshot:
     """Return the snapshot of a name.
 
     Raises:
         ConfigurationError: there is none, with the nearest name.
     """
-    return _read(_manifest(folder, name))
+    return _read(folders, _known(folders, name))
 
 
-def drop_snapshot(folder: Path, name: str) -> None:
+def drop_snapshot(folders: Folders, name: str) -> None:
     """Remove a snapshot, readable or not; half-way it no longer counts as one.
 
     Raises:
         ConfigurationError: there is none of this name.
     """
-    present = _manifest(folder, name).parent
-    leaving = folder / f"{_UNFINISHED}{name}"
-    _remove(leaving)
-    present.rename(leaving)
-    _remove(leaving)
+    folders.drop(_known(folders, name))
 
 
 @contextmanager
-def new_snapshot(folder: Path, name: str) -> Iterator[Path]:
-    """Yield a folder to fill; `seal` it inside, and it is renamed into place at the end.
+def new_snapshot(folders: Folders, name: str) -> Iterator[Path]:
+    """Yield a folder to fill; `seal` it inside, and it is a snapshot at the end.
 
     Raises:
         ConfigurationError: the name cannot be used, or is taken.
@@ -160,54 +170,88 @@ def new_snapshot(folder: Path, name: str) -> Iterator[Path]:
         raise ConfigurationError(
             f"expected up to 64 letters, digits, dots, dashes and underscores, got {name!r}", where="NAME"
         )
-    if (folder / name).exists():
-        raise ConfigurationError(f"there is a snapshot {name!r} already: drop it first", where="NAME")
-    unfinished = folder / f"{_UNFINISHED}{name}"
-    _remove(unfinished)
-    unfinished.mkdir(parents=True)
+    if folders.holds(name):
+        raise _taken(name)
     try:
-        yield unfinished
-        unfinished.rename(folder / name)
-        sync_path(folder)
-    finally:
-        _remove(unfinished)
+        with folders.writing(name) as unfinished:
+            yield unfinished
+    except FileExistsError:
+        raise _taken(name) from None
 
 
-def seal(folder: Path, span: Span, rows: Mapping[str, int], versions: Mapping[str, int]) -> None:
-    """Write the manifest of a filled folder."""
+@contextmanager
+def remade_snapshot(snapshot: Snapshot) -> Iterator[Path]:
+    """Yield a copy of a snapshot to change; it is sealed, and takes the snapshot's place, at the end.
+
+    Raises:
+        DataLossError: the snapshot is damaged.
+    """
+    snapshot.check()
+    folders, name = snapshot.folders, snapshot.name
+    with folders.writing(name, replace=True) as made:
+        with folders.reading(name) as held:
+            shutil.copytree(held, made, dirs_exist_ok=True)
+        yield made
+        (made / MANIFEST).unlink()
+        seal(made, snapshot.span, snapshot.rows, snapshot.versions, snapshot.created_at)
+
+
+def seal(
+    folder: Path,
+    span: Span,
+    rows: Mapping[str, int],
+    versions: Mapping[str, int],
+    created_at: datetime | None = None,
+) -> None:
+    """Write the manifest of a filled folder.
+
+    Args:
+        created_at: now unless given.
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {
         "format": _FORMAT,
-        "created_at": datetime.now(UTC).isoformat(),
+        "created_at": (created_at or datetime.now(UTC)).isoformat(),
         "span": list(span),
         "rows": dict(rows),
         "versions": dict(versions),
         "files": {str(path.relative_to(folder)): _size_and_sha256(path) for path in files},
     }
-    for path in files:
-        sync_path(path)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    sync_path(folder / MANIFEST)
-    sync_path(folder)
 
 
-def _manifest(folder: Path, name: str) -> Path:
-    known = {path.parent.name: path for path in folder.glob(f"[!.]*/{MANIFEST}")}
+def _taken(name: str) -> ConfigurationError:
+    return ConfigurationError(f"there is a snapshot {name!r} already: drop it first", where="NAME")
+
+
+def _names(folders: Folders) -> list[str]:
+    """Return the names of the folders that have a manifest."""
+    found = []
+    for name in folders.names():
+        with suppress(FileNotFoundError), folders.reading(name, MANIFEST) as manifest:
+            found += [name] if manifest.is_file() else []
+    return found
+
+
+def _known(folders: Folders, name: str) -> str:
+    known = _names(folders)
     if name not in known:
         raise ConfigurationError(f"no snapshot {name!r}; {nearest(name, known) or 'there are none'}")
-    return known[name]
+    return name
 
 
-def _read(manifest: Path) -> Snapshot:
-    where = str(manifest)
-    content = parse_json(read_text(manifest, _MOST_BYTES), where=where)
+def _read(folders: Folders, name: str) -> Snapshot:
+    where = str(folders.place / name / MANIFEST)
+    with folders.reading(name, MANIFEST) as manifest:
+        content = parse_json(read_text(manifest, _MOST_BYTES), where=where)
     if isinstance(content, dict) and content.get("format") != _FORMAT:
         raise ConfigurationError(
             f"cannot be read: format {content.get('format')} is not {_FORMAT}", where=where
         )
     noted = parse_document(content, _Manifest, where=where)
     return Snapshot(
-        path=manifest.parent,
+        folders=folders,
+        name=name,
         span=Span(*noted.span),
         rows=noted.rows,
         versions=noted.versions,
@@ -219,8 +263,3 @@ def _read(manifest: Path) -> Snapshot:
 def _size_and_sha256(path: Path) -> tuple[int, str]:
     with path.open("rb") as file:
         return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)

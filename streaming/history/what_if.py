@@ -26,6 +26,7 @@ from streaming.history.decided import DecidedHistory, Span, raised_in, within
 from streaming.history.replay import Replayer, Slice
 from streaming.history.what_if_report import ONE_ALERT, BothSides, Tally, WhatIf, compared
 from streaming.labels.book import LabelBook
+from streaming.store.place import Place
 
 _KEPT = [
     *ONE_ALERT, "event_time", "score", "severity", "classification", "classification_source",
@@ -69,7 +70,9 @@ def what_if(
     cold_from = warm_up and replayer.cold_start(under, tables.transactions, span.first, warm_up)
     slices = replayer.slices(under, tables.transactions, span, cold_from or 0)
     labels = _Labels.of(history, spec)
-    sink = LakeTable(LakeReader(sandbox, under.tables).path("alerts"), ALERTS, "replay", spec.replay_horizon)
+    sink = LakeTable(
+        LakeReader(Place.local(sandbox), under.tables).place("alerts"), ALERTS, "replay", spec.replay_horizon
+    )
     parts = _Decided(history, span, answers, sink, labels, ours.contract.primary_entity)
     found = parts.of(slices, (history.pinned(span)[-1].spec.alerts_per_day, under.alerts_per_day))
     maturity = spec.promotion.maturity
@@ -104,7 +107,7 @@ class _Labels:
 
     @classmethod
     def of(cls, history: DecidedHistory, spec: AgentSpec) -> _Labels:
-        book = LabelBook(history.reader.path("labels"), retention=spec.replay_horizon)
+        book = LabelBook(history.reader.place("labels"), retention=spec.replay_horizon)
         return cls(book, book.refreshed())
 
     def on(self, rows: pl.DataFrame) -> pl.DataFrame:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from streaming.home.msk_login import HANDLER, MODULE, Token, msk_tokens
+from streaming.home.pem_stores import of_the_machine, trusted
 
 _MODULE = re.compile(
     r"\s*([\w.$]+)\s+(?:required|requisite|sufficient|optional)\b(.*);\s*\Z", re.DOTALL | re.IGNORECASE
@@ -13,11 +14,32 @@ _MODULE = re.compile(
 _OPTION = re.compile(r"""\s*([\w.-]+)\s*=\s*(?:"((?:\\.|[^"\\])*)"|'((?:\\.|[^'\\])*)'|([^\s;"']+))""")
 _ENDPOINT = "sasl.oauthbearer.token.endpoint.url"
 _CREDENTIALS = "sasl.oauthbearer.client.credentials.client."
-_EXTENSION = "extension_"
+_EXTENSION, _EXTENSIONS = "extension_", "sasl.oauthbearer.extensions"
 _LOGIN_HANDLER = "sasl.login.callback.handler.class"
 _CLIENT_HANDLER = "sasl.client.callback.handler.class"
 _MECHANISMS = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER with a token endpoint, and AWS_MSK_IAM"
-_LOGIN = "org.apache.kafka.common.security.oauthbearer"
+KERBEROS = (
+    "Kerberos (GSSAPI) cannot be used, since the Kafka client for Python is built without it: have the "
+    "brokers offer SCRAM-SHA-512, OAUTHBEARER or client certificates beside it, and name that"
+)
+_SECURITY = "org.apache.kafka.common.security"
+_BY_PASSWORD = {
+    "PLAIN": f"{_SECURITY}.plain.PlainLoginModule",
+    "SCRAM-SHA-256": f"{_SECURITY}.scram.ScramLoginModule",
+    "SCRAM-SHA-512": f"{_SECURITY}.scram.ScramLoginModule",
+}
+_USER = ("sasl.username", "sasl.password")
+_AUTHORITY = {"https.ca.location": "location", "https.ca.pem": "certificates"}
+_LOGIN = f"{_SECURITY}.oauthbearer"
+# What `completed_for_java` puts between quotes.
+QUOTED = (
+    *_USER,
+    f"{_CREDENTIALS}id",
+    f"{_CREDENTIALS}secret",
+    "sasl.oauthbearer.scope",
+    _EXTENSIONS,
+    *_AUTHORITY,
+)
 Setting = str | int | bool | Callable[[str], Token]
 
 
@@ -28,12 +50,8 @@ def login_settings(known: Mapping[str, str]) -> dict[str, Setting]:
         ValueError: a mechanism that cannot be used, or a login without user or password.
     """
     mechanism, options = known.get("sasl.mechanism", "GSSAPI"), jaas_options(known.get("sasl.jaas.config"))
-    if mechanism in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
-        for name in ("username", "password"):
-            if name not in options:
-                raise ValueError(f'sasl.jaas.config has no {name}="..."')
-        login = {"sasl.username": options["username"], "sasl.password": options["password"]}
-        return {"sasl.mechanism": mechanism, **login}
+    if mechanism in _BY_PASSWORD:
+        return {"sasl.mechanism": mechanism, **_by_password(known, options)}
     if mechanism == "AWS_MSK_IAM":
         tokens = msk_tokens(known.get("bootstrap.servers", ""), options)
         return {"sasl.mechanism": "OAUTHBEARER", "oauth_cb": tokens}
@@ -46,7 +64,20 @@ def login_settings(known: Mapping[str, str]) -> dict[str, Setting]:
             "enable.sasl.oauthbearer.unsecure.jwt": True,
             "sasl.oauthbearer.config": f"principal={principal}",
         }
+    if mechanism == "GSSAPI":
+        said = "sasl.mechanism: " if "sasl.mechanism" in known else "no sasl.mechanism, which means GSSAPI: "
+        raise ValueError(f"{said}{KERBEROS}")
     raise ValueError(f"sasl.mechanism {mechanism} cannot be used; {_MECHANISMS} can")
+
+
+def _by_password(known: Mapping[str, str], options: Mapping[str, str]) -> dict[str, str]:
+    beside = {name: known[name] for name in _USER if name in known}
+    found = beside or {f"sasl.{name}": value for name, value in options.items()}
+    for name in _USER:
+        if name not in found:
+            short = name.removeprefix("sasl.")
+            raise ValueError(f"there is no {name}" if beside else f'sasl.jaas.config has no {short}="..."')
+    return {name: found[name] for name in _USER}
 
 
 def completed_for_java(written: Mapping[str, str]) -> dict[str, str]:
@@ -55,7 +86,11 @@ def completed_for_java(written: Mapping[str, str]) -> dict[str, str]:
     Args:
         written: as they stand in the file, secrets by their places.
     """
-    properties, mechanism = dict(written), written.get("sasl.mechanism")
+    properties, mechanism = dict(written), written.get("sasl.mechanism", "")
+    user, password = (properties.pop(name, None) for name in _USER)
+    if user is not None and password is not None and mechanism in _BY_PASSWORD:
+        login = f'username="{_quoted(user)}" password="{_quoted(password)}"'
+        return {"sasl.jaas.config": f"{_BY_PASSWORD[mechanism]} required {login};", **properties}
     if mechanism == "AWS_MSK_IAM":
         return {"sasl.jaas.config": f"{MODULE} required;", _CLIENT_HANDLER: HANDLER, **properties}
     if mechanism != "OAUTHBEARER" or _ENDPOINT not in written:
@@ -63,6 +98,10 @@ def completed_for_java(written: Mapping[str, str]) -> dict[str, str]:
     client, secret = (properties.pop(f"{_CREDENTIALS}{each}", "") for each in ("id", "secret"))
     scope = properties.pop("sasl.oauthbearer.scope", None)
     options = {"clientId": client, "clientSecret": secret, **({} if scope is None else {"scope": scope})}
+    options |= {f"{_EXTENSION}{name}": value for name, value in _extensions(properties.pop(_EXTENSIONS, ""))}
+    for name, kind in _AUTHORITY.items():
+        if name in properties:
+            options |= {"ssl.truststore.type": "PEM", f"ssl.truststore.{kind}": properties.pop(name)}
     line = " ".join(f'{name}="{_quoted(value)}"' for name, value in options.items())
     login = f"{_LOGIN}.OAuthBearerLoginModule required {line};"
     handler = f"{_LOGIN}.OAuthBearerLoginCallbackHandler"
@@ -70,7 +109,7 @@ def completed_for_java(written: Mapping[str, str]) -> dict[str, str]:
 
 
 def _quoted(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"')
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def jaas_options(line: str | None) -> dict[str, str]:
@@ -100,13 +139,34 @@ def _by_token(known: Mapping[str, str], options: Mapping[str, str]) -> dict[str,
         f"{name.removeprefix(_EXTENSION)}={value}"
         for name, value in options.items()
         if name.startswith(_EXTENSION)
-    ]
+    ] or [f"{name}={value}" for name, value in _extensions(known.get(_EXTENSIONS, ""))]
     return {
+        **_authority(known, options),
         "sasl.mechanism": "OAUTHBEARER",
         "sasl.oauthbearer.method": "oidc",
         _ENDPOINT: known[_ENDPOINT],
         "sasl.oauthbearer.client.id": client,
         "sasl.oauthbearer.client.secret": secret,
         **({"sasl.oauthbearer.scope": scope} if scope else {}),
-        **({"sasl.oauthbearer.extensions": ",".join(extensions)} if extensions else {}),
+        **({_EXTENSIONS: ",".join(extensions)} if extensions else {}),
     }
+
+
+def _extensions(listed: str) -> list[tuple[str, str]]:
+    """Return the pairs of librdkafka's `name=value,name=value`."""
+    parts = (each.strip().partition("=") for each in listed.split(",") if each.strip())
+    return [(name, value) for name, _, value in parts]
+
+
+def _authority(known: Mapping[str, str], options: Mapping[str, str]) -> dict[str, str]:
+    """Return who vouches for the issuer of tokens; Java's client reads that from the login alone."""
+    beside = {name: known[name] for name in _AUTHORITY if name in known}
+    if beside and "sasl.jaas.config" in known:
+        raise ValueError(
+            f"{next(iter(beside))} stands beside sasl.jaas.config, where Java's client would not see it: "
+            'write ssl.truststore.type="PEM" ssl.truststore.location="/path/to/ca.pem" into that line'
+        )
+    named = beside or trusted(options, "https")
+    if named or not known[_ENDPOINT].lower().startswith("https:"):
+        return named
+    return of_the_machine("https")

@@ -53,7 +53,10 @@ def msk_tokens(
     try:
         from aws_msk_iam_sasl_signer import MSKAuthTokenProvider  # noqa: PLC0415 -- an extra
     except ImportError:
-        raise ValueError("AWS_MSK_IAM needs a package more: pip install 'flagstream[msk]'") from None
+        raise ValueError(
+            "AWS_MSK_IAM needs more packages; in the clone: "
+            "pip install --require-hashes -r requirements/msk.txt"
+        ) from None
     region = _region(bootstrap, environ)
     profile, role = options.get("awsProfileName"), options.get("awsRoleArn")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from agent.model.child_environment import PRIVATE_UMASK
 
 FOLDERS = (
-    "audit", "broker", "checkpoints", "demo", "health", "kernels", "labels", "lake", "llm", "models",
-    "notices", "profiles", "sandbox", "scratch", "spark",
+    "audit", "broker", "checkpoints", "deliveries", "demo", "drift", "health", "kernels", "labels", "lake",
+    "llm", "models", "notices", "owner", "profiles", "sandbox", "scratch", "spark", "spool",
 )  # fmt: skip
 _CANNOT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO

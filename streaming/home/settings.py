@@ -5,24 +5,37 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from schemas.errors import ConfigurationError, MachineError, nearest
 from schemas.llm import checked_base_url
+from schemas.spec import AgentSpec
 from streaming.home.brokers import Brokers
-from streaming.home.client_properties import load_properties
+from streaming.home.client_properties import ClientProperties, load_properties
+from streaming.home.listen import ListenAddress, listen_address
 from streaming.home.service_variables import is_of_a_service
+from streaming.home.trace_target import TraceTarget, trace_target
 from streaming.output.log import check_format
-from streaming.output.redaction import keep_secret
+from streaming.output.redaction import keep_environment_secret, keep_secret
+from streaming.store.access import Access
+from streaming.store.atomic import check_atomic
+from streaming.store.options import store_options
+from streaming.store.place import Place, check_no_volume, is_uri
 
 _PREFIX = "FLAGSTREAM_"
+_STORE_OPTIONS = "FLAGSTREAM_STORE_OPTIONS"
+# What of a store's own variables is to hold for the audit log's anchor alone: FLAGSTREAM_AUDIT_ANCHOR_AWS_…
+ANCHOR_PREFIX = "FLAGSTREAM_AUDIT_ANCHOR_"
+_OF_A_STORE = ("AWS_", "AZURE_")
 _SHORTEST_KEY = 32
 _OURS = ("embedded", "docker")
-_VARIABLES = {
-    "FLAGSTREAM_HOME": "folder for all state",
+VARIABLES = {
+    "FLAGSTREAM_HOME": "folder for all state; --home goes before it",
+    "FLAGSTREAM_STORE": "a URI or path: where tables and what belongs to them lie; before a spec's store",
+    "FLAGSTREAM_STORE_OPTIONS": "how long the store is waited for, such as timeout=10s,max_retries=8",
     "FLAGSTREAM_CACHE": "folder for downloads",
     "FLAGSTREAM_KAFKA": "embedded, docker, or a bootstrap address",
     "FLAGSTREAM_KAFKA_CONFIG": "a client.properties: how to reach a secured Kafka",
@@ -31,11 +44,16 @@ _VARIABLES = {
     "FLAGSTREAM_IVY_SETTINGS": "an Ivy settings file that names a mirror",
     "FLAGSTREAM_SCHEMA_REGISTRY": "address of a schema registry's Confluent interface",
     "FLAGSTREAM_SCHEMA_REGISTRY_LOGIN": "user:password for it",
-    "FLAGSTREAM_AUDIT_KEY": "the secret that the audit log's hashes are keyed with",
+    "FLAGSTREAM_AUDIT_KEY": "the secret of the audit log's hashes; a lake in a store needs it",
+    "FLAGSTREAM_METRICS": "[HOST:]PORT where a running agent serves metrics and health, or off",
+    "FLAGSTREAM_TRACES": "address of an OTLP collector over HTTP, or off",
+    "FLAGSTREAM_AUDIT_ANCHOR": "a URI or path: where the audit log's anchor lies, if not beside the lake",
+    "FLAGSTREAM_PSEUDONYM_KEY": "the secret of pseudonyms; a lake in a store needs it where a model is asked",
 }
 
 
 ARTEFACTS = "artefacts"
+BASE = "base"
 
 
 @dataclass(frozen=True)
@@ -43,15 +61,21 @@ class Settings:
     """Where state lives and which services are used.
 
     Attributes:
-        home: folder of all state.
+        home: folder of all state, or of what must be on this machine where there is a store.
         cache: folder of downloads.
         kafka: `embedded`, `docker`, or a bootstrap address, which knows how it is reached.
         llm_base_url: an OpenAI-compatible endpoint, None when not given.
         ivy_settings: an Ivy settings file for a mirror, None for Ivy's own.
         audit_key: the audit log's secret, None for one made beside its anchor.
+        audit_anchor: where the audit log's anchor lies, None for beside the lake.
+        anchor_access: how that place is reached, where not as the environment says.
+        pseudonym_key: the secret that pseudonyms are made with, None for one made in the home.
         log_format: text or json.
         schema_registry: address of a schema registry, None when not given.
         schema_registry_login: user and password for it, with a colon between them.
+        metrics: where a running agent serves metrics and health, None where it does not.
+        traces: where traces are sent, None where none are made.
+        store: where tables and what belongs to them lie, None for the home.
     """
 
     home: Path
@@ -63,6 +87,12 @@ class Settings:
     log_format: str = "text"
     schema_registry: str | None = None
     schema_registry_login: SecretStr | None = None
+    metrics: ListenAddress | None = None
+    traces: TraceTarget | None = None
+    store: Place | None = None
+    audit_anchor: Place | None = None
+    anchor_access: Access | None = field(default=None, repr=False)
+    pseudonym_key: SecretStr | None = None
     _environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -73,8 +103,10 @@ class Settings:
             ConfigurationError: an unknown FLAGSTREAM_ variable, or a value that cannot be used.
         """
         for name, value in environ.items():
-            if name.startswith(_PREFIX) and name not in _VARIABLES and not is_of_a_service(name, value):
-                raise ConfigurationError(f"unknown variable; {nearest(name, _VARIABLES)}", where=name)
+            if name.startswith(_PREFIX) and not _is_known(name, value):
+                raise ConfigurationError(f"unknown variable; {nearest(name, VARIABLES)}", where=name)
+        check_home(home)
+        check_no_volume(str(home), "FLAGSTREAM_HOME")
         mirror = environ.get("FLAGSTREAM_IVY_SETTINGS")
         return cls(
             home=home.resolve(),
@@ -82,16 +114,45 @@ class Settings:
             kafka=_kafka(environ),
             llm_base_url=_endpoint(environ.get("FLAGSTREAM_LLM_BASE_URL")),
             ivy_settings=Path(mirror) if mirror else None,
-            audit_key=_audit_key(environ.get("FLAGSTREAM_AUDIT_KEY")),
+            audit_key=_key(environ, "FLAGSTREAM_AUDIT_KEY"),
+            audit_anchor=_store(environ.get("FLAGSTREAM_AUDIT_ANCHOR"), "FLAGSTREAM_AUDIT_ANCHOR", environ),
+            anchor_access=_anchor_access(environ),
+            pseudonym_key=_key(environ, "FLAGSTREAM_PSEUDONYM_KEY"),
             log_format=check_format(environ.get("FLAGSTREAM_LOG_FORMAT") or "text", "FLAGSTREAM_LOG_FORMAT"),
             schema_registry=_registry(environ.get("FLAGSTREAM_SCHEMA_REGISTRY")),
             schema_registry_login=_login(environ.get("FLAGSTREAM_SCHEMA_REGISTRY_LOGIN")),
+            metrics=listen_address(environ.get("FLAGSTREAM_METRICS"), "FLAGSTREAM_METRICS"),
+            traces=trace_target(environ),
+            store=_store(environ.get("FLAGSTREAM_STORE"), "FLAGSTREAM_STORE", environ),
             _environ=dict(environ),
         )
 
     def api_key(self, name: str) -> SecretStr | None:
         """Return the key that the environment variable `name` holds, None when it is absent or empty."""
         return _secret(self._environ.get(name))
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment that the settings were read from."""
+        return self._environ
+
+    @property
+    def kafka_address(self) -> str | None:
+        """The address that the environment gives, None where it gives none."""
+        return self._environ.get("FLAGSTREAM_KAFKA") or None
+
+    @property
+    def names_its_brokers(self) -> bool:
+        """Whether the environment says how brokers are reached, or that they are ours."""
+        return bool(self._environ.get("FLAGSTREAM_KAFKA_CONFIG")) or self.kafka_address in _OURS
+
+    def reached_by(self, properties: ClientProperties) -> Brokers:
+        """Return the brokers of the environment or, where it names none, of a file.
+
+        Raises:
+            ConfigurationError: neither gives an address.
+        """
+        return Brokers(_address(self.kafka_address or properties.bootstrap or "")).reached_by(properties)
 
     @property
     def jars_spark(self) -> Path:
@@ -118,37 +179,83 @@ class Settings:
         """Jars that only benchmarks need, for what flagstream is measured against."""
         return self.cache / "jars" / "bench"
 
-    def lake(self, agent: str) -> Path:
-        """Return the folder of an agent's Delta tables."""
-        return self.home / "lake" / agent
+    def under(self, spec: AgentSpec) -> Settings:
+        """Return the settings of a process that works for one agent, whose spec may name a store.
 
-    def snapshots(self, agent: str) -> Path:
-        """Return the folder of an agent's snapshots."""
+        Raises:
+            ConfigurationError: that is none, or the environment keeps commits to it from being atomic.
+        """
+        if self.store is not None or spec.store is None:
+            return self
+        return replace(self, store=_store(spec.store, f"store of the spec {spec.name!r}", self._environ))
+
+    @property
+    def kept(self) -> Place:
+        """Where tables and what belongs to them lie: the store, else the home."""
+        return self.store or Place.local(self.home)
+
+    def lake(self, agent: str) -> Place:
+        """Return where an agent's Delta tables lie."""
+        return self.kept / "lake" / agent
+
+    def snapshots(self, agent: str) -> Place:
+        """Return where an agent's snapshots lie."""
         return self.lake(agent) / "snapshots"
 
-    def artefacts(self, agent: str) -> Path:
-        """Return the folder of the trained models that have decided, by their SHA-256."""
+    def artefacts(self, agent: str) -> Place:
+        """Return where the trained models lie that have decided, by their SHA-256."""
         return self.lake(agent) / ARTEFACTS
 
     def checkpoint(self, agent: str) -> Path:
         """Return the folder of Spark's checkpoint for an agent."""
         return self.home / "checkpoints" / agent
 
-    def profiles(self, agent: str) -> Path:
-        """Return the folder of an agent's profile checkpoints."""
-        return self.home / "profiles" / agent
+    def profiles(self, agent: str) -> Place:
+        """Return where an agent's profile checkpoints lie."""
+        return self.kept / "profiles" / agent
 
-    def models(self, agent: str) -> Path:
-        """Return the folder of an agent's trained models."""
-        return self.home / "models" / agent
+    def base(self, agent: str) -> Place:
+        """Return where profiles lie as they stood at the first transaction that retention has left."""
+        return self.profiles(agent) / BASE
+
+    def models(self, agent: str) -> Place:
+        """Return where an agent's trained models lie."""
+        return self.kept / "models" / agent
 
     def sandbox(self, agent: str) -> Path:
         """Return the folder of what candidates of an agent would have decided."""
         return self.home / "sandbox" / agent
 
-    def audit(self, agent: str) -> Path:
-        """Return the folder of what guards an agent's audit table: its anchor and, unless given, its key."""
-        return self.home / "audit" / agent
+    def audit(self, agent: str) -> Place:
+        """Return where lies what guards an agent's audit table: its anchor and, unless given, its key."""
+        return self.kept / "audit" / agent
+
+    def drift(self, agent: str) -> Path:
+        """Return the file of what drift is measured against."""
+        return self.home / "drift" / f"{agent}.npz"
+
+    def anchor(self, agent: str) -> Place:
+        """Return where the anchor of an agent's audit table lies."""
+        return self.audit(agent) if self.audit_anchor is None else self.audit_anchor / agent
+
+    def deliveries(self, agent: str) -> Place:
+        """Return where it is on record how far the routes of an agent's alerts have come."""
+        return self.kept / "deliveries" / agent
+
+    @property
+    def owners(self) -> Place:
+        """Where it is on record who runs an agent."""
+        return self.kept / "owner"
+
+    @property
+    def owner_locks(self) -> Path:
+        """Folder of locks that fall with the process that runs an agent."""
+        return self.home / "owner"
+
+    @property
+    def spool(self) -> Path:
+        """Folder of files on their way to a store or from it."""
+        return self.home / "spool"
 
     def health(self, agent: str) -> Path:
         """Return the file of the conditions that a running agent stands under."""
@@ -163,6 +270,25 @@ class Settings:
     def spark(self) -> Path:
         """Spark's scratch folder."""
         return self.home / "spark"
+
+
+def _is_known(name: str, value: str) -> bool:
+    of_the_anchor = name.startswith(tuple(ANCHOR_PREFIX + each for each in _OF_A_STORE))
+    return name in VARIABLES or of_the_anchor or is_of_a_service(name, value)
+
+
+def check_home(home: Path) -> None:
+    """Check that a home is a folder of this machine.
+
+    Raises:
+        ConfigurationError: it was given as a URI.
+    """
+    if is_uri(str(home)):
+        raise ConfigurationError(
+            "the home is a folder of this machine, for the broker, Spark's checkpoint and temporary files; "
+            "tables go into a store with FLAGSTREAM_STORE, or `store` in the spec",
+            where=f"--home {home}",
+        )
 
 
 def find_java(environ: Mapping[str, str] = os.environ) -> str:
@@ -181,6 +307,14 @@ def find_java(environ: Mapping[str, str] = os.environ) -> str:
 
 def _default_cache() -> Path:
     return Path(__file__).resolve().parents[2] / ".cache"
+
+
+def _store(given: str | None, where: str, environ: Mapping[str, str]) -> Place | None:
+    place = Place.parse(given, where) if given else None
+    if place is None or place.is_local:
+        return place
+    check_atomic(environ)
+    return replace(place, options=store_options(environ.get(_STORE_OPTIONS, ""), _STORE_OPTIONS))
 
 
 def _endpoint(value: str | None) -> str | None:
@@ -209,11 +343,17 @@ def _login(value: str | None) -> SecretStr | None:
     return _secret(value)
 
 
-def _audit_key(value: str | None) -> SecretStr | None:
+def _anchor_access(environ: Mapping[str, str]) -> Access:
+    access = Access.with_prefix(ANCHOR_PREFIX, environ)
+    keep_environment_secret(access.variables)
+    return access
+
+
+def _key(environ: Mapping[str, str], name: str) -> SecretStr | None:
+    value = environ.get(name)
     if value and len(value) < _SHORTEST_KEY:
-        raise ConfigurationError(
-            f"expected at least {_SHORTEST_KEY} characters, best random ones", where="FLAGSTREAM_AUDIT_KEY"
-        )
+        said = f"expected at least {_SHORTEST_KEY} characters, best random ones"
+        raise ConfigurationError(said, where=name)
     return _secret(value)
 
 

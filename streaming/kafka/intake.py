@@ -26,7 +26,14 @@ from schemas.errors import DataLossError
 from schemas.instants import micros_of
 from schemas.subscription import Subscription
 from schemas.tables import UTC_MICROS
-from streaming.kafka.source import MOST_AT_ONCE, begins_of, offsets_of, places_in, reader_options
+from streaming.kafka.source import (
+    MOST_AT_ONCE,
+    begins_of,
+    last_planned,
+    offsets_of,
+    options_in,
+    places_in,
+)
 
 _CONTENTS = ("key", "value", "headers")
 _SIZE = "size"
@@ -111,7 +118,8 @@ class Intake:
             return Taken(rows)
         left = found.filter(left_out).select(["topic", "partition", "offset", _SIZE])
         more = self._slices(frame, left, share)
-        return Taken(rows.filter(pc.invert(left_out)), more, rows.select(self._places))
+        places = [*dict.fromkeys(["topic", *self._places])]
+        return Taken(rows.filter(pc.invert(left_out)), more, rows.select(places))
 
     @property
     def _places(self) -> tuple[str, ...]:
@@ -136,7 +144,8 @@ class Intake:
             yield self._named(found)
 
     def _read_again(self, frame: DataFrame, ranges: Mapping[Place, Range], largest: int) -> DataFrame:
-        reader = frame.sparkSession.read.format("kafka").options(**reader_options(self.bootstrap))
+        session = frame.sparkSession
+        reader = session.read.format("kafka").options(**options_in(session, self.bootstrap))
         bounds = {name: _offsets(ranges, end) for end, name in enumerate(("starting", "ending"))}
         return (
             reader.option("assign", json.dumps(_assigned(ranges)))
@@ -202,6 +211,20 @@ def planned_records(checkpoint: Path, batch_id: int) -> int:
         for topic, ends in offsets_of(checkpoint, batch_id).items()
         for partition, end in ends.items()
     )
+
+
+def planned_spans(checkpoint: Path) -> str:
+    """Say which offsets the newest batch spans that Spark has planned."""
+    newest = last_planned(checkpoint)
+    if newest is None:
+        return "the first records"
+    begins = begins_of(checkpoint, newest) or {}
+    ranges = {
+        (topic, int(partition)): (begins.get(topic, {}).get(partition, 0), end)
+        for topic, ends in offsets_of(checkpoint, newest).items()
+        for partition, end in ends.items()
+    }
+    return _in_words({place: span for place, span in ranges.items() if span[0] < span[1]})
 
 
 def _assigned(ranges: Mapping[Place, Range]) -> dict[str, list[int]]:

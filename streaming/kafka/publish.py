@@ -32,6 +32,7 @@ AGENT_HEADER = "agent"
 REPLAY_HEADER = "replay"
 
 Result = TypeVar("Result")
+Headers = tuple[tuple[str, bytes], ...]
 _CHUNK = 10_000
 _CALL_SECONDS = 10.0
 _CLIENT_SECONDS = 20.0  # after an outage a client may wait for ever for a coordinator that has come back
@@ -43,11 +44,12 @@ _LARGEST_MESSAGE = 1_000_000_000  # as far as the client goes: the topic's limit
 
 @dataclass(frozen=True)
 class OutboxRecord:
-    """One alert as it goes out: its place in the lane, the Kafka key and value."""
+    """One alert as it goes out: its place in the lane, the Kafka key and value, and further headers."""
 
     outbox_seq: int
     key: bytes
     value: bytes
+    headers: Headers = ()
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,7 @@ class Publisher:
         headers: list[tuple[str, str | bytes | None]] = [
             *self._settings.marks.items(),
             (SEQUENCE_HEADER, str(record.outbox_seq).encode()),
+            *record.headers,
         ]
         while True:
             try:

@@ -13,7 +13,7 @@ _REFUSED_CODES = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "have the cluster admit it",
     KafkaError.INVALID_RECORD: "the topic's configuration says what it takes",
     KafkaError.TOPIC_EXCEPTION: "name a topic that Kafka admits",
-    KafkaError._AUTHENTICATION: "check the login in the file that FLAGSTREAM_KAFKA_CONFIG names",
+    KafkaError._AUTHENTICATION: "check the login in the client.properties that is named",
 }
 NOT_ALLOWED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
 _TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})

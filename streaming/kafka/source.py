@@ -11,17 +11,28 @@ from pyspark.sql import DataFrame, SparkSession
 from schemas.errors import DataLossError
 from schemas.subscription import Subscription
 from streaming.home.brokers import spark_connection
+from streaming.kafka.shading import with_class_names
+from streaming.store.whole_files import sync_path
 
 MOST_AT_ONCE = 128  # records that a task takes from the broker at once
+_AT_ONCE = "kafka.max.poll.records"
+_FEWER = 8
 _PLACES = ("partition", "offset", "timestamp", "timestampType")
 
 
 def read_stream(
-    session: SparkSession, bootstrap: str, reads: Subscription, *, max_records: int, starting: str
+    session: SparkSession,
+    bootstrap: str,
+    reads: Subscription,
+    *,
+    max_records: int,
+    starting: str,
+    most_at_once: int = MOST_AT_ONCE,
 ) -> DataFrame:
     """Return the streaming frame of topics: key, value, headers and `places_in`.
 
-    `starting` is `earliest`, `latest` or Spark's JSON of offsets; a checkpoint overrides it.
+    `starting` is `earliest`, `latest` or Spark's JSON of offsets; a checkpoint overrides it. A task takes
+    `most_at_once` records from the broker at once.
     """
     how = (
         ("subscribe", ",".join(reads.names))
@@ -30,13 +41,24 @@ def read_stream(
     )
     return (
         session.readStream.format("kafka")
-        .options(**reader_options(bootstrap))
+        .options(**options_in(session, bootstrap))
+        .option(_AT_ONCE, most_at_once)
         .option(*how)
         .option("startingOffsets", starting)
         .option("maxOffsetsPerTrigger", max_records)
         .load()
         .select("key", "value", "headers", *places_in(reads))
     )
+
+
+def options_in(session: SparkSession, bootstrap: str) -> dict[str, str]:
+    """Return the options of a reader, with the names that classes have in the session's JVM."""
+
+    def is_loadable(name: str) -> bool:
+        utilities = getattr(session._jvm, "org.apache.spark.util.Utils")
+        return bool(utilities.classIsLoadable(name))
+
+    return with_class_names(reader_options(bootstrap), is_loadable)
 
 
 def places_in(reads: Subscription) -> tuple[str, ...]:
@@ -59,10 +81,15 @@ def reader_options(bootstrap: str) -> dict[str, str]:
         "kafka.isolation.level": "read_committed",
         "kafka.fetch.max.wait.ms": "20",
         "kafka.max.partition.fetch.bytes": "65536",
-        "kafka.max.poll.records": str(MOST_AT_ONCE),
+        _AT_ONCE: str(MOST_AT_ONCE),
         "failOnDataLoss": "true",
         "includeHeaders": "true",
     }
+
+
+def fewer_at_once(most: int) -> int:
+    """Return how many records are taken at once after so many of them were more than the JVM holds."""
+    return max(most // _FEWER, 1)
 
 
 def query_id_of(checkpoint: Path) -> str | None:
@@ -116,6 +143,20 @@ def last_committed(checkpoint: Path) -> int | None:
     return _newest_number(checkpoint / "commits")
 
 
+def take_back(checkpoint: Path, batch_id: int) -> None:
+    """Have Spark give a batch that it holds for done once more, and plan anew what comes after it.
+
+    Plans of later batches go first and the newest before the others. Spark runs its newest plan alone, so a
+    batch would be lost whose plan stayed while a later one was there.
+    """
+    for folder, least in (("offsets", batch_id + 1), ("commits", batch_id)):
+        for number in sorted(_numbers(checkpoint / folder), reverse=True):
+            if number >= least:
+                (checkpoint / folder / f".{number}.crc").unlink(missing_ok=True)
+                (checkpoint / folder / str(number)).unlink()
+        sync_path(checkpoint / folder)
+
+
 def committed_offsets(checkpoint: Path) -> dict[str, dict[str, int]]:
     """Return the end offsets of the newest batch that Spark has committed, empty for none."""
     newest = last_committed(checkpoint)
@@ -123,4 +164,8 @@ def committed_offsets(checkpoint: Path) -> dict[str, dict[str, int]]:
 
 
 def _newest_number(folder: Path) -> int | None:
-    return max((int(path.name) for path in folder.glob("*") if path.name.isdigit()), default=None)
+    return max(_numbers(folder), default=None)
+
+
+def _numbers(folder: Path) -> list[int]:
+    return [int(path.name) for path in folder.glob("*") if path.name.isdigit()]

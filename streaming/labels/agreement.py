@@ -31,7 +31,7 @@ def agreement_with_labels(reader: LakeReader, spec: AgentSpec, newest: int = _NE
     """
     if reader.count("labels") == 0:
         return {}
-    book = LabelBook(reader.path("labels"), retention=spec.replay_horizon)
+    book = LabelBook(reader.place("labels"), retention=spec.replay_horizon)
     recent = pc.field("outbox_seq") >= reader.count("alerts") - newest
     alerts = _newest(reader.rows("alerts", [*_COLUMNS, *_JUDGED, "classification_source"], recent))
     labels = book.latest_on(alerts["transaction_id"], book.refreshed())

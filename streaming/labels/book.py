@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 
 from schemas.instants import micros_of
 from schemas.label import GIVEN, LABEL_REJECTS, LABELS
+from streaming.delta.data_files import scanned
 from streaming.delta.key_index import KeyIndex
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import open_for_reading
+from streaming.store.place import Place
 
 MAX_AHEAD = timedelta(minutes=5)
 _IMPORTS = "labels/import"
@@ -28,6 +29,7 @@ _LABEL = ["transaction_id", "is_fraud", "kind", "decided_by"]
 _DATED = [*_LABEL, "decided_at"]
 _DECIDER = ["transaction_id", "decided_by"]
 _ROW = "row"
+_FEW = 10_000
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class LabelBook:
     """Records labels once each and answers which label is in force.
 
     Args:
-        path: folder of the labels table; created when absent.
+        place: where the labels table lies; created when absent.
         retention: how long versions of the table stay readable.
         clock: current time in UTC; undated labels are decided then.
 
@@ -101,15 +103,15 @@ class LabelBook:
     """
 
     def __init__(
-        self, path: Path, *, retention: timedelta, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, place: Place, *, retention: timedelta, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        self._table, self._clock = SharedTable(path, LABELS, retention), clock
+        self._table, self._clock = SharedTable(place, LABELS, retention), clock
         self._by_transaction = KeyIndex(self._table, "transaction_id", "label_sequence")
 
     @property
-    def path(self) -> Path:
-        """Folder of the table."""
-        return self._table.path
+    def place(self) -> Place:
+        """Where the table lies."""
+        return self._table.place
 
     @property
     def version(self) -> int:
@@ -169,17 +171,23 @@ class LabelBook:
     def latest_on(self, transactions: pl.Series, through: int) -> pl.DataFrame:
         """Return transaction_id and the is_fraud in force of those transactions that have a label.
 
-        Memory is bounded by the transactions asked about, and not by the labels on record.
+        Memory is bounded by the transactions asked about, and not by the labels on record. Few of them are
+        found by their index, of many all labels are read once.
 
         Args:
             transactions: ids.
             through: count only labels with a lower `label_sequence`.
         """
-        wanted = pl.LazyFrame({"transaction_id": transactions.unique()})
+        ids = transactions.drop_nulls().unique()
         columns = ["transaction_id", "is_fraud", "decided_at", "label_sequence"]
-        rows = self._scan(columns).filter(pl.col("label_sequence") < through)
-        found_rows = rows.join(wanted, on="transaction_id", how="semi")
-        return _latest(found_rows).select("transaction_id", "is_fraud").collect()
+        if ids.len() <= _FEW:
+            keys = ids.to_arrow().cast(pa.string())
+            rows = pl.DataFrame(self._by_transaction.rows(keys, columns)).lazy()
+        else:
+            wanted = pl.LazyFrame({"transaction_id": ids})
+            rows = self._scan(columns).join(wanted, on="transaction_id", how="semi")
+        latest = _latest(rows.filter(pl.col("label_sequence") < through))
+        return latest.select("transaction_id", "is_fraud").collect()
 
     def since(self, label_sequence: int, through: int | None = None) -> pa.Table:
         """Return the labels from a `label_sequence` on, below `through` if given, in that order."""
@@ -280,17 +288,17 @@ class LabelBook:
         files = self._table.files("decided_at", low, None if last is None else micros_of(last) + 1)
         if not files:
             return _EMPTY.lazy().select(columns)
-        rows = pl.scan_parquet(files).filter(pl.col("decided_at") >= pl.lit(first or _BEGINNING, _MOMENT))
+        rows = scanned(files).filter(pl.col("decided_at") >= pl.lit(first or _BEGINNING, _MOMENT))
         if last is not None:
             rows = rows.filter(pl.col("decided_at") <= pl.lit(last, _MOMENT))
         return rows.select(columns)
 
 
-def label_status(path: Path, retention: timedelta) -> LabelStatus:
-    """Return the status of the labels table in a folder; all zero when there is none, and none is made."""
-    if open_for_reading(path) is None:
+def label_status(place: Place, retention: timedelta) -> LabelStatus:
+    """Return the status of a labels table; all zero when there is none, and none is made."""
+    if open_for_reading(place) is None:
         return LabelStatus()
-    return LabelBook(path, retention=retention).status()
+    return LabelBook(place, retention=retention).status()
 
 
 def sound_labels(labels: pa.Table, now: datetime) -> tuple[pa.Table, pa.Table]:

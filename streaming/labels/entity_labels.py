@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import polars as pl
@@ -25,6 +24,7 @@ from streaming.detection.combination import blame_of
 from streaming.labels.book import LabelBook
 from streaming.labels.label_pins import LabelPins
 from streaming.profiles.frame import numbers
+from streaming.store.place import Place
 
 _TRANSACTION = "transaction_id"
 _Tables = tuple[StoredTable, StoredTable, KeyIndex]
@@ -66,12 +66,12 @@ class EntityLabels:
 
     Args:
         book: the labels.
-        transactions: folder of the transactions table.
-        alerts: folder of the alerts table.
+        transactions: where the transactions table lies.
+        alerts: where the alerts table lies.
         entities: entity columns of the transactions, see EventContract.labelled_columns.
     """
 
-    def __init__(self, book: LabelBook, transactions: Path, alerts: Path, entities: Sequence[str]) -> None:
+    def __init__(self, book: LabelBook, transactions: Place, alerts: Place, entities: Sequence[str]) -> None:
         self._book, self._transactions, self._alerts = book, transactions, alerts
         self._entities = tuple(entities)
         self._lock, self._tables = threading.Lock(), cast("_Tables | None", None)
@@ -130,7 +130,7 @@ class EntityLabels:
         """Return the alerts, and where transactions stand by their ids, as of now."""
         with self._lock:
             if self._tables is None:
-                found = [open_version(path) for path in (self._transactions, self._alerts)]
+                found = [open_version(place) for place in (self._transactions, self._alerts)]
                 transactions, alerts = (table for table in found if table is not None)
                 self._tables = transactions, alerts, KeyIndex(transactions, _TRANSACTION, "sequence")
             for table in self._tables[:2]:

@@ -18,6 +18,7 @@ from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
 
 _ROUND_SECONDS = 0.3
+_STORE_ROUND_SECONDS = 3.0  # each round is a request
 _POLL_SECONDS = 0.2
 _PATIENCE = timedelta(minutes=1)
 
@@ -134,4 +135,4 @@ class LabelFollower:
 
     def _follow(self) -> float:
         self.round()
-        return _ROUND_SECONDS
+        return _ROUND_SECONDS if self._entity_labels.book.place.is_local else _STORE_ROUND_SECONDS

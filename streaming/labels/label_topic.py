@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -19,13 +18,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from schemas.errors import ConfigurationError, DataLossError, FlagstreamError, RetryableError
 from schemas.label import GIVEN, LABEL_REJECTS
-from schemas.tables import COORDINATES, QUARANTINE
+from schemas.lake_tables import TABLES
+from schemas.tables import COORDINATES, LABELS_QUARANTINE, QUARANTINE, RECORDED_AT
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.home.brokers import connection
 from streaming.kafka.topic import PASSING, partitions_of, reading_fault
 from streaming.labels.book import LabelBook, Recorded, rejects_table, sound_labels
 from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_labels
+from streaming.store.place import Place
 
 _CALL_SECONDS = 10.0
 _ORIGIN = "labels"
@@ -43,7 +44,7 @@ class PartitionOfLabels:
         first: the offset reading began at; all before it must be on record already.
         through: the last offset that `labels` and `rejected` account for.
         labels: of schema `GIVEN`, in offset order.
-        rejected: of schema `QUARANTINE`, in offset order.
+        rejected: of schema `LABELS_QUARANTINE`, in offset order.
     """
 
     source: str
@@ -66,8 +67,9 @@ class PolledLabels:
 
     @property
     def rejected(self) -> pa.Table:
-        """All records that hold no label, of schema `QUARANTINE`."""
-        return pa.concat_tables([QUARANTINE.empty_table(), *(each.rejected for each in self.partitions)])
+        """All records that hold no label, of schema `LABELS_QUARANTINE`."""
+        rejected = (each.rejected for each in self.partitions)
+        return pa.concat_tables([LABELS_QUARANTINE.empty_table(), *rejected])
 
 
 class LabelTopic:
@@ -81,7 +83,7 @@ class LabelTopic:
         bootstrap: address of the broker.
         topic: must exist.
         book: where the labels go, and which offsets are on record.
-        rejects: folder of the table for records that hold no label; created when absent.
+        rejects: where the table lies for records that hold no label; created when absent.
         retention: how long versions of that table stay readable.
         by: who decided where a record does not say.
 
@@ -97,12 +99,13 @@ class LabelTopic:
         topic: str,
         book: LabelBook,
         *,
-        rejects: Path,
+        rejects: Place,
         retention: timedelta,
         by: str = UNKNOWN_DECIDER,
     ) -> None:
         self._book, self._by = book, by
-        self._rejects = SharedTable(rejects, QUARANTINE, retention)
+        defined = TABLES["labels_quarantine"]
+        self._rejects = SharedTable(rejects, defined.schema, retention, defined.later)
         self._bootstrap, self._topic = bootstrap, topic
         self._consumer = _consumer(bootstrap)
         self._next: dict[int, int] = {}
@@ -252,7 +255,7 @@ class LabelTopic:
             first=first,
             through=after - 1,
             labels=labels,
-            rejected=_quarantined(records, rejects, after - 1),
+            rejected=_quarantined(records, rejects, after - 1, self._book.now()),
         )
 
     def _keep_rejected(self, each: PartitionOfLabels) -> None:
@@ -311,17 +314,18 @@ def _dated(labels: pa.Table, records: pl.DataFrame) -> pa.Table:
     return dated.select(GIVEN.names).to_arrow().cast(GIVEN)
 
 
-def _quarantined(records: pl.DataFrame, rejects: pa.Table, through: int) -> pa.Table:
+def _quarantined(records: pl.DataFrame, rejects: pa.Table, through: int, now: datetime) -> pa.Table:
     reasons = pl.DataFrame(rejects).rename({"source_position": "offset", "reason": "detail"})
     rows = records.join(reasons, on="offset", how="inner").sort("offset")
     marks: Mapping[str, pl.Expr] = {
         "reason": pl.lit(_BAD_LABEL),
         "query_id": pl.lit(_ORIGIN),
         "batch_id": pl.lit(through, pl.Int64),
+        RECORDED_AT.name: pl.lit(now, pl.Datetime("us", "UTC")),
     }
-    ordered = rows.with_columns(**marks).select(QUARANTINE.names).to_arrow()
-    columns = [ordered[field.name].cast(field.type) for field in QUARANTINE]
-    return pa.Table.from_arrays(columns, schema=QUARANTINE)
+    ordered = rows.with_columns(**marks).select(LABELS_QUARANTINE.names).to_arrow()
+    columns = [ordered[field.name].cast(field.type) for field in LABELS_QUARANTINE]
+    return pa.Table.from_arrays(columns, schema=LABELS_QUARANTINE)
 
 
 def _as_rejects(rejected: pa.Table) -> pa.Table:

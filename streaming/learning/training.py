@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +28,8 @@ from streaming.labels.entity_labels import EntityLabels, at_positions
 from streaming.labels.label_pins import PIN_COLUMNS, LabelPins
 from streaming.learning.labelled_run import NEVER, History, Run, run_history, run_recorded
 from streaming.learning.protocol import average_precision, roc_auc
+from streaming.store.folders import Folders
+from streaming.store.place import Place
 
 Known = Literal["recorded", "decided"]
 KNOWN: tuple[Known, ...] = ("recorded", "decided")
@@ -88,7 +89,7 @@ class _Material:
 
 
 def train_on_lake(
-    lake: Path,
+    lake: Place,
     spec: AgentSpec,
     entities: tuple[str, ...],
     order: TrainingOrder,
@@ -131,10 +132,13 @@ def train_on_lake(
     return Trained(model, training)
 
 
-def save_next(trained: Trained, folder: Path) -> Path:
-    """Write the artefact as the next version below `folder` and return where it lies."""
-    versions = [int(each.name) for each in folder.glob("*") if each.name.isdecimal()]
-    return save(trained.model, folder / str(max(versions, default=0) + 1), trained.training)
+def save_next(trained: Trained, folders: Folders) -> Place:
+    """Write the artefact as the next version among `folders` and return where it lies."""
+    versions = [int(name) for name in folders.names() if name.isdecimal()]
+    name = str(max(versions, default=0) + 1)
+    with folders.writing(name) as folder:
+        save(trained.model, folder, trained.training)
+    return folders.place / name
 
 
 def _settled_rows(material: _Material, spec: AgentSpec) -> Flags:
@@ -150,7 +154,7 @@ def _settled_rows(material: _Material, spec: AgentSpec) -> Flags:
 
 
 def _book(reader: LakeReader, spec: AgentSpec) -> LabelBook:
-    path = reader.path("labels")
+    path = reader.place("labels")
     if reader.table("labels") is None:
         raise ConfigurationError(
             "there are no labels to learn from; `flagstream labels import` adds them", where=str(path)
@@ -190,7 +194,7 @@ class _Source:
         columns += Scorer(self.spec, self.entities, refunds=self.refunds).columns
         rows = self.reader.rows("transactions", columns)
         if rows.num_rows == 0:
-            where = str(self.reader.path("transactions"))
+            where = str(self.reader.place("transactions"))
             raise ConfigurationError("there are no transactions yet", where=where)
         rows = _before(rows.sort_by("sequence"), order.until)
         said = self._labels(rows, order.until)
@@ -219,7 +223,7 @@ class _Source:
             history = History(rows, material.frauds, material.decided_at)
             return run_history(scorer, history, keep=kept, on_progress=progress)
         pins = LabelPins.of_batches(self.reader.frame("batches", PIN_COLUMNS))
-        folders = self.reader.path("transactions"), self.reader.path("alerts")
+        folders = self.reader.place("transactions"), self.reader.place("alerts")
         named = (*self.entities, DIRECTION) if self.refunds else self.entities
         recorded = EntityLabels(self.book, *folders, named).derive(0, pins).table
         labels = at_positions(recorded, 0, rows.num_rows)

@@ -26,7 +26,7 @@ Value = str | int | float | bool | None
 
 FORMATS = ("text", "json")
 _OURS = logging.getLogger("flagstream")
-_QUIET = ("py4j",)  # its faults come back to us as exceptions
+_QUIET = ("py4j", "databricks.sdk")  # their faults come back to us as exceptions
 _STANDARD_ERROR = 2
 
 
@@ -41,6 +41,17 @@ def log(event: str, message: str, *, level: int = logging.INFO, **fields: Value)
     if not any(isinstance(each, _ToStandardError) for each in logging.getLogger().handlers):
         configure()
     _OURS.log(level, "%s", message, extra={"event": event, "fields": fields})
+
+
+def log_routine(event: str, message: str, **fields: Value) -> None:
+    """Log what happens all the time, for programs alone: people have a display for it."""
+    if is_for_programs():
+        log(event, message, level=logging.INFO, **fields)
+
+
+def is_for_programs() -> bool:
+    """Whether this process logs as JSON."""
+    return any(isinstance(each.formatter, _JsonLines) for each in logging.getLogger().handlers)
 
 
 def configure(form: str = "text") -> None:
@@ -75,7 +86,7 @@ def check_format(form: str, where: str) -> str:
 
 def say_fault(message: str) -> None:
     """Say why a command ends: as a line for people or, where the log is JSON, as a record of the log."""
-    if any(isinstance(each.formatter, _JsonLines) for each in logging.getLogger().handlers):
+    if is_for_programs():
         log("ended_with_fault", message, level=logging.ERROR)
     else:
         say_error(message)

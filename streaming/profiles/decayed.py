@@ -178,6 +178,11 @@ class Profiles:
         """Return the number of entities seen so far."""
         return len(self._index)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the profiles take, room for more included, ids and their index left out."""
+        return sum(part.nbytes for part in self._state)
+
     def advance(
         self,
         column: pa.ChunkedArray,

@@ -17,7 +17,7 @@ from streaming.profiles.decayed import KnownLabels
 from streaming.profiles.directions import are_refunds, entity_of, holds_refunds
 from streaming.profiles.profile_kernels import log_amounts
 
-_BETWEEN = "\x1f"  # between the ids of a pair; a control character that ids do not hold
+BETWEEN = "\x1f"  # between the ids of a pair; a control character that ids do not hold
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def entity_ids(rows: pa.Table, entities: Sequence[str]) -> pa.ChunkedArray:
     """Return each row's entity, of a pair both ids as one; null where it has none, or not both."""
     if len(entities) == 1:
         return rows[entities[0]]
-    return pc.binary_join_element_wise(*(rows[name] for name in entities), _BETWEEN)
+    return pc.binary_join_element_wise(*(rows[name] for name in entities), BETWEEN)
 
 
 def numbers(column: pa.ChunkedArray, kind: pa.DataType) -> Any:

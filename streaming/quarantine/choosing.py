@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,13 @@ import pyarrow as pa
 
 from schemas.contract import EventContract
 from schemas.tables import UTC_MICROS
+from streaming.delta.data_files import scanned
 from streaming.delta.stored import open_version
 from streaming.events.decode import decode
 from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource
 from streaming.quarantine.requests import PLACE, RequeueSlice
 from streaming.quarantine.waiting import records_at, stamped
+from streaming.store.place import Place
 
 SLICE_RECORDS = 20_000
 SLICE_BYTES = 32 * 1024 * 1024
@@ -122,8 +123,8 @@ class RequeueTrials:
     """Decodes waiting records as the agent would now, and looks up what is stored.
 
     Args:
-        quarantine: folder of the table.
-        transactions: folder of the table.
+        quarantine: where the table lies.
+        transactions: where the table lies.
         contract: what the records mean.
         horizon: within which a transaction id is a redelivery.
         now: current time.
@@ -132,8 +133,8 @@ class RequeueTrials:
 
     def __init__(
         self,
-        quarantine: Path,
-        transactions: Path,
+        quarantine: Place,
+        transactions: Place,
         contract: EventContract,
         horizon: timedelta,
         now: datetime,
@@ -175,7 +176,7 @@ class RequeueTrials:
         files = table.files("kafka_timestamp", since, None)
         if not files:
             return valid
-        stored = pl.scan_parquet(files).select(
+        stored = scanned(files).select(
             "transaction_id", pl.col("kafka_timestamp").cast(pl.Datetime("us", "UTC"))
         )
         asked = valid.lazy().select(*PLACE, "transaction_id", "arrived")

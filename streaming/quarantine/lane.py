@@ -6,10 +6,11 @@ whatever crashes, it is decided once, and a slice that was decided is finished b
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,9 @@ from streaming.delta.lake import Lake
 from streaming.delta.stored import change_mark
 from streaming.quarantine.requests import RequestTable, RequeueRequest, read_requests
 from streaming.quarantine.waiting import records_waiting, stamped
+from streaming.store.place import Place
+
+_STORE_LOOK_SECONDS = 5.0
 
 PIN = "requeue"
 
@@ -60,7 +64,7 @@ class RequeueLane:
     """Requests on their way into the pipeline.
 
     Args:
-        path: folder of the requests, which may not be there yet.
+        place: of the requests, which may not be there yet.
         retention: how long versions of that table stay readable.
         agent: the agent's name.
         contract: the agent's own.
@@ -70,23 +74,35 @@ class RequeueLane:
 
     def __init__(
         self,
-        path: Path,
+        place: Place,
         retention: timedelta,
         agent: str,
         contract: EventContract,
         lake: Lake,
         pipeline: Pipeline,
     ) -> None:
-        self._path, self._retention, self._agent = path, retention, agent
+        self._place, self._retention, self._agent = place, retention, agent
         self._contract, self._lake, self._pipeline = contract, lake, pipeline
         self._seen, self._requests = (0, 0), list[RequeueRequest]()
+        self._looked = -math.inf
 
     def waits(self) -> bool:
-        """Whether a request waits to be taken; costs microseconds where nothing has changed."""
-        mark = change_mark(self._path)
-        if mark != self._seen:
-            self._requests, self._seen = read_requests(self._path), mark
+        """Whether a request waits to be taken; costs microseconds where nothing has changed.
+
+        In a store, where a look costs a request, some seconds pass between two.
+        """
+        if self._is_due():
+            mark = change_mark(self._place, self._seen)
+            if mark != self._seen:
+                self._requests, self._seen = read_requests(self._place), mark
         return any(each.state == "waiting" for each in self._requests)
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        if not self._place.is_local and now - self._looked < _STORE_LOOK_SECONDS:
+            return False
+        self._looked = now
+        return True
 
     def take(self, moment: datetime) -> ClosedBatch | None:
         """Decide the next slice; None when there is none, or nothing was left of its request.
@@ -94,6 +110,7 @@ class RequeueLane:
         Args:
             moment: the broker's time at which the records count as having arrived.
         """
+        self._looked = -math.inf
         if not self.waits():
             return None
         request = next(each for each in self._requests if each.state == "waiting")
@@ -118,7 +135,7 @@ class RequeueLane:
         )
 
         def take() -> pa.Table:
-            records = records_waiting(self._lake.quarantine, self._path, request, number, earlier)
+            records = records_waiting(self._lake.quarantine, self._place, request, number, earlier)
             return stamped(records, at)
 
         end = {request.query_id: {"0": sum(request.slices[: number + 1])}}
@@ -135,7 +152,7 @@ class RequeueLane:
         return corrected
 
     def _table(self) -> RequestTable:
-        return RequestTable(self._path, self._retention, _now)
+        return RequestTable(self._place, self._retention, _now)
 
 
 def check_same_columns(own: EventContract, corrected: EventContract) -> None:

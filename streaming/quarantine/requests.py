@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
@@ -25,6 +24,7 @@ from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader, open_declared, select_declared
 from streaming.delta.shared_table import SharedTable
 from streaming.home.settings import Settings
+from streaming.store.place import Place
 
 State = Literal["waiting", "done", "refused"]
 PLACE = ("topic", "partition", "offset")
@@ -81,14 +81,14 @@ class RequeueRequest:
         return sum(self.slices)
 
 
-def requeues_path(settings: Settings, spec: AgentSpec) -> Path:
+def requeues_place(settings: Settings, spec: AgentSpec) -> Place:
     """Return the folder of an agent's requests."""
-    return LakeReader(settings.lake(spec.name), spec.tables).path("requeues")
+    return LakeReader(settings.lake(spec.name), spec.tables).place("requeues")
 
 
-def read_requests(path: Path) -> list[RequeueRequest]:
+def read_requests(place: Place) -> list[RequeueRequest]:
     """Return all requests, oldest first; nothing where there is no table."""
-    table = open_declared(path, "requeues")
+    table = open_declared(place, "requeues")
     found = REQUEUES.empty_table() if table is None else select_declared(table, "requeues", _LIGHT)
     rows = found.sort_by([("number", "ascending"), ("slice", "ascending")]).to_pylist()
     asked: dict[str, list[dict[str, Any]]] = {}
@@ -114,7 +114,7 @@ def _request(slices: Sequence[dict[str, Any]], settled: dict[str, Any] | None) -
     )
 
 
-def places_of(path: Path, requests: Sequence[RequeueRequest], only: int | None = None) -> pl.DataFrame:
+def places_of(place: Place, requests: Sequence[RequeueRequest], only: int | None = None) -> pl.DataFrame:
     """Return the places of requests.
 
     Args:
@@ -128,7 +128,7 @@ def places_of(path: Path, requests: Sequence[RequeueRequest], only: int | None =
     where = (pc.field("event") == _REQUESTED) & pc.field("number").isin(numbers)
     where = where if only is None else where & (pc.field("slice") == only)
     columns = ["number", "slice", "places"]
-    table = open_declared(path, "requeues")
+    table = open_declared(place, "requeues")
     found = REQUEUES.empty_table() if table is None else select_declared(table, "requeues", columns, where)
     rows = pl.DataFrame(found.select(columns))
     rows = rows.explode("places").unnest("places").drop_nulls()
@@ -139,15 +139,15 @@ class RequestTable:
     """The requests as commands and the agent write them; the table is created when absent.
 
     Args:
-        path: its folder.
+        place: where it lies.
         retention: how long versions of the table stay readable.
         clock: current time.
     """
 
     def __init__(
-        self, path: Path, retention: timedelta, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, place: Place, retention: timedelta, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        self._table, self._clock = SharedTable(path, REQUEUES, retention), clock
+        self._table, self._clock = SharedTable(place, REQUEUES, retention), clock
 
     def ask(self, slices: Sequence[RequeueSlice], contract: str | None, who: str, why: str) -> str:
         """Write a request and return its id."""

@@ -8,7 +8,6 @@ redeliveries.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -16,9 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.tables import QUARANTINE, UTC_MICROS
+from streaming.delta.data_files import opened
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.stored import StoredTable, open_version
 from streaming.quarantine.requests import PLACE, RequeueRequest, places_of
+from streaming.store.place import Place
 
 _ORIGINAL = -1
 _LISTED = [*PLACE, "kafka_timestamp", "reason", "detail", "query_id"]
@@ -27,13 +28,13 @@ _RECORD = [*_CAME, "kafka_timestamp", "query_id"]
 
 
 def waiting(
-    quarantine: Path, requeues: Path, requests: Sequence[RequeueRequest], *, sizes: bool = True
+    quarantine: Place, requeues: Place, requests: Sequence[RequeueRequest], *, sizes: bool = True
 ) -> pl.DataFrame:
     """Return every record that waits, by its newest rejection.
 
     Args:
-        quarantine: folder of the table.
-        requeues: folder of the requests.
+        quarantine: where the table lies.
+        requeues: where the requests lie.
         requests: all of them.
         sizes: tell `bytes`, for which the records themselves are read; else it is 0.
 
@@ -59,7 +60,7 @@ def waiting(
 
 def records_waiting(
     quarantine: StoredTable,
-    requeues: Path,
+    requeues: Place,
     request: RequeueRequest,
     number: int,
     earlier: Sequence[RequeueRequest],
@@ -84,7 +85,7 @@ def records_waiting(
     return rows.take(kept["row"].to_arrow()).select(_CAME)
 
 
-def records_at(quarantine: Path, chosen: pl.DataFrame) -> pa.Table:
+def records_at(quarantine: Place, chosen: pl.DataFrame) -> pa.Table:
     """Return the records of some rows of `waiting`, as they came; columns as of records_waiting."""
     table = open_version(quarantine)
     if table is None or chosen.height == 0:
@@ -97,7 +98,7 @@ def records_at(quarantine: Path, chosen: pl.DataFrame) -> pa.Table:
     return rows.take(first["row"].to_arrow()).select(_CAME)
 
 
-def attempts_at(quarantine: Path, place: tuple[str, int, int]) -> list[dict[str, object]]:
+def attempts_at(quarantine: Place, place: tuple[str, int, int]) -> list[dict[str, object]]:
     """Return all rows of one place, the first rejection first."""
     table, (topic, partition, offset) = open_version(quarantine), place
     parts = [] if table is None else _files(table, QUARANTINE.names, offset, offset + 1)
@@ -122,7 +123,7 @@ def _held(quarantine: StoredTable, places: pl.DataFrame) -> pa.Table:
 def waiting_by_reason(reader: LakeReader, requests: Sequence[RequeueRequest]) -> dict[str, int]:
     """Count what waits by the reason of its newest rejection, the most frequent first; see `waiting`."""
     if requests:
-        return by_reason(waiting(reader.path("quarantine"), reader.path("requeues"), requests, sizes=False))
+        return by_reason(waiting(reader.place("quarantine"), reader.place("requeues"), requests, sizes=False))
     return by_reason(reader.frame("quarantine", ["reason"]))  # each row is a record of its own
 
 
@@ -146,7 +147,7 @@ def _files(
     """Read a file at a time: what outsiders sent may be large."""
     kinds = pa.schema([QUARANTINE.field(name) for name in columns])
     for file in table.files("offset", first, end):
-        yield pq.ParquetFile(file).read(list(columns)).select(list(columns)).cast(kinds)
+        yield pq.ParquetFile(opened(file)).read(list(columns)).select(list(columns)).cast(kinds)
 
 
 def _inside(rows: pa.Table, places: pl.DataFrame) -> pa.Table:
@@ -163,7 +164,7 @@ def _with_turns(rows: pl.DataFrame, requests: Iterable[RequeueRequest]) -> pl.Da
     return rows.with_columns(turn=turn)
 
 
-def _last_taken(rows: pl.DataFrame, requeues: Path, requests: Sequence[RequeueRequest]) -> pl.Series:
+def _last_taken(rows: pl.DataFrame, requeues: Place, requests: Sequence[RequeueRequest]) -> pl.Series:
     """Return the number of the newest settled request of which a slice with the place was decided, or -1."""
     taken = pl.Series("taken", [_ORIGINAL] * rows.height, dtype=pl.Int64)
     decided = [each for each in requests if each.decided]

@@ -9,10 +9,13 @@ from schemas.rules import Rule
 from schemas.spec import FIRST_ARITHMETIC
 from streaming.rules.event_time import EventClock, blank_clock
 
+# Later arithmetics count such rules as this one does, so that what they wait for is waited for further.
+_NEWEST_OF_RULES = 2
+
 
 def memory_key(rule: Rule, arithmetic: int) -> str:
-    """Return what the state of a rule is kept by: all that the rule says, and the arithmetic."""
-    return rule.digest if arithmetic == FIRST_ARITHMETIC else f"{rule.digest}.{arithmetic}"
+    """Return what the state of a rule is kept by: all that the rule says, and the arithmetic of its times."""
+    return rule.digest if arithmetic == FIRST_ARITHMETIC else f"{rule.digest}.{_NEWEST_OF_RULES}"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class AlertsEnd:
     """
 
     def __init__(self, around: Surroundings, agent: str, lake: Lake) -> None:
-        self._bootstrap, self._hooks = around.bootstrap, around.hooks
+        self._bootstrap, self._hooks, self._headers = around.bootstrap, around.hooks, around.observer.headers
         self._agent, self._lake = agent, lake
 
     def choose(self, topic: str, *, move: bool) -> LaneChange:
@@ -40,8 +40,9 @@ class AlertsEnd:
 
     def outbox(self, change: LaneChange) -> Outbox:
         """Return the outbox that ends on a lane; on another than before, it holds alerts back."""
-        lane = change.lane
-        return Outbox(self._agent, self._lake.alerts, self._publisher(lane), lane, held=change.moved)
+        lane, alerts = change.lane, self._lake.alerts
+        publisher = self._publisher(lane)
+        return Outbox(self._agent, alerts, publisher, lane, held=change.moved, headers=self._headers)
 
     def _left_on(self, lane: AlertsLane) -> int:
         """Return the next outbox_seq that has not left on a lane, by Kafka or, where it is gone, the lake."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from agent.model.budget import SpendingBudget
 from agent.model.steady_clock import SteadyClock
@@ -22,6 +21,7 @@ from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels
 from streaming.run.surroundings import now
+from streaming.store.place import Place
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,24 @@ def claim(settings: Settings, definition: AgentDefinition, tenure: Tenure | None
         DataLossError: `batches` does not belong to `transactions`.
         FencedError: another driver is taking over at the same moment, or has since this one's tenure.
     """
-    spec, contract, folder = definition.spec, definition.contract, settings.lake(definition.spec.name)
-    _check_loaded(folder, spec)
-    lake = Lake.open(folder, spec, lake_schemas(contract), retention=spec.replay_horizon, tenure=tenure)
+    spec, contract, place = definition.spec, definition.contract, settings.lake(definition.spec.name)
+    _check_loaded(place, spec)
+    lake = Lake.open(place, spec, lake_schemas(contract), retention=spec.replay_horizon, tenure=tenure)
     _check_closed(lake)
-    labels = LakeReader(folder, spec.tables).path("labels")
+    labels = LakeReader(place, spec.tables).place("labels")
     clock, book = SteadyClock(now), LabelBook(labels, retention=spec.replay_horizon)
     return Claimed(
         lake=lake,
         ledger=LakeLedger(lake.ledger, spec.name, now),
         budget=restored_budget(spec.llm.budget, lake, clock),
         clock=clock,
-        entity_labels=EntityLabels(book, lake.transactions.path, lake.alerts.path, contract.labelled_columns),
+        entity_labels=EntityLabels(
+            book, lake.transactions.place, lake.alerts.place, contract.labelled_columns
+        ),
     )
 
 
-def _check_loaded(lake: Path, spec: AgentSpec) -> None:
+def _check_loaded(lake: Place, spec: AgentSpec) -> None:
     left = unfinished_backfill(lake, spec)
     if left is not None:
         raise ConfigurationError(
@@ -87,6 +89,6 @@ def _check_closed(lake: Lake) -> None:
     decision, closed = Decision.from_metadata(newest), lake.batches.maximum("next_sequence") or 0
     if closed not in (decision.first_sequence, decision.next_sequence):
         raise DataLossError(
-            f"{lake.batches.path} closes transactions up to sequence {closed}, but the newest batch stored "
+            f"{lake.batches.place} closes transactions up to sequence {closed}, but the newest batch stored "
             f"holds {decision.first_sequence} to {decision.next_sequence}: restore what was removed"
         )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import LakeReader
 from streaming.output.log import log
+from streaming.store.place import Place
 
 _MOST_NAMED = 5
 
 
-def log_currencies(lake: Path, spec: AgentSpec) -> None:
+def log_currencies(lake: Place, spec: AgentSpec) -> None:
     """Log which currencies are compared as they stand, if there are several, by the files' statistics."""
     if spec.profiles.currencies != "mixed":
         return
@@ -27,7 +26,7 @@ def log_currencies(lake: Path, spec: AgentSpec) -> None:
         )
 
 
-def stored_currencies(lake: Path, spec: AgentSpec) -> list[str]:
+def stored_currencies(lake: Place, spec: AgentSpec) -> list[str]:
     """Return currencies of the stored transactions: two at least where there are several."""
     table = LakeReader(lake, spec.tables).table("transactions")
     return [] if table is None else sorted(table.extremes("currency"))

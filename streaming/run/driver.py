@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
@@ -19,18 +20,22 @@ from streaming.batch.topic_watch import TopicWatch
 from streaming.delta.lake import Tenure
 from streaming.home.settings import Settings
 from streaming.jvm.launching import Jvm
+from streaming.kafka.intake import planned_spans
 from streaming.kafka.open_transactions import waiting_for
+from streaming.kafka.source import MOST_AT_ONCE, fewer_at_once
 from streaming.run.currencies import log_currencies
 from streaming.run.display import progress_display
 from streaming.run.needs import Needs
+from streaming.run.observer import UNOBSERVED_RUN, RunObserver
 from streaming.run.opening import Agent, open_agent
+from streaming.run.ownership import Ownership
 from streaming.run.progress import Progress
 from streaming.run.session_keeper import SessionKeeper
 from streaming.run.surroundings import Hooks, Surroundings
 from streaming.run.topics import log_horizon, prepare_topics
-from streaming.service.health import Condition, Health
+from streaming.service.health import WAITING, Condition, Health, beside, is_running
 from streaming.service.interrupts import stop_on_interrupt
-from streaming.service.supervisor import Supervisor
+from streaming.service.supervisor import Need, Supervisor
 from streaming.service.worker import Worker, cause_of
 from streaming.setup.session import is_alive
 from streaming.setup.start_times import StartTimes
@@ -41,7 +46,6 @@ from streaming.versions.registry_watch import spec_in_force
 PATIENCE_SECONDS = 60.0
 _REPORT_SECONDS = 1.0
 _WATCH_CALL_SECONDS = 3.0
-_WAITING = (Condition.BROKER_AWAY, Condition.DISK_UNUSABLE, Condition.RESTARTING)
 
 
 def drive(
@@ -61,6 +65,7 @@ def drive(
     display: Progress | None = None,
     jvm: Jvm | None = None,
     times: StartTimes | None = None,
+    observer: RunObserver = UNOBSERVED_RUN,
 ) -> Progress:
     """Run an agent until `stop` is set or, with `until_idle`, nothing is left to read.
 
@@ -77,6 +82,7 @@ def drive(
         jvm: Spark's, which somebody has launched ahead, see streaming.setup.spark_jvm; launched when needed
             unless given.
         times: where it is noted how long the parts of the start take.
+        observer: learns of the run and of its batches.
 
     Returns:
         The progress display, with the run's totals.
@@ -87,10 +93,10 @@ def drive(
     if accept_loss is not None:
         check_reason(accept_loss, "--accept-loss")
     shown = display or progress_display(spec.name, as_json=as_json)
-    health = Health(settings.health(spec.name), shown.condition)
+    health = Health(_kept_beside_another(settings.health(spec.name)), shown.condition)
 
     def waiting() -> bool:
-        return any(each.condition in _WAITING for each in health.active)
+        return any(each.condition in WAITING for each in health.active)
 
     def begun() -> None:
         if display is None:
@@ -100,17 +106,23 @@ def drive(
     with (
         closing(health),
         stop_on_interrupt(stop, waiting),
-        Clients(settings, llm, stop.is_set) as clients,
+        Clients(settings, llm, stop.is_set, observer.calls) as clients,
         ExitStack() as kept,
     ):
-        around = Surroundings(settings, bootstrap, clients, hooks, health)
+        observer.begins(health, clients.breakers)
+        around = Surroundings(settings, bootstrap, clients, hooks, health, observer.batches)
         consent, course = _Consent(accept_loss, move_alerts), _Course(stop, until_idle, begun)
         noted = times or StartTimes()
         keeper = SessionKeeper(settings, bootstrap, jvm, noted, kept)
-        run = _ServiceRun(around, spec, shown, kept, consent, keeper, noted)
-        supervisor = Supervisor(run.needs.all(), health, stop, patience=patience)
+        run = _ServiceRun(around, spec, shown, kept, consent, keeper, noted, observer)
+        supervisor = Supervisor(run.all_needs(), health, stop, patience=patience)
         supervisor.run(lambda: run.attempt(supervisor, course))
     return shown
+
+
+def _kept_beside_another(file: Path) -> Path:
+    """Leave the file of conditions to a run that has it."""
+    return beside(file) if is_running(file) else file
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,7 @@ class _ServiceRun:
         kept: closed when the run ends: the display, once there is one.
         keeper: has the Spark session.
         times: where it is noted how long the start takes.
+        observer: learns of the run.
     """
 
     def __init__(
@@ -148,14 +161,23 @@ class _ServiceRun:
         consent: _Consent,
         keeper: SessionKeeper,
         times: StartTimes,
+        observer: RunObserver,
     ) -> None:
+        self._observer = observer
         self._around, self._settings, self._bootstrap = around, around.settings, around.bootstrap
         self._spec, self._health = spec, around.health
         self._display, self._kept, self._consent = display, kept, consent
         self._keeper, self._times = keeper, times
+        ownership = Ownership.of(around.settings, spec, around.health, around.hooks.takeover_seconds)
+        self._ownership = kept.enter_context(closing(ownership))
         self.needs = Needs(around.settings, spec, around.bootstrap, around.clients)
         self._tenure = Tenure()
         self._was_up, self._reading_since = False, 0.0
+        self._most_at_once = MOST_AT_ONCE
+
+    def all_needs(self) -> list[Need]:
+        """Return what the agent cannot begin without; last, that nobody else runs it."""
+        return [*self.needs.all(), Need(Condition.ANOTHER_RUN, self._ownership.waits_for)]
 
     def attempt(self, supervisor: Supervisor, course: _Course) -> None:
         """Open the agent and run it until it ends.
@@ -170,30 +192,54 @@ class _ServiceRun:
             log_horizon(spec, self._bootstrap)
         session = self._keeper.session(spec)
         try:
-            self._run(spec, session, supervisor, course)
+            while self._run(spec, session, supervisor, course) and not course.stop.is_set():
+                self._most_at_once = MOST_AT_ONCE
         except (Py4JError, OSError) as fault:
             if is_alive(session):
                 raise
-            raise RetryableError("Spark's JVM has ended; did the machine run out of memory?") from fault
+            raise RetryableError(self._jvm_has_ended(spec)) from fault
 
-    def _run(self, spec: AgentSpec, session: SparkSession, supervisor: Supervisor, course: _Course) -> None:
+    def _jvm_has_ended(self, spec: AgentSpec) -> str:
+        """Say so; what was read when it ended is read again by fewer records at once."""
+        ended, before = "Spark's JVM has ended; did the machine run out of memory?", self._most_at_once
+        self._most_at_once = fewer_at_once(before)
+        if before > 1:
+            return ended
+        read = planned_spans(self._settings.checkpoint(spec.name))
+        return (
+            f"{ended} It took one record at a time: one among {read} may unpack to more than it holds. More "
+            "memory reads it; a broker can delete it"
+        )
+
+    def _run(self, spec: AgentSpec, session: SparkSession, supervisor: Supervisor, course: _Course) -> bool:
+        """Run until there is no more to do; True where that was one batch read carefully, and others wait."""
         began = self._times.now()
         with self._opened(spec) as agent, self._beside(agent, supervisor):
             self._times.note("opening", began)
-            stream = replace(agent.stream, accept_loss=self._consent.accept_loss)
-            runner = StreamRunner(session, agent.pipeline, stream, self._told_to(supervisor), agent.requested)
+            stream = replace(
+                agent.stream, accept_loss=self._consent.accept_loss, most_at_once=self._most_at_once
+            )
+            told = self._told_to(supervisor)
+            runner = StreamRunner(session, agent.pipeline, stream, told, agent.requested, self._polled)
             supervisor.opened()
             if not self._was_up:
                 log_currencies(self._settings.lake(spec.name), spec)
             self._come_up(course.started)
             self._reading_since = self._times.now()
-            runner.run(course.stop, until_idle=course.until_idle)
+            with self._observer.working(agent, spec):
+                runner.run(course.stop, until_idle=course.until_idle)
+        return stream.is_careful
+
+    def _polled(self) -> None:
+        self._ownership.check()
+        self._observer.looped()
 
     def _opened(self, spec: AgentSpec) -> AbstractContextManager[Agent]:
         around = self._around
         around.clients.let_go()
         at = (around.settings, spec, around.bootstrap, around.clients, around.hooks, around.health)
-        return open_agent(*at, self._tenure, move_alerts=self._consent.move_alerts)
+        asked = self._consent.move_alerts
+        return open_agent(*at, self._tenure, move_alerts=asked, observer=around.observer)
 
     def _come_up(self, started: Callable[[], None]) -> None:
         """Say so the first time; an attempt that follows another goes on where that was."""
@@ -215,7 +261,8 @@ class _ServiceRun:
     def _beside(self, agent: Agent, supervisor: Supervisor) -> _Workers:
         watch = TopicWatch(agent.stream, call_seconds=_WATCH_CALL_SECONDS)
         trouble = self._around.clients.trouble
-        report = _Report(watch, agent.late, self._display, self._health, supervisor.settle, trouble)
+        told = (self._display, self._health, supervisor.settle, trouble, self._observer)
+        report = _Report(watch, agent.late, *told)
         return _Workers(report, self.needs.revive, self._health)
 
 
@@ -225,6 +272,7 @@ class _Report:
     Args:
         settle: called as often.
         trouble: says what keeps models from answering, None where nothing does.
+        observer: learns how far behind the stream is.
     """
 
     def __init__(
@@ -235,7 +283,9 @@ class _Report:
         health: Health,
         settle: Callable[[], None],
         trouble: Callable[[], str | None],
+        observer: RunObserver = UNOBSERVED_RUN,
     ) -> None:
+        self._observer = observer
         self._watch, self._late, self._display, self._health = watch, late, display, health
         self._settle, self._trouble = settle, trouble
 
@@ -245,12 +295,13 @@ class _Report:
         self._tell_late()
         self._health.update(Condition.MODEL_FAILING, self._trouble())
         try:
-            unread, held = self._watch.unread(), self._watch.open_transactions()
+            unread, held = self._watch.unread_by_partition(), self._watch.open_transactions()
         except RetryableError as fault:
             self._health.begins(Condition.BROKER_AWAY, cause_of(fault))
         else:
             self._health.ends(Condition.BROKER_AWAY)
-            self._display.lag(unread)
+            self._observer.unread(unread)
+            self._display.lag(sum(count for within in unread.values() for count in within.values()))
             self._health.update(Condition.TRANSACTION_OPEN, waiting_for(held))
         return _REPORT_SECONDS
 

@@ -11,6 +11,8 @@ from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.run.claimed import Claimed
 from streaming.run.surroundings import Surroundings
+from streaming.store.folders import Folders
+from streaming.store.opening import folders_of
 from streaming.versions.stages import Stage
 
 
@@ -28,7 +30,7 @@ class Engines:
 
     def of(self, spec: AgentSpec) -> Engine:
         """Build the engine of a version that decides the stream."""
-        return self.under(self._definition(spec))
+        return self.under(self.definition(spec))
 
     def under(self, definition: AgentDefinition) -> Engine:
         """Build what decides the stream under a definition; its trained model is kept for replays."""
@@ -42,17 +44,22 @@ class Engines:
 
     def apart(self, spec: AgentSpec) -> Engine:
         """Build the engine of a version that decides beside the stream: it asks nobody and spends nothing."""
-        return build_engine_on_rules(self._around.settings, self._definition(spec), self._around.health)
+        return build_engine_on_rules(self._around.settings, self.definition(spec), self._around.health)
 
-    def _definition(self, spec: AgentSpec) -> AgentDefinition:
-        return AgentDefinition.pinned(spec, self._contract, self._around.settings.artefacts(spec.name))
+    def definition(self, spec: AgentSpec) -> AgentDefinition:
+        """Return what a registered version decides by."""
+        return AgentDefinition.pinned(spec, self._contract, self._kept_models(spec))
+
+    def _kept_models(self, spec: AgentSpec) -> Folders:
+        settings = self._around.settings
+        return folders_of(settings.artefacts(spec.name), settings.spool)
 
 
 def saved_apart(stage: Stage, engine_for: Callable[[AgentSpec], Engine]) -> Callable[[AgentSpec], Engine]:
-    """Have the engines of versions in a stage keep their checkpoints in folders of their own."""
+    """Have the engines of versions in a stage keep their checkpoints in places of their own."""
 
     def build(wanted: AgentSpec) -> Engine:
         engine = engine_for(wanted)
-        return engine.saved_in(engine.checkpoints.folder / f"{stage}-{wanted.digest[:12]}")
+        return engine.saved_in(engine.checkpoints.folders.below(f"{stage}-{wanted.digest[:12]}"))
 
     return build

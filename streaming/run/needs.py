@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.model.local_llm import weights_file
-from schemas.errors import MachineError
+from schemas.errors import MachineError, StoreError
 from schemas.spec import AgentSpec
 from streaming.batch.mending import mend
 from streaming.definition.agent_definition import AgentDefinition
@@ -15,15 +15,17 @@ from streaming.kafka.schema_registry import schema_source
 from streaming.service.health import Condition
 from streaming.service.supervisor import Need
 from streaming.service.worker import cause_of
+from streaming.store.place import Place
+from streaming.store.presence import store_away
 from streaming.versions.clients import Clients
-from streaming.versions.registry_table import read_entries, registry_path
+from streaming.versions.registry_table import read_entries, registry_place
 from streaming.versions.registry_watch import spec_in_force
 
 _REVIVE_SECONDS = 5.0
 
 
 class Needs:
-    """Disk, registry, broker, schema registry and model of one agent.
+    """Disk, store, registry, broker, schema registry and model of one agent.
 
     Args:
         bootstrap: address of the broker.
@@ -42,6 +44,7 @@ class Needs:
         """Return them in the order in which they need each other."""
         return [
             Need(Condition.DISK_UNUSABLE, self.disk_fault),
+            Need(Condition.STORE_AWAY, self.store_fault),
             Need(Condition.REGISTRY_UNREADABLE, self.registry_fault),
             Need(Condition.BROKER_AWAY, self.broker_fault),
             Need(Condition.SCHEMA_REGISTRY_AWAY, self.schema_registry_fault),
@@ -50,12 +53,20 @@ class Needs:
 
     def disk_fault(self) -> str | None:
         """Say why a batch could not be stored."""
-        name = self._spec.name
+        lake, checkpoint = self._lake, self._settings.checkpoint(self._spec.name)
         faults = (
-            unusable(self._settings.lake(name), known=self.lake_is_known),
-            unusable(self._settings.checkpoint(name).parent),
+            unusable(lake.path, known=self.lake_is_known) if lake.is_local else None,
+            unusable(checkpoint.parent),
         )
         return next((each for each in faults if each is not None), None)
+
+    def store_fault(self) -> str | None:
+        """Say why the store does not answer that the lake lies in.
+
+        Raises:
+            ConfigurationError: it does not admit this process, or there is no such bucket.
+        """
+        return store_away(self._lake)
 
     def registry_fault(self) -> str | None:
         """Say why the versions of the spec cannot be read.
@@ -65,8 +76,8 @@ class Needs:
         """
         try:
             mend(self._settings, self._spec)
-            read_entries(registry_path(self._settings, self._spec))
-        except (MachineError, OSError) as fault:
+            read_entries(registry_place(self._settings, self._spec))
+        except (MachineError, StoreError, OSError) as fault:
             return cause_of(fault)
         return None
 
@@ -99,6 +110,8 @@ class Needs:
         try:
             self._clients.revive()
             self._clients.of(spec_in_force(self._settings, self._spec))
+        except StoreError as fault:
+            return cause_of(fault)
         except MachineError as fault:
             weights_file()  # without them it never can
             return cause_of(fault)
@@ -116,6 +129,10 @@ class Needs:
         self._revive_broker()
         self._clients.revive()
         return _REVIVE_SECONDS
+
+    @property
+    def _lake(self) -> Place:
+        return self._settings.lake(self._spec.name)
 
     def _revive_broker(self) -> None:
         if self._settings.kafka == "embedded":

@@ -6,13 +6,14 @@ end of its alerts. Each is made once, here, and every part below is made of them
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from agent.triage.triage import Triage
+from agent.model.budget import SpendingBudget
+from agent.triage.triage import Triage, TriageResult
 from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.batch.alerts_lane import MOVED, AlertsLane
@@ -21,21 +22,25 @@ from streaming.batch.batch_audit import BatchAudit
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.late_answers import LateAnswers, LateSettings
 from streaming.batch.mending import mend
+from streaming.batch.observer import UNOBSERVED, BatchObserver
 from streaming.batch.outbox import Outbox
 from streaming.batch.pipeline import Pipeline
 from streaming.batch.queries import MOVE, new_query
 from streaming.batch.resuming import no_records
 from streaming.batch.stream_settings import StreamSettings
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.delta.erasure_plan import check_none_under_way
 from streaming.delta.lake import Tenure
 from streaming.delta.lake_reader import LakeReader
-from streaming.delta.maintenance import Maintenance, at_low_priority
+from streaming.delta.log_files import LOG
+from streaming.delta.maintenance import Maintenance, at_low_priority, tables_below
 from streaming.delta.stored import open_version
 from streaming.home.settings import Settings
 from streaming.kafka.schema_registry import schema_source
 from streaming.labels.label_topic import LabelTopic
 from streaming.quarantine.lane import RequeueLane
-from streaming.quarantine.requests import requeues_path
+from streaming.quarantine.requests import requeues_place
+from streaming.retention.enforcing import RetentionKeeper
 from streaming.rules.rule_file import RuleWatch
 from streaming.run.alerts_end import AlertsEnd
 from streaming.run.claimed import Claimed, claim
@@ -44,6 +49,8 @@ from streaming.run.stream_start import stream_settings
 from streaming.run.surroundings import Hooks, Surroundings, now
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
+from streaming.setup.file_systems import HOME_SETTINGS, check_file_system
+from streaming.store.place import Place
 from streaming.versions.arithmetic import with_arithmetic
 from streaming.versions.clients import Clients
 from streaming.versions.registry_watch import RegistryWatch, spec_in_force
@@ -55,7 +62,8 @@ from streaming.versions.shadow import AgentTables, Shadow
 class Agent:
     """A started pipeline, what its query has to read, what people ask for beside it, and late answers.
 
-    `late` is None where none are sought. `registry` says which versions the next batch is decided by.
+    `late` is None where none are sought. `registry` says which versions the next batch is decided by, and
+    `budget` what is spent on models.
     """
 
     pipeline: Pipeline
@@ -63,6 +71,8 @@ class Agent:
     requested: RequeueLane
     late: LateAnswers | None
     registry: RegistryWatch
+    outbox: Outbox
+    budget: SpendingBudget
 
 
 @contextmanager
@@ -76,6 +86,7 @@ def open_agent(
     tenure: Tenure | None = None,
     *,
     move_alerts: bool = False,
+    observer: BatchObserver = UNOBSERVED,
 ) -> Iterator[Agent]:
     """Take an agent over: claim its tables, fence its predecessor, repair what is open, yield it started.
 
@@ -85,19 +96,30 @@ def open_agent(
         health: what the agent's parts say they suffer from.
         tenure: what a process keeps that opens the agent again and again.
         move_alerts: the next alerts may leave on another topic than those before.
+        observer: learns of the agent's batches.
 
     Raises:
         ConfigurationError: spec, contract, policy, prompt or rules cannot be used.
         DataLossError: something that others rest on is gone.
+        MachineError: the lake lies on a file system of the network.
         FencedError: another driver is taking over at the same moment, or has since this one's tenure.
     """
+    _check_disk(settings, spec)
+    check_none_under_way(settings.lake(spec.name))
     mend(settings, spec)
     in_force = with_arithmetic(settings, spec_in_force(settings, spec), spec)
-    around = Surroundings(settings, bootstrap, clients, hooks, health or Health())
+    around = Surroundings(settings, bootstrap, clients, hooks, health or Health(), observer)
     opening = _Opening.of(around, in_force, tenure)
     opening.stream()  # what does not belong together is said before anything is repaired
     with ExitStack() as stack:
         yield opening.started(stack, move_alerts=move_alerts)
+
+
+def _check_disk(settings: Settings, spec: AgentSpec) -> None:
+    lake = settings.lake(spec.name)
+    if lake.is_local:
+        named_by = HOME_SETTINGS if settings.store is None else "store of the spec or FLAGSTREAM_STORE"
+        check_file_system(lake.path, named_by)
 
 
 @dataclass(frozen=True)
@@ -147,7 +169,8 @@ class _Opening:
             stack.callback(part.close)
             part.start()
         # Only now is every decided batch closed, whose offsets a new query starts from.
-        return Agent(pipeline, self.stream(), self.requested(pipeline), late, self.registry)
+        parts = (self.registry, outbox, self.claimed.budget)
+        return Agent(pipeline, self.stream(), self.requested(pipeline), late, *parts)
 
     def pipeline(
         self, stack: ExitStack, shadow: Shadow, outbox: Outbox
@@ -168,8 +191,9 @@ class _Opening:
             late=late,
             renew=self.renewal(late, shadow),
             health=self.around.health,
+            observer=self.around.observer,
             schemas=schema_source(self.around.settings),
-            reached=self.around.hooks.reached,
+            reached=self.around.reached,
         )
         return pipeline, late
 
@@ -189,10 +213,10 @@ class _Opening:
 
     def shadow(self) -> Shadow:
         lake = self.claimed.lake
-        stored = [open_version(table.path) for table in (lake.transactions, lake.batches)]
+        stored = [open_version(table.place) for table in (lake.transactions, lake.batches)]
         transactions, batches = (table for table in stored if table is not None)
         return Shadow(
-            self.reader.path("shadow"),
+            self.reader.place("shadow"),
             AgentTables(transactions, batches, self.claimed.entity_labels),
             self.registry,
             saved_apart("shadow", self.engines.apart),
@@ -203,24 +227,29 @@ class _Opening:
 
     def maintenance(self) -> Worker:
         settings, name = self.around.settings, self.spec.name
-        folders = partial(_tables_below, settings.lake(name), settings.sandbox(name))
+        tables = partial(_to_be_maintained, settings.lake(name), settings.sandbox(name))
         return Worker(
             "maintenance",
-            Maintenance(folders).round,
+            Maintenance(tables, also=RetentionKeeper(settings, self.in_force).round).round,
             Condition.MAINTENANCE_FAILING,
             self.around.health,
             begin=at_low_priority,
             fatal=(),
         )
 
+    def in_force(self) -> AgentDefinition:
+        """Return the definition of the version that was last seen active."""
+        active = self.registry.newest.active
+        return self.definition if active is None else self.engines.definition(active)
+
     def stream(self) -> StreamSettings:
         around = self.around
-        return stream_settings(around.settings, self.spec, around.bootstrap, self.claimed.lake.batches)
+        return stream_settings(around.settings, self.spec, around.bootstrap, self.claimed.lake)
 
     def requested(self, pipeline: Pipeline) -> RequeueLane:
-        path, spec = requeues_path(self.around.settings, self.spec), self.spec
+        place, spec = requeues_place(self.around.settings, self.spec), self.spec
         contract, lake = self.definition.contract, self.claimed.lake
-        return RequeueLane(path, spec.replay_horizon, spec.name, contract, lake, pipeline)
+        return RequeueLane(place, spec.replay_horizon, spec.name, contract, lake, pipeline)
 
     def audit(self) -> BatchAudit:
         places = AuditPlaces(self.around.settings, self.spec)
@@ -239,18 +268,27 @@ class _Opening:
             outbox,
             self.around.clients.abandon,
             LateSettings(self.spec.llm.patience, texts, self.spec.alerts.max_bytes),
-            on_answers=audit.asked_late,
+            on_answers=self.told_late(audit),
             clock=now,
             spent_at=self.claimed.clock,
             reached=self.around.hooks.late_reached,
             health=self.around.health,
         )
 
+    def told_late(self, audit: BatchAudit) -> Callable[[Sequence[TriageResult], frozenset[str]], None]:
+        def answered(results: Sequence[TriageResult], under_way: frozenset[str]) -> None:
+            audit.asked_late(results, under_way)
+            for each in results:
+                if each.calls:
+                    self.around.observer.answered(each)
+
+        return answered
+
     def label_topic(self, stack: ExitStack) -> LabelTopic | None:
         topic = self.spec.data_sources.labels.topic
         if topic is None:
             return None
-        rejects = self.reader.path("labels_quarantine")
+        rejects = self.reader.place("labels_quarantine")
         retention, book = self.spec.replay_horizon, self.claimed.entity_labels.book
         return stack.enter_context(
             LabelTopic(self.around.bootstrap, topic, book, rejects=rejects, retention=retention)
@@ -261,9 +299,9 @@ def _note_move(pipeline: Pipeline, lane: AlertsLane) -> None:
     pipeline.process(no_records, new_query(MOVE), 0, dict, mark={MOVED: asdict(lane)})
 
 
-def _tables_below(lake: Path, sandbox: Path) -> list[Path]:
-    """Return the folders of tables to be maintained; snapshots stay as they are."""
-    return [log.parent for log in (*lake.glob("*/_delta_log"), *sandbox.glob("**/_delta_log"))]
+def _to_be_maintained(lake: Place, sandbox: Path) -> list[Place]:
+    """Return where tables lie that are to be maintained; snapshots stay as they are."""
+    return [*tables_below(lake), *(Place.local(log.parent) for log in sandbox.glob(f"**/{LOG}"))]
 
 
 def _ask_late_with(late: LateAnswers | None, deciders: Deciders) -> None:

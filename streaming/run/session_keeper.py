@@ -9,8 +9,10 @@ from pyspark.sql import SparkSession
 
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.home.platform import is_on_platform
 from streaming.home.settings import Settings
 from streaming.jvm.launching import Jvm
+from streaming.setup.platform import adopt_session
 from streaming.setup.session import forget, is_alive, session_on
 from streaming.setup.spark_jvm import launch_ahead
 from streaming.setup.start_times import StartTimes
@@ -41,7 +43,8 @@ class SessionKeeper:
             self._session = None
         if self._session is None:
             self._session = self._started(AgentDefinition.of(spec))
-            self._kept.callback(_stop, self._session)
+            if not is_on_platform():
+                self._kept.callback(_stop, self._session)
         return self._session
 
     def _started(self, definition: AgentDefinition) -> SparkSession:
@@ -49,9 +52,12 @@ class SessionKeeper:
         with ThreadPoolExecutor(1) as beside:
             compiled = beside.submit(self._compile, definition)
             with self._times.part("Spark session"):
-                session = session_on(self._jvm(), self._settings.spark)
+                session = adopt_session() if is_on_platform() else self._own()
             compiled.result()
         return session
+
+    def _own(self) -> SparkSession:
+        return session_on(self._jvm(), self._settings.spark)
 
     def _jvm(self) -> Jvm:
         ahead, self._ahead = self._ahead, None

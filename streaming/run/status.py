@@ -32,7 +32,8 @@ from streaming.kafka.topic_facts import Bounds, TopicFacts
 from streaming.labels.agreement import agreement_with_labels
 from streaming.quarantine.requests import read_requests
 from streaming.quarantine.waiting import waiting_by_reason
-from streaming.service.health import ActiveCondition, Condition, is_running, read_health
+from streaming.service.health import ActiveCondition, Condition, beside, is_running, read_health
+from streaming.store.place import Place
 from streaming.versions.shadow_status import SideBySide, side_by_side
 
 _CALL_SECONDS = 5.0
@@ -68,6 +69,31 @@ class InputNow:
 
     bounds: Bounds
     open_transactions: tuple[OpenTransaction, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunningAgent:
+    """What the process that runs an agent says of itself.
+
+    Attributes:
+        running: a process runs the agent just now.
+        conditions: what that process waits for or suffers from, the longest first.
+    """
+
+    running: bool
+    conditions: tuple[ActiveCondition, ...]
+
+    @classmethod
+    def of(cls, file: Path, lake: Place) -> RunningAgent:
+        """Read it where it keeps it, see Settings.health.
+
+        Where the disk takes nothing, the agent may be unable to write that down: it is checked here, too.
+        """
+        conditions, running = (*read_health(file), *read_health(beside(file))), is_running(file)
+        fault = looks_unusable(lake.path) if running and lake.is_local else None
+        if fault is not None and Condition.DISK_UNUSABLE not in {each.condition for each in conditions}:
+            conditions += (ActiveCondition(Condition.DISK_UNUSABLE, fault, datetime.now(UTC)),)
+        return cls(running, conditions)
 
 
 @dataclass(frozen=True)
@@ -127,16 +153,10 @@ class Status:
     lag_by_topic: dict[str, int] = field(default_factory=dict)
     open_transactions: tuple[OpenTransaction, ...] = ()
 
-    def with_health(self, file: Path, lake: Path) -> Status:
-        """Return the same with what the running agent says of itself in `file`, see Settings.health.
-
-        Where the disk takes nothing, the agent may be unable to write that down: it is checked here, too.
-        """
-        conditions, running = read_health(file), is_running(file)
-        fault = looks_unusable(lake) if running else None
-        if fault is not None and Condition.DISK_UNUSABLE not in {each.condition for each in conditions}:
-            conditions += (ActiveCondition(Condition.DISK_UNUSABLE, fault, datetime.now(UTC)),)
-        return replace(self, running=running, conditions=conditions)
+    def with_health(self, file: Path, lake: Place) -> Status:
+        """Return the same with what the running agent says of itself in `file`; see RunningAgent."""
+        found = RunningAgent.of(file, lake)
+        return replace(self, running=found.running, conditions=found.conditions)
 
     def with_endpoints(self, states: Iterable[EndpointState]) -> Status:
         """Return the same with what is known of model endpoints."""
@@ -147,11 +167,11 @@ class Status:
         return json.dumps(asdict(self), default=lambda moment: moment.isoformat())
 
 
-def read_status(lake: Path, spec: AgentSpec, input_now: InputNow | None) -> Status:
+def read_status(lake: Place, spec: AgentSpec, input_now: InputNow | None) -> Status:
     """Sum up an agent's batches.
 
     Args:
-        lake: folder of the tables.
+        lake: where the tables lie.
         input_now: how far the topics go, None when the broker is away.
     """
     reader = LakeReader(lake, spec.tables)
@@ -160,7 +180,7 @@ def read_status(lake: Path, spec: AgentSpec, input_now: InputNow | None) -> Stat
         return _empty(spec, input_now)
     newest = _newest(table, frame)
     pins = json.loads(newest["pins"])
-    requests = read_requests(reader.path("requeues"))
+    requests = read_requests(reader.place("requeues"))
     return Status(
         agent=spec.name,
         quarantine_reasons=waiting_by_reason(reader, requests),

@@ -6,16 +6,16 @@ import json
 
 from schemas.spec import AgentSpec
 from streaming.batch.queries import LOSS, newest_of_the_stream, stamp_of
-from streaming.batch.stream_settings import StreamSettings, is_settled, starting_offsets
-from streaming.delta.lake import LakeTable
+from streaming.batch.stream_settings import StreamSettings, is_overtaken, is_settled, starting_offsets
+from streaming.delta.lake import Lake
 from streaming.home.settings import Settings
 from streaming.kafka.source import initial_offsets, query_id_of
 
 
-def stream_settings(
-    settings: Settings, spec: AgentSpec, bootstrap: str, batches: LakeTable
-) -> StreamSettings:
+def stream_settings(settings: Settings, spec: AgentSpec, bootstrap: str, lake: Lake) -> StreamSettings:
     """Decide what the query reads and from where.
+
+    Spark may have committed a batch that is decided and not closed: it is finished before the query starts.
 
     Raises:
         DataLossError: the checkpoint and the lake do not belong together.
@@ -23,18 +23,23 @@ def stream_settings(
     source = spec.data_sources.transactions
     checkpoint = settings.checkpoint(spec.name)
     query = query_id_of(checkpoint)
-    closed = {} if query is None else {query: batches.last_batch(stamp_of(spec.name, query))}
-    newest = newest_of_the_stream(batches)
-    offsets = newest.get("offsets")
+    tables = (lake.batches, lake.transactions)
+    stamp = stamp_of(spec.name, query or "")
+    decided = {} if query is None else {query: max(table.last_batch(stamp) for table in tables)}
+    newest = newest_of_the_stream(lake.batches)
+    offsets, newest_query = newest.get("offsets"), newest.get("query_id")
+    reached = json.loads(offsets) if offsets else initial_offsets(checkpoint)
     return StreamSettings(
         bootstrap=bootstrap,
         reads=source.subscription,
         checkpoint=checkpoint,
         max_records=source.max_records_per_batch,
         max_bytes=source.max_bytes_per_batch,
-        starting=starting_offsets(checkpoint, closed, offsets, source.starting_offsets),
-        reached=json.loads(offsets) if offsets else initial_offsets(checkpoint),
+        starting=starting_offsets(checkpoint, decided, offsets, source.starting_offsets),
+        reached=reached,
         topic_ids=json.loads(newest.get("topic_ids") or "{}"),
-        superseded=newest.get("query_id", "").startswith(LOSS),
-        settled=is_settled(checkpoint, closed),
+        superseded=(newest_query or "").startswith(LOSS)
+        or is_overtaken(checkpoint, newest_query, reached or {}),
+        settled=is_settled(checkpoint, decided),
+        moves=not settings.lake(spec.name).is_local,
     )

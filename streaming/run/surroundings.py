@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from streaming.batch.late_answers import LateStep
+from streaming.batch.observer import UNOBSERVED, BatchObserver
 from streaming.batch.steps import BatchStep
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord, Publisher
 from streaming.service.health import Health
+from streaming.store.owner import TAKEOVER_SECONDS
 from streaming.versions.clients import Clients
 
 
@@ -18,13 +20,15 @@ from streaming.versions.clients import Clients
 class Hooks:
     """Seams for tests: called after each step, and before a publishing transaction commits.
 
-    `publisher` makes what publishes, where that is not to be a broker's.
+    `publisher` makes what publishes, where that is not to be a broker's. `takeover_seconds` is how long the
+    counter of another run has to stand still.
     """
 
     reached: Callable[[BatchStep], None] = lambda _: None
     before_commit: Callable[[Sequence[OutboxRecord]], None] = lambda _: None
     late_reached: Callable[[LateStep], None] = lambda _: None
     publisher: Callable[..., Publisher] | None = None
+    takeover_seconds: float = TAKEOVER_SECONDS
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Surroundings:
         bootstrap: address of the broker.
         clients: know whom its versions ask.
         health: what its parts say they suffer from.
+        observer: learns of its batches.
     """
 
     settings: Settings
@@ -42,6 +47,12 @@ class Surroundings:
     clients: Clients
     hooks: Hooks
     health: Health
+    observer: BatchObserver = UNOBSERVED
+
+    def reached(self, step: BatchStep) -> None:
+        """Tell that a step of a batch is done."""
+        self.observer.stepped()
+        self.hooks.reached(step)
 
 
 def now() -> datetime:

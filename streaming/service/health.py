@@ -22,7 +22,9 @@ class Condition(StrEnum):
     """Everything that can be wrong with an agent that goes on running; docs/operations.md explains each."""
 
     BROKER_AWAY = "broker_away"
+    ANOTHER_RUN = "another_run"
     DISK_UNUSABLE = "disk_unusable"
+    STORE_AWAY = "store_away"
     REGISTRY_UNREADABLE = "registry_unreadable"
     SCHEMA_REGISTRY_AWAY = "schema_registry_away"
     MODEL_AWAY = "model_away"
@@ -37,10 +39,29 @@ class Condition(StrEnum):
     RECORDS_REJECTED = "records_rejected"
     ENTITY_DOMINATES = "entity_dominates"
     MAINTENANCE_FAILING = "maintenance_failing"
+    OWNER_FAILING = "owner_failing"
     CLOCK_SKEW = "clock_skew"
     RULES_FILE_BROKEN = "rules_file_broken"
     REFERENCE_UNREADABLE = "reference_unreadable"
     TRANSACTION_OPEN = "transaction_open"
+    METRICS_FAILING = "metrics_failing"
+    AUDIT_FAILING = "audit_failing"
+    TOKENS_UNREADABLE = "tokens_unreadable"
+    INBOX_STALE = "inbox_stale"
+    ROUTE_STALLED = "route_stalled"
+    FOLLOWER_STALE = "follower_stale"
+
+
+# Under these an agent waits; under all others it works, if less well.
+WAITING = frozenset(
+    {
+        Condition.BROKER_AWAY,
+        Condition.ANOTHER_RUN,
+        Condition.DISK_UNUSABLE,
+        Condition.STORE_AWAY,
+        Condition.RESTARTING,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +98,19 @@ class Health:
         """Leave the file to the next driver; from here on it tells nothing."""
         if self._running is not None:
             self._running.close()
+
+    def keep_in(self, file: Path) -> None:
+        """Go on in another file, which nobody else keeps; the one so far is removed."""
+        with self._lock:
+            before, running = self._file, self._running
+            if before is None or before == file:
+                return
+            self._file, self._running = file, _mark_running(file)
+            self._write()
+        with contextlib.suppress(OSError):
+            before.unlink(missing_ok=True)
+        if running is not None:
+            running.close()
 
     @property
     def active(self) -> tuple[ActiveCondition, ...]:
@@ -142,6 +176,11 @@ def read_health(file: Path) -> tuple[ActiveCondition, ...]:
         )
     except (OSError, ValueError):
         return ()
+
+
+def beside(file: Path) -> Path:
+    """Return where a run is read of that waits for the one that keeps a file."""
+    return file.with_suffix(".waiting.json")
 
 
 def is_running(file: Path) -> bool:

@@ -21,7 +21,11 @@ _TO_END: list[Callable[[], object]] = []
 
 
 @contextmanager
-def stop_on_interrupt(stop: threading.Event, waiting: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def stop_on_interrupt(
+    stop: threading.Event,
+    waiting: Callable[[], bool] = lambda: False,
+    doing: str = "finishing the current batch",
+) -> Iterator[None]:
     """Set `stop` on the first SIGINT or SIGTERM, leave the process at once on the second.
 
     Leaving at once is safe because every step of a batch is idempotent: the next run repairs what is open.
@@ -30,22 +34,21 @@ def stop_on_interrupt(stop: threading.Event, waiting: Callable[[], bool] = lambd
         stop: checked by the work.
         waiting: whether the current batch waits for something that is away: then the process leaves after a
             few seconds, with 0, whether or not the work has come to its end.
+        doing: what is done until the work stops, for people.
     """
-    request = _StopRequest(stop, waiting)
-    previous = {each: signal.signal(each, request.handle) for each in (signal.SIGINT, signal.SIGTERM)}
+    request = _StopRequest(stop, waiting, doing)
     try:
-        yield
+        with _handled(request.handle, signal.SIGINT, signal.SIGTERM):
+            yield
     finally:
         request.settle()
-        for each, handler in previous.items():
-            signal.signal(each, handler)
 
 
 class _StopRequest:
     """What the first signal asks for; see stop_on_interrupt."""
 
-    def __init__(self, stop: threading.Event, waiting: Callable[[], bool]) -> None:
-        self._stop, self._waiting, self._left = stop, waiting, threading.Event()
+    def __init__(self, stop: threading.Event, waiting: Callable[[], bool], doing: str) -> None:
+        self._stop, self._waiting, self._left, self._doing = stop, waiting, threading.Event(), doing
         self._interrupted, self._asking = False, list[threading.Thread]()
 
     def handle(self, _: int, __: FrameType | None) -> None:
@@ -66,7 +69,7 @@ class _StopRequest:
 
     def _ask(self) -> None:
         self._stop.set()
-        log("stopping", "finishing the current batch; press Ctrl-C again to stop at once")
+        log("stopping", f"{self._doing}; press Ctrl-C again to stop at once")
         if self._waiting() and not self._left.wait(_LEAVING_SECONDS):
             _leave("stopped while waiting", 0)
 
@@ -108,8 +111,19 @@ def orderly_termination() -> Iterator[None]:
     def leave(number: int, _: FrameType | None) -> NoReturn:
         sys.exit(_SIGNALLED + number)
 
-    previous = signal.signal(signal.SIGTERM, leave)
+    with _handled(leave, signal.SIGTERM):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Have signals handled, in the main thread alone: a platform may run us in another one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {each: signal.signal(each, handler) for each in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for each, before in previous.items():
+            signal.signal(each, before)

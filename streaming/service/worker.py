@@ -19,7 +19,7 @@ from schemas.errors import ConfigurationError, DataLossError, FencedError, Flags
 from streaming.service.health import Condition, Health
 
 FATAL: tuple[type[BaseException], ...] = (FencedError, DataLossError, ConfigurationError)
-_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 60.0
+_SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 60.0
 
 
 class Worker:
@@ -32,6 +32,7 @@ class Worker:
         health: notified of it.
         begin: called in the thread before the first round, and again before the one after a fault.
         fatal: faults after which the work is not tried again.
+        longest_pause: seconds after a fault, however many there were before it.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class Worker:
         *,
         begin: Callable[[], None] = lambda: None,
         fatal: tuple[type[BaseException], ...] = FATAL,
+        longest_pause: float = LONGEST_PAUSE_SECONDS,
     ) -> None:
         self._work, self._condition, self._health = work, condition, health
-        self._begin, self._fatal = begin, fatal
+        self._begin, self._fatal, self._longest_pause = begin, fatal, longest_pause
         self._begun, self._failures = False, 0
         self._fault: BaseException | None = None
         self._ended = threading.Event()
@@ -112,7 +114,7 @@ class Worker:
         if isinstance(fault, self._fatal):
             self._fault = fault
             return None
-        return pause_after(self._failures, _LONGEST_PAUSE_SECONDS)
+        return pause_after(self._failures, self._longest_pause)
 
 
 def pause_after(failures: int, longest: float) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from agent.model.local_llm import weights_file
@@ -30,9 +32,12 @@ from streaming.setup.machine_checks import (
     check_port,
     check_proxy,
     check_python,
+    finding,
 )
 from streaming.setup.machine_limits import machine_limits
 from streaming.setup.spark_jvm import spark_archive
+from streaming.store.place import Place
+from streaming.store.store_check import StoreTrial, try_store
 
 _ANSWER_SECONDS = 3.0
 _REDIRECTS = range(300, 400)
@@ -41,7 +46,9 @@ _REDIRECTS = range(300, 400)
 def check_machine(settings: Settings, spec: AgentSpec | None = None) -> list[CheckResult]:
     """Check everything a run needs; no check stops the others.
 
-    Takes about a second, plus up to three for each service that does not answer. Starts and writes nothing.
+    Takes about a second, plus up to three for each service that does not answer, and half a minute for an
+    object store. Starts nothing, and writes nothing but objects of a scratch prefix of that store, which go
+    where they may be removed.
 
     Args:
         settings: what a run would go by.
@@ -64,6 +71,8 @@ def check_machine(settings: Settings, spec: AgentSpec | None = None) -> list[Che
         check_kafka(settings),
         *([] if spec is None else [check_rights(settings, spec)]),
         check_llm(settings),
+        *([] if settings.kept.is_local else [check_store(settings.kept)]),
+        *([] if settings.audit_anchor is None else [check_anchor(settings.audit_anchor, settings)]),
     ]
 
 
@@ -116,6 +125,32 @@ def check_rights(settings: Settings, spec: AgentSpec) -> CheckResult:
     return CheckResult(name, True, f"those that {spec.name} needs on topics and groups")
 
 
+def check_store(place: Place) -> CheckResult:
+    """Whether a store can do what a lake asks of it; where a permission is missing it is named."""
+    return _of_trials("store", place, try_store(place))
+
+
+def check_anchor(place: Place, settings: Settings) -> CheckResult:
+    """Whether the audit log's anchor can lie where it is to lie, by the login that is its own."""
+    name = "audit anchor"
+    if not place.is_local:
+        return _of_trials(name, place, try_store(place, settings.anchor_access, removes=False))
+    there = _existing(place.path)
+    ok = there.is_dir() and os.access(there, os.W_OK)
+    advice = f"let this user write {place}, or name another folder in FLAGSTREAM_AUDIT_ANCHOR"
+    return finding(name, ok, str(place) if ok else f"{there} cannot be written", advice)
+
+
+def _of_trials(name: str, place: Place, found: Sequence[StoreTrial]) -> CheckResult:
+    wrong = [each for each in found if each.fault]
+    if not wrong:
+        return CheckResult(name, True, f"{place}: {', '.join(each.operation for each in found)}")
+    needs = dict.fromkeys(each.needs for each in wrong if each.needs)
+    said = "; ".join(f"{each.operation}: {each.fault}" for each in wrong)
+    advice = f"grant {'; '.join(needs)}" if needs else "docs/stores.md says what a store must do"
+    return CheckResult(name, False, f"{place}: {said}", advice)
+
+
 def check_llm(settings: Settings) -> CheckResult:
     """Whether the endpoint given answers, or else the local model's weights are installed."""
     if settings.llm_base_url is not None:
@@ -135,7 +170,7 @@ def _check_bootstrap(bootstrap: str) -> CheckResult:
         advice = (
             "start that Kafka, or unset FLAGSTREAM_KAFKA to use the embedded broker"
             if properties_of(bootstrap) is None
-            else "check address, login and certificates in the file that FLAGSTREAM_KAFKA_CONFIG names"
+            else "check address, login and certificates in the client.properties that is named"
         )
         return CheckResult("Kafka", False, str(fault), advice)
     return CheckResult("Kafka", True, f"{bootstrap} answers, {brokers} broker(s)")

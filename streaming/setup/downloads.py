@@ -183,7 +183,7 @@ def _retrieve(settings: Settings, jars: Sequence[Jar], staged: Path, say: Callab
     staged.mkdir()
     module = staged.parent / "ivy.xml"
     module.write_text(_ivy_module(jars), encoding="utf-8")
-    cause = _run_ivy(_ivy_command(settings, module, staged), say)
+    cause = _run_ivy(_ivy_command(settings, module, staged), len(jars), say)
     missing = [jar for jar in jars if not (staged / jar.file_name).is_file()]
     if missing:
         names = ", ".join(f"{jar.organisation}:{jar.name}:{jar.revision}" for jar in missing)
@@ -247,9 +247,9 @@ def _ivy_jar() -> Path:
     return found[0]
 
 
-def _run_ivy(command: Sequence[str], say: Callable[[str], None]) -> str:
-    """Run Ivy, passing on what it downloads; return how it ended and its last complaint."""
-    complaint = "it reported no fault"
+def _run_ivy(command: Sequence[str], jars: int, say: Callable[[str], None]) -> str:
+    """Run Ivy, passing on what it downloads of so many jars; return how it ended and its last complaint."""
+    complaint, begun = "it reported no fault", 0
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=child_environment()
     ) as ivy:
@@ -260,7 +260,8 @@ def _run_ivy(command: Sequence[str], say: Callable[[str], None]) -> str:
             for line in ivy.stdout or ():
                 words = line.split()
                 if words[:1] == ["downloading"]:
-                    say(f"  {words[1].rpartition('/')[2]}")
+                    begun += 1
+                    say(f"  {begun} of {jars}: {words[1].rpartition('/')[2]}")
                 elif words and any(mark in line for mark in ("ERROR", "Exception", "error")):
                     complaint = line.strip()
         finally:

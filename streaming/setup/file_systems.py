@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from schemas.errors import MachineError
 
 MOUNTS = Path("/proc/self/mountinfo")
+HOME_SETTINGS = "--home or FLAGSTREAM_HOME"
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 _PLACE = 4  # the field of a line that says where
 # What they lack: a lock that holds on every machine, a rename that replaces nothing, data that is on disk
@@ -24,9 +25,10 @@ def file_system_of(folder: Path, mounts: Path = MOUNTS) -> str | None:
     """Return the type of the file system that a folder lies on, or will lie on; None where nobody tells.
 
     Args:
-        folder: an absolute path without links.
+        folder: its links are followed.
         mounts: the kernel's table of what is mounted, see proc(5).
     """
+    folder = folder.resolve()
     best, found = -1, None
     try:
         lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -49,22 +51,27 @@ def is_refused(kind: str | None) -> bool:
     return kind in _REFUSED
 
 
-def check_file_system(home: Path, mounts: Path = MOUNTS) -> None:
+def check_file_system(folder: Path, named_by: str = HOME_SETTINGS, mounts: Path = MOUNTS) -> None:
     """Refuse to keep an agent's state where others could change it unseen, or where it is not on disk.
+
+    Args:
+        folder: where state is to lie.
+        named_by: the setting that says so, for errors.
+        mounts: see file_system_of.
 
     Raises:
         MachineError: it lies on a network's file system, or its path would lead elsewhere.
     """
-    really = str(home.resolve())
+    really = str(folder.resolve())
     if unquote(really) != really:
         raise MachineError(
             f"{really}: a percent sign with two digits, as in %2F, leads Delta's library elsewhere. Name "
-            "another folder with --home or FLAGSTREAM_HOME"
+            f"another folder with {named_by}"
         )
-    kind = file_system_of(home, mounts)
+    kind = file_system_of(folder, mounts)
     if is_refused(kind):
         raise MachineError(
-            f"{home} lies on {kind}, a file system of the network: its locks and renames do not keep two "
-            "agents apart. Name a folder on a disk of this machine with --home or FLAGSTREAM_HOME, "
-            "for example a block volume"
+            f"{folder} lies on {kind}, a file system of the network: its locks and renames do not keep two "
+            f"agents apart. Name a folder on a disk of this machine with {named_by}, for example a block "
+            "volume"
         )

@@ -23,7 +23,7 @@ from streaming.setup.process import LEAST_OPEN_FILES
 _PYTHON, _PYTHON_BELOW = (3, 11), (3, 15)
 _JDK, _NEWEST_JDK = 17, 25
 _DISK_BYTES = 2 * 2**30
-_MEMORY_BYTES = 7 * 2**29  # what a machine sold with 4 GB has left of it
+_MEMORY_BYTES = 7 * 2**29  # what a machine sold with 4 GiB has left of it
 _ANSWER_SECONDS = 3.0
 _VERSION_SECONDS = 30.0
 _JAVA_VERSION = re.compile(r'version "(?:1\.)?(\d+)([^"]*)"')
@@ -83,13 +83,13 @@ def check_cores(limits: MachineLimits) -> CheckResult:
 
 
 def check_memory(limits: MachineLimits) -> CheckResult:
-    """Some 4 GB of memory: Spark's driver alone takes up to 3."""
+    """Some 4 GiB of memory: Spark's driver alone takes up to 3."""
     found = (
-        f"{gigabytes(limits.memory)}, of which Spark's JVM takes up to {int(limits.heap[:-1]) / 1024:.1f} GB"
+        f"{gibibytes(limits.memory)}, of which Spark's JVM takes up to {int(limits.heap[:-1]) / 1024:.1f} GiB"
     )
     if limits.memory < limits.shared_memory:
-        found = f"{gigabytes(limits.memory)} granted to this container of {gigabytes(limits.shared_memory)}"
-    return finding("memory", limits.memory >= _MEMORY_BYTES, found, "grant 4 GB or more")
+        found = f"{gibibytes(limits.memory)} granted to this container of {gibibytes(limits.shared_memory)}"
+    return finding("memory", limits.memory >= _MEMORY_BYTES, found, "grant 4 GiB or more")
 
 
 def check_open_files(limits: tuple[int, int] | None = None) -> CheckResult:
@@ -119,9 +119,9 @@ def check_port(bind: str = "127.0.0.1") -> CheckResult:
 
 
 def check_disk(folder: Path, free: int) -> CheckResult:
-    """At least 2 GB of `free` bytes for the folder that holds the state."""
+    """At least 2 GiB of `free` bytes for the folder that holds the state."""
     advice = f"free some space, or name another place than {folder} with --home"
-    return finding("disk", free >= _DISK_BYTES, f"{gigabytes(free)} free for {folder}", advice)
+    return finding("disk", free >= _DISK_BYTES, f"{gibibytes(free)} free for {folder}", advice)
 
 
 def check_home(folder: Path, mounts: Path = MOUNTS) -> CheckResult:
@@ -159,6 +159,6 @@ def finding(name: str, ok: bool, found: str, advice: str) -> CheckResult:
     return CheckResult(name, ok, found, "" if ok else advice)
 
 
-def gigabytes(size: int) -> str:
+def gibibytes(size: int) -> str:
     """Return a size in words."""
-    return f"{size / 2**30:.1f} GB"
+    return f"{size / 2**30:.1f} GiB"

@@ -45,7 +45,7 @@ class MachineLimits:
 
     @property
     def heap(self) -> str:
-        """How large Spark's JVM may become, for -Xmx: two fifths of the memory, 3 GB at most."""
+        """How large Spark's JVM may become, for -Xmx: two fifths of the memory, 3 GiB at most."""
         fitting = int(self.memory * _HEAP_SHARE) >> 20
         return f"{min(max(fitting, _LEAST_HEAP_MIB), _MOST_HEAP_MIB)}m"
 

@@ -14,15 +14,17 @@ from pyspark import SparkContext
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
+from streaming.home.platform import is_on_platform
 from streaming.home.user import is_known, user_name
 from streaming.jvm.launching import Jvm
+from streaming.setup.platform import adopt_session
 from streaming.setup.spark_jvm import configuration_of, launch_spark
 
 _PORT, _SECRET = "PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"
 
 
 def start_session(jars: Sequence[Path], *, work_dir: Path, driver_memory: str | None = None) -> SparkSession:
-    """Return a local Spark session that can read Kafka and Delta.
+    """Return a Spark session that can read Kafka and Delta: a local one, or the platform's own.
 
     Args:
         jars: the jars beyond those PySpark ships, see streaming.setup.downloads.
@@ -30,8 +32,10 @@ def start_session(jars: Sequence[Path], *, work_dir: Path, driver_memory: str | 
         driver_memory: heap of the driver's JVM; by what the machine has unless given.
 
     Raises:
-        MachineError: the JVM does not come up.
+        MachineError: the JVM does not come up, or the platform's Spark cannot be used.
     """
+    if is_on_platform():
+        return adopt_session()
     jvm = launch_spark(jars, work_dir, driver_memory=driver_memory)
     return session_on(jvm, work_dir, driver_memory=driver_memory)
 

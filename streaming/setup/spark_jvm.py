@@ -81,6 +81,7 @@ def launch_spark(
     heap = driver_memory or machine_limits().heap
     own = [
         f"-Xmx{heap}",
+        "-XX:+ExitOnOutOfMemoryError",  # what is left of a JVM after that does nothing in earnest
         f"-Dderby.system.home={scratch}",
         *_EVERYWHERE_THE_SAME,
         f"-Dlog4j2.configurationFile={logging}",

@@ -20,6 +20,7 @@ from streaming.kafka.publish import OutboxRecord
 from streaming.output.terminal import say_line
 from streaming.run.driver import PATIENCE_SECONDS, drive
 from streaming.run.surroundings import Hooks
+from streaming.store.owner import TAKEOVER_SECONDS
 
 MID_PUBLISH = "mid-publish"
 
@@ -45,7 +46,8 @@ class _Killer:
 
 
 def main(order: dict[str, Any]) -> int:
-    """Run an agent under an order: spec, home, bootstrap, llm, at (a place), signal, live, endless, patience.
+    """Run an agent under an order: spec, home, bootstrap, llm, at (a place), signal, live, endless, patience,
+    takeover (seconds for which the counter of another run has to stand still).
 
     A live strike waits for a batch of its own, another hits the repair of what a predecessor left, too. An
     endless driver goes on when everything is read, until it is struck or asked to stop.
@@ -53,7 +55,8 @@ def main(order: dict[str, Any]) -> int:
     killer = _Killer(order)
     settings = Settings.load(Path(order["home"]), os.environ)
     spec = load_spec(Path(order["spec"]))
-    hooks = Hooks(killer.reached, killer.before_commit, killer.reached)
+    takeover = order.get("takeover", TAKEOVER_SECONDS)
+    hooks = Hooks(killer.reached, killer.before_commit, killer.reached, takeover_seconds=takeover)
     try:
         drive(
             settings,

@@ -21,6 +21,7 @@ from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.labels.book import LabelBook
 from streaming.run import alerts_end, opening
+from streaming.run.observer import UNOBSERVED_RUN, RunObserver
 from streaming.versions.clients import Clients
 
 CONTRACT = load_contract("simulator")
@@ -130,12 +131,14 @@ def run_live(
     first_batch: int = 0,
     rows: int = 90,
     llm: str = "none",
+    observer: RunObserver = UNOBSERVED_RUN,
 ) -> None:
     """Run an agent over payments in batches; its stream goes on from `first_batch`."""
     stream = records(events)
     with (
-        Clients(settings, llm) as clients,
-        opening.open_agent(settings, spec, "127.0.0.1:1", clients) as started,
+        Clients(settings, llm, watch=observer.calls) as clients,
+        opening.open_agent(settings, spec, "127.0.0.1:1", clients, observer=observer.batches) as started,
+        observer.working(started, spec),
     ):
         for number, first in enumerate(range(0, stream.num_rows, rows), first_batch):
             part, end = stream.slice(first, rows), {TOPIC: {"0": min(first + rows, stream.num_rows)}}
@@ -153,7 +156,7 @@ def judge(settings: Settings, spec: AgentSpec, transactions: Sequence[str]) -> N
         for place, each in enumerate(transactions)
     ]
     book = LabelBook(
-        LakeReader(settings.lake(spec.name), spec.tables).path("labels"), retention=spec.replay_horizon
+        LakeReader(settings.lake(spec.name), spec.tables).place("labels"), retention=spec.replay_horizon
     )
     book.record(pa.Table.from_pylist(rows, schema=GIVEN), source="test")
 

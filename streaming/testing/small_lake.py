@@ -26,6 +26,7 @@ from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import entity_labels_schema
+from streaming.store.place import Place
 
 CONTRACT = load_contract("simulator")
 DAY = datetime(2026, 5, 1, tzinfo=UTC)
@@ -140,9 +141,9 @@ def _decided(engine: Engine, transactions: pa.Table) -> pa.Table:
     return Deciders(engine).decide(transactions, nothing).alerts(marks)
 
 
-def _stored(path: Path, rows: pa.Table, batch: int = 0) -> int:
-    schema = ALERTS if path.name == "alerts" else rows.schema
-    table = LakeTable(path, schema, "tester/epoch", RETENTION)
+def _stored(place: Place, rows: pa.Table, batch: int = 0) -> int:
+    schema = ALERTS if place.name == "alerts" else rows.schema
+    table = LakeTable(place, schema, "tester/epoch", RETENTION)
     table.claim(1 + table.epoch)
     table.append(rows, Stamp("tester/q", batch))
     return table.version

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import yaml
 from confluent_kafka import Producer
-from deltalake import DeltaTable
 
 from schemas.spec import NEWEST_ARITHMETIC, AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.maintenance import tables_below
+from streaming.delta.stored import open_for_reading, read_stored
 from streaming.detection.scoring import Scorer
 from streaming.home.brokers import connection
 from streaming.kafka.topic import committed_messages
@@ -26,6 +27,7 @@ from streaming.labels.entity_labels import EntityLabels
 from streaming.labels.label_pins import LabelPin, LabelPins
 from streaming.rules.patterns import Patterns, Recognised
 from streaming.rules.rule_set import RuleSet
+from streaming.store.place import Place
 
 _FRAUDS, _UNUSUAL = 0.4, 0.03
 
@@ -129,14 +131,17 @@ def write_spec(
     return path
 
 
-def stored(lake: Path, table: str, order: str) -> pa.Table:
+def stored(lake: Place, table: str, order: str) -> pa.Table:
     """Read a whole table, sorted."""
-    return DeltaTable(lake / table).to_pyarrow_table().sort_by(order)
+    rows = read_stored(lake / table)
+    assert rows is not None, f"there is no table {table}"
+    return rows.sort_by(order)
 
 
-def versions(lake: Path) -> dict[str, int]:
+def versions(lake: Place) -> dict[str, int]:
     """Return the version of every table."""
-    return {path.name: DeltaTable(path).version() for path in sorted(lake.iterdir())}
+    opened = [(each.name, open_for_reading(each)) for each in tables_below(lake)]
+    return {name: table.version() for name, table in opened if table is not None}
 
 
 def published(bootstrap: str, topic: str) -> list[dict[str, object]]:
@@ -144,12 +149,12 @@ def published(bootstrap: str, topic: str) -> list[dict[str, object]]:
     return [json.loads(message.value() or b"") for message in committed_messages(bootstrap, topic)]
 
 
-def label_book(lake: Path, spec: AgentSpec) -> LabelBook:
+def label_book(lake: Place, spec: AgentSpec) -> LabelBook:
     """Open the labels of an agent."""
-    return LabelBook(LakeReader(lake, spec.tables).path("labels"), retention=spec.replay_horizon)
+    return LabelBook(LakeReader(lake, spec.tables).place("labels"), retention=spec.replay_horizon)
 
 
-def labels_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
+def labels_by_row(lake: Place, spec: AgentSpec) -> pa.Table:
     """Derive anew which labels which row was the first to know."""
     labelled = AgentDefinition.of(spec).contract.labelled_columns
     batches = stored(lake, spec.tables.batches, "first_sequence")
@@ -158,7 +163,7 @@ def labels_by_row(lake: Path, spec: AgentSpec) -> pa.Table:
         LabelPin(*row) for row in zip(*(batches[name].to_pylist() for name in columns), strict=True)
     )
     reader = LakeReader(lake, spec.tables)
-    folders = reader.path("transactions"), reader.path("alerts")
+    folders = reader.place("transactions"), reader.place("alerts")
     return EntityLabels(label_book(lake, spec), *folders, labelled).derive(0, LabelPins.of(pins)).table
 
 
@@ -173,7 +178,7 @@ def folded_patterns(spec: AgentSpec, transactions: pa.Table) -> Recognised:
 
 
 def folded_scores(
-    spec: AgentSpec, transactions: pa.Table, lake: Path | None = None
+    spec: AgentSpec, transactions: pa.Table, lake: Place | None = None
 ) -> dict[str, tuple[float, float]]:
     """Score the recorded sequence in one go: transaction id → (score, log-odds) of every flagged row."""
     contract = AgentDefinition.of(spec).contract

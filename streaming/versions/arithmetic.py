@@ -11,7 +11,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import pinned_specs
 from streaming.delta.stored import open_version
 from streaming.home.settings import Settings
-from streaming.versions.registry_table import read_entries, registry_path
+from streaming.versions.registry_table import read_entries, registry_place
 from streaming.versions.stages import staged_versions
 
 
@@ -26,7 +26,7 @@ def with_arithmetic(settings: Settings, spec: AgentSpec, agent: AgentSpec) -> Ag
     """
     if spec.arithmetic is not None:
         return spec
-    registered = staged_versions(read_entries(registry_path(settings, agent)))
+    registered = staged_versions(read_entries(registry_place(settings, agent)))
     if registered:
         known = registered.get(spec.version)
         return spec.anew() if known is None else _as(spec, known.spec)
@@ -40,11 +40,11 @@ def _as(spec: AgentSpec, other: AgentSpec) -> AgentSpec:
 
 def _newest_pinned(settings: Settings, agent: AgentSpec) -> AgentSpec | None:
     """Return the spec that decided the newest batch, None in a lake without one."""
-    folder = settings.lake(agent.name)
-    decision = newest_decision(folder, agent.tables)
+    lake = settings.lake(agent.name)
+    decision = newest_decision(lake, agent.tables)
     if decision is not None:
         return pinned_specs(decision.pins)[0]
     # The log of `transactions` may have been cleaned up beyond its newest batch.
-    batches = open_version(LakeReader(folder, agent.tables).path("batches"))
+    batches = open_version(LakeReader(lake, agent.tables).place("batches"))
     newest = None if batches is None else newest_batch(batches, ["pins"])
     return None if newest is None else pinned_specs(json.loads(newest["pins"]))[0]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
+from agent.model.call_watch import CallWatch, unwatched
 from agent.model.chat_endpoint import OPENAI_URL
 from agent.model.endpoint_memory import EndpointMemory, EndpointState
 from agent.model.endpoints import endpoint_of
@@ -34,15 +35,22 @@ class Clients:
         choice: `auto` (the endpoint when the version or the environment names one, else the local model),
             `local` or `none`.
         unwanted: whether whoever needed a model is about to end: a local one that is starting is given up.
+        watch: learns of each request that has come to its end.
 
     Raises:
         ConfigurationError: `choice` is none of these.
     """
 
-    def __init__(self, settings: Settings, choice: str, unwanted: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        choice: str,
+        unwanted: Callable[[], bool] = lambda: False,
+        watch: CallWatch = unwatched,
+    ) -> None:
         if choice not in LLM_CHOICES:
             raise ConfigurationError(nearest(choice, LLM_CHOICES), where="--llm")
-        self._settings, self._choice, self._unwanted = settings, choice, unwanted
+        self._settings, self._choice, self._unwanted, self._watch = settings, choice, unwanted, watch
         self._clients, self._server = ExitStack(), ExitStack()
         self._opened: dict[tuple[object, ...], LlmClient] = {}
         self._local_url: str | None = None
@@ -94,6 +102,10 @@ class Clients:
         found = (f"{each.model}: {each.trouble}" for each in self._all() if each.trouble)
         return "; ".join(dict.fromkeys(found)) or None
 
+    def breakers(self) -> dict[str, bool]:
+        """Return for each model whether it is left alone just now, since it has failed again and again."""
+        return {each.model: not each.breaker.closed for each in self._all()}
+
     def _all(self) -> list[LlmClient]:
         opened = list(self._opened.values())
         return [each for client in opened for each in (client, *client.fallbacks)]
@@ -102,36 +114,42 @@ class Clients:
         fallbacks = (
             [] if self._choice == "local" else [self._fallback(spec, each) for each in spec.llm.fallbacks]
         )
-        endpoint = endpoint_client(self._settings, spec, fallbacks) if self._choice == "auto" else None
+        asked = (self._settings, spec, fallbacks, self._watch)
+        endpoint = endpoint_client(*asked) if self._choice == "auto" else None
         return self._clients.enter_context(endpoint or self._local(spec.llm, fallbacks))
 
     def _fallback(self, spec: AgentSpec, fallback: Fallback) -> LlmClient:
         llm = spec.llm.as_asked(fallback)
         if fallback.model == LOCAL_MODEL:
             return self._clients.enter_context(self._local(llm))
-        found = _client(self._settings, spec.policy, llm, fallback.model, None)
+        found = _client(self._settings, spec.policy, llm, fallback.model, None, watch=self._watch)
         return self._clients.enter_context(found)
 
     def _local(self, llm: Llm, fallbacks: Sequence[LlmClient] = ()) -> LlmClient:
         if self._local_url is None:
             self._local_url = self._server.enter_context(_local_model(self._settings, self._unwanted))
-        return LlmClient(llm, base_url=self._local_url, fallbacks=fallbacks)
+        return LlmClient(llm, base_url=self._local_url, fallbacks=fallbacks, watch=self._watch)
 
 
 @contextmanager
-def model_client(settings: Settings, spec: AgentSpec, choice: str) -> Iterator[LlmClient | None]:
+def model_client(
+    settings: Settings, spec: AgentSpec, choice: str, watch: CallWatch = unwatched
+) -> Iterator[LlmClient | None]:
     """Yield whom one spec asks; see Clients.
 
     Raises:
         ConfigurationError: `choice` is unknown, or the endpoint cannot be used.
         MachineError: the local model cannot be started.
     """
-    with Clients(settings, choice) as clients:
+    with Clients(settings, choice, watch=watch) as clients:
         yield clients.of(spec)
 
 
 def endpoint_client(
-    settings: Settings, spec: AgentSpec, fallbacks: Sequence[LlmClient] = ()
+    settings: Settings,
+    spec: AgentSpec,
+    fallbacks: Sequence[LlmClient] = (),
+    watch: CallWatch = unwatched,
 ) -> LlmClient | None:
     """Return a client of the endpoint that the spec or the environment names, None when neither does.
 
@@ -141,7 +159,7 @@ def endpoint_client(
     if not _names_an_endpoint(settings, spec):
         return None
     model, operators_url = model_asked(settings, spec), settings.llm_base_url
-    return _client(settings, spec.policy, spec.llm, model, operators_url, fallbacks)
+    return _client(settings, spec.policy, spec.llm, model, operators_url, fallbacks, watch)
 
 
 def _client(
@@ -151,6 +169,7 @@ def _client(
     model: str,
     operators_url: str | None,
     fallbacks: Sequence[LlmClient] = (),
+    watch: CallWatch = unwatched,
 ) -> LlmClient:
     endpoint = endpoint_of(load_policy(policy, POLICIES), llm, model, operators_url)
     key = None if endpoint.key_variable is None else settings.api_key(endpoint.key_variable)
@@ -163,6 +182,7 @@ def _client(
         memory=EndpointMemory(settings.endpoints),
         api_version=llm.api_version,
         fallbacks=fallbacks,
+        watch=watch,
     )
 
 

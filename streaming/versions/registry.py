@@ -17,9 +17,10 @@ from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.home.settings import Settings
 from streaming.versions.promotion_gates import PromotionCase, closed_gates
-from streaming.versions.registry_table import RegistryTable, read_entries, registry_path
+from streaming.versions.registry_table import RegistryTable, read_entries, registry_place
 from streaming.versions.stages import (
     NEXT,
+    PERCENT,
     Entry,
     Event,
     Move,
@@ -85,12 +86,12 @@ class SpecRegistry:
     """
 
     def __init__(self, settings: Settings, spec: AgentSpec, clock: Clock = lambda: datetime.now(UTC)) -> None:
-        self._path, self._clock = registry_path(settings, spec), clock
+        self._place, self._clock = registry_place(settings, spec), clock
         self._settings, self._spec = settings, spec
 
     def entries(self) -> list[Entry]:
         """Return all that is on record, oldest first; nothing where there is no registry."""
-        return read_entries(self._path)
+        return read_entries(self._place)
 
     def staged_versions(self) -> dict[str, VersionStage]:
         """Return where each version stands, by version."""
@@ -112,12 +113,14 @@ class SpecRegistry:
         author: Author,
         prompt_digest: Callable[[AgentSpec], str],
         endpoint_change: str | None = None,
+        percent: float | None = None,
     ) -> list[Entry]:
         """Move a version one stage along and return what changed.
 
         Args:
             prompt_digest: tells the digest of a spec's prompt as it is now.
             endpoint_change: why another policy, model, endpoint or key is meant, None if it is not.
+            percent: of primary entities that it decides in canary, None for what the active spec says.
 
         Raises:
             ClosedGateError: the evidence does not suffice.
@@ -135,8 +138,9 @@ class SpecRegistry:
             if reasons:
                 raise ClosedGateError(version, reasons)
             moves = promotion(candidate, found)
-            consent = {} if endpoint_change is None else {_CONSENT: endpoint_change}
-            return [self._moved(each, author, {"replay": case.replay, **consent}) for each in moves]
+            given = {_CONSENT: endpoint_change, PERCENT: percent if moves[0].stage == "canary" else None}
+            more = {name: each for name, each in given.items() if each is not None}
+            return [self._moved(each, author, {"replay": case.replay, **more}) for each in moves]
 
         return self._write(decide)
 
@@ -186,13 +190,13 @@ class SpecRegistry:
     def _check_begun(self) -> None:
         if not self.entries():
             raise ConfigurationError(
-                "no spec is registered yet; begin with `flagstream registry add`", where=str(self._path)
+                "no spec is registered yet; begin with `flagstream registry add`", where=str(self._place)
             )
 
     def _write(self, decide: Callable[[Sequence[Entry]], list[Entry]]) -> list[Entry]:
         # The log is opened first: what cannot be recorded is not done.
         log = LakeAudit(AuditPlaces(self._settings, self._spec), self._spec.replay_horizon, self._clock)
-        table = RegistryTable(self._path, self._spec.replay_horizon)
+        table = RegistryTable(self._place, self._spec.replay_horizon)
         written = table.write(decide)
         recorded = log.position(_source(self._spec.name))
         log.record([_event(each) for each in self.entries() if each.action > recorded])

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -16,18 +15,19 @@ from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader, open_declared, select_declared
 from streaming.delta.shared_table import SharedTable
 from streaming.home.settings import Settings
+from streaming.store.place import Place
 from streaming.versions.stages import Entry
 
 _STREAM = "registry"
 _NAMES = [each.name for each in fields(Entry)]
 
 
-def registry_path(settings: Settings, spec: AgentSpec) -> Path:
+def registry_place(settings: Settings, spec: AgentSpec) -> Place:
     """Return the folder of an agent's registry."""
-    return LakeReader(settings.lake(spec.name), spec.tables).path("specs")
+    return LakeReader(settings.lake(spec.name), spec.tables).place("specs")
 
 
-def read_entries(path: Path) -> list[Entry]:
+def read_entries(place: Place) -> list[Entry]:
     """Return all that a registry holds, oldest first; nothing where there is none.
 
     Raises:
@@ -35,7 +35,7 @@ def read_entries(path: Path) -> list[Entry]:
         DataLossError: its log is gone, or the newest entry of it is torn.
         MachineError: it cannot be read.
     """
-    table = open_declared(path, "specs")
+    table = open_declared(place, "specs")
     if table is None:
         return []
     rows = (
@@ -54,8 +54,8 @@ class RegistryTable:
         retention: how long versions of the table stay readable.
     """
 
-    def __init__(self, path: Path, retention: timedelta) -> None:
-        self._path, self._table = path, SharedTable(path, SPECS, retention)
+    def __init__(self, place: Place, retention: timedelta) -> None:
+        self._place, self._table = place, SharedTable(place, SPECS, retention)
 
     def write(self, decide: Callable[[Sequence[Entry]], Sequence[Entry]]) -> list[Entry]:
         """Append what `decide` makes of all entries so far, as one action; it sees every earlier one.
@@ -65,7 +65,7 @@ class RegistryTable:
         return self._table.by_turns(lambda: self._append(decide))
 
     def _append(self, decide: Callable[[Sequence[Entry]], Sequence[Entry]]) -> list[Entry]:
-        before = read_entries(self._path)
+        before = read_entries(self._place)
         action = max((each.action for each in before), default=-1) + 1
         entries = [replace(each, action=action) for each in decide(before)]
         if entries:

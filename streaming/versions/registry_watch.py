@@ -11,10 +11,11 @@ from streaming.delta.stored import change_mark
 from streaming.home.settings import Settings
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker, cause_of
-from streaming.versions.registry_table import read_entries, registry_path
+from streaming.versions.registry_table import read_entries, registry_place
 from streaming.versions.stages import Entry, Stage, VersionStage, staged_versions, version_in
 
 _PAUSE_SECONDS = 1.0
+_STORE_PAUSE_SECONDS = 5.0  # each look is a request
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,22 @@ class RegistryState:
         """The version in canary, None where there is none."""
         return self._spec_in("canary")
 
+    @property
+    def canary_percent(self) -> float | None:
+        """The share that was asked for when a version went into canary, None for the active spec's."""
+        staged = version_in("canary", self.staged_versions)
+        return None if staged is None else staged.percent
+
     def _spec_in(self, stage: Stage) -> AgentSpec | None:
         staged = version_in(stage, self.staged_versions)
         return None if staged is None else staged.spec
 
 
 class RegistryWatch:
-    """Keeps the newest state of a registry at hand. A thread looks for another one, at most once a second.
+    """Keeps the newest state of a registry at hand; a thread looks for another one.
 
-    A registry that cannot be read changes nothing: the state last read stays, and a condition says why.
+    It does so once a second at most, in a store every five. A registry that cannot be read changes nothing:
+    the state last read stays, and a condition says why.
 
     Args:
         settings: where the lake lies.
@@ -50,7 +58,7 @@ class RegistryWatch:
     """
 
     def __init__(self, settings: Settings, spec: AgentSpec, health: Health | None = None) -> None:
-        self._path, self._agent = registry_path(settings, spec), spec.name
+        self._place, self._agent = registry_place(settings, spec), spec.name
         self._health = health or Health()
         self._mark: tuple[int, int] | None = None
         self._newest = RegistryState()
@@ -76,21 +84,21 @@ class RegistryWatch:
             ConfigurationError: it is another table or another agent's, of a later format, or without its log.
             FlagstreamError: it cannot be read.
         """
-        mark = change_mark(self._path)
+        mark = change_mark(self._place, self._mark or (0, 0))
         if mark != self._mark:
             found = RegistryState(staged_versions(self._entries()))
             if self._newest.staged_versions and not found.staged_versions:
-                raise MachineError(f"{self._path} is gone or empty: restore the registry")
+                raise MachineError(f"{self._place} is gone or empty: restore the registry")
             self._mark, self._newest = mark, found
         return self._newest
 
     def _entries(self) -> list[Entry]:
-        entries = read_entries(self._path)
+        entries = read_entries(self._place)
         other = next((each.name for each in entries if each.name != self._agent), None)
         if other is not None:
             raise ConfigurationError(
                 f"this is the registry of agent {other!r}: put back that of {self._agent!r}",
-                where=str(self._path),
+                where=str(self._place),
             )
         return entries
 
@@ -103,7 +111,7 @@ class RegistryWatch:
             self._health.begins(Condition.REGISTRY_UNREADABLE, said)
         else:
             self._health.ends(Condition.REGISTRY_UNREADABLE)
-        return _PAUSE_SECONDS
+        return _PAUSE_SECONDS if self._place.is_local else _STORE_PAUSE_SECONDS
 
 
 def spec_in_force(settings: Settings, spec: AgentSpec) -> AgentSpec:

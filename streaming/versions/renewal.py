@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
 from streaming.output.log import log
 from streaming.rules.rule_file import RuleWatch
-from streaming.versions.registry_watch import RegistryWatch
+from streaming.versions.registry_watch import RegistryState, RegistryWatch
 
 
 class Renewal:
@@ -50,7 +49,7 @@ class Renewal:
         state = self._registry.newest
         try:
             if state.active is not None:
-                return self._as_registered(deciders, state.active, state.canary)
+                return self._as_registered(deciders, state.active, state)
         except (ConfigurationError, MachineError) as fault:
             spec = deciders.engine.spec
             self._tell("version_unusable", f"{fault}; version {spec.version} stays in force", spec)
@@ -58,8 +57,8 @@ class Renewal:
         changed = self._rules.changed()
         return deciders if changed is None else replace(deciders, engine=deciders.engine.with_rules(changed))
 
-    def _as_registered(self, deciders: Deciders, active: AgentSpec, wanted: AgentSpec | None) -> Deciders:
-        percent = active.promotion.canary_percent
+    def _as_registered(self, deciders: Deciders, active: AgentSpec, state: RegistryState) -> Deciders:
+        wanted, percent = state.canary, state.canary_percent or active.promotion.canary_percent
         found, before = deciders.engine, deciders.canary
         if active.digest != found.spec.digest:
             found = self._switch(deciders, active)
@@ -100,7 +99,7 @@ class Renewal:
         if before is None or (renewed.canary is not None and renewed.canary.engine == before.engine):
             return
         before.engine.close()
-        shutil.rmtree(before.engine.checkpoints.folder, ignore_errors=True)
+        before.engine.checkpoints.folders.drop_all()
 
     def _tell(self, event: str, text: str, spec: AgentSpec) -> None:
         """Log it, not once more with every batch."""

@@ -6,12 +6,10 @@ appends one row per batch to `shadow`. The stream never waits for it; where it f
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +27,7 @@ from streaming.delta.stored import StoredTable
 from streaming.labels.entity_labels import EntityLabels
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
+from streaming.store.place import Place
 from streaming.versions.registry_watch import RegistryState, RegistryWatch
 from streaming.versions.stages import Stage, VersionStage
 
@@ -60,7 +59,7 @@ class Shadow:
     """Decides closed batches under versions that publish nothing.
 
     Args:
-        path: folder of the table `shadow`, made when a version first stands in shadow.
+        place: of the table `shadow`, made when a version first stands in shadow.
         tables: what the agent has stored, in handles of their own.
         registry: says which versions.
         engine_for: builds the engine of a version, which asks no model.
@@ -71,7 +70,7 @@ class Shadow:
 
     def __init__(
         self,
-        path: Path,
+        place: Place,
         tables: AgentTables,
         registry: RegistryWatch,
         engine_for: Callable[[AgentSpec], Engine],
@@ -79,7 +78,7 @@ class Shadow:
         clock: Callable[[], datetime],
         health: Health | None = None,
     ) -> None:
-        self._path, self._retention, self._tables = path, retention, tables
+        self._place, self._retention, self._tables = place, retention, tables
         self._batches = ClosedBatches(tables.batches)
         self._registry, self._engine_for, self._clock = registry, engine_for, clock
         self._shadows: dict[str, _Shadow] = {}
@@ -161,7 +160,8 @@ class Shadow:
         reached = self._batches.closed_before(staged.since) if recorded < 0 else recorded
         engine = self._engine_for(staged.spec)
         self._tables.transactions.refresh()
-        engine.restore(self._tables.transactions, reached, self._known, self._batches.stretches)
+        places = (self._tables.transactions, reached)
+        engine.restore(*places, self._known, self._batches.stretches, exactly=False)
         return _Shadow(staged, engine, reached)
 
     def _decide_or_forget(self, shadow: _Shadow, batch: dict[str, Any]) -> None:
@@ -188,7 +188,7 @@ class Shadow:
         engine.checkpoint_if_due()
 
     def _table(self) -> SharedTable:
-        return SharedTable(self._path, SHADOW, self._retention)
+        return SharedTable(self._place, SHADOW, self._retention)
 
     def _known(self, first: int, end: int) -> pa.Table:
         return self._tables.entity_labels.between(self._batches.label_pins(), first, end)
@@ -205,7 +205,7 @@ class Shadow:
 def _ended(engine: Engine) -> None:
     """Remove the checkpoints of a version that is no longer decided under beside the agent."""
     engine.close()
-    shutil.rmtree(engine.checkpoints.folder, ignore_errors=True)
+    engine.checkpoints.folders.drop_all()
 
 
 def _row(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -15,6 +14,7 @@ from schemas.tables import SHADOW
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import CANARY
 from streaming.labels.book import LabelBook
+from streaming.store.place import Place
 from streaming.versions.registry_table import read_entries
 from streaming.versions.stages import VersionStage, staged_versions, version_in
 
@@ -58,15 +58,15 @@ class SideBySide:
     percent: float | None = None
 
 
-def side_by_side(lake: Path, spec: AgentSpec) -> list[SideBySide]:
+def side_by_side(lake: Place, spec: AgentSpec) -> list[SideBySide]:
     """Return every version that stands in shadow or canary beside what was published, newest last.
 
     Args:
-        lake: folder of the agent's tables.
+        lake: where the agent's tables lie.
         spec: names them.
     """
     reader = LakeReader(lake, spec.tables)
-    found = staged_versions(read_entries(reader.path("specs")))
+    found = staged_versions(read_entries(reader.place("specs")))
     active = version_in("active", found)
     if active is None:
         return []
@@ -89,7 +89,7 @@ class _Evidence:
 
     @classmethod
     def read(cls, reader: LakeReader, spec: AgentSpec) -> _Evidence:
-        labels = pl.DataFrame(LabelBook(reader.path("labels"), retention=spec.replay_horizon).latest())
+        labels = pl.DataFrame(LabelBook(reader.place("labels"), retention=spec.replay_horizon).latest())
         return cls(reader, _published(reader), labels.select("transaction_id", "is_fraud"))
 
     def raised_in(self, spans: pl.DataFrame) -> pl.DataFrame:

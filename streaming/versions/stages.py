@@ -21,6 +21,7 @@ Stage = Literal["sandbox", "shadow", "canary", "active", "retired"]
 Event = Literal["added", "promoted", "replaced", "rolled_back", "restored", "replayed", "prompt_evaluated"]
 
 NEXT: Mapping[Stage, Stage] = {"sandbox": "shadow", "shadow": "canary", "canary": "active"}
+PERCENT = "percent"
 _MOVES = frozenset({"added", "promoted", "replaced", "rolled_back", "restored"})
 
 
@@ -52,7 +53,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class VersionStage:
-    """Where a version stands, and since when."""
+    """Where a version stands, and since when.
+
+    Attributes:
+        percent: of primary entities that it decides in canary, None for what the active spec says.
+    """
 
     version: str
     digest: str
@@ -61,6 +66,7 @@ class VersionStage:
     since: datetime
     who: str
     why: str
+    percent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,9 +86,14 @@ def staged_versions(entries: Iterable[Entry]) -> dict[str, VersionStage]:
             where = f"version {each.version} in the registry"
             spec = parse_document(parse_json(each.spec, where=where), AgentSpec, where=where)
             found[each.version] = VersionStage(
-                each.version, each.digest, each.stage, spec, each.at, each.who, each.why
+                each.version, each.digest, each.stage, spec, each.at, each.who, each.why, _percent_of(each)
             )
     return found
+
+
+def _percent_of(entry: Entry) -> float | None:
+    given = entry.evidence.get(PERCENT)
+    return given if entry.stage == "canary" and isinstance(given, int | float) else None
 
 
 def version_in(stage: Stage, found: Mapping[str, VersionStage]) -> VersionStage | None:
@@ -90,8 +101,8 @@ def version_in(stage: Stage, found: Mapping[str, VersionStage]) -> VersionStage 
     return next((each for each in found.values() if each.stage == stage), None)
 
 
-def wanted(version: str, found: Mapping[str, VersionStage]) -> VersionStage:
-    """Return a version that can be promoted.
+def wanted(version: str, found: Mapping[str, VersionStage], to: Stage | None = None) -> VersionStage:
+    """Return a version that can be promoted, or stands at the stage it is to reach.
 
     Raises:
         ConfigurationError: there is none of this name, or it is active or retired.
@@ -99,10 +110,22 @@ def wanted(version: str, found: Mapping[str, VersionStage]) -> VersionStage:
     if version not in found:
         raise ConfigurationError(f"no version {version!r} in the registry; {nearest(version, found)}")
     staged = found[version]
-    if staged.stage not in NEXT:
+    if staged.stage not in NEXT and staged.stage != to:
         problem = "is active already" if staged.stage == "active" else "is retired: add it as a new version"
         raise ConfigurationError(f"version {version} {problem}")
     return staged
+
+
+def steps_to(stage: Stage, staged: VersionStage) -> int:
+    """Return how many promotions lead a version to a stage, 0 where it stands there already.
+
+    Raises:
+        ConfigurationError: it is past that stage.
+    """
+    order: list[Stage] = ["sandbox", *NEXT.values()]
+    if staged.stage not in order or order.index(staged.stage) > order.index(stage):
+        raise ConfigurationError(f"version {staged.version} is {staged.stage}, past {stage}", where="--to")
+    return order.index(stage) - order.index(staged.stage)
 
 
 def promotion(staged: VersionStage, found: Mapping[str, VersionStage]) -> list[Move]:
@@ -128,6 +151,12 @@ def withdrawal(entries: Sequence[Entry]) -> list[Move]:
             replaced = _replaced_by(each, entries)
             return moves if replaced is None else [*moves, Move("restored", found[replaced], "active")]
     raise ConfigurationError("no promotion stands that could be rolled back")
+
+
+def may_be_withdrawn(entries: Sequence[Entry]) -> bool:
+    """Whether a promotion stands that could be rolled back."""
+    found = staged_versions(entries)
+    return any(each.event == "promoted" and found[each.version].stage == each.stage for each in entries)
 
 
 def _replaced_by(promoted: Entry, entries: Iterable[Entry]) -> str | None:

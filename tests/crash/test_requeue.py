@@ -14,11 +14,11 @@ import yaml
 from schemas.contract import load_contract
 from schemas.spec import load_spec
 from streaming.batch.pipeline import BatchStep
-from streaming.commands.quarantine import Quarantine
 from streaming.history.reconcile import reconcile
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.quarantine.choosing import RecordFilter
+from streaming.quarantine.inspection import Quarantine
 from streaming.testing.drivers import Drivers
 from streaming.testing.killable_driver import MID_PUBLISH
 from streaming.testing.streams import Stream, folded_scores, published, stored, write_spec

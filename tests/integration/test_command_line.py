@@ -409,6 +409,6 @@ def test_a_lake_whose_batches_are_gone_is_not_run_on(
     spec = load_spec(spec_file)
     stream.send(20)
     run_until_idle(spark, settings, spec_file, bootstrap)
-    shutil.rmtree(settings.lake(spec.name) / spec.tables.batches)
+    shutil.rmtree((settings.lake(spec.name) / spec.tables.batches).path)
     with pytest.raises(DataLossError, match="restore what was removed"):
         run_until_idle(spark, settings, spec_file, bootstrap)

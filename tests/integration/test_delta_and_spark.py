@@ -13,6 +13,7 @@ from schemas.contract import load_contract
 from schemas.errors import FencedError
 from schemas.tables import transactions_schema
 from streaming.delta.lake import LakeTable, Stamp
+from streaming.store.place import Place
 
 SCHEMA = transactions_schema(load_contract("simulator").arrow_schema())
 STREAM = "tester/query"
@@ -55,7 +56,7 @@ def batch(number: int) -> pa.Table:
 
 
 def open_table(path: Path, epoch: int = 1) -> LakeTable:
-    table = LakeTable(path, SCHEMA, FENCE, timedelta(days=30))
+    table = LakeTable(Place.local(path), SCHEMA, FENCE, timedelta(days=30))
     table.claim(epoch)
     return table
 

@@ -16,9 +16,10 @@ from streaming.batch import pipeline
 from streaming.events.decode import decode
 from streaming.home.brokers import connection
 from streaming.home.settings import Settings
+from streaming.kafka import shading, source
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.intake import Intake
-from streaming.kafka.source import reader_options
+from streaming.kafka.source import options_in, reader_options
 from streaming.testing.streams import Stream
 from tests.integration.test_main_job import new_job
 
@@ -110,3 +111,15 @@ def test_stamps_that_are_the_brokers_own_judge_from_the_first_record_on(
     Stream(bootstrap, job.source).send(5)
     job.run()
     assert job.table("transactions", "sequence").num_rows == stored
+
+
+def test_a_login_is_named_as_the_classes_of_the_jvm_are(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = "org.apache.kafka.common.security.plain.PlainLoginModule"
+    given = {"kafka.sasl.jaas.config": f"{usual} required;"}
+    monkeypatch.setattr(source, "reader_options", lambda _: given)
+    assert options_in(spark, "unused") == given
+    # A JVM that has the probed class: this one, if the probe is what it has.
+    monkeypatch.setitem(shading._PROBES, "org.apache.kafka.", usual)
+    assert options_in(spark, "unused") == {"kafka.sasl.jaas.config": f"kafkashaded.{usual} required;"}

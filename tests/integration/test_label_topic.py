@@ -19,6 +19,7 @@ from streaming.home.brokers import connection
 from streaming.kafka.broker import ensure_topic
 from streaming.labels.book import LabelBook, Recorded
 from streaming.labels.label_topic import LabelTopic, PolledLabels
+from streaming.store.place import Place
 
 KEEP = timedelta(days=30)
 SECONDS = 30.0
@@ -26,8 +27,10 @@ SECONDS = 30.0
 
 @contextmanager
 def reader(bootstrap: str, topic: str, folder: Path) -> Iterator[tuple[LabelTopic, LabelBook]]:
-    book = LabelBook(folder / "labels", retention=KEEP)
-    with LabelTopic(bootstrap, topic, book, rejects=folder / "labels_quarantine", retention=KEEP) as labels:
+    book = LabelBook(Place.local(folder / "labels"), retention=KEEP)
+    with LabelTopic(
+        bootstrap, topic, book, rejects=Place.local(folder / "labels_quarantine"), retention=KEEP
+    ) as labels:
         yield labels, book
 
 
@@ -132,7 +135,8 @@ def test_an_import_in_between_is_no_obstacle_and_repeats_are_told(
         batch = polled(labels, 2)
         rows = batch[-1].labels
         assert (
-            LabelBook(tmp_path / "labels", retention=KEEP).record(rows, source="file").stored == rows.num_rows
+            LabelBook(Place.local(tmp_path / "labels"), retention=KEEP).record(rows, source="file").stored
+            == rows.num_rows
         )
         done = [labels.record(each) for each in batch]
         assert sum(each.repeated for each in done) == rows.num_rows

@@ -58,6 +58,8 @@ from streaming.kafka.topic import committed_messages
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
+from streaming.store.opening import folders_of
+from streaming.store.place import Place
 from streaming.testing.drivers import wait_until
 from streaming.testing.scripted_llm import nobody_listening
 from streaming.testing.streams import (
@@ -341,7 +343,8 @@ def test_profiles_come_back_from_checkpoints_as_from_a_whole_fold(done: Done, tm
         build_engine_on_rules(each, AgentDefinition.pinned(job.spec, CONTRACT))
         for each in (job.settings, without)
     ]
-    found = checkpoints.newest(job.settings.profiles(job.spec.name), engines[0].decider.layout.definition)
+    folders = folders_of(job.settings.profiles(job.spec.name))
+    found = checkpoints.newest(folders, engines[0].decider.layout.definition)
     assert found.snapshot is not None
     split = found.snapshot.next_sequence + 100
     assert 500 <= found.snapshot.next_sequence < split < 1_200
@@ -357,7 +360,7 @@ def test_profiles_come_back_from_checkpoints_as_from_a_whole_fold(done: Done, tm
 
 def test_a_lake_that_does_not_know_sparks_batches_stops_the_agent(done: Done, tmp_path: Path) -> None:
     job = done.job.copy_to(tmp_path / "home")
-    shutil.rmtree(job.settings.lake(job.spec.name))
+    shutil.rmtree(job.settings.lake(job.spec.name).path)
     with pytest.raises(DataLossError, match="checkpoint"):
         job.run()
 
@@ -651,14 +654,14 @@ def test_what_was_changed_after_it_was_decided_shows(done: Done, tmp_path: Path)
     forged = alerts.set_column(
         alerts.schema.get_field_index("score"), "score", pc.subtract(alerts["score"], 1e-12)
     )
-    version = DeltaTable(lake / "alerts").version()
-    for path in (lake / "alerts").glob("*.parquet"):
+    version = DeltaTable((lake / "alerts").path).version()
+    for path in ((lake / "alerts").path).glob("*.parquet"):
         rows = forged.filter(
             pc.is_in(forged["outbox_seq"], pq.read_table(path)["outbox_seq"].combine_chunks())
         )
         pq.write_table(rows, path)
-    note_sizes(lake / "alerts")
-    assert DeltaTable(lake / "alerts").version() == version
+    note_sizes((lake / "alerts").path)
+    assert DeltaTable((lake / "alerts").path).version() == version
     found = replayed(job)
     assert len(found.differences) == alerts.num_rows
     assert {tuple(each.fields) for each in found.differences} == {("score",)}
@@ -681,8 +684,8 @@ def test_a_stream_goes_on_after_a_backfill_and_is_replayed_from_a_snapshot(
     assert min(job.table("alerts", "outbox_seq")["sequence"].to_pylist()) >= 500
     create_snapshot(job.settings, AgentDefinition.pinned(job.spec, CONTRACT), "all", again.span)
     for table in ("transactions", "alerts", "batches", "labels"):
-        shutil.rmtree(job.settings.lake(job.spec.name) / table)
-    shutil.rmtree(job.settings.profiles(job.spec.name))
+        shutil.rmtree((job.settings.lake(job.spec.name) / table).path)
+    shutil.rmtree(job.settings.profiles(job.spec.name).path)
     assert run_replay(job.settings, job.spec, ReplaySpan(snapshot="all")) == again
 
 
@@ -694,7 +697,7 @@ def test_a_candidate_is_judged_in_a_sandbox_and_publishes_nothing(done: Done, tm
     found = run_what_if(job.settings, job.spec, candidate, ReplaySpan())
     rows = job.table("transactions", "sequence")
     expected = set(folded_scores(candidate, rows))
-    kept = pl.DataFrame(read_stored(found.sandbox / "alerts"))
+    kept = pl.DataFrame(read_stored(Place.local(found.sandbox / "alerts")))
     assert set(kept["transaction_id"]) == expected
     assert found.replayed.alerts == len(expected) == found.kept + found.added
     assert found.published.alerts == job.table("alerts", "outbox_seq").num_rows == found.kept + found.removed
@@ -760,7 +763,7 @@ def test_replays_that_cannot_be_are_refused_with_what_to_do(done: Done, tmp_path
     assert sorted(job.settings.sandbox(job.spec.name).rglob("*")) == sandboxes
     lake = job.settings.lake(job.spec.name)
     first = json.loads(job.table("batches", "first_sequence")["versions"][0].as_py())["transactions"]
-    (lake / "transactions" / "_delta_log" / f"{first:020}.json").unlink()
+    ((lake / "transactions" / "_delta_log" / f"{first:020}.json").path).unlink()
     with pytest.raises(
         ConfigurationError,
         match=r"entries of it are missing\. No span can be replayed any more",

@@ -13,9 +13,9 @@ from pyspark.sql import SparkSession
 
 from schemas.contract import load_contract
 from streaming.batch.runner import StreamRunner
-from streaming.commands.quarantine import Quarantine
 from streaming.home.settings import Settings
 from streaming.quarantine.choosing import RecordFilter
+from streaming.quarantine.inspection import Quarantine
 from streaming.run.opening import open_agent
 from streaming.testing.drivers import wait_until
 from streaming.testing.streams import Stream, published

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,11 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 
 from schemas.spec import load_spec
+from streaming.delta.stored import open_version, read_stored
 from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
-from streaming.testing.drivers import Drivers
+from streaming.testing.drivers import Drivers, wait_until
 from streaming.testing.streams import stored, write_spec
 
 pytestmark = pytest.mark.timeout(900)
@@ -37,6 +39,7 @@ class Mixture:
         sizes: of the memos, in bytes, at random one of these.
         random_share: of the memos cannot be compressed.
         max_bytes: of the agent's batch.
+        partitions: that they are sent to, one after the other.
     """
 
     count: int
@@ -45,6 +48,7 @@ class Mixture:
     sizes: tuple[int, ...]
     random_share: float = 0.0
     max_bytes: int = 512 << 20
+    partitions: int = PARTITIONS
 
     def values(self) -> Iterator[tuple[str, bytes]]:
         rng, begun = random.Random(5), datetime.now(UTC) - timedelta(hours=6)
@@ -95,7 +99,7 @@ def send(bootstrap: str, topic: str, mixture: Mixture) -> list[str]:
             refused.append(error.str())
 
     for number, (name, value) in enumerate(mixture.values()):
-        place = number * PARTITIONS // mixture.count
+        place = number * mixture.partitions // mixture.count
         producer.produce(topic, value, name.encode(), partition=place, on_delivery=note)
         sent.append(name)
         held += len(value)
@@ -105,6 +109,48 @@ def send(bootstrap: str, topic: str, mixture: Mixture) -> list[str]:
     assert producer.flush(120) == 0
     assert refused == []
     return sent
+
+
+FAR_LARGER = 24_000_000
+
+
+def test_records_far_larger_than_a_topic_admits_are_read_a_few_at_once(
+    settings: Settings, bootstrap: str, tmp_path: Path, topic: Callable[[str], str]
+) -> None:
+    """A poll unpacks to more than the JVM has: it ends, and the batch is read again by fewer."""
+    name = topic("events")
+    source = {"contract": "simulator", "topic": name}
+    spec_file = write_spec(tmp_path, topic, data_sources={"transactions": source})
+    ensure_topic(bootstrap, name, PARTITIONS)
+    small = Mixture(500, "zstd", 128 << 20, (10,))
+    large = Mixture(140, "zstd", 128 << 20, (FAR_LARGER,), partitions=1)
+    ids = send(bootstrap, name, small)
+    send(bootstrap, name, large)
+    drivers = Drivers(settings, bootstrap, seconds=800)
+    driver = drivers.start(spec_file, endless=True)
+    try:
+        wait_until(lambda: count_of_rows(settings, "quarantine") == large.count, 700, "all to be read")
+        driver.send_signal(signal.SIGINT)
+        assert drivers.outcome(driver) == 0, drivers.outputs[-1]
+    finally:
+        drivers.end()
+    assert "Spark's JVM has ended" in drivers.outputs[-1]
+    lake = settings.lake("tester")
+    rows = stored(lake, "transactions", "sequence")
+    # Without their values, which are more than one column can hold in memory.
+    rejected = read_stored(lake / "quarantine", ["partition", "offset", "reason"])
+    assert rejected is not None
+    assert sorted(rows["transaction_id"].to_pylist()) == ids
+    assert set(rejected["reason"].to_pylist()) == {"oversized_record"}
+    places = zip(*(rejected[each].to_pylist() for each in ("partition", "offset")), strict=True)
+    assert len(set(places)) == large.count
+    batches = stored(lake, "batches", "next_sequence")
+    assert sum(batches["read"].to_pylist()) == small.count + large.count
+
+
+def count_of_rows(settings: Settings, table: str) -> int:
+    found = open_version(settings.lake("tester") / table)
+    return 0 if found is None else found.count()
 
 
 @pytest.mark.parametrize("mixture", MIXTURES.values(), ids=MIXTURES)

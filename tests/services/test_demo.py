@@ -9,6 +9,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -51,6 +52,9 @@ def test_the_demo_catches_planted_frauds_has_alerts_classified_and_can_be_gone_o
         assert missed == 0 or kind["highest_missed"] < kind["threshold"]
     compared = flagstream("reconcile", "--home", tmp_path / "demo", "--json")
     assert compared.returncode == 0, compared.stdout + compared.stderr
+    report = Path(unquote(urlsplit(last["report"]).path)).read_text(encoding="utf-8")
+    assert report.count("<tr>") > found["alerts"]
+    assert "<svg" in report
     assert len(last["next"]) == 3
     for command in last["next"]:
         done = subprocess.run(
@@ -74,3 +78,7 @@ def test_a_demo_that_nobody_watches_on_a_terminal_says_a_line_every_five_seconds
     assert max(gaps) <= LONGEST_SILENCE, ran.stdout
     assert "Planted frauds" in ran.stdout
     assert "Go on with:" in ran.stdout
+    (address,) = [line for line in ran.stdout.splitlines() if line.startswith("The report: ")]
+    assert Path(unquote(urlsplit(address.removeprefix("The report: ")).path)).is_file()
+    assert re.search(r"metrics at http://127\.0\.0\.1:\d+/metrics", ran.stderr)
+    assert "flagstream run --metrics-port" in " ".join(ran.stdout.split())

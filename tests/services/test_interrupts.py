@@ -1,4 +1,4 @@
-"""An agent that is stopped at once, in the middle of a batch: the next run repairs what it left."""
+"""An agent that is stopped within a batch: it finishes that one, or the next run repairs what it left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from schemas.spec import load_spec
+from streaming.batch.steps import BatchStep
+from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
+from streaming.testing.drivers import Drivers
+from streaming.testing.streams import published
+from tests.deployment import agent_pod
 from tests.integration.test_command_line import (
     CHILD_SECONDS,
     Shell,
@@ -46,3 +52,27 @@ def test_after_a_second_interrupt_the_next_run_repairs(
     found = Shell(monkeypatch, capsys).json("reconcile", "--spec", spec_file, "--home", settings.home)
     assert (found["read"], found["transactions"]) == (6_003, 6_000)
     assert found["alerts_on_kafka"] > 0
+
+
+@pytest.mark.parametrize("step", [BatchStep.TAKE, BatchStep.STORE, BatchStep.ALERT, BatchStep.PUBLISH])
+def test_a_pod_that_is_asked_to_end_finishes_its_batch_within_its_grace_period(
+    bootstrap: str, tmp_path: Path, topic: Topic, step: BatchStep
+) -> None:
+    """SIGTERM comes at a step of the first batch; the rest of the topic is left to the next run."""
+    spec_file, stream = write_job(tmp_path, bootstrap, topic)
+    stream.send(6_000)
+    settings = replace(Settings.load(tmp_path / "home"), kafka=bootstrap)
+    grace = agent_pod()["terminationGracePeriodSeconds"]
+    drivers = Drivers(settings, bootstrap, grace + CHILD_SECONDS)
+    child = drivers.start(spec_file, step.value, "SIGTERM", live=True, endless=True)
+    try:
+        read_until(child.stdout, lambda line: "finishing the current batch" in line)
+        said, _ = child.communicate(timeout=grace)
+    finally:
+        drivers.end()
+    assert child.returncode == 0, said
+    spec = load_spec(spec_file)
+    reader = LakeReader(settings.lake(spec.name), spec.tables)
+    (batch,) = reader.rows("batches", ["next_sequence", "alerts"]).to_pylist()
+    assert 0 < batch["next_sequence"] == reader.rows("transactions", ["sequence"]).num_rows < 6_000
+    assert batch["alerts"] == len(published(bootstrap, spec.alerts.topic)) > 0

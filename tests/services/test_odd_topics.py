@@ -181,7 +181,7 @@ def command(
 
 def stored_ids(job: Job) -> list[str]:
     folder = job.settings.lake(job.spec.name) / "transactions"
-    if not folder.is_dir():
+    if not folder.path.is_dir():
         return []
     found: list[str] = job.table("transactions", "sequence")["transaction_id"].to_pylist()
     return found

@@ -7,82 +7,29 @@ import os
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from schemas.spec import AgentSpec, load_spec
-from streaming.history.reconcile import reconcile
 from streaming.home.settings import Settings
-from streaming.kafka.broker import EmbeddedBroker, ensure_topic
-from streaming.run.status import read_status
-from streaming.service.health import Condition, read_health
-from streaming.testing.drivers import DRIVER_SECONDS, Drivers, wait_until
-from streaming.testing.streams import Stream, stored, versions, write_spec
+from streaming.kafka.broker import EmbeddedBroker
+from streaming.service.health import Condition
+from streaming.testing.drivers import DRIVER_SECONDS, wait_until
+from streaming.testing.streams import versions
+from tests.waiting_agent import SAID_WITHIN_SECONDS, WaitingAgent
 
 pytestmark = pytest.mark.timeout(900)
-AGENT = "tester"
-HOUR = timedelta(hours=1)
-SAID_WITHIN_SECONDS = 30.0  # Spark's source alone would take three minutes
 
 
-class Outage:
+class Outage(WaitingAgent):
     """An agent of its own, over a broker of its own that comes and goes."""
 
     def __init__(self, settings: Settings, folder: Path, topic: Callable[[str], str]) -> None:
-        self.settings = settings
         self.broker = EmbeddedBroker(folder / "broker", settings.jars_broker)
-        self.bootstrap = self.broker.start()
-        self.spec_file = write_spec(folder, topic)
-        self.spec: AgentSpec = load_spec(self.spec_file)
-        self.drivers = Drivers(settings, self.bootstrap)
-        ensure_topic(self.bootstrap, self.spec.data_sources.transactions.topic, 2)
-        self.stream = Stream(self.bootstrap, self.spec.data_sources.transactions.topic)
-
-    @property
-    def lake(self) -> Path:
-        return self.settings.lake(AGENT)
-
-    def start(self, **order: object) -> subprocess.Popen[str]:
-        return self.drivers.start(self.spec_file, endless=True, **order)
-
-    def conditions(self) -> set[Condition]:
-        return {each.condition for each in read_health(self.settings.health(AGENT))}
-
-    def says(self, condition: Condition) -> None:
-        """Wait until the agent says that a condition holds."""
-        wait_until(lambda: condition in self.conditions(), SAID_WITHIN_SECONDS, condition)
-
-    def has_stored(self) -> bool:
-        return read_status(self.lake, self.spec, None).totals["stored"] == len(self.stream.sent_ids)
-
-    def catches_up(self, driver: subprocess.Popen[str], seconds: float = 2 * DRIVER_SECONDS) -> None:
-        """Wait until everything sent is stored and nothing is suffered from, by the same process."""
-
-        def settled() -> bool:
-            assert driver.poll() is None, driver.communicate()[0]
-            return self.has_stored() and not self.conditions()
-
-        wait_until(settled, seconds, "the agent to go on by itself")
-
-    def ends(self, driver: subprocess.Popen[str], with_signal: int = signal.SIGINT) -> float:
-        """Ask the agent to end; return the seconds it took."""
-        begun = time.monotonic()
-        driver.send_signal(with_signal)
-        assert self.drivers.outcome(driver) == 0, self.drivers.outputs[-1]
-        return time.monotonic() - begun
-
-    def nothing_lost_or_doubled(self) -> None:
-        transactions = stored(self.lake, "transactions", "sequence")
-        assert Counter(transactions["transaction_id"].to_pylist()) == Counter(self.stream.sent_ids)
-        alerts = stored(self.lake, "alerts", "outbox_seq")
-        assert len(set(alerts["alert_id"].to_pylist())) == alerts.num_rows > 0
-        found = reconcile(self.lake, self.spec, self.bootstrap, HOUR)
-        assert found.differences == 0, found
+        super().__init__(settings, folder, topic, self.broker.start())
 
 
 @pytest.fixture
@@ -158,7 +105,7 @@ def test_an_agent_started_without_a_broker_claims_nothing_and_begins_when_there_
     outage.broker.stop()
     driver = outage.start()
     outage.says(Condition.BROKER_AWAY)
-    assert not outage.lake.exists()
+    assert not outage.lake.path.exists()
     assert outage.broker.start() == outage.bootstrap
     outage.catches_up(driver)
     outage.ends(driver)
@@ -169,17 +116,31 @@ def test_a_run_with_an_end_gives_up_after_its_patience(outage: Outage) -> None:
     outage.broker.stop()
     assert outage.drivers.run(outage.spec_file, patience=4) == 1
     assert "gave up after 4 s: no broker answers" in outage.drivers.outputs[-1]
-    assert not outage.lake.exists()
+    assert not outage.lake.path.exists()
+
+
+@contextmanager
+def small_disk(outage: Outage, folder: Path) -> Iterator[Path]:
+    """A file system of 64 megabytes in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder))
+    yield folder
+    outage.drivers.end()
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture
 def disk(outage: Outage) -> Iterator[Path]:
-    """A file system of 64 megabytes that holds the lake alone."""
-    outage.lake.mkdir(parents=True)
-    mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", str(outage.lake))
-    yield outage.lake
-    outage.drivers.end()
-    subprocess.run(["umount", "--lazy", str(outage.lake)], check=True)
+    """A disk that holds the lake alone."""
+    with small_disk(outage, outage.lake.path) as folder:
+        yield folder
+
+
+@pytest.fixture
+def home(outage: Outage) -> Iterator[Path]:
+    """A disk that holds all state, the file that says what is suffered from among it."""
+    with small_disk(outage, outage.settings.home) as folder:
+        yield folder
 
 
 def mount(*arguments: str) -> None:
@@ -217,6 +178,42 @@ def test_a_disk_that_takes_nothing_is_waited_for(
     outage.catches_up(driver)
     outage.ends(driver)
     outage.nothing_lost_or_doubled()
+
+
+def test_a_disk_of_all_state_fills_up_again_and_again_and_is_free_again(outage: Outage, home: Path) -> None:
+    """Whatever was being written when it filled up is written when there is room."""
+    outage.stream.send(300)
+    driver = outage.start()
+    outage.catches_up(driver)
+    says = Said(driver)
+    for _ in range(3):
+        heal = fill(home)
+        outage.stream.send(300)
+        wait_until(lambda: says.has("disk_unusable since"), SAID_WITHIN_SECONDS, "the disk to be missed")
+        assert driver.poll() is None
+        assert outage.stored_payments() < len(outage.stream.sent_ids)
+        says.forget()
+        heal()
+        outage.catches_up(driver)
+    outage.ends(driver)
+    outage.nothing_lost_or_doubled()
+
+
+class Said:
+    """What a driver prints, read while it runs: the file that says so otherwise is on the full disk."""
+
+    def __init__(self, driver: subprocess.Popen[str]) -> None:
+        assert driver.stdout is not None
+        self._place, self._text = driver.stdout.fileno(), ""
+        os.set_blocking(self._place, False)
+
+    def has(self, words: str) -> bool:
+        with suppress(BlockingIOError):
+            self._text += os.read(self._place, 1 << 20).decode()
+        return words in self._text
+
+    def forget(self) -> None:
+        self._text = ""
 
 
 def test_an_agent_whose_jvm_is_killed_goes_on_with_another(outage: Outage) -> None:

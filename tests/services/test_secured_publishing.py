@@ -28,7 +28,7 @@ from streaming.kafka.topic_facts import TopicFacts
 from streaming.testing.drivers import Drivers
 from streaming.testing.killable_driver import MID_PUBLISH
 from streaming.testing.streams import Stream, folded_scores, stored, write_spec
-from tests.crash.test_crashes import AGENT, HOUR, connected_consumer
+from tests.crash_chain import AGENT, HOUR, connected_consumer
 from tests.integration.test_publish import *  # noqa: F403 -- all of them run here once more
 from tests.integration.test_publish import CALL_SECONDS, outbox
 from tests.secured_broker import (

@@ -1,12 +1,10 @@
-"""A start with everything cached is short, says where its time goes, and needs none of the caches."""
+"""A start with everything cached is short and says where its time goes."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -26,13 +24,3 @@ def test_a_cached_start_keeps_its_promise_and_says_where_the_time_goes() -> None
     assert {f"{name}_s" for name in PARTS} <= found.keys()
     assert found["first_alert_s"] < MOST_SECONDS
     assert found["cpu_s"] < MOST_CPU_SECONDS
-
-
-def demo(folder: Path, **environ: str) -> dict[str, float]:
-    command = [*FLAGSTREAM, "demo", "--seconds", "5", "--llm", "none", "--json", "--home", str(folder)]
-    done = subprocess.run(
-        command, env={**os.environ, **environ}, capture_output=True, text=True, check=False
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "[warning]" not in done.stdout + done.stderr
-    return dict(json.loads(done.stdout.splitlines()[-1])["demo"])

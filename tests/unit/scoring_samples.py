@@ -16,6 +16,7 @@ from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
 from streaming.profiles.block_clock import BlockClock
 from streaming.profiles.frame import Frame
+from streaming.store.local_folders import LocalFolders
 
 START = 1_600_000_000_000_000
 SECOND = 1_000_000
@@ -70,12 +71,12 @@ def stream(rows: int, seed: int = 0, customers: int = 40, terminals: int = 20) -
 
 def save(scorer: Scorer, folder: Path) -> Path:
     """Write a scorer's checkpoint, as an agent does."""
-    return checkpoints.write(scorer.snapshot(), folder)
+    return folder / checkpoints.write(scorer.snapshot(), LocalFolders.of(folder))
 
 
 def load(scorer: Scorer, folder: Path, *, through: int | None = None) -> tuple[Skipped, ...]:
     """Bring a scorer to the newest usable checkpoint, as recovery does; return those passed over."""
-    found = checkpoints.newest(folder, scorer.definition_hash, through=through)
+    found = checkpoints.newest(LocalFolders.of(folder), scorer.definition_hash, through=through)
     if found.snapshot is not None:
         scorer.restore(found.snapshot)
     return found.skipped

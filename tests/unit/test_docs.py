@@ -69,18 +69,25 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-def parse(words: list[str]) -> None:
-    """Parse a command as the command line would, up to reading what its options name."""
+def parse(words: list[str]) -> set[str]:
+    """Parse a command as the command line would, up to reading what its options name.
+
+    Returns:
+        Names of options and arguments that it needs and that were left out, as prose may.
+    """
     command: TyperGroup | TyperCommand = PROGRAM
     while isinstance(command, TyperGroup) and words and words[0] != "--help":
         inner = command.commands[words.pop(0)]
         assert isinstance(inner, TyperGroup | TyperCommand)
         command = inner
     if words == ["--help"]:
-        return
+        return set()
+    if isinstance(command, TyperGroup):
+        return {"command"}
     context = command.make_context("flagstream", [], resilient_parsing=True)
     context.resilient_parsing = False
-    command.make_parser(context).parse_args(words)
+    given, _, _ = command.make_parser(context).parse_args(words)
+    return {each.name for each in command.params if each.required and each.name and not given.get(each.name)}
 
 
 def leaves(command: TyperGroup | TyperCommand, name: str) -> Iterator[tuple[str, str]]:
@@ -152,6 +159,19 @@ def test_every_command_is_one(line: str) -> None:
     parse(words[: words.index(">")] if ">" in words else words)
 
 
+def workflow_commands() -> list[str]:
+    files = sorted((ROOT / ".github").rglob("*.yml"))
+    texts = [text_of(path).replace("\n          ", "\n") for path in files]
+    found = [line.strip().removeprefix("run: ") for text in texts for line in text.splitlines()]
+    return [line for line in found if line.startswith("flagstream ")]
+
+
+def test_every_command_of_a_workflow_is_one() -> None:
+    assert len(workflow_commands()) > 5
+    for line in workflow_commands():
+        parse(shlex.split(line.replace("$PERCENT", "5"))[1:])
+
+
 def test_every_command_that_a_new_agent_s_files_name_is_one() -> None:
     text = contract_template("mine")
     contract = parse_document(parse_yaml(text, where="c"), EventContract, where="c")
@@ -206,6 +226,34 @@ def test_the_reference_is_what_the_code_says() -> None:
 
 def test_the_readme_is_read_in_five_minutes() -> None:
     assert len(text_of(ROOT / "README.md").splitlines()) <= 150
+
+
+_NUMBER = re.compile(r"(?<![\w.,])\d[\d,]*(?:\.\d+)?(?!\w)")
+
+
+def figures() -> list[tuple[str, str]]:
+    """The rows of the README's table of figures: its first two cells, and the command."""
+    rows = re.findall(
+        r"^\| (.+) \| `(flagstream bench [^`]+)` \|$", text_of(ROOT / "README.md"), re.MULTILINE
+    )
+    return [(cells, command) for cells, command in rows]
+
+
+def _measured_by(command: str, page: str) -> str:
+    """Return the rows of a command, or the table that follows the sentence which names it."""
+    rows = [line for line in page.splitlines() if line.startswith("| ") and f"`{command}" in line]
+    if rows:
+        return "\n".join(rows)
+    (table,) = re.findall(rf"`{re.escape(command)}[^|]*?\n\n((?:\|.*\n)+)", page)
+    return str(table)
+
+
+def test_the_readme_s_figures_are_those_of_the_benchmarks() -> None:
+    page = text_of(ROOT / "docs" / "benchmarks.md")
+    assert len(figures()) == 6
+    for cells, command in figures():
+        known = _NUMBER.findall(_measured_by(command, page))
+        assert set(_NUMBER.findall(cells)) <= set(known), command
 
 
 def test_every_decision_has_a_number_of_its_own() -> None:

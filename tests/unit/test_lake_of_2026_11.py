@@ -9,13 +9,13 @@ import pytest
 
 from streaming.delta.stored import read_stored
 from streaming.quarantine.choosing import slices_of
-from streaming.quarantine.requests import RequestTable, read_requests, requeues_path
+from streaming.quarantine.requests import RequestTable, read_requests, requeues_place
 from streaming.quarantine.waiting import waiting
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
 from streaming.testing.live_lake import without_broker
 from streaming.versions.clients import Clients
-from streaming.versions.registry_table import read_entries, registry_path
+from streaming.versions.registry_table import read_entries, registry_place
 from streaming.versions.stages import staged_versions
 from tests.unit.old_lake import OF_2026_11 as LAKE
 from tests.unit.old_lake import assert_same
@@ -49,7 +49,7 @@ def test_it_goes_on_with_the_alerts_that_the_code_that_began_it_would_have_raise
 def test_all_of_it_is_replayed_without_a_difference(tmp_path: Path, checkpoints: bool) -> None:
     settings = LAKE.unpacked("closed", tmp_path)
     if not checkpoints:
-        settings.profiles(LAKE.name).rename(tmp_path / "aside")
+        settings.profiles(LAKE.name).path.rename(tmp_path / "aside")
     rows, alerts = LAKE.replayed_exactly(settings)
     assert rows == 2_700
     assert alerts == sum(each["revision"] == 1 for each in LAKE.alerts_since(settings, 0)) > 200
@@ -58,7 +58,7 @@ def test_all_of_it_is_replayed_without_a_difference(tmp_path: Path, checkpoints:
 def test_its_registry_labels_and_open_window_are_there(tmp_path: Path) -> None:
     settings = LAKE.unpacked("closed", tmp_path)
     spec = LAKE.spec_of(settings)
-    found = staged_versions(read_entries(registry_path(settings, spec)))
+    found = staged_versions(read_entries(registry_place(settings, spec)))
     assert {version: each.stage for version, each in found.items()} == {"1.0.0": "retired", "1.1.0": "active"}
     assert all(each.spec.digest == each.digest for each in found.values())
     assert spec.version == "1.1.0"
@@ -71,7 +71,7 @@ def test_its_registry_labels_and_open_window_are_there(tmp_path: Path) -> None:
 def test_what_it_rejected_can_be_requeued(tmp_path: Path) -> None:
     settings = LAKE.unpacked("closed", tmp_path)
     spec, lake = LAKE.spec_of(settings), settings.lake(LAKE.name)
-    path = requeues_path(settings, spec)
+    path = requeues_place(settings, spec)
     rejected = waiting(lake / "quarantine", path, [])
     assert rejected.height > 0
     RequestTable(path, spec.replay_horizon).ask(slices_of(rejected), None, "anna", "once more")

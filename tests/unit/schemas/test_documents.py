@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent import SPECS
+from agent.audit.chain import ChainKey
 from agent.model.prompt_files import PROMPTS, load_prompt
 from agent.planning.finding import parsed_draft
 from agent.planning.plans import load_plan, parsed_plan
@@ -32,10 +33,16 @@ from schemas.loading import Document, load_document, parse_document
 from schemas.policy import Policy, load_policy
 from schemas.rules import RuleFile
 from schemas.spec import AgentSpec, load_spec
+from streaming.audit.audit_cut import CutFile
 from streaming.audit.audit_guard import AnchorFile
+from streaming.delta.erasure_plan import PlanFile
 from streaming.detection.model import load as load_model
 from streaming.history.snapshots import find_snapshot
+from streaming.notify.opening import open_routes
 from streaming.rules.rule_set import RuleSet
+from streaming.store.local_folders import LocalFolders
+from streaming.store.opening import files_of
+from streaming.store.place import Place
 
 SECONDS = 20.0
 RULES = """\
@@ -53,6 +60,23 @@ SNAPSHOT = {
     **{"rows": {"alerts": 2}, "versions": {"alerts": 1}, "files": {"a": [3, "00"]}},
 }
 
+SECRET = f"whsec_{'A' * 43}="
+ROUTES = """\
+private_hosts: [desk.internal]
+routes:
+  - name: desk
+    webhook: {url: "https://desk.internal/alerts", secrets: ["${env:DESK}"]}
+  - name: mail
+    when: {severity: [high, critical]}
+    email: {server: desk.internal, sender: a@example.org, to: [b@example.org]}
+"""
+KEY = ChainKey(b"of the audit log")
+CUT = {"number": 7, "hash": "00", "seal": KEY.seal("flagstream audit cut agent 7 00")}
+ERASURE = {
+    **{"number": "1", "begun_at": "2026-05-07T00:00:00+00:00", "who": "a", "why": "b", "salt": "00"},
+    "tokens": [{"entity": "customer", "check": "00", "token": "erased-1"}],
+}
+
 
 def compiled_rules(path: Path) -> object:
     return RuleSet.compile(load_document(path, RuleFile).rules, SCHEMA, ["customer"])
@@ -63,7 +87,7 @@ def prompt_at(path: Path) -> object:
 
 
 def snapshot_at(path: Path) -> object:
-    return find_snapshot(path.parents[1], path.parent.name)
+    return find_snapshot(LocalFolders.of(path.parents[1]), path.parent.name)
 
 
 # Kind → the name of its file, a valid one, and what reads it.
@@ -94,10 +118,17 @@ KINDS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
         "metadata: {sha256: abc, features: [amount]}\n",
         lambda path: load_model(path.parent),
     ),
+    "routes": ("routes.yaml", ROUTES, lambda path: open_routes(path, {"DESK": SECRET})),
+    "audit cut": (
+        "audit.cut",
+        json.dumps(CUT),
+        lambda path: CutFile(files_of(Place.local(path.parent)), path.name, "agent").read(KEY),
+    ),
+    "erasure": ("erasure.json", json.dumps(ERASURE), lambda path: PlanFile(Place.local(path.parent)).read()),
     "anchor": (
         "audit.anchor",
         '{"number": 1, "hash": "00", "key": "00"}\n',
-        lambda path: AnchorFile(path).read(),
+        lambda path: AnchorFile.at(path).read(),
     ),
 }
 BROKEN = [
@@ -176,6 +207,36 @@ def test_what_is_no_document_is_refused_by_name(kind: str, content: bytes, tmp_p
 @pytest.mark.parametrize("kind", ["rules", "policy"])
 def test_large_nonsense_is_refused_within_seconds(kind: str, content: bytes, tmp_path: Path) -> None:
     assert isinstance(outcome(kind, content, tmp_path), ConfigurationError)
+
+
+ENDLESS = [".inf", "-.INF", "+.inf", ".nan", ".NaN", "1.0e+999", "inf", "nan", "-Infinity"]
+
+
+@pytest.mark.parametrize("word", ENDLESS)
+@pytest.mark.parametrize(
+    ("kind", "line", "key"),
+    [
+        ("spec", "alerts_per_day: {}", "alerts_per_day"),
+        ("spec", "monitoring: {{rejected_share: {}}}", "monitoring.rejected_share"),
+        ("contract", "amount: {{field: amount, most: {}}}", "amount.most"),
+        ("policy", "budgets: {{seconds: {}}}", "budgets.seconds"),
+    ],
+)
+def test_a_number_without_an_end_is_refused_by_its_key(kind: str, line: str, key: str, word: str) -> None:
+    model: type[Document] = {"spec": AgentSpec, "contract": EventContract, "policy": Policy}[kind]
+    content = yaml.safe_load(KINDS[kind][1])
+    with pytest.raises(ConfigurationError) as caught:
+        parse_document({**content, **cast("Any", parse_yaml(line.format(word), where="w"))}, model, where="w")
+    assert caught.value.key is not None and caught.value.key.startswith(key)
+
+
+def test_a_number_without_an_end_is_found_wherever_it_stands() -> None:
+    for text, key in (("a: {b: [1, .nan]}", "a.b.1"), ("a: {.inf: 1}", "a.inf"), ("[[-.inf]]", "0.0")):
+        with pytest.raises(ConfigurationError, match="expected a finite number") as caught:
+            parse_yaml(text, where="w")
+        assert caught.value.key == key
+    with pytest.raises(ConfigurationError, match=r"w: a\.b: expected a finite number, got inf"):
+        parse_json('{"a": {"b": 1e999}}', where="w")
 
 
 AWKWARD = st.sampled_from(
@@ -297,7 +358,7 @@ def test_plain_words_are_texts(word: str) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("[true, False, 0, -12, 10, 1.5, .5, -2.5e-3, 1_0.5, .inf, ~, 2026-05-01]", None),
+        ("[true, False, 0, -12, 10, 1.5, .5, -2.5e-3, 1_0.5, ~, 2026-05-01]", None),
         ("[true, False]", [True, False]),
         ("[0, -12, 10]", [0, -12, 10]),
         ("[1.5, .5, -2.5e-3]", [1.5, 0.5, -0.0025]),

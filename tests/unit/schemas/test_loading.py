@@ -89,6 +89,22 @@ def test_a_fault_names_its_key_and_what_was_expected(content: dict[str, object],
     assert str(caught.value).startswith(f"outer.yaml: {key}: ")
 
 
+class Reached(Document):
+    url: str
+
+
+class Reaching(Document):
+    receiver: Reached
+
+
+@pytest.mark.parametrize("pasted", ["s3cr3t-4711", 4711, True])
+def test_what_stands_in_place_of_a_section_is_not_quoted(pasted: object) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        parse_document({"receiver": pasted}, Reaching, where="w")
+    assert refused.value.key == "receiver"
+    assert str(pasted) not in str(refused.value)
+
+
 def test_an_unknown_key_is_named_before_the_key_it_leaves_missing() -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_document({"nane": "a", "inner": {"retries": "x"}}, Outer, where="w")

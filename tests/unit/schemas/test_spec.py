@@ -161,3 +161,15 @@ def test_a_list_of_models_that_cannot_be_used_is_refused(llm: dict[str, Any], sa
         parsed(llm=llm)
     assert said in str(fault.value)
     assert "sk-secret" not in str(fault.value)
+
+
+def test_where_a_lake_lies_is_no_part_of_what_decides(tmp_path: Path) -> None:
+    assert parsed(store="s3://bucket/agents").digest == parsed().digest
+    path = tmp_path / "spec.yaml"
+    for store, found in (
+        ("s3://bucket/a", "s3://bucket/a"),
+        ("lakes", str(tmp_path / "lakes")),
+        ("/a", "/a"),
+    ):
+        path.write_text(yaml.safe_dump({**SMALLEST, "store": store}), encoding="utf-8")
+        assert load_spec(path).store == found

@@ -23,6 +23,7 @@ from streaming.batch.compose import lake_schemas
 from streaming.batch.late_windows import LateJournal, LateWindow
 from streaming.batch.spending import restored_budget
 from streaming.delta.lake import Lake, Stamp
+from streaming.store.place import Place
 from tests.unit.agent.spare_budget import admitted
 
 SPEC = load_spec(SPECS / "card-fraud.yaml")
@@ -201,7 +202,9 @@ def spend(lake: Lake, at: datetime, tokens: int) -> None:
 
 
 def test_a_restart_after_the_clock_was_set_back_finds_the_day_spent(tmp_path: Path) -> None:
-    lake = Lake.open(tmp_path, SPEC, lake_schemas(load_contract("simulator")), retention=timedelta(days=30))
+    lake = Lake.open(
+        Place.local(tmp_path), SPEC, lake_schemas(load_contract("simulator")), retention=timedelta(days=30)
+    )
     machine = Machine()
     spend(lake, NOON - timedelta(days=1), 1_000)
     spend(lake, NOON, 30)

@@ -208,3 +208,34 @@ def test_other_machines_are_not_this_one(host: str) -> None:
 def test_an_address_that_cannot_be_spelled_out_is_a_mistake_of_the_configuration(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"llm\.base_url"):
         guarded_client(url, "public")
+
+
+def proxied(monkeypatch: pytest.MonkeyPatch, proxy: str, excepted: str) -> httpx2.Response:
+    """Post to an endpoint whose name leads nowhere, with a proxy in the environment."""
+
+    async def ask() -> httpx2.Response:
+        async with guarded_client("http://llm.example.org/v1", "named") as asking:
+            return await asking.post("http://llm.example.org/v1/chat", content=b"{}")
+
+    with monkeypatch.context() as environment:
+        environment.setenv("http_proxy", proxy)
+        environment.setenv("no_proxy", excepted)
+        return asyncio.run(ask())
+
+
+def test_the_proxy_of_the_environment_is_used_unless_the_endpoint_is_excepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    met: list[str] = []
+
+    def handled(handler: BaseHTTPRequestHandler) -> None:
+        met.append(handler.path)
+        handler.send_response(200)
+        handler.end_headers()
+
+    with handled_http(handled) as proxy:
+        assert proxied(monkeypatch, proxy, "").status_code == httpx2.codes.OK
+        assert met == ["http://llm.example.org/v1/chat"]
+        with pytest.raises(httpx2.ConnectError):
+            proxied(monkeypatch, proxy, "llm.example.org")
+    assert len(met) == 1

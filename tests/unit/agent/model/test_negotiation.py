@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -134,6 +134,51 @@ def test_servers_that_exist_answer(vendor: str) -> None:
         assert all(is_answered(each, number) for number, each in list(enumerate(outcomes))[first:]), outcomes
         assert asking.breaker.closed
         assert len(server.requests) <= 8
+
+
+# What servers have been seen to say, word for word: what they refuse, status and body, the requests it costs.
+SEEN: dict[str, tuple[Callable[[dict[str, Any]], bool], int, dict[str, Any], int]] = {
+    "no json_schema": (
+        lambda body: body.get("response_format", {}).get("type") == "json_schema",
+        400,
+        {"error": {"message": "response_format type unavailable", "param": None}},
+        1,
+    ),
+    "no form at all": (
+        lambda body: "response_format" in body,
+        400,
+        {"error": {"message": "response_format type unavailable", "param": None}},
+        2,
+    ),
+    "unknown option": (
+        lambda body: "max_completion_tokens" in body,
+        422,
+        {"message": {"detail": [{"type": "extra_forbidden", "loc": ["body", "max_completion_tokens"]}]}},
+        1,
+    ),
+    "no system role": (
+        lambda body: body["messages"][0]["role"] == "system",
+        400,
+        {"object": "error", "message": "System role not supported", "param": None},
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_refusals_that_servers_have_been_seen_to_send_are_learned_from_once(seen: str) -> None:
+    refuses, status, refusal, costs = SEEN[seen]
+
+    def step(request: scripted.LlmRequest) -> scripted.LlmReply:
+        if refuses(request.body):
+            return scripted.LlmReply(status, refusal)
+        return picky.as_asked(request)
+
+    with scripted.scripted_llm(default=step) as server, client(server.base_url) as asking:
+        for number in range(2):
+            assert is_answered(asking.ask([question(number)], SECONDS)[0], number)
+        assert len(server.requests) == 2 + costs
+        assert asking.breaker.closed
 
 
 def test_questions_side_by_side_learn_together() -> None:

@@ -20,12 +20,13 @@ from agent.planning.plans import Plan
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.policy import Policy
 from streaming.actions.agent_report import RunReport
+from streaming.actions.agent_run import RunOrder, for_planning, run_agent
 from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import app
-from streaming.commands.agent import RunOrder, for_planning, run_agent
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
+from streaming.store.place import Place
 from streaming.testing.scripted_llm import (
     LlmReply,
     LlmRequest,
@@ -106,7 +107,7 @@ class Bench:
             return self.run(order, server, **options), server.requests
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        found = read_stored(self.home / "lake" / "tester" / table)
+        found = read_stored(Place.local(self.home / "lake" / "tester" / table))
         return [] if found is None else found.to_pylist()
 
     def told(self, kind: str) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from streaming.actions.query import QueryEngine
 from streaming.batch.compose import lake_schemas
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
+from streaming.store.place import Place
 from streaming.testing.small_lake import BUSY, CONTRACT, build_lake, spec_of
 from tests.unit.plan_samples import policy
 
@@ -65,10 +66,12 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[QueryEngine, Quer
     for mark in CANARIES:
         folders = {name: tmp_path_factory.mktemp("lake") / name for name in TABLES}
         for name, folder in folders.items():
-            stored = read_stored(home / "lake" / "tester" / name)
+            stored = read_stored(Place.local(home / "lake" / "tester" / name))
             assert stored is not None
             write_deltalake(folder, planted(stored, mark))
-        found.append(QueryEngine(folders, lake_schemas(CONTRACT)))
+        found.append(
+            QueryEngine({name: Place.local(each) for name, each in folders.items()}, lake_schemas(CONTRACT))
+        )
     return found[0], found[1]
 
 

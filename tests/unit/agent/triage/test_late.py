@@ -30,6 +30,7 @@ from streaming.batch.late_windows import (
     texts_of,
 )
 from streaming.delta.lake import LakeTable, Stamp
+from streaming.store.place import Place
 from streaming.testing import scripted_llm as scripted
 from tests.late_samples import LATER, NOW, ROWS, a_table, row, stored_alerts, triage
 
@@ -240,7 +241,7 @@ def test_a_table_of_the_time_when_one_window_was_open_is_gone_on_with(tmp_path: 
         (plain.slice(0, 4), LateProgress((), 9)),
     ):
         folder = tmp_path / str(rows.num_rows)
-        table = LakeTable(folder, LATE, "cards/epoch", timedelta(days=30))
+        table = LakeTable(Place.local(folder), LATE, "cards/epoch", timedelta(days=30))
         table.claim(1)
         for commit in range(rows.num_rows):
             table.append(rows.slice(commit, 1), Stamp("cards/late", commit))

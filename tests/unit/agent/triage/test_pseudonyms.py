@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from agent.triage.disclosure import Disclosure
 from agent.triage.grouping import group_rows
 from agent.triage.pseudonyms import Pseudonyms, TokenBook, is_identifying, resolved
+from schemas.errors import ConfigurationError
 from schemas.policy import SENDABLE, AllowedModel, Policy
 from streaming.home.pseudonym_key import pseudonym_key
+from streaming.home.settings import Settings
 from streaming.testing import scripted_llm as scripted
 from tests.unit.agent.triage.test_triage import a_triage, connected, row
 
@@ -187,9 +189,37 @@ def test_what_the_policy_does_not_name_does_not_leave_even_as_a_token() -> None:
 
 
 def test_a_home_has_one_key_for_its_owner_alone(tmp_path: Path) -> None:
-    first = pseudonym_key(tmp_path / "home")
-    assert pseudonym_key(tmp_path / "home") == first
-    assert pseudonym_key(tmp_path / "other") != first
+    settings = Settings.load(tmp_path / "home", {})
+    first = pseudonym_key(settings)
+    assert pseudonym_key(settings) == first
+    assert pseudonym_key(Settings.load(tmp_path / "other", {})) != first
     assert len(first) == 32
     (file,) = (tmp_path / "home").iterdir()
     assert file.stat().st_mode & 0o077 == 0
+
+
+def test_a_key_that_is_given_is_the_one_on_every_machine(tmp_path: Path) -> None:
+    given = {"FLAGSTREAM_PSEUDONYM_KEY": "k" * 32}
+    keys = {pseudonym_key(Settings.load(tmp_path / name, given)) for name in "ab"}
+    assert keys == {b"k" * 32}
+    assert list(tmp_path.iterdir()) == [], "none is made"
+    with pytest.raises(ConfigurationError, match="FLAGSTREAM_PSEUDONYM_KEY: expected at least 32") as refused:
+        Settings.load(tmp_path, {"FLAGSTREAM_PSEUDONYM_KEY": "short-secret"})
+    assert "short-secret" not in str(refused.value)
+
+
+def test_no_key_is_made_in_a_store(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path / "home", {"FLAGSTREAM_STORE": "s3://bucket/prefix"})
+    with pytest.raises(ConfigurationError, match=r"FLAGSTREAM_PSEUDONYM_KEY: .*openssl rand -hex 32"):
+        pseudonym_key(settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_that_is_given_takes_the_place_of_none_that_a_home_has_made(tmp_path: Path) -> None:
+    """Under another key no answer on record would be found again."""
+    made = pseudonym_key(Settings.load(tmp_path, {}))
+    given = Settings.load(tmp_path, {"FLAGSTREAM_PSEUDONYM_KEY": "k" * 32})
+    with pytest.raises(ConfigurationError, match="holds another key"):
+        pseudonym_key(given)
+    (tmp_path / "pseudonyms.key").write_bytes(b"k" * 32)
+    assert pseudonym_key(given) == b"k" * 32 != made

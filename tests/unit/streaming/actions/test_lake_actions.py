@@ -25,6 +25,7 @@ from streaming.actions.lake_actions import LakeActions
 from streaming.actions.query import plain
 from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
+from streaming.store.place import Place
 from streaming.testing.live_lake import agent, events
 from streaming.testing.small_lake import BUSY, BUSY_ALERTS, CONTRACT, DAY, build_lake, spec_of
 from streaming.testing.trial import trial
@@ -67,7 +68,7 @@ def test_every_view_can_be_queried_also_over_a_table_that_is_not_there_yet(
     actions: LakeActions, view: str
 ) -> None:
     found = answer(actions, f"SELECT * FROM {view}")
-    stored = read_stored(actions._engine._folders[view])
+    stored = read_stored(actions._engine._places[view])
     assert bool(found.rows) == (stored is not None and stored.num_rows > 0)
     assert not found.rows or list(found.rows[0]) == [column.name for column in VIEWS[view].columns]
 
@@ -226,7 +227,7 @@ VALID = Finding("many", (Claim(text="40 alerts", evidence=("s1.n",)),), {"s1.n":
 @pytest.fixture
 def posting(tmp_path: Path) -> Iterator[tuple[Path, LakeActions]]:
     settings = Settings.load(tmp_path, {})
-    yield settings.lake("tester"), LakeActions(settings, spec_of(), CONTRACT, VIEWS, FACTS, lambda: DAY)
+    yield settings.lake("tester").path, LakeActions(settings, spec_of(), CONTRACT, VIEWS, FACTS, lambda: DAY)
 
 
 def test_a_valid_finding_is_promoted_and_kept_once(posting: tuple[Path, LakeActions]) -> None:
@@ -234,7 +235,7 @@ def test_a_valid_finding_is_promoted_and_kept_once(posting: tuple[Path, LakeActi
     for _ in range(2):
         assert actions.post_finding(VALID).facts["promoted"] is True
     for name in ("findings_sandbox", "findings"):
-        rows = read_stored(lake / name)
+        rows = read_stored(Place.local(lake / name))
         assert rows is not None
         (row,) = rows.to_pylist()
         assert json.loads(row["claims"]) == [{"text": "40 alerts", "evidence": {"s1.n": 40}}]
@@ -245,10 +246,10 @@ def test_a_finding_that_does_not_hold_stays_in_the_sandbox(posting: tuple[Path, 
     lake, actions = posting
     broken = Finding("many", VALID.claims, {}, problems=("cites s1.n, which no result holds",))
     assert actions.post_finding(broken).facts["promoted"] is False
-    kept = read_stored(lake / "findings_sandbox")
+    kept = read_stored(Place.local(lake / "findings_sandbox"))
     assert kept is not None
     assert kept["problems"].to_pylist() == [["cites s1.n, which no result holds"]]
-    assert read_stored(lake / "findings") is None
+    assert read_stored(Place.local(lake / "findings")) is None
 
 
 def test_an_action_on_a_lake_that_is_not_there_says_so(posting: tuple[Path, LakeActions]) -> None:

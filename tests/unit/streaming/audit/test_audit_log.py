@@ -8,23 +8,26 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agent.audit.chain import NOTHING_YET, Head
 from agent.audit.events import AuditEvent
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.loading import parse_document
 from schemas.spec import AgentSpec
-from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_check import check_audit, events_from, newest_events
 from streaming.audit.audit_guard import Anchor, AnchorFile
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.delta.maintenance import MaintenanceLimits, maintain
-from streaming.delta.stored import read_stored
+from streaming.delta.stored import StoredTable, read_stored
 from streaming.home.settings import Settings
 
 SPEC = parse_document(
@@ -89,7 +92,7 @@ def crash_before_anchoring(home: Path, events: Sequence[AuditEvent]) -> None:
     """Append `events` and die before the anchor moves on."""
     where = places(home)
     log(home)
-    where.anchor = DyingAnchor(where.anchor.path)
+    where.anchor = DyingAnchor.at(where.anchor.place.path)
     with pytest.raises(CrashError):
         LakeAudit(where, RETENTION).record(events)
 
@@ -195,13 +198,13 @@ def test_two_writers_side_by_side_do_not_fork_the_chain(tmp_path: Path) -> None:
 def test_files_changed_on_the_disk_are_found_by_row(
     tmp_path: Path, change: str, expected: list[tuple[int, str]]
 ) -> None:
-    rewrite(filled(tmp_path).table, change)
+    rewrite((filled(tmp_path).table).path, change)
     assert problems(tmp_path) == expected
 
 
 def test_the_end_of_the_log_cut_off_is_found_and_not_written_over(tmp_path: Path) -> None:
     table = filled(tmp_path).table
-    newest = sorted((table / "_delta_log").glob("*.json"))[-1]
+    newest = sorted(((table / "_delta_log").path).glob("*.json"))[-1]
     newest.unlink()
     assert problems(tmp_path) == [(8, "cut")]
     with pytest.raises(DataLossError, match="ends at row 7"):
@@ -212,7 +215,7 @@ def test_a_table_set_back_with_its_anchor_is_found_by_a_copy_kept_elsewhere(tmp_
     where = filled(tmp_path / "home", 2)
     shutil.copytree(tmp_path / "home", tmp_path / "earlier")
     log(tmp_path / "home").record(batch(2))
-    copy = shutil.copy(where.anchor.path, tmp_path / "copy")
+    copy = shutil.copy(where.anchor.place.path, tmp_path / "copy")
     shutil.rmtree(tmp_path / "home")
     shutil.copytree(tmp_path / "earlier", tmp_path / "home")
     assert problems(tmp_path / "home") == []
@@ -221,18 +224,18 @@ def test_a_table_set_back_with_its_anchor_is_found_by_a_copy_kept_elsewhere(tmp_
 
 def test_an_old_copy_of_the_anchor_still_fits(tmp_path: Path) -> None:
     where = filled(tmp_path, 1)
-    copy = Path(shutil.copy(where.anchor.path, tmp_path / "copy"))
+    copy = Path(shutil.copy(where.anchor.place.path, tmp_path / "copy"))
     filled(tmp_path, 4)
     assert problems(tmp_path, copy) == []
 
 
 def test_the_table_or_a_file_of_it_gone_is_found(tmp_path: Path) -> None:
     table = filled(tmp_path).table
-    next(iter(sorted(table.glob("*.parquet")))).unlink()
+    next(iter(sorted(table.path.glob("*.parquet")))).unlink()
     found = problems(tmp_path)
     assert found[0] == (-1, "unreadable")
     assert [problem for _, problem in found[1:]] in (["missing"], ["cut"])
-    shutil.rmtree(table)
+    shutil.rmtree(table.path)
     assert problems(tmp_path) == [(-1, "unreadable"), (0, "cut")]
     with pytest.raises(DataLossError, match="anchor"):
         log(tmp_path).record(batch(9))
@@ -241,7 +244,7 @@ def test_the_table_or_a_file_of_it_gone_is_found(tmp_path: Path) -> None:
 def test_delta_itself_refuses_to_delete_and_update(tmp_path: Path) -> None:
     table = filled(tmp_path).table
     with pytest.raises(DeltaError):
-        DeltaTable(table).delete("number = 3")
+        DeltaTable(table.path).delete("number = 3")
     assert problems(tmp_path) == []
 
 
@@ -249,17 +252,17 @@ def test_rows_appended_behind_the_logs_back_are_found(tmp_path: Path) -> None:
     where = filled(tmp_path, 1)
     rows = read_stored(where.table)
     assert rows is not None
-    write_deltalake(where.table, rows, mode="append")
+    write_deltalake(where.table.uri, rows, mode="append")
     assert sorted(problems(tmp_path)) == [(0, "doubled"), (1, "doubled")]
 
 
 def test_a_lost_anchor_is_found_and_nothing_is_written_without_it(tmp_path: Path) -> None:
     where = filled(tmp_path)
-    where.anchor.path.unlink()
+    where.anchor.place.path.unlink()
     assert problems(tmp_path) == [(-1, "anchor")]
     with pytest.raises(DataLossError, match="restore it from a copy"):
         log(tmp_path)
-    where.anchor.path.write_text("{}", encoding="utf-8")
+    where.anchor.place.path.write_text("{}", encoding="utf-8")
     assert problems(tmp_path) == [(-1, "anchor")]
 
 
@@ -297,7 +300,7 @@ def test_a_key_from_the_environment_leaves_no_file_and_must_stay_the_same(tmp_pa
 
 def test_a_table_of_the_unchained_layout_says_what_to_do(tmp_path: Path) -> None:
     old = pa.schema([("query_id", pa.string()), ("event", pa.string()), ("detail", pa.string())])
-    DeltaTable.create(places(tmp_path).table, old)
+    DeltaTable.create((places(tmp_path).table).path, old)
     for attempt in (lambda: log(tmp_path), lambda: check_audit(places(tmp_path))):
         with pytest.raises(ConfigurationError, match=r"tables: \{audit: audit_chained\}"):
             attempt()
@@ -318,7 +321,7 @@ def test_compacting_keeps_the_chain(tmp_path: Path) -> None:
     for each in range(number):
         audit.record(batch(each, 1))
     assert maintain(places(tmp_path).table, MaintenanceLimits(files=number, entries=10))
-    assert len(DeltaTable(places(tmp_path).table).file_uris()) == 1
+    assert len(DeltaTable((places(tmp_path).table).path).file_uris()) == 1
     audit.record(batch(number, 1))
     assert (problems(tmp_path), len(told(tmp_path))) == ([], number + 1)
 
@@ -338,7 +341,7 @@ def test_a_stopped_writer_of_the_anchor_holds_nobody_up(tmp_path: Path) -> None:
     audit, anchor = log(tmp_path), places(tmp_path).anchor
     audit.record(batch(0))
     before = anchor.read()
-    with anchor.path.with_suffix(".lock").open("a") as lock:
+    with anchor.place.path.with_suffix(".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         audit.record(batch(1))
         log(tmp_path).record(batch(2))
@@ -349,3 +352,53 @@ def test_a_stopped_writer_of_the_anchor_holds_nobody_up(tmp_path: Path) -> None:
     assert now is not None
     assert now.head.number == 7
     assert problems(tmp_path) == []
+
+
+KINDS = st.lists(st.lists(st.sampled_from(["action", "data_access"]), max_size=4), min_size=1, max_size=6)
+
+
+@given(
+    commits=KINDS,
+    kind=st.sampled_from([None, "action", "data_access"]),
+    after=st.none() | st.integers(-1, 15),
+    most=st.integers(1, 9),
+    tidy=st.booleans(),
+)
+@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+def test_rows_of_a_kind_are_the_first_after_a_number_or_the_newest(
+    tmp_path_factory: pytest.TempPathFactory,
+    commits: list[list[Any]],
+    kind: str | None,
+    after: int | None,
+    most: int,
+    tidy: bool,
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    audit = log(home)
+    for number, kinds in enumerate(commits):
+        if kinds:
+            audit.record(
+                [AuditEvent(each, "s", {}, f"command/{number}", at) for at, each in enumerate(kinds)]
+            )
+    if tidy:
+        maintain(places(home).table, MaintenanceLimits(2, 2, 2, timedelta(0)))
+    told = [each for kinds in commits for each in kinds]
+    fit = [place for place, each in enumerate(told) if kind in (None, each)]
+    expected = fit[-most:] if after is None else [place for place in fit if place > after][:most]
+    assert [row["number"] for row in events_from(places(home), after, most, kind)] == expected
+
+
+def test_what_cannot_be_among_the_newest_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, opened = filled(tmp_path, 5), list[str]()
+    of_files = StoredTable.of_files
+
+    def noted(self: StoredTable, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        opened.extend(names)
+        return of_files(self, names, columns)
+
+    monkeypatch.setattr(StoredTable, "of_files", noted)
+    assert [row["number"] for row in events_from(where, None, 2)] == [8, 9]
+    assert [row["number"] for row in events_from(where, -1, 2)] == [0, 1]
+    assert len(opened) == 2

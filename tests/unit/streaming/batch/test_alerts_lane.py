@@ -22,6 +22,7 @@ from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord, PublisherSettings
 from streaming.run import alerts_end, opening
 from streaming.run.surroundings import Hooks
+from streaming.store.place import Place
 from streaming.testing.live_lake import TOPIC, QuietLane, agent, events, records
 from streaming.testing.small_lake import RETENTION
 from streaming.testing.streams import stored
@@ -167,7 +168,7 @@ def test_only_topics_of_before_that_are_gone_are_not_looked_at() -> None:
 def waiting(path: Path, count: int) -> LakeTable:
     """Return a table of alerts that have not left, with no more of them than their numbers."""
     schema = pa.schema([("outbox_seq", pa.int64()), ("transaction_id", pa.string())])
-    table = LakeTable(path, schema, "tester/epoch", RETENTION)
+    table = LakeTable(Place.local(path), schema, "tester/epoch", RETENTION)
     table.claim(1)
     for batch, first in enumerate(range(0, count, 500)):
         numbers = range(first, min(first + 500, count))

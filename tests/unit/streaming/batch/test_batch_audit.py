@@ -10,6 +10,7 @@ import pytest
 
 from agent.audit.events import ModelCall, PolicyRuling
 from agent.triage.ledger import Intent, RecordedAnswer
+from agent.triage.triage import TriageResult
 from schemas.contract import load_contract
 from schemas.tables import BATCHES
 from streaming.audit.audit_check import check_audit, newest_events
@@ -51,7 +52,7 @@ class Driver:
         places = AuditPlaces(settings, SPEC)
         log = LakeAudit(places, RETENTION)
         if anchor is not None:
-            places.anchor = anchor(places.anchor.path)
+            places.anchor = anchor.at(places.anchor.place.path)
             log = LakeAudit(places, RETENTION)
         self.audit = BatchAudit(log, self.lake, SPEC.name)
 
@@ -159,6 +160,7 @@ def test_calls_are_told_by_key_and_never_by_text(tmp_path: Path) -> None:
     told = [(row["detail"]["question"], row["detail"]["outcome"]) for row in rows]
     assert told == [(FIRST, "answered"), (SECOND, "timeout")]
     assert (rows[0]["subject"], rows[0]["detail"]["prompt"]) == ("local", "triage/1")
+    assert [row["detail"]["batch_id"] for row in rows] == [0, 0]
     assert "anna" not in str(rows)
 
 
@@ -192,6 +194,7 @@ def test_calls_of_an_attempt_that_crashed_are_told_by_the_next(
         (FIRST, *expected),
         (SECOND, "answered", 120),
     ]
+    assert [row.get("batch_id") for row in rows] == [None, 0]  # nobody knows what the attempt was about
 
 
 def test_a_crash_before_the_anchor_moves_neither_loses_nor_doubles_an_event(tmp_path: Path) -> None:
@@ -212,3 +215,25 @@ def test_a_crash_before_the_anchor_moves_neither_loses_nor_doubles_an_event(tmp_
     assert found == {"model_call": 1, "policy_decision": 1}
     assert [row["detail"]["batch_id"] for row in events(tmp_path, "batch_decided")] == [0, 1, 2]
     assert [row["detail"]["changed"] for row in events(tmp_path, "configuration_change")] == [["model"]]
+
+
+def test_what_is_asked_late_is_told_with_its_own_outcome_once_nothing_before_it_is_under_way(
+    tmp_path: Path,
+) -> None:
+    driver = Driver(tmp_path)
+    driver.ledger.intend([question(FIRST)])
+    driver.ledger.intend([question(SECOND)])
+    driver.audit.asked_late([result_of(call(SECOND, "timeout"))], frozenset({FIRST}))
+    assert events(tmp_path, "model_call") == []
+    driver.ledger.record([answer(FIRST)])
+    driver.audit.asked_late([result_of(call(FIRST))], frozenset())
+    rows = events(tmp_path, "model_call")
+    assert {row["detail"]["question"]: row["detail"]["outcome"] for row in rows} == {
+        FIRST: "answered",
+        SECOND: "timeout",
+    }
+    assert all(row["detail"]["sent"] for row in rows)
+
+
+def result_of(made: ModelCall) -> TriageResult:
+    return TriageResult((), made=(made,))

@@ -20,6 +20,7 @@ from streaming.batch.closed_batches import ClosedBatches
 from streaming.delta import stored
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.labels.label_pins import LabelPins
+from streaming.store.place import Place
 
 DAY = datetime(2026, 5, 1, tzinfo=UTC)
 KEEP = timedelta(days=30)
@@ -30,7 +31,7 @@ HISTORY = st.lists(
 
 
 def written(folder: Path, history: Sequence[tuple[int, int, int, bool]]) -> tuple[LakeTable, pl.DataFrame]:
-    table, rows, part = LakeTable(folder / "batches", BATCHES, "agent/epoch", KEEP), [], []
+    table, rows, part = LakeTable(Place.local(folder / "batches"), BATCHES, "agent/epoch", KEEP), [], []
     reached, labels, at, number = 0, 0, DAY, 0
     for count, known, seconds, ends in history:
         labels, at = labels + known, at + timedelta(seconds=seconds, microseconds=137)

@@ -20,6 +20,8 @@ from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.detection import checkpoints
 from streaming.home.settings import Settings
+from streaming.store.folders import Folders
+from streaming.store.local_folders import LocalFolders
 from tests.unit.streaming.rules.test_pattern_engine import CONTRACT, NO_LABELS, STREAM, VERSIONS, specified
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -69,9 +71,9 @@ def test_other_rules_and_those_of_before_know_of_the_same_checkpoints(
     engine.commit(engine.judge(STREAM.slice(0, 120), NO_LABELS))
     written, real = list[int](), checkpoints.write
 
-    def write(snapshot: Any, folder: Path) -> Path:
+    def write(snapshot: Any, folders: Folders) -> str:
         written.append(snapshot.next_sequence)
-        return real(snapshot, folder)
+        return real(snapshot, folders)
 
     monkeypatch.setattr(checkpoints, "write", write)
     for each in (ruled, engine, ruled):
@@ -81,7 +83,10 @@ def test_other_rules_and_those_of_before_know_of_the_same_checkpoints(
 
 
 def test_what_goes_on_from_another_state_holds_that_very_memory(tmp_path: Path) -> None:
-    engine, other = engine_of(tmp_path), engine_of(tmp_path, 1).saved_in(tmp_path / "elsewhere")
+    engine, other = (
+        engine_of(tmp_path),
+        engine_of(tmp_path, 1).saved_in(LocalFolders.of(tmp_path / "elsewhere")),
+    )
     engine.commit(engine.judge(STREAM.slice(0, 120), NO_LABELS))
     continued = engine.continued_as(other)
     assert continued.memory is engine.memory

@@ -159,8 +159,8 @@ def test_recovery_replay_and_snapshots_read_what_was_converted(tmp_path: Path) -
     contract = history.contract(history.whole)
     assert contract is not None and contract.reference_currency == "EUR"
     create_snapshot(settings, AgentDefinition.pinned(spec, contract), "kept", history.whole)
-    for each in settings.lake(spec.name).iterdir():
-        if each != settings.snapshots(spec.name):
+    for each in settings.lake(spec.name).path.iterdir():
+        if each.name != settings.snapshots(spec.name).name:
             shutil.rmtree(each)
     assert run_replay(settings, spec, ReplaySpan(snapshot="kept")).differences == ()
     found = dict(
@@ -200,6 +200,29 @@ def test_amounts_of_one_lake_are_converted_to_one_currency(tmp_path: Path) -> No
         trial(tmp_path / "home", AgentSpec.model_validate(spec)) as tried,
     ):
         tried.send(payments(40)[20:])
+
+
+def test_rates_that_were_away_come_back_in_the_same_currency(tmp_path: Path) -> None:
+    path = write_rates(tmp_path / "rates.csv", RATES)
+    made = payments(80)
+    with trial(tmp_path / "home", with_rates(path)) as tried:
+        tried.send(made[:20])
+    for version, sent in (("1.1.0", made[20:40]), ("1.2.0", [])):
+        with trial(tmp_path / "home", agent(version=version)) as tried:
+            tried.send(sent)
+    spec = with_rates(path, version="1.3.0").model_dump(mode="json")
+    spec["data_sources"]["rates"]["to"] = "JPY"
+    with (
+        pytest.raises(ConfigurationError, match="what is stored was converted to EUR"),
+        trial(tmp_path / "home", AgentSpec.model_validate(spec)) as tried,
+    ):
+        tried.send(made[40:60])
+    with trial(tmp_path / "home", with_rates(path, version="1.3.0")) as tried:
+        tried.send(made[60:])
+        assert tried.replay().differences == ()
+        amounts = tried.stored("transactions", "sequence")["reference_amount"]
+        assert amounts.slice(20, 20).null_count == 20
+        assert amounts.slice(40).null_count == 5
 
 
 def test_the_rates_path_starts_at_the_specs_folder_and_a_contract_file_names_no_currency(

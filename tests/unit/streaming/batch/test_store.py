@@ -31,6 +31,7 @@ from streaming.delta.lake import Lake, Stamp
 from streaming.events.filtered import NOTHING_FILTERED
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.labels.label_pins import LabelPin
+from streaming.store.place import Place
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DECODED = pa.schema(
@@ -71,7 +72,7 @@ def lake(tmp_path: Path) -> Lake:
         "late": LATE,
         "batches": BATCHES,
     }
-    return Lake.open(tmp_path, SPEC, schemas, retention=timedelta(days=30))
+    return Lake.open(Place.local(tmp_path), SPEC, schemas, retention=timedelta(days=30))
 
 
 def no_labels(first: int) -> tuple[LabelPin, pa.Table]:

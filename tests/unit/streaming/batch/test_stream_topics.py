@@ -65,7 +65,9 @@ def planned(checkpoint: Path, offsets: Offsets, batch: int = 0, query: str = "q"
 
 def topics(checkpoint: Path, decided: Decided, **changes: Any) -> StreamTopics:
     known = {"reached": {"a": {"0": 40, "1": 20}, "b": {"0": 3}}, "topic_ids": {"a": "A", "b": "B"}}
-    settings = StreamSettings("one:9092", READS, checkpoint, 1, 1, "earliest", **{**known, **changes})
+    settings = StreamSettings(
+        "one:9092", READS, checkpoint, 1, 1, **{"starting": "earliest", **known, **changes}
+    )
     return StreamTopics(settings, decided, lambda _: None)  # type: ignore[arg-type]  # what it needs of one
 
 
@@ -80,6 +82,19 @@ def test_each_topic_goes_on_where_it_was(facts: Facts, tmp_path: Path) -> None:
 def test_without_anything_read_it_begins_as_the_spec_says(facts: Facts, tmp_path: Path) -> None:
     assert facts.state()
     assert topics(tmp_path, Decided(), reached=None, topic_ids={}).begin() == "earliest"
+
+
+def test_where_a_stream_begins_that_is_read_from_its_end_is_on_record_before_it_may_move(
+    facts: Facts, tmp_path: Path
+) -> None:
+    assert facts.state()
+    new, decided = {"reached": None, "topic_ids": {}, "starting": "latest"}, Decided()
+    assert topics(tmp_path, decided, **new).begin() == "latest"
+    assert decided.batches == []
+    ends = {"a": {"0": 50, "1": 20}, "b": {"0": 9}}
+    assert json.loads(topics(tmp_path, decided, moves=True, **new).begin()) == ends
+    ((origin, offsets),) = decided.batches
+    assert (origin.lost, origin.topic_ids, offsets) == (None, {"a": "A", "b": "B"}, ends)
 
 
 def test_a_topic_that_is_read_no_more_stays_in_the_offsets(facts: Facts, tmp_path: Path) -> None:

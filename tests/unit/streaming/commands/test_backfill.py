@@ -124,7 +124,7 @@ def test_profiles_are_bit_for_bit_those_of_the_stream(
     run_backfill(settings, spec, history)
     run_live(whole, spec, TOLD)
     found = [each.profiles("tester") / f"{HISTORY:020d}" / "manifest.json" for each in (settings, whole)]
-    kept, streamed_ones = (json.loads(path.read_text()) for path in found)
+    kept, streamed_ones = (json.loads(path.path.read_text()) for path in found)
     assert kept == streamed_ones
     assert len(kept["files"]) > 10
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
 from agent import SPECS
 from schemas.spec import AgentSpec, load_spec
 from streaming.commands.demo_feed import ModelWait
+from streaming.commands.demo_page import page
 from streaming.commands.demo_result import DemoResult, Planted, alerts_of, result_of, with_kinds
 from streaming.commands.demo_view import columns_for, next_commands, show_result
 from streaming.delta.lake_reader import LakeReader
@@ -23,7 +26,7 @@ from streaming.history.scored_again import scored_again
 from streaming.home.settings import Settings
 from streaming.kafka.feeds import Simulated
 from streaming.output import shell
-from streaming.output.terminal import Terminal
+from streaming.output.terminal import Terminal, html_text
 from streaming.run.progress import Totals
 from streaming.testing.small_lake import DAY, build_lake, spec_of
 
@@ -106,6 +109,25 @@ def test_alerts_that_have_just_left_are_not_held_against_the_model(small: Settin
     alerts = with_kinds(alerts_of(LakeReader(small.lake(spec.name), spec.tables)), None)
     result = result_of(small, spec, alerts, None, 0.0, DAY.timestamp() + 29)
     assert (result.due, result.recall) == (0, None)
+
+
+def test_the_report_is_one_page_in_which_nothing_of_outsiders_is_markup(small: Settings) -> None:
+    spec = spec_of()
+    alerts = with_kinds(alerts_of(LakeReader(small.lake(spec.name), spec.tables)), None)
+    hostile = alerts.with_columns(currency=pl.lit("<script>alert(1)</script>"))
+    planted = Planted("leaked_card", 5, 2, 0.9, 0.99, {"amount.customer": 3})
+    found = dataclasses.replace(
+        result_of(small, spec, alerts, None, 0.0, DAY.timestamp()), kinds=[planted], lake="/a/<b>"
+    )
+    made = page(hostile, found, spec, small.home)
+    assert made == page(hostile, found, spec, small.home)
+    assert "<script" not in made and "/a/&lt;b&gt;" in made
+    assert made.count("<svg") == 1
+    assert all(html_text(each) in made for each in alerts["alert_id"].to_list()[:200])
+    assert "scores up to 0.90000" in made and "<pre>" in made
+    assert not re.search(r'(?:src|href)="(?!#)', made), "it refers to nothing outside itself"
+    empty = page(alerts.clear(), dataclasses.replace(found, kinds=[]), spec, small.home)
+    assert empty.startswith("<!doctype html>")
 
 
 TOP = [

@@ -19,6 +19,7 @@ from streaming.history.decided import DecidedHistory
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan, run_what_if, warm_up_of
 from streaming.home.settings import Settings
+from streaming.store.local_folders import LocalFolders
 from streaming.testing.live_lake import CONTRACT, DAY, agent, events, run_live, without_broker
 
 ROWS, FIRST = 900, 600
@@ -104,7 +105,7 @@ def test_a_cold_start_scores_as_if_its_first_row_were_the_very_first(settings: S
 
 def test_a_snapshot_has_nothing_to_warm_up_on(settings: Settings, tmp_path: Path) -> None:
     history = DecidedHistory(settings.lake("tester"), agent())
-    history.profiles = tmp_path
+    history.profiles = LocalFolders.of(tmp_path)
     replayer = Replayer(settings, AgentDefinition.pinned(agent(), CONTRACT), history)
     transactions = history.tables(history.whole).transactions
     with pytest.raises(ConfigurationError, match="--snapshot"):

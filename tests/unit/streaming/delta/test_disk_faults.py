@@ -14,8 +14,9 @@ import pytest
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from schemas.errors import DiskError
-from streaming.delta.faults import disk_faults
+from streaming.delta.faults import table_faults
 from streaming.delta.lake import LakeTable, Stamp
+from streaming.store.place import Place
 
 ROWS = pa.table({"number": pa.array(range(1_000), pa.int64())})
 KEEP = timedelta(days=30)
@@ -55,14 +56,14 @@ def make_read_only(disk: Path) -> Callable[[], None]:
 def test_a_table_says_that_its_disk_takes_nothing_and_goes_on_when_it_does(
     harm: Callable[[Path], Callable[[], None]], cause: str, disk: Path
 ) -> None:
-    table = LakeTable(disk / "rows", ROWS.schema, "tester/epoch", KEEP)
+    table = LakeTable(Place.local(disk / "rows"), ROWS.schema, "tester/epoch", KEEP)
     table.claim(1)
     assert table.append(ROWS, Stamp("tester", 0))
     heal = harm(disk)
     for attempt in (
         lambda: table.append(ROWS, Stamp("tester", 1)),
         lambda: table.append(ROWS.slice(0, 0), Stamp("tester", 1)),
-        lambda: LakeTable(disk / "more", ROWS.schema, "tester/epoch", KEEP),
+        lambda: LakeTable(Place.local(disk / "more"), ROWS.schema, "tester/epoch", KEEP),
     ):
         with pytest.raises(DiskError, match=cause) as told:
             attempt()
@@ -86,5 +87,5 @@ def test_a_table_says_that_its_disk_takes_nothing_and_goes_on_when_it_does(
     ],
 )
 def test_other_faults_stay_what_they_are(fault: Exception, kind: type[Exception]) -> None:
-    with pytest.raises(kind), disk_faults(Path("lake")):
+    with pytest.raises(kind), table_faults(Place("lake")):
         raise fault

@@ -14,19 +14,20 @@ from streaming.delta.formats import FORMAT, FORMAT_KEY
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.maintenance import maintain
 from streaming.delta.stored import open_for_reading, open_version, read_stored
+from streaming.store.place import Place
 
 SCHEMA = pa.schema([("n", pa.int64())])
 KEEP = timedelta(days=30)
 
 
-def opened(path: Path) -> LakeTable:
-    return LakeTable(path, SCHEMA, "agent/epoch", KEEP)
+def opened(place: Place) -> LakeTable:
+    return LakeTable(place, SCHEMA, "agent/epoch", KEEP)
 
 
 def written(folder: Path) -> Path:
-    table = opened(folder / "rows")
+    table = opened(Place.local(folder / "rows"))
     table.append(pa.table({"n": [1, 2]}, SCHEMA), Stamp("a", 0))
-    return table.path
+    return table.place.path
 
 
 def in_format(path: Path, number: str) -> None:
@@ -41,20 +42,20 @@ def test_every_way_in_refuses_a_later_format_by_name(tmp_path: Path, reading: ob
     with pytest.raises(
         ConfigurationError, match=f"format {number[:20]}…?, this flagstream reads up to {FORMAT}"
     ):
-        reading(path)  # type: ignore[operator]  # functions of a path, with other results
+        reading(Place.local(path))  # type: ignore[operator]  # functions of a place, with other results
 
 
 def test_one_version_of_a_later_format_is_refused_too(tmp_path: Path) -> None:
     path = written(tmp_path)
     in_format(path, str(FORMAT + 1))
-    assert open_version(path, 1) is not None, "a version from before it went over"
+    assert open_version(Place.local(path), 1) is not None, "a version from before it went over"
     with pytest.raises(ConfigurationError, match="install"):
-        open_version(path, 2)
+        open_version(Place.local(path), 2)
 
 
 def test_a_handle_that_is_open_refuses_what_goes_over_to_a_later_format(tmp_path: Path) -> None:
     path = written(tmp_path)
-    writer, reader = opened(path), open_version(path)
+    writer, reader = opened(Place.local(path)), open_version(Place.local(path))
     assert reader is not None
     in_format(path, str(FORMAT + 1))
     with pytest.raises(ConfigurationError, match="install"):
@@ -73,5 +74,5 @@ def test_a_new_table_says_its_format_in_the_commit_that_creates_it(tmp_path: Pat
 def test_a_table_without_a_number_opens_and_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "old"
     DeltaTable.create(path, SCHEMA)
-    assert opened(path).version == 0
+    assert opened(Place.local(path)).version == 0
     assert FORMAT_KEY not in DeltaTable(path).metadata().configuration

@@ -14,13 +14,14 @@ from schemas.tables import LEDGER
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.ledger import LakeLedger, SharedLedger, answers_on_record
 from streaming.delta.shared_table import SharedTable
+from streaming.store.place import Place
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 NEW = RecordedAnswer("b" * 64, "card_testing", "high", "probing", "local", "triage", 2, 50, 10, ("alerts=2",))
 
 
 def opened(folder: Path, schema: pa.Schema, epoch: int) -> LakeTable:
-    table = LakeTable(folder / "ledger", schema, "cards/epoch", timedelta(days=30), ["evidence"])
+    table = LakeTable(Place.local(folder / "ledger"), schema, "cards/epoch", timedelta(days=30), ["evidence"])
     table.claim(epoch)
     return table
 
@@ -51,15 +52,18 @@ def test_a_ledger_of_prompt_version_1_is_read_and_goes_on(tmp_path: Path) -> Non
 
 
 def test_two_that_write_side_by_side_lose_nothing(tmp_path: Path) -> None:
-    tables = [SharedTable(tmp_path / "ledger", LEDGER, timedelta(days=30)) for _ in range(2)]
+    tables = [SharedTable(Place.local(tmp_path / "ledger"), LEDGER, timedelta(days=30)) for _ in range(2)]
     ledgers = [SharedLedger(table, "replay", lambda: NOW) for table in tables]
     answers = [replace(NEW, key=f"{number}" * 64) for number in range(6)]
     for number, answer in enumerate(answers):
         ledgers[number % 2].intend([Intent(answer.key, "triage", 2, "local", "{}")])
         ledgers[number % 2].record([answer])
     prompt = PromptReference(id="triage", version=2)
-    kept = answers_on_record(tmp_path / "ledger", prompt, "local")
+    kept = answers_on_record(Place.local(tmp_path / "ledger"), prompt, "local")
     assert kept == {answer.key: answer for answer in answers}
-    assert answers_on_record(tmp_path / "ledger", prompt, "other") == {}
-    assert answers_on_record(tmp_path / "ledger", PromptReference(id="triage", version=1), "local") == {}
-    assert answers_on_record(tmp_path / "nowhere", prompt, "local") == {}
+    assert answers_on_record(Place.local(tmp_path / "ledger"), prompt, "other") == {}
+    assert (
+        answers_on_record(Place.local(tmp_path / "ledger"), PromptReference(id="triage", version=1), "local")
+        == {}
+    )
+    assert answers_on_record(Place.local(tmp_path / "nowhere"), prompt, "local") == {}

@@ -27,6 +27,7 @@ from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.run import alerts_end, opening
 from streaming.run.surroundings import Hooks
+from streaming.store.place import Place
 from streaming.testing.live_lake import TOPIC, QuietLane, agent, events, judge, records
 from streaming.versions.clients import Clients
 
@@ -116,7 +117,7 @@ def facts(lake: Path) -> dict[str, Any]:
     }
     found = {}
     for name, columns in wanted.items():
-        rows = read_stored(lake / name, columns)
+        rows = read_stored(Place.local(lake / name), columns)
         assert rows is not None
         found[name] = sorted(map(repr, rows.to_pylist()))
     return found
@@ -143,7 +144,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Homes:
         home, lane = tmp_path_factory.mktemp("whole"), Lane()
         settings = Settings.load(home, {})
         run(settings, lane, patch)
-        made["whole"] = (facts(settings.lake("tester")), lane.sent)
+        made["whole"] = (facts(settings.lake("tester").path), lane.sent)
     return made
 
 
@@ -177,7 +178,7 @@ def test_a_torn_newest_commit_is_done_again_or_refused_by_name(
     settings, lane = Settings.load(copy, {}), Lane()
     lane.marker, lane.sent = marker, dict(sent)
     table = settings.lake("tester") / name
-    entry = entry_path(table, DeltaTable(table).version())
+    entry = entry_path(table, DeltaTable(table.path).version())
     entry.write_bytes(torn(entry.read_bytes(), share, at_line=at_line))
     with pytest.MonkeyPatch.context() as patch:
         try:
@@ -186,13 +187,13 @@ def test_a_torn_newest_commit_is_done_again_or_refused_by_name(
             assert str(entry) in str(refused) or "on Kafka" in str(refused)
             return
     wanted, published = template["whole"]
-    assert facts(settings.lake("tester")) == wanted
+    assert facts(settings.lake("tester").path) == wanted
     assert lane.sent.keys() == published.keys()
     assert all(lane.sent[number] == said for number, said in sent.items())
 
 
 def table_of(folder: Path, commits: int) -> LakeTable:
-    table = LakeTable(folder / "things", SCHEMA, "agent/epoch", timedelta(days=1))
+    table = LakeTable(Place.local(folder / "things"), SCHEMA, "agent/epoch", timedelta(days=1))
     table.claim(1)
     for number in range(commits):
         table.append(pa.table({"n": [number]}, schema=SCHEMA), Stamp("app", number), {"query_id": "q"})
@@ -201,39 +202,41 @@ def table_of(folder: Path, commits: int) -> LakeTable:
 
 def test_an_entry_cut_at_any_byte_is_torn_and_nobody_reads_past_it(tmp_path: Path) -> None:
     table = table_of(tmp_path, 3)
-    entry = entry_path(table.path, table.version)
+    entry = entry_path(table.place, table.version)
     whole = entry.read_bytes()
     for length in range(len(whole)):
         entry.write_bytes(whole[:length])
-        assert is_torn(table.path, table.version), length
+        assert is_torn(table.place, table.version), length
         if length % 50 == 0 or whole[length : length + 1] == b"\n":
             for read in (newest_version, open_for_reading, open_version):
                 with pytest.raises(DataLossError, match="is not whole"):
-                    read(table.path)
+                    read(table.place)
             with pytest.raises(DataLossError, match="is not whole"):
                 table_of(tmp_path, 0)
     entry.write_bytes(bytes(len(whole)))
-    assert torn_end(table.path) == table.version
-    cut_from(table.path, table.version)
-    assert newest_version(table.path).transaction_version("app") == 1
+    assert torn_end(table.place) == table.version
+    cut_from(table.place, table.version)
+    assert newest_version(table.place).transaction_version("app") == 1
 
 
 @pytest.mark.parametrize("length", [0, 100, -1])
 def test_a_data_file_that_is_not_whole_tears_its_commit(tmp_path: Path, length: int) -> None:
     table = table_of(tmp_path, 2)
-    [newest] = set(DeltaTable(table.path).file_uris()) - set(DeltaTable(table.path, version=2).file_uris())
-    file = table.path / Path(newest).name
+    [newest] = set(DeltaTable(table.place.path).file_uris()) - set(
+        DeltaTable(table.place.path, version=2).file_uris()
+    )
+    file = table.place.path / Path(newest).name
     file.write_bytes(file.read_bytes()[:length])
-    assert is_torn(table.path, table.version)
+    assert is_torn(table.place, table.version)
 
 
 def test_a_torn_commit_with_whole_ones_after_it_is_refused(tmp_path: Path) -> None:
     table = table_of(tmp_path, 4)
-    entry_path(table.path, 3).write_bytes(b"")
+    entry_path(table.place, 3).write_bytes(b"")
     with pytest.raises(DataLossError, match=r"00003\.json is not whole.*later commits"):
-        torn_end(table.path)
-    entry_path(table.path, 3).write_text('{"commitInfo":{}}')
-    assert torn_end(table.path) is None
+        torn_end(table.place)
+    entry_path(table.place, 3).write_text('{"commitInfo":{}}')
+    assert torn_end(table.place) is None
 
 
 @given(share=st.floats(0, 0.999), name=st.sampled_from(["_last_checkpoint", "checkpoint"]))
@@ -242,25 +245,27 @@ def test_a_torn_checkpoint_is_made_up_for_by_the_entries(
     tmp_path_factory: pytest.TempPathFactory, share: float, name: str
 ) -> None:
     table = table_of(tmp_path_factory.mktemp("lake"), 3)
-    newest = newest_version(table.path)
+    newest = newest_version(table.place)
     newest.create_checkpoint()
-    [torn] = (table.path / "_delta_log").glob(f"*{name}*" if name == "_last_checkpoint" else "*.parquet")
+    [torn] = (table.place.path / "_delta_log").glob(
+        f"*{name}*" if name == "_last_checkpoint" else "*.parquet"
+    )
     whole = torn.read_bytes()
     torn.write_bytes(whole[: int(len(whole) * share)])
-    mend_checkpoints(table.path)
-    again = newest_version(table.path)
+    mend_checkpoints(table.place)
+    again = newest_version(table.place)
     assert (again.version(), again.transaction_version("app")) == (newest.version(), 2)
     assert len(again.file_uris()) == 3
 
 
 def test_a_torn_checkpoint_whose_entries_are_gone_is_refused(tmp_path: Path) -> None:
     table = table_of(tmp_path, 3)
-    newest_version(table.path).create_checkpoint()
-    entry_path(table.path, 0).unlink()
-    [torn] = (table.path / "_delta_log").glob("*.parquet")
+    newest_version(table.place).create_checkpoint()
+    entry_path(table.place, 0).unlink()
+    [torn] = (table.place.path / "_delta_log").glob("*.parquet")
     torn.write_bytes(torn.read_bytes()[:-3])
     with pytest.raises(DataLossError, match="restore the table"):
-        mend_checkpoints(table.path)
+        mend_checkpoints(table.place)
 
 
 def test_alerts_leave_only_once_all_they_rest_on_is_on_disk(
@@ -275,7 +280,7 @@ def test_alerts_leave_only_once_all_they_rest_on_is_on_disk(
 
     def synced(folder: Path) -> None:
         told.append("synced")
-        durable.sync(folder)
+        durable.sync(Place.local(folder))
 
     monkeypatch.setattr(outbox, "sync", synced)
     run(Settings.load(tmp_path, {}), Watched(), monkeypatch)
@@ -284,7 +289,7 @@ def test_alerts_leave_only_once_all_they_rest_on_is_on_disk(
 
 
 def test_what_a_shared_table_answers_for_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[Path] = []
+    synced: list[Place] = []
     monkeypatch.setattr("streaming.delta.lake.sync", synced.append)
     judge(Settings.load(tmp_path, {}), SPEC, ["t1"])
     assert synced == [Settings.load(tmp_path, {}).lake("tester") / "labels"]
@@ -297,7 +302,7 @@ def test_labels_that_batches_have_counted_are_not_given_up(
     run(settings, lane, monkeypatch)
     judge(settings, SPEC, ["t00001"])
     labels = settings.lake("tester") / "labels"
-    entry = entry_path(labels, DeltaTable(labels).version())
+    entry = entry_path(labels, DeltaTable(labels.path).version())
     whole = entry.read_bytes()
     entry.write_bytes(b"")
     mend(settings, SPEC)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from schemas.errors import DataLossError
 from streaming.detection import checkpoints
 from streaming.detection.scoring import Scorer
+from streaming.store.local_folders import LocalFolders
 from tests.unit.scoring_samples import agent_spec, load, save, stream
 
 ROWS = 400
@@ -103,7 +104,7 @@ def test_damaged_checkpoint_is_passed_over_for_the_one_before(
     resumed = scorer()
     (skipped,) = load(resumed, tmp_path)
     assert resumed.next_sequence == 100
-    assert skipped.path == newest
+    assert skipped.place.path == newest
     assert skipped.reason
 
 
@@ -144,7 +145,7 @@ def test_snapshot_can_be_written_after_the_scorer_has_moved_on(tmp_path: Path) -
     running = scorer(100)
     snapshot = running.snapshot()
     running.fold(STREAM.slice(100, 200))
-    checkpoints.write(snapshot, tmp_path)
+    checkpoints.write(snapshot, LocalFolders.of(tmp_path))
     resumed = scorer()
     load(resumed, tmp_path)
     assert remaining_bits(resumed) == remaining_bits(scorer(100))
@@ -177,5 +178,5 @@ def test_loaded_state_is_independent_of_the_files(tmp_path: Path) -> None:
 def test_checkpoints_beyond_the_lake_are_removed(tmp_path: Path) -> None:
     for rows in (10, 20, 30):
         save(scorer(rows), tmp_path)
-    checkpoints.drop_after(tmp_path, 20)
+    checkpoints.drop_after(LocalFolders.of(tmp_path), 20)
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == [10, 20]

@@ -347,3 +347,28 @@ def test_an_account_that_belongs_to_one_bank_goes_by_its_own_number(tmp_path: Pa
         {**event, "bank": f"B{row % 7}", "account": f"A{row % 7}"} for row, event in enumerate(payments())
     ]
     assert of(drafted(tmp_path / "a.jsonl", events))["entities.account"] == {"field": "account"}
+
+
+@pytest.mark.parametrize(("zone", "twice"), [("Europe/Berlin", 60), ("UTC", 0)])
+def test_payments_of_an_hour_that_clocks_show_twice_are_counted(
+    tmp_path: Path, zone: str, twice: int
+) -> None:
+    lines = ["id,at,amount,card"]
+    lines += [f"{row},25.10.2026 {row // 60:02}:{row % 60:02},5,c{row % 7}" for row in range(300)]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+    contract = {
+        "name": "own",
+        "transaction_id": {"field": "id"},
+        "event_time": {"field": "at", "format": "%d.%m.%Y %H:%M", "zone": zone},
+        "amount": {"field": "amount"},
+        "currency": {"constant": "EUR"},
+        "entities": {"card": {"field": "card"}},
+    }
+    (tmp_path / "contract.yaml").write_text(json.dumps(contract), encoding="utf-8")
+    under = load_contract(str(tmp_path / "contract.yaml"))
+    checked = check_sample(FileSample(tmp_path / "a.csv", 1_000), under)
+    assert (checked.accepted, checked.shown_twice) == (300, twice)
+    named = (str(tmp_path / "contract.yaml"), "--file", str(tmp_path / "a.csv"))
+    code, said = run("contract", "check", *named, "--home", str(tmp_path / "home"))
+    assert code == 0
+    assert ("60 payments of an hour that clocks show twice" in said) is bool(twice)

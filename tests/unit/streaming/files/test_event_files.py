@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
@@ -54,10 +55,12 @@ def events_of(path: Path, under: EventContract) -> tuple[list[bytes | None], lis
     return keys, [orjson.loads(value) for value in values]
 
 
-@pytest.mark.parametrize("ending", ["parquet", "csv"])
+@pytest.mark.parametrize("ending", ["parquet", "csv", "delta"])
 def test_tables_become_events_of_exactly_the_contract(tmp_path: Path, ending: str) -> None:
     path, table = tmp_path / f"tx.{ending}", pa.table(COLUMNS)
-    if ending == "parquet":
+    if ending == "delta":
+        write_deltalake(path, table)
+    elif ending == "parquet":
         pq.write_table(table, path)
     else:
         pa_csv.write_csv(table, path)

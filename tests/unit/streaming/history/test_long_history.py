@@ -14,6 +14,7 @@ from schemas.lake_tables import TABLES
 from schemas.spec import AgentSpec
 from streaming.history.cost import closed_batches
 from streaming.history.decided import DecidedHistory, Span
+from streaming.store.place import Place
 from streaming.testing.live_lake import agent
 
 _BATCHES, _ROWS, _CHANGE = 40_000, 50, 1_000_000
@@ -58,7 +59,7 @@ def test_many_batches_under_few_pins_take_little_memory(lake: Path, spec: AgentS
     pool, before = pa.system_memory_pool(), pa.default_memory_pool()
     pa.set_memory_pool(pool)  # whose peak nothing before this has raised
     try:
-        history = DecidedHistory(lake, spec)
+        history = DecidedHistory(Place.local(lake), spec)
     finally:
         pa.set_memory_pool(before)
     assert history._batches.estimated_size() < _MOST_BYTES
@@ -70,6 +71,6 @@ def test_many_batches_under_few_pins_take_little_memory(lake: Path, spec: AgentS
 
 
 def test_what_they_cost_is_told_from_the_same(lake: Path, spec: AgentSpec) -> None:
-    found = closed_batches(lake, spec, compute_price=3_600.0)
+    found = closed_batches(Place.local(lake), spec, compute_price=3_600.0)
     assert found["prompt"].unique().to_list() == ["triage/2"]
     assert float(found["compute_usd"].sum()) == _BATCHES * 0.25

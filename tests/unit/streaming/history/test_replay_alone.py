@@ -88,8 +88,8 @@ def test_a_snapshot_holds_contract_and_model(settings: Settings, lived: AgentSpe
     history = ReplaySpan().history(settings, lived)
     create_snapshot(settings, AgentDefinition.pinned(lived, contract), "kept", history.whole)
     lose_everything(tmp_path)
-    for each in settings.lake(lived.name).iterdir():
-        if each != settings.snapshots(lived.name):
+    for each in settings.lake(lived.name).path.iterdir():
+        if each.name != settings.snapshots(lived.name).name:
             shutil.rmtree(each)
     found = run_replay(settings, lived, ReplaySpan(snapshot="kept"))
     assert (found.rows, found.differences) == (ROWS, ())

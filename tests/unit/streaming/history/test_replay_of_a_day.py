@@ -35,6 +35,7 @@ from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
+from streaming.store.place import Place
 from streaming.testing import scripted_llm as scripted
 from streaming.testing.drivers import wait_until
 from streaming.testing.live_lake import TOPIC, agent, judge, without_broker
@@ -204,7 +205,7 @@ def test_recorded_outcomes_and_fallbacks_are_those_of_the_same_alert_and_revisio
     last = published.sort("revision").unique("alert_id", keep="last")
     assert (found.added, found.removed, found.kept) == (0, 0, last.height)
     assert all({label} == set(row) for flips in found.flips.values() for label, row in flips.items())
-    replayed = pl.DataFrame(read_stored(found.sandbox / "alerts")).sort("alert_id")
+    replayed = pl.DataFrame(read_stored(Place.local(found.sandbox / "alerts"))).sort("alert_id")
     for name in ("classification", "severity", "classification_source", "model", "evidence"):
         assert replayed[name].to_list() == last.sort("alert_id")[name].to_list(), name
 
@@ -212,7 +213,7 @@ def test_recorded_outcomes_and_fallbacks_are_those_of_the_same_alert_and_revisio
 def test_labels_of_a_model_that_are_not_on_record_are_told(day: Day, tmp_path: Path) -> None:
     shutil.copytree(day.settings.home, tmp_path / "home")
     settings = Settings.load(tmp_path / "home", {})
-    shutil.rmtree(settings.lake(day.spec.name) / "ledger")
+    shutil.rmtree((settings.lake(day.spec.name) / "ledger").path)
     alerts, contract = day.table("alerts"), AgentDefinition.of(day.spec).contract
     history = ReplaySpan().history(settings, day.spec)
     found = Replayer(settings, AgentDefinition.pinned(day.spec, contract), history).exactly(history.whole)

@@ -10,15 +10,19 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from schemas.errors import ConfigurationError, DataLossError
+from schemas.errors import ConfigurationError, DataLossError, RetryableError
 from schemas.spec import AgentSpec
 from streaming.cli.root import app
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.history.replay import ExactReplay, Replayer
+from streaming.delta.erasure_plan import Erasable, PlanFile
+from streaming.delta.rewriting import maintained_alone, rewrite
+from streaming.history.replay import ExactReplay, Progress, Replayer
 from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if
 from streaming.history.snapshot_copy import create_snapshot
 from streaming.history.snapshots import Snapshot, drop_snapshot, find_snapshot, new_snapshot, snapshots
 from streaming.home.settings import Settings
+from streaming.store import local_folders
+from streaming.store.local_folders import LocalFolders
 from streaming.testing.live_lake import CONTRACT, DAY, LARGE, agent, events, judge, run_live, without_broker
 
 ROWS = 900
@@ -55,7 +59,7 @@ def without_originals(settings: Settings) -> None:
     spec = agent()
     for table in spec.tables.model_dump().values():
         shutil.rmtree(settings.lake(spec.name) / table, ignore_errors=True)
-    shutil.rmtree(settings.profiles(spec.name))
+    shutil.rmtree(settings.profiles(spec.name).path)
 
 
 def replayed(settings: Settings, wanted: ReplaySpan) -> ExactReplay:
@@ -112,7 +116,7 @@ def test_a_candidate_of_the_same_profiles_is_judged_on_a_snapshot(settings: Sett
 def test_a_damaged_snapshot_is_refused(settings: Settings) -> None:
     made = created(settings, "whole", ReplaySpan())
     made.check()
-    file = next((made.path / "transactions").glob("*.parquet"))
+    file = next((made.place.path / "transactions").glob("*.parquet"))
     content = bytearray(file.read_bytes())
     content[100] ^= 1
     file.write_bytes(content)
@@ -125,38 +129,40 @@ def test_a_damaged_snapshot_is_refused(settings: Settings) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden", "x" * 65, "a b", "-x"])
 def test_names_that_could_lead_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigurationError, match="expected up to 64 letters"), new_snapshot(tmp_path, name):
+    folders = LocalFolders.of(tmp_path)
+    with pytest.raises(ConfigurationError, match="expected up to 64 letters"), new_snapshot(folders, name):
         raise AssertionError
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_snapshot_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
-        with new_snapshot(tmp_path, "one") as folder:
+        with new_snapshot(LocalFolders.of(tmp_path), "one") as folder:
             (folder / "file").write_text("half")
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
         fail()
-    assert snapshots(tmp_path) == list(tmp_path.iterdir()) == []
+    assert snapshots(LocalFolders.of(tmp_path)) == list(tmp_path.iterdir()) == []
 
 
 def test_created_listed_dropped(settings: Settings) -> None:
-    folder = settings.snapshots("tester")
-    assert snapshots(folder) == []
+    folder = settings.snapshots("tester").path
+    folders = LocalFolders.of(folder)
+    assert snapshots(folders) == []
     first, second = created(settings, "one", SPANS["early"]), created(settings, "two", SPANS["later"])
-    assert snapshots(folder) == [first, second]
+    assert snapshots(folders) == [first, second]
     assert first.created_at.tzinfo == UTC
     with pytest.raises(ConfigurationError, match="already"):
         created(settings, "one", SPANS["early"])
     with pytest.raises(ConfigurationError, match="no snapshot 'onne'; did you mean 'one'"):
-        find_snapshot(folder, "onne")
+        find_snapshot(folders, "onne")
     with pytest.raises(ConfigurationError, match="no snapshot 'onne'; did you mean 'one'"):
-        drop_snapshot(folder, "onne")
+        drop_snapshot(folders, "onne")
     (folder / "one" / "manifest.json").write_text('{"format": 99}')
     with pytest.raises(ConfigurationError, match=r"manifest\.json: cannot be read: format 99 is not 1"):
-        find_snapshot(folder, "one")
-    drop_snapshot(folder, "one")
+        find_snapshot(folders, "one")
+    drop_snapshot(folders, "one")
     assert [path.name for path in folder.iterdir()] == ["two"]
     assert replayed(settings, ReplaySpan()).differences == ()
 
@@ -180,3 +186,56 @@ def test_the_commands(settings: Settings, tmp_path: Path) -> None:
     assert json.loads(run("snapshot", "drop", "one", "--json")) == {"dropped": "one"}
     with pytest.raises(ConfigurationError, match="no snapshot 'one'; there are none"):
         run("snapshot", "drop", "one")
+
+
+def begin(settings: Settings) -> PlanFile:
+    plans = PlanFile(settings.lake(agent().name))
+    plans.begin([Erasable("customer", "c5")], "anna", "asked for it", lambda _: "token")
+    return plans
+
+
+def copied(settings: Settings, on_progress: Progress) -> None:
+    span = ReplaySpan().span(ReplaySpan().history(settings, agent()))
+    definition = AgentDefinition.pinned(agent(), CONTRACT)
+    create_snapshot(settings, definition, "kept", span, on_progress)
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile", "put"])
+def test_nothing_is_copied_of_what_is_being_erased(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Nor where it is begun while the copy, which is complete, is on its way to its place."""
+    begun = list[str]()
+
+    def at(moment: str) -> None:
+        if moment == when and not begun:
+            begun.append(moment)
+            begin(settings)
+
+    def put(folder: Path) -> None:
+        at("put" if folder.name == ".unfinished-kept" else "profiles")
+
+    monkeypatch.setattr(local_folders, "_sync_tree", put)
+    at("before")
+    with pytest.raises(ConfigurationError, match="is not finished: enter the same `flagstream erase`"):
+        copied(settings, lambda _: at("meanwhile"))
+    assert begun == [when]
+    assert list(settings.snapshots(agent().name).path.glob("*")) == []
+
+
+def test_an_erasure_that_begins_and_ends_meanwhile_leaves_no_copy_of_before(settings: Settings) -> None:
+    place, ended = settings.lake(agent().name) / agent().tables.transactions, list[int]()
+
+    def erase(rows: int) -> None:
+        if ended:
+            return
+        plans = begin(settings)
+        with maintained_alone(place):
+            assert rewrite(place, lambda rows: rows.slice(0)).files > 0
+        plans.remove()
+        ended.append(rows)
+
+    with pytest.raises(RetryableError, match=r"transactions: rows were changed .* create it once more"):
+        copied(settings, erase)
+    assert ended
+    assert snapshots(LocalFolders.of(settings.snapshots(agent().name).path)) == []

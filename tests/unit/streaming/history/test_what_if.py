@@ -33,6 +33,7 @@ from streaming.history.what_if_report import NO_ALERT, Changes, WhatIf
 from streaming.home.settings import Settings
 from streaming.learning.protocol import JudgedRows, card_precision_at_k
 from streaming.output.terminal import Terminal
+from streaming.store.place import Place
 from streaming.testing.live_lake import LARGE, agent, events, judge, run_live, without_broker
 from streaming.testing.scripted_llm import ScriptedLlm, answer, fails, scripted_llm
 
@@ -68,7 +69,7 @@ class Lived:
 
     def table(self, name: str, found: WhatIf | None = None) -> pl.DataFrame:
         """Return a table of the agent, or of a sandbox."""
-        folder = self.settings.lake("tester") if found is None else found.sandbox
+        folder = self.settings.lake("tester") if found is None else Place.local(found.sandbox)
         return pl.DataFrame(read_stored(folder / name))
 
 
@@ -229,7 +230,7 @@ def test_card_precision_ranks_the_entities_of_the_alerts_of_each_day(lived: Live
 
 
 def read_entities(found: WhatIf) -> list[Any]:
-    alerts = read_stored(found.sandbox / "alerts")
+    alerts = read_stored(Place.local(found.sandbox / "alerts"))
     assert alerts is not None
     return alerts.sort_by([("sequence", "ascending"), ("kind", "ascending")])["entities"].to_pylist()
 
@@ -419,10 +420,10 @@ def versions_of(lived: Lived, batch: int) -> dict[str, int]:
 def test_a_version_whose_log_was_cleaned_up_is_refused_with_the_earliest_that_is_left(shell: Shell) -> None:
     needed, kept = (versions_of(shell.lived, batch) for batch in (1, 2))
     lake = shell.lived.settings.lake("tester")
-    checkpointed = DeltaTable(lake / "transactions", version=kept["transactions"])
+    checkpointed = DeltaTable((lake / "transactions").path, version=kept["transactions"])
     checkpointed.create_checkpoint()
     for version in range(kept["transactions"]):
-        (lake / "transactions" / "_delta_log" / f"{version:020}.json").unlink()
+        ((lake / "transactions" / "_delta_log" / f"{version:020}.json").path).unlink()
     told = refused_for_gone(shell, "--from-version", 0, "--to-version", needed["transactions"])
     assert f"needs version {needed['transactions']} of transactions, and its log was cleaned up" in told
     assert "delta.logRetentionDuration: interval" in told
@@ -440,7 +441,7 @@ def test_a_version_whose_log_was_cleaned_up_is_refused_with_the_earliest_that_is
 
 
 def test_vacuumed_files_are_refused_with_the_reason(shell: Shell) -> None:
-    for file in (shell.lived.settings.lake("tester") / "alerts").glob("*.parquet"):
+    for file in ((shell.lived.settings.lake("tester") / "alerts").path).glob("*.parquet"):
         file.unlink()
     told = refused_for_gone(shell, "--to-version", versions_of(shell.lived, -1)["transactions"])
     assert "files were vacuumed (delta.deletedFileRetentionDuration: interval" in told

@@ -29,7 +29,9 @@ def test_without_the_signer_it_is_refused_in_a_sentence(
 ) -> None:
     monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer", None)
     path = written(tmp_path, f"{FILE}bootstrap.servers={BROKERS}\n")
-    with pytest.raises(ConfigurationError, match=r"pip install 'flagstream\[msk\]'") as refused:
+    with pytest.raises(
+        ConfigurationError, match=r"pip install --require-hashes -r requirements/msk\.txt"
+    ) as refused:
         load_properties(path, {})
     assert str(path) in str(refused.value)
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError, MachineError
 from streaming.home.settings import Settings, find_java
+from streaming.testing.live_lake import agent
 
 
 def java_in(folder: Path) -> str:
@@ -108,7 +109,9 @@ def test_a_key_that_is_absent_or_empty_is_none(tmp_path: Path) -> None:
 def test_all_state_lies_below_home_and_agents_do_not_share_it(tmp_path: Path) -> None:
     settings = Settings.load(tmp_path, {})
     places = [
-        place(agent) for place in (settings.lake, settings.checkpoint, settings.profiles) for agent in "ab"
+        Path(str(place(agent)))
+        for place in (settings.lake, settings.checkpoint, settings.profiles)
+        for agent in "ab"
     ]
     assert len(set(places)) == len(places)
     assert all(settings.home in place.parents for place in [*places, settings.spark])
@@ -128,3 +131,37 @@ def test_without_java_the_error_says_what_to_install(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MachineError, match="install a JDK 17 or newer"):
         find_java({})
+
+
+def test_tables_lie_in_the_store_and_what_needs_this_machine_in_the_home(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {"FLAGSTREAM_STORE": "s3://bucket/agents/"})
+    kept = (settings.lake, settings.profiles, settings.models, settings.audit, settings.snapshots)
+    assert all(str(place("a")).startswith("s3://bucket/agents/") for place in (*kept, settings.artefacts))
+    here = (settings.checkpoint("a"), settings.sandbox("a"), settings.health("a"), settings.spark)
+    assert all(settings.home in path.parents for path in here)
+
+
+def test_a_store_may_be_another_folder(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path / "home", {"FLAGSTREAM_STORE": f"file://{tmp_path}/store"})
+    assert settings.lake("a").path == tmp_path.resolve() / "store" / "lake" / "a"
+
+
+def test_the_store_of_the_environment_goes_before_that_of_the_spec(tmp_path: Path) -> None:
+    spec = agent(store="s3://of-the-spec")
+    assert Settings.load(tmp_path, {}).under(spec).lake("a").uri == "s3://of-the-spec/lake/a"
+    given = Settings.load(tmp_path, {"FLAGSTREAM_STORE": "s3://of-the-environment"})
+    assert given.under(spec).lake("a").uri == "s3://of-the-environment/lake/a"
+    assert Settings.load(tmp_path, {}).under(agent()).lake("a").path == tmp_path.resolve() / "lake" / "a"
+
+
+@pytest.mark.parametrize("home", ["s3://bucket/x", "az://container/x", "file:///tmp/x"])
+def test_a_home_that_is_no_folder_is_refused_with_what_to_do(home: str) -> None:
+    with pytest.raises(ConfigurationError, match="FLAGSTREAM_STORE"):
+        Settings.load(Path(home), {})
+
+
+def test_a_store_that_is_not_supported_is_refused_by_the_setting_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="FLAGSTREAM_STORE: gs:// is not supported"):
+        Settings.load(tmp_path, {"FLAGSTREAM_STORE": "gs://bucket"})
+    with pytest.raises(ConfigurationError, match="store of the spec 'tester': hdfs:// is not supported"):
+        Settings.load(tmp_path, {}).under(agent(store="hdfs://name/x"))

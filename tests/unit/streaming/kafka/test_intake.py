@@ -15,7 +15,8 @@ from hypothesis import settings as properties
 from hypothesis import strategies as st
 
 from streaming.home.settings import Settings
-from streaming.kafka.intake import Taken, planned_records, slices
+from streaming.kafka.intake import Taken, planned_records, planned_spans, slices
+from streaming.kafka.source import MOST_AT_ONCE, fewer_at_once
 from streaming.run import opening
 from streaming.testing.live_lake import TOPIC, agent, events, records, without_broker
 from streaming.testing.streams import stored
@@ -62,6 +63,18 @@ def test_a_batch_is_planned_from_the_offsets_before_it(tmp_path: Path) -> None:
     (tmp_path / "offsets/1").write_text('v1\n{}\n{"in": {"0": 10, "1": 9, "2": 4}, "new": {"0": 3}}')
     assert planned_records(tmp_path, 0) == 5
     assert planned_records(tmp_path, 1) == 9
+    assert planned_spans(tmp_path) == (
+        "offsets 7 to 8 of in/1, offsets 0 to 3 of in/2, offsets 0 to 2 of new/0"
+    )
+    assert planned_spans(tmp_path / "absent") == "the first records"
+
+
+def test_ever_fewer_records_are_taken_at_once_down_to_one() -> None:
+    taken = [MOST_AT_ONCE]
+    while taken[-1] > 1:
+        taken.append(fewer_at_once(taken[-1]))
+    assert taken == [128, 16, 2, 1]
+    assert fewer_at_once(1) == 1
 
 
 BROKEN = [b'{"tx_id": "cut', b"\xff", None, b"[]"]

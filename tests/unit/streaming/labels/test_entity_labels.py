@@ -20,6 +20,7 @@ from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels, at_positions
 from streaming.labels.label_follower import LabelFollower
 from streaming.labels.label_pins import LabelPin, LabelPins
+from streaming.store.place import Place
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -49,7 +50,7 @@ class LakeOfTen:
 
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
-        self.book = LabelBook(folder / "labels", retention=30 * DAY, clock=self.clock)
+        self.book = LabelBook(Place.local(folder / "labels"), retention=30 * DAY, clock=self.clock)
         self.folder = folder
         self.store(0, 10)
         alerts = {
@@ -61,7 +62,7 @@ class LakeOfTen:
         }
         write_deltalake(folder / "alerts", pa.table(alerts, schema=ALERTS))
         self.entity_labels = EntityLabels(
-            self.book, folder / "transactions", folder / "alerts", ("customer",)
+            self.book, Place.local(folder / "transactions"), Place.local(folder / "alerts"), ("customer",)
         )
 
     def store(self, first: int, end: int) -> None:

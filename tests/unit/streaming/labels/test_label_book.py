@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -18,6 +18,7 @@ from schemas.label import GIVEN, LABELS, label_json_schema
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.labels.book import MAX_AHEAD, LabelBook, LabelStatus, label_status
+from streaming.store.place import Place
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=30)
@@ -38,7 +39,7 @@ class Clock:
 
 
 def open_book(folder: Path) -> LabelBook:
-    return LabelBook(folder / "labels", retention=KEEP, clock=Clock())
+    return LabelBook(Place.local(folder / "labels"), retention=KEEP, clock=Clock())
 
 
 def said(*labels: tuple[Any, ...]) -> pa.Table:
@@ -252,7 +253,7 @@ def test_books_that_write_at_the_same_time_leave_no_gap_and_no_repetition(tmp_pa
 
 def test_a_writer_that_was_overtaken_looks_again_before_it_writes(tmp_path: Path) -> None:
     schema = pa.schema([("n", pa.int64())])
-    first, second = (SharedTable(tmp_path / "t", schema, KEEP) for _ in range(2))
+    first, second = (SharedTable(Place.local(tmp_path / "t"), schema, KEEP) for _ in range(2))
     tries = []
 
     def attempt() -> bool:
@@ -267,7 +268,7 @@ def test_a_writer_that_was_overtaken_looks_again_before_it_writes(tmp_path: Path
 
 
 def test_a_refusal_without_another_writer_is_not_tried_for_ever(tmp_path: Path) -> None:
-    table = SharedTable(tmp_path / "t", pa.schema([("n", pa.int64())]), KEEP)
+    table = SharedTable(Place.local(tmp_path / "t"), pa.schema([("n", pa.int64())]), KEEP)
 
     def refused() -> None:
         raise RetryableError("refused")
@@ -298,12 +299,12 @@ def test_new_labels_are_read_in_order_from_a_place_on(tmp_path: Path) -> None:
 
 
 def test_status_counts_by_last_labels_and_makes_no_table(tmp_path: Path) -> None:
-    assert label_status(tmp_path / "labels", KEEP) == LabelStatus()
+    assert label_status(Place.local(tmp_path / "labels"), KEEP) == LabelStatus()
     assert not (tmp_path / "labels").exists()
     book = open_book(tmp_path)
     assert book.status() == LabelStatus()
     book.record(said(("a", True, hours(1)), ("a", False, hours(2)), ("b", True, hours(1))), source="one")
-    found = label_status(tmp_path / "labels", KEEP)
+    found = label_status(Place.local(tmp_path / "labels"), KEEP)
     assert (found.labels, found.transactions, found.frauds, found.fraud_share) == (3, 2, 1, 0.5)
     assert (found.newest_decided_at, found.newest_recorded_at) == (hours(2), NOW + timedelta(minutes=1))
 
@@ -343,3 +344,38 @@ def test_any_cut_of_any_stream_of_labels_gives_the_same_book(
     for label in sorted(distinct, key=lambda each: each[2]):
         expected[label[0]] = label[1]
     assert latest(book) == expected
+
+
+SAID = st.lists(
+    st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans(), st.integers(0, 9)), max_size=6), max_size=4
+)
+
+
+@pytest.mark.parametrize("few", [0, 100])
+@given(commits=SAID, asked=st.lists(st.sampled_from(["a", "b", "c", "never", None])), back=st.integers(0, 9))
+@settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+def test_what_is_in_force_on_some_is_what_is_in_force_on_all(
+    tmp_path_factory: pytest.TempPathFactory,
+    few: int,
+    commits: list[list[tuple[str, bool, int]]],
+    asked: list[str | None],
+    back: int,
+) -> None:
+    book = open_book(tmp_path_factory.mktemp("lake"))
+    for each in commits:
+        book.record(said(*[(name, fraud, hours(hour)) for name, fraud, hour in each]), source="x")
+    through = max(0, book.next_sequence - back)
+    expected = {name: fraud for name, fraud in latest(book, through=through).items() if name in asked}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streaming.labels.book._FEW", few)
+        found = book.latest_on(pl.Series(asked, dtype=pl.String), through)
+    assert dict(found.iter_rows()) == expected
+
+
+def test_for_a_few_transactions_no_other_labels_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = open_book(tmp_path)
+    book.record(said(("a", True, hours(1)), ("b", False, hours(2))), source="x")
+    monkeypatch.setattr(book, "_scan", None)
+    assert book.latest_on(pl.Series(["b"]), book.next_sequence).rows() == [("b", False)]

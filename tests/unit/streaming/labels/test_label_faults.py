@@ -14,13 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from deltalake import write_deltalake
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from schemas.errors import DataLossError, DiskError, RetryableError
 from schemas.label import GIVEN, LABEL_REJECTS
-from schemas.tables import QUARANTINE
+from schemas.tables import LABELS_QUARANTINE, QUARANTINE
 from streaming.delta.stored import read_stored
 from streaming.labels import label_follower, label_topic
 from streaming.labels.book import LabelBook, Recorded
@@ -29,6 +30,7 @@ from streaming.labels.label_pins import LabelPins
 from streaming.labels.label_topic import LabelTopic, PartitionOfLabels, PolledLabels
 from streaming.service import worker
 from streaming.service.health import Health
+from streaming.store.place import Place
 from tests.unit.streaming.labels.test_entity_labels import LakeOfTen
 
 SECONDS = 20.0
@@ -64,7 +66,7 @@ class FaultySource:
         if self.polling:
             raise self.polling.pop(0)
         self.handed_out += 1
-        empty = GIVEN.empty_table(), QUARANTINE.empty_table()
+        empty = GIVEN.empty_table(), LABELS_QUARANTINE.empty_table()
         return PolledLabels((PartitionOfLabels(f"poll {self.handed_out}", 0, 0, *empty),))
 
     def record(self, polled: PolledLabels) -> Recorded:
@@ -175,8 +177,10 @@ def test_a_fault_that_the_broker_reports_costs_one_call_and_no_label(
     faults = [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._MAX_POLL_EXCEEDED, KafkaError._FATAL]
     monkeypatch.setattr(label_topic, "_consumer", lambda _: ScriptedConsumer(faults))
     monkeypatch.setattr(label_topic, "partitions_of", lambda *_: [TopicPartition("labels", 0, 0)])
-    book = LabelBook(tmp_path / "labels", retention=KEEP)
-    with LabelTopic("nowhere", "labels", book, rejects=tmp_path / "rejects", retention=KEEP) as topic:
+    book = LabelBook(Place.local(tmp_path / "labels"), retention=KEEP)
+    with LabelTopic(
+        "nowhere", "labels", book, rejects=Place.local(tmp_path / "rejects"), retention=KEEP
+    ) as topic:
         refused = 0
         for _ in range(len(faults) + len(ScriptedConsumer.records)):
             try:
@@ -206,15 +210,38 @@ def test_no_record_keeps_others_from_being_recorded(
     monkeypatch.setattr(ScriptedConsumer, "stamp", stamp)
     monkeypatch.setattr(label_topic, "_consumer", lambda _: ScriptedConsumer([]))
     monkeypatch.setattr(label_topic, "partitions_of", lambda *_: [TopicPartition("labels", 0, 0)])
-    book, rejects = LabelBook(tmp_path / "labels", retention=KEEP), tmp_path / "rejects"
-    with LabelTopic("nowhere", "labels", book, rejects=rejects, retention=KEEP) as topic:
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    book = LabelBook(Place.local(tmp_path / "labels"), retention=KEEP, clock=lambda: now)
+    rejects = tmp_path / "rejects"
+    with LabelTopic("nowhere", "labels", book, rejects=Place.local(rejects), retention=KEEP) as topic:
         for _ in said:
             topic.record(topic.poll())
     assert book.since(0)["transaction_id"].to_pylist() == ["last"]
-    kept = read_stored(rejects)
+    kept = read_stored(Place.local(rejects))
     assert kept is not None
     assert sorted(kept["offset"].to_pylist()) == [0, 1, 2, 3]
     assert all(isinstance(each, datetime) for each in kept["kafka_timestamp"].to_pylist())
+    assert set(kept["recorded_at"].to_pylist()) == {now}  # whatever the sender's stamp says
+
+
+def test_a_table_of_an_earlier_version_is_given_the_time_of_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {"topic": "labels", "partition": 0, "offset": -1, "query_id": "labels", "batch_id": -1}
+    rejects = tmp_path / "rejects"
+    write_deltalake(rejects, pa.Table.from_pylist([before], schema=QUARANTINE))
+    monkeypatch.setattr(ScriptedConsumer, "records", (b"no label",))
+    monkeypatch.setattr(label_topic, "_consumer", lambda _: ScriptedConsumer([]))
+    monkeypatch.setattr(label_topic, "partitions_of", lambda *_: [TopicPartition("labels", 0, 0)])
+    book = LabelBook(Place.local(tmp_path / "labels"), retention=KEEP)
+    for _ in range(2):  # and is opened again
+        with LabelTopic("nowhere", "labels", book, rejects=Place.local(rejects), retention=KEEP) as topic:
+            topic.record(topic.poll())
+    kept = read_stored(Place.local(rejects))
+    assert kept is not None
+    times = {row["offset"]: row["recorded_at"] for row in kept.to_pylist()}
+    assert times[-1] is None
+    assert times[0] is not None
 
 
 def test_records_that_were_dropped_unread_are_told_by_every_call(
@@ -223,8 +250,10 @@ def test_records_that_were_dropped_unread_are_told_by_every_call(
     faults = [KafkaError._AUTO_OFFSET_RESET]
     monkeypatch.setattr(label_topic, "_consumer", lambda _: ScriptedConsumer(faults))
     monkeypatch.setattr(label_topic, "partitions_of", lambda *_: [TopicPartition("labels", 0, 0)])
-    book = LabelBook(tmp_path / "labels", retention=KEEP)
-    with LabelTopic("nowhere", "labels", book, rejects=tmp_path / "rejects", retention=KEEP) as topic:
+    book = LabelBook(Place.local(tmp_path / "labels"), retention=KEEP)
+    with LabelTopic(
+        "nowhere", "labels", book, rejects=Place.local(tmp_path / "rejects"), retention=KEEP
+    ) as topic:
         topic.record(topic.poll())
         for _ in range(2):
             with pytest.raises(DataLossError, match="dropped before they were read"):
@@ -245,7 +274,9 @@ def test_a_disk_that_is_full_while_labels_are_recorded_costs_none_of_them(
 
     monkeypatch.setattr(LabelBook, "record", record)
     lake = LakeOfTen(tmp_path)
-    with LabelTopic("nowhere", "labels", lake.book, rejects=tmp_path / "rejects", retention=KEEP) as topic:
+    with LabelTopic(
+        "nowhere", "labels", lake.book, rejects=Place.local(tmp_path / "rejects"), retention=KEEP
+    ) as topic:
         following = LabelFollower(lake.entity_labels, LabelPins.of(), lambda: 10, topic)
         following.start()
         latest = time.monotonic() + SECONDS

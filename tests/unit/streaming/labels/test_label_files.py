@@ -8,12 +8,14 @@ from typing import Any
 
 import polars as pl
 import pytest
+from deltalake import write_deltalake
 
 from schemas.errors import ConfigurationError
 from schemas.label import LABELS
 from streaming.files.dialect import TextOptions
 from streaming.labels.book import LabelBook, Recorded
 from streaming.labels.label_files import LabelColumns, import_labels
+from streaming.store.place import Place
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 MIDDAY = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -22,7 +24,7 @@ MAPPED = LabelColumns("ID", "FRAUD", "WHEN", "SCENARIO", "WHO")
 
 @pytest.fixture
 def book(tmp_path: Path) -> LabelBook:
-    return LabelBook(tmp_path / "labels", retention=timedelta(days=30), clock=lambda: NOW)
+    return LabelBook(Place.local(tmp_path / "labels"), retention=timedelta(days=30), clock=lambda: NOW)
 
 
 def rows(book: LabelBook) -> list[dict[str, Any]]:
@@ -40,12 +42,14 @@ def written(frame: pl.DataFrame, path: Path) -> Path:
         frame.write_parquet(path)
     elif path.suffix == ".csv":
         frame.write_csv(path)
+    elif path.suffix == "":
+        write_deltalake(path, frame.to_arrow())
     else:
         frame.write_ndjson(path)
     return path
 
 
-@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
+@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl", ""])
 def test_columns_of_any_name_are_mapped_alike_from_every_kind_of_file(
     tmp_path: Path, book: LabelBook, ending: str
 ) -> None:
@@ -71,7 +75,7 @@ def test_columns_of_any_name_are_mapped_alike_from_every_kind_of_file(
     assert import_labels(path, book, columns=MAPPED, by="bob").repeated == 2
 
 
-@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
+@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl", ""])
 def test_without_a_time_the_clock_decides_and_a_second_import_repeats(
     tmp_path: Path, book: LabelBook, ending: str
 ) -> None:
@@ -223,7 +227,7 @@ def test_a_file_of_bad_rows_alone_stores_nothing(tmp_path: Path, book: LabelBook
     assert (recorded.stored, recorded.rejected, recorded.read) == (0, 2, 2)
 
 
-@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
+@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl", ""])
 def test_a_file_without_rows_is_no_fault(tmp_path: Path, book: LabelBook, ending: str) -> None:
     frame = pl.DataFrame(
         {"transaction_id": [], "is_fraud": []}, {"transaction_id": pl.String, "is_fraud": pl.Int8}
@@ -231,7 +235,7 @@ def test_a_file_without_rows_is_no_fault(tmp_path: Path, book: LabelBook, ending
     assert import_labels(written(frame, tmp_path / f"a{ending}"), book).read == 0
 
 
-@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
+@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl", ""])
 def test_a_missing_column_is_named_with_the_nearest(tmp_path: Path, book: LabelBook, ending: str) -> None:
     path = written(pl.DataFrame({"transaction_id": ["a"], "is_fruad": [1]}), tmp_path / f"a{ending}")
     with pytest.raises(

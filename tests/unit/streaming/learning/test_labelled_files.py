@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +33,12 @@ CONTRACT = parse_document(
 WORDS = ["0", "1", "Yes", "no", "TRUE", "false", " Fraud", "genuine", "", "NULL", "nan"]
 FRAUDS = {"1", "Yes", "TRUE", " Fraud"}
 NONE = {"", "NULL", "nan"}
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id", "ts", "card", "Is Fraud?", "kind")),
+        ("amount", pa.float64()),
+    ]
+)
 
 
 def read(path: Path, text: str) -> Labelled:
@@ -89,3 +97,16 @@ def test_labels_of_json_may_be_of_any_type(tmp_path: Path) -> None:
     found = read(tmp_path / "a.jsonl", "\n".join(lines))
     assert found.frauds.tolist() == [True, False, True, False, True, True, False]
     assert found.known.tolist() == [True] * 6 + [False]
+
+
+def test_labels_of_a_delta_table_stay_with_their_rows_past_those_deleted(tmp_path: Path) -> None:
+    rows = [
+        {"id": str(row), "ts": f"2026-11-28T12:00:0{row}Z", "amount": 5.0, "card": "c", "Is Fraud?": word}
+        for row, word in enumerate(["Yes", "No", "", "No"])
+    ]
+    write_deltalake(tmp_path / "a", pa.Table.from_pylist([{**row, "kind": None} for row in rows[:2]], SCHEMA))
+    write_deltalake(tmp_path / "a", pa.Table.from_pylist(rows[2:], SCHEMA), mode="append")
+    DeltaTable(tmp_path / "a").delete("id = '1'")
+    found = read_labelled([tmp_path / "a"], CONTRACT)
+    assert sorted(found.frauds[found.known].tolist()) == [False, True]
+    assert (found.unlabelled, found.rejected) == (1, 0)

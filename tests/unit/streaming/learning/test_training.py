@@ -21,6 +21,8 @@ from streaming.detection.model import load
 from streaming.detection.scoring import Scorer
 from streaming.labels.book import LabelBook
 from streaming.learning.training import Trained, TrainingOrder, save_next, train_on_lake
+from streaming.store.local_folders import LocalFolders
+from streaming.store.place import Place
 from tests.unit.scoring_samples import agent_spec, stream
 
 ENTITIES = ("customer", "terminal")
@@ -46,7 +48,7 @@ def a_lake(folder: Path, *, pins: list[tuple[int, int, int]], delay_us: int = 30
     names = ("first_sequence", "labels_through", "labels_below")
     batches = {name: pa.array(values, pa.int64()) for name, values in zip(names, columns, strict=True)}
     write_deltalake(folder / "batches", pa.table(batches))
-    book = LabelBook(folder / "labels", retention=timedelta(days=30))
+    book = LabelBook(Place.local(folder / "labels"), retention=timedelta(days=30))
     given: dict[str, Any] = {
         "transaction_id": ids,
         "is_fraud": pa.array(FRAUDS),
@@ -60,7 +62,7 @@ def a_lake(folder: Path, *, pins: list[tuple[int, int, int]], delay_us: int = 30
 
 
 def trained(folder: Path, **order: Any) -> Trained:
-    return train_on_lake(folder, SPEC, ENTITIES, TrainingOrder(**order))
+    return train_on_lake(Place.local(folder), SPEC, ENTITIES, TrainingOrder(**order))
 
 
 def test_what_was_known_when_rows_were_scored_is_what_the_model_learns_from(tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ def test_rows_nobody_labelled_count_as_genuine_once_the_delay_has_passed(tmp_pat
 def test_the_artefact_says_what_it_was_trained_on_and_scores_under_a_spec(tmp_path: Path) -> None:
     a_lake(tmp_path, pins=[(0, 0, 0)])
     found = trained(tmp_path)
-    folders = [save_next(found, tmp_path / "models") for _ in range(2)]
+    folders = [save_next(found, LocalFolders.of(tmp_path / "models")).path for _ in range(2)]
     assert [folder.name for folder in folders] == ["1", "2"]
     noted = json.loads((folders[0] / "training.json").read_text())
     assert (noted["transactions_version"], noted["labels_version"]) == (0, 1)
@@ -120,7 +122,7 @@ def test_the_artefact_says_what_it_was_trained_on_and_scores_under_a_spec(tmp_pa
 def test_a_lake_without_transactions_or_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="labels import"):
         trained(tmp_path)
-    LabelBook(tmp_path / "labels", retention=timedelta(days=30))
+    LabelBook(Place.local(tmp_path / "labels"), retention=timedelta(days=30))
     with pytest.raises(ConfigurationError, match="no transactions"):
         trained(tmp_path)
     with pytest.raises(ConfigurationError, match="did you mean 'recorded'"):

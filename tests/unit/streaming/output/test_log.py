@@ -9,7 +9,6 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,12 +27,6 @@ from tests.unit.streaming.output.test_terminal import ANYTHING, is_safe
 ROOT = Path(__file__).parents[4]
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 SECRET = "sk-never-to-be-seen-4711"
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    yield
-    configure()
 
 
 def written(form: str, *logged: tuple[str, str]) -> str:

@@ -23,6 +23,7 @@ from streaming.output.facts import show_facts
 from streaming.output.tables import show_block, show_table, show_text, wrapped
 from streaming.output.terminal import Terminal
 from streaming.run.display import _that_fit
+from streaming.store.place import Place
 from streaming.testing.small_lake import build_lake, next_batch, spec_of
 from tests.unit.plan_samples import plan, policy, query, step
 
@@ -144,7 +145,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def alerts(home: Path) -> list[dict[str, Any]]:
-    found = read_stored(home / "lake" / "tester" / "alerts", ["alert_id", "transaction_id"])
+    found = read_stored(Place.local(home / "lake" / "tester" / "alerts"), ["alert_id", "transaction_id"])
     assert found is not None
     return list(found.to_pylist())
 

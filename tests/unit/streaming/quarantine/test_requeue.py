@@ -38,7 +38,7 @@ from streaming.output.terminal import Terminal
 from streaming.quarantine import choosing
 from streaming.quarantine.choosing import RecordFilter, RequeueTrials, slices_of
 from streaming.quarantine.lane import RequeueMark, check_same_columns
-from streaming.quarantine.requests import RequestTable, read_requests, requeues_path
+from streaming.quarantine.requests import RequestTable, read_requests, requeues_place
 from streaming.quarantine.waiting import waiting
 from streaming.run.opening import Agent, open_agent
 from streaming.run.surroundings import Hooks
@@ -123,13 +123,13 @@ def table(settings: Settings, name: str, order: str | list[str]) -> pl.DataFrame
 
 
 def waits(settings: Settings) -> pl.DataFrame:
-    lake, path = settings.lake("tester"), requeues_path(settings, agent())
+    lake, path = settings.lake("tester"), requeues_place(settings, agent())
     return waiting(lake / "quarantine", path, read_requests(path))
 
 
 def ask(settings: Settings, chosen: pl.DataFrame, contract: EventContract | None = CORRECTED) -> str:
     said = None if contract is None else contract.model_dump_json()
-    requests = RequestTable(requeues_path(settings, agent()), agent().replay_horizon)
+    requests = RequestTable(requeues_place(settings, agent()), agent().replay_horizon)
     return requests.ask(slices_of(chosen), said, "anna", "the producer was changed")
 
 
@@ -192,7 +192,7 @@ def test_the_state_is_that_of_the_same_records_arriving_then(settings: Settings,
     alerts = [table(each, "alerts", "outbox_seq").select(ALERT) for each in (settings, other)]
     assert alerts[0].equals(alerts[1])
     assert set(alerts[0]["sequence"]) & set(range(ROWS, 2 * ROWS - 1)), "some of them were alerted"
-    manifests = [sorted(each.profiles("tester").glob("*/manifest.json")) for each in (settings, other)]
+    manifests = [sorted(each.profiles("tester").path.glob("*/manifest.json")) for each in (settings, other)]
     kept = [[json.loads(path.read_text()) for path in paths] for paths in manifests]
     assert kept[0] == kept[1] != []
 
@@ -203,7 +203,7 @@ def test_what_fails_again_says_why_and_how_often(settings: Settings) -> None:
     assert (row["offset"], row["reason"], row["times"]) == (ROWS + 7, "mistyped_field", 2)
     assert row["arrived"] == datetime.fromisoformat(MOVED[7]["event_time"])
     assert row["rejected"] == NOW
-    (request,) = read_requests(requeues_path(settings, agent()))
+    (request,) = read_requests(requeues_place(settings, agent()))
     assert (request.state, request.records, request.slices) == ("done", ROWS, (ROWS,))
 
 
@@ -335,7 +335,7 @@ def test_a_contract_with_other_columns_is_refused_by_command_and_agent(settings:
         ask(settings, waits(settings), other)
         assert take_all(started) == 0
         feed(started, 2, records(TOLD[2 * ROWS :], 2 * ROWS))
-    (request,) = read_requests(requeues_path(settings, agent()))
+    (request,) = read_requests(requeues_place(settings, agent()))
     assert request.state == "refused"
     assert "other columns" in request.why
     assert waits(settings).height == ROWS
@@ -363,8 +363,8 @@ def test_what_a_request_had_decided_before_it_was_refused_is_not_taken_again(
         both = waits(settings)
         ask(settings, both)
         assert started.requested.take(NOW) is not None
-        (request,) = read_requests(requeues_path(settings, agent()))
-        requests = RequestTable(requeues_path(settings, agent()), agent().replay_horizon)
+        (request,) = read_requests(requeues_place(settings, agent()))
+        requests = RequestTable(requeues_place(settings, agent()), agent().replay_horizon)
         requests.settle(request, "refused", 1, "the agent's contract was changed meanwhile")
         assert waits(settings).height == ROWS - 39
         ask(settings, both)
@@ -465,7 +465,7 @@ def test_a_request_is_taken_once_whatever_crashes(
     for name, order, columns in (("transactions", "sequence", SAME), ("alerts", "outbox_seq", ALERT)):
         assert table(settings, name, order).select(columns).equals(table(whole, name, order).select(columns))
     assert table(settings, "quarantine", "offset").height == table(whole, "quarantine", "offset").height
-    (request,) = read_requests(requeues_path(settings, agent()))
+    (request,) = read_requests(requeues_place(settings, agent()))
     assert request.state == "done"
 
 

@@ -35,6 +35,7 @@ from streaming.home.settings import Settings
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.rules.rules_in_force import Stretch, stretches
 from streaming.service.health import Health
+from streaming.store.place import Place
 from tests.unit.scoring_samples import agent_spec, stream
 
 ROWS, PART = 480, 40
@@ -139,7 +140,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> StoredTable:
     folder = tmp_path_factory.mktemp("lake") / "transactions"
     for first in range(0, ROWS, PART):
         write_deltalake(folder, STREAM.slice(first, PART), mode="append")
-    found = open_version(folder)
+    found = open_version(Place.local(folder))
     assert found is not None
     return found
 

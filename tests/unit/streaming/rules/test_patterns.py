@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.rules import Rule
-from streaming.rules.pattern import CompiledPattern
+from streaming.rules.pattern import CompiledPattern, memory_key
 from streaming.rules.patterns import Patterns, Recognised
 
 SECOND = 1_000_000
@@ -388,3 +388,8 @@ def test_rows_are_described_only_while_they_are_waited_for() -> None:
     running.commit(running.advance(rules, whole, starts, ends, describe))
     assert asked == [[2]]
     assert described(running.snapshot()[rules[0].digest]["kept"]) == [2]
+
+
+def test_what_is_waited_for_goes_on_from_the_second_arithmetic_to_the_third() -> None:
+    first, second, third = (memory_key(absence(), arithmetic) for arithmetic in (1, 2, 3))
+    assert first != second == third == compiled(absence(), arithmetic=3)[0].digest

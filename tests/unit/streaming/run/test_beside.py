@@ -132,7 +132,7 @@ def test_a_checkpoint_that_could_not_be_written_is_written_later(
             lambda: bool(told) and told[-1] == (Condition.CHECKPOINT_FAILING, None), SECONDS, "its end"
         )
     assert [cause for _, cause in told] == [str(full), "Panic: index out of range", None]
-    assert [path.name for path in settings.profiles(spec.name).iterdir()] == [f"{90:020d}"]
+    assert [path.name for path in settings.profiles(spec.name).path.iterdir()] == [f"{90:020d}"]
 
 
 def test_late_answers_outlive_what_befalls_them(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

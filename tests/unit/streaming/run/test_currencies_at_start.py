@@ -10,6 +10,7 @@ import pytest
 from schemas.spec import AgentSpec
 from streaming.run import currencies
 from streaming.run.currencies import log_currencies, stored_currencies
+from streaming.store.place import Place
 from streaming.testing.live_lake import agent, events
 from streaming.testing.trial import trial
 
@@ -19,7 +20,7 @@ def lake_of(folder: Path, spec: AgentSpec, paid_in: list[str]) -> Path:
     with trial(folder, spec) as tried:
         tried.send(payments[:10])
         tried.send(payments[10:])
-        return tried.settings.lake(spec.name)
+        return tried.settings.lake(spec.name).path
 
 
 @pytest.mark.parametrize(
@@ -44,13 +45,13 @@ def test_several_currencies_that_are_compared_as_they_stand_are_pointed_out(
     profiles: dict[str, Any] = {"block_rows": 64, "checkpoint_rows": 150, "currencies": how}
     spec = agent(profiles=profiles)
     lake = lake_of(tmp_path, spec, paid_in)
-    log_currencies(lake, spec)
-    assert stored_currencies(lake, spec) == found
+    log_currencies(Place.local(lake), spec)
+    assert stored_currencies(Place.local(lake), spec) == found
     assert [("EUR, JPY" in text) for text in logged] == [True] * said
 
 
 def test_before_the_first_payment_there_is_nothing_to_say(tmp_path: Path) -> None:
-    assert stored_currencies(tmp_path, agent()) == []
+    assert stored_currencies(Place.local(tmp_path), agent()) == []
 
 
 def test_a_stream_in_several_currencies_is_decided_anew_alike(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def test_status_says_what_the_endpoints_of_a_spec_take_and_what_keeps_them_from_
 class Idle:
     """A topic with nothing unread."""
 
-    def unread(self) -> int:
-        return 0
+    def unread_by_partition(self) -> dict[str, dict[str, int]]:
+        return {}
 
     def open_transactions(self) -> tuple[()]:
         return ()

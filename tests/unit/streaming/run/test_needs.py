@@ -23,10 +23,11 @@ from streaming.home.settings import Settings
 from streaming.run.needs import Needs
 from streaming.run.status import read_status
 from streaming.service.health import Condition, Health
+from streaming.store.place import Place
 from streaming.testing.live_lake import agent
 from streaming.versions import clients as clients_module
 from streaming.versions.clients import Clients
-from streaming.versions.registry_table import registry_path
+from streaming.versions.registry_table import registry_place
 from tests.registry_rows import activate
 from tests.unit.streaming.delta.test_disk_faults import disk, fill, make_read_only  # noqa: F401 -- a fixture
 
@@ -72,11 +73,13 @@ def test_status_looks_at_the_disk_itself_where_the_agent_cannot_write_it_down(
     file = settings.health("tester")
     with closing(Health(file)):
         make_read_only(disk)
-        found = read_status(disk, SPEC, None).with_health(file, disk)
+        found = read_status(Place.local(disk), SPEC, None).with_health(file, Place.local(disk))
     assert [(each.condition, each.cause) for each in found.conditions] == [
         (Condition.DISK_UNUSABLE, f"{disk}: mounted read-only")
     ]
-    assert read_status(disk, SPEC, None).with_health(file, disk).conditions == (), "nobody runs it"
+    assert read_status(Place.local(disk), SPEC, None).with_health(file, Place.local(disk)).conditions == (), (
+        "nobody runs it"
+    )
 
 
 def test_a_registry_that_cannot_be_read_is_waited_for(settings: Settings) -> None:
@@ -84,7 +87,7 @@ def test_a_registry_that_cannot_be_read_is_waited_for(settings: Settings) -> Non
     assert needs.registry_fault() is None, "none is no fault"
     activate(settings, SPEC)
     assert needs.registry_fault() is None
-    (rows,) = registry_path(settings, SPEC).glob("*.parquet")
+    (rows,) = registry_place(settings, SPEC).path.glob("*.parquet")
     aside = rows.rename(rows.with_suffix(".aside"))
     assert str(rows) in str(needs.registry_fault())
     aside.rename(rows)
@@ -93,11 +96,11 @@ def test_a_registry_that_cannot_be_read_is_waited_for(settings: Settings) -> Non
 
 def test_what_a_power_cut_tore_of_the_registry_is_mended_before_it_is_read(settings: Settings) -> None:
     activate(settings, SPEC)
-    log = registry_path(settings, SPEC) / "_delta_log"
-    newest = log / f"{len(list(log.glob('*.json'))):020d}.json"
-    newest.write_bytes(b"")
+    log = registry_place(settings, SPEC) / "_delta_log"
+    newest = log / f"{len(list(log.path.glob('*.json'))):020d}.json"
+    newest.path.write_bytes(b"")
     assert needs_of(settings).registry_fault() is None
-    assert not newest.exists()
+    assert not newest.path.exists()
 
 
 def test_a_broker_that_is_away_is_named_with_its_address(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.run import alerts_end
 from streaming.run.opening import open_agent
+from streaming.store.place import Place
 from streaming.testing.live_lake import CONTRACT, TOPIC, QuietLane, agent, events, records
 from streaming.testing.streams import versions
 from streaming.versions.clients import Clients
@@ -22,7 +23,9 @@ SPEC = agent()
 
 
 def open_lake(folder: Path, tenure: Tenure | None = None) -> Lake:
-    return Lake.open(folder, SPEC, lake_schemas(CONTRACT), retention=SPEC.replay_horizon, tenure=tenure)
+    return Lake.open(
+        Place.local(folder), SPEC, lake_schemas(CONTRACT), retention=SPEC.replay_horizon, tenure=tenure
+    )
 
 
 def test_who_opens_again_goes_on_unless_another_has_come_since(tmp_path: Path) -> None:
@@ -30,11 +33,11 @@ def test_who_opens_again_goes_on_unless_another_has_come_since(tmp_path: Path) -
     for _ in range(3):
         open_lake(tmp_path, ours)
     open_lake(tmp_path)
-    before = versions(tmp_path)
+    before = versions(Place.local(tmp_path))
     for _ in range(2):
         with pytest.raises(FencedError, match="has taken over"):
             open_lake(tmp_path, ours)
-    assert versions(tmp_path) == before, "nothing is claimed back"
+    assert versions(Place.local(tmp_path)) == before, "nothing is claimed back"
 
 
 def test_an_opening_of_ones_own_that_was_left_half_way_is_no_successor(
@@ -133,6 +136,6 @@ def test_attempts_that_fail_after_the_claim_commit_nothing_more(
     assert seen == seen[:1] * 4
     monkeypatch.setattr(alerts_end, "Publisher", QuietLane)
     assert attempt()["batches"] == seen[0]["batches"] + 1, "what it holds is enough to write"
-    open_lake(settings.lake(SPEC.name))
+    open_lake(settings.lake(SPEC.name).path)
     with pytest.raises(FencedError, match="has taken over"):
         attempt()

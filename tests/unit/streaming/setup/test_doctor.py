@@ -4,15 +4,22 @@ import hashlib
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import obstore
 import pytest
+from obstore.exceptions import PermissionDeniedError
+from obstore.store import MemoryStore
 
 from streaming.home.settings import Settings
 from streaming.setup import doctor, downloads
 from streaming.setup.doctor import check_machine
 from streaming.setup.machine_checks import CheckResult
+from streaming.store import store_check
+from streaming.store.access import Access
+from streaming.store.place import Place
 from streaming.testing.scripted_http import HttpAnswer, scripted_http
 
 
@@ -116,3 +123,57 @@ def test_a_changed_jar_is_found(tmp_path: Path) -> None:
     assert doctor.check_jar_folder(folder, lock).ok
     (folder / jars[0].file_name).write_bytes(b"other")
     assert_fails(doctor.check_jar_folder(folder, lock), "wrong checksum")
+
+
+ANCHORS = Place("s3://another-account/anchors")
+
+
+@pytest.fixture
+def anchored(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, MemoryStore]:
+    """A lake in a folder whose anchor lies in a store, with a login of its own."""
+    given = replace(settings, audit_anchor=ANCHORS, anchor_access=Access({"AWS_PROFILE": "anchor"}))
+    store = MemoryStore()
+
+    def client_of(place: Place, access: Access | None = None) -> MemoryStore:
+        assert place.parent == ANCHORS
+        assert access == given.anchor_access
+        return store
+
+    monkeypatch.setattr(store_check, "client_of", client_of)
+    return given, store
+
+
+def objects(store: MemoryStore) -> int:
+    return sum(len(chunk) for chunk in obstore.list(store))
+
+
+def test_the_place_of_the_audit_anchor_is_tried_by_its_own_login(
+    anchored: tuple[Settings, MemoryStore],
+) -> None:
+    given, store = anchored
+    (found,) = (each for each in check_machine(given) if each.name == "audit anchor")
+    assert found.ok, found
+    assert found.found.startswith(f"{ANCHORS}: write, ")
+    assert objects(store) == 0
+
+
+def test_an_anchor_needs_no_right_to_delete(
+    anchored: tuple[Settings, MemoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionDeniedError("AccessDenied")
+
+    monkeypatch.setattr(obstore, "delete", refuse)
+    given, store = anchored
+    assert doctor.check_anchor(ANCHORS, given).ok
+    assert objects(store) > 0
+    monkeypatch.setattr(obstore, "put", refuse)
+    assert_fails(doctor.check_anchor(ANCHORS, given), "write: not permitted")
+
+
+def test_a_folder_for_the_audit_anchor_must_be_one_that_can_be_written(
+    settings: Settings, tmp_path: Path
+) -> None:
+    assert doctor.check_anchor(Place.local(tmp_path / "anchors"), settings).ok
+    (tmp_path / "file").touch()
+    assert_fails(doctor.check_anchor(Place.local(tmp_path / "file" / "anchors"), settings), "file")

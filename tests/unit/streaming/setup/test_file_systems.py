@@ -8,6 +8,7 @@ import pytest
 
 from schemas.errors import MachineError
 from streaming.setup.file_systems import check_file_system, file_system_of
+from streaming.setup.machine_checks import check_home
 
 TABLE = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -48,17 +49,26 @@ def test_this_machine_tells_what_its_own_folders_lie_on() -> None:
 
 def test_without_a_table_nothing_is_known(tmp_path: Path) -> None:
     assert file_system_of(tmp_path, tmp_path / "absent") is None
-    check_file_system(tmp_path, tmp_path / "absent")
+    check_file_system(tmp_path, mounts=tmp_path / "absent")
 
 
 @pytest.mark.parametrize(("folder", "kind"), [("/mnt/team share", "nfs4"), ("/bucket/var", "fuse.s3fs")])
 def test_state_on_a_network_is_refused_by_name(mounts: Path, folder: str, kind: str) -> None:
     with pytest.raises(MachineError, match=f"{folder} lies on {kind}.*--home"):
-        check_file_system(Path(folder), mounts)
+        check_file_system(Path(folder), mounts=mounts)
 
 
 def test_state_on_a_disk_is_not(mounts: Path) -> None:
-    check_file_system(Path("/data/var"), mounts)
+    check_file_system(Path("/data/var"), mounts=mounts)
+
+
+def test_a_link_to_a_network_is_refused_and_the_setting_named_that_leads_there(
+    mounts: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "lake").symlink_to("/bucket")
+    with pytest.raises(MachineError, match=r"lake/agent lies on fuse\.s3fs.*with FLAGSTREAM_STORE"):
+        check_file_system(tmp_path / "lake" / "agent", "FLAGSTREAM_STORE", mounts)
+    assert not check_home(tmp_path / "lake", mounts).ok
 
 
 def test_a_path_that_leads_elsewhere_is_no_home(tmp_path: Path) -> None:

@@ -84,18 +84,18 @@ def test_a_port_that_cannot_be_bound() -> None:
 
 
 @pytest.mark.parametrize(("size", "ok"), [(2 * GIB - 1, False), (2 * GIB, True)])
-def test_disk_needs_two_gigabytes(size: int, ok: bool) -> None:
+def test_disk_needs_two_gibibytes(size: int, ok: bool) -> None:
     assert checks.check_disk(Path("var"), size).ok is ok
 
 
 @pytest.mark.parametrize(("size", "ok"), [(3 * GIB, False), (int(3.7 * GIB), True), (4 * GIB, True)])
-def test_memory_needs_what_a_machine_of_four_gigabytes_has_left(size: int, ok: bool) -> None:
+def test_memory_needs_what_a_machine_of_four_gibibytes_has_left(size: int, ok: bool) -> None:
     assert checks.check_memory(MachineLimits(2, size, 2, size)).ok is ok
 
 
 def test_a_container_s_memory_and_cores_count_not_the_machine_s() -> None:
     narrow = MachineLimits(2, GIB, 64, 256 * GIB)
-    assert_fails(checks.check_memory(narrow), "1.0 GB granted to this container of 256.0 GB")
+    assert_fails(checks.check_memory(narrow), "1.0 GiB granted to this container of 256.0 GiB")
     assert (
         checks.check_cores(narrow).found == "2 cores of 64, which is what this container or user is granted"
     )

@@ -19,8 +19,8 @@ PAGE = Path(__file__).parents[4] / "docs" / "testing.md"
 
 @pytest.fixture
 def page(tmp_path: Path) -> dict[str, Any]:
-    """What the page's example defines."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    """What the page's first example defines."""
+    code, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     path = tmp_path / "example.py"
     path.write_text(code, encoding="utf-8")
     return runpy.run_path(str(path))

@@ -148,8 +148,8 @@ def pinned(home: Settings, name: str) -> list[int | None]:
 def test_a_new_lake_begins_with_the_newest_and_stays_with_it(home: Settings) -> None:
     spec = agent()
     run_live(home, spec, events(120))
-    assert pinned(home, spec.name) == [2, 2]
-    assert with_arithmetic(home, agent(version="1.0.1"), spec).arithmetic == 2
+    assert pinned(home, spec.name) == [NEWEST_ARITHMETIC] * 2
+    assert with_arithmetic(home, agent(version="1.0.1"), spec).arithmetic == NEWEST_ARITHMETIC
     assert with_arithmetic(home, agent(arithmetic=1), spec).arithmetic == 1
 
 
@@ -161,9 +161,9 @@ def test_a_lake_of_before_keeps_the_first_until_another_is_asked_for(
     spec = OLD.spec_of(home)
     assert with_arithmetic(home, spec, spec) == spec
     new = spec.model_copy(update={"version": "1.2.0"})
-    assert with_arithmetic(home, new, spec).arithmetic == 2, "a new version of its registry"
+    assert with_arithmetic(home, new, spec).arithmetic == NEWEST_ARITHMETIC, "a new version of its registry"
     bare = home.lake(spec.name) / "specs"
-    bare.rename(tmp_path / "specs")
+    bare.path.rename(tmp_path / "specs")
     assert with_arithmetic(home, new, spec) == new, "without a registry it goes on as it is"
 
 
@@ -178,5 +178,5 @@ def test_a_promoted_version_brings_the_newest_and_all_is_replayed(
     activate(home, after, before)
     records = OLD.next_records()
     OLD.run(home, records.slice(0, 60), records.slice(60))
-    assert pinned(home, before.name)[-3:] == [None, 2, 2]
+    assert pinned(home, before.name)[-3:] == [None, NEWEST_ARITHMETIC, NEWEST_ARITHMETIC]
     assert OLD.replayed_exactly(home)[0] == 2_850

@@ -18,12 +18,13 @@ from schemas.spec import AgentSpec, load_spec
 from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.cli.root import main
-from streaming.commands.registry import complete
 from streaming.commands.run import _compare_with_registry
 from streaming.home.settings import Settings
 from streaming.testing.small_lake import build_lake, spec_of
+from streaming.versions.moving import complete
 from streaming.versions.registry import Author, SpecRegistry
-from streaming.versions.registry_table import RegistryTable, registry_path
+from streaming.versions.registry_table import RegistryTable, registry_place
+from streaming.versions.registry_watch import RegistryWatch
 from streaming.versions.stages import Entry
 from tests.unit.plan_samples import policy
 from tests.unit.streaming.audit.test_audit_log import CrashError
@@ -108,6 +109,31 @@ def test_from_the_sandbox_to_active_and_back_again(flagstream: Shell) -> None:
     assert ("replaced", "1.0.0", "retired", "anna", "looks good") in kept
     assert ("rolled_back", "1.1.0", "sandbox", "bert", "too many alerts") in kept
     assert ("restored", "1.0.0", "active", "bert", "too many alerts") in kept
+
+
+def test_a_version_goes_up_to_a_stage_and_no_further_however_often_it_is_asked(flagstream: Shell) -> None:
+    build_lake(flagstream.settings, spec_of())
+    first, second = flagstream.file("1.0.0"), flagstream.file("1.1.0", threshold=0.9995)
+    for file in (first, second):
+        flagstream("registry", "add", file)
+    assert flagstream("rollback", "--if-any", "--spec", first, "--why", "a try")[0] == 0
+    assert flagstream("rollback", "--spec", first, "--why", "a try")[0] == 2
+    flagstream("what-if", second, "--spec", first)
+    up = ("promote", "1.1.0", "--to", "canary", "--percent", "5", "--spec", first, "--why", "first a few")
+    for _ in range(2):
+        assert flagstream(*up)[0] == 0, flagstream.errors
+        assert flagstream.stages() == {"1.0.0": "active", "1.1.0": "canary"}
+    staged = SpecRegistry(flagstream.settings, spec_of()).staged_versions()
+    assert staged["1.1.0"].percent == 5.0
+    state = RegistryWatch(flagstream.settings, spec_of()).look()
+    assert state.canary_percent == 5.0
+    code, _ = flagstream("promote", "1.1.0", "--to", "shadow", "--spec", first, "--why", "back")
+    assert (code, "is canary, past shadow" in flagstream.errors) == (2, True)
+    for _ in range(2):
+        assert flagstream("promote", "1.1.0", "--to", "active", "--spec", first, "--why", "good")[0] == 0
+    assert flagstream.stages() == {"1.0.0": "retired", "1.1.0": "active"}
+    assert flagstream("rollback", "--if-any", "--spec", first, "--why", "too many")[0] == 0
+    assert flagstream.stages() == {"1.0.0": "active", "1.1.0": "sandbox"}
 
 
 def test_a_spec_that_the_registry_does_not_have_in_force_is_told_when_it_is_run(
@@ -195,7 +221,7 @@ def test_without_a_registry_there_is_nothing_to_promote(flagstream: Shell) -> No
     first = flagstream.file("1.0.0")
     assert flagstream("promote", "1.0.0", "--spec", first, "--why", "good")[0] == 2
     assert "registry add" in flagstream.errors
-    assert not flagstream.settings.lake("tester").exists()
+    assert not flagstream.settings.lake("tester").path.exists()
 
 
 def test_a_version_means_one_spec_for_ever(tmp_path: Path) -> None:
@@ -211,7 +237,7 @@ def test_a_version_whose_endpoint_the_policy_does_not_admit_is_not_registered(fl
     file = flagstream.file("1.0.0", llm=elsewhere)
     assert flagstream("registry", "add", file)[0] == 2
     assert f"{file}: llm.base_url: the policy default does not admit it" in flagstream.errors
-    assert not flagstream.settings.lake("tester").exists()
+    assert not flagstream.settings.lake("tester").path.exists()
 
 
 @pytest.mark.parametrize(
@@ -236,7 +262,7 @@ def test_of_two_commands_at_once_the_second_decides_again(tmp_path: Path) -> Non
             registry.add(complete_of(version="1.1.0"), ANNA)
         return [replace(before[0], event="replayed", stage=None, spec=None)]
 
-    RegistryTable(registry_path(settings, spec_of()), timedelta(days=30)).write(while_another_writes)
+    RegistryTable(registry_place(settings, spec_of()), timedelta(days=30)).write(while_another_writes)
     assert seen == [1, 2]
     assert [each.action for each in registry.entries()] == [0, 1, 2]
 

@@ -13,10 +13,11 @@ from schemas.errors import ConfigurationError, DataLossError
 from schemas.tables import SHADOW
 from streaming.home.settings import Settings
 from streaming.service.health import Condition, Health
+from streaming.store.place import Place
 from streaming.testing.drivers import wait_until
 from streaming.testing.live_lake import agent, events, run_live, without_broker
 from streaming.versions import registry_watch
-from streaming.versions.registry_table import registry_path
+from streaming.versions.registry_table import registry_place
 from streaming.versions.registry_watch import RegistryWatch, spec_in_force
 from tests.registry_rows import activate
 
@@ -44,7 +45,7 @@ def of_another_agent(path: Path) -> None:
     settings, other = Settings.load(path.parents[2] / "elsewhere", {}), agent(name="other")
     activate(settings, other)
     shutil.rmtree(path)
-    shutil.copytree(registry_path(settings, other), path)
+    shutil.copytree(registry_place(settings, other).path, path)
 
 
 REPLACED: dict[str, Callable[[Path], None]] = {
@@ -57,11 +58,11 @@ REPLACED: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("said", REPLACED)
 def test_what_was_read_last_stays_in_force_until_the_registry_is_back(settings: Settings, said: str) -> None:
-    path, health = registry_path(settings, FIRST), Health()
+    path, health = registry_place(settings, FIRST), Health()
     watch = RegistryWatch(settings, FIRST, health)
     before = watch.look()
-    kept = shutil.copytree(path, settings.home / "kept")
-    REPLACED[said](path)
+    kept = shutil.copytree(path.path, settings.home / "kept")
+    REPLACED[said](path.path)
     for _ in range(2):
         watch.round()
         assert watch.newest is before
@@ -69,22 +70,22 @@ def test_what_was_read_last_stays_in_force_until_the_registry_is_back(settings: 
         assert condition.condition == Condition.REGISTRY_UNREADABLE
         assert said in condition.cause
         assert "stay in force" in condition.cause
-    shutil.rmtree(path, ignore_errors=True)
-    shutil.copytree(kept, path)
+    shutil.rmtree(path.path, ignore_errors=True)
+    shutil.copytree(kept, path.path)
     watch.round()
     assert watch.newest.active == before.active == FIRST
     assert health.active == ()
 
 
 def test_a_start_is_refused_by_name(settings: Settings) -> None:
-    path = registry_path(settings, FIRST)
-    without_log(path)
+    path = registry_place(settings, FIRST)
+    without_log(path.path)
     with pytest.raises(DataLossError, match="_delta_log"):
         spec_in_force(settings, FIRST)
-    another_table(path)
+    another_table(path.path)
     with pytest.raises(ConfigurationError, match="another table than 'specs'"):
         spec_in_force(settings, FIRST)
-    of_another_agent(path)
+    of_another_agent(path.path)
     with pytest.raises(ConfigurationError, match="the registry of agent 'other'"):
         spec_in_force(settings, FIRST)
 
@@ -103,11 +104,11 @@ def test_a_thread_finds_what_was_promoted_and_pauses_a_second_between_looks(sett
 
 def test_batches_look_at_no_registry(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     without_broker(monkeypatch)
-    looks, real = list[Path](), registry_watch.change_mark
+    looks, real = list[Place](), registry_watch.change_mark
 
-    def counted(path: Path) -> tuple[int, int]:
-        looks.append(path)
-        return real(path)
+    def counted(place: Place, since: tuple[int, int]) -> tuple[int, int]:
+        looks.append(place)
+        return real(place, since)
 
     monkeypatch.setattr(registry_watch, "change_mark", counted)
     monkeypatch.setattr(registry_watch, "_PAUSE_SECONDS", 3_600.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from streaming.delta.stored import StoredTable, open_version
 from streaming.home.settings import Settings
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.service.health import Condition, Health
+from streaming.store.local_folders import LocalFolders
 from streaming.testing.small_lake import CONTRACT, build_lake, spec_of
-from streaming.versions.registry_table import registry_path
+from streaming.versions.registry_table import registry_place
 from streaming.versions.registry_watch import RegistryWatch, spec_in_force
 from streaming.versions.renewal import Renewal
 from tests.registry_rows import Looking, activate, entry, put
@@ -48,7 +50,7 @@ class Running:
         return build_engine_on_rules(self.settings, AgentDefinition.pinned(spec, CONTRACT))
 
     def canary_for(self, spec: AgentSpec) -> Engine:
-        return self.engine_for(spec).saved_in(self.settings.home / "canary")
+        return self.engine_for(spec).saved_in(LocalFolders.of(self.settings.home / "canary"))
 
     @property
     def engine(self) -> Engine:
@@ -219,7 +221,7 @@ def test_a_canary_becomes_active_with_the_state_it_has(settings: Settings, versi
     activate(settings, version, FIRST)
     found = running.batch(300, 400)
     assert (running.engine.memory, running.deciders.canary) == (state, None)
-    assert running.engine.checkpoints.folder == settings.profiles("tester")
+    assert running.engine.checkpoints.folders.place == settings.profiles("tester")
     fresh = build_engine_on_rules(settings, AgentDefinition.pinned(version, CONTRACT))
     brought_up(fresh, running.rows, 300)
     scored = fresh.judge(running.rows.read("sequence", 300, 400), NO_LABELS).scored
@@ -243,6 +245,14 @@ def test_whoever_decides_is_told_of_once(settings: Settings) -> None:
     running.batch(300, 400)
     assert told[1:] == [running.deciders]
     assert running.deciders.canary == Canary(running.canary, 50)
+
+
+def test_whoever_promotes_may_say_the_share(settings: Settings) -> None:
+    running = Running(settings)
+    activate(settings, FIRST)
+    put(settings, replace(entry(NO_RATE, "canary", "promoted"), evidence={"percent": 3}))
+    running.batch(0, 100)
+    assert running.deciders.canary == Canary(running.canary, 3)
 
 
 @pytest.mark.parametrize("percent", [0.5, 10, 90])
@@ -278,7 +288,7 @@ def test_a_registry_that_cannot_be_read_leaves_the_version_in_force(settings: Se
     registry.round()
     running.batch(0, 100)
     activate(settings, spec_of(version="1.9.0"), FIRST)
-    newest = max((registry_path(settings, FIRST) / "_delta_log").glob("*.json"))
+    newest = max(((registry_place(settings, FIRST) / "_delta_log").path).glob("*.json"))
     whole = newest.read_bytes()
     newest.write_bytes(whole[: len(whole) // 2])
     registry.round()

@@ -25,6 +25,8 @@ from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels
 from streaming.run.status import read_status
+from streaming.store.local_folders import LocalFolders
+from streaming.store.place import Place
 from streaming.testing.small_lake import CONTRACT, RETENTION, build_lake, next_batch, spec_of
 from streaming.versions.shadow import AgentTables, Shadow
 from tests.registry_rows import Looking, activate, entry, put
@@ -52,7 +54,7 @@ def shadow_of(settings: Settings) -> Shadow:
 
     def engine_for(spec: AgentSpec) -> Engine:
         engine = build_engine_on_rules(settings, AgentDefinition.pinned(spec, CONTRACT))
-        return engine.saved_in(settings.home / "beside")
+        return engine.saved_in(LocalFolders.of(settings.home / "beside"))
 
     registry = Looking(settings, FIRST)
     tables = AgentTables(transactions, batches, entity_labels)
@@ -105,9 +107,13 @@ def test_nothing_is_published_and_nothing_of_the_agent_s_changes(settings: Setti
     shadow = begun(settings)
     next_batch(settings, FIRST)
     lake = settings.lake("tester")
-    before = {path.name: read_stored(path) for path in lake.iterdir() if path.name != "shadow"}
+    before = {
+        path.name: read_stored(Place.local(path)) for path in lake.path.iterdir() if path.name != "shadow"
+    }
     shadow.round()
-    after = {path.name: read_stored(path) for path in lake.iterdir() if path.name != "shadow"}
+    after = {
+        path.name: read_stored(Place.local(path)) for path in lake.path.iterdir() if path.name != "shadow"
+    }
     assert {name: table and table.num_rows for name, table in before.items()} == {
         name: table and table.num_rows for name, table in after.items()
     }
@@ -154,7 +160,7 @@ def test_the_engine_of_a_promoted_version_waits_for_who_asks_and_decides_nothing
 def test_a_lost_table_is_made_anew(settings: Settings) -> None:
     begun(settings)
     next_batch(settings, FIRST)
-    shutil.rmtree(settings.lake("tester") / "shadow")
+    shutil.rmtree((settings.lake("tester") / "shadow").path)
     shadow = shadow_of(settings)
     shadow.round()
     next_batch(settings, FIRST)

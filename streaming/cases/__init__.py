@@ -1,0 +1,1 @@
+"""Cases: alerts that belong together, and what people do with them."""

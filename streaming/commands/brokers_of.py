@@ -1,0 +1,20 @@
+"""The brokers that a command asks for an agent: of the environment or, where it names none, of the spec."""
+
+from __future__ import annotations
+
+from schemas.spec import AgentSpec
+from streaming.home.settings import Settings
+
+
+def reached_as(settings: Settings, spec: AgentSpec) -> Settings:
+    """Return the settings with the brokers that a spec names, see streaming.home.spec_connection.
+
+    Raises:
+        ConfigurationError: its client.properties cannot be used, or the policy does not allow it.
+    """
+    if spec.kafka is None:
+        return settings
+    from agent.triage.triage import POLICIES  # noqa: PLC0415 -- imports much that most commands do without
+    from streaming.home.spec_connection import settings_for  # noqa: PLC0415 -- as above
+
+    return settings_for(settings, spec, POLICIES)

@@ -1,0 +1,207 @@
+"""`flagstream case`: cases shown, worked on, exported and checked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from schemas.documents import decoded, parse_json
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec
+from streaming.audit.access import tell_done, tell_read
+from streaming.cases.actions import MOST_BYTES
+from streaming.cases.book import CaseBook
+from streaming.cases.case_file import PARTS, CaseReader, check_case_file
+from streaming.cases.choosing import CaseFilter, CaseState
+from streaming.cases.orders import Order
+from streaming.commands.cases_view import show_cases, show_checks, show_one
+from streaming.delta.lake_reader import LakeReader
+from streaming.home.settings import Settings
+from streaming.output.facts import show_facts
+from streaming.output.tables import show_text
+from streaming.output.terminal import Terminal, print_json
+from streaming.store.whole_files import replace_file
+from streaming.versions.moving import default_author
+
+
+def list_cases(
+    settings: Settings,
+    spec: AgentSpec,
+    wanted: CaseFilter,
+    limit: int,
+    after: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Group what has come, and print the cases that are meant.
+
+    Raises:
+        ConfigurationError: `after` is nothing that an earlier page has given.
+    """
+    book = _grouped(settings, spec)
+    tell_read(settings, spec, "case-list", [spec.tables.case_events])
+    page = book.page(wanted, limit, after)
+    if as_json:
+        cases = [each.document for each in page.cases]
+        print_json({"cases": cases, "total": page.total, "after": page.after, "facets": page.facets})
+    else:
+        show_cases(page, Terminal())
+
+
+def show_case(settings: Settings, spec: AgentSpec, case_id: str, *, as_json: bool) -> None:
+    """Print a case with its alerts and its timeline.
+
+    Raises:
+        ConfigurationError: there is no such case.
+    """
+    book = _grouped(settings, spec)
+    tell_read(settings, spec, "case-show", [spec.tables.case_events])
+    case, alerts, told = book.case(case_id), book.alerts_of(case_id), book.timeline(case_id)
+    if as_json:
+        whole = {"case": case.document, "alerts": alerts.to_dicts(), "timeline": told}
+        print_json(whole, default=lambda at: at.isoformat())
+    else:
+        show_one(case, alerts, told, Terminal())
+
+
+def claim_case(
+    settings: Settings,
+    spec: AgentSpec,
+    case_id: str | None,
+    who: str | None,
+    seen: int | None,
+    *,
+    as_json: bool,
+) -> bool:
+    """Take a case and print it; return False where there is none to take.
+
+    Raises:
+        FlagstreamError: see CaseBook.act.
+    """
+    book, author = _grouped(settings, spec), who or default_author()
+    taken = book.claim_next(author) if case_id is None else book.act(case_id, Order("claim"), author, seen)
+    if taken is None:
+        print_json(None) if as_json else show_text(Terminal(), "no open case that nobody has")
+        return False
+    _done(settings, spec, "case-claim", taken, as_json=as_json)
+    return True
+
+
+def act_on(
+    settings: Settings,
+    spec: AgentSpec,
+    case_id: str,
+    order: Order,
+    who: str | None,
+    seen: int | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Carry out an order on one case and print what has become of it.
+
+    Raises:
+        FlagstreamError: see CaseBook.act.
+    """
+    case = _grouped(settings, spec).act(case_id, order, who or default_author(), seen)
+    _done(settings, spec, f"case-{order.what}", case, as_json=as_json)
+
+
+def attach_file(
+    settings: Settings, spec: AgentSpec, case_id: str, file: Path, who: str | None, *, as_json: bool
+) -> None:
+    """Keep a file with a case and print what has become of it.
+
+    Raises:
+        FlagstreamError: see CaseBook.act.
+    """
+    with file.open("rb") as opened:
+        content = opened.read(MOST_BYTES + 1)
+    order = Order("attach", name=file.name, content=content)
+    act_on(settings, spec, case_id, order, who, None, as_json=as_json)
+
+
+def undo_last(
+    settings: Settings, spec: AgentSpec, case_id: str, who: str | None, seen: int | None, *, as_json: bool
+) -> None:
+    """Take back what was done last to a case and print what has become of it.
+
+    Raises:
+        FlagstreamError: see CaseBook.undo.
+    """
+    case = _grouped(settings, spec).undo(case_id, who or default_author(), seen)
+    _done(settings, spec, "case-undo", case, as_json=as_json)
+
+
+def update_cases(
+    settings: Settings,
+    spec: AgentSpec,
+    wanted: CaseFilter,
+    order: Order,
+    who: str | None,
+    *,
+    dry_run: bool,
+    expected: int | None,
+    as_json: bool,
+) -> None:
+    """Do something to many cases and print how many were changed, and why others were not.
+
+    Raises:
+        ConfigurationError: cases are to be closed, and nobody says how many.
+        FlagstreamError: see CaseBook.mass.
+    """
+    if order.what == "close" and not dry_run and expected is None:
+        raise ConfigurationError("closing cases takes a number, as --dry-run says it", where="--expect")
+    book, author = _grouped(settings, spec), who or default_author()
+    done = book.mass(wanted, order, author, dry_run=dry_run, expected=expected)
+    if not dry_run:
+        tell_done(settings, spec, f"case-{order.what}", done.changed)
+    refused = [{"why": why, "cases": count} for why, count in done.refused.items()]
+    facts = {"meant": done.meant, "changed": done.changed, "dry_run": dry_run, "refused": refused}
+    show_facts(facts, as_json=as_json)
+
+
+def export_case(settings: Settings, spec: AgentSpec, case_id: str, file: Path, *, as_json: bool) -> None:
+    """Write a case to a file and print what it holds.
+
+    Raises:
+        ConfigurationError: there is no such case.
+    """
+    whole = _grouped(settings, spec).case(case_id).case_id
+    reader = _reader(settings, spec)
+    document = reader.document(whole)
+    tables = ("case_events", "alerts", "transactions", "batches", "labels")
+    tell_read(settings, spec, "case-export", [getattr(spec.tables, each) for each in tables])
+    replace_file(file, json.dumps(document, indent=1).encode())
+    counts = {name: len(document[name]) for name in PARTS if name != "case"}
+    show_facts({"file": str(file), "case": whole, **counts, "digest": document["digest"]}, as_json=as_json)
+
+
+def verify_file(settings: Settings, spec: AgentSpec, file: Path, *, as_json: bool) -> bool:
+    """Check the file of a case, print what was found of each part; return whether all is the same.
+
+    Raises:
+        ConfigurationError: it is no such file.
+    """
+    document = parse_json(decoded(file.read_bytes(), str(file)), where=str(file))
+    if not isinstance(document, dict):
+        raise ConfigurationError("expected a JSON object", where=str(file))
+    checks = check_case_file(document, _reader(settings, spec))
+    tell_read(settings, spec, "case-verify", [spec.tables.case_events, spec.tables.alerts])
+    print_json([asdict(each) for each in checks]) if as_json else show_checks(checks, Terminal())
+    return all(each.state == "same" for each in checks)
+
+
+def _grouped(settings: Settings, spec: AgentSpec) -> CaseBook:
+    book = CaseBook(settings, spec)
+    book.group()
+    return book
+
+
+def _reader(settings: Settings, spec: AgentSpec) -> CaseReader:
+    return CaseReader(LakeReader(settings.lake(spec.name), spec.tables), spec.name)
+
+
+def _done(settings: Settings, spec: AgentSpec, command: str, case: CaseState, *, as_json: bool) -> None:
+    tell_done(settings, spec, command, 1)
+    show_facts(case.document, as_json=as_json)

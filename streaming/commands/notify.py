@@ -1,0 +1,132 @@
+"""`flagstream notify`: alerts delivered by a file of routes, routes tried and shown."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from schemas.alert_documents import alert_documents
+from schemas.errors import ConfigurationError, FlagstreamError
+from schemas.spec import AgentSpec
+from streaming.commands.broker import broker_of
+from streaming.delta.lake_reader import LakeReader
+from streaming.history.explain import find_alert_row
+from streaming.home.settings import Settings
+from streaming.notify.notices import Notice, is_wanted
+from streaming.notify.opening import OpenRoute, open_routes
+from streaming.notify.reader import PlacedReader
+from streaming.notify.sample import sample_alert
+from streaming.notify.service import Deliveries
+from streaming.notify.state import RouteState, StateFile
+from streaming.output.facts import show_facts
+from streaming.output.log import log
+from streaming.service.interrupts import stop_on_interrupt
+from streaming.store.opening import files_of
+
+
+def run_routes(settings: Settings, spec: AgentSpec, file: Path, *, as_json: bool) -> None:
+    """Deliver alerts until Ctrl-C, then print how far each route has come."""
+    opened = open_routes(file, settings.environ)
+    stop = threading.Event()
+    with broker_of(settings) as bootstrap, stop_on_interrupt(stop):
+        deliveries = Deliveries(settings, spec, bootstrap, opened)
+        log(
+            "routes_served",
+            f"routes at work: {', '.join(each.route.name for each in opened)}",
+            agent=spec.name,
+        )
+        deliveries.run(stop)
+    show_facts(
+        {"routes": [_row(each, deliveries.states[each.route.name]) for each in opened]}, as_json=as_json
+    )
+
+
+def check_routes(settings: Settings, spec: AgentSpec, file: Path, *, as_json: bool) -> None:
+    """Check a routes file with its secrets and addresses, sending nothing; print where each route stands."""
+    opened = open_routes(file, settings.environ)
+    files = files_of(settings.deliveries(spec.name))
+    states = {each.route.name: StateFile(files, each.route.name).read() for each in opened}
+    waiting = _waiting(settings, spec, states)
+    rows = [
+        {**_row(each, states[each.route.name]), "waiting": waiting.get(each.route.name)} for each in opened
+    ]
+    show_facts({"routes": rows}, as_json=as_json)
+
+
+def try_routes(
+    settings: Settings, spec: AgentSpec, file: Path, *, alert: str | None, only: str | None, as_json: bool
+) -> bool:
+    """Say which routes take an alert, deliver it along them once, and print what became of it.
+
+    Args:
+        alert: one in the lake, see find_alert_row; a made-up one that all routes get unless given.
+        only: name of the one route that is tried.
+
+    Returns:
+        Whether all took it that were to.
+    """
+    opened = [each for each in open_routes(file, settings.environ) if only in (None, each.route.name)]
+    if not opened:
+        raise ConfigurationError(f"no route is called {only!r}", where=str(file))
+    notice = _sample(spec) if alert is None else _stored(settings, spec, alert)
+    rows = [_tried(each, notice, always=alert is None) for each in opened]
+    show_facts({"alert": notice.alert["alert_id"], "routes": rows}, as_json=as_json)
+    return all(row["became"] in ("delivered", "not taken") for row in rows)
+
+
+def _tried(opened: OpenRoute, notice: Notice, *, always: bool) -> dict[str, Any]:
+    row = {"route": opened.route.name, "receiver": opened.kind}
+    if not always and not is_wanted(opened.route.when, notice.alert):
+        return {**row, "became": "not taken", "said": "`when` leaves it out"}
+    with closing(opened.receiver) as receiver:
+        outcome = receiver.deliver(notice)
+    return {**row, "became": outcome.became, "said": outcome.said}
+
+
+def _sample(spec: AgentSpec) -> Notice:
+    document = sample_alert(spec.name)
+    return Notice(orjson.loads(document), document)
+
+
+def _stored(settings: Settings, spec: AgentSpec, alert: str) -> Notice:
+    row = find_alert_row(LakeReader(settings.lake(spec.name), spec.tables), alert)
+    (document,) = alert_documents(row)
+    return Notice(orjson.loads(document), document)
+
+
+def _waiting(
+    settings: Settings, spec: AgentSpec, states: dict[str, RouteState | None]
+) -> dict[str, int | None]:
+    """Return how many records each route has not read; none is known while the broker is away."""
+    known = {name: state for name, state in states.items() if state is not None}
+    if not known:
+        return {}
+    try:
+        with broker_of(settings) as bootstrap:
+            return _behind(PlacedReader(bootstrap, spec.alerts.topic, spec.name), known)
+    except FlagstreamError:
+        return {}
+
+
+def _behind(reader: PlacedReader, known: dict[str, RouteState]) -> dict[str, int | None]:
+    try:
+        return {name: reader.waiting(state.places) for name, state in known.items()}
+    finally:
+        reader.close()
+
+
+def _row(opened: OpenRoute, state: RouteState | None) -> dict[str, Any]:
+    found = state or RouteState("")
+    return {
+        "route": opened.route.name,
+        "receiver": opened.kind,
+        "delivered": found.delivered,
+        "set_aside": found.refused,
+        "unread": found.unread,
+        "failing_since": found.failing_since,
+        "said": found.said,
+    }

@@ -1,0 +1,78 @@
+"""`flagstream serve`: the HTTP API of agents, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.spec import AgentSpec
+from streaming.home.listen import ListenAddress
+from streaming.home.settings import Settings
+from streaming.output.log import log
+from streaming.serve.api import Reach, Server, build_server
+from streaming.serve.http_server import Listening, serve_until
+from streaming.serve.routers import ROUTERS
+from streaming.serve.served_agent import ServedAgent
+from streaming.service.interrupts import stop_on_interrupt
+
+_POLITE = 5
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How a server is run.
+
+    Attributes:
+        listening: where it listens.
+        hosts: further names under which it is asked.
+        llm: whom the planning agent asks.
+        scores: whether events are scored.
+    """
+
+    listening: Listening
+    hosts: tuple[str, ...] = ()
+    llm: str = "none"
+    scores: bool = False
+
+
+def serve(agents: Sequence[tuple[Settings, AgentSpec]], options: ServeOptions) -> None:
+    """Serve agents until this process is asked to stop.
+
+    Raises:
+        ConfigurationError: a spec, what it names, or a file of TLS cannot be used.
+        MachineError: somebody else listens there.
+    """
+    os.nice(_POLITE)  # an agent that runs on the same cores goes first
+    server, stop = put_together(agents, options), threading.Event()
+    with stop_on_interrupt(stop, doing="answering the requests that have begun"):
+        serve_until(
+            server.asgi, options.listening, stop, lambda port: _say(options.listening, port),
+            server.end_streams,
+        )  # fmt: skip
+
+
+def listening_at(
+    address: ListenAddress, certificate: Path | None, key: Path | None, *, is_public: bool
+) -> Listening:
+    """Return where a server listens.
+
+    Raises:
+        ConfigurationError: see Listening.
+    """
+    return Listening(address, certificate, key, is_public)
+
+
+def put_together(agents: Sequence[tuple[Settings, AgentSpec]], options: ServeOptions) -> Server:
+    """Return the server that `serve` runs."""
+    served = [ServedAgent(settings, spec, options.llm, scores=options.scores) for settings, spec in agents]
+    reach = Reach((*options.listening.hosts, *options.hosts), options.listening.tls)
+    return build_server(served, reach, ROUTERS)
+
+
+def _say(listening: Listening, port: int) -> None:
+    kind = "https" if listening.tls else "http"
+    url = f"{kind}://{ListenAddress(port, listening.address.host)}"
+    log("serving", f"the API is served at {url}; its description is {url}/openapi.json", url=url)

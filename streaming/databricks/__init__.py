@@ -1,0 +1,1 @@
+"""An agent on a Databricks workspace: its bundle, its deployment and its runs."""

@@ -1,0 +1,49 @@
+"""Open tables that learn of commits which were made without them."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from deltalake import DeltaTable
+
+_YOUNG_SECONDS = 60.0
+
+
+class Handle:
+    """One open table. Safe to use from several threads."""
+
+    def __init__(self, table: DeltaTable) -> None:
+        self._table, self._reached = table, table.version()
+        self._lock = threading.Lock()
+        self.looked()
+
+    @property
+    def is_old(self) -> bool:
+        """Whether others may have changed so much since that a commit must not go on from it.
+
+        Entries of a log are removed once they are an hour old. The clock is one that goes on while the
+        machine sleeps.
+        """
+        return abs(time.time() - self._looked) > _YOUNG_SECONDS
+
+    def looked(self) -> None:
+        """Say that the table was just seen as it is."""
+        self._looked = time.time()
+
+    @property
+    def version(self) -> int:
+        """The version last seen, or committed."""
+        return max(self._reached, self._table.version())
+
+    def table(self) -> DeltaTable:
+        """Return the table as it is after the last commit that it was told of."""
+        with self._lock:
+            if self._table.version() < self._reached:
+                self._table.update_incremental()
+            return self._table
+
+    def committed(self, version: int) -> None:
+        """Hear of a commit: all before it are known by then."""
+        self._reached = version
+        self.looked()

@@ -1,0 +1,85 @@
+"""What lies in an object store below a table, as listings say: newest entries, data files, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import obstore
+
+from streaming.delta.log_files import LOG, POINTER, checkpoint_in, entry_name, prefix_of, versions_of
+from streaming.store.client import client_of, key_of, store_faults
+from streaming.store.place import Place
+
+_CHUNK = 1000
+
+
+def entry_place(table: Place, version: int) -> Place:
+    """Return where a log entry lies."""
+    return table / LOG / entry_name(version)
+
+
+def newest_entry(table: Place, after: int = -1) -> int:
+    """Return the number of the newest log entry after one that is known, that one where none came since.
+
+    Raises:
+        FlagstreamError: the store does not answer, or does not admit this process.
+    """
+    log = table / LOG
+    offset = None if after < 0 else key_of(entry_place(table, after))
+    return max(versions_of(_names(log, offset)), default=after)
+
+
+def log_names(table: Place, first: int = 0) -> list[str]:
+    """Return the names of what lies in a log, relative to it, but for what belongs to versions before one.
+
+    Raises:
+        See newest_entry.
+    """
+    log = table / LOG
+    return list(_names(log, key_of(log / prefix_of(first)) if first else None))
+
+
+def read_entry(table: Place, version: int) -> bytes | None:
+    """Return a log entry, None where there is none; see read_log_file."""
+    return read_log_file(table, entry_name(version))
+
+
+def read_log_file(table: Place, name: str) -> bytes | None:
+    """Return a file of a log by its name relative to it, None where there is none or it was forgotten.
+
+    Raises:
+        See newest_entry.
+    """
+    place = table / LOG / name
+    try:
+        with store_faults(place):
+            return bytes(obstore.get(client_of(place), key_of(place)).bytes()) or None
+    except FileNotFoundError:
+        return None
+
+
+def remote_checkpoint(table: Place) -> int:
+    """Return the version of the newest checkpoint, -1 for none; see newest_entry."""
+    return checkpoint_in(read_log_file(table, POINTER))
+
+
+def data_file_names(table: Place) -> set[str]:
+    """Return the names of data files below a table, whether they count or not; see newest_entry."""
+    return {name for name in _names(table) if name.endswith(".parquet") and not name.startswith("_")}
+
+
+def tables_in_store(lake: Place) -> list[Place]:
+    """Return what may be tables right below a lake, by name; see newest_entry."""
+    prefix = key_of(lake)
+    with store_faults(lake):
+        found = obstore.list_with_delimiter(client_of(lake), prefix)["common_prefixes"]
+    names = sorted(each.rstrip("/").rpartition("/")[2] for each in found)
+    return [lake / name for name in names]
+
+
+def _names(place: Place, offset: str | None = None) -> Iterator[str]:
+    """Yield the names of all objects below a place, relative to it."""
+    prefix = key_of(place)
+    with store_faults(place):
+        for chunk in obstore.list(client_of(place), prefix, offset=offset, chunk_size=_CHUNK):
+            yield from (each["path"].removeprefix(f"{prefix}/") for each in chunk)

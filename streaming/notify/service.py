@@ -1,0 +1,85 @@
+"""All routes of a file at work, each by itself: one that fails holds up no other."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from schemas.spec import AgentSpec
+from streaming.home.settings import Settings
+from streaming.notify.lane import RouteLane
+from streaming.notify.opening import OpenRoute
+from streaming.notify.reader import PlacedReader
+from streaming.notify.state import RouteState, StateFile
+from streaming.output.log import log
+from streaming.service.health import ActiveCondition, Condition, Health
+from streaming.service.worker import Worker
+from streaming.store.opening import files_of
+
+_LOOK_SECONDS = 0.5
+
+
+class Deliveries:
+    """The routes of one agent's alerts, each in a worker of its own.
+
+    Args:
+        settings: say where it is on record how far each has come.
+        spec: of the agent.
+        bootstrap: address of the broker.
+        routes: as they were opened.
+    """
+
+    def __init__(
+        self, settings: Settings, spec: AgentSpec, bootstrap: str, routes: Sequence[OpenRoute]
+    ) -> None:
+        self._settings, self._spec, self._bootstrap = settings, spec, bootstrap
+        self._end = threading.Event()
+        self._lanes = {each.route.name: self._lane(each) for each in routes}
+        self._workers: dict[str, Worker] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Deliver until `stop` is set; deliveries under way are waited for.
+
+        Raises:
+            FencedError: another process delivers for one of the routes.
+            ConfigurationError: a right is missing, or an alert is of a later version.
+        """
+        with ExitStack() as closing:
+            for name, lane in self._lanes.items():
+                worker = self._workers[name] = self._worker(name, lane)
+                closing.callback(lane.close)
+                closing.callback(worker.close)
+                worker.start()
+            # Called first on the way out: no route waits for another's delivery before it learns of the end.
+            closing.callback(self._end.set)
+            while not stop.wait(_LOOK_SECONDS):
+                for worker in self._workers.values():
+                    worker.check()
+
+    @property
+    def states(self) -> dict[str, RouteState]:
+        """How far each route has come."""
+        return {name: lane.state for name, lane in self._lanes.items()}
+
+    def _lane(self, opened: OpenRoute) -> RouteLane:
+        topic = self._spec.alerts.topic
+        file = StateFile(files_of(self._settings.deliveries(self._spec.name)), opened.route.name)
+        return RouteLane(
+            opened, self._spec.name, topic, file,
+            lambda: PlacedReader(self._bootstrap, topic, self._spec.name), self._end.is_set,
+        )  # fmt: skip
+
+    def _worker(self, name: str, lane: RouteLane) -> Worker:
+        health = Health(changed=lambda _, state: self._tell(name, state))
+        return Worker(f"route-{name}", lane.round, Condition.ROUTE_STALLED, health, begin=lane.begin)
+
+    def _tell(self, route: str, state: ActiveCondition | None) -> None:
+        """Say that a route cannot read alerts, or its place; what a receiver does the lane says itself."""
+        if state is None:
+            log("route_goes_on", "a route reads alerts again", agent=self._spec.name, route=route)
+        else:
+            log(
+                "route_stalled", state.cause, level=logging.WARNING, agent=self._spec.name, route=route
+            )  # fmt: skip

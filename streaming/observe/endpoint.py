@@ -1,0 +1,132 @@
+"""The HTTP endpoint of a running agent: `/metrics`, `/livez` and `/readyz`. Nothing is changed by it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import TCPServer
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from prometheus_client import make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+
+from schemas.errors import MachineError
+from streaming.home.listen import ListenAddress
+from streaming.observe.metrics import Metrics
+from streaming.observe.readiness import Readiness
+
+_SILENT_SECONDS = 10.0
+_CLOSE_SECONDS = 5.0
+
+
+class MetricsEndpoint:
+    """Serves metrics and health from threads of its own, from here to `close`.
+
+    Args:
+        address: where it listens; port 0 is any that is free.
+        metrics: what is served.
+        readiness: says how the agent is.
+        refresh: called before metrics are served: brings up to date what is not counted as it happens.
+
+    Raises:
+        MachineError: somebody else listens there, or nobody may.
+    """
+
+    def __init__(
+        self,
+        address: ListenAddress,
+        metrics: Metrics,
+        readiness: Readiness,
+        refresh: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._metrics, self._readiness, self._refresh = make_wsgi_app(metrics.registry), readiness, refresh
+        self._pages: dict[str, WSGIApplication] = {
+            "/metrics": self._scraped,
+            "/livez": lambda _, start: _health(start, readiness.why_not_live()),
+            "/readyz": lambda _, start: _health(start, readiness.why_not_ready()),
+        }
+        self._server = _listening(address, self._app)
+        self.address = ListenAddress(self._server.server_port, address.host)
+        # No worker: it serves until it is closed, and each request is answered in a thread of its own.
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where metrics are, as somebody on this machine reaches them."""
+        anywhere = self.address.host in ("0.0.0.0", "::")
+        shown = ListenAddress(self.address.port) if anywhere else self.address
+        return f"http://{shown}/metrics"
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(_CLOSE_SECONDS)
+
+    def _app(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        page = self._pages.get(environ.get("PATH_INFO", ""))
+        if page is None:
+            return _text(start, "404 Not Found", f"there are {', '.join(self._pages)}")
+        if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+            return _text(start, "405 Method Not Allowed", "only GET")
+        return page(environ, start)
+
+    def _scraped(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        self._refresh()
+        found: Iterable[bytes] = self._metrics({**environ, "REQUEST_METHOD": "GET"}, start)
+        return found
+
+
+class _Handler(WSGIRequestHandler):
+    """Logs no request, and waits for none for ever."""
+
+    timeout = _SILENT_SECONDS
+
+    def log_message(self, *_: Any) -> None:
+        """See WSGIRequestHandler."""
+
+
+class _Server(ThreadingWSGIServer):
+    """Looks up no names, which may take long; a client that goes away is no fault."""
+
+    def server_bind(self) -> None:
+        """See socketserver.TCPServer."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+    def handle_error(self, *_: object) -> None:
+        """See socketserver.BaseServer, which would print a traceback."""
+
+
+class _Server6(_Server):
+    """The same over IPv6."""
+
+    address_family = socket.AF_INET6
+
+
+def _listening(address: ListenAddress, app: WSGIApplication) -> WSGIServer:
+    kind = _Server6 if ":" in address.host else _Server
+    try:
+        return make_server(address.host, address.port, app, kind, _Handler)
+    except OSError as fault:
+        raise MachineError(
+            f"metrics cannot be served at {address}: {fault.strerror or fault}; name another port, or `off`"
+        ) from None
+
+
+def _health(start: StartResponse, problem: str | None) -> Iterable[bytes]:
+    if problem is None:
+        return _text(start, "200 OK", "ok")
+    return _text(start, "503 Service Unavailable", problem)
+
+
+def _text(start: StartResponse, status: str, text: str) -> Iterable[bytes]:
+    body = f"{text}\n".encode()
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    start(status, [*headers, ("Cache-Control", "no-store")])
+    return [body]

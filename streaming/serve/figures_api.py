@@ -1,0 +1,82 @@
+"""Endpoints about an agent as a whole: how it is, what it costs, and its audit log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+from starlette.responses import StreamingResponse
+
+from streaming.audit.audit_check import events_from
+from streaming.audit.audit_log import AuditPlaces
+from streaming.history.cost import booked
+from streaming.run.status import read_status
+from streaming.serve.calls import Call, needs
+
+figures_router = APIRouter(prefix="/v1", tags=["figures"])
+Reading = Annotated[Call, needs("read")]
+CostBy = Literal["batch", "day", "model", "prompt"]
+_NEWEST_ROWS = 1_000
+_LINES = "application/x-ndjson"
+
+
+class CostTable(BaseModel):
+    """What an agent has cost."""
+
+    rows: list[dict[str, Any]] = Field(description="in order of time, the newest at most")
+    total: dict[str, Any] = Field(description="over all batches")
+    unpriced: list[str] = Field(description="models without a price, counted as free")
+
+
+@figures_router.get("/status")
+def show_status(call: Reading) -> dict[str, Any]:
+    """Show an agent's totals, its newest batch, and the conditions it stands under; no broker is asked."""
+    agent = call.agent
+    lake = agent.settings.lake(agent.name)
+    found = read_status(lake, agent.spec, None).with_health(agent.settings.health(agent.name), lake)
+    plain: dict[str, Any] = json.loads(found.to_json())
+    return plain
+
+
+@figures_router.get("/cost")
+def show_cost(
+    call: Reading, by: Annotated[CostBy, Query(description="What a row is about.")] = "day"
+) -> CostTable:
+    """Show what an agent has cost: tokens, money for models, and the machine's time."""
+    found = booked(call.agent.settings.lake(call.agent.name), call.agent.spec, by, None)
+    return CostTable(**{**found, "rows": _plain(found["rows"][-_NEWEST_ROWS:])})
+
+
+@figures_router.get(
+    "/audit",
+    response_class=StreamingResponse,
+    responses={200: {"content": {_LINES: {"schema": {"type": "string"}}}}},
+)
+def list_audit(
+    call: Reading,
+    after: Annotated[
+        int | None,
+        Query(ge=-1, le=2**62, description="Number after which rows are listed; the newest if absent."),
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100_000, description="Rows listed at most.")] = 1_000,
+    kind: Annotated[
+        str | None, Query(max_length=40, description="Such as model_call; every kind if absent.")
+    ] = None,
+) -> StreamingResponse:
+    """List rows of the audit log, in order, one JSON object per line, with the hashes that chain them."""
+    rows = events_from(AuditPlaces(call.agent.settings, call.agent.spec), after, limit, kind)
+    return StreamingResponse(_lines(rows), media_type=_LINES)
+
+
+def _lines(rows: list[dict[str, Any]]) -> Iterator[bytes]:
+    for row in rows:
+        yield orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(json.dumps(rows, default=str))
+    return found

@@ -1,0 +1,148 @@
+"""One agent as the server serves it: where its lake is, what is kept in memory of it, what goes on record."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from schemas.spec import AgentSpec
+from streaming.cases.book import CaseBook
+from streaming.definition.agent_definition import AgentDefinition
+from streaming.delta.lake_reader import LakeReader
+from streaming.history.payments import IndexedPayments
+from streaming.home.settings import Settings
+from streaming.inbox.inbox import Inbox
+from streaming.serve.alert_details import AlertDetails
+from streaming.serve.alert_lists import AlertLists
+from streaming.serve.audit_trail import AuditTrail, opening
+from streaming.serve.changes import LiveChanges
+from streaming.serve.conditions import log_condition
+from streaming.serve.entity_pages import EntityPages
+from streaming.serve.follower import Follower
+from streaming.serve.known_tokens import AgentTokens
+from streaming.serve.served_cases import ServedCases
+from streaming.serve.what_if_jobs import WhatIfJobs
+from streaming.service.health import Condition, Health
+from streaming.service.worker import LONGEST_PAUSE_SECONDS, Worker
+
+_FLUSH_SECONDS, _READER_SECONDS = 1.0, 1.0
+_TOKENS_SECONDS, _TOKENS_PAUSE_SECONDS = 1.0, 2.0
+_PACE_SECONDS, _PACE_IN_A_STORE_SECONDS = 0.5, 2.0
+_NOTHING_ENDS_IT: tuple[type[BaseException], ...] = ()
+
+
+class ServedAgent:
+    """An agent, read beside whoever runs it; nothing of it is taken over.
+
+    Args:
+        settings: where its lake lies.
+        spec: as the server was started with.
+        llm: whom the planning agent asks, see streaming.versions.clients.
+        scores: whether events are scored, for which the profiles are kept in memory once more.
+    """
+
+    def __init__(
+        self, settings: Settings, spec: AgentSpec, llm: str = "none", *, scores: bool = False
+    ) -> None:
+        self.settings, self.spec, self.name, self.llm = settings, spec, spec.name, llm
+        self.tokens = AgentTokens(settings, spec)
+        self.trail = AuditTrail(opening(settings, spec))
+        self.health = Health(changed=partial(log_condition, agent=spec.name))
+        self.definition = AgentDefinition.of(spec)
+        self._lock, self._read_at = threading.Lock(), -_READER_SECONDS
+        self._reader = LakeReader(settings.lake(spec.name), spec.tables)
+        contract, payments = self.definition.contract, IndexedPayments(self._reader)
+        self.inbox, self.changes = Inbox(self._reader, spec, contract.entity_names), LiveChanges()
+        self._told, self.lists = self.inbox.view, AlertLists(self.inbox)
+        self.details = AlertDetails(self.inbox, payments, contract.primary_entity)
+        self.what_ifs, self.cases = WhatIfJobs(), ServedCases(CaseBook(settings, spec))
+        self.entities = EntityPages(spec, contract.entity_names, self.inbox, payments)
+        self.follower = Follower(settings, spec) if scores else None
+        self._pace = _PACE_SECONDS if settings.lake(spec.name).is_local else _PACE_IN_A_STORE_SECONDS
+        self._workers = [
+            self._worker("inbox", self._follow, Condition.INBOX_STALE),
+            self._worker("audit", self._flush, Condition.AUDIT_FAILING),
+            self._worker(
+                "tokens", self._read_tokens, Condition.TOKENS_UNREADABLE, pause=_TOKENS_PAUSE_SECONDS
+            ),
+        ]
+        self._has_followed = self.follower is None
+        if self.follower is not None:
+            work = partial(self._go_on, self.follower)
+            self._workers.append(self._worker("score", work, Condition.FOLLOWER_STALE))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what is kept in memory was read once."""
+        return self.tokens.is_read and self.inbox.is_read and self._has_followed
+
+    def reader(self) -> LakeReader:
+        """Return a reader of the lake as it was a second ago at most, with all that was written here."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._read_at > _READER_SECONDS:
+                self._reader, self._read_at = self._reader.anew(), now
+            return self._reader
+
+    def wrote(self) -> None:
+        """Have the next reader see what was just written, by a client or by the agent."""
+        with self._lock:
+            self._read_at = -_READER_SECONDS
+
+    def start(self) -> None:
+        """Begin to keep up with the lake."""
+        for each in self._workers:
+            each.start()
+
+    def close(self) -> None:
+        """End what was begun; what was read and written until now goes on record."""
+        for each in self._workers:
+            each.ask_to_end()
+        for each in self._workers:
+            each.close()
+        try:
+            self.what_ifs.close()
+        finally:
+            self.trail.flush(whole=True)
+
+    def end_streams(self) -> None:
+        """Have live feeds come to their end."""
+        self.changes.close()
+
+    def _follow(self) -> float:
+        try:
+            self.inbox.refresh()
+        finally:
+            self._tell_followers()
+        return self._pace
+
+    def _tell_followers(self) -> None:
+        """Alerts are news also where their labels could not be read."""
+        if self.inbox.view is not self._told:
+            self._told = self.inbox.view
+            self.wrote()  # who follows asks about an alert as soon as they hear of it
+            self.changes.notify()
+
+    def _go_on(self, follower: Follower) -> float:
+        follower.refresh()
+        self._has_followed = True
+        return self._pace
+
+    def _flush(self) -> float:
+        self.trail.flush()
+        return _FLUSH_SECONDS
+
+    def _read_tokens(self) -> float:
+        """A token that is revoked is refused soon, whatever has kept the table from being read before."""
+        self.tokens.refresh()
+        return _TOKENS_SECONDS
+
+    def _worker(
+        self, name: str, work: Callable[[], float], condition: Condition, pause: float = LONGEST_PAUSE_SECONDS
+    ) -> Worker:
+        """No fault of a lake ends the server: it goes on with what it knows, and says so."""
+        return Worker(
+            f"{name} {self.name}", work, condition, self.health, fatal=_NOTHING_ENDS_IT, longest_pause=pause
+        )

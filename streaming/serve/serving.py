@@ -1,0 +1,52 @@
+"""Endpoints about the server itself: whether it lives, whether it is ready, and what a token may do.
+
+The first two are answered in the event loop, by memory alone: also while every thread is busy.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+
+from streaming.serve.calls import caller
+from streaming.tokens.principal import Principal
+
+serving_router = APIRouter(tags=["server"])
+
+
+class TokenAccess(BaseModel):
+    """What whoever asks may do."""
+
+    name: str = Field(description="as the audit log names them")
+    agents: dict[str, list[str]] = Field(description="agent → scopes")
+    per_minute: int = Field(description="requests that may be made in a minute")
+
+
+@serving_router.get("/livez", response_class=PlainTextResponse)
+async def live() -> str:
+    """Say that the server answers."""
+    return "ok\n"
+
+
+@serving_router.get("/readyz", response_class=PlainTextResponse)
+async def ready(request: Request) -> PlainTextResponse:
+    """Say whether the server has read what it serves, and which conditions it stands under."""
+    server = request.app.state.server
+    missing = [each.name for each in server.agents.values() if not each.is_ready]
+    if missing:
+        said = f"not read yet: {', '.join(missing)}\n"
+        return PlainTextResponse(said, HTTPStatus.SERVICE_UNAVAILABLE)
+    held = [state for each in server.agents.values() for state in each.health.active]
+    return PlainTextResponse("".join(f"{each.condition}\n" for each in held) or "ok\n")
+
+
+@serving_router.get("/v1/me")
+def access(principal: Annotated[Principal, Depends(caller)]) -> TokenAccess:
+    """Say what whoever asks may do."""
+    agents = {name: sorted(scopes) for name, scopes in principal.scopes.items()}
+    return TokenAccess(name=principal.name, agents=agents, per_minute=principal.per_minute)

@@ -1,0 +1,81 @@
+"""What an object store answers, as the project's errors: what is waited for, what somebody must set right.
+
+Delta's library tells the cause in its words alone, so they are searched for the codes of S3 and Azure.
+"""
+
+from __future__ import annotations
+
+import re
+
+from schemas.errors import ConfigurationError, FlagstreamError, StoreError
+from streaming.output.redaction import redacted
+from streaming.store.place import Place
+
+_CODE = re.compile(r"<Code>(\w+)</Code>|x-ms-error-code: (\w+)|\(code: (\w+)\)")
+_STATUS = re.compile(r"status code: (\d{3})|\b(401 Unauthorized|403 Forbidden)\b")
+_NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "FilesystemNotFound", "ResourceNotFound"}
+_PASSING = {"ExpiredToken", "TokenRefreshRequired", "RequestTimeTooSkewed", "RequestExpired", "SlowDown"}
+_REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed"}
+# Azure's words. Tokens of identities are renewed by the libraries, a signature by somebody alone.
+_TOKEN_OVER = "Lifetime validation failed"
+_SIGNATURE_OVER = re.compile(r"Signature not valid in the specified time frame|Signed expiry time \[")
+_AWAY = re.compile(
+    r"Generic \w+ error|error sending request|after \d+ retries|timed? ?out|"
+    r"connection (?:closed|reset|refused)",
+    re.IGNORECASE,
+)
+_QUERY = re.compile(r"\?[^\s)]+")
+_LONGEST = 300
+
+
+def fault_of_store(text: str, place: Place) -> FlagstreamError | None:
+    """Return the error for what a store has answered, in a library's words; None where it is no answer."""
+    code, status = _code(text), _status(text)
+    if lacks_bucket(text):
+        return ConfigurationError(
+            f"there is no such bucket or container ({code}); create it", where=place.uri
+        )
+    if passes(text):
+        return StoreError(f"{place}: {code}: {first_line(text)}")
+    if code in _REFUSED or status in {"401", "403"}:
+        return not_admitted(text, place)
+    return StoreError(f"{place}: {first_line(text)}") if code or status or _AWAY.search(text) else None
+
+
+def lacks_bucket(text: str) -> bool:
+    """Say whether an answer is that there is no such bucket or container."""
+    return _code(text) in _NO_BUCKET
+
+
+def passes(text: str) -> bool:
+    """Say whether what an answer refuses, it will admit later."""
+    return _code(text) in _PASSING or _TOKEN_OVER in text
+
+
+def not_admitted(text: str, place: Place) -> ConfigurationError:
+    """Return the error for a store that refuses this process."""
+    if _SIGNATURE_OVER.search(text):
+        return ConfigurationError(
+            "the shared access signature has expired, or is not valid yet: set another in "
+            "AZURE_STORAGE_SAS_TOKEN and start again",
+            where=place.uri,
+        )
+    return ConfigurationError(
+        f"the store does not admit this: {first_line(text)}; an agent reads, writes, lists and deletes "
+        "objects there",
+        where=place.uri,
+    )
+
+
+def first_line(text: str) -> str:
+    """Return a library's words without queries, which may be signed, and without what it would debug by."""
+    line = " ".join(text.partition("Debug source")[0].split())
+    return redacted(_QUERY.sub("", line))[:_LONGEST]
+
+
+def _code(text: str) -> str:
+    return next((found for match in _CODE.findall(text) for found in match if found), "")
+
+
+def _status(text: str) -> str:
+    return next(("".join(each)[:3] for each in _STATUS.findall(text)), "")

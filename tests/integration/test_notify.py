@@ -1,0 +1,62 @@
+"""`flagstream notify` as a process over a real broker: routes are tried, and SIGTERM ends it in order."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from http.server import BaseHTTPRequestHandler
+
+from tests.notifiers import (
+    SECONDS,
+    Notifiers,
+    ids,
+    key,
+    publish,
+    webhook,
+)
+from tests.unit.streaming.notify.receivers import Desk, answer, desk
+
+
+def test_routes_take_what_they_name_and_are_tried_without_moving(
+    notifiers: Notifiers, receiver: Desk
+) -> None:
+    with desk() as other:
+        alerts = publish(notifiers)
+        others = sorted({"low", "high"} - {alerts[0]["severity"]})
+        notifiers.route(webhook(receiver, when={"severity": others}), webhook(other, "all", begins="newest"))
+        code, shown = notifiers.ask("test", "--alert", alerts[0]["alert_id"][:8])
+        assert code == 0
+        assert [each["became"] for each in shown["routes"]] == ["not taken", "delivered"]
+        code, shown = notifiers.ask("test", "--sample")
+        assert [each["became"] for each in shown["routes"]] == ["delivered", "delivered"]
+        other.script = [answer(400)]
+        code, shown = notifiers.ask("test", "--sample", "--route", "all")
+        assert code == 1
+        assert [(each["route"], each["became"], each["said"]) for each in shown["routes"]] == [
+            ("all", "refused", "answered 400")
+        ]
+        assert notifiers.ask("check")[1]["routes"][0]["delivered"] == 0
+        assert ids(other)[0] == key(alerts[0])
+        assert json.loads(other.arrived[0].body)["data"] == alerts[0]
+
+
+def test_sigterm_waits_for_the_delivery_under_way(notifiers: Notifiers, receiver: Desk) -> None:
+    notifiers.route(webhook(receiver, timeout="30s"))
+    alerts = publish(notifiers)
+    child, answered = notifiers.start(), threading.Event()
+    assert child.stderr is not None
+    said = iter(child.stderr)
+
+    def terminate(request: BaseHTTPRequestHandler) -> None:
+        child.send_signal(signal.SIGTERM)
+        assert any("stopping" in line for line in said)
+        answer(204)(request)
+        answered.set()
+
+    receiver.script = [answer(204), terminate]
+    assert answered.wait(SECONDS)
+    printed, rest = child.communicate(timeout=SECONDS)
+    assert child.returncode == 0, rest
+    delivered = json.loads(printed.splitlines()[-1])["routes"][0]["delivered"]
+    assert 2 <= delivered == len(ids(receiver)) < len(alerts)

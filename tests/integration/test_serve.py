@@ -1,0 +1,49 @@
+"""The HTTP API over TCP: asked by a client, followed live, and ended by a signal while somebody follows."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from streaming.home.settings import Settings
+from streaming.testing.small_lake import build_lake, spec_of
+from streaming.tokens.bearer import draw
+from streaming.tokens.token_table import TokenTable
+from tests.served import served
+
+SPEC = spec_of()
+SECONDS = 60.0
+
+
+@pytest.mark.timeout(180)
+def test_it_answers_follows_and_ends_orderly(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path / "home", {})
+    build_lake(settings, SPEC)
+    drawn = draw()
+    TokenTable(settings, SPEC).add(drawn, "anna", ["triage"], 6_000, None, "tests")
+    bearer = {"Authorization": f"Bearer {drawn.text.get_secret_value()}"}
+    with (
+        served(settings.home, SPEC) as (address, child),
+        httpx2.Client(base_url=address, headers=bearer, timeout=SECONDS) as client,
+    ):
+        with client.stream("GET", "/v1/alerts/live", params={"after": -1}) as feed:
+            lines = feed.iter_lines()
+            first = [next(lines) for _ in range(3)]
+            assert (first[0], first[1]) == ("event: alert", "id: 0")
+            alert = json.loads(first[2].removeprefix("data: "))
+            shown = client.get(f"/v1/alerts/{alert['alert_id']}").json()
+            assert shown["alert"]["transaction_id"] == alert["transaction_id"]
+            label = {"transaction_id": alert["transaction_id"], "is_fraud": False}
+            again = {"Idempotency-Key": "k1"}
+            for expected in (None, "true"):
+                done = client.post("/v1/labels", json={"labels": [label]}, headers=again)
+                assert (done.json()["stored"], done.headers.get("idempotency-replayed")) == (1, expected)
+            assert httpx2.get(f"{address}/v1/alerts").status_code == 401
+            assert client.get("/readyz").text == "ok\n"
+            child.send_signal(signal.SIGTERM)
+            list(lines)  # the feed comes to its end by itself
+        assert child.wait(SECONDS) == 0

@@ -1,0 +1,140 @@
+"""Whole runs whose lake lies in S3: killed, they are taken over by machines that share the store alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.spec import AgentSpec, load_spec
+from streaming.batch.steps import BatchStep
+from streaming.history.replay_runs import ReplaySpan, run_replay
+from streaming.home.settings import Settings
+from streaming.kafka.broker import ensure_topic
+from streaming.service.health import Condition, read_health
+from streaming.testing.drivers import DRIVER_SECONDS, Drivers, wait_until
+from streaming.testing.killable_driver import MID_PUBLISH
+from streaming.testing.stores import RunningStore
+from streaming.testing.streams import Stream, published, stored, write_spec
+from tests.crash_chain import LIVE, RULES, assert_nothing_lost_or_doubled, survive
+from tests.integration.test_command_line import (
+    CHILD_SECONDS,
+    Shell,
+    Topic,
+    has_read_events,
+    read_until,
+    running,
+)
+
+pytestmark = [
+    pytest.mark.timeout(480),  # a chain of nine drivers, each with a JVM of its own
+    pytest.mark.parametrize("store", ["gofakes3"], indirect=True),
+]
+KEY = "a" * 32
+# After the first step of a batch, before the last one of its publishing, and after each of the others.
+CHAIN = [
+    *((step.value, LIVE) for step in BatchStep if step not in (BatchStep.OPEN, BatchStep.PUBLISH)),
+    (MID_PUBLISH, LIVE),
+]
+TAKEOVER_SECONDS = 1.0
+
+
+class Machines:
+    """Machines that know where the lake is and how to get in; each has a home of its own."""
+
+    def __init__(self, folder: Path, bootstrap: str) -> None:
+        self._folder, self._bootstrap = folder, bootstrap
+        self._known: dict[int, tuple[Settings, Drivers]] = {}
+
+    def __call__(self, number: int) -> tuple[Settings, Drivers]:
+        if number not in self._known:
+            settings = Settings.load(self._folder / f"machine-{number}", os.environ)
+            self._known[number] = settings, Drivers(settings, self._bootstrap)
+        return self._known[number]
+
+    def end(self) -> None:
+        for _, drivers in self._known.values():
+            drivers.end()
+
+    def hold_nothing_that_counts(self) -> None:
+        homes = [settings.home for settings, _ in self._known.values() if settings.home.is_dir()]
+        for home in homes:
+            kept = {path.name for path in home.iterdir()}
+            assert not kept & {"lake", "profiles", "models", "audit", "keys"}, kept
+
+
+@pytest.fixture
+def machines(
+    store: RunningStore, bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Machines]:
+    monkeypatch.setenv("FLAGSTREAM_STORE", str(store.place))
+    monkeypatch.setenv("FLAGSTREAM_AUDIT_KEY", KEY)
+    made = Machines(tmp_path, bootstrap)
+    yield made
+    made.end()
+
+
+def replays(settings: Settings, spec: AgentSpec, rows: int) -> None:
+    found = run_replay(settings, spec, ReplaySpan())
+    assert (found.differences, found.rows) == ((), rows)
+    assert found.alerts > 0
+
+
+def test_a_chain_of_killed_drivers_on_machines_of_their_own_loses_and_doubles_nothing(
+    machines: Machines, bootstrap: str, topic: Topic, tmp_path: Path
+) -> None:
+    spec_file = write_spec(tmp_path, topic, labels=topic("labels"), rules=RULES)
+    survived = survive(CHAIN, machines, spec_file, bootstrap, takeover=TAKEOVER_SECONDS)
+    assert_nothing_lost_or_doubled(survived, bootstrap)
+    replays(survived.settings, survived.spec, len(survived.stream.sent_ids))
+    machines.hold_nothing_that_counts()
+
+
+def stored_rows(settings: Settings) -> int:
+    return stored(settings.lake("tester"), "transactions", "sequence").num_rows
+
+
+def waits_for_another(settings: Settings) -> bool:
+    return Condition.ANOTHER_RUN in {each.condition for each in read_health(settings.health("tester"))}
+
+
+def test_a_killed_run_is_taken_over_by_a_machine_that_has_the_uri_and_the_secrets_alone(
+    machines: Machines,
+    bootstrap: str,
+    topic: Topic,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FLAGSTREAM_KAFKA", bootstrap)
+    spec_file = write_spec(tmp_path, topic)
+    spec = load_spec(spec_file)
+    ensure_topic(bootstrap, spec.data_sources.transactions.topic, 2)
+    stream = Stream(bootstrap, spec.data_sources.transactions.topic)
+    (one, _), (two, _), (three, _) = (machines(number) for number in range(3))
+    stream.send(300)
+    with running(spec_file, one.home, bootstrap) as first:
+        read_until(first.stdout, has_read_events)
+        first.kill()
+    stream.send(300)
+    with running(spec_file, two.home, bootstrap) as second:
+        wait_until(lambda: waits_for_another(two), CHILD_SECONDS, "the second run to wait for the first")
+        read_until(second.stdout, has_read_events)
+        wait_until(lambda: stored_rows(two) == 600, DRIVER_SECONDS, "everything to be stored")
+        second.send_signal(signal.SIGINT)
+        _, errors = second.communicate(timeout=CHILD_SECONDS)
+        assert second.returncode == 0, errors
+    shell, where = Shell(monkeypatch, capsys), ("--spec", spec_file, "--home", three.home)
+    found = shell.json("reconcile", *where)
+    assert (found["transactions"], found["differences"]) == (600, 0)
+    sent = [(each["alert_id"], each["revision"]) for each in published(bootstrap, spec.alerts.topic)]
+    alerts = stored(three.lake(spec.name), "alerts", "outbox_seq")
+    assert sent == list(zip(alerts["alert_id"].to_pylist(), alerts["revision"].to_pylist(), strict=True))
+    assert len(set(sent)) == len(sent) > 0
+    assert shell.json("replay", *where)["differences"] == 0
+    assert shell.json("audit", "verify", *where)["sound"] is True
+    assert shell.json("status", *where)["totals"]["stored"] == 600
+    machines.hold_nothing_that_counts()

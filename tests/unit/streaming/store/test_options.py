@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import ConfigurationError, StoreError
+from streaming.home.settings import Settings
+from streaming.store.faults import fault_of_store
+from streaming.store.options import DEFAULTS, MEANINGS, retry_config, store_options
+from streaming.store.place import Place
+
+STORE = {"FLAGSTREAM_STORE": "s3://bucket/agents"}
+
+
+def test_options_are_those_that_the_environment_gives_else_the_defaults(tmp_path: Path) -> None:
+    given = {**STORE, "FLAGSTREAM_STORE_OPTIONS": "timeout=10s, max_retries=8"}
+    options = Settings.load(tmp_path, given).lake("a").storage_options
+    assert options is not None
+    assert (options["timeout"], options["max_retries"], options["connect_timeout"]) == ("10s", "8", "5s")
+
+
+def test_every_option_has_a_meaning_for_the_reference() -> None:
+    with pytest.raises(ConfigurationError, match="expected one of: ") as refused:
+        store_options("zzzzzz=1", "test")
+    known = str(refused.value).partition("expected one of: ")[2].split(", ")
+    assert set(known) == set(MEANINGS) > set(DEFAULTS)
+
+
+def test_obstore_is_told_of_retries_in_its_own_words() -> None:
+    options = store_options("max_retries=8,retry_timeout=500ms,backoff_config.max_backoff=2s", "test")
+    assert retry_config(options) == {
+        "max_retries": 8,
+        "retry_timeout": timedelta(milliseconds=500),
+        "backoff": {"max_backoff": timedelta(seconds=2)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("timout=5s", "did you mean 'timeout'"),
+        ("timeout=soon", "a duration such as"),
+        ("max_retries=5s", "a number"),
+        ("aws_secret_access_key=x", "unknown option"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(tmp_path: Path, given: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as refused:
+        Settings.load(tmp_path, {**STORE, "FLAGSTREAM_STORE_OPTIONS": given})
+    assert refused.value.where == "FLAGSTREAM_STORE_OPTIONS"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_CONDITIONAL_PUT", "disabled"),
+        ("aws_conditional_put", "dynamo:locks"),
+        ("AWS_S3_ALLOW_UNSAFE_RENAME", "true"),
+        ("AWS_S3_LOCKING_PROVIDER", "dynamodb"),
+        ("AWS_COPY_IF_NOT_EXISTS", "multipart"),
+        ("DELTA_DYNAMO_TABLE_NAME", "locks"),
+    ],
+)
+def test_what_keeps_commits_from_being_atomic_is_refused_by_name(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.load(tmp_path, {**STORE, name: value})
+    assert refused.value.where == name
+    assert Settings.load(tmp_path, {name: value}).store is None, "nothing to refuse without a store"
+
+
+def test_the_conditions_of_the_store_itself_are_fine(tmp_path: Path) -> None:
+    assert Settings.load(tmp_path, {**STORE, "AWS_CONDITIONAL_PUT": "etag"}).store is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (
+            "Generic S3 error: Error performing PUT: Server returned non-2xx status code: 503: SlowDown",
+            StoreError,
+        ),
+        ("Client error with status code: 400 Bad Request: <Code>ExpiredToken</Code>", StoreError),
+        ("error sending request for url (http://host/bucket?X-Amz-Signature=abc)", StoreError),
+        ("status code: 403 Forbidden: <Code>AccessDenied</Code>", ConfigurationError),
+        ("status code: 404 Not Found: <Code>NoSuchBucket</Code>", ConfigurationError),
+    ],
+)
+def test_what_a_store_answers_is_waited_for_or_somebody_s_to_set_right(
+    text: str, kind: type[Exception]
+) -> None:
+    fault = fault_of_store(text, Place("s3://bucket/agents"))
+    assert type(fault) is kind
+    assert "X-Amz-Signature" not in str(fault)
+
+
+def test_what_is_no_answer_of_a_store_stays_what_it_is() -> None:
+    assert fault_of_store("Invalid table version: 7", Place("s3://bucket/agents")) is None
