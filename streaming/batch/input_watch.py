@@ -9,10 +9,10 @@ from datetime import timedelta
 import pyarrow as pa
 
 from schemas.counts import count_of
+from schemas.durations import duration_text
 from streaming.batch.entity_shares import EntityShares
 from streaming.batch.queries import REQUEUE
 from streaming.batch.store import Decision
-from streaming.detection.reasons import duration_text
 from streaming.service.health import Condition, Health
 
 _RECORDS = 100

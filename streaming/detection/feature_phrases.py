@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from schemas.durations import duration_text
 from streaming.detection.nats import exponential
-from streaming.detection.reasons import duration_text
 from streaming.profiles.directions import NamedKind, named_kind
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from schemas.durations import duration_text
 from streaming.arrays.compilation import Floats, Ints
 from streaming.detection.detectors import DetectorInput
-from streaming.detection.reasons import duration_text
 from streaming.detection.stateful import DetectorResult
 from streaming.detection.tails import Counts
 from streaming.profiles.decayed import Advance

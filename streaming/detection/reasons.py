@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import NamedTuple
 
+from schemas.durations import duration_text
 from schemas.event_columns import PAYMENT
 from streaming.detection.counterparty_kernels import KNOWN, NEW, RETURNED
 from streaming.detection.detectors import AMOUNT, HABIT, NOVELTY, RATE, RECURRENCE, RISK, Evidence
 from streaming.detection.nats import exponential
 from streaming.profiles.directions import NamedKind, named_kind
 
-_UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 _SMALLEST_SHOWN = 0.005
 _STRIKING_NATS = 2.0  # of evidence, which an amount reaches that one payment in about a hundred exceeds
 _TIMES_SIGN = "\N{MULTIPLICATION SIGN}"
@@ -51,27 +50,6 @@ class Meeting(NamedTuple):
     payee: str
     relation: int
     one_in: float
-
-
-@lru_cache(maxsize=1024)
-def duration_text(seconds: float) -> str:
-    """Write seconds in the largest unit that divides them: `30 days`, `1 hour`, `90 seconds`."""
-    for size, unit in _UNITS:
-        if seconds % size == 0:
-            return f"{seconds / size:.0f} {unit}{'' if seconds == size else 's'}"
-    return f"{seconds:g} seconds"
-
-
-def elapsed_text(seconds: float) -> str:
-    """Write an elapsed time in its two largest units: `1 hour 5 minutes`, `2 days`, `4.25 seconds`."""
-    parts, rest = [], seconds
-    for size, unit in _UNITS[:-1]:
-        count, rest = divmod(rest, size)
-        if count:
-            parts.append(f"{count:.0f} {unit}{'' if count == 1 else 's'}")
-    if rest or not parts:
-        parts.append(f"{rest:g} second{'' if rest == 1 else 's'}")
-    return " ".join(parts[:2])
 
 
 def sentence(detector: str, kind: str, payment: Payment, seen: Evidence | None, nats: float) -> str:

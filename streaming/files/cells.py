@@ -17,7 +17,7 @@ from schemas.documents import clipped
 from schemas.errors import ConfigurationError
 from schemas.event_columns import Column
 from schemas.event_conditions import AllOf, AnyOf, Compared, Condition, Not, OneOf
-from streaming.events.simulator import iso_text
+from streaming.arrays.iso_times import iso_text
 from streaming.files.dialect import DecimalSign
 from streaming.files.event_text import Quoted
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from schemas.durations import duration_text
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.detection.reasons import duration_text
 from streaming.kafka.broker import ensure_topic, require_topics, topic_retention_ms
 from streaming.kafka.grants import publishing_to
 from streaming.kafka.presence import metadata_of

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.durations import duration_text
 from streaming.detection.detectors import Evidence
 from streaming.detection.feature_phrases import phrase
-from streaming.detection.reasons import Payment, duration_text, habit_sentence, sentence, travel_sentence
+from streaming.detection.reasons import Payment, habit_sentence, sentence, travel_sentence
 
 MONTH = 30 * 86_400.0
 PAYMENT = Payment(412.0, "EUR", MONTH, "Friday 03:12 UTC")

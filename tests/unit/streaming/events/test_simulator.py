@@ -18,7 +18,6 @@ from streaming.events.simulator import (
     SimulatedBlock,
     Simulator,
     SimulatorSettings,
-    iso_text,
     json_keys,
     json_lines,
     rhythm_times,
@@ -148,14 +147,6 @@ def test_rhythm_inverts_cumulative_traffic() -> None:
     assert (np.diff(times) > 0).all()
     # The morning's twelve hours carry 664 of the day's 1,959 parts of traffic.
     assert rhythm_times(np.array([664 / 1959]), 0, 2 * noon)[0] == pytest.approx(noon, abs=2)
-
-
-def test_iso_text_keeps_microseconds_and_zone() -> None:
-    moment = datetime(2025, 3, 1, 12, 30, 1, 250, tzinfo=UTC)
-    paris = pa.array([moment, None], pa.timestamp("us", "Europe/Paris"))
-    naive = pa.array([moment.replace(tzinfo=None)], pa.timestamp("ns"))
-    assert iso_text(paris).to_pylist() == ["2025-03-01T12:30:01.000250Z", None]
-    assert iso_text(naive).to_pylist() == ["2025-03-01T12:30:01.000250"]
 
 
 @pytest.mark.parametrize(

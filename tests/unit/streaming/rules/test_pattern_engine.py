@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from schemas.alert import alert_id
 from schemas.alert_documents import alert_json_schema
 from schemas.contract import load_contract
+from schemas.durations import elapsed_text
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.rules import Rule
 from schemas.spec import AgentSpec
@@ -29,7 +30,6 @@ from streaming.batch.engine import Engine
 from streaming.batch.flagging import absence_text, sequence_text
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import StoredTable, open_version
-from streaming.detection.reasons import elapsed_text
 from streaming.history.replay import _MARKS
 from streaming.home.settings import Settings
 from streaming.labels.entity_labels import entity_labels_schema
