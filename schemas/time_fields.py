@@ -60,7 +60,8 @@ class TimeField(Document):
     @property
     def is_local(self) -> bool:
         """Whether times are those of a clock, with nothing that says how far it is ahead of UTC."""
-        return "%" in self.format and not re.search("%[zZs]", self.format)
+        written = self.format.replace("%%", "")
+        return "%" in written and not re.search("%[zZs]", written)
 
     @field_validator("format")
     @classmethod

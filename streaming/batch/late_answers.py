@@ -236,10 +236,7 @@ class LateAnswers:
 
     def _take_in(self, collected: Sequence[tuple[Triage, Collected]]) -> None:
         """Put on record what requests took, and hand over what they brought."""
-        results = [result for triage, found in collected for result in self._noted(triage, found)]
-        if results:
-            asked = [each.inquiries.questions for each in self._asked.values()]
-            self._on_answers(results, frozenset().union(*asked))
+        self._note([each for triage, found in collected for each in self._results(triage, found)])
         given_up = frozenset(key for _, found in collected for key in found.given_up)
         answers = dict(self._known)
         for _, found in collected:
@@ -256,18 +253,34 @@ class LateAnswers:
         groups = len(unanswered.cases)
         tell_faults(self._health, [TriageResult((), faults=unanswered.faults, groups=groups)])
 
-    def _noted(self, triage: Triage, found: Collected) -> Iterator[TriageResult]:
+    def _results(self, triage: Triage, found: Collected) -> Iterator[tuple[LateWindow, TriageResult]]:
+        """Yield what came of the questions of each window."""
         for window in dict.fromkeys(window for window, _ in found.outcomes):
             result = triage.result_of([outcome for owner, outcome in found.outcomes if owner == window])
             tell_faults(self._health, [replace(result, faults=found.faults, groups=len(result.made))])
-            if result.calls:
-                self._journal.asked(window, result)
-            self._totals = replace(
-                self._totals,
-                calls=self._totals.calls + result.calls,
-                tokens=self._totals.tokens + result.input_tokens + result.output_tokens,
-            )
-            yield result
+            yield window, result
+
+    def _note(self, results: Sequence[tuple[LateWindow, TriageResult]]) -> None:
+        """Put on record what each took; the audit log hears of all, though the journal take nothing more.
+
+        Outcomes are collected once: what were lost here would stand in the audit log as never answered.
+        """
+        try:
+            for window, result in results:
+                self._count(window, result)
+        finally:
+            if results:
+                asked = [each.inquiries.questions for each in self._asked.values()]
+                self._on_answers([result for _, result in results], frozenset().union(*asked))
+
+    def _count(self, window: LateWindow, result: TriageResult) -> None:
+        if result.calls:
+            self._journal.asked(window, result)
+        self._totals = replace(
+            self._totals,
+            calls=self._totals.calls + result.calls,
+            tokens=self._totals.tokens + result.input_tokens + result.output_tokens,
+        )
 
     def _begin(self) -> int:
         """Begin what can be asked, the oldest window first; return the number of requests."""

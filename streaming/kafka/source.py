@@ -93,11 +93,18 @@ def fewer_at_once(most: int) -> int:
 
 
 def query_id_of(checkpoint: Path) -> str | None:
-    """Return the query id recorded in a Spark checkpoint folder, None for a fresh one."""
+    """Return the query id recorded in a Spark checkpoint folder, None for a fresh one.
+
+    Raises:
+        DataLossError: what is recorded was cut off.
+    """
     path = checkpoint / "metadata"
     if not path.is_file():
         return None
-    return str(json.loads(path.read_text(encoding="utf-8"))["id"])
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["id"])
+    except (ValueError, KeyError, TypeError):
+        raise DataLossError(f"{path}: Spark's record of its query is not whole") from None
 
 
 def offsets_of(checkpoint: Path, batch_id: int) -> dict[str, dict[str, int]]:
@@ -154,7 +161,8 @@ def take_back(checkpoint: Path, batch_id: int) -> None:
             if number >= least:
                 (checkpoint / folder / f".{number}.crc").unlink(missing_ok=True)
                 (checkpoint / folder / str(number)).unlink()
-        sync_path(checkpoint / folder)
+        if (checkpoint / folder).is_dir():
+            sync_path(checkpoint / folder)
 
 
 def committed_offsets(checkpoint: Path) -> dict[str, dict[str, int]]:

@@ -249,21 +249,41 @@ def _ivy_jar() -> Path:
 
 def _run_ivy(command: Sequence[str], jars: int, say: Callable[[str], None]) -> str:
     """Run Ivy, passing on what it downloads of so many jars; return how it ended and its last complaint."""
-    complaint, begun = "it reported no fault", 0
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=child_environment()
-    ) as ivy:
+    complaint, begun = "it reported no fault", set[str]()
+    with _started(command) as ivy:
         # No worker: it is a timer of this one download.
         overdue = threading.Timer(_DOWNLOAD_SECONDS, ivy.kill)
         overdue.start()
         try:
             for line in ivy.stdout or ():
-                words = line.split()
-                if words[:1] == ["downloading"]:
-                    begun += 1
-                    say(f"  {begun} of {jars}: {words[1].rpartition('/')[2]}")
-                elif words and any(mark in line for mark in ("ERROR", "Exception", "error")):
+                name = _downloaded(line)
+                if name and name not in begun:
+                    begun.add(name)
+                    say(f"  {len(begun)} of {jars}: {name}")
+                elif any(mark in line for mark in ("ERROR", "Exception", "error")):
                     complaint = line.strip()
         finally:
             overdue.cancel()
     return f"Ivy ended with {ivy.returncode}: {complaint}"
+
+
+def _started(command: Sequence[str]) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=child_environment(),
+        )
+    except OSError as fault:
+        raise MachineError(
+            f"{command[0]} cannot be run: {fault.strerror}. Name a JDK with JAVA_HOME"
+        ) from None
+
+
+def _downloaded(line: str) -> str:
+    """Return the jar that a line of Ivy's says is downloaded, empty for other lines; Ivy may say it again."""
+    words = line.split()
+    return words[1].rpartition("/")[2] if words[:1] == ["downloading"] and len(words) > 1 else ""

@@ -60,12 +60,14 @@ def check_java(find: Callable[[], str]) -> CheckResult:
         java = find()
         said = subprocess.run(
             [java, "-version"],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
             check=False,
             timeout=_VERSION_SECONDS,
             env=child_environment(),
-        ).stderr
+        ).stdout
     except (MachineError, OSError, subprocess.TimeoutExpired) as fault:
         return CheckResult("JDK", False, str(fault), advice)
     version = _JAVA_VERSION.search(said)

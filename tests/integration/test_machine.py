@@ -35,6 +35,27 @@ def test_a_machine_that_will_do_is_passed_over_in_silence(tmp_path: Path, versio
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def df(row: str) -> str:
+    return f"echo 'Filesystem 1024-blocks Used Available Capacity Mounted on'; echo '{row}'"
+
+
+@pytest.mark.parametrize(
+    ("row", "arguments"),
+    [
+        ("//host/my share 9000000 8 3000000 70% /mnt/my share 5 2% x", ("STAMPS=none",)),
+        ("overlay - - - - /", ("STAMPS=none",)),
+        ("/dev/sda1 9 8 2000000 99% /", ("STAMPS={begun}",)),
+    ],
+    ids=["blanks in names", "an unknown size", "a set-up that has begun"],
+)
+def test_a_disk_stops_no_set_up_without_need(tmp_path: Path, row: str, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "stamps").mkdir()
+    (tmp_path / "stamps" / "venv").touch()
+    filled = [each.format(begun=tmp_path / "stamps") for each in arguments]
+    done = machine(tmp_path / "bin", *filled, java=java("17"), df=df(row))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("programs", "arguments", "said"),
     [
@@ -44,11 +65,8 @@ def test_a_machine_that_will_do_is_passed_over_in_silence(tmp_path: Path, versio
         ({"java": "exit 127"}, (), "a JDK 17 to 25"),
         ({"java": java("17"), "other": "exit 1"}, ("PYTHON=other",), "Python 3.11 to 3.14"),
         ({"java": java("17")}, ("PYTHON=no-such-python",), "Python 3.11 to 3.14"),
-        (
-            {"java": java("17"), "df": "printf 'h\\nx 9 8 2000000 1%% /\\n'"},
-            ("STAMPS=none",),
-            "2.5 GB on disk",
-        ),
+        ({"java": java("17"), "df": df("x 9 8 2000000 1% /")}, ("STAMPS=none",), "2.5 GB on disk"),
+        ({"java": java("17"), "df": df("my disk 1 9 8 2000000 1% /a b")}, ("STAMPS=none",), "2.5 GB on disk"),
     ],
 )
 def test_what_will_not_do_is_one_line_with_the_cure(

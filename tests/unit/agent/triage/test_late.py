@@ -16,6 +16,7 @@ from agent.triage.late import Unanswered
 from agent.triage.ledger import MemoryLedger
 from agent.triage.triage import Classification, TriageResult
 from schemas.alert import ALERTS
+from schemas.errors import DiskError
 from schemas.tables import LATE
 from streaming.batch import late_windows
 from streaming.batch.late_windows import (
@@ -32,7 +33,7 @@ from streaming.batch.late_windows import (
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.store.place import Place
 from streaming.testing import scripted_llm as scripted
-from tests.late_samples import LATER, NOW, ROWS, a_table, row, stored_alerts, triage
+from tests.late_samples import LATER, NOW, ROWS, a_table, row, stored_alerts, triage, working
 
 
 def worked_off(work: Unanswered, seconds: float = 60.0) -> dict[str, Classification]:
@@ -224,6 +225,23 @@ def test_the_journal_tells_where_a_predecessor_ended(tmp_path: Path) -> None:
         name: sum(each[name] for each in rows) for name in ("alerts", "given_up", "llm_calls", "cost_usd")
     }
     assert sums == {"alerts": 12, "given_up": 1, "llm_calls": 2, "cost_usd": 0.5}
+
+
+def test_all_outcomes_reach_the_audit_log_though_the_journal_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = list[TriageResult]()
+
+    def full(*_: object) -> None:
+        raise DiskError("no space left")
+
+    took = [(LateWindow(at, at + 3), TriageResult((), calls=1 + at)) for at in (0, 3)]
+    with scripted.scripted_llm() as server, triage(server) as asking, working(tmp_path, asking) as late:
+        monkeypatch.setattr(LateJournal, "asked", full)
+        monkeypatch.setattr(late.answers, "_on_answers", lambda results, _: heard.extend(results))
+        with pytest.raises(DiskError):
+            late.answers._note(took)
+    assert heard == [result for _, result in took]
 
 
 def test_a_table_of_the_time_when_one_window_was_open_is_gone_on_with(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import MachineError
-from streaming.setup.downloads import LOCK_FILE, Jar, check_jars, digest, jar_paths, locked_jars
+from streaming.setup.downloads import LOCK_FILE, Jar, _run_ivy, check_jars, digest, jar_paths, locked_jars
 
 
 def a_jar(folder: Path, section: str, name: str) -> Jar:
@@ -54,3 +54,27 @@ def test_jars_without_a_classifier_keep_the_stamp_of_their_folder(tmp_path: Path
     assert digest([jar]) == hashlib.sha256(shown.encode()).hexdigest()
     with pytest.raises(MachineError, match="run `flagstream fetch --msk`"):
         jar_paths(tmp_path / "msk")
+
+
+def test_a_jar_that_is_named_twice_counts_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    ivy = tmp_path / "ivy"
+    lines = [
+        "downloading a/b/log.jar ...",
+        "\udcff",
+        "downloading a/b/log.jar ...",
+        "downloading",
+        "downloading c/d.jar ...",
+    ]
+    (tmp_path / "lines").write_text("\n".join(lines) + "\n", "utf-8", "surrogateescape")
+    ivy.write_text(f'#!/bin/sh\ncat "{tmp_path}/lines"\necho "ERROR no route"\nexit 3\n', encoding="utf-8")
+    ivy.chmod(0o755)
+    assert _run_ivy([str(ivy)], 2, said.append) == "Ivy ended with 3: ERROR no route"
+    assert said == ["  1 of 2: log.jar", "  2 of 2: d.jar"]
+
+
+def test_a_java_that_cannot_be_started_is_named(tmp_path: Path) -> None:
+    java = tmp_path / "java"
+    java.touch(0o600)
+    with pytest.raises(MachineError, match=f"{java} cannot be run: Permission denied"):
+        _run_ivy([str(java)], 1, lambda _: None)
