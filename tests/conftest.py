@@ -53,9 +53,10 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a test take real payments instead of simulated ones, and a store be away for longer."""
+    """Let tests take real payments instead of simulated ones, and do what takes long for longer."""
     parser.addoption("--transactions", help="Parquet file of the Fraud Detection Handbook's payments")
     parser.addoption("--store-away", default="60", help="seconds for which a running agent's store is away")
+    parser.addoption("--whole-chain", action="store_true", help="on every store a driver dies at every step")
 
 
 @pytest.fixture(scope="session")
