@@ -16,6 +16,7 @@ from streaming.cli.bench import bench_app
 from streaming.cli.cases import case_app
 from streaming.cli.ci import ci
 from streaming.cli.completion import completion
+from streaming.cli.console import console
 from streaming.cli.content import labels_app, spec_app
 from streaming.cli.contract import contract_app
 from streaming.cli.databricks import databricks_app, deploy_app
@@ -305,6 +306,7 @@ app.command(cls=ReplayCommand)(replay)
 for command in (init, simulate, produce, evaluate, train, what_if, resend, promote, rollback, cost, backfill):
     app.command()(command)
 app.command()(serve)
+app.command()(console)
 app.command()(ci)
 app.command()(erase)
 app.command()(completion)

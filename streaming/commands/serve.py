@@ -1,4 +1,4 @@
-"""`flagstream serve`: the HTTP API of agents, until Ctrl-C."""
+"""`flagstream serve`: the HTTP API and the console of agents, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.spec import AgentSpec
+from streaming.console.console import server_with_console
 from streaming.home.listen import ListenAddress
 from streaming.home.settings import Settings
 from streaming.output.log import log
-from streaming.serve.api import Reach, Server, build_server
+from streaming.serve.api import Reach, Server
 from streaming.serve.http_server import Listening, serve_until
-from streaming.serve.routers import ROUTERS
 from streaming.serve.served_agent import ServedAgent
 from streaming.service.interrupts import stop_on_interrupt
 
@@ -68,8 +68,9 @@ def listening_at(
 def put_together(agents: Sequence[tuple[Settings, AgentSpec]], options: ServeOptions) -> Server:
     """Return the server that `serve` runs."""
     served = [ServedAgent(settings, spec, options.llm, scores=options.scores) for settings, spec in agents]
-    reach = Reach((*options.listening.hosts, *options.hosts), options.listening.tls)
-    return build_server(served, reach, ROUTERS)
+    listening = options.listening
+    reach = Reach((*listening.hosts, *options.hosts), listening.tls)
+    return server_with_console(served, reach, secure=listening.tls or listening.is_public)
 
 
 def _say(listening: Listening, port: int) -> None:

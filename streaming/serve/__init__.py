@@ -19,12 +19,9 @@ How an endpoint is added:
 3. It returns a pydantic model, which the description of the API shows. Faults are raised as the project's
    errors: streaming.serve.problems says which status each becomes. No endpoint makes a problem by hand.
 
-How a page is added: as an endpoint with `response_class=HTMLResponse, include_in_schema=False`, on a router
-of a package above this one that streaming.commands.serve hands to `build_server`. A page sets a
-`Content-Security-Policy` of its own, since the one of every answer admits nothing. Whoever signs in by a
-cookie is known by an `Authenticator` (streaming.serve.identity), handed over beside: it returns, awaited,
-their `Principal`, with scopes by agent, and then `needs` checks pages as it checks endpoints. One of cookies
-refuses writes without its own token against forgery: it raises RequestRefusedError with 403.
+How a page is added stands in streaming.console, a package above this one. Whoever signs in by a cookie is
+known by an `Authenticator` (streaming.serve.identity) that is handed over beside: it returns, awaited, their
+`Principal`, with scopes by agent, and then `needs` checks pages as it checks endpoints.
 
 Tests ask a server in their own process: streaming.testing.api.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -115,15 +116,19 @@ class KnownTokens:
 
     def principal(self, text: str) -> Principal | None:
         """Return whom a token stands for, by memory alone; None where it is not known or has ended."""
-        token_id, now = id_of(text), self._clock()
-        if token_id is None:
-            return None
+        token_id = id_of(text)
+        return None if token_id is None else self._found(token_id, lambda digest: is_of(text, digest))
+
+    def principal_of(self, token_id: str, digest: str) -> Principal | None:
+        """Return whom a token stands for, of which the digest is known; see principal."""
+        return self._found(token_id, lambda kept: hmac.compare_digest(kept, digest))
+
+    def _found(self, token_id: str, fits: Callable[[str], bool]) -> Principal | None:
+        now = self._clock()
         found = {
             each.agent: token
             for each in self._agents
-            if (token := each.known.get(token_id)) is not None
-            and is_of(text, token.digest)
-            and token.is_good(now)
+            if (token := each.known.get(token_id)) is not None and fits(token.digest) and token.is_good(now)
         }
         return _principal(token_id, found) if found else None
 

@@ -27,6 +27,7 @@ NEEDS = {
     "kafka acls": "a broker",
     "notify": "a broker, and receivers",
     "serve": "somebody who ends it",
+    "console": "a server",
     "doctor": "a JVM, which it tries",
     "fetch": "a repository of jars",
     "bench": "minutes of the processor",

@@ -1,0 +1,161 @@
+"""Renders pages: every text on them is escaped, and shows what cannot be seen as what it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, Response
+
+from agent.triage.untrusted_text import escaped
+from schemas.errors import FlagstreamError
+from streaming.output.redaction import redacted
+from streaming.serve.calls import Call
+from streaming.serve.guard import report
+from streaming.serve.problems import ProblemAnswer, answer_to
+
+FOLDER = Path(__file__).parent
+STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+# A form that is sent without a referrer has no origin to be checked by.
+_HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
+
+
+def page(request: Request, template: str, status: HTTPStatus = HTTPStatus.OK, **facts: Any) -> HTMLResponse:
+    """Render a template.
+
+    Args:
+        request: that is answered.
+        template: its name.
+        status: of the answer.
+        facts: what the template shows.
+    """
+    console = request.app.state.console
+    session = console.sessions.of(request)
+    principal = getattr(request.state, "principal", None)
+    known = {
+        "principal": principal,
+        "csrf": session.csrf if session and principal else "",
+        "call": None,
+        "here": request.url.path.removeprefix("/console").strip("/"),
+        "may_triage": "call" in facts and may_triage(facts["call"]),
+    }
+    html = _PAGES.get_template(template).render(
+        {**known, "status": status, "now": datetime.now(UTC), **facts}
+    )
+    return HTMLResponse(html, status, _HEADERS)
+
+
+class PageRoute(APIRoute):
+    """A route whose faults are read by people: pages, not problem documents."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See fastapi.routing.APIRoute."""
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except (FlagstreamError, HTTPException, RequestValidationError) as fault:
+                return _fault_page(request, fault)
+
+        return handled
+
+
+def link(call: Call, path: str, query: Mapping[str, Any] | None = None) -> str:
+    """Return the address of a page or an endpoint about the agent of a call; nothing stands for itself."""
+    given = {name: value for name, value in (query or {}).items() if value not in (None, "", [], ())}
+    if len(call.principal.agents) > 1:
+        given["agent"] = call.agent.name
+    return f"{path}?{urlencode(given, doseq=True)}" if given else path
+
+
+def may_triage(call: Call) -> bool:
+    """Say whether whoever calls may work on cases and label transactions."""
+    return "triage" in call.principal.scopes.get(call.agent.name, frozenset())
+
+
+def static_digest() -> str:
+    """Return what names the newest style and script, so that browsers may keep them."""
+    content = b"".join((FOLDER / "static" / name).read_bytes() for name in sorted(STATIC))
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _fault_page(request: Request, fault: Exception) -> Response:
+    answer = _answer(fault)
+    if answer.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        report(fault, request.state.request_id, request.url.path)
+    said = redacted(answer.detail or answer.status.phrase)
+    shown = page(request, "fault.html", answer.status, said=said, request_id=request.state.request_id)
+    shown.headers.update(answer.headers)
+    return shown
+
+
+def _answer(fault: Exception) -> ProblemAnswer:
+    if isinstance(fault, RequestValidationError):
+        return ProblemAnswer(HTTPStatus.NOT_FOUND, "there is no such page")
+    return answer_to(fault)
+
+
+def _plain(value: object) -> object:
+    """Have nothing invisible in a text that a page shows, and nothing that turns it around."""
+    if value is None:
+        return "-"
+    return value if isinstance(value, Markup) or not isinstance(value, str) else escaped(value, lines=True)
+
+
+def _outsider(value: object) -> Markup:
+    """Mark a text that somebody outside has chosen; it changes the direction of nothing around it."""
+    shown = "-" if value is None else escaped(str(value), lines=True)
+    return Markup('<bdi class="outsider" title="text from outside">{}</bdi>').format(shown)
+
+
+def _moment(value: datetime | str | None) -> Markup:
+    if value is None:
+        return Markup("-")
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    shown = at.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        shown.isoformat(timespec="seconds"), f"{shown:%Y-%m-%d %H:%M}"
+    )
+
+
+def _amount(value: float | None, currency: str | None = None) -> str:
+    return "-" if value is None else f"{value:,.2f} {currency or ''}".rstrip()
+
+
+def _words(value: str | None) -> str:
+    return "-" if value is None else value.replace("_", " ")
+
+
+def _part(value: str) -> str:
+    return quote(value, safe="")
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"), autoescape=True, undefined=StrictUndefined,
+        finalize=_plain, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters |= {
+        "outsider": _outsider, "moment": _moment, "amount": _amount, "words": _words, "part": _part,
+    }  # fmt: skip
+    made.globals |= {"link": link, "static_digest": static_digest()}
+    return made
+
+
+_PAGES = _environment()

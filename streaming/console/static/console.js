@@ -1,0 +1,310 @@
+"use strict";
+// Each action is an element with data-do; data-key is the key that clicks it. So the help lists what there is.
+// What somebody does goes to the API itself; pages are rendered by the server and their parts put in place.
+
+const $ = (selector, within = document) => within.querySelector(selector);
+const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
+const meta = (name) => $(`meta[name="${name}"]`)?.content ?? "";
+const LIVE_MS = 700, POLL_MS = 15000, TOAST_MS = 12000;
+
+// --- the server ---
+
+function api(path) {
+  const agent = meta("agent");
+  return agent ? `${path}?agent=${encodeURIComponent(agent)}` : path;
+}
+
+async function send(method, path, {headers = {}, body} = {}) {
+  const given = {"X-CSRF-Token": meta("csrf"), ...headers};
+  if (body !== undefined) given["Content-Type"] = "application/json";
+  const answer = await fetch(path, {method, headers: given, body: body === undefined ? undefined : JSON.stringify(body)});
+  if (answer.ok) return answer.status === 204 ? null : answer.json();
+  const problem = await answer.json().catch(() => ({}));
+  throw new Error(problem.detail ?? problem.title ?? `the server has answered ${answer.status}`);
+}
+
+const change = (id, what, version, body) =>
+  send("POST", api(`/v1/cases/${id}/${what}`), {headers: {"If-Match": `"${version}"`}, body});
+
+async function rendered(href) {
+  const answer = await fetch(href);
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+// --- words on the screen ---
+
+let toastEnds;
+
+function say(text, undo) {
+  const toast = $("#toast");
+  toast.replaceChildren(document.createTextNode(text));
+  if (undo) {
+    const button = document.createElement("button");
+    Object.assign(button.dataset, {do: "undo", key: "z", help: undo.what === "reopen" ? "Reopen it" : "Undo", undo: JSON.stringify(undo)});
+    button.append(undo.what === "reopen" ? "Reopen " : "Undo ", Object.assign(document.createElement("kbd"), {textContent: "z"}));
+    toast.append(button);
+  }
+  clearTimeout(toastEnds);
+  toastEnds = setTimeout(() => toast.replaceChildren(), TOAST_MS);
+}
+
+function leave(href, text, undo) {
+  if (text) sessionStorage.setItem("said", JSON.stringify([text, undo]));
+  location.assign(href);
+}
+
+function ask(title, value = "") {
+  const dialog = $("#ask"), text = $("#ask-text");
+  $("#ask-title").textContent = title;
+  text.value = value;
+  dialog.returnValue = "";
+  dialog.showModal();
+  text.select();
+  return new Promise((settle) => {
+    dialog.addEventListener("close", () => settle(dialog.returnValue ? text.value.trim() : null), {once: true});
+  });
+}
+
+// --- the queue ---
+
+const rows = () => $$("#queue > .row");
+const chosenRow = () => $("#queue > .row[data-chosen]");
+const marked = () => rows().filter((row) => $("input", row).checked);
+let asked = 0;
+
+async function choose(row) {
+  if (!row) return;
+  chosenRow()?.removeAttribute("data-chosen");
+  $("#queue [aria-current]")?.removeAttribute("aria-current");
+  row.dataset.chosen = "";
+  const link = $("a", row);
+  link.setAttribute("aria-current", "true");
+  row.scrollIntoView({block: "nearest"});
+  history.replaceState(null, "", link.href);
+  const mine = ++asked, found = $("#detail", await rendered(row.dataset.page));
+  if (mine === asked && found) $("#preview").replaceChildren(found);
+}
+
+async function refresh() {
+  if ($("dialog[open]") || typing(document.activeElement)) return;
+  const queue = $("#queue"), mine = ++asked;
+  if (!queue) {
+    const detail = $("#detail"), found = detail && $("#detail", await rendered(location.href));
+    if (found && mine === asked) detail.replaceWith(found);
+    return;
+  }
+  const kept = new Set(marked().map((row) => row.dataset.id));
+  const was = rows().indexOf(chosenRow()), id = chosenRow()?.dataset.id;
+  const page = await rendered(location.href);
+  if (mine !== asked || !$("#queue", page)) return;
+  queue.replaceChildren(...$("#queue", page).children);
+  $(".facets").replaceChildren(...$(".facets", page).children);
+  $(".list h1").textContent = $(".list h1", page).textContent;
+  document.title = page.title;
+  for (const row of rows()) $("input", row).checked = kept.has(row.dataset.id);
+  if (!id) return;
+  const same = rows().find((row) => row.dataset.id === id);
+  if (same) {
+    const found = $("#detail", page);
+    if (found) $("#preview").replaceChildren(found);
+  } else if (rows().length) {
+    await choose(rows()[Math.min(Math.max(was, 0), rows().length - 1)]);
+  } else {
+    $("#preview").replaceChildren();
+  }
+}
+
+// --- cases ---
+
+const DONE = {
+  claim: "claimed by you", release: "given back", assign: "assigned", comment: "commented on", escalate: "escalated",
+  reopen: "open again",
+};
+
+function outcome(act, reason, state) {
+  if (act !== "close") return DONE[act];
+  return state?.status === "closing" ? `closing as ${reason}: another person closes it` : `closed as ${reason}`;
+}
+
+function wayBack(act, reason, state) {
+  if (act === "comment") return undefined;
+  const lasting = act === "close" && reason !== "other" && state.status === "closed";
+  return {what: lasting ? "reopen" : "undo", id: state.case_id, version: state.version};
+}
+
+async function body(button) {
+  const {act, reason} = button.dataset;
+  const text = button.dataset.ask ? await ask(button.dataset.ask, act === "assign" ? meta("who") : "") : "";
+  if (text === null || (act === "comment" && !text)) return null;
+  if (act === "close") return {reason, text};
+  if (act === "assign") return {to: text || null};
+  return act === "claim" || act === "release" ? {} : {text};
+}
+
+async function actOnCase(button) {
+  const {act, reason} = button.dataset, detail = $("#detail"), many = marked();
+  const {case: id, version} = detail.dataset;
+  const given = await body(button);
+  if (given === null) return;
+  if (many.length && act !== "comment" && act !== "claim" && act !== "reopen") return actOnMany(act, given, many);
+  const state = await change(id, act, version, given);
+  const text = `Case ${id.slice(0, 8)} ${outcome(act, reason, state)}.`, undo = wayBack(act, reason, state);
+  if (act === "close" && !$("#queue")) return next(text, undo);
+  say(text, undo);
+  await refresh();
+}
+
+async function actOnMany(act, given, many) {
+  const ids = many.map((row) => row.dataset.id), labels = act === "close" && given.reason !== "other";
+  if (labels) {  // which nobody can undo
+    given.text = await ask(`Close ${ids.length} cases as ${given.reason}, which labels their transactions. Why?`);
+    if (given.text === null) return;
+  }
+  const order = {...given, do: act, where: {cases: ids}};
+  const {changed} = await send("POST", api("/v1/cases/mass"), {body: {...order, dry_run: true}});
+  const done = await send("POST", api("/v1/cases/mass"), {body: {...order, expect: changed}});
+  for (const row of many) $("input", row).checked = false;
+  const why = Object.entries(done.refused).map(([each, count]) => `${count} not: ${each}`).join("; ");
+  const undo = labels || done.changed < ids.length ? undefined : await lastOf(ids[0]);
+  say(`${done.changed} cases ${outcome(act, given.reason)}.${why ? ` ${why}.` : ""}`, undo);
+  await refresh();
+}
+
+// What was done to many at once is taken back on any of them, for all.
+async function lastOf(id) {
+  const found = await send("GET", api(`/v1/cases/${id}`));
+  return {what: "undo", id, version: found.case.version};
+}
+
+async function next(text, undo) {
+  const taken = await send("POST", api("/v1/cases/claim-next"), {body: {}});
+  if (taken) leave(api(`/console/cases/${taken.case_id}`), `${text ?? ""} This one is yours now.`.trim(), undo);
+  else if (text) leave(inbox(), `${text} No other case waits.`, undo);
+  else say("No case waits that nobody has.");
+}
+
+const inbox = () => sessionStorage.getItem("inbox") ?? api("/console/cases");
+
+// --- what elements do ---
+
+const actions = {
+  "sign-out": async () => {
+    await send("POST", "/console/sign-out");
+    sessionStorage.clear();
+    location.assign("/console/sign-in");
+  },
+  help: () => {
+    const list = $("#keys dl");
+    list.replaceChildren();
+    for (const each of $$("[data-key]").filter(visible)) {
+      const key = Object.assign(document.createElement("dt"), {}), words = document.createElement("dd");
+      key.append(Object.assign(document.createElement("kbd"), {textContent: each.dataset.key}));
+      words.textContent = each.dataset.help ?? each.firstChild.textContent.trim();
+      list.append(key, words);
+    }
+    $("#keys").showModal();
+  },
+  move: (button) => {
+    const all = rows(), at = all.indexOf(chosenRow()), to = at < 0 ? 0 : at + Number(button.dataset.by);
+    if (to >= 0 && to < all.length) return choose(all[to]);
+  },
+  mark: () => {
+    const box = chosenRow() && $("input", chosenRow());
+    if (box) box.checked = !box.checked;
+  },
+  open: () => { if (chosenRow()) location.assign(chosenRow().dataset.page); },
+  back: () => location.assign(inbox()),
+  search: () => $("#search").select(),
+  case: actOnCase,
+  "claim-next": () => next(),
+  undo: async (button) => {
+    const {what, id, version} = JSON.parse(button.dataset.undo);
+    const state = await change(id, what, version, what === "reopen" ? {} : undefined);
+    say(`Case ${id.slice(0, 8)}: ${what === "reopen" ? "open again" : "taken back"}, ${state.status}.`);
+    await refresh();
+  },
+  label: async (button) => {
+    const isFraud = button.dataset.fraud === "true", many = marked();
+    const chosen = many.length ? many : [$("#detail")];
+    const labels = chosen.map((each) => ({transaction_id: each.dataset.transaction, is_fraud: isFraud}));
+    await send("POST", api("/v1/labels"), {body: {labels}});
+    for (const row of many) $("input", row).checked = false;
+    const other = isFraud ? "g says genuine instead" : "f says fraud instead";
+    say(`${labels.length === 1 ? "Labelled" : `${labels.length} labelled`} ${isFraud ? "fraud" : "genuine"}; ${other}.`);
+    await refresh();
+    setTimeout(refresh, 2 * LIVE_MS);
+  },
+};
+
+const typing = (element) => element?.matches?.("textarea, select, input:not([type=checkbox])");
+const visible = (element) => element.getClientRects().length > 0;
+
+async function perform(element) {
+  try {
+    await actions[element.dataset.do](element);
+  } catch (fault) {
+    say(fault.message);
+    await refresh();
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const element = event.target.closest("[data-do]");
+  if (element && element.dataset.do in actions) {
+    event.preventDefault();
+    perform(element);
+    return;
+  }
+  const link = event.target.closest("#queue > .row a");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const row = link.closest(".row");
+  if (visible($("#preview"))) choose(row);
+  else location.assign(row.dataset.page);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Enter" && event.target.id === "ask-text" && !event.shiftKey) {
+    event.preventDefault();
+    $("#ask button.primary").click();
+    return;
+  }
+  if (event.key === "Escape" && typing(event.target) && !$("dialog[open]")) event.target.blur();
+  if (typing(event.target) || $("dialog[open]")) return;
+  const element = $$("[data-key]").find((each) => each.dataset.key === event.key && visible(each));
+  if (!element) return;
+  event.preventDefault();
+  element.click();
+});
+
+// --- what others do meanwhile ---
+
+function follow() {
+  let soon, feed;
+  const begin = () => {
+    feed = new EventSource(api("/v1/alerts/live"));
+    feed.addEventListener("alert", () => {
+      clearTimeout(soon);
+      soon = setTimeout(refresh, LIVE_MS);
+    });
+  };
+  // A hidden tab holds no connection: browsers have six a server.
+  document.addEventListener("visibilitychange", () => {
+    feed?.close();
+    if (!document.hidden) {
+      begin();
+      refresh();
+    }
+  });
+  begin();
+  setInterval(() => { if (!document.hidden && $("[data-poll], [data-case]")) refresh(); }, POLL_MS);
+}
+
+const said = sessionStorage.getItem("said");
+if (said) {
+  sessionStorage.removeItem("said");
+  say(...JSON.parse(said));
+}
+if (meta("live")) follow();
+if ($("#queue")) addEventListener("pagehide", () => sessionStorage.setItem("inbox", location.href));

@@ -1,0 +1,57 @@
+"""A browser's side of the console, in this process: signs in by a code and keeps its cookie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from schemas.spec import AgentSpec
+from streaming.console.console import server_with_console
+from streaming.home.settings import Settings
+from streaming.serve.api import Reach
+from streaming.serve.served_agent import ServedAgent
+from streaming.testing.api import ApiClient
+from streaming.tokens.bearer import Scope
+
+SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
+_CSRF = re.compile(r'<meta name="csrf" content="([^"]+)">')
+
+
+@contextmanager
+def console_of(
+    settings: Settings, *specs: AgentSpec, seconds: Callable[[], float] | None = None
+) -> Iterator[ApiClient]:
+    """Run a server with the console and yield what asks it; nobody is signed in."""
+    served = [ServedAgent(settings, each) for each in specs]
+    clock = {} if seconds is None else {"seconds": seconds}
+    with ApiClient(server_with_console(served, Reach(), **clock), settings) as client:
+        client.follow_redirects = False
+        yield client
+
+
+def code_of(client: ApiClient, bearer: dict[str, str]) -> str:
+    """Draw a code, as `flagstream console` does."""
+    answer = client.post("/v1/console/codes", headers=bearer)
+    assert answer.status_code == 200, answer.text
+    code: str = answer.json()["code"]
+    return code
+
+
+def exchanged(client: ApiClient, code: str) -> int:
+    """Send a code as the sign-in page does; return the status."""
+    return client.post("/console/sign-in", data={"code": code}, headers=SAME_ORIGIN).status_code
+
+
+def sign_in(client: ApiClient, spec: AgentSpec, *scopes: Scope, name: str = "anna") -> dict[str, str]:
+    """Sign in as somebody new; return the header with which their pages write."""
+    client.cookies.clear()
+    assert exchanged(client, code_of(client, client.bearer(spec, *scopes, name=name))) == 303
+    return csrf(client)
+
+
+def csrf(client: ApiClient) -> dict[str, str]:
+    """Return the header of a page of whoever is signed in."""
+    found = _CSRF.search(client.get("/console/sign-in").text)
+    assert found is not None
+    return {"X-CSRF-Token": found[1]}

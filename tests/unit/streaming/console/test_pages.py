@@ -1,0 +1,200 @@
+"""Pages show what the API answers; text from outside stays text; every address stands for itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.triage.untrusted_text import shows
+from streaming.console import rendering
+from streaming.home.settings import Settings
+from streaming.testing.api import ApiClient
+from streaming.testing.drivers import wait_until
+from streaming.testing.small_lake import build_lake, spec_of
+from tests.browser_session import console_of, sign_in
+
+SPEC = spec_of()
+MOST_BYTES = 100_000
+HOSTILE = "<script>alert(1)</script> \u202egro.live\u202c \x1b[31m \"onload=x ' {{7*7}} \u200b\u2066"
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
+    home = Settings.load(tmp_path_factory.mktemp("lake") / "home", {})
+    build_lake(home, SPEC)
+    with console_of(home, SPEC) as asked:
+        wait_until(lambda: asked.get("/readyz").status_code == 200, 60, "the alerts to be read")
+        asked.headers.update(sign_in(asked, SPEC, "triage"))
+        yield asked
+
+
+def ok(client: ApiClient, path: str, **query: Any) -> str:
+    answer = client.get(path, params=query or None)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.content) < MOST_BYTES
+    return answer.text
+
+
+class Texts(HTMLParser):
+    """The texts of a page, as a reader sees them, and the tags in it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts, self.tags = list[str](), list[str]()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, _: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def cases(client: ApiClient, **query: Any) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/v1/cases", params=query).json()
+    return found
+
+
+def test_the_queue_of_cases_is_the_api_s(client: ApiClient) -> None:
+    for query in (
+        {},
+        {"severity": "high"},
+        {"assignee": "-"},
+        {"entity": "customer=c18"},
+        {"overdue": "true"},
+    ):
+        shown, meant = ok(client, "/console/cases", **query), cases(client, **query)
+        ids = re.findall(r'data-id="([0-9a-f]{16})"', shown)
+        assert ids == [each["case_id"] for each in meant["cases"]]
+        assert f"<title>{meant['total']} case" in shown
+
+
+def test_the_queue_of_alerts_is_the_api_s_page_by_page(client: ApiClient) -> None:
+    for query in ({}, {"filter": "severity = critical"}, {"filter": "amount > 2300 or label = fraud"}):
+        shown, meant = ok(client, "/console/alerts", **query), client.get("/v1/alerts", params=query).json()
+        ids = re.findall(r'data-id="([0-9a-f]{32})"', shown)
+        assert ids == [each["alert_id"] for each in meant["alerts"]]
+
+
+def test_every_address_on_the_inbox_leads_somewhere_and_a_facet_has_what_it_counts(client: ApiClient) -> None:
+    for path in ("/console/cases", "/console/alerts"):
+        for text in ("", "(amount > 2300) or label = fraud") if path.endswith("alerts") else ("",):
+            shown = ok(client, path, **({"filter": text} if text else {}))
+            aside = shown[shown.index("<aside") : shown.index("</aside>")]
+            found = re.findall(
+                r'href="([^"]+)"[^>]*>.*?</a><span class="faint number">(\d*)</span>', aside, re.S
+            )
+            assert len(found) > 4
+            for href, count in found:
+                page = ok(client, unescape(href))
+                if count:
+                    assert re.search(rf"<title>{count} ", page), (href, count)
+
+
+def test_a_filter_that_cannot_be_used_is_explained_where_it_stands(client: ApiClient) -> None:
+    for path, query in (
+        ("/console/alerts", {"filter": "severty = high"}),
+        ("/console/cases", {"entity": "c1"}),
+    ):
+        answer = client.get(path, params=query)
+        assert answer.status_code == 400
+        assert 'role="alert"' in answer.text
+        assert next(iter(query.values())) in answer.text
+
+
+def test_a_chosen_case_is_previewed_as_its_page_shows_it(client: ApiClient) -> None:
+    case = cases(client)["cases"][0]["case_id"]
+    article = re.compile(r'<article id="detail".*?</article>', re.S)
+    preview = article.search(ok(client, "/console/cases", selected=case))
+    page = article.search(ok(client, f"/console/cases/{case}"))
+    assert preview is not None
+    assert page is not None
+    assert preview[0] == page[0]
+
+
+def test_an_alert_shows_its_parts_its_payments_and_its_case(client: ApiClient) -> None:
+    alert = client.get("/v1/alerts").json()["alerts"][0]["alert_id"]
+    found = client.get(f"/v1/alerts/{alert}").json()
+    shown = ok(client, f"/console/alerts/{alert}")
+    texts = " ".join(Texts(shown).texts)
+    for reason in found["alert"]["reasons"]:
+        assert reason["text"] in texts
+        assert f"{reason['contribution']:+.2f}" in texts
+    assert shown.count('class="dot"') == len(found["history"])
+    assert shown.count('class="marked"') == 1
+    for other in client.get(f"/v1/alerts/{alert}/similar", params={"limit": 8}).json():
+        assert f"/console/alerts/{other['alert_id']}" in shown
+    (case,) = re.findall(r"/console/cases/([0-9a-f]{16})", shown)
+    assert alert in ok(client, f"/console/cases/{case}")
+
+
+def test_what_is_not_there_is_said_on_a_page(client: ApiClient) -> None:
+    for path in (
+        f"/console/cases/{'0' * 16}",
+        f"/console/alerts/{'0' * 32}",
+        "/console/cases/x",
+        "/console/cases?kind=x",
+    ):
+        answer = client.get(path)
+        assert answer.status_code == 404, path
+        assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_what_people_write_into_a_case_stays_text(client: ApiClient) -> None:
+    case = cases(client)["cases"][-1]["case_id"]
+    answer = client.post(f"/v1/cases/{case}/comment", json={"text": HOSTILE})
+    assert answer.status_code == 200
+    shown = ok(client, f"/console/cases/{case}")
+    assert "<script>alert" not in shown
+    texts = "".join(Texts(shown).texts)
+    assert r"\u202egro.live\u202c \x1b[31m" in texts
+    assert "{{7*7}}" in texts
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=60))
+def test_no_text_from_outside_becomes_a_tag_or_steers_the_page(text: str) -> None:
+    template = rendering._PAGES.from_string('<p title="{{ text }}">{{ text }}</p>{{ text | outsider }}')
+    shown = Texts(template.render(text=text))
+    assert shown.tags == ["p", "bdi"]
+    assert all(shows(each) or each == "\n" for each in "".join(shown.texts))
+
+
+def test_who_may_only_read_is_offered_no_action(client: ApiClient) -> None:
+    case = cases(client)["cases"][0]["case_id"]
+    alert = client.get("/v1/alerts").json()["alerts"][0]["alert_id"]
+    kept = dict(client.cookies)
+    try:
+        sign_in(client, SPEC, "read", name="reader")
+        for path in (
+            f"/console/cases/{case}",
+            f"/console/alerts/{alert}",
+            "/console/cases",
+            "/console/alerts",
+        ):
+            shown = ok(client, path)
+            for action in ("case", "label", "claim-next"):
+                assert f'data-do="{action}"' not in shown, path
+    finally:
+        client.cookies.clear()
+        client.cookies.update(kept)
+
+
+def test_every_action_of_a_template_is_one_of_the_script() -> None:
+    folder = Path(rendering.__file__).parent
+    script = (folder / "static" / "console.js").read_text(encoding="utf-8")
+    known = set(re.findall(r'^  "?([a-z-]+)"?(?:: |,)', script[script.index("const actions") :], re.M))
+    known |= {"case"} if "case: actOnCase" in script else set()
+    used = set()
+    for each in (folder / "templates").glob("*.html"):
+        used |= set(re.findall(r'data-do="([a-z-]+)"', each.read_text(encoding="utf-8")))
+    assert used
+    assert used <= known
