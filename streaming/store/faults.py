@@ -11,8 +11,9 @@ from schemas.errors import ConfigurationError, FlagstreamError, StoreError
 from streaming.output.redaction import redacted
 from streaming.store.place import Place
 
-_CODE = re.compile(r"<Code>(\w+)</Code>|x-ms-error-code: (\w+)|\(code: (\w+)\)")
-_STATUS = re.compile(r"status code: (\d{3})|\b(401 Unauthorized|403 Forbidden)\b")
+_CODE = re.compile(r"<Code>(\w+)</Code>|x-ms-error-code: (\w+)|\(code: ([A-Za-z]\w*)\)")
+# Of one of many deletions the library tells a code of S3's, and of Azure's the status alone.
+_STATUS = re.compile(r"status code: (\d{3})|\b(401 Unauthorized|403 Forbidden)\b|\(code: (\d{3})\)")
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "FilesystemNotFound", "ResourceNotFound"}
 _PASSING = {"ExpiredToken", "TokenRefreshRequired", "RequestTimeTooSkewed", "RequestExpired", "SlowDown"}
 _REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from streaming.testing.spoiled_store import (
     unconditional,
 )
 from streaming.testing.stores import RunningStore, surroundings
+from tests.azure_signature import AGENT_MAY, signed
 
 ONE = pytest.mark.parametrize("store", ["gofakes3"], indirect=True)
 OPERATIONS = [
@@ -87,6 +89,19 @@ def test_a_permission_that_is_missing_is_named(
     missing = {each.needs for each in try_store(store.place) if each.fault}
     prefix = store.place.uri.removeprefix("s3://lake/")
     assert missing == {permission.format(prefix=prefix)}
+
+
+@pytest.mark.parametrize("store", ["azurite"], indirect=True)
+@pytest.mark.parametrize(("without", "operations"), [("r", ["read"]), ("l", ["list"]), ("d", ["delete"])])
+def test_on_azure_what_a_signature_does_not_allow_is_named_with_the_role_that_is_enough(
+    without: str, operations: list[str], store: RunningStore
+) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    with surroundings(signed(store, soon, AGENT_MAY.replace(without, ""))):
+        missing = [each for each in try_store(store.place) if each.fault]
+    assert [each.operation for each in missing] == operations
+    assert {each.fault for each in missing} == {"not permitted"}
+    assert "Storage Blob Data Contributor" in missing[0].needs
 
 
 @ONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import obstore
@@ -20,6 +20,7 @@ from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.detection import checkpoints
 from streaming.detection.scoring import Scorer
 from streaming.home.settings import Settings
+from streaming.setup.doctor import check_anchor
 from streaming.store.client import client_of, key_of
 from streaming.store.files import Files
 from streaming.store.object_files import ObjectFiles
@@ -27,7 +28,8 @@ from streaming.store.object_folders import ObjectFolders
 from streaming.store.owner import BEAT_SECONDS, TAKEOVER_SECONDS, Owner
 from streaming.testing.live_lake import agent
 from streaming.testing.spoiled_store import SpoiledStore, lost_answer
-from streaming.testing.stores import RunningStore, surroundings
+from streaming.testing.stores import AZURE_ACCOUNT, RunningStore, surroundings
+from tests.azure_signature import ANCHOR_MAY, signed
 from tests.store_contracts import CHECKS, check_folders, check_racing_writers, check_writers, fill
 from tests.unit.scoring_samples import agent_spec, stream
 
@@ -177,6 +179,30 @@ def test_the_audit_log_and_its_anchor_may_lie_in_two_stores_with_keys_of_their_o
         assert found is not None
         assert json.loads(found.content)["number"] == 2
     assert not (tmp_path / "home" / "audit").exists()
+
+
+@pytest.mark.parametrize("store", ["azurite"], indirect=True)
+def test_an_anchor_on_azure_needs_a_signature_that_may_delete_nothing(
+    store: RunningStore, store_server: Callable[[str], RunningStore], tmp_path: Path
+) -> None:
+    token = signed(store, datetime.now(UTC) + timedelta(hours=1), ANCHOR_MAY).environment
+    login = {
+        "AZURE_STORAGE_ACCOUNT_NAME": AZURE_ACCOUNT,
+        "AZURE_STORAGE_SAS_TOKEN": token["AZURE_STORAGE_SAS_TOKEN"],
+        "AZURE_STORAGE_ENDPOINT": f"{store.endpoint}/{AZURE_ACCOUNT}",
+        "AZURE_ALLOW_HTTP": "true",
+    }
+    lake = store_server("gofakes3").elsewhere()
+    given = {f"FLAGSTREAM_AUDIT_ANCHOR_{name}": value for name, value in login.items()}
+    given |= {"FLAGSTREAM_STORE": str(lake.place), "FLAGSTREAM_AUDIT_ANCHOR": str(store.place)}
+    with surroundings(lake):
+        settings = Settings.load(tmp_path / "home", {**given, "FLAGSTREAM_AUDIT_KEY": KEY})
+        assert check_anchor(store.place, settings).ok
+        for number in range(3):
+            LakeAudit(AuditPlaces(settings, agent()), RETENTION).record([event(number)])
+        report = check_audit(AuditPlaces(settings, agent()))
+    assert (report.sound, report.rows, report.anchored) == (True, 3, 2)
+    assert "tester/audit.anchor" in objects(store)
 
 
 class Clock:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from urllib.parse import parse_qs, unquote, urlencode
+from urllib.parse import parse_qs, unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -46,7 +43,8 @@ from streaming.testing.spoiled_store import (
     refused,
     refused_after_all,
 )
-from streaming.testing.stores import AZURE_ACCOUNT, AZURE_KEY, BUCKET, RunningStore, surroundings
+from streaming.testing.stores import RunningStore, surroundings
+from tests.azure_signature import signed
 
 SCHEMA = pa.schema([("n", pa.int64()), ("who", pa.string())])
 KEEP = timedelta(days=30)
@@ -351,16 +349,6 @@ def test_expired_credentials_that_are_renewed_are_waited_for(
     spoiled.mend()
     assert driver.append(row(0), Stamp("q", 0))
     assert numbers(at(store)) == [0]
-
-
-def signed(store: RunningStore, expires: datetime) -> RunningStore:
-    """The same container by a shared access signature that allows what the page on stores names."""
-    version, allowed, until = "2020-12-06", "racwdl", f"{expires:%Y-%m-%dT%H:%M:%SZ}"
-    named = (allowed, "", until, f"/blob/{AZURE_ACCOUNT}/{BUCKET}", "", "", "", version, "c", *[""] * 7)
-    mac = hmac.new(base64.b64decode(AZURE_KEY), "\n".join(named).encode(), hashlib.sha256).digest()
-    token = {"sv": version, "sr": "c", "sp": allowed, "se": until, "sig": base64.b64encode(mac).decode()}
-    kept = {name: value for name, value in store.environment.items() if name != "AZURE_STORAGE_ACCOUNT_KEY"}
-    return replace(store, environment={**kept, "AZURE_STORAGE_SAS_TOKEN": urlencode(token)})
 
 
 @pytest.mark.parametrize("store", ["azurite"], indirect=True)

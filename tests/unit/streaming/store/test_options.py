@@ -12,6 +12,7 @@ from streaming.store.options import DEFAULTS, MEANINGS, retry_config, store_opti
 from streaming.store.place import Place
 
 STORE = {"FLAGSTREAM_STORE": "s3://bucket/agents"}
+BULK = "Generic MicrosoftAzure error: Bulk delete request failed for key agents/a:"
 
 
 def test_options_are_those_that_the_environment_gives_else_the_defaults(tmp_path: Path) -> None:
@@ -87,6 +88,9 @@ def test_the_conditions_of_the_store_itself_are_fine(tmp_path: Path) -> None:
         ("error sending request for url (http://host/bucket?X-Amz-Signature=abc)", StoreError),
         ("status code: 403 Forbidden: <Code>AccessDenied</Code>", ConfigurationError),
         ("status code: 404 Not Found: <Code>NoSuchBucket</Code>", ConfigurationError),
+        (f"{BULK} This request is not authorized to perform this operation. (code: 403)", ConfigurationError),
+        (f"{BULK} The server is busy. (code: 503)", StoreError),
+        (f"{BULK} Access Denied (code: AccessDenied)", ConfigurationError),
     ],
 )
 def test_what_a_store_answers_is_waited_for_or_somebody_s_to_set_right(
