@@ -8,13 +8,18 @@ by itself, so that they are in no option, log or checkpoint; librdkafka gets its
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from schemas.errors import ConfigurationError, nearest
-from streaming.home.kafka_login import KERBEROS, QUOTED, Setting, completed_for_java, login_settings
-from streaming.home.librdkafka_names import LIBRDKAFKA, in_one_form
+from schemas.errors import ConfigurationError
+from streaming.home.connection_keys import OPEN_KEY, SAME, SECRET_KEY, check_known, check_ours, is_idle
+from streaming.home.jaas import jaas_options
+from streaming.home.java_places import check_places, check_quotable, check_usable, trimmed
+from streaming.home.java_properties import check_continued, property_lines
+from streaming.home.kafka_login import QUOTED, Setting, completed_for_java, login_settings
+from streaming.home.librdkafka_names import in_one_form
 from streaming.home.msk_login import AWS_VARIABLES
 from streaming.home.pem_stores import as_pem, check_form, text_of, trusted
 from streaming.home.secret_places import SECRET_PLACE, looked_up
@@ -23,75 +28,7 @@ from streaming.output.redaction import keep_secret
 Properties = Mapping[str, str]
 RdKafka = Mapping[str, Setting]
 
-_KEY = re.compile(r"((?:\\.|[^\\=:\s])*)(?:\s*[=:]\s*|\s+|$)(.*)", re.DOTALL)
-_GOES_ON = re.compile(r"(?<!\\)(?:\\\\)*\\$")
-_UNQUOTABLE = re.compile(r'["\\\r\n]')
-_LINE_ENDS = re.compile(r"\r\n|\r|\n")
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
-_CONTROLS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
-SECRET_KEY = re.compile(r"(password|secret|jaas|token)(?!.*\.url$)|\.key$", re.IGNORECASE)
-# The same name and meaning for both clients.
-_SAME = (
-    "client.id",
-    "client.rack",
-    "client.dns.lookup",
-    "metadata.max.age.ms",
-    "reconnect.backoff.ms",
-    "reconnect.backoff.max.ms",
-    "socket.connection.setup.timeout.ms",
-)
-_TLS = (
-    "ssl.truststore.type",
-    "ssl.truststore.location",
-    "ssl.truststore.certificates",
-    "ssl.truststore.password",
-    "ssl.keystore.type",
-    "ssl.keystore.location",
-    "ssl.keystore.password",
-    "ssl.keystore.key",
-    "ssl.keystore.certificate.chain",
-    "ssl.key.password",
-    "ssl.endpoint.identification.algorithm",
-)
-_SASL = (
-    "sasl.mechanism",
-    "sasl.jaas.config",
-    "sasl.username",
-    "sasl.password",
-    "sasl.login.callback.handler.class",
-    "sasl.client.callback.handler.class",
-    "sasl.oauthbearer.token.endpoint.url",
-    "sasl.oauthbearer.scope",
-    "sasl.oauthbearer.client.credentials.client.id",
-    "sasl.oauthbearer.client.credentials.client.secret",
-    "sasl.oauthbearer.extensions",
-    "https.ca.location",
-    "https.ca.pem",
-)
-KNOWN = ("bootstrap.servers", "security.protocol", "compression.type", *_SAME, *_TLS, *_SASL)
-# What decides that nothing is lost or doubled is not for a file of connections to say.
-_OURS = (
-    "acks",
-    "auto.offset.reset",
-    "enable.auto.commit",
-    "enable.idempotence",
-    "group.id",
-    "isolation.level",
-    "key.deserializer",
-    "key.serializer",
-    "transactional.id",
-    "value.deserializer",
-    "value.serializer",
-)
-# Vendors print these; they agree with what is done anyway, or concern groups that share out partitions.
-_AGREED = {
-    "acks": ("all", "-1"),
-    "enable.auto.commit": ("false",),
-    "enable.idempotence": ("true",),
-    "isolation.level": ("read_committed",),
-}
-_NOT_OURS = ("session.timeout.ms",)
-_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_LOGIN = "sasl.jaas.config"
 _PROVIDERS = "org.apache.kafka.common.config.provider"
 
 
@@ -111,7 +48,7 @@ class ClientProperties:
 
     bootstrap: str | None
     compression: str | None
-    spark: Properties
+    spark: Properties = field(repr=False)
     secret_names: frozenset[str]
     librdkafka: RdKafka = field(repr=False)
     token_url: str | None = None
@@ -133,17 +70,18 @@ def load_properties(
     """
     properties = written_properties(path)
     check(properties)
-    where = str(path)
-    resolved = {key: looked_up(value, environ, where, key) for key, value in properties.items()}
     try:
-        _check_quotable(properties, resolved)
+        resolved, in_login = _resolved(properties, environ, str(path))
+        check_usable(resolved)
+        check_quotable(properties, resolved, in_login)
         known = as_pem(resolved)
         settings, spark = _librdkafka(known), _spark(_with_trust(properties, known))
+        check_usable(settings)
+    except ConfigurationError as fault:
+        raise fault.within(str(path)) from None
     except ValueError as fault:
         raise ConfigurationError(str(fault), where=str(path)) from None
-    for key, value in (*resolved.items(), *settings.items()):
-        if SECRET_KEY.search(key) and isinstance(value, str):
-            keep_secret(value)
+    _keep_secrets(settings)
     msk = resolved.get("sasl.mechanism") == "AWS_MSK_IAM"
     return ClientProperties(
         bootstrap=resolved.get("bootstrap.servers"),
@@ -163,16 +101,52 @@ def written_properties(path: Path) -> Properties:
         ConfigurationError: it cannot be read, or holds a key that is unknown or ours to set.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ConfigurationError(f"cannot be read: {fault}", where=str(path)) from None
-    try:
-        known = in_one_form(parse_properties(text))
+        text = _text(path)
+        check_continued(text)
+        lines = property_lines(text)
+        check_known(lines)
+        found = in_one_form({line.key: trimmed(line.value) for line in lines})
+        properties = {key: value for key, value in found.items() if not is_idle(key, value)}
+        check_ours(properties)
+        check_places(properties)
     except ConfigurationError as fault:
         raise fault.within(str(path)) from None
-    properties = {key: value for key, value in known.items() if not _is_idle(key, value)}
-    _check_keys(properties, path)
     return properties
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as fault:
+        raise ConfigurationError(f"cannot be read: {fault}") from None
+    except UnicodeDecodeError as fault:
+        problem = f"cannot be read: it is no UTF-8 from byte {fault.start + 1} on; save it anew as UTF-8"
+        raise ConfigurationError(problem) from None
+
+
+def _resolved(
+    properties: Properties, environ: Mapping[str, str], where: str
+) -> tuple[dict[str, str], list[str]]:
+    """Return the values with their secrets, and the secrets of the login one by one."""
+
+    def found(value: str, key: str) -> str:
+        said = looked_up(value, environ, where, key, is_secret=OPEN_KEY.match(key) is None)
+        return said if key in QUOTED else trimmed(said)
+
+    resolved = {key: found(value, key) for key, value in properties.items()}
+    _keep_secrets(resolved)
+    places = SECRET_PLACE.finditer(properties.get(_LOGIN, ""))
+    return resolved, [looked_up(place[0], environ, where, _LOGIN) for place in places]
+
+
+def _keep_secrets(settings: Mapping[str, Setting]) -> None:
+    """Have them hidden, those of a login one by one, too."""
+    for key, value in settings.items():
+        if isinstance(value, str) and SECRET_KEY.search(key):
+            keep_secret(value)
+        if isinstance(value, str) and key == _LOGIN:
+            with suppress(ValueError):
+                _keep_secrets(jaas_options(value))
 
 
 def secrets_in(properties: Properties) -> frozenset[str]:
@@ -180,79 +154,6 @@ def secrets_in(properties: Properties) -> frozenset[str]:
     places = (place for value in properties.values() for place in SECRET_PLACE.findall(value))
     aws = {"aws"} if properties.get("sasl.mechanism") == "AWS_MSK_IAM" else set()
     return frozenset(f"{kind}:{name}" for kind, name in places) | aws
-
-
-def parse_properties(text: str) -> dict[str, str]:
-    """Parse Java's properties format: escapes, continued lines, `=`, `:` or blanks after the key."""
-    found = {}
-    for line in _logical_lines(text):
-        match = _KEY.match(line)
-        assert match is not None, "every part of the pattern may be empty"
-        found[_unescaped(match[1])] = _unescaped(match[2])
-    return found
-
-
-def _logical_lines(text: str) -> Iterator[str]:
-    lines = iter(_LINE_ENDS.split(text))
-    for each in lines:
-        line = each.lstrip()
-        if not line or line[0] in "#!":
-            continue
-        while _GOES_ON.search(line):
-            line = line[:-1] + next(lines, "").lstrip()
-        yield line
-
-
-def _unescaped(text: str) -> str:
-    def one(match: re.Match[str]) -> str:
-        said = match[1]
-        return chr(int(said[1:], 16)) if len(said) > 1 else _CONTROLS.get(said, said)
-
-    # Java escapes a character beyond 16 bits as two.
-    return _ESCAPE.sub(one, text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _is_idle(key: str, value: str) -> bool:
-    return key in _NOT_OURS or value in _AGREED.get(key, ())
-
-
-def _check_keys(properties: Properties, path: Path) -> None:
-    for key in properties:
-        if key in _OURS:
-            problem = "is set by flagstream, so that nothing is lost or sent twice: remove the line"
-            raise ConfigurationError(problem, where=str(path), key=key)
-        if key.startswith("sasl.kerberos."):
-            raise ConfigurationError(KERBEROS, where=str(path), key=key)
-        if key not in KNOWN:
-            problem = f"unknown key; {nearest(key, (*KNOWN, *LIBRDKAFKA))}"
-            raise ConfigurationError(problem, where=str(path), key=key)
-    protocol = properties.get("security.protocol", "PLAINTEXT")
-    if protocol not in _PROTOCOLS:
-        problem = f"no protocol {protocol!r}; {nearest(protocol, _PROTOCOLS)}"
-        raise ConfigurationError(problem, where=str(path), key="security.protocol")
-
-
-def _check_quotable(written: Properties, resolved: Properties) -> None:
-    """The JVM fills secrets into a line that is escaped already, as they are; whole values it strips."""
-    for key, value in written.items():
-        if key in QUOTED and value != resolved[key] and _UNQUOTABLE.search(resolved[key]):
-            raise ValueError(
-                f"{key}: what its place holds has a quote, a backslash or a second line, and Spark's client "
-                "would misread it: put the whole login, escaped as Java wants it, into a variable, and write "
-                "sasl.jaas.config=${env:NAME}"
-            )
-        for kind, name in SECRET_PLACE.findall(value):
-            part = key in QUOTED or SECRET_PLACE.fullmatch(value) is None
-            if kind == "file" and part and _ends_in_blanks(Path(name)):
-                raise ValueError(
-                    f"{key}: {name} begins or ends with a blank or a line's end, which Spark's client takes "
-                    "for a part of the secret: write the file without, as `printf %s` does"
-                )
-
-
-def _ends_in_blanks(path: Path) -> bool:
-    text = path.read_text(encoding="utf-8")
-    return text != text.strip()
 
 
 def _with_trust(written: Properties, resolved: Properties) -> Properties:
@@ -300,7 +201,7 @@ def _names(properties: Properties) -> frozenset[str]:
 
 
 def _librdkafka(known: Properties) -> dict[str, Setting]:
-    settings: dict[str, Setting] = {key: known[key] for key in _SAME if key in known}
+    settings: dict[str, Setting] = {key: known[key] for key in SAME if key in known}
     protocol = known.get("security.protocol", "PLAINTEXT")
     if "security.protocol" in known:
         settings["security.protocol"] = protocol
@@ -339,6 +240,6 @@ def _own_key(known: Properties) -> dict[str, str]:
         password = known.get("ssl.keystore.password", "")
         return {"ssl.keystore.location": place, "ssl.keystore.password": password}
     raise ValueError(
-        f"ssl.keystore.type is {kind}, and PEM or PKCS12 is needed: convert it once with `keytool "
+        "ssl.keystore.type: PEM or PKCS12 is needed, and none named means JKS: convert it once with `keytool "
         "-importkeystore -srckeystore STORE -destkeystore store.p12 -deststoretype PKCS12`, then name that"
     )

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
+from streaming.home.jaas import jaas_options, quoted
 from streaming.home.msk_login import HANDLER, MODULE, Token, msk_tokens
 from streaming.home.pem_stores import of_the_machine, trusted
 
-_MODULE = re.compile(
-    r"\s*([\w.$]+)\s+(?:required|requisite|sufficient|optional)\b(.*);\s*\Z", re.DOTALL | re.IGNORECASE
-)
-_OPTION = re.compile(r"""\s*([\w.-]+)\s*=\s*(?:"((?:\\.|[^"\\])*)"|'((?:\\.|[^'\\])*)'|([^\s;"']+))""")
 _ENDPOINT = "sasl.oauthbearer.token.endpoint.url"
 _CREDENTIALS = "sasl.oauthbearer.client.credentials.client."
 _EXTENSION, _EXTENSIONS = "extension_", "sasl.oauthbearer.extensions"
@@ -67,7 +63,7 @@ def login_settings(known: Mapping[str, str]) -> dict[str, Setting]:
     if mechanism == "GSSAPI":
         said = "sasl.mechanism: " if "sasl.mechanism" in known else "no sasl.mechanism, which means GSSAPI: "
         raise ValueError(f"{said}{KERBEROS}")
-    raise ValueError(f"sasl.mechanism {mechanism} cannot be used; {_MECHANISMS} can")
+    raise ValueError(f"sasl.mechanism: no such one can be used; {_MECHANISMS} can")
 
 
 def _by_password(known: Mapping[str, str], options: Mapping[str, str]) -> dict[str, str]:
@@ -89,7 +85,7 @@ def completed_for_java(written: Mapping[str, str]) -> dict[str, str]:
     properties, mechanism = dict(written), written.get("sasl.mechanism", "")
     user, password = (properties.pop(name, None) for name in _USER)
     if user is not None and password is not None and mechanism in _BY_PASSWORD:
-        login = f'username="{_quoted(user)}" password="{_quoted(password)}"'
+        login = f'username="{quoted(user)}" password="{quoted(password)}"'
         return {"sasl.jaas.config": f"{_BY_PASSWORD[mechanism]} required {login};", **properties}
     if mechanism == "AWS_MSK_IAM":
         return {"sasl.jaas.config": f"{MODULE} required;", _CLIENT_HANDLER: HANDLER, **properties}
@@ -102,31 +98,10 @@ def completed_for_java(written: Mapping[str, str]) -> dict[str, str]:
     for name, kind in _AUTHORITY.items():
         if name in properties:
             options |= {"ssl.truststore.type": "PEM", f"ssl.truststore.{kind}": properties.pop(name)}
-    line = " ".join(f'{name}="{_quoted(value)}"' for name, value in options.items())
+    line = " ".join(f'{name}="{quoted(value)}"' for name, value in options.items())
     login = f"{_LOGIN}.OAuthBearerLoginModule required {line};"
     handler = f"{_LOGIN}.OAuthBearerLoginCallbackHandler"
     return {"sasl.jaas.config": login, _LOGIN_HANDLER: handler, **properties}
-
-
-def _quoted(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def jaas_options(line: str | None) -> dict[str, str]:
-    """Return the options of a login module, as Java's `sasl.jaas.config` writes them.
-
-    Raises:
-        ValueError: it is not one login module that ends with a semicolon.
-    """
-    if not line:
-        return {}
-    match = _MODULE.match(line)
-    if match is None:
-        raise ValueError("sasl.jaas.config: expected one login module that ends with a semicolon")
-    return {
-        name: re.sub(r"\\(.)", r"\1", double or single) or plain
-        for name, double, single, plain in _OPTION.findall(match[2])
-    }
 
 
 def _by_token(known: Mapping[str, str], options: Mapping[str, str]) -> dict[str, Setting]:

@@ -5,6 +5,7 @@ Where Java has a login module instead of a name, librdkafka's own stays.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from schemas.errors import ConfigurationError
@@ -33,6 +34,9 @@ LIBRDKAFKA: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "ssl.key.location": ("ssl.key.location", (_OWN,)),
     "ssl.key.pem": (f"{_OWN}key", (_OWN,)),
 }
+# Templates leave these empty where there is nothing to name; clients would look for a file without a name.
+_NAMED_BY_NOTHING = re.compile(r"(ssl|https)\..*(location|pem|type|certificates|chain|key|key\.password)$")
+_CAPITALS = ("security.protocol", "sasl.mechanism", f"{_TRUST}type", f"{_OWN}type")
 # What agrees with what is done anyway, and what to do about all else.
 _ONLY = {
     "enable.ssl.certificate.verification": (
@@ -54,6 +58,7 @@ def in_one_form(written: Mapping[str, str]) -> dict[str, str]:
         ConfigurationError: naming the key: a line says again what another one says, cannot be used, or
             lacks another one.
     """
+    written = {key: value for key, value in written.items() if value or not _NAMED_BY_NOTHING.match(key)}
     _check_once(written)
     found = {LIBRDKAFKA.get(key, (key,))[0]: value for key, value in written.items()}
     if written.get("ssl.ca.location") == "probe":
@@ -61,7 +66,8 @@ def in_one_form(written: Mapping[str, str]) -> dict[str, str]:
     elif "ssl.ca.location" in written:
         found |= {f"{_TRUST}type": "PEM"}
     # Java's clients take this in any case, librdkafka's examples have it in small letters.
-    found |= {key: value.upper() for key, value in found.items() if key == "security.protocol"}
+    found |= {key: value.upper() for key, value in found.items() if key in _CAPITALS}
+    found |= {key: value.lower() for key, value in found.items() if key == "compression.type"}
     if found.get("ssl.endpoint.identification.algorithm") == "none":
         found["ssl.endpoint.identification.algorithm"] = ""
     if any(key in LIBRDKAFKA for key in written) and f"{_OWN}location" in found:
@@ -110,7 +116,7 @@ def _with_own_key(found: dict[str, str]) -> dict[str, str]:
 
 
 def _text_at(name: str, path: str) -> str:
-    if "${" in path:
+    if "${" in path or "}" in path:
         raise ConfigurationError("certificate and key are two files: name each as it is", key=name)
     return f"${{file:{path}}}"
 

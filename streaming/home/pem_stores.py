@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _STORE = "ssl.truststore."
+_WRITE_OUT = (
+    "write the certificates out once with `keytool -list -rfc -keystore STORE > ca.pem`, then name ca.pem "
+    "and the type PEM"
+)
 _OLD_FORM = re.compile(r"-----BEGIN (\w+ PRIVATE KEY)-----(?<!ENCRYPTED PRIVATE KEY-----)")
 
 
@@ -28,10 +32,7 @@ def trusted(known: Mapping[str, str], prefix: str = "ssl") -> dict[str, str]:
         return {}
     kind = known.get(f"{_STORE}type", "JKS")
     if kind != "PEM":
-        raise ValueError(
-            f"{_STORE}type is {kind}, and PEM or PKCS12 is needed: write the certificates out once with "
-            "`keytool -list -rfc -keystore STORE > ca.pem`, then name ca.pem and the type PEM"
-        )
+        raise ValueError(f"{_STORE}type: PEM or PKCS12 is needed, and none named means JKS: {_WRITE_OUT}")
     if f"{_STORE}password" in known:
         raise ValueError(
             f"{_STORE}password stands beside a store of type PEM, which has none: remove the line"
@@ -64,16 +65,25 @@ def _certificates_in(path: Path, password: str) -> str:
     # Whoever names no such store does not wait for the import.
     from cryptography.hazmat.primitives.serialization import Encoding, pkcs12  # noqa: PLC0415 -- see above
 
+    problem = f"{_STORE}location is no PKCS12 store that {_STORE}password opens"
+    if "\0" in password:
+        raise ValueError(problem)  # at which the library would panic, and print it
     try:
         store = pkcs12.load_pkcs12(path.read_bytes(), password.encode() or None)
     except OSError as fault:
-        raise ValueError(f"{_STORE}location cannot be read: {fault}") from None
-    except ValueError:
-        problem = f"{_STORE}location: {path} is no PKCS12 store that {_STORE}password opens"
+        raise ValueError(f"{_STORE}location cannot be read: {fault.strerror}") from None
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
+        # A panic of the library is no Exception, and its text may hold the password.
         raise ValueError(problem) from None
     found = [each.certificate.public_bytes(Encoding.PEM).decode() for each in store.additional_certs]
+    if not found and store.cert is not None:
+        raise ValueError(
+            f"{_STORE}location holds a key with its certificate, and none to trust: {_WRITE_OUT}"
+        )
     if not found:
-        raise ValueError(f"{_STORE}location: {path} holds no certificate of an authority")
+        raise ValueError(f"{_STORE}location holds no certificate of an authority")
     return "".join(found)
 
 

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 from schemas.errors import ConfigurationError
 from schemas.policy import Policy, load_policy
 from schemas.spec import AgentSpec
-from streaming.home.client_properties import SECRET_KEY, load_properties, secrets_in, written_properties
-from streaming.home.kafka_login import jaas_options
+from streaming.home.client_properties import load_properties, secrets_in, written_properties
+from streaming.home.connection_keys import SECRET_KEY
+from streaming.home.jaas import options_with_places
 from streaming.home.settings import Settings
 
 _PLACE = re.compile(r"\$\{(?:env|file):[^}]+\}")
-_SECRET_OPTIONS = ("password", "clientSecret")
 _TOKENS = "sasl.oauthbearer.token.endpoint.url"
 
 
@@ -70,7 +70,7 @@ def files_in(properties: Mapping[str, str]) -> list[str]:
         ValueError: its `sasl.jaas.config` cannot be read.
     """
     line = properties.get("sasl.jaas.config", "")
-    login = {} if _PLACE.fullmatch(line) else jaas_options(line)
+    login = {} if _PLACE.fullmatch(line) else options_with_places(line)
     named = [value for key, value in (*properties.items(), *login.items()) if key.endswith(".location")]
     secrets = [each.removeprefix("file:") for each in secrets_in(properties) if each.startswith("file:")]
     return sorted({*secrets, *(each for each in named if each and not _PLACE.fullmatch(each))})
@@ -91,10 +91,10 @@ def _secret_parts(key: str, value: str) -> Iterable[str]:
     if key != "sasl.jaas.config" or _PLACE.fullmatch(value):
         return [value]
     try:
-        options = jaas_options(value)
+        options = options_with_places(value)
     except ValueError:
         return []  # which is refused with what is wrong about it
-    return [options[name] for name in _SECRET_OPTIONS if name in options]
+    return [each for name, each in options.items() if SECRET_KEY.search(name)]
 
 
 def _check_bound(secrets: Iterable[str], sent_to: list[str], policy: Policy, file: Path) -> None:

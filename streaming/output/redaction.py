@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from urllib.parse import quote, quote_plus
 
 _SHORTEST = 6  # what is shorter would black out ordinary words
 _HIDDEN = "[redacted]"
@@ -11,13 +13,35 @@ _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", r
 # A token may begin or end like a secret that was taken out before.
 _BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)(?:(?:[\w.~+/=-]*\[redacted\])+[\w.~+/=-]*|[\w.~+/=-]{6,})")
 _LOGIN = re.compile(r"(://[^/\s:@]*):[^/\s]+@")  # up to the last @: passwords may hold one
+_JAVA_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
+# How others write a text: JSON with and without letters beyond ASCII, Python, Java's logins, addresses.
+_QUOTED: tuple[Callable[[str], str], ...] = (
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    lambda text: repr(text)[1:-1],
+    lambda text: repr(text.encode("utf-8", "surrogatepass"))[2:-1],
+    lambda text: text.translate(_JAVA_ESCAPES),
+    lambda text: quote(text, safe="", errors="replace"),
+    lambda text: quote_plus(text, errors="replace"),
+)
+_LEVELS = 2  # what is quoted is quoted again, as a login within JSON
 _known: set[str] = set()
 
 
 def keep_secret(value: str | None) -> None:
-    """Have a value of six characters or more hidden from now on wherever this process prints or logs."""
-    if value and len(value) >= _SHORTEST:
-        _known.add(value)
+    """Have a value of six characters or more hidden from now on wherever this process prints or logs.
+
+    It is hidden as it is and as others quote it.
+    """
+    if value and len(value) >= _SHORTEST and value not in _known:
+        _known.update(_forms(value))
+
+
+def _forms(value: str) -> set[str]:
+    found = {value}
+    for _ in range(_LEVELS):
+        found |= {how(each) for each in found for how in _QUOTED}
+    return found
 
 
 def keep_environment_secret(environ: Mapping[str, str]) -> None:

@@ -21,13 +21,10 @@ from streaming.home.brokers import (
     secret_names_of,
     spark_connection,
 )
-from streaming.home.client_properties import (
-    KNOWN,
-    ClientProperties,
-    load_properties,
-    parse_properties,
-)
-from streaming.home.kafka_login import jaas_options
+from streaming.home.client_properties import ClientProperties, load_properties
+from streaming.home.connection_keys import KNOWN
+from streaming.home.jaas import jaas_options
+from streaming.home.java_properties import parse_properties
 from streaming.home.librdkafka_names import LIBRDKAFKA
 from streaming.home.pem_stores import of_the_machine
 from streaming.home.settings import Settings
@@ -350,7 +347,7 @@ def test_the_address_of_tokens_is_no_secret(tmp_path: Path) -> None:
         ("security.protokol=SSL", "unknown key; did you mean 'security.protocol'"),
         ("acks=0", "is set by flagstream"),
         ("isolation.level=read_uncommitted", "is set by flagstream"),
-        ("security.protocol=TLS", "no protocol 'TLS'; expected one of: PLAINTEXT"),
+        ("security.protocol=TLS", "security.protocol: no such protocol; expected one of: PLAINTEXT"),
         (TLS + "ssl.truststore.location=/store.jks", "keytool -list -rfc"),
         (TLS + "ssl.keystore.location=/store.jks", "-deststoretype PKCS12"),
         (TLS + P12.replace("STORE", "/nowhere/at.all"), "ssl.truststore.location cannot be read"),
@@ -382,11 +379,16 @@ def test_the_address_of_tokens_is_no_secret(tmp_path: Path) -> None:
             SASL + "sasl.mechanism=PLAIN\nsasl.kerberos.service.name=kafka",
             r"sasl.kerberos.service.name: Kerberos .*SCRAM-SHA-512",
         ),
-        (SASL + "sasl.mechanism=DIGEST-MD5", "sasl.mechanism DIGEST-MD5 cannot be used; PLAIN"),
+        (SASL + "sasl.mechanism=DIGEST-MD5", "sasl.mechanism: no such one can be used; PLAIN"),
+        (
+            f"{SASL}{TOKENS}sasl.jaas.config={OAUTH} required clientId=a clientSecret=b "
+            'ssl.truststore.location="/a.jks";',
+            "keytool -list -rfc",
+        ),
         (
             f"{SASL}{TOKENS}sasl.jaas.config={OAUTH} required clientId=a clientSecret=b "
             "ssl.truststore.location=/a.jks;",
-            "keytool -list -rfc",
+            "with plain quotes",
         ),
         (
             f"{SASL}{TOKENS}https.ca.location=/ca.pem\n"

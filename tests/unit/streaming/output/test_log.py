@@ -11,12 +11,14 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
+from streaming.home.jaas import quoted
 from streaming.home.settings import Settings
 from streaming.output.log import FORMATS, configure, log, say_fault
 from streaming.output.redaction import keep_secret, redacted
@@ -135,6 +137,27 @@ def test_every_record_is_json_as_the_standard_has_it(
 def test_no_part_of_a_password_in_an_address_is_shown(password: str) -> None:
     said = redacted(f"GET https://user:<{password}>@host/v1 for anna@bank")
     assert said == "GET https://user:[redacted]@host/v1 for anna@bank"
+
+
+WRITTEN = st.text(st.characters(exclude_categories=["Cs"]), min_size=6)
+
+
+@given(WRITTEN, st.sampled_from(["json", "letters", "repr", "bytes", "jaas", "address"]), st.booleans())
+def test_a_secret_is_hidden_however_it_is_quoted(value: str, how: str, again: bool) -> None:
+    """As it stands in a login of Java's client, in JSON, in an error of Python or in an address."""
+    form = {
+        "json": json.dumps(value)[1:-1],
+        "letters": json.dumps(value, ensure_ascii=False)[1:-1],
+        "repr": repr(value)[1:-1],
+        "bytes": repr(value.encode())[2:-1],
+        "jaas": quoted(value),
+        "address": quote(value, safe=""),
+    }[how]
+    form = json.dumps(form)[1:-1] if again else form
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streaming.output.redaction._known", set())
+        keep_secret(value)
+        assert redacted(f"it is {form}!") == "it is [redacted]!"
 
 
 def test_a_traceback_is_part_of_its_record(capsys: pytest.CaptureFixture[str]) -> None:
