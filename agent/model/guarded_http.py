@@ -10,6 +10,7 @@ from typing import Literal
 
 import httpx2
 
+from agent.model.proxies import proxy_address
 from schemas.addresses import is_loopback, literal_address, may_reach
 from schemas.errors import ConfigurationError
 
@@ -152,10 +153,22 @@ async def _bounded(response: httpx2.Response) -> httpx2.Response:
     return httpx2.Response(response.status_code, headers=headers, content=bytes(body))
 
 
-def _proxy_of(base_url: str) -> str | None:
-    """Return the proxy that the environment names for an address, None to connect directly."""
+def _proxy_of(base_url: str) -> httpx2.Proxy | None:
+    """Return the proxy that the environment names for an address, None to connect directly.
+
+    Raises:
+        ConfigurationError: what it names is no proxy; without its login.
+    """
     url = httpx2.URL(base_url)
     if is_loopback(url.host) or urllib.request.proxy_bypass(url.host):
         return None
     proxies = urllib.request.getproxies()
-    return proxies.get(url.scheme) or proxies.get("all")
+    written = proxies.get(url.scheme) or proxies.get("all")
+    if not written:
+        return None
+    try:
+        proxy = proxy_address(written)
+    except ValueError as fault:
+        said = f"the proxy of the environment cannot be used: {fault}"
+        raise ConfigurationError(said, where=f"{url.scheme.upper()}_PROXY") from None
+    return httpx2.Proxy(proxy.url, auth=proxy.login)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from urllib.parse import quote, quote_plus
+
+from agent.model.proxies import proxy_address
 
 _SHORTEST = 6  # what is shorter would black out ordinary words
 _HIDDEN = "[redacted]"
@@ -45,10 +48,14 @@ def _forms(value: str) -> set[str]:
 
 
 def keep_environment_secret(environ: Mapping[str, str]) -> None:
-    """Have the values of all variables hidden whose names say that they are secrets."""
+    """Have the values of all variables hidden whose names say that they are secrets, and proxies' logins."""
     for name, value in environ.items():
         if _SECRET_NAME.search(name):
             keep_secret(value)
+        elif name.lower().endswith("_proxy"):
+            keep_secret(value.rpartition("@")[0].partition("://")[2].partition(":")[2])
+            with suppress(ValueError):
+                keep_secret((proxy_address(value).login or ("", ""))[1])
 
 
 def redacted(text: str) -> str:

@@ -16,11 +16,11 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 from xml.sax.saxutils import quoteattr
 
 from agent.model.child_environment import child_environment
 from agent.model.processes import one_at_a_time
+from agent.model.proxies import ProxyAddress, proxy_address
 from schemas.errors import MachineError
 from streaming.home.settings import Settings, find_java
 
@@ -214,7 +214,7 @@ def _ivy_command(settings: Settings, module: Path, staged: Path) -> list[str]:
         *(
             find_java(),
             f"-Divy.default.ivy.user.dir={cache}",
-            *_proxy_options(),
+            *proxy_options(),
             "-jar",
             str(_ivy_jar()),
             *mirror,
@@ -224,18 +224,26 @@ def _ivy_command(settings: Settings, module: Path, staged: Path) -> list[str]:
     ]
 
 
-def _proxy_options() -> list[str]:
+def proxy_options() -> list[str]:
     """A JVM does not read the variables that name a proxy. It gets no login: all processes see it."""
     found, proxies = [], urllib.request.getproxies()
     for scheme in ("http", "https"):
         address = proxies.get(scheme) or proxies.get("all")
         if address:
-            place = urlsplit(address if "//" in address else f"//{address}")
-            found += [f"-D{scheme}.proxyHost={place.hostname}", f"-D{scheme}.proxyPort={place.port or 3128}"]
+            proxy = _proxy(scheme, address)
+            found += [f"-D{scheme}.proxyHost={proxy.host}", f"-D{scheme}.proxyPort={proxy.port}"]
     direct = [
         f"*{each}" if each.startswith(".") else each for each in proxies.get("no", "").split(",") if each
     ]
     return [*found, f"-Dhttp.nonProxyHosts={'|'.join(direct)}"] if found and direct else found
+
+
+def _proxy(scheme: str, address: str) -> ProxyAddress:
+    try:
+        return proxy_address(address)
+    except ValueError as fault:
+        problem = f"the proxy that the environment names for {scheme} cannot be used: {fault}"
+        raise MachineError(problem) from None
 
 
 def _ivy_jar() -> Path:

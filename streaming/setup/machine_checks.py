@@ -11,9 +11,9 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from agent.model.child_environment import child_environment
+from agent.model.proxies import proxy_address
 from schemas.counts import count_of
 from schemas.errors import MachineError
 from streaming.setup.file_systems import MOUNTS, file_system_of, is_refused
@@ -144,16 +144,17 @@ def check_proxy(proxies: Mapping[str, str] | None = None) -> CheckResult:
     address = named.get("https") or named.get("http") or named.get("all")
     if address is None:
         return CheckResult("proxy", True, "none")
-    place = urlsplit(address if "//" in address else f"//{address}")
+    advice = "correct HTTPS_PROXY, or unset it where the network is open"
     try:
-        host, port = place.hostname or "", place.port or 3128
-        with socket.create_connection((host, port), _ANSWER_SECONDS):
-            return CheckResult("proxy", True, f"{host}:{port} answers")
-    except (OSError, ValueError) as fault:
-        advice = "correct HTTPS_PROXY, or unset it where the network is open"
-        return CheckResult(
-            "proxy", False, f"{place.hostname or 'the address'} does not answer: {fault}", advice
-        )
+        proxy = proxy_address(address)
+    except ValueError as fault:
+        return CheckResult("proxy", False, f"the address does not answer: {fault}", advice)
+    try:
+        with socket.create_connection((proxy.host, proxy.port), _ANSWER_SECONDS):
+            return CheckResult("proxy", True, f"{proxy.host}:{proxy.port} answers")
+    except (OSError, UnicodeError) as fault:
+        why = getattr(fault, "strerror", None) or "nobody is there"
+        return CheckResult("proxy", False, f"{proxy.host} does not answer: {why}", advice)
 
 
 def finding(name: str, ok: bool, found: str, advice: str) -> CheckResult:
