@@ -38,14 +38,14 @@ _NO_VALUE = (
 )  # fmt: skip
 
 
-class _Token(NamedTuple):
+class _JaasToken(NamedTuple):
     """A sign, or the text of a word or of what stands between quotes."""
 
     sign: str
     text: str | None
 
 
-_END, _NOTHING = _Token(";", None), _Token("", None)
+_END, _NOTHING = _JaasToken(";", None), _JaasToken("", None)
 
 
 def jaas_options(line: str | None) -> dict[str, str]:
@@ -66,7 +66,7 @@ def jaas_options(line: str | None) -> dict[str, str]:
     return found
 
 
-def _options(tokens: Iterator[_Token], no_end: str) -> Iterator[tuple[str, str]]:
+def _options(tokens: Iterator[_JaasToken], no_end: str) -> Iterator[tuple[str, str]]:
     while (name := next(tokens, _NOTHING)) != _END:
         equals, value = next(tokens, _NOTHING), next(tokens, _NOTHING)
         if name.text is None or value.text is None or equals.sign != "=":
@@ -100,15 +100,15 @@ def quoted(value: str) -> str:
     return value.translate(_ESCAPED)
 
 
-def _tokens(line: str) -> Iterator[_Token]:
+def _tokens(line: str) -> Iterator[_JaasToken]:
     for match in _TOKEN.finditer(line):
         kind = match.lastgroup
         if kind in ("double", "single"):
-            yield _Token("", _unescaped(match[kind]))
+            yield _JaasToken("", _unescaped(match[kind]))
         elif kind == "word":
-            yield _Token("", match["word"])
+            yield _JaasToken("", match["word"])
         elif kind != "blank":
-            yield _Token(match[0], None)
+            yield _JaasToken(match[0], None)
 
 
 def _unescaped(text: str) -> str:
