@@ -15,6 +15,7 @@ from pathlib import Path
 
 from schemas.errors import ConfigurationError
 from streaming.home.connection_keys import OPEN_KEY, SAME, SECRET_KEY, check_known, check_ours, is_idle
+from streaming.home.connection_values import check_values
 from streaming.home.jaas import jaas_options
 from streaming.home.java_places import check_places, check_quotable, check_usable, trimmed
 from streaming.home.java_properties import check_continued, property_lines
@@ -73,6 +74,7 @@ def load_properties(
     try:
         resolved, in_login = _resolved(properties, environ, str(path))
         check_usable(resolved)
+        check_values(resolved)
         check_quotable(properties, resolved, in_login)
         known = as_pem(resolved)
         settings, spark = _librdkafka(known), _spark(_with_trust(properties, known))

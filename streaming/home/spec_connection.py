@@ -117,5 +117,9 @@ def _addresses(servers: str) -> Iterator[str]:
 def _issuer(properties: Mapping[str, str]) -> list[str]:
     if _TOKENS not in properties:
         return []
-    parts = urlsplit(properties[_TOKENS])
-    return [f"{parts.scheme}://{parts.netloc}".lower()]
+    try:
+        parts = urlsplit(properties[_TOKENS])
+    except ValueError:
+        raise ConfigurationError("is no address", key=_TOKENS) from None
+    # A login has no place there, which is said once the file is read.
+    return [f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()]

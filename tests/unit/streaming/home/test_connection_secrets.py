@@ -204,3 +204,32 @@ def test_a_password_of_a_store_within_a_login_neither(tmp_path: Path, own_key: P
     text = "security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\nsasl.oauthbearer.token.endpoint.url=https://i\n"
     said = said_of(tmp_path, f"{text}sasl.jaas.config=${{env:SECRET}}", line)
     assert "is no PKCS12 store that ssl.truststore.password opens" in said
+
+
+TOKENS = "sasl.oauthbearer.token.endpoint.url"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("bootstrap.servers", CANARY, "expected host:port"),
+        ("bootstrap.servers", f"a:1,{CANARY} b:2", "expected host:port"),
+        ("metadata.max.age.ms", CANARY, "expected a number of milliseconds"),
+        ("client.dns.lookup", CANARY, "expected one of: use_all_dns_ips"),
+        ("ssl.endpoint.identification.algorithm", CANARY, "expected one of: https"),
+        (TOKENS, f"https://me:{CANARY}@id.example.org/token", "expected an address such as"),
+        (TOKENS, f"https://{CANARY}@[id/token", "expected an address such as"),
+        (TOKENS, f"file:///{CANARY}", "expected an address such as"),
+    ],
+)
+def test_a_value_that_a_client_would_refuse_later_is_refused_by_its_key(
+    tmp_path: Path, key: str, value: str, said: str
+) -> None:
+    found = said_of(tmp_path, f"{key}={value}")
+    assert f"{key}: {said}" in found
+    assert CANARY not in found
+
+
+@pytest.mark.parametrize("server", ["a:1", "SASL_SSL://a.b-c_d.example:9093", "[::1]:9092", "a:1, b:2 ,c:3,"])
+def test_brokers_are_named_as_java_s_client_takes_them(tmp_path: Path, server: str) -> None:
+    assert said_of(tmp_path, f"bootstrap.servers={server}") == ""

@@ -116,6 +116,10 @@ def test_a_spec_that_names_none_is_as_before(tmp_path: Path) -> None:
         ("bootstrap.servers=b-1.a.c4.kafka.eu-central-1.amazonaws.com:9098\nsecurity.protocol=SASL_SSL\n"
          "sasl.mechanism=AWS_MSK_IAM\n", BOUND, "aws would go to b-1"),
         ("client.id=me\n", BOUND, "expected embedded, docker or host:port"),
+        (f"{BY_NAME}sasl.oauthbearer.token.endpoint.url=https://plain-1@[x/\n", BOUND, "url: is no address"),
+        (f"{BY_NAME}sasl.oauthbearer.token.endpoint.url=https://u:plain-1@id.example.org/\n", BOUND,
+         "would go to https://id.example.org"),
+        (SECURED.replace('"${env:KAFKA_SECRET}"', "plain-1 x=${env:KAFKA_SECRET}"), BOUND, "holds a secret"),
     ],
 )  # fmt: skip
 def test_what_no_policy_binds_is_sent_to_nobody(
