@@ -33,6 +33,8 @@ demo: setup ## Run the whole system for two or three minutes on simulated transa
 
 # Most JVMs of the tests live for seconds: the optimising compiler and a parallel collector never pay off.
 test test-services test-platform: export JDK_JAVA_OPTIONS := -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
+# Workers and hundreds of child processes would each compile all modules anew where it is set.
+test test-services test-platform: export PYTHONDONTWRITEBYTECODE :=
 test: setup ## Run the tests: units, and one end-to-end run of each kind
 	@failed=0; \
 	$(BIN)/python -m pytest tests/unit -n 2 --dist worksteal || failed=1; \

@@ -8,10 +8,13 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
+import typer.testing
 from hypothesis import HealthCheck
 from hypothesis import settings as properties
 from pyspark.sql import SparkSession
@@ -50,6 +53,8 @@ def pytest_configure() -> None:
             name, deadline=None, derandomize=same, suppress_health_check=[HealthCheck.too_slow]
         )
     properties.load_profile("tests")
+    # Each call through a CliRunner would build the whole command line again.
+    typer.testing._get_command = cache(typer.main.get_command)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -92,12 +93,19 @@ class Decider:
     def pins(self) -> dict[str, Any]:
         """Return everything a later attempt or a replay needs to decide the same way."""
         return {
-            "spec": self.spec.model_dump(mode="json"),
-            "contract": self.contract.model_dump(mode="json"),
+            **self._documents,
             "model": self.model,
             "prompt": f"{self.spec.llm.prompt.id}/{self.spec.llm.prompt.version}",
             **self.definition.digests,
             **self.triage.digests,
+        }
+
+    @cached_property
+    def _documents(self) -> dict[str, Any]:
+        """Spec and contract never change, and every batch pins them."""
+        return {
+            "spec": self.spec.model_dump(mode="json"),
+            "contract": self.contract.model_dump(mode="json"),
         }
 
     def judge(

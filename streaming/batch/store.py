@@ -92,8 +92,8 @@ class Decision:
         return self.next_sequence - self.first_sequence
 
     def to_metadata(self) -> dict[str, Any]:
-        """Return the JSON-serialisable form."""
-        return dataclasses.asdict(self)
+        """Return the JSON-serialisable form; what is pinned is not copied."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @classmethod
     def from_metadata(cls, kept: Mapping[str, Any]) -> Decision:

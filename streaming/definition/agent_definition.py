@@ -103,7 +103,7 @@ class AgentDefinition:
         """What the spec's scores are made of."""
         return self.content.layout
 
-    @property
+    @cached_property
     def digests(self) -> dict[str, str]:
         """What tells spec, contract, rules and scores from any others, by the names they are pinned under."""
         return {

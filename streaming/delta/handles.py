@@ -16,6 +16,7 @@ class Handle:
     def __init__(self, table: DeltaTable) -> None:
         self._table, self._reached = table, table.version()
         self._lock = threading.Lock()
+        self._stamps: tuple[int, dict[str, int | None]] = (-1, {})
         self.looked()
 
     @property
@@ -47,3 +48,17 @@ class Handle:
         """Hear of a commit: all before it are known by then."""
         self._reached = version
         self.looked()
+
+    def transaction(self, app_id: str) -> int | None:
+        """Return the highest batch that an application has committed, None for none.
+
+        Delta's library reads the whole log for each answer, which stays what it is until the next version.
+        """
+        table = self.table()
+        version = table.version()  # read first: an answer of a later one is kept where nobody looks again
+        if self._stamps[0] != version:
+            self._stamps = (version, {})
+        known = self._stamps[1]
+        if app_id not in known:
+            known[app_id] = table.transaction_version(app_id)
+        return known[app_id]

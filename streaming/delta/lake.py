@@ -123,7 +123,7 @@ class LakeTable(StoredTable):
     @property
     def epoch(self) -> int:
         """The highest epoch any driver has claimed on this table, as this handle sees it."""
-        return self._table.transaction_version(self._fence_id) or 0
+        return self._transaction(self._fence_id) or 0
 
     def completed(self, rows: pa.Table) -> pa.Table:
         """Return rows in this table's columns; those that are gone from the contract hold nothing."""

@@ -61,6 +61,10 @@ class StoredTable:
         with table_faults(self.place):
             return self._handle.table()
 
+    def _transaction(self, app_id: str) -> int | None:
+        with table_faults(self.place):
+            return self._handle.transaction(app_id)
+
     def read(
         self, column: str, at_least: int, below: int | None = None, columns: Sequence[str] | None = None
     ) -> pa.Table:
@@ -194,7 +198,7 @@ class StoredTable:
 
     def last_batch(self, app_id: str) -> int:
         """Return the highest batch id committed by the stream `app_id`, -1 for none."""
-        version = self._table.transaction_version(app_id)
+        version = self._transaction(app_id)
         return -1 if version is None else version
 
     @property
@@ -205,12 +209,12 @@ class StoredTable:
     @property
     def removed_rows(self) -> int:
         """How many rows retention has taken out so far."""
-        return self._table.transaction_version(REMOVED_ROWS) or 0
+        return self._transaction(REMOVED_ROWS) or 0
 
     @property
     def removed_before(self) -> int:
         """The number below which retention has taken rows out, 0 where it has none."""
-        return self._table.transaction_version(REMOVED_BEFORE) or 0
+        return self._transaction(REMOVED_BEFORE) or 0
 
     def newest_metadata(self) -> dict[str, Any] | None:
         """Return the facts of the newest commit that carries any, None for a table without."""

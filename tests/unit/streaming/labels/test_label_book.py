@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from schemas.errors import RetryableError
 from schemas.label import GIVEN, LABELS, label_json_schema
+from streaming.delta import lake
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.labels.book import MAX_AHEAD, LabelBook, LabelStatus, label_status
@@ -277,15 +278,18 @@ def test_a_refusal_without_another_writer_is_not_tried_for_ever(tmp_path: Path) 
         table.by_turns(refused)
 
 
-def test_many_small_commits_are_compacted_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_many_small_commits_are_compacted_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake, "_TIDY_EVERY", 16)
     book = open_book(tmp_path)
     other = open_book(tmp_path)
-    for number in range(140):
+    for number in range(28):
         book.record(polled(number, number), source="labels/0", through=number)
     assert len(DeltaTable(tmp_path / "labels").file_uris()) < 20
-    assert other.since(0)["label_sequence"].to_pylist() == list(range(140))
+    assert other.since(0)["label_sequence"].to_pylist() == list(range(28))
     assert other.record(said(("t3", True, hours(3))), source="x").repeated == 1
-    assert open_book(tmp_path).position("labels/0") == 140
+    assert open_book(tmp_path).position("labels/0") == 28
 
 
 def test_new_labels_are_read_in_order_from_a_place_on(tmp_path: Path) -> None:

@@ -160,6 +160,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
+def home_asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home where everything that waits was asked for in slices of 40, and nothing was taken."""
+    settings = Settings.load(tmp_path_factory.mktemp("asked"), {})
+    with pytest.MonkeyPatch.context() as patch:
+        without_broker(patch)
+        patch.setattr(choosing, "SLICE_RECORDS", 40)
+        with running(settings) as started:
+            two_batches(started)
+            ask(settings, waits(settings))
+    return settings.home
+
+
+@pytest.fixture(scope="module")
 def home_taken_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home where everything that waited was taken at once."""
     with pytest.MonkeyPatch.context() as patch:
@@ -449,12 +462,10 @@ def test_labels_on_requeued_payments_count(settings: Settings) -> None:
     ],
 )
 def test_a_request_is_taken_once_whatever_crashes(
-    settings: Settings, whole: Settings, step: BatchStep, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, whole: Settings, home_asked: Path, step: BatchStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choosing, "SLICE_RECORDS", 40)
-    with running(settings) as started:
-        two_batches(started)
-        ask(settings, waits(settings))
+    shutil.copytree(home_asked, settings.home)
     for _ in range(3):
         with pytest.raises(CrashError), running(settings, step) as started:
             take_all(started)
