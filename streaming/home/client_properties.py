@@ -70,8 +70,8 @@ def load_properties(
             mechanism that cannot be used; naming file and key, and never a secret.
     """
     properties = written_properties(path)
-    check(properties)
     try:
+        check(properties)
         resolved, in_login = _resolved(properties, environ, str(path))
         check_usable(resolved)
         check_values(resolved)

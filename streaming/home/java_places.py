@@ -15,6 +15,7 @@ _UNQUOTABLE = re.compile(r'["\\\r\n]')
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 # What Java's client takes for a place: provider, perhaps a path, and a key.
 _JAVA_PLACE = re.compile(r"\$\{[^}]*?:[^}]*?\}")
+_SPLIT = re.compile(r'[:"\\]')
 _FORGOTTEN = re.compile(r"\$\{[A-Za-z_]\w*\}")
 _LOGIN = "sasl.jaas.config"
 # Java's String.trim, which its client does to every value.
@@ -38,10 +39,10 @@ def check_places(written: Mapping[str, str]) -> None:
             if place is None:
                 problem = "holds a place that is looked up nowhere: ${env:NAME} and ${file:/path} are"
                 raise ConfigurationError(problem, key=key)
-            if ":" in place[2]:
+            if _SPLIT.search(place[2]):
                 raise ConfigurationError(
-                    "holds a place with a second colon, where Spark's client would split it: ${file:/path} "
-                    "names a file that holds one secret and nothing else, by a path without colons",
+                    "holds a place with a second colon, a quote or a backslash, which Spark's client would "
+                    "look for elsewhere: ${file:/path} names a file that holds one secret and nothing else",
                     key=key,
                 )
         if _FORGOTTEN.fullmatch(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from streaming.home.jaas import jaas_options, quoted
@@ -11,6 +12,8 @@ from streaming.home.pem_stores import of_the_machine, trusted
 _ENDPOINT = "sasl.oauthbearer.token.endpoint.url"
 _CREDENTIALS = "sasl.oauthbearer.client.credentials.client."
 _EXTENSION, _EXTENSIONS = "extension_", "sasl.oauthbearer.extensions"
+# What Kafka's clients take for the name of an extension.
+_NAME = re.compile(r"(?:extension_)?[A-Za-z.]+")
 _LOGIN_HANDLER = "sasl.login.callback.handler.class"
 _CLIENT_HANDLER = "sasl.client.callback.handler.class"
 _MECHANISMS = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER with a token endpoint, and AWS_MSK_IAM"
@@ -81,6 +84,9 @@ def completed_for_java(written: Mapping[str, str]) -> dict[str, str]:
 
     Args:
         written: as they stand in the file, secrets by their places.
+
+    Raises:
+        ValueError: an extension has a name that no client sends.
     """
     properties, mechanism = dict(written), written.get("sasl.mechanism", "")
     user, password = (properties.pop(name, None) for name in _USER)
@@ -99,6 +105,10 @@ def completed_for_java(written: Mapping[str, str]) -> dict[str, str]:
         if name in properties:
             options |= {"ssl.truststore.type": "PEM", f"ssl.truststore.{kind}": properties.pop(name)}
     line = " ".join(f'{name}="{quoted(value)}"' for name, value in options.items())
+    if any(not _NAME.fullmatch(name) for name in options):
+        raise ValueError(
+            f"{_EXTENSIONS}: expected name=value with commas between them, names of letters alone"
+        )
     login = f"{_LOGIN}.OAuthBearerLoginModule required {line};"
     handler = f"{_LOGIN}.OAuthBearerLoginCallbackHandler"
     return {"sasl.jaas.config": login, _LOGIN_HANDLER: handler, **properties}

@@ -130,13 +130,13 @@ def test_an_address_from_a_variable_is_shown(tmp_path: Path) -> None:
     assert redacted("shown.example.org:9092") == "shown.example.org:9092"
 
 
-@pytest.mark.parametrize("name", ["a:b/key", "key:a", ":", "a.properties:key", "a:b:c/d:e"])
-def test_a_path_with_a_colon_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["a:b/key", "key:a", ":", "a.properties:key", "a:b:c/d:e", 'a"b', "a\\b"])
+def test_a_path_that_java_would_read_otherwise_is_refused(tmp_path: Path, name: str) -> None:
     """Kafka's own provider splits there: it would look for another file, or for a key within one."""
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("whispered-23", encoding="utf-8")
-    place = f"${{file:{path}}}"
+    place = f"${{file:{path}}}".replace("\\", "\\\\")
     assert "ssl.key.password: holds a place with a second colon" in said_of(
         tmp_path, f"ssl.key.password={place}"
     )
@@ -233,3 +233,14 @@ def test_a_value_that_a_client_would_refuse_later_is_refused_by_its_key(
 @pytest.mark.parametrize("server", ["a:1", "SASL_SSL://a.b-c_d.example:9093", "[::1]:9092", "a:1, b:2 ,c:3,"])
 def test_brokers_are_named_as_java_s_client_takes_them(tmp_path: Path, server: str) -> None:
     assert said_of(tmp_path, f"bootstrap.servers={server}") == ""
+
+
+@pytest.mark.parametrize("listed", ["a b=c", 'a" clientSecret="x=b', "=c", "a1=c", f"a={CANARY},b;=c"])
+def test_a_name_of_an_extension_adds_nothing_to_a_login(tmp_path: Path, listed: str) -> None:
+    """Its names stand in the login's line without quotes."""
+    login = "security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\nsasl.oauthbearer.method=oidc\n"
+    client = "sasl.oauthbearer.client.id=me\nsasl.oauthbearer.client.secret=whispered-24"
+    text = f"{login}{TOKENS}=https://id/token\n{client}\nsasl.oauthbearer.extensions={listed}"
+    said = said_of(tmp_path, text)
+    assert "sasl.oauthbearer.extensions: expected name=value" in said
+    assert CANARY not in said
