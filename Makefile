@@ -43,6 +43,7 @@ test: setup ## Run the tests: units, and one end-to-end run of each kind
 
 test-services: setup ## Run the tests that take longer: outages, crash chains, hostile servers
 	@$(BIN)/python -m streaming.testing.store_servers
+	@$(BIN)/python -m streaming.testing.browser
 	@$(BIN)/python -m pytest -rs tests/services tests/crash -n 2 --dist loadgroup
 
 test-platform: setup ## Run the units and an agent on Spark 4.0 and 4.1, as platforms have them; half an hour

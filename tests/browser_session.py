@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.alert import ALERTS
 from schemas.spec import AgentSpec
 from streaming.console.console import server_with_console
+from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.stored import read_stored
 from streaming.home.settings import Settings
 from streaming.serve.api import Reach
 from streaming.serve.served_agent import ServedAgent
 from streaming.testing.api import ApiClient
+from streaming.testing.small_lake import RETENTION
 from streaming.tokens.bearer import Scope
 
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
@@ -55,3 +64,18 @@ def csrf(client: ApiClient) -> dict[str, str]:
     found = _CSRF.search(client.get("/console/sign-in").text)
     assert found is not None
     return {"X-CSRF-Token": found[1]}
+
+
+def one_more_alert(settings: Settings, spec: AgentSpec, **changes: Any) -> str:
+    """Store an alert in a small lake, like the newest but for `changes`; return its id."""
+    place = settings.lake(spec.name) / "alerts"
+    stored = read_stored(place, ALERTS.names)
+    assert stored is not None
+    number = stored.num_rows
+    (newest,) = stored.filter(pc.equal(stored["outbox_seq"], number - 1)).to_pylist()
+    alert_id = hashlib.sha256(str(number).encode()).hexdigest()[:32]
+    row = {**newest, "alert_id": alert_id, "outbox_seq": number, **changes}
+    table = LakeTable(place, ALERTS, "tester/epoch", RETENTION)
+    table.claim(1 + table.epoch)
+    table.append(pa.Table.from_pylist([row], schema=ALERTS), Stamp("tester/q", number))
+    return alert_id

@@ -12,7 +12,7 @@ from streaming.console.alert_pages import alert_router
 from streaming.console.case_pages import case_router
 from streaming.console.queue_pages import queue_router
 from streaming.console.sessions import Sessions
-from streaming.console.sign_in import codes_router, sign_in_router
+from streaming.console.sign_in import codes_router, missing_router, sign_in_router
 from streaming.console.sign_in_codes import SignInCodes
 from streaming.serve.api import Reach, Server, build_server
 from streaming.serve.known_tokens import KnownTokens
@@ -25,6 +25,7 @@ CONSOLE_ROUTERS: Sequence[APIRouter] = (
     queue_router,
     case_router,
     alert_router,
+    missing_router,
 )
 
 

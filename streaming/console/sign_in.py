@@ -22,6 +22,7 @@ from streaming.tokens.principal import Principal
 
 codes_router = APIRouter(prefix="/v1/console", tags=["server"])
 sign_in_router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
+missing_router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
 Known = Annotated[Principal, Depends(caller)]
 _MOST_CODE = 200
 
@@ -91,6 +92,12 @@ def show_file(name: str) -> Response:
         raise NotFoundError("there is no such file", where="name")
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
     return Response((FOLDER / "static" / name).read_bytes(), 200, headers, STATIC[name])
+
+
+@missing_router.get("/{path:path}")
+def show_nothing(path: str, _: Known) -> Response:
+    """Say that there is no such page."""
+    raise NotFoundError("there is no such page", where=path[:100])
 
 
 def _check_origin(request: Request) -> None:

@@ -104,7 +104,7 @@ def _found(server: StoreServer, program: str) -> str:
     found = shutil.which(program)
     if found is None:
         raise MachineError(
-            f"the tests of object stores need {server.needs} for {server.name}, and there is no `{program}`: "
+            f"the tests need {server.needs} for {server.name}, and there is no `{program}`: "
             "install it and run `make test-services` again"
         )
     return found

@@ -17,7 +17,7 @@ function api(path) {
 async function send(method, path, {headers = {}, body} = {}) {
   const given = {"X-CSRF-Token": meta("csrf"), ...headers};
   if (body !== undefined) given["Content-Type"] = "application/json";
-  const answer = await fetch(path, {method, headers: given, body: body === undefined ? undefined : JSON.stringify(body)});
+  const answer = await reached(path, {method, headers: given, body: body === undefined ? undefined : JSON.stringify(body)});
   if (answer.ok) return answer.status === 204 ? null : answer.json();
   const problem = await answer.json().catch(() => ({}));
   throw new Error(problem.detail ?? problem.title ?? `the server has answered ${answer.status}`);
@@ -26,8 +26,17 @@ async function send(method, path, {headers = {}, body} = {}) {
 const change = (id, what, version, body) =>
   send("POST", api(`/v1/cases/${id}/${what}`), {headers: {"If-Match": `"${version}"`}, body});
 
+async function reached(path, request) {
+  try {
+    return await fetch(path, request);
+  } catch {
+    throw new Error("The server cannot be reached; nothing was done.");
+  }
+}
+
 async function rendered(href) {
-  const answer = await fetch(href);
+  const answer = await reached(href);
+  if (answer.status === 401) location.reload();  // which says that the session has ended
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 
@@ -113,6 +122,9 @@ async function refresh() {
     $("#preview").replaceChildren();
   }
 }
+
+// What nobody has asked for fails without a word: the next time is soon.
+const refreshed = () => refresh().catch(() => {});
 
 // --- cases ---
 
@@ -232,7 +244,7 @@ const actions = {
     const other = isFraud ? "g says genuine instead" : "f says fraud instead";
     say(`${labels.length === 1 ? "Labelled" : `${labels.length} labelled`} ${isFraud ? "fraud" : "genuine"}; ${other}.`);
     await refresh();
-    setTimeout(refresh, 2 * LIVE_MS);
+    setTimeout(refreshed, 2 * LIVE_MS);
   },
 };
 
@@ -244,7 +256,7 @@ async function perform(element) {
     await actions[element.dataset.do](element);
   } catch (fault) {
     say(fault.message);
-    await refresh();
+    await refreshed();
   }
 }
 
@@ -286,7 +298,7 @@ function follow() {
     feed = new EventSource(api("/v1/alerts/live"));
     feed.addEventListener("alert", () => {
       clearTimeout(soon);
-      soon = setTimeout(refresh, LIVE_MS);
+      soon = setTimeout(refreshed, LIVE_MS);
     });
   };
   // A hidden tab holds no connection: browsers have six a server.
@@ -294,11 +306,11 @@ function follow() {
     feed?.close();
     if (!document.hidden) {
       begin();
-      refresh();
+      refreshed();
     }
   });
   begin();
-  setInterval(() => { if (!document.hidden && $("[data-poll], [data-case]")) refresh(); }, POLL_MS);
+  setInterval(() => { if (!document.hidden && $("[data-poll]")) refreshed(); }, POLL_MS);
 }
 
 const said = sessionStorage.getItem("said");

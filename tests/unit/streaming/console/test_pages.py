@@ -19,7 +19,7 @@ from streaming.home.settings import Settings
 from streaming.testing.api import ApiClient
 from streaming.testing.drivers import wait_until
 from streaming.testing.small_lake import build_lake, spec_of
-from tests.browser_session import console_of, sign_in
+from tests.browser_session import console_of, one_more_alert, sign_in
 
 SPEC = spec_of()
 MOST_BYTES = 100_000
@@ -157,6 +157,28 @@ def test_what_people_write_into_a_case_stays_text(client: ApiClient) -> None:
     texts = "".join(Texts(shown).texts)
     assert r"\u202egro.live\u202c \x1b[31m" in texts
     assert "{{7*7}}" in texts
+
+
+def test_an_alert_with_hostile_text_is_shown_as_text(tmp_path: Path) -> None:
+    home = Settings.load(tmp_path / "home", {})
+    build_lake(home, SPEC)
+    entities = {"entities": [("customer", HOSTILE), ("terminal", HOSTILE)]}
+    reasons = [{"name": "amount", "contribution": 1.0, "text": HOSTILE}]
+    alert_id = one_more_alert(
+        home, SPEC, **entities, transaction_id=HOSTILE, rationale=HOSTILE, reasons=reasons, rules=[HOSTILE],
+        evidence=[f"memo={HOSTILE}"],
+    )  # fmt: skip
+    with console_of(home, SPEC) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200, 60, "the alerts to be read")
+        sign_in(client, SPEC, "triage")
+        shown = Texts(ok(client, f"/console/alerts/{alert_id}"))
+        assert "".join(shown.texts).count("<script>alert(1)</script>") >= 6
+        for path in ("/console/alerts", "/console/cases"):
+            listed = Texts(ok(client, path))
+            assert HOSTILE[:20] in "".join(listed.texts)
+        for each in (shown, listed):
+            assert each.tags.count("script") == 1
+            assert all(shows(character) or character == "\n" for character in "".join(each.texts))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

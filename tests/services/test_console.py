@@ -1,0 +1,336 @@
+"""The console in a real Chromium: people sign in, see alerts come, and decide cases by keyboard.
+
+With CONSOLE_PICTURES=docs/pictures the pictures of docs/console.md are made anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from streaming.delta.stored import read_stored
+from streaming.home.settings import Settings
+from streaming.testing.browser import FLAGS, axe_script, installed_browser
+from streaming.testing.drivers import wait_until
+from streaming.testing.small_lake import build_lake, spec_of
+from streaming.tokens.bearer import NewToken, draw
+from streaming.tokens.token_table import TokenTable
+from tests.browser_session import one_more_alert
+from tests.served import served
+
+pytestmark = pytest.mark.xdist_group("console")
+
+SPEC = spec_of()
+CACHE = Settings.load(Path("var")).cache
+HOSTILE = (
+    '<script>window.hurt=1</script><img src=x onerror="window.hurt=1">\u202egro.live\u202c\x1b[31m{{7*7}}'
+)
+THEMES = ("light", "dark")
+MOST_PICTURE_BYTES = 150_000
+OF_DOCS = ("inbox-wide-light.png", "alert-wide-dark.png", "case-phone-light.png")
+MOST_MILLISECONDS = 20_000.0
+WIDE = {"width": 1180, "height": 720}
+PHONE = {"width": 390, "height": 800}
+SERIOUS = {"serious", "critical"}
+
+People = Callable[..., AbstractContextManager[Any]]
+
+
+class House:
+    """A lake with a server over it, and people with tokens."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.address = settings, ""
+        self.tokens: dict[str, NewToken] = {}
+
+    def code(self, name: str) -> str:
+        """Draw a code, as `flagstream console` does."""
+        if name not in self.tokens:
+            self.tokens[name] = draw()
+            TokenTable(self.settings, SPEC).add(self.tokens[name], name, ["triage"], 10_000, None, "tests")
+        headers = {"Authorization": f"Bearer {self.tokens[name].text.get_secret_value()}"}
+        answers = list[httpx2.Response]()
+
+        def is_known() -> bool:
+            answers.append(httpx2.post(f"{self.address}/v1/console/codes", headers=headers))
+            return answers[-1].status_code == 200
+
+        wait_until(is_known, 30, "the server to know a new token")
+        return str(answers[-1].json()["code"])
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """Return the rows of a table of the lake."""
+        found = read_stored(self.settings.lake(SPEC.name) / table)
+        return [] if found is None else found.to_pylist()
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    settings = Settings.load(tmp_path_factory.mktemp("console") / "home", {})
+    build_lake(settings, SPEC)
+    found = House(settings)
+    with served(settings.home, SPEC) as (found.address, _):
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    browser = installed_browser(CACHE)
+    sys.path.insert(0, str(browser.driver))
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 -- it is installed by the line above
+
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(
+            executable_path=str(browser.program), args=list(FLAGS), env=dict(browser.environment)
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def person(house: House, chromium: Any) -> People:
+    """Return a way to sign somebody in; their page has run nothing that is not ours when it is closed."""
+
+    @contextmanager
+    def signed_in(name: str = "anna", theme: str = "light", size: dict[str, int] = WIDE) -> Iterator[Any]:
+        context = chromium.new_context(viewport=size, color_scheme=theme, base_url=house.address)
+        page, faults = context.new_page(), list[str]()
+        page.set_default_timeout(MOST_MILLISECONDS)
+        page.on("pageerror", lambda fault: faults.append(str(fault)))
+        page.on("dialog", lambda dialog: faults.append(dialog.message))
+        page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
+        page.goto(f"/console/sign-in?code={house.code(name)}")
+        page.click("button.primary")
+        page.wait_for_selector("#queue .row")
+        yield page
+        assert faults == []
+        assert page.evaluate("window.hurt") is None
+        context.close()
+
+    return signed_in
+
+
+def case_of(page: Any) -> str:
+    return str(page.get_attribute("#detail", "data-case"))
+
+
+def said(page: Any, words: str) -> None:
+    page.wait_for_selector(f"#toast:has-text('{words}')")
+
+
+def test_a_code_signs_in_once_and_a_session_ends_by_signing_out(house: House, person: People) -> None:
+    with person() as page:
+        used = house.code("anna")
+        for status in (200, 401):
+            page.goto(f"/console/sign-in?code={used}")
+            with page.expect_navigation() as went:
+                page.click("button.primary")
+            assert went.value.status == status
+        page.goto("/console/cases")
+        page.click("[data-do=sign-out]")
+        page.wait_for_url("**/console/sign-in")
+        assert page.goto("/console/cases").status == 401
+
+
+def test_an_alert_appears_without_a_reload(house: House, person: People) -> None:
+    with person() as page:
+        page.goto("/console/alerts")
+        page.evaluate("window.kept = true")
+        before = int(page.text_content(".list h1").split()[0])
+        entities = [("customer", "c3"), ("terminal", "m1")]
+        one_more_alert(house.settings, SPEC, transaction_id="came-later", entities=entities)
+        page.wait_for_selector("#queue .row[data-transaction=came-later]")
+        assert page.text_content(".list h1") == f"{before + 1} alerts"
+        assert page.evaluate("window.kept") is True
+
+
+def test_a_case_that_is_closed_by_keyboard_ends_in_the_labels(house: House, person: People) -> None:
+    for key, is_fraud in (("f", True), ("g", False)):
+        with person() as page:
+            page.keyboard.press("j")
+            page.wait_for_selector("#detail")
+            case = case_of(page)
+            page.keyboard.press(key)
+            said(page, f"Case {case[:8]} closed as {'fraud' if is_fraud else 'genuine'}")
+            page.wait_for_selector(f"#detail:not([data-case='{case}'])")
+            assert page.query_selector(f"[data-id='{case}']") is None
+        members = [row for row in house.rows("case_events") if row["case_id"] == case]
+        meant = {row["transaction_id"] for row in members if row["event"] == "alerted"}
+        labels = [row for row in house.rows("labels") if row["decided_by"] == "token:anna"]
+        assert meant <= {row["transaction_id"] for row in labels if row["is_fraud"] is is_fraud}
+
+
+def test_two_people_cannot_take_one_case(house: House, person: People) -> None:
+    with person() as anna, person("bert") as bert:
+        anna.keyboard.press("n")
+        anna.wait_for_url("**/console/cases/*")
+        case = case_of(anna)
+        bert.goto(f"/console/cases/{case}")
+        bert.click("[data-act=claim]")
+        said(bert, "token:anna")
+        bert.keyboard.press("f")
+        said(bert, "token:anna")
+        bert.keyboard.press("n")
+        bert.wait_for_url(lambda url: "/console/cases/" in url and case not in url)
+    events = [row for row in house.rows("case_events") if row["case_id"] == case]
+    assert {row["who"] for row in events if row["event"] == "claimed"} == {"token:anna"}
+
+
+def test_the_next_case_opens_by_itself_and_what_was_done_is_taken_back(house: House, person: People) -> None:
+    with person() as page:
+        page.keyboard.press("n")
+        page.wait_for_url("**/console/cases/*")
+        case = case_of(page)
+        page.keyboard.press("e")
+        page.fill("#ask-text", "asked the customer")
+        page.keyboard.press("Enter")
+        page.wait_for_url(lambda url: "/console/cases/" in url and case not in url)
+        said(page, f"Case {case[:8]} closed as other. This one is yours now.")
+        assert "token:anna" in page.text_content("#detail .facts")
+        page.keyboard.press("z")
+        said(page, f"Case {case[:8]}: taken back, open.")
+        page.keyboard.press("u")
+        page.wait_for_selector(f"#queue [data-id='{case}']")
+    assert {"closed", "undone"} <= {
+        row["event"] for row in house.rows("case_events") if row["case_id"] == case
+    }
+
+
+def test_several_cases_are_assigned_and_given_back_at_once(person: People) -> None:
+    with person() as page:
+        page.goto("/console/cases?assignee=-")
+        page.wait_for_selector("#queue .row")
+        for _ in range(3):
+            page.keyboard.press("j")
+            page.keyboard.press("x")
+        page.wait_for_selector("#detail")
+        ids = [each.get_attribute("data-id") for each in page.query_selector_all(".row:has(input:checked)")]
+        assert len(ids) == 3
+        page.keyboard.press("a")
+        page.fill("#ask-text", "token:bert")
+        page.keyboard.press("Enter")
+        said(page, "3 cases assigned")
+        for each in ids:
+            page.wait_for_selector(f"#queue [data-id='{each}']", state="detached")
+        page.keyboard.press("z")
+        said(page, "taken back")
+        for each in ids:
+            page.wait_for_selector(f"#queue [data-id='{each}']")
+
+
+def test_an_alert_is_labelled_and_labelled_otherwise(house: House, person: People) -> None:
+    with person() as page:
+        page.goto("/console/alerts?filter=label+%3D+none")
+        page.keyboard.press("j")
+        page.wait_for_selector("#detail")
+        page.keyboard.press("o")
+        page.wait_for_url("**/console/alerts/*")
+        transaction = page.get_attribute("#detail", "data-transaction")
+        for key, word in (("f", "fraud"), ("g", "genuine")):
+            page.keyboard.press(key)
+            page.wait_for_selector(f"#detail .head :text('labelled {word} by token:anna')")
+    rows = sorted(house.rows("labels"), key=lambda row: row["label_sequence"])
+    labels = [row["is_fraud"] for row in rows if row["transaction_id"] == transaction]
+    assert labels == [True, False]
+
+
+def test_the_keys_that_the_help_lists_are_those_of_the_page(person: People) -> None:
+    with person() as page:
+        page.keyboard.press("j")
+        page.wait_for_selector("#detail")
+        page.keyboard.press("?")
+        page.wait_for_selector("#keys[open]")
+        listed = [each.inner_text() for each in page.query_selector_all("#keys dt")]
+        assert sorted(listed) == sorted([*"jkxofgeamn/?"])
+
+
+def visited(page: Any) -> Iterator[str]:
+    """Go to every kind of page, with what people see on it."""
+    yield "cases"
+    if page.viewport_size == WIDE:
+        page.keyboard.press("j")
+        page.wait_for_selector("#preview #detail")
+        yield "inbox"
+    page.goto(page.get_attribute("#queue .row", "data-page"))
+    yield "case"
+    page.goto("/console/alerts?filter=customer+%3D+c18")
+    page.goto(page.get_attribute("#queue .row", "data-page"))
+    yield "alert"
+    page.goto("/console/alerts")
+    yield "alerts"
+    page.goto("/console/nothing")
+    yield "missing"
+    page.goto("/console/sign-in")
+    yield "sign-in"
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_no_page_has_a_serious_fault_of_accessibility(theme: str, person: People, tmp_path: Path) -> None:
+    axe = axe_script(CACHE)
+    for size, name in ((WIDE, "wide"), (PHONE, "phone")):
+        with person(theme=theme, size=size) as page:
+            for kind in visited(page):
+                page.evaluate(axe)
+                found = page.evaluate("axe.run().then((all) => all.violations)")
+                serious = [
+                    (each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in SERIOUS
+                ]
+                assert serious == [], (kind, name)
+                wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+                assert wide <= 0, (kind, name, "it scrolls sideways")
+                picture(page, tmp_path / f"{kind}-{name}-{theme}.png")
+
+
+def picture(page: Any, path: Path) -> None:
+    """Take a picture; one of docs must be small, and is kept where these are made anew."""
+    page.screenshot(path=str(path))
+    if path.name in OF_DOCS:
+        assert path.stat().st_size < MOST_PICTURE_BYTES
+        wanted = os.environ.get("CONSOLE_PICTURES")
+        if wanted:
+            (Path(wanted) / f"console-{path.name.partition('-')[0]}.png").write_bytes(path.read_bytes())
+
+
+def test_text_from_outside_does_nothing(house: House, person: People) -> None:
+    entities, reason = [("customer", HOSTILE), ("terminal", HOSTILE)], {"name": "a", "contribution": 1.0}
+    one_more_alert(
+        house.settings, SPEC, transaction_id=HOSTILE, entities=entities, rationale=HOSTILE, rules=[HOSTILE],
+        reasons=[{**reason, "text": HOSTILE}],
+    )  # fmt: skip
+    with person() as page:
+        page.goto("/console/alerts")
+        page.wait_for_selector("#queue .row >> text=window.hurt")
+        page.keyboard.press("j")
+        page.wait_for_selector("#preview #detail")
+        page.keyboard.press("o")
+        page.wait_for_url("**/console/alerts/*")
+        shown = page.inner_text("#detail")
+        assert r"\u202egro.live\u202c\x1b[31m{{7*7}}" in shown
+        assert not re.search("[\u202a-\u202e\x1b]", shown)
+        page.keyboard.press("c")
+        page.wait_for_url("**/console/cases/*")
+        page.keyboard.press("m")
+        page.fill("#ask-text", HOSTILE.replace("\x1b", ""))
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".timeline .said >> text=window.hurt")
+        assert page.query_selector("#detail script, #detail img") is None
+
+
+def test_a_server_that_is_away_is_said_and_nothing_is_lost(person: People) -> None:
+    with person() as page:
+        page.keyboard.press("j")
+        page.wait_for_selector("#detail")
+        page.context.set_offline(True)
+        page.keyboard.press("n")
+        said(page, "The server cannot be reached")
+        assert page.query_selector("#queue .row") is not None
+        page.context.set_offline(False)
+        wait_until(lambda: page.evaluate("fetch('/livez').then((a) => a.ok)"), 20, "the server to be back")
