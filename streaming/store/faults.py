@@ -26,6 +26,10 @@ _AWAY = re.compile(
     re.IGNORECASE,
 )
 _QUERY = re.compile(r"\?[^\s)]+")
+# What differs from answer to answer: the same fault has the same words, which are said once.
+_VARYING = re.compile(
+    r" in \d[\d.]*(?:ns|µs|ms|s)\b|<(RequestId|HostId)>[^<]*</\1>|\s*\bRequestId:[^<\s]+|\s*\bTime:[^<\s]+"
+)
 _LONGEST = 300
 
 
@@ -69,8 +73,11 @@ def not_admitted(text: str, place: Place) -> ConfigurationError:
 
 
 def first_line(text: str) -> str:
-    """Return a library's words without queries, which may be signed, and without what it would debug by."""
-    line = " ".join(text.partition("Debug source")[0].split())
+    """Return a library's words without queries, which may be signed, and without what it would debug by.
+
+    The time that it took and the request's id are left out, too: a fault that goes on has the same words.
+    """
+    line = " ".join(_VARYING.sub("", text.partition("Debug source")[0]).split())
     return redacted(_QUERY.sub("", line))[:_LONGEST]
 
 

@@ -37,7 +37,7 @@ from streaming.testing.workspace import TOKEN, loopback_workspace
 from tests.integration.test_command_line import Shell, Topic
 from tests.waiting_agent import WaitingAgent
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)  # a store may be away for ten minutes
 KEY = "a" * 32
 # An agent learns after some seconds, not after half a minute, that its store does not answer.
 PATIENCE = "timeout=3s,max_retries=2,retry_timeout=4s"
@@ -148,8 +148,8 @@ def test_a_store_that_is_busy_silent_or_forgetful_costs_time_alone(
         agent.catches_up(driver)
     for spoiling in (refused(429), lost_answer, refused_after_all, dropped):
         for match in ("_delta_log", ".parquet", ""):
+            wanted = spoiled.spoilt + 2  # before, as the agent writes by the clock, too
             spoiled.spoil(spoiling, verb="PUT", match=match, times=2)
-            wanted = spoiled.spoilt + 2
             agent.stream.send(30)
             wait_until(partial(_has_spoilt, spoiled, wanted), DRIVER_SECONDS, "it to be asked")
     agent.catches_up(driver)

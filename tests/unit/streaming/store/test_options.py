@@ -1,9 +1,12 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError, StoreError
 from streaming.home.settings import Settings
@@ -103,3 +106,22 @@ def test_what_a_store_answers_is_waited_for_or_somebody_s_to_set_right(
 
 def test_what_is_no_answer_of_a_store_stays_what_it_is() -> None:
     assert fault_of_store("Invalid table version: 7", Place("s3://bucket/agents")) is None
+
+
+@given(st.uuids(), st.floats(0.001, 999), st.sampled_from(["ns", "µs", "ms", "s"]), st.datetimes())
+def test_a_fault_that_goes_on_has_the_same_words_each_time(
+    request: UUID, took: float, unit: str, at: datetime
+) -> None:
+    """How long it took and which request it was differ each time: a log would have a line for each."""
+
+    def said(request: object, took: str, at: str) -> str:
+        words = (
+            f"Generic S3 error: Error performing GET http://host/lake in {took}, after 2 retries: "
+            f"status code: 503: <Code>SlowDown</Code><Message>Busy. RequestId:{request}\nTime:{at}</Message>"
+            f"<RequestId>{request}</RequestId><HostId>{request}=</HostId>"
+        )
+        return str(fault_of_store(words, Place("s3://bucket/agents")))
+
+    other = said(request, f"{took}{unit}", at.isoformat() + "Z")
+    assert other == said("first", "1.5ms", "2026-05-01T00:00:00Z")
+    assert "after 2 retries" in other and "SlowDown" in other
