@@ -64,10 +64,10 @@ bench: setup ## Measure throughput, latency, recovery, replay and triage; takes 
 image: ## Build the image of an agent, with Docker, Podman or Buildah
 	@docker/build-image.sh
 
-up: ## Start agent, Kafka, S3 store, payments, Prometheus and Grafana by compose; dashboards on 127.0.0.1:3000
+up: ## Start agent, API, Kafka, S3 store, payments, Prometheus and Grafana by compose; dashboards on 127.0.0.1:3000
 	@docker/secrets.sh
 	@docker compose --file docker/compose.yaml up --build --detach --wait
-	@echo "dashboards: http://127.0.0.1:3000, metrics: http://127.0.0.1:9464/metrics"
+	@echo "dashboards: http://127.0.0.1:3000, metrics: http://127.0.0.1:9464/metrics, API: http://127.0.0.1:8714"
 
 down: ## End what up has started; OPTIONS=--volumes removes its data, too
 	@docker compose --file docker/compose.yaml down $(OPTIONS)

@@ -125,7 +125,7 @@ def _watched(settings: Settings, agent: str) -> Iterator[TimedObservation]:
     ended = threading.Event()
     with tracing(settings, agent) as traces:
         observation = TimedObservation(settings, agent, traces)
-        served = (observation.metrics, observation.readiness, observation.refresh)
+        served = (observation.metrics.registry, observation.readiness, observation.refresh)
         endpoint = MetricsEndpoint(ListenAddress(0), *served)
         scraping = threading.Thread(target=_scrape, args=(endpoint.url, ended))
         scraping.start()

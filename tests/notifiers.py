@@ -40,9 +40,9 @@ class Notifiers:
     def route(self, *routes: dict[str, Any]) -> None:
         self.routes_file.write_text(yaml.safe_dump({"routes": list(routes)}), encoding="utf-8")
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *words: str) -> subprocess.Popen[str]:
         child = subprocess.Popen(
-            [sys.executable, "-c", ENTRY, *self._words("run")],
+            [sys.executable, "-c", ENTRY, *self._words("run", *words)],
             env={**os.environ, **ENVIRONMENT, "FLAGSTREAM_KAFKA": str(self.bootstrap)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

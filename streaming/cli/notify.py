@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from schemas.errors import ConfigurationError
-from streaming.cli.options import DEFAULT_HOME, AsJson, Home, LogFormat, SpecName, agent_in
+from streaming.cli.options import DEFAULT_HOME, AsJson, Home, LogFormat, MetricsPort, SpecName, agent_in
 
 notify_app = typer.Typer(
     no_args_is_help=True, help="Deliver alerts: signed webhooks, Slack, e-mail, PagerDuty."
@@ -21,6 +21,7 @@ def notify_run(
     spec: SpecName,
     file: RoutesFile,
     home: Home = DEFAULT_HOME,
+    metrics_port: MetricsPort = None,
     log_format: LogFormat = None,
     as_json: AsJson = False,
 ) -> None:
@@ -32,7 +33,7 @@ def notify_run(
     """
     from streaming.commands.notify import run_routes
 
-    run_routes(*agent_in(home, spec, log_format), file, as_json=as_json)
+    run_routes(*agent_in(home, spec, log_format, metrics_port), file, as_json=as_json)
 
 
 @notify_app.command("check")

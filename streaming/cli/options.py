@@ -106,14 +106,14 @@ def agent_in(
 
 
 def agents_in(
-    home: Path, specs: list[str] | None, log_format: str | None = None
+    home: Path, specs: list[str] | None, log_format: str | None = None, metrics: str | None = None
 ) -> list[tuple[Settings, AgentSpec]]:
     """Return several specs, each with the settings under which its agent is reached.
 
     Raises:
         ConfigurationError: two specs are of one agent.
     """
-    found = [agent_in(home, each, log_format) for each in specs or [DEFAULT_SPEC]]
+    found = [agent_in(home, each, log_format, metrics) for each in specs or [DEFAULT_SPEC]]
     names = [spec.name for _, spec in found]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:

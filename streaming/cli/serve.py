@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from schemas.errors import ConfigurationError
-from streaming.cli.options import DEFAULT_HOME, Home, LlmChoice, LogFormat, SpecNames, agents_in
+from streaming.cli.options import DEFAULT_HOME, Home, LlmChoice, LogFormat, MetricsPort, SpecNames, agents_in
 from streaming.home.listen import listen_address
 
 
@@ -35,6 +35,7 @@ def serve(
         bool, typer.Option("--score", help="Score events at /v1/score; the profiles are in memory once more.")
     ] = False,
     llm: LlmChoice = "none",
+    metrics_port: MetricsPort = None,
     log_format: LogFormat = None,
 ) -> None:
     """Serve the HTTP API of agents until Ctrl-C, in a process of its own: agents run beside it, or do not.
@@ -51,4 +52,5 @@ def serve(
     if address is None:
         raise ConfigurationError("expected a port or HOST:PORT", where="--listen")
     listening = listening_at(address, tls_certificate, tls_key, is_public=plain_http)
-    serve_agents(agents_in(home, spec, log_format), ServeOptions(listening, tuple(host or ()), llm, score))
+    found = agents_in(home, spec, log_format, metrics_port)
+    serve_agents(found, ServeOptions(listening, tuple(host or ()), llm, score))

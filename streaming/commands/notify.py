@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +23,13 @@ from streaming.history.explain import find_alert_row
 from streaming.home.settings import Settings
 from streaming.notify.notices import Notice, is_wanted
 from streaming.notify.opening import OpenRoute, open_routes
+from streaming.notify.outcomes import DeliveryOutcome, Receiver
 from streaming.notify.reader import PlacedReader
 from streaming.notify.sample import sample_alert
 from streaming.notify.service import Deliveries
 from streaming.notify.state import RouteState, StateFile
+from streaming.observe.desk_metrics import NotifyMetrics, RouteFacts
+from streaming.observe.endpoint import metrics_served
 from streaming.output.facts import show_facts
 from streaming.output.log import log
 from streaming.service.interrupts import stop_on_interrupt
@@ -31,9 +39,15 @@ from streaming.store.opening import files_of
 def run_routes(settings: Settings, spec: AgentSpec, file: Path, *, as_json: bool) -> None:
     """Deliver alerts until Ctrl-C, then print how far each route has come."""
     opened = open_routes(file, settings.environ)
-    stop = threading.Event()
-    with broker_of(settings) as bootstrap, stop_on_interrupt(stop):
-        deliveries = Deliveries(settings, spec, bootstrap, opened)
+    stop, metrics = threading.Event(), NotifyMetrics(spec.name)
+    counted = [
+        replace(each, receiver=_Counted(each.receiver, each.route.name, metrics.attempted)) for each in opened
+    ]
+    with broker_of(settings) as bootstrap, stop_on_interrupt(stop), ExitStack() as serving:
+        deliveries = Deliveries(settings, spec, bootstrap, counted)
+        refresh = partial(_refresh, metrics, deliveries)
+        served = (metrics.registry, deliveries, refresh, spec.name)
+        serving.enter_context(metrics_served(settings.metrics, *served))
         log(
             "routes_served",
             f"routes at work: {', '.join(each.route.name for each in opened)}",
@@ -43,6 +57,37 @@ def run_routes(settings: Settings, spec: AgentSpec, file: Path, *, as_json: bool
     show_facts(
         {"routes": [_row(each, deliveries.states[each.route.name]) for each in opened]}, as_json=as_json
     )
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """A receiver whose attempts are counted; see streaming.notify.outcomes.Receiver."""
+
+    receiver: Receiver
+    route: str
+    count: Callable[[str, str, float], None]
+
+    def deliver(self, notice: Notice) -> DeliveryOutcome:
+        """See Receiver."""
+        began = time.perf_counter()
+        outcome = self.receiver.deliver(notice)
+        self.count(self.route, outcome.became, time.perf_counter() - began)
+        return outcome
+
+    def close(self) -> None:
+        """See Receiver."""
+        self.receiver.close()
+
+
+def _refresh(metrics: NotifyMetrics, deliveries: Deliveries) -> None:
+    facts = [_facts(name, state) for name, state in deliveries.states.items()]
+    metrics.refresh(facts, deliveries.conditions)
+
+
+def _facts(name: str, state: RouteState) -> RouteFacts:
+    failing = state.failing_since
+    since = 0.0 if failing is None else datetime.fromisoformat(failing).timestamp()
+    return RouteFacts(name, since, state.refused)
 
 
 def check_routes(settings: Settings, spec: AgentSpec, file: Path, *, as_json: bool) -> None:

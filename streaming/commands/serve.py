@@ -12,10 +12,13 @@ from schemas.spec import AgentSpec
 from streaming.console.console import server_with_console
 from streaming.home.listen import ListenAddress
 from streaming.home.settings import Settings
+from streaming.observe.desk_metrics import ServedState, ServeMetrics
+from streaming.observe.endpoint import metrics_served
 from streaming.output.log import log
 from streaming.serve.api import Reach, Server
 from streaming.serve.http_server import Listening, serve_until
 from streaming.serve.served_agent import ServedAgent
+from streaming.serve.watched import RequestWatch, nobody_watches
 from streaming.service.interrupts import stop_on_interrupt
 
 _POLITE = 5
@@ -43,11 +46,17 @@ def serve(agents: Sequence[tuple[Settings, AgentSpec]], options: ServeOptions) -
 
     Raises:
         ConfigurationError: a spec, what it names, or a file of TLS cannot be used.
-        MachineError: somebody else listens there.
+        MachineError: somebody else listens there, or where metrics are to be served.
     """
     os.nice(_POLITE)  # an agent that runs on the same cores goes first
-    server, stop = put_together(agents, options), threading.Event()
-    with stop_on_interrupt(stop, doing="answering the requests that have begun"):
+    names = [spec.name for _, spec in agents]
+    metrics, stop = ServeMetrics(names), threading.Event()
+    server = put_together(agents, options, metrics.answered)
+    served = (metrics.registry, server, lambda: metrics.refresh(_states(server)), ", ".join(names))
+    with (
+        metrics_served(agents[0][0].metrics, *served),
+        stop_on_interrupt(stop, doing="answering the requests that have begun"),
+    ):
         serve_until(
             server.asgi, options.listening, stop, lambda port: _say(options.listening, port),
             server.end_streams,
@@ -65,12 +74,19 @@ def listening_at(
     return Listening(address, certificate, key, is_public)
 
 
-def put_together(agents: Sequence[tuple[Settings, AgentSpec]], options: ServeOptions) -> Server:
-    """Return the server that `serve` runs."""
+def put_together(
+    agents: Sequence[tuple[Settings, AgentSpec]], options: ServeOptions, watch: RequestWatch = nobody_watches
+) -> Server:
+    """Return the server that `serve` runs; `watch` hears of each request."""
     served = [ServedAgent(settings, spec, options.llm, scores=options.scores) for settings, spec in agents]
     listening = options.listening
     reach = Reach((*listening.hosts, *options.hosts), listening.tls)
-    return server_with_console(served, reach, secure=listening.tls or listening.is_public)
+    secure = listening.tls or listening.is_public
+    return server_with_console(served, reach, secure=secure, watch=watch)
+
+
+def _states(server: Server) -> list[ServedState]:
+    return [ServedState(each.name, each.is_ready, each.health.active) for each in server.agents.values()]
 
 
 def _say(listening: Listening, port: int) -> None:

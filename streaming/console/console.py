@@ -18,6 +18,7 @@ from streaming.serve.api import Reach, Server, build_server
 from streaming.serve.known_tokens import KnownTokens
 from streaming.serve.routers import ROUTERS
 from streaming.serve.served_agent import ServedAgent
+from streaming.serve.watched import RequestWatch, nobody_watches
 
 CONSOLE_ROUTERS: Sequence[APIRouter] = (
     codes_router,
@@ -43,6 +44,7 @@ def server_with_console(
     *,
     secure: bool = False,
     seconds: Callable[[], float] = time.monotonic,
+    watch: RequestWatch = nobody_watches,
 ) -> Server:
     """Put a server together that answers the API and shows the console.
 
@@ -51,9 +53,11 @@ def server_with_console(
         reach: by whom it may be reached.
         secure: whether browsers reach it by TLS, its own or that of a proxy in front.
         seconds: monotonic seconds.
+        watch: hears of each request.
     """
     book = KnownTokens([each.tokens for each in agents])
     console = Console(SignInCodes(seconds), Sessions(book, secure=secure, seconds=seconds))
-    server = build_server(agents, reach, [*ROUTERS, *CONSOLE_ROUTERS], [console.sessions], seconds)
+    routers = [*ROUTERS, *CONSOLE_ROUTERS]
+    server = build_server(agents, reach, routers, [console.sessions], seconds, watch)
     server.api.state.console = console
     return server

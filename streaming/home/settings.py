@@ -45,7 +45,7 @@ VARIABLES = {
     "FLAGSTREAM_SCHEMA_REGISTRY": "address of a schema registry's Confluent interface",
     "FLAGSTREAM_SCHEMA_REGISTRY_LOGIN": "user:password for it",
     "FLAGSTREAM_AUDIT_KEY": "the secret of the audit log's hashes; a lake in a store needs it",
-    "FLAGSTREAM_METRICS": "[HOST:]PORT where a running agent serves metrics and health, or off",
+    "FLAGSTREAM_METRICS": "[HOST:]PORT where run, serve and notify serve metrics and health, or off",
     "FLAGSTREAM_TRACES": "address of an OTLP collector over HTTP, or off",
     "FLAGSTREAM_AUDIT_ANCHOR": "a URI or path: where the audit log's anchor lies, if not beside the lake",
     "FLAGSTREAM_PSEUDONYM_KEY": "the secret of pseudonyms; a lake in a store needs it where a model is asked",
@@ -73,7 +73,7 @@ class Settings:
         log_format: text or json.
         schema_registry: address of a schema registry, None when not given.
         schema_registry_login: user and password for it, with a colon between them.
-        metrics: where a running agent serves metrics and health, None where it does not.
+        metrics: where a process serves metrics and health, None where it does not.
         traces: where traces are sent, None where none are made.
         store: where tables and what belongs to them lie, None for the home.
     """

@@ -83,6 +83,11 @@ class RouteLane:
         """How far it has come."""
         return self._state
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it reads alerts."""
+        return self._source is not None
+
     def begin(self) -> None:
         """Open the topic where the route was; a new one begins as its configuration says.
 

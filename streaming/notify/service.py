@@ -38,6 +38,7 @@ class Deliveries:
         self._end = threading.Event()
         self._lanes = {each.route.name: self._lane(each) for each in routes}
         self._workers: dict[str, Worker] = {}
+        self._health: dict[str, Health] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until `stop` is set; deliveries under way are waited for.
@@ -63,6 +64,23 @@ class Deliveries:
         """How far each route has come."""
         return {name: lane.state for name, lane in self._lanes.items()}
 
+    @property
+    def conditions(self) -> list[ActiveCondition]:
+        """What holds of any route."""
+        return [state for health in list(self._health.values()) for state in health.active]
+
+    def why_not_live(self) -> str | None:
+        """Return None: a route that cannot go on ends the process by itself."""
+        return None
+
+    def why_not_ready(self) -> str | None:
+        """Say which routes read no alerts, None where all do; what receivers do is no matter of it."""
+        still = [name for name, lane in self._lanes.items() if not lane.is_open or self._stalled(name)]
+        return f"routes that read no alerts: {', '.join(still)}" if still else None
+
+    def _stalled(self, route: str) -> bool:
+        return route not in self._health or bool(self._health[route].active)
+
     def _lane(self, opened: OpenRoute) -> RouteLane:
         topic = self._spec.alerts.topic
         file = StateFile(files_of(self._settings.deliveries(self._spec.name)), opened.route.name)
@@ -72,7 +90,7 @@ class Deliveries:
         )  # fmt: skip
 
     def _worker(self, name: str, lane: RouteLane) -> Worker:
-        health = Health(changed=lambda _, state: self._tell(name, state))
+        health = self._health[name] = Health(changed=lambda _, state: self._tell(name, state))
         return Worker(f"route-{name}", lane.round, Condition.ROUTE_STALLED, health, begin=lane.begin)
 
     def _tell(self, route: str, state: ActiveCondition | None) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streaming.observe.decision_panels import ALERTS, MODEL
+from streaming.observe.desk_panels import API, DELIVERIES
 from streaming.observe.operation_panels import STATE, STREAM
 from streaming.observe.panels import Panel
 
@@ -33,8 +34,9 @@ class Dashboard:
         return tuple(panel for _, panels in self.rows for panel in panels)
 
 
+_OPERATION = (("Stream", STREAM), ("State", STATE), ("API", API), ("Deliveries", DELIVERIES))
 DASHBOARDS: tuple[Dashboard, ...] = (
-    Dashboard("flagstream-operation", "flagstream: operation", (("Stream", STREAM), ("State", STATE))),
+    Dashboard("flagstream-operation", "flagstream: operation", _OPERATION),
     Dashboard("flagstream-decisions", "flagstream: decisions", (("Alerts", ALERTS), ("Model", MODEL))),
 )
 

@@ -1,25 +1,35 @@
-"""The HTTP endpoint of a running agent: `/metrics`, `/livez` and `/readyz`. Nothing is changed by it."""
+"""The HTTP endpoint of a process: `/metrics`, `/livez` and `/readyz`. Nothing is changed by it."""
 
 from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from socketserver import TCPServer
-from typing import Any
+from typing import Any, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import make_wsgi_app
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from schemas.errors import MachineError
 from streaming.home.listen import ListenAddress
-from streaming.observe.metrics import Metrics
-from streaming.observe.readiness import Readiness
+from streaming.output.log import log
 
 _SILENT_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
+
+
+class HealthReport(Protocol):
+    """How a process is; see streaming.observe.readiness.Readiness."""
+
+    def why_not_live(self) -> str | None:
+        """Say why the process should be ended and begun anew, None where it should not."""
+
+    def why_not_ready(self) -> str | None:
+        """Say what it waits for, None where it works."""
 
 
 class MetricsEndpoint:
@@ -27,8 +37,8 @@ class MetricsEndpoint:
 
     Args:
         address: where it listens; port 0 is any that is free.
-        metrics: what is served.
-        readiness: says how the agent is.
+        registry: the metrics that are served.
+        readiness: says how the process is.
         refresh: called before metrics are served: brings up to date what is not counted as it happens.
 
     Raises:
@@ -38,11 +48,11 @@ class MetricsEndpoint:
     def __init__(
         self,
         address: ListenAddress,
-        metrics: Metrics,
-        readiness: Readiness,
+        registry: CollectorRegistry,
+        readiness: HealthReport,
         refresh: Callable[[], None] = lambda: None,
     ) -> None:
-        self._metrics, self._readiness, self._refresh = make_wsgi_app(metrics.registry), readiness, refresh
+        self._metrics, self._refresh = make_wsgi_app(registry), refresh
         self._pages: dict[str, WSGIApplication] = {
             "/metrics": self._scraped,
             "/livez": lambda _, start: _health(start, readiness.why_not_live()),
@@ -79,6 +89,37 @@ class MetricsEndpoint:
         self._refresh()
         found: Iterable[bytes] = self._metrics({**environ, "REQUEST_METHOD": "GET"}, start)
         return found
+
+
+@contextmanager
+def metrics_served(
+    address: ListenAddress | None,
+    registry: CollectorRegistry,
+    readiness: HealthReport,
+    refresh: Callable[[], None],
+    agent: str,
+) -> Iterator[None]:
+    """Serve metrics and health meanwhile, and say where; nothing is served without an address.
+
+    Args:
+        address: see MetricsEndpoint.
+        registry: see MetricsEndpoint.
+        readiness: see MetricsEndpoint.
+        refresh: see MetricsEndpoint.
+        agent: whose metrics they are, for the log.
+
+    Raises:
+        MachineError: see MetricsEndpoint.
+    """
+    if address is None:
+        yield
+        return
+    endpoint = MetricsEndpoint(address, registry, readiness, refresh)
+    try:
+        log("metrics_served", f"metrics at {endpoint.url}", agent=agent, url=endpoint.url)
+        yield
+    finally:
+        endpoint.close()
 
 
 class _Handler(WSGIRequestHandler):

@@ -74,11 +74,15 @@ class MetricFamily:
     def __init__(
         self, made: Counter | Gauge | Histogram, agent: str, labels: Sequence[str], most: int
     ) -> None:
-        self._made, self._agent = made, agent
+        self._made, self._agent, self._labels, self._most = made, agent, tuple(labels), most
         self._values = [KnownValues(most) for _ in labels]
         self._shown: set[tuple[str, ...]] = set()
         if not labels and not isinstance(made, Gauge):
             made.labels(agent)  # what only grows begins at 0; of a gauge nothing is known yet
+
+    def of(self, agent: str) -> MetricFamily:
+        """Return the same metric of another agent, for a process that is about several."""
+        return MetricFamily(self._made, agent, self._labels, self._most)
 
     def add(self, amount: float, *labels: object) -> None:
         """Add to a counter."""

@@ -1,12 +1,21 @@
-"""Every metric of a running agent. docs/observability.md has a table of them, which is made from here."""
+"""Every metric of a running agent. docs/observability.md has a table of them, which is made from here.
+
+Those of `serve` and `notify run` are in `streaming.observe.desk_metrics`.
+"""
 
 from __future__ import annotations
 
-from prometheus_client import GCCollector, PlatformCollector, ProcessCollector, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from streaming.observe.metric import MetricBook
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _LONG_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0)
 _MOST_PARTITIONS = 1_000
 
@@ -31,7 +40,7 @@ class StreamMetrics:
         )
         self.batches.add(0, "failed")  # so that the first one is seen as one more
         self.steps = book.histogram(
-            "batch_step_duration_seconds", "Time that the steps of a batch take.", "step", buckets=_SECONDS
+            "batch_step_duration_seconds", "Time that the steps of a batch take.", "step", buckets=SECONDS
         )
         self.latency = book.histogram(
             "alert_latency_seconds",
@@ -205,7 +214,22 @@ class StateMetrics:
         self.disk_size = gauge("disk_size_bytes", "Size of the disk of the lake or of the home.", "volume")
 
 
-class HealthMetrics:
+class ConditionMetrics:
+    """Which conditions hold."""
+
+    def __init__(self, book: MetricBook) -> None:
+        gauge = book.gauge
+        self.condition = gauge(
+            "condition_active", "1 while a condition holds, by condition; docs/operations.md.", "condition"
+        )
+        self.since = gauge(
+            "condition_since_timestamp_seconds",
+            "Since when a condition holds, in seconds since 1970; 0 while it does not.",
+            "condition",
+        )
+
+
+class HealthMetrics(ConditionMetrics):
     """Whether the agent works, and what it waits for."""
 
     def __init__(self, book: MetricBook) -> None:
@@ -216,14 +240,7 @@ class HealthMetrics:
         self.looped_at = gauge(
             "loop_timestamp_seconds", "When the run's loop last moved, in seconds since 1970."
         )
-        self.condition = gauge(
-            "condition_active", "1 while a condition holds, by condition; docs/operations.md.", "condition"
-        )
-        self.since = gauge(
-            "condition_since_timestamp_seconds",
-            "Since when a condition holds, in seconds since 1970; 0 while it does not.",
-            "condition",
-        )
+        super().__init__(book)
         self.info = gauge("agent_info", "1; says what runs.", "version", "spec_version", "model")
 
 
@@ -241,7 +258,12 @@ class Metrics:
         self.actions, self.state = ActionMetrics(self.book), StateMetrics(self.book)
         self.health = HealthMetrics(self.book)
         self.registry = self.book.registry
-        # A second series for each, which nothing here needs.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves its type out
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self.registry)
+        add_those_of_the_process(self.registry)
+
+
+def add_those_of_the_process(registry: CollectorRegistry) -> None:
+    """Have memory, processor time and garbage of this process shown beside what is declared."""
+    # A second series for each, which nothing here needs.
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves its type out
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)

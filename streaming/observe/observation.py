@@ -24,7 +24,7 @@ from streaming.home.settings import Settings
 from streaming.kafka.publish import Headers
 from streaming.observe.batch_metrics import count_answers, count_batch, count_spent
 from streaming.observe.drift_watch import DriftWatch
-from streaming.observe.endpoint import MetricsEndpoint
+from streaming.observe.endpoint import metrics_served
 from streaming.observe.lake_facts import LakeFacts
 from streaming.observe.metrics import Metrics
 from streaming.observe.readiness import Readiness
@@ -222,9 +222,6 @@ def observed(settings: Settings, agent: str) -> Iterator[Observation]:
     with ExitStack() as stack:
         traces = stack.enter_context(tracing(settings, agent))
         observation = Observation(settings, agent, traces, counts=settings.metrics is not None)
-        if settings.metrics is not None:
-            served = (observation.metrics, observation.readiness, observation.refresh)
-            endpoint = MetricsEndpoint(settings.metrics, *served)
-            stack.callback(endpoint.close)
-            log("metrics_served", f"metrics at {endpoint.url}", agent=agent, url=endpoint.url)
+        served = (observation.metrics.registry, observation.readiness, observation.refresh)
+        stack.enter_context(metrics_served(settings.metrics, *served, agent))
         yield observation

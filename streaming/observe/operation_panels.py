@@ -101,14 +101,14 @@ STATE = (
     Panel(
         "Memory and processor",
         "bytes",
-        (("process_resident_memory_bytes", "resident"),),
-        "Memory of the process."
+        (("process_resident_memory_bytes", "{{job}}"),),
+        "Memory of the agent's process, and of those beside it."
     ),
     Panel(
         "Processor time",
         "s",
-        (("rate(process_cpu_seconds_total[$__rate_interval])", "cores"),),
-        "Cores that the process uses."
+        (("rate(process_cpu_seconds_total[$__rate_interval])", "{{job}}"),),
+        "Cores that each process uses."
     ),
     Panel(
         "Age of profiles and checkpoint",

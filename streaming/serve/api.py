@@ -26,7 +26,8 @@ from streaming.serve.known_tokens import KnownTokens
 from streaming.serve.problems import Problem, answer_to, documented, unfit
 from streaming.serve.rates import Rates
 from streaming.serve.served_agent import ServedAgent
-from streaming.serve.serving import serving_router
+from streaming.serve.serving import serving_router, why_not_ready
+from streaming.serve.watched import RequestWatch, Watched, nobody_watches
 
 VERSION = "1"
 ALWAYS = (
@@ -75,6 +76,14 @@ class Server:
     asgi: ASGIApp
     agents: Mapping[str, ServedAgent]
 
+    def why_not_live(self) -> str | None:
+        """Return None: whoever is answered has found it alive."""
+        return None
+
+    def why_not_ready(self) -> str | None:
+        """Say what was not read yet, None where all was."""
+        return why_not_ready(self.agents.values())
+
     def start(self) -> None:
         """Begin to keep up with the lakes."""
         for each in self.agents.values():
@@ -98,6 +107,7 @@ def build_server(
     routers: Sequence[APIRouter] = (),
     ways: Sequence[Authenticator] = (),
     seconds: Callable[[], float] = time.monotonic,
+    watch: RequestWatch = nobody_watches,
 ) -> Server:
     """Put a server together.
 
@@ -107,14 +117,15 @@ def build_server(
         routers: what is served beside the health of the server itself.
         ways: in which somebody is known beside bearer tokens.
         seconds: monotonic seconds, for rates and what is kept for a while.
+        watch: hears of each request.
     """
     api = _described(agents)
     for each in (serving_router, *routers):
         api.include_router(each)
     bearers = BearerTokens(KnownTokens([each.tokens for each in agents]))
     known = Identity(Idempotency(api, seconds), [bearers, *ways], Rates(seconds))
-    asgi = Guard(known, reach.hosts, tls=reach.tls, most_bytes=reach.most_bytes)
-    server = Server(api, asgi, api.state.agents)
+    guard = Guard(known, reach.hosts, tls=reach.tls, most_bytes=reach.most_bytes)
+    server = Server(api, Watched(guard, watch), api.state.agents)
     api.state.server = server
     return server
 

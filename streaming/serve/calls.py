@@ -121,6 +121,7 @@ def needs(scope: Scope) -> Depends:
 def _noted(request: Request, agent: str | None, scope: Scope) -> Iterator[Call]:
     principal = caller(request)
     served = chosen(principal, request.app.state.agents, agent)
+    request.state.agent = served.name  # for whoever watches
     _check_scope(principal, served.name, scope)
     command = request.scope["route"].name.replace("_", "-")
     state = request.state

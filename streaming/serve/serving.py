@@ -5,6 +5,7 @@ The first two are answered in the event loop, by memory alone: also while every 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from streaming.serve.calls import caller
+from streaming.serve.served_agent import ServedAgent
 from streaming.tokens.principal import Principal
 
 serving_router = APIRouter(tags=["server"])
@@ -27,6 +29,12 @@ class TokenAccess(BaseModel):
     per_minute: int = Field(description="requests that may be made in a minute")
 
 
+def why_not_ready(agents: Iterable[ServedAgent]) -> str | None:
+    """Say of which agents what is served was not read yet, None where all was."""
+    missing = [each.name for each in agents if not each.is_ready]
+    return f"not read yet: {', '.join(missing)}" if missing else None
+
+
 @serving_router.get("/livez", response_class=PlainTextResponse)
 async def live() -> str:
     """Say that the server answers."""
@@ -37,10 +45,9 @@ async def live() -> str:
 async def ready(request: Request) -> PlainTextResponse:
     """Say whether the server has read what it serves, and which conditions it stands under."""
     server = request.app.state.server
-    missing = [each.name for each in server.agents.values() if not each.is_ready]
-    if missing:
-        said = f"not read yet: {', '.join(missing)}\n"
-        return PlainTextResponse(said, HTTPStatus.SERVICE_UNAVAILABLE)
+    missing = why_not_ready(server.agents.values())
+    if missing is not None:
+        return PlainTextResponse(f"{missing}\n", HTTPStatus.SERVICE_UNAVAILABLE)
     held = [state for each in server.agents.values() for state in each.health.active]
     return PlainTextResponse("".join(f"{each.condition}\n" for each in held) or "ok\n")
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 
+import httpx2
+
+from streaming.testing.drivers import wait_until
 from tests.notifiers import (
     SECONDS,
     Notifiers,
@@ -15,6 +20,7 @@ from tests.notifiers import (
     publish,
     webhook,
 )
+from tests.ports import free_port
 from tests.unit.streaming.notify.receivers import Desk, answer, desk
 
 
@@ -60,3 +66,28 @@ def test_sigterm_waits_for_the_delivery_under_way(notifiers: Notifiers, receiver
     assert child.returncode == 0, rest
     delivered = json.loads(printed.splitlines()[-1])["routes"][0]["delivered"]
     assert 2 <= delivered == len(ids(receiver)) < len(alerts)
+
+
+def test_its_metrics_say_which_receiver_fails_and_its_health_that_it_reads(
+    notifiers: Notifiers, receiver: Desk
+) -> None:
+    with desk() as broken:
+        broken.script = [answer(500)] * 100
+        notifiers.route(webhook(receiver), webhook(broken, "broken"))
+        sent, address = publish(notifiers), f"http://127.0.0.1:{free_port()}"
+        child = notifiers.start("--metrics-port", address.rpartition(":")[2])
+        wait_until(lambda: len(ids(receiver)) == len(sent) and broken.arrived, SECONDS, "attempts")
+        assert [httpx2.get(f"{address}/{each}").text for each in ("livez", "readyz")] == ["ok\n", "ok\n"]
+
+        def value(name: str, labels: str) -> float:
+            pattern = rf'^flagstream_{name}{{agent="{notifiers.spec.name}",{labels}}} (\S+)$'
+            found = re.search(pattern, httpx2.get(f"{address}/metrics").text, re.MULTILINE)
+            return float(found[1]) if found is not None else -1.0
+
+        counted = partial(value, "delivery_attempts_total", 'outcome="delivered",route="desk"')
+        wait_until(lambda: counted() == len(sent), SECONDS, "the last to be counted")
+        since = partial(value, "route_failing_since_timestamp_seconds")
+        wait_until(lambda: since('route="broken"') > 0, SECONDS, "the one that fails")
+        assert since('route="desk"') == 0
+        assert value("condition_active", 'condition="route_stalled"') == 0
+        notifiers.stop(child)

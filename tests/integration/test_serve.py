@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import httpx2
 import pytest
 
 from streaming.home.settings import Settings
+from streaming.observe.desk_metrics import ServeMetrics
 from streaming.testing.small_lake import build_lake, spec_of
 from streaming.tokens.bearer import draw
 from streaming.tokens.token_table import TokenTable
+from tests.ports import free_port
 from tests.served import served
 
 SPEC = spec_of()
@@ -25,9 +28,10 @@ def test_it_answers_follows_and_ends_orderly(tmp_path: Path) -> None:
     build_lake(settings, SPEC)
     drawn = draw()
     TokenTable(settings, SPEC).add(drawn, "anna", ["triage"], 6_000, None, "tests")
+    port = free_port()
     bearer = {"Authorization": f"Bearer {drawn.text.get_secret_value()}"}
     with (
-        served(settings.home, SPEC) as (address, child),
+        served(settings.home, SPEC, "--metrics-port", str(port)) as (address, child),
         httpx2.Client(base_url=address, headers=bearer, timeout=SECONDS) as client,
     ):
         with client.stream("GET", "/v1/alerts/live", params={"after": -1}) as feed:
@@ -44,6 +48,18 @@ def test_it_answers_follows_and_ends_orderly(tmp_path: Path) -> None:
                 assert (done.json()["stored"], done.headers.get("idempotency-replayed")) == (1, expected)
             assert httpx2.get(f"{address}/v1/alerts").status_code == 401
             assert client.get("/readyz").text == "ok\n"
+            check_watched(f"http://127.0.0.1:{port}")
             child.send_signal(signal.SIGTERM)
             list(lines)  # the feed comes to its end by itself
         assert child.wait(SECONDS) == 0
+
+
+def check_watched(address: str) -> None:
+    """See that its metrics and its health are served beside it."""
+    assert [httpx2.get(f"{address}/{each}").text for each in ("livez", "readyz")] == ["ok\n", "ok\n"]
+    page = httpx2.get(f"{address}/metrics").text
+    about = f'agent="{SPEC.name}",endpoint="POST /v1/labels",status="200"'
+    assert f"flagstream_api_requests_total{{{about}}} 2.0" in page
+    for each in ServeMetrics([SPEC.name]).book.meanings:
+        suffix = "_count" if each.kind == "histogram" else ""
+        assert re.search(rf'^{each.name}{suffix}{{.*agent="{SPEC.name}"', page, re.MULTILINE), each.name

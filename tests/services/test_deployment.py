@@ -147,8 +147,15 @@ def test_what_an_overlay_names_it_makes_or_the_page_does(overlay: Path, builders
     (agent,) = (
         each for each in found if each["kind"] == "StatefulSet" and each["metadata"]["name"] == "flagstream"
     )
-    (container,) = agent["spec"]["template"]["spec"]["containers"]
-    assert re.fullmatch(r"flagstream:[\d.]+", container["image"])
+    containers = agent["spec"]["template"]["spec"]["containers"]
+    assert containers[0]["name"] == "agent", "commands of the guide are about the first"
+    assert all(re.fullmatch(r"flagstream:[\d.]+", each["image"]) for each in containers)
+    beside = {"serve", "notify"} if overlay.name == "prod-desk" else set()
+    assert {each["name"] for each in containers} == {"agent", *beside}
+    mounted = {each["name"] for one in containers for each in one["volumeMounts"]}
+    assert mounted == {each["name"] for each in agent["spec"]["template"]["spec"]["volumes"]} | {"state"}
+    files = [{each["mountPath"] for each in one["volumeMounts"]} for one in containers]
+    assert overlay.name == "dev" or all("/etc/flagstream/kafka" in each for each in files)
 
 
 def test_production_demands_its_keys_and_mounts_its_volume_once(builders: Tools) -> None:

@@ -32,7 +32,8 @@ from tests.deployment import (
 from tests.unit.test_docs import PROGRAM, parse
 
 SCHEMA = json.loads((SCHEMAS / "compose-spec.json").read_text(encoding="utf-8"))
-OURS = ("agent", "payments")
+BESIDE = ("serve", "notify")
+OURS = ("agent", *BESIDE, "payments")
 _SECRET = re.compile(r"KEY|SECRET|PASSWORD|TOKEN|LOGIN")
 _DEFAULT = re.compile(r"\$\{(\w+):-([^}]*)\}")
 _LEFT_EMPTY = re.compile(r"\$\{\w+:\?[^}]*\}")
@@ -167,6 +168,22 @@ def test_the_agent_reads_what_is_sent_and_ends_as_it_does_in_kubernetes() -> Non
     assert agent_container()["securityContext"]["readOnlyRootFilesystem"] is agent["read_only"]
 
 
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_runs_beside_the_agent_reads_its_lake_by_its_spec(name: str) -> None:
+    agent, beside = services()["agent"], services()[name]
+    assert variables(beside) == variables(agent)
+    assert set(beside["volumes"]) == set(agent["volumes"])
+    spec = agent["command"][agent["command"].index("--spec") + 1]
+    assert beside["command"][beside["command"].index("--spec") + 1] == spec
+
+
+def test_only_deliveries_get_what_their_routes_need_and_only_where_they_are_asked_for() -> None:
+    files = {name: [each["path"] for each in services()[name].get("env_file", [])] for name in OURS}
+    assert files == {"agent": ["model.env"], "serve": [], "notify": ["routes.env"], "payments": []}
+    assert [name for name, each in services().items() if "profiles" in each] == ["notify"]
+    assert "*.env" in (DOCKER / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
 def test_what_services_wait_for_and_mount_is_there() -> None:
     content = compose()
     for service in services().values():
@@ -180,9 +197,14 @@ def test_what_services_wait_for_and_mount_is_there() -> None:
 
 def test_prometheus_scrapes_the_agent_by_the_rules_and_grafana_shows_it() -> None:
     settings = next(documents(DOCKER / "prometheus" / "compose.yml"))
-    (job,) = settings["scrape_configs"]
+    jobs = {each["job_name"]: each for each in settings["scrape_configs"]}
     port = services()["agent"]["ports"][0].rpartition(":")[2]
-    assert job["static_configs"][0]["targets"] == [f"agent:{port}"]
+    assert jobs["flagstream"]["static_configs"][0]["targets"] == [f"agent:{port}"]
+    assert jobs["flagstream-serve"]["static_configs"][0]["targets"] == [f"serve:{port}"]
+    (found,) = jobs["flagstream-notify"]["dns_sd_configs"]
+    assert (found["names"], found["port"]) == (["notify"], int(port)), "missed where its profile is up alone"
+    rules = (DOCKER / "prometheus" / "flagstream-rules.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r'job="([^"]+)"', rules)) == jobs.keys()
     for pattern in settings["rule_files"]:
         assert list((DOCKER / "prometheus").glob(Path(pattern).name))
     (source,) = next(documents(DOCKER / "grafana/provisioning/datasources/prometheus.yaml"))["datasources"]

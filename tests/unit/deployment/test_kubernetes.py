@@ -19,6 +19,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from schemas.loading import load_document
+from schemas.routes import Routes
 from schemas.spec import load_spec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.drafting.agent_files import CONTRACT, POLICY, RULES, SPEC
@@ -42,6 +44,7 @@ from tests.unit.test_docs import parse
 
 WORKLOADS = ("StatefulSet", "Deployment", "Job")
 MONITORING = KUBERNETES / "components" / "monitoring"
+BESIDE = ("notify", "serve")
 OURS = {"app.kubernetes.io/name": "flagstream"}
 
 
@@ -65,7 +68,7 @@ def kustomizations() -> Iterator[tuple[Path, Manifest]]:
 
 def test_there_is_something_to_check() -> None:
     assert len(workloads()) == 3
-    assert {folder.name for folder in OVERLAYS} == {"dev", "prod", "prod-s3"}
+    assert {folder.name for folder in OVERLAYS} == {"dev", "prod", "prod-desk", "prod-s3"}
 
 
 def test_what_kustomizations_name_is_there() -> None:
@@ -87,6 +90,67 @@ def test_every_manifest_is_part_of_something() -> None:
     }
     left = {file for file, each in manifests() if file.name != "kustomization.yaml"} - named
     assert left == set()
+
+
+def beside(name: str) -> dict[str, Any]:
+    """The container of a component that stands beside the agent's."""
+    patched = only("StatefulSet", KUBERNETES / "components" / name)["spec"]["template"]["spec"]
+    agent, found = patched["containers"]
+    assert agent == {"name": "agent"}, "it stays the first, and as it is"
+    return dict(found)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_stands_beside_the_agent_is_as_confined_and_has_probes_and_limits(name: str) -> None:
+    container, agent = beside(name), agent_container()
+    assert (container["name"], container["image"]) == (name, agent["image"])
+    assert container["securityContext"] == agent["securityContext"]
+    assert container["envFrom"] == agent["envFrom"]
+    resources = container["resources"]
+    assert resources["limits"]["memory"] == resources["requests"]["memory"]
+    parse(list(container["args"]))
+    assert container["args"][container["args"].index("--spec") + 1] == "/etc/flagstream/agent/agent.yaml"
+    written = {
+        each["mountPath"]: each["name"] for each in container["volumeMounts"] if "readOnly" not in each
+    }
+    assert written == {"/state": "state", "/tmp": f"{name}-scratch"}
+    for kind in ("startup", "liveness", "readiness"):
+        probe, agents = (each[f"{kind}Probe"] for each in (container, agent))
+        assert probe["httpGet"] == {"path": agents["httpGet"]["path"], "port": f"{name}-metrics"}
+
+
+def test_ports_of_the_pod_are_each_of_one_process_and_each_is_served_scraped_and_let_in() -> None:
+    containers = [agent_container(), *(beside(name) for name in BESIDE)]
+    ports = [port for each in containers for port in each["ports"]]
+    assert (
+        len({port["containerPort"] for port in ports}) == len({port["name"] for port in ports}) == len(ports)
+    )
+    for name in BESIDE:
+        served = {port["name"]: port["containerPort"] for port in beside(name)["ports"]}
+        (variable,) = beside(name)["env"]
+        at = f"0.0.0.0:{served[f'{name}-metrics']}"
+        assert (variable["name"], variable["value"]) == ("FLAGSTREAM_METRICS", at)
+        folder = KUBERNETES / "components" / name
+        service = only("Service", folder)
+        assert (service["metadata"]["name"], service["metadata"]["labels"]) == (f"flagstream-{name}", OURS)
+        assert {port["targetPort"]: port["port"] for port in service["spec"]["ports"]} == served
+        scraped = {port["name"]: port["targetPort"] for port in service["spec"]["ports"]}["metrics"]
+        assert scraped == f"{name}-metrics", "the ServiceMonitor looks for this name"
+        rules = only("NetworkPolicy", folder)["spec"]["ingress"]
+        assert {port["port"] for rule in rules for port in rule["ports"]} == served.keys()
+        assert all(rule["from"] for rule in rules)
+
+
+def test_the_api_is_reached_by_tls_and_the_secrets_of_routes_are_files() -> None:
+    args = beside("serve")["args"]
+    assert "--tls-certificate" in args and "--plain-http" not in args
+    assert args[args.index("--listen") + 1].endswith(f":{beside('serve')['ports'][0]['containerPort']}")
+    assert beside("notify")["volumeMounts"][-1]["name"] == "route-secrets"
+    folder = beside("notify")["volumeMounts"][-1]["mountPath"]
+    routes = load_document(KUBERNETES / "components" / "notify" / "routes.yaml", Routes)
+    places = [place for each in routes.routes if each.webhook for place in each.webhook.secrets]
+    assert places
+    assert all(place.startswith(f"${{file:{folder}/") for place in places)
 
 
 @pytest.mark.parametrize("pod", pods(), ids=lambda pod: str(pod["containers"][0]["name"]))
@@ -341,7 +405,9 @@ def test_what_is_asked_for_is_enough_for_an_agent() -> None:
     least = int(re.search(r"\| memory \| (\d+) GiB \|", machines)[1])  # type: ignore[index]  # the page names it
     for _, each in manifests():
         if each["kind"] == "StatefulSet" and each["metadata"]["name"] == "flagstream":
-            memory = each["spec"]["template"]["spec"]["containers"][0]["resources"]
+            memory = each["spec"]["template"]["spec"]["containers"][0].get("resources")
+            if memory is None:  # a patch that adds another container, or a file to read
+                continue
             assert int(memory["limits"]["memory"].removesuffix("Gi")) >= least
             assert memory["limits"]["memory"] == memory["requests"]["memory"]
 

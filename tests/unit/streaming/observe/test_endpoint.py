@@ -26,7 +26,7 @@ class Watched:
         self.readiness, self.metrics = Readiness(lambda: self.now), Metrics("a")
         self.health = Health()
         self.readiness.watch(self.health)
-        self.endpoint = MetricsEndpoint(ListenAddress(0), self.metrics, self.readiness, self.refresh)
+        self.endpoint = MetricsEndpoint(ListenAddress(0), self.metrics.registry, self.readiness, self.refresh)
 
     def refresh(self) -> None:
         self.refreshed += 1
@@ -124,7 +124,7 @@ def test_a_port_that_is_taken_is_named(watched: Watched) -> None:
     taken = watched.endpoint.address
     assert not is_free(taken)
     with pytest.raises(MachineError, match=f"{taken.port}.*name another port"):
-        MetricsEndpoint(taken, Metrics("b"), Readiness())
+        MetricsEndpoint(taken, Metrics("b").registry, Readiness())
 
 
 @pytest.mark.parametrize(
