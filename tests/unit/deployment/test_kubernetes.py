@@ -147,7 +147,7 @@ def test_the_api_is_reached_by_tls_and_the_secrets_of_routes_are_files() -> None
     assert args[args.index("--listen") + 1].endswith(f":{beside('serve')['ports'][0]['containerPort']}")
     assert beside("notify")["volumeMounts"][-1]["name"] == "route-secrets"
     folder = beside("notify")["volumeMounts"][-1]["mountPath"]
-    routes = load_document(KUBERNETES / "components" / "notify" / "routes.yaml", Routes)
+    routes = load_document(KUBERNETES / "components" / "notify" / "agent" / "routes.yaml", Routes)
     places = [place for each in routes.routes if each.webhook for place in each.webhook.secrets]
     assert places
     assert all(place.startswith(f"${{file:{folder}/") for place in places)
