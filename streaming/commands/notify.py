@@ -41,7 +41,8 @@ def run_routes(settings: Settings, spec: AgentSpec, file: Path, *, as_json: bool
     opened = open_routes(file, settings.environ)
     stop, metrics = threading.Event(), NotifyMetrics(spec.name)
     counted = [
-        replace(each, receiver=_Counted(each.receiver, each.route.name, metrics.attempted)) for each in opened
+        replace(each, receiver=CountedReceiver(each.receiver, each.route.name, metrics.attempted))
+        for each in opened
     ]
     with broker_of(settings) as bootstrap, stop_on_interrupt(stop), ExitStack() as serving:
         deliveries = Deliveries(settings, spec, bootstrap, counted)
@@ -60,7 +61,7 @@ def run_routes(settings: Settings, spec: AgentSpec, file: Path, *, as_json: bool
 
 
 @dataclass(frozen=True)
-class _Counted:
+class CountedReceiver:
     """A receiver whose attempts are counted; see streaming.notify.outcomes.Receiver."""
 
     receiver: Receiver
