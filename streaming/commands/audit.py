@@ -10,6 +10,7 @@ from schemas.counts import count_of
 from schemas.spec import AgentSpec
 from streaming.audit.audit_check import AuditReport, check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
+from streaming.commands.known_agents import check_known
 from streaming.home.settings import Settings
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json
@@ -20,7 +21,11 @@ def verify_audit(settings: Settings, spec: AgentSpec, copy: Path | None, *, as_j
 
     Args:
         copy: a copy of the anchor file that was kept elsewhere.
+
+    Raises:
+        ConfigurationError: see check_known.
     """
+    check_known(settings, spec)
     found = check_audit(AuditPlaces(settings, spec), copy)
     print_json(found.facts()) if as_json else show_check(found, Terminal())
     return found.sound
@@ -38,7 +43,12 @@ def show_check(found: AuditReport, console: Terminal) -> None:
 
 
 def show_audit(settings: Settings, spec: AgentSpec, kind: str | None, count: int, *, as_json: bool) -> None:
-    """Print the newest rows, the newest last."""
+    """Print the newest rows, the newest last.
+
+    Raises:
+        ConfigurationError: see check_known.
+    """
+    check_known(settings, spec)
     rows = newest_events(AuditPlaces(settings, spec), kind, count)
     if as_json:
         for row in rows:

@@ -16,6 +16,7 @@ from streaming.cases.case_file import PARTS, CaseReader, check_case_file
 from streaming.cases.choosing import CaseFilter, CaseState
 from streaming.cases.orders import Order
 from streaming.commands.cases_view import show_cases, show_checks, show_one
+from streaming.commands.known_agents import check_known
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
@@ -193,6 +194,7 @@ def verify_file(settings: Settings, spec: AgentSpec, file: Path, *, as_json: boo
 
 
 def _grouped(settings: Settings, spec: AgentSpec) -> CaseBook:
+    check_known(settings, spec)
     book = CaseBook(settings, spec)
     book.group()
     return book

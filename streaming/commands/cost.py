@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from schemas.spec import AgentSpec
+from streaming.commands.known_agents import check_known
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.cost import booked, closed_batches, price_of
 from streaming.history.forecast import Forecast, basis_of, forecast, model_in_force, no_batches
@@ -23,7 +24,12 @@ _WHOLE_FROM = 1_000
 def show_cost(
     settings: Settings, spec: AgentSpec, by: str, compute_price: float | None, *, as_json: bool
 ) -> None:
-    """Print what an agent has cost, by alert, batch, day, model or prompt."""
+    """Print what an agent has cost, by alert, batch, day, model or prompt.
+
+    Raises:
+        ConfigurationError: see check_known.
+    """
+    check_known(settings, spec)
     found = booked(settings.lake(spec.name), spec, by, compute_price)
     print_json_text(plain(found)) if as_json else show_booked(found, Terminal())
 

@@ -9,6 +9,7 @@ import polars as pl
 from schemas.event_columns import DIRECTION, REFUND
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_read
+from streaming.commands.known_agents import check_known
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.explain import Explanation, explain
 from streaming.home.settings import Settings
@@ -26,6 +27,7 @@ def explain_alert(settings: Settings, spec: AgentSpec, wanted: str, *, as_json: 
     Raises:
         ConfigurationError: no alert, or several, fit `wanted`.
     """
+    check_known(settings, spec)
     contract = AgentDefinition.of(spec).contract
     found = explain(settings.lake(spec.name), spec, wanted, contract.primary_entity)
     tell_read(settings, spec, "explain", [spec.tables.alerts, spec.tables.transactions])

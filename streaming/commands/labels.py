@@ -6,6 +6,7 @@ from pathlib import Path
 
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_done
+from streaming.commands.known_agents import check_known
 from streaming.delta.lake_reader import LakeReader
 from streaming.files.dialect import FOUND, TextOptions
 from streaming.home.settings import Settings
@@ -45,7 +46,12 @@ def record_labels(
 
 
 def show_label_status(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
-    """Print how many labels, labelled transactions and frauds there are."""
+    """Print how many labels, labelled transactions and frauds there are.
+
+    Raises:
+        ConfigurationError: see check_known.
+    """
+    check_known(settings, spec)
     show_facts(label_status(_labels(settings, spec), spec.replay_horizon).facts(), as_json=as_json)
 
 

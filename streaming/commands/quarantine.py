@@ -6,6 +6,7 @@ from pathlib import Path
 
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_done, tell_read
+from streaming.commands.known_agents import check_known
 from streaming.commands.quarantine_view import show_record, show_requests, show_waiting
 from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
@@ -23,7 +24,12 @@ _TAKEN_LATER = "No agent runs: they wait for the next run"
 def list_waiting(
     settings: Settings, spec: AgentSpec, wanted: RecordFilter, limit: int, *, as_json: bool
 ) -> None:
-    """Print the records that wait, at most `limit` of them unless as JSON."""
+    """Print the records that wait, at most `limit` of them unless as JSON.
+
+    Raises:
+        ConfigurationError: see check_known.
+    """
+    check_known(settings, spec)
     found = Quarantine(settings, spec).waiting(wanted)
     tell_read(settings, spec, "quarantine-list", [spec.tables.quarantine])
     print_json(listed(found)) if as_json else show_waiting(found, limit, Terminal())

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_read
 from streaming.commands.broker import broker_of
+from streaming.commands.known_agents import check_known
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.reconcile import reconcile
 from streaming.home.settings import Settings
@@ -14,7 +15,12 @@ from streaming.output.facts import show_facts
 
 
 def show_differences(settings: Settings, spec: AgentSpec, *, as_json: bool) -> bool:
-    """Print the counts of all three and what differs; return whether nothing does."""
+    """Print the counts of all three and what differs; return whether nothing does.
+
+    Raises:
+        ConfigurationError: see check_known.
+    """
+    check_known(settings, spec)
     contract = AgentDefinition.of(spec).contract
     with broker_of(settings) as bootstrap:
         found = reconcile(settings.lake(spec.name), spec, bootstrap, contract.duplicates.horizon)

@@ -9,6 +9,7 @@ from agent.triage.worth import Worth
 from schemas.counts import count_of
 from schemas.errors import StoreError
 from schemas.spec import AgentSpec
+from streaming.commands.known_agents import check_known
 from streaming.home.settings import Settings
 from streaming.output.tables import show_block, show_table, show_text
 from streaming.output.terminal import Terminal, print_json, print_json_text
@@ -26,6 +27,7 @@ def show_status(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
     """Print an agent's totals, its newest batch and the conditions it stands under.
 
     Raises:
+        ConfigurationError: see check_known.
         StoreError: the lake lies in a store that is away; what the running agent says is printed before.
     """
     lake, health = settings.lake(spec.name), settings.health(spec.name)
@@ -33,6 +35,7 @@ def show_status(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
     if away is not None:
         _show_without_lake(RunningAgent.of(health, lake), as_json=as_json)
         raise StoreError(away)
+    check_known(settings, spec)
     input_now = read_input(settings, spec.data_sources.transactions.subscription)
     status = read_status(lake, spec, input_now).with_health(health, lake)
     print_status(status.with_endpoints(known_endpoints(settings, spec)), as_json=as_json)

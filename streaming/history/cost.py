@@ -1,7 +1,8 @@
 """What an agent has cost so far, from its closed batches: tokens as booked, and the machine's busy time.
 
 A batch's tokens, those of its late answers among them, were asked of the model and under the prompt that it
-pins, at the prices then in force.
+pins, at the prices then in force. Calls and tokens are shared out in whole numbers: where
+they do not come out even, the first of those who share have one more, so that every sum is right.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ _COLUMNS = [
     "durations",
 ]
 _ALERT_COLUMNS = ["query_id", "batch_id", "alert_id", "outbox_seq", "classification_source"]
-_OF_CALLS = ("llm_calls", "input_tokens", "output_tokens", "cost_usd")
+_COUNTS = ("llm_calls", "input_tokens", "output_tokens")
+_OF_CALLS = (*_COUNTS, "cost_usd")
 _WINDOW = ("first_outbox_seq", "next_outbox_seq")
 _LATE_COLUMNS = [*_WINDOW, *_OF_CALLS]
-_SHARED = ("input_tokens", "output_tokens", "llm_usd")
+_SHARED_COUNTS = ("input_tokens", "output_tokens")
 _BATCH = ["query_id", "batch_id"]
 _PINS_KEPT = 64  # batches under the same pins follow each other
 
@@ -114,9 +116,12 @@ def _with_late_answers(batches: pl.DataFrame, reader: LakeReader) -> pl.DataFram
     columns = [*_BATCH, "outbox_seq"]
     alerts = deferred(reader.rows("alerts", [*MARKS, *columns]))
     waiting = pl.DataFrame(alerts.select(columns)).sort("outbox_seq")
-    shared = waiting.with_columns(
-        pl.Series(name, _shares(waiting["outbox_seq"].to_numpy(), rounds, name)) for name in _OF_CALLS
-    )
+    starts, ends = (np.searchsorted(waiting["outbox_seq"], rounds[edge]) for edge in _WINDOW)
+    taken: dict[str, Ints | Floats] = {
+        name: shares(starts, ends, rounds[name].to_numpy(), len(waiting)) for name in _COUNTS
+    }
+    taken["cost_usd"] = _even(starts, ends, rounds["cost_usd"].to_numpy(), len(waiting))
+    shared = waiting.with_columns(pl.Series(name, each) for name, each in taken.items())
     late = shared.group_by(_BATCH).agg(pl.col(_OF_CALLS).sum())
     added = batches.join(late, on=_BATCH, how="left", suffix="_late", maintain_order="left")
     return added.with_columns(
@@ -124,11 +129,30 @@ def _with_late_answers(batches: pl.DataFrame, reader: LakeReader) -> pl.DataFram
     ).drop(f"{name}_late" for name in _OF_CALLS)
 
 
-def _shares(places: Ints, rounds: pl.DataFrame, name: str) -> Floats:
-    """Share out what each round of questions took among the alerts of its window, float64[alerts]."""
-    starts, ends = (np.searchsorted(places, rounds[edge].to_numpy()) for edge in _WINDOW)
-    each = rounds[name].to_numpy() / np.maximum(ends - starts, 1)
-    steps = np.zeros(len(places) + 1)
+def shares(starts: Ints, ends: Ints, counts: Ints, many: int) -> Ints:
+    """Share out what each round of questions took among the alerts of its window, in whole numbers.
+
+    Args:
+        starts: the first alert of each round's window, int64[rounds].
+        ends: the one after its last, int64[rounds]; a window without alerts takes nothing.
+        counts: what each round took, int64[rounds].
+        many: alerts.
+
+    Returns:
+        What falls to each alert, int64[many].
+    """
+    each, over = np.divmod(counts, np.maximum(ends - starts, 1))
+    steps = np.zeros(many + 1, dtype=np.int64)
+    for first, last, share in ((starts, ends, each), (starts, np.minimum(starts + over, ends), 1)):
+        np.add.at(steps, first, share)
+        np.add.at(steps, last, np.negative(share))
+    return np.cumsum(steps)[:-1]
+
+
+def _even(starts: Ints, ends: Ints, amounts: Floats, many: int) -> Floats:
+    """Share out what can be divided; see shares. float64[many]."""
+    each = amounts / np.maximum(ends - starts, 1)
+    steps = np.zeros(many + 1)
     np.add.at(steps, starts, each)
     np.add.at(steps, ends, -each)
     return np.cumsum(steps)[:-1]
@@ -137,8 +161,8 @@ def _shares(places: Ints, rounds: pl.DataFrame, name: str) -> Floats:
 def cost_by(grouping: Grouping, batches: pl.DataFrame, lake: Place, spec: AgentSpec) -> pl.DataFrame:
     """Sum up what batches took, one row per alert, batch, day, model or prompt version, in order of time.
 
-    An alert's part is an equal share of its batch's tokens among the alerts that the model answered for, or
-    among all where it answered for none. The machine's time is not shared out among alerts.
+    An alert's part is an equal share of its batch's tokens, in whole ones, among the alerts that the model
+    answered for, or among all where it answered for none. The machine's time is not shared out among alerts.
     """
     if grouping == "alert":
         return by_alert(batches, read_alerts(lake, spec))
@@ -156,14 +180,25 @@ def by_alert(batches: pl.DataFrame, alerts: pl.DataFrame) -> pl.DataFrame:
     """Share out the tokens of `closed_batches` among `alerts`, see cost_by."""
     by_model = pl.col("classification_source") == "llm"
     pays = by_model | ~by_model.any().over(_BATCH)
-    share = pl.when("pays").then(1 / pl.col("pays").sum().over(_BATCH)).otherwise(0.0)
+    payers, place = pl.col("pays").sum().over(_BATCH), pl.col("pays").cum_sum().over(_BATCH)
+    taken = batches.select(*_BATCH, *_SHARED_COUNTS, "llm_usd")
     return (
         alerts.sort("outbox_seq")
         .with_columns(pays=pays)
-        .with_columns(share=share)
-        .join(batches.select(*_BATCH, *_SHARED), on=_BATCH, how="inner", maintain_order="left")
-        .select("alert_id", *(pl.col(name) * pl.col("share") for name in _SHARED))
+        .with_columns(payers=payers, place=place)
+        .join(taken, on=_BATCH, how="inner", maintain_order="left")
+        .select(
+            "alert_id",
+            *(pl.when("pays").then(_whole_share(pl.col(name))).otherwise(0) for name in _SHARED_COUNTS),
+            pl.when("pays").then(pl.col("llm_usd") / pl.col("payers")).otherwise(0.0),
+        )
     )
+
+
+def _whole_share(count: pl.Expr) -> pl.Expr:
+    """Return the part of the alert that is the `place`-th of `payers`; the first have what is over."""
+    each, over = count // pl.col("payers"), count % pl.col("payers")
+    return (each + (pl.col("place") <= over).cast(pl.Int64)).alias(count.meta.output_name())
 
 
 def unpriced(batches: pl.DataFrame, spec: AgentSpec) -> list[str]:

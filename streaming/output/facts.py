@@ -27,14 +27,7 @@ def _lines(facts: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, ob
         if isinstance(value, Mapping):
             yield from _lines(value, f"{within}{name}.")
         elif not _is_records(value):
-            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-            yield within + name, _legible(shown)
-
-
-def _legible(value: object) -> object:
-    if isinstance(value, float):
-        return round(value, 6)  # whole in JSON
-    return "None" if value is None else value
+            yield within + name, round(value, 6) if isinstance(value, float) else value  # whole in JSON
 
 
 def _is_records(value: object) -> bool:

@@ -23,7 +23,10 @@ _NUMBER = re.compile(r"-|[+-]?[\d,]+(\.\d+)?(e[+-]?\d+)?( ?%)?")
 def show_table(
     console: Terminal, heads: Sequence[str], rows: Iterable[Sequence[object]], title: str = ""
 ) -> None:
-    """Print rows under their heads, or that there are none; None is shown as `-`.
+    """Print rows under their heads, or that there are none.
+
+    Nothing (None, or a list without items) is shown as `-`, what holds or not as `yes` or `no`, a list as its
+    items.
 
     Args:
         heads: as many as every row has cells.
@@ -48,7 +51,7 @@ def show_table(
 
 
 def show_block(console: Terminal, record: Mapping[str, object]) -> None:
-    """Print one record, a field to a line."""
+    """Print one record, a field to a line; values as in show_table."""
     _print(
         console, block_lines({escaped(name): _cell(value) for name, value in record.items()}, console.width)
     )
@@ -130,6 +133,12 @@ def _longest_word(text: str) -> int:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        value = [f"{name}: {_cell(each)}" for name, each in value.items()]
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_cell, value)) or "-"
     return "-" if value is None else escaped(str(value))
 
 

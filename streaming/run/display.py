@@ -24,6 +24,7 @@ _GAP = 2
 _BAR_WIDTH = 40
 _JSON_EVERY_SECONDS = 10.0
 _LINE_EVERY_SECONDS = 5.0
+_SAME_EVERY_SECONDS = 30.0
 
 
 class JsonProgress(Counting):
@@ -67,7 +68,9 @@ class JsonProgress(Counting):
 
 
 class LineProgress(Counting):
-    """Writes a line for people every five seconds: what goes on, or what is new; an idle run says nothing.
+    """Writes a line for people: what is new, every five seconds, and what goes on, every thirty.
+
+    A run in which nothing goes on and nothing changes says nothing.
 
     Args:
         clock: seconds of a clock that never goes back.
@@ -76,7 +79,7 @@ class LineProgress(Counting):
     def __init__(self, agent: str, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(agent)
         self._clock = clock
-        self._last, self._written, self._read = clock(), self.figures(), 0
+        self._last, self._written, self._read, self._said = clock(), self.figures(), 0, ""
         self._ended = threading.Event()
         self._writing = threading.Lock()
 
@@ -108,8 +111,12 @@ class LineProgress(Counting):
     @property
     def _is_due(self) -> bool:
         first = self.totals.events > 0 and self._written["events"] == 0
-        old = self._clock() - self._last >= _LINE_EVERY_SECONDS
-        return first or (old and (self.activity.text != "" or self.figures() != self._written))
+        age, doing = self._clock() - self._last, self.activity.text
+        if age >= _SAME_EVERY_SECONDS and doing:
+            return True
+        return first or (
+            age >= _LINE_EVERY_SECONDS and (doing, self.figures()) != (self._said, self._written)
+        )
 
     def _keep_showing(self) -> None:
         while not self._ended.wait(1.0):
@@ -118,6 +125,7 @@ class LineProgress(Counting):
     def _write(self) -> None:
         since, read = self._last, self._read
         self._last, self._written, self._read = self._clock(), self.figures(), self.totals.events
+        self._said = self.activity.text
         rate = (self._read - read) / max(self._last - since, 1.0)
         say_line(f"{datetime.now(UTC):%H:%M:%S}Z {self._line(rate)}")
 

@@ -138,13 +138,13 @@ def list_cases(
     return call.agent.cases.shown().page(wanted, limit, after)
 
 
-@cases_router.post("/claim-next")
-def claim_next_case(call: Writing, where: CaseChoice | None = None) -> CaseState | None:
+@cases_router.post("/claim-next", responses=_TAGGED)
+def claim_next_case(call: Writing, response: Response, where: CaseChoice | None = None) -> CaseState | None:
     """Take the most urgent case that nobody has, for a lease; null where there is none."""
     wanted = (where or CaseChoice()).wanted()
     taken = call.agent.cases.grouped().claim_next(call.who, wanted, call.write_key)
     call.rows = 0 if taken is None else 1
-    return taken
+    return None if taken is None else _tagged(taken, response)
 
 
 @cases_router.post("/mass")

@@ -52,6 +52,8 @@ class Condition(StrEnum):
     FOLLOWER_STALE = "follower_stale"
 
 
+_MOST_CAUSES = 64  # remembered of a condition that names figures, and so always has another cause
+
 # Under these an agent waits; under all others it works, if less well.
 WAITING = frozenset(
     {
@@ -78,7 +80,8 @@ class Health:
 
     Args:
         file: where other processes read it while this one runs, None to keep it in memory alone.
-        changed: called when a condition begins (with it), changes its cause, or ends (with None).
+        changed: called when a condition begins (with it), when it has a cause that it has not had since, and
+            when it ends (with None); of causes that take turns, once for each.
         clock: current time.
     """
 
@@ -91,6 +94,7 @@ class Health:
         self._file, self._changed, self._clock = file, changed, clock
         self._lock = threading.Lock()
         self._active: dict[Condition, ActiveCondition] = {}
+        self._told: dict[Condition, set[str]] = {}
         self._running = None if file is None else _mark_running(file)
         self._write()
 
@@ -127,13 +131,16 @@ class Health:
             now = ActiveCondition(condition, cause, before.since if before else self._clock())
             self._active[condition] = now
             self._write()
-        self._notify(condition, now)
+            is_news = self._is_news(condition, cause)
+        if is_news:
+            self._notify(condition, now)
 
     def ends(self, condition: Condition) -> None:
         """Say that a condition is over; said of one that does not hold, nothing happens."""
         with self._lock:
             if self._active.pop(condition, None) is None:
                 return
+            del self._told[condition]
             self._write()
         self._notify(condition, None)
 
@@ -143,6 +150,16 @@ class Health:
             self.ends(condition)
         else:
             self.begins(condition, cause)
+
+    def _is_news(self, condition: Condition, cause: str) -> bool:
+        """Say whether a condition has not had this cause since it began, as far as that is remembered."""
+        told = self._told.setdefault(condition, set())
+        if cause in told:
+            return False
+        if len(told) == _MOST_CAUSES:
+            told.clear()
+        told.add(cause)
+        return True
 
     def _notify(self, condition: Condition, state: ActiveCondition | None) -> None:
         """A terminal that is gone must not end whoever has something to tell."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import sys
 import urllib.error
@@ -32,9 +31,11 @@ from streaming.setup.machine_checks import (
     check_port,
     check_proxy,
     check_python,
+    check_state,
     finding,
 )
 from streaming.setup.machine_limits import machine_limits
+from streaming.setup.process import nearest_existing, write_fault
 from streaming.setup.spark_jvm import spark_archive
 from streaming.store.place import Place
 from streaming.store.store_check import StoreTrial, try_store
@@ -63,7 +64,8 @@ def check_machine(settings: Settings, spec: AgentSpec | None = None) -> list[Che
         check_open_files(),
         check_port(),
         check_proxy(),
-        check_disk(settings.home, shutil.disk_usage(_existing(settings.home)).free),
+        check_state(settings.home),
+        check_disk(settings.home, shutil.disk_usage(nearest_existing(settings.home)).free),
         check_home(settings.home),
         check_archive(settings),
         check_jar_folder(settings.jars_spark),
@@ -135,10 +137,10 @@ def check_anchor(place: Place, settings: Settings) -> CheckResult:
     name = "audit anchor"
     if not place.is_local:
         return _of_trials(name, place, try_store(place, settings.anchor_access, removes=False))
-    there = _existing(place.path)
-    ok = there.is_dir() and os.access(there, os.W_OK)
+    fault = write_fault(place.path)
+    found = str(place) if fault is None else f"{place}: {fault.strerror}"
     advice = f"let this user write {place}, or name another folder in FLAGSTREAM_AUDIT_ANCHOR"
-    return finding(name, ok, str(place) if ok else f"{there} cannot be written", advice)
+    return finding(name, fault is None, found, advice)
 
 
 def _of_trials(name: str, place: Place, found: Sequence[StoreTrial]) -> CheckResult:
@@ -224,7 +226,3 @@ def _check_endpoint(base_url: str) -> CheckResult:
         advice = "start it, correct FLAGSTREAM_LLM_BASE_URL, or unset it to use the local model"
         return CheckResult("LLM", False, f"{base_url} does not answer: {fault}", advice)
     return CheckResult("LLM", True, f"{base_url} answers")
-
-
-def _existing(folder: Path) -> Path:
-    return next(place for place in (folder, *folder.parents) if place.exists())

@@ -97,7 +97,7 @@ def pinned_names(lines: Iterable[str]) -> list[str]:
 def install(file: Path, words: str, options: list[str]) -> int:
     """Install a file of requirements with this Python's pip; return pip's exit code."""
     course = PipProgress(len(pinned_names(file.read_text(encoding="utf-8").splitlines())))
-    print(f"{file}: {course.whole} package{'s' if course.whole != 1 else ''}, {words}", flush=True)
+    print(f"{file}: {words}", flush=True)  # how many packages fit this machine, pip alone knows
     quiet = ("--disable-pip-version-check", "--progress-bar", "off", "--no-deps", "--require-hashes")
     command = [sys.executable, "-u", "-m", "pip", "install", *quiet, *options, "-r", str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:

@@ -16,9 +16,9 @@ from agent.model.child_environment import child_environment
 from agent.model.proxies import proxy_address
 from schemas.counts import count_of
 from schemas.errors import MachineError
-from streaming.setup.file_systems import MOUNTS, file_system_of, is_refused
+from streaming.setup.file_systems import HOME_SETTINGS, MOUNTS, file_system_of, is_refused
 from streaming.setup.machine_limits import MachineLimits
-from streaming.setup.process import LEAST_OPEN_FILES
+from streaming.setup.process import LEAST_OPEN_FILES, write_fault
 
 _PYTHON, _PYTHON_BELOW = (3, 11), (3, 15)
 _JDK, _NEWEST_JDK = 17, 25
@@ -124,6 +124,15 @@ def check_disk(folder: Path, free: int) -> CheckResult:
     """At least 2 GiB of `free` bytes for the folder that holds the state."""
     advice = f"free some space, or name another place than {folder} with --home"
     return finding("disk", free >= _DISK_BYTES, f"{gibibytes(free)} free for {folder}", advice)
+
+
+def check_state(folder: Path) -> CheckResult:
+    """Whether the folder that holds the state can be made and written, as a run does at its start."""
+    fault = write_fault(folder)
+    found = f"{folder} can be written" if fault is None else f"{folder}: {fault.strerror}"
+    return finding(
+        "state", fault is None, found, f"name a folder that this user may write with {HOME_SETTINGS}"
+    )
 
 
 def check_home(folder: Path, mounts: Path = MOUNTS) -> CheckResult:

@@ -15,7 +15,7 @@ from streaming.setup.file_systems import check_file_system
 
 LEAST_OPEN_FILES = 1024
 _MOST_OPEN_FILES = 65_536
-_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 def prepare_process(home: Path) -> None:
@@ -62,12 +62,40 @@ def use_temporary_folder(home: Path) -> None:
             tempfile.tempdir = os.environ["TMPDIR"] = str(own)
 
 
+def write_fault(folder: Path) -> OSError | None:
+    """Return why nothing can be written below a folder, or None; writes nothing itself.
+
+    Args:
+        folder: need not be there yet; then its nearest parent counts.
+    """
+    try:
+        folder.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as fault:
+        return fault
+    there = nearest_existing(folder)
+    if not there.is_dir():
+        number = errno.ENOTDIR
+    elif os.access(there, os.W_OK | os.X_OK):
+        return None
+    else:
+        number = errno.EROFS if _is_read_only(there) else errno.EACCES
+    return OSError(number, os.strerror(number), str(folder))
+
+
+def nearest_existing(folder: Path) -> Path:
+    """Return a folder, or the nearest of its parents that is there, be it a file or a link to nowhere."""
+    return next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+
+
 def _make(home: Path) -> None:
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        if not os.access(home, os.W_OK | os.X_OK) and not _may_come_back(home):
-            number = errno.EROFS if _is_read_only(home) else errno.EACCES
-            raise OSError(number, os.strerror(number), str(home))
+        fault = write_fault(home)
+        if fault is None:
+            home.mkdir(parents=True, exist_ok=True)
+        elif not _may_come_back(home):
+            raise fault
     except OSError as fault:
         if fault.errno not in _NOT_OURS:
             raise

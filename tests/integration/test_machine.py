@@ -42,7 +42,7 @@ def df(row: str) -> str:
 @pytest.mark.parametrize(
     ("row", "arguments"),
     [
-        ("//host/my share 9000000 8 3000000 70% /mnt/my share 5 2% x", ("STAMPS=none",)),
+        ("//host/my share 9000000 8 3200000 70% /mnt/my share 5 2% x", ("STAMPS=none",)),
         ("overlay - - - - /", ("STAMPS=none",)),
         ("/dev/sda1 9 8 2000000 99% /", ("STAMPS={begun}",)),
     ],
@@ -65,8 +65,8 @@ def test_a_disk_stops_no_set_up_without_need(tmp_path: Path, row: str, arguments
         ({"java": "exit 127"}, (), "a JDK 17 to 25"),
         ({"java": java("17"), "other": "exit 1"}, ("PYTHON=other",), "Python 3.11 to 3.14"),
         ({"java": java("17")}, ("PYTHON=no-such-python",), "Python 3.11 to 3.14"),
-        ({"java": java("17"), "df": df("x 9 8 2000000 1% /")}, ("STAMPS=none",), "2.5 GB on disk"),
-        ({"java": java("17"), "df": df("my disk 1 9 8 2000000 1% /a b")}, ("STAMPS=none",), "2.5 GB on disk"),
+        ({"java": java("17"), "df": df("x 9 8 3100000 1% /")}, ("STAMPS=none",), "3.2 GB on disk"),
+        ({"java": java("17"), "df": df("my disk 1 9 8 2000000 1% /a b")}, ("STAMPS=none",), "3.2 GB on disk"),
     ],
 )
 def test_what_will_not_do_is_one_line_with_the_cure(

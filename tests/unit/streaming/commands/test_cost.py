@@ -5,9 +5,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from schemas.alert import ALERTS
@@ -19,7 +22,7 @@ from streaming.batch.compose import lake_schemas
 from streaming.cli.root import app
 from streaming.commands.cost import estimated
 from streaming.delta.lake import Lake, Stamp
-from streaming.history.cost import booked, by_alert, closed_batches, cost_by
+from streaming.history.cost import booked, by_alert, closed_batches, cost_by, shares
 from streaming.store.place import Place
 from tests.unit.agent.triage.test_late import stored_alerts
 from tests.unit.streaming.audit.test_audit_log import SPEC
@@ -106,10 +109,45 @@ def test_late_answers_are_costs_of_the_batch_that_raised_the_alert(tmp_path: Pat
     lake.late.append(pa.Table.from_pylist(rounds, schema=LATE), Stamp("q", 0))
     rows = booked(Place.local(tmp_path), spec(), "batch", None)["rows"]
     assert [row["llm_usd"] for row in rows] == pytest.approx([0.008 * 6 / 8 + 0.004, 0.008 * 2 / 8 + 0.004])
-    assert [row["input_tokens"] for row in rows] == pytest.approx([100, 60])
+    assert [row["input_tokens"] for row in rows] == [100, 60]
     each = booked(Place.local(tmp_path), spec(), "alert", None)["rows"]
     assert len(each) == 8
     assert sum(row["llm_usd"] for row in each) == pytest.approx(0.016)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 10**9)), max_size=6))
+def test_what_a_round_took_is_shared_out_in_whole_numbers(rounds: list[tuple[int, int, int]]) -> None:
+    columns = np.array(rounds, dtype=np.int64).reshape(-1, 3).T
+    starts, ends, counts = np.minimum(*columns[:2]), np.maximum(*columns[:2]), columns[2]
+    found = shares(starts, ends, counts, 9)
+    assert found.sum() == counts[ends > starts].sum()
+    even = np.zeros(9)
+    for start, end, count in zip(starts, ends, counts, strict=True):
+        even[start:end] += count / max(end - start, 1)
+    assert np.all(np.abs(found - even) <= len(rounds))
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=7), st.integers(0, 10**6))
+def test_the_parts_of_alerts_are_whole_and_add_up(by_model: list[bool], tokens: int) -> None:
+    batches = pl.DataFrame(
+        [{"query_id": "q", "batch_id": 0, "input_tokens": tokens, "output_tokens": tokens, "llm_usd": 1.0}]
+    )
+    rows = [
+        {
+            "alert_id": str(n),
+            "query_id": "q",
+            "batch_id": 0,
+            "classification_source": "llm" if each else "rules",
+        }
+        for n, each in enumerate(by_model)
+    ]
+    found = by_alert(batches, pl.DataFrame(rows).with_row_index("outbox_seq"))
+    parts = found["input_tokens"].to_list()
+    assert all(isinstance(each, int) for each in parts)
+    assert sum(parts) == tokens
+    paying = [part for part, pays in zip(parts, by_model, strict=True) if pays] or parts
+    assert max(paying) - min(paying) <= 1
+    assert found["llm_usd"].sum() == pytest.approx(1.0)
 
 
 def test_each_batch_has_a_row_with_the_machine_s_time(tmp_path: Path) -> None:

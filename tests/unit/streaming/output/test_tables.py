@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import sys
@@ -42,6 +43,30 @@ def shown_by(width: int, show: Callable[[Terminal], None]) -> list[str]:
 def fit(lines: list[str], width: int) -> bool:
     """A word that is wider than the terminal stands alone, so that it can be copied."""
     return all(cell_len(line) <= width or " " not in line.strip() for line in lines)
+
+
+FACTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text("ab c", max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xyz"), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["request", "trouble", "differs"]), FACTS, min_size=1))
+def test_no_word_of_python_stands_in_facts(facts: dict[str, Any]) -> None:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        show_facts(facts, as_json=False)
+    written = said.getvalue().replace("(none)", "")
+    assert not re.search(r"None|True|False|[\[\]{}()']", written)
+
+
+def test_nothing_is_a_dash_and_what_holds_is_yes(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = {"request": None, "differs": (), "dry_run": True, "topics": ["a", "b"], "running": False}
+    show_facts({**facts, "usd_per_day": 1 / 3}, as_json=False)
+    said = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    expected = {"request": "-", "differs": "-", "dry_run": "yes", "topics": "a, b", "running": "no"}
+    assert dict(said) == {**expected, "usd_per_day": "0.333333"}
 
 
 @given(

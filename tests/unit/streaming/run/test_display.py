@@ -5,12 +5,17 @@ from __future__ import annotations
 import io
 import re
 import sys
+from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streaming.batch.late_answers import LateTotals
 from streaming.output.terminal import Terminal
+from streaming.run import display as display_module
 from streaming.run.display import JsonProgress, LineProgress, TerminalProgress, progress_display
 from streaming.run.progress import Activity
 
@@ -50,20 +55,39 @@ def test_a_busy_run_says_something_every_five_seconds_and_an_idle_one_nothing(
     assert lines(capsys) == []
 
 
-def test_what_goes_on_is_said_when_it_begins_and_every_five_seconds_however_little_is_new(
+def test_what_goes_on_is_said_when_it_begins_and_every_half_minute_while_nothing_changes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     clock = Clock()
     display = LineProgress("payments", clock)
     display.doing(Activity("starting"))
     assert lines(capsys) == ["starting"]
-    for second in range(11):
+    for second in range(61):
         clock.now = float(second)
         display.show()
     assert lines(capsys) == ["starting", "starting"]
     display.doing(Activity("streaming: 1 of 60 s", 1, 60))
     display.doing(Activity("streaming: 2 of 60 s", 2, 60))
     assert lines(capsys) == ["streaming: 1 of 60 s"]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 1), st.sampled_from("ab")), max_size=60))
+def test_no_line_comes_again_within_half_a_minute_and_nothing_new_waits_longer_than_five_seconds(
+    steps: list[tuple[int, int, str]],
+) -> None:
+    clock, said = Clock(), list[tuple[float, str]]()
+    with patch.object(display_module, "say_line", lambda line: said.append((clock.now, line[10:]))):
+        display = LineProgress("payments", clock)
+        for seconds, events, doing in steps:
+            clock.now += seconds
+            display.totals.events += events
+            display.doing(Activity(f"waiting: {doing}"))
+            told = re.sub(r"[\d.]+/s", "", said[-1][1]) if said else ""
+            now = re.sub(r"[\d.]+/s", "", display._line(0.0))
+            assert told == now or clock.now - said[-1][0] < 5.0
+    for (before, one), (after, other) in pairwise(said):
+        same = re.sub(r"[\d.]+/s", "", one) == re.sub(r"[\d.]+/s", "", other)
+        assert after - before >= (30.0 if same else 0.0)
 
 
 def test_the_last_line_has_the_final_totals(capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,6 +161,16 @@ def test_every_action_is_done_under_the_name_of_the_token(
     assert people == {"token:anna", "token:bert"}
 
 
+def test_the_next_case_has_an_etag_to_go_on_with(client: ApiClient) -> None:
+    answer = client.post(f"{CASES}/claim-next")
+    headers = {"If-Match": answer.headers["etag"]}
+    assert answer.headers["etag"] == f'"{ok(answer)["version"]}"'
+    assert ok(client.post(of(ok(answer), "escalate"), json={}, headers=headers))["level"] == 1
+    while ok(answer) is not None:
+        answer = client.post(f"{CASES}/claim-next")
+    assert "etag" not in answer.headers
+
+
 def test_two_people_never_get_one_case(client: ApiClient, bert: dict[str, str]) -> None:
     mine, his = ok(client.post(f"{CASES}/claim-next")), ok(client.post(f"{CASES}/claim-next", headers=bert))
     assert mine["case_id"] != his["case_id"]

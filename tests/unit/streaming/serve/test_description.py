@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,6 +52,19 @@ def test_every_route_is_described_with_every_answer_that_any_request_may_get(cli
         for status, answer in operation["responses"].items():
             if status >= "400":
                 assert list(answer["content"]) == ["application/problem+json"], (path, status)
+
+
+def test_every_answer_about_a_case_has_its_etag(client: ApiClient) -> None:
+    described = client.get("/openapi.json").json()["paths"]
+    about_a_case = [
+        answer
+        for path in described.values()
+        for operation in path.values()
+        for answer in [operation["responses"].get("200", {})]
+        if re.search("/(CaseState|CaseDetail)\\b", json.dumps(answer))
+    ]
+    assert len(about_a_case) > 10
+    assert all("ETag" in answer.get("headers", {}) for answer in about_a_case)
 
 
 def test_every_route_but_those_of_health_needs_a_token(client: ApiClient) -> None:

@@ -6,6 +6,9 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from streaming.service.health import ActiveCondition, Condition, Health, is_running, read_health
 
 BEGUN = datetime(2026, 5, 7, tzinfo=UTC)
@@ -24,6 +27,32 @@ def test_a_condition_keeps_its_beginning_and_is_told_when_it_changes(tmp_path: P
         health.ends(Condition.BROKER_AWAY)
         assert health.active == read_health(file) == ()
     assert [change and change.cause for _, change in told] == ["refused", "timed out", None]
+
+
+@given(st.lists(st.sampled_from(["refused", "timed out", "unknown host", None])))
+def test_causes_that_take_turns_are_told_once_each(causes: list[str | None]) -> None:
+    told, expected = list[str | None](), list[str | None]()
+    health = Health(changed=lambda _, state: told.append(state and state.cause))
+    since = set[str | None]()
+    for cause in causes:
+        health.update(Condition.BROKER_AWAY, cause)
+        assert [each.cause for each in health.active] == ([] if cause is None else [cause])
+        if cause is None and since:
+            expected.append(None)
+            since.clear()
+        elif cause is not None and cause not in since:
+            expected.append(cause)
+            since.add(cause)
+    assert told == expected
+
+
+def test_a_cause_with_a_figure_is_told_each_time_and_not_remembered_for_ever() -> None:
+    told = list[str]()
+    health = Health(changed=lambda _, state: told.append(state.cause if state else ""))
+    causes = [f"{number} records wait" for number in range(1000)]
+    for cause in causes:
+        health.begins(Condition.TRANSACTION_OPEN, cause)
+    assert told == causes
 
 
 def test_a_disk_that_takes_nothing_does_not_keep_a_condition_from_being_told(tmp_path: Path) -> None:

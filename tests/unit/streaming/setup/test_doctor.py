@@ -65,8 +65,8 @@ def assert_fails(finding: CheckResult, *words: str) -> None:
 def test_every_check_reports_even_when_nothing_is_there(settings: Settings) -> None:
     findings = {finding.name: finding for finding in check_machine(settings)}
     assert list(findings) == [
-        "Python", "JDK", "cores", "memory", "open files", "ports", "proxy", "disk", "file system", "start",
-        "spark jars", "broker jars", "Kafka", "LLM",
+        "Python", "JDK", "cores", "memory", "open files", "ports", "proxy", "state", "disk", "file system",
+        "start", "spark jars", "broker jars", "Kafka", "LLM",
     ]  # fmt: skip
     assert findings["Python"].ok
     assert findings["ports"].ok

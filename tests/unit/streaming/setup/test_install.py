@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,16 @@ def test_a_line_fits_the_terminal_whatever_pip_says(lines: str, installed: int) 
 def test_nothing_that_pip_says_steers_a_terminal(lines: list[str], name: str) -> None:
     found = course("\n".join([*lines, f"  Downloading {name} (1 MB)"]))
     assert "".join([found.line(0, 1), found.bar(0, 1), *found.said]).isprintable()
+
+
+def test_packages_for_other_platforms_are_not_promised(tmp_path: Path) -> None:
+    file = tmp_path / "lock.txt"
+    file.write_text(f"colorama==0.4.6 ; sys_platform == 'win32' --hash=sha256:{'0' * 64}\n")
+    command = [sys.executable, str(ROOT / "streaming" / "setup" / "install.py"), str(file), "about 1 MB"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == f"{file}: about 1 MB"
+    assert "1 package" not in done.stdout
 
 
 def test_only_what_a_file_pins_is_counted() -> None:

@@ -5,8 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import MachineError
+from streaming.setup.machine_checks import check_state
+from streaming.setup.process import prepare_process
 from tests.sandbox import Sandbox, require_namespaces
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -64,6 +73,32 @@ def test_a_home_that_this_user_may_not_write_is_named(tmp_path: Path) -> None:
         done = Sandbox(nameless=True).run(sys.executable, "-c", PREPARED.format(home=str(home)))
         assert f"{home}: Permission denied" in done.stderr.splitlines()[-1], done.stderr
         assert "--home or FLAGSTREAM_HOME" in done.stderr
+
+
+@pytest.mark.parametrize("home", ["file", "file/x", "nowhere", "n" * 300])
+def test_a_home_that_cannot_be_is_named_by_a_run_and_by_doctor(tmp_path: Path, home: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    with pytest.raises(MachineError, match="all state is kept there") as refused:
+        prepare_process(tmp_path / home)
+    found = check_state(tmp_path / home)
+    assert not found.ok
+    assert str(refused.value).startswith(f"{found.found}: ")
+    for said in (str(refused.value), found.advice):
+        assert "--home or FLAGSTREAM_HOME" in said
+
+
+@given(st.lists(st.sampled_from("ab"), min_size=1, max_size=4), st.integers(1, 4), st.booleans())
+def test_doctor_says_what_a_run_would(parts: list[str], until: int, is_file: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home, there = Path(folder, *parts), Path(folder, *parts[:until])
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.touch() if is_file else there.mkdir()
+        said = check_state(home).ok
+        assert said is not is_file
+        with nullcontext() if said else pytest.raises(MachineError):
+            prepare_process(home)
+        assert home.is_dir() is said
 
 
 def test_a_home_is_made_where_it_may_be(tmp_path: Path) -> None:
