@@ -135,6 +135,7 @@ def _described(draft: ContractDraft) -> dict[str, Any]:
     return {
         "contract": draft.document(),
         "guesses": guesses,
+        "possible_labels": list(draft.left_out),
         "records": draft.records,
         "accepted": draft.accepted,
         "share": draft.accepted / max(draft.records, 1),

@@ -9,15 +9,17 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow.compute as pc
+from pydantic import TypeAdapter, ValidationError
 
 from schemas.contract import EventContract
 from schemas.counts import count_of
-from schemas.documents import parse_yaml
+from schemas.documents import named_file, parse_yaml
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
-from schemas.spec import load_spec
+from schemas.spec import TopicName, load_spec
 from streaming.commands.contract import SampleWanted, sampled
 from streaming.commands.feeds import say_how_read
 from streaming.definition.agent_definition import AgentDefinition
@@ -33,10 +35,13 @@ _RECORDS = 1_000
 _ALERTS_PER_DAY = 100.0
 _MOST_ALERTS_PER_DAY = 1e9
 _TOPIC = "topic"
+_NO_FILE = (_TOPIC, "none")
+_HOW_MANY = "How many alerts a day can people look into?"
 _WHICH_SAMPLE = (
     "Where is a sample of them: a file (CSV, JSON, Parquet), `topic` for what is on the topic, or none?"
 )
 
+Answer = TypeVar("Answer")
 Ask = Callable[[str, str], str]
 """Asks a person: the question and the answer that Enter gives → the answer."""
 
@@ -119,21 +124,38 @@ def asks_on(*, terminal: bool, yes: bool, known: InitOptions) -> bool:
 
 
 def answered(known: InitOptions, ask: Ask) -> InitOptions:
-    """Ask for the topic, a sample and the number of alerts; return what is known then.
-
-    Raises:
-        ConfigurationError: a number was asked for, and the answer is none.
-    """
-    topic = ask("Which topic will the transactions come on?", known.name)
-    sample = ask(_WHICH_SAMPLE, "none")
-    alerts = known.alerts_per_day or _number(ask("How many alerts a day can people look into?", "100"))
+    """Ask for topic, sample and number of alerts, each until it will do; return what is known then."""
+    topic = _usable(ask, "Which topic will the transactions come on?", known.name, _topic)
+    sample = _usable(ask, _WHICH_SAMPLE, "none", _sample)
+    alerts = known.alerts_per_day or _usable(ask, _HOW_MANY, "100", _number)
     return replace(
         known,
         topic=topic,
         from_topic=sample == _TOPIC,
-        file=None if sample in (_TOPIC, "none") else Path(sample),
+        file=None if sample in _NO_FILE else Path(sample),
         alerts_per_day=alerts,
     )
+
+
+def _usable(ask: Ask, question: str, usual: str, read: Callable[[str], Answer]) -> Answer:
+    """Ask again, with what is wrong, until an answer can be read; what is usual always can."""
+    while True:
+        try:
+            return read(ask(question, usual))
+        except ConfigurationError as refused:
+            say_error(str(refused))
+
+
+def _topic(answer: str) -> str:
+    try:
+        return TypeAdapter(TopicName).validate_python(answer)
+    except ValidationError:
+        problem = f"expected a topic of letters, digits, dots, dashes and underscores, got {answer!r}"
+        raise ConfigurationError(problem, where="init") from None
+
+
+def _sample(answer: str) -> str:
+    return answer if answer in _NO_FILE else str(named_file(Path(answer), "sample"))
 
 
 def next_commands(folder: Path, wanted: InitOptions, topic: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -21,11 +21,14 @@ from streaming.drafting.field_facts import FieldFacts, facts_of
 from streaming.drafting.guess import Guess
 from streaming.drafting.id_guess import guess_entities, guess_id, id_of_coordinates
 from streaming.drafting.money_guess import guess_amount, guess_currency, in_minor_units
-from streaming.drafting.other_guesses import guess_extras, guess_label, guess_texts
+from streaming.drafting.other_guesses import guess_extras, guess_label, guess_texts, possible_labels
 from streaming.drafting.sample import EventSample
 from streaming.drafting.time_guess import guess_time
 
 _WIDE = 1_000_000
+_MAY_BE_A_LABEL = (
+    "says yes or no, as a label does: left out, so that no rule sees it; if it is none, name it in extra"
+)
 _GROUPS = ("entities", "extra", "untrusted_text")
 
 
@@ -39,6 +42,7 @@ class ContractDraft:
         records: how many the sample holds.
         accepted: how many of them are payments under the contract.
         sample: what it was taken from.
+        left_out: fields that nothing reads, since each may be a label that rules would see.
     """
 
     name: str
@@ -46,6 +50,7 @@ class ContractDraft:
     records: int
     accepted: int
     sample: str
+    left_out: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return the contract."""
@@ -60,6 +65,7 @@ class ContractDraft:
         records = count_of(self.records, "record")
         yield f"# Drafted from {records} of {escaped(self.sample)}: read every line once."
         yield f"# Under it {self.accepted:,} of them ({share:.1%}) are payments; `contract check` has more."
+        yield from (f"# {escaped(each)} {_MAY_BE_A_LABEL}" for each in self.left_out)
         yield from (f"name: {self.name}", "version: 1")
         group = ""
         for guess in self.guesses:
@@ -82,14 +88,14 @@ def draft_of(sample: EventSample) -> ContractDraft:
     objects = [event for event in events if event is not None]
     if not objects:
         raise ConfigurationError("the sample holds no JSON objects", where=sample.name)
-    guesses = _guesses(facts_of(objects), sample)
+    guesses, left_out = _guesses(facts_of(objects), sample)
     name = re.sub(r"[^a-z0-9_-]+", "-", sample.name.lower().split(".")[0]).strip("-_") or "events"
     draft = ContractDraft(
-        name if name[0].isalpha() else f"events-{name}", guesses, len(events), 0, sample.name
+        name if name[0].isalpha() else f"events-{name}", guesses, len(events), 0, sample.name, left_out
     )
     contract = parse_document(draft.document(), EventContract, where=sample.name)
     tried = sample.tried(contract)
-    return ContractDraft(draft.name, guesses, tried.count, tried.decoded.valid.num_rows, sample.name)
+    return replace(draft, records=tried.count, accepted=tried.decoded.valid.num_rows)
 
 
 def document_of(guesses: Sequence[Guess]) -> dict[str, Any]:
@@ -104,7 +110,8 @@ def document_of(guesses: Sequence[Guess]) -> dict[str, Any]:
     return document
 
 
-def _guesses(fields: Sequence[FieldFacts], sample: EventSample) -> list[Guess]:
+def _guesses(fields: Sequence[FieldFacts], sample: EventSample) -> tuple[list[Guess], tuple[str, ...]]:
+    """Return what is guessed, and the fields that are left out as possible labels."""
     left = _Left(fields)
     label = left.take(guess_label(left.fields))
     time = left.take(guess_time(left.fields))
@@ -116,12 +123,13 @@ def _guesses(fields: Sequence[FieldFacts], sample: EventSample) -> list[Guess]:
             paths = ", ".join(facts.path for facts in fields)
             raise ConfigurationError(f"no field reads as {what}, among: {paths}", where=sample.name)
     taken = {DIRECTION, *(guess.key.partition(".")[2] for guess in entities if guess is not None)}
+    left_out = () if label else left.leave(possible_labels(left.fields))
     texts = [left.take(each) for each in guess_texts(left.fields, taken)]
     found = [key, time, *money, *entities, *guess_extras(left.fields, taken), *texts, label]
     framed = Guess(
         "format", {"json": {"framing": "confluent"}}, 1.0, "a schema registry's five bytes go first"
     )
-    return [*([framed] if sample.framed else []), *(each for each in found if each is not None)]
+    return [*([framed] if sample.framed else []), *(each for each in found if each is not None)], left_out
 
 
 def _money(left: _Left, fields: Sequence[FieldFacts]) -> list[Guess | None]:
@@ -139,9 +147,12 @@ class _Left:
         self.fields = list(fields)
 
     def take(self, guess: Guess | None) -> Guess | None:
-        read = () if guess is None else guess.fields
-        self.fields = [facts for facts in self.fields if facts.path not in read]
+        self.leave(() if guess is None else guess.fields)
         return guess
+
+    def leave(self, paths: tuple[str, ...]) -> tuple[str, ...]:
+        self.fields = [facts for facts in self.fields if facts.path not in paths]
+        return paths
 
 
 def _flow(value: Mapping[str, Any]) -> str:

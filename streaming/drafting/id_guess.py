@@ -81,6 +81,7 @@ _PLACEHOLDERS = (
     "guest",
     "-",
 )
+_OF_SOMETHING = frozenset({"id", "no", "number", "acct", "ref", "code", "key"})
 _MOST_ENTITIES = 3
 _UNIQUE, _NEARLY = 0.999, 0.9
 _OFTEN = 0.2
@@ -166,7 +167,7 @@ def _entity(facts: FieldFacts, first: bool, taken: set[str]) -> Guess:
     if telling and often > _OFTEN * len(facts.values):
         why += f", one of them in {often / len(facts.values):.0%} of the records: is that one customer?"
     share = 1.0 if missing and not first else filled / len(facts.values)
-    return Guess(f"entities.{column_name(facts.path, taken)}", value, share, why, (facts.path,))
+    return Guess(f"entities.{_entity_name(facts.path, taken)}", value, share, why, (facts.path,))
 
 
 def is_id(facts: FieldFacts) -> bool:
@@ -178,11 +179,25 @@ def _type(facts: FieldFacts) -> Mapping[str, str]:
     return {"type": "integer"} if facts.kinds == {"integer"} else {}
 
 
-def column_name(path: str, taken: set[str]) -> str:
-    """Return a name for a column of a field, and take it."""
-    steps = [step for step in steps_of(path) if isinstance(step, str)]
-    words = ["_".join(words_in(step)) for step in steps]
-    for parts in (words[-1:], words[-2:], words):
+def _entity_name(path: str, taken: set[str]) -> str:
+    """Return a name for an entity, and take it: of `shop.no` the shop, as any entity may have a `no`."""
+    own = _step_names(path)
+    return column_name(path, taken, own[-2:-1] if own[-1] in _OF_SOMETHING else ())
+
+
+def _step_names(path: str) -> list[str]:
+    return ["_".join(words_in(step)) for step in steps_of(path) if isinstance(step, str)]
+
+
+def column_name(path: str, taken: set[str], best: Sequence[str] = ()) -> str:
+    """Return a name for a column of a field, and take it.
+
+    Args:
+        taken: names that others have.
+        best: of which it is made where that can be; empty for the field's own.
+    """
+    words = _step_names(path)
+    for parts in (best, words[-1:], words[-2:], words):
         name = "_".join(part for part in parts if part)
         if name.isidentifier() and name not in taken | RESERVED:
             break

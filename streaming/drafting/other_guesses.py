@@ -10,6 +10,11 @@ from streaming.drafting.id_guess import column_name
 from streaming.labels.label_parsing import FRAUD_WORDS, GENUINE_WORDS
 
 _LABELS = {"is_fraud": 3.0, "fraud": 2.5, "isfraud": 3.0, "is_laundering": 3.0, "class": 1.6, "label": 2.0}
+_YES_AND_NO = frozenset({
+    *FRAUD_WORDS, *GENUINE_WORDS,
+    "ja", "nein", "j", "oui", "non", "o", "si", "sí", "s", "sim", "não", "nao", "nee", "tak", "nie",
+})  # fmt: skip
+_TWO = 2
 _KINDS = {"fraud_type": 2.0, "fraud_scenario": 2.0, "scenario": 1.5}
 _TEXTS = {
     "memo": 3.0,
@@ -46,6 +51,15 @@ def guess_label(fields: Sequence[FieldFacts]) -> Guess | None:
     value = {"field": label.path, **({"kind": kind.path} if kind else {})}
     read = (label.path, *([kind.path] if kind else []))
     return Guess("label", value, label.share, "for evaluate alone; never decoded into transactions", read)
+
+
+def possible_labels(fields: Sequence[FieldFacts]) -> tuple[str, ...]:
+    """Return fields that say yes or no of each event: one may be a label, under a name unknown here."""
+    return tuple(
+        facts.path
+        for facts in fields
+        if len(said := {str(each).strip().lower() for each in facts.counts}) == _TWO and said <= _YES_AND_NO
+    )
 
 
 def guess_texts(fields: Sequence[FieldFacts], taken: set[str]) -> list[Guess]:

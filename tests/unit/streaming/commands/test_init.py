@@ -134,6 +134,7 @@ def test_alerts_beyond_number_are_refused_and_others_are_written_as_given(
 
 
 def test_three_answers_are_enough(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").touch()
     given_answers = iter(["payments", str(tmp_path / "p.csv"), "30"])
     found = answered(InitOptions("mine"), lambda *_: next(given_answers))
     assert (found.topic, found.file, found.alerts_per_day, found.from_topic) == (
@@ -148,8 +149,26 @@ def test_three_answers_are_enough(tmp_path: Path) -> None:
         InitOptions("mine"), lambda question, usual: "topic" if "sample" in question else usual
     )
     assert (from_topic.from_topic, from_topic.file) == (True, None)
-    with pytest.raises(ConfigurationError, match="expected a number of alerts"):
-        answered(InitOptions("mine"), lambda *_: "many")
+
+
+def test_an_answer_that_will_not_do_is_asked_for_again_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = tmp_path / "p.csv"
+    sample.touch()
+    given_answers = iter(["my topic", "payments", f"{sample}x", str(sample), "many", "0", "30"])
+    asked = list[str]()
+    found = answered(InitOptions("mine"), lambda *said: (asked.append(said[0]), next(given_answers))[1])
+    assert (found.topic, found.file, found.alerts_per_day) == ("payments", sample, 30)
+    assert [asked.count(each) for each in dict.fromkeys(asked)] == [2, 2, 3]
+    assert asked == sorted(asked, key=asked.index)
+    refused = capsys.readouterr().err.splitlines()
+    expected = (
+        "expected a topic of",
+        f"sample {sample}x: no such file",
+        *["expected a number of alerts"] * 2,
+    )
+    assert all(words in line for words, line in zip(expected, refused, strict=True))
 
 
 @pytest.mark.parametrize(("typed", "answer"), [("mine\n", "mine"), ("\n", "theirs"), ("", "theirs")])

@@ -16,6 +16,7 @@ from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from streaming.cli.root import app
+from streaming.drafting import id_guess, other_guesses
 from streaming.drafting.checking import check_sample
 from streaming.drafting.draft import ContractDraft, draft_of
 from streaming.drafting.sample import FileSample, TopicSample
@@ -167,6 +168,55 @@ def test_a_file_in_another_language_is_understood_by_its_values_and_spelt_as_it_
     assert "{field: Währung}" in draft.text()
     assert draft.accepted == 59
     assert [each for each in sample.said if "decimal comma" in each]
+
+
+@pytest.mark.parametrize(("yes", "no"), [("ja", "nein"), ("Oui", "non"), (1, 0), ("1", "0"), (True, False)])
+def test_what_may_be_a_label_is_left_out_and_named(tmp_path: Path, yes: Any, no: Any) -> None:
+    events = [{**event, "Betrug": yes if row % 9 == 0 else no} for row, event in enumerate(payments(), 3)]
+    unnamed = [{name: value for name, value in event.items() if name != "isFraud"} for event in events]
+    draft = drafted(tmp_path / "a.jsonl", unnamed)
+    assert draft.left_out == ("Betrug",)
+    assert "Betrug" not in json.dumps(draft.document())
+    assert any(line.startswith("# Betrug says yes or no") for line in draft.text().splitlines())
+    assert draft.accepted == draft.records
+    known = drafted(tmp_path / "b.jsonl", events)
+    assert (known.left_out, of(known)["label"]) == ((), {"field": "isFraud"})
+
+
+def test_the_page_says_which_labels_are_known() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "contracts.md").read_text(encoding="utf-8")
+    for name in [*other_guesses._LABELS, *other_guesses._KINDS]:
+        assert f"`{name}`" in page.replace("isFraud", "isfraud"), name
+    for leaf in id_guess._OF_SOMETHING:
+        assert leaf in page.partition("or from what the field lies in where it is called ")[2][:60], leaf
+
+
+@pytest.mark.parametrize(
+    ("event", "name"),
+    [
+        ({"shop": {"no": "S{}"}}, "shop"),
+        ({"payer": {"acct": "A{}"}}, "payer"),
+        ({"x": {"cardHolder": {"ID": "H{}"}}}, "card_holder"),
+        ({"customer_id": "C{}"}, "customer_id"),
+        ({"card": {"token": "T{}"}}, "token"),
+    ],
+)
+def test_an_entity_is_called_by_whose_number_it_is(tmp_path: Path, event: dict[str, Any], name: str) -> None:
+    events = [
+        {"at": f"2026-11-{row % 28 + 1:02}T12:00:00Z", "amount": row + 0.5, "key": f"k{row}",
+         **json.loads(json.dumps(event).replace("{}", f"{row % 7:03}"))}
+        for row in range(60)
+    ]  # fmt: skip
+    assert f"entities.{name}" in of(drafted(tmp_path / "a.jsonl", events))
+
+
+def test_two_entities_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    events = [
+        {**event, "shop": {"no": f"N{row % 5:03}", "ref": f"R{row % 8:03}"}}
+        for row, event in enumerate(payments())
+    ]
+    found = [key for key in of(drafted(tmp_path / "a.jsonl", events)) if key.startswith("entities.")]
+    assert len(found) == len(set(found)) == 3
 
 
 def test_a_name_that_turns_text_around_is_escaped(tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shlex
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from threading import Barrier, Event, Thread
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -48,6 +52,30 @@ def client(desk: Desk) -> Iterator[ApiClient]:
 @pytest.fixture
 def bert(desk: Desk, client: ApiClient) -> dict[str, str]:
     return client.bearer(desk.spec, "triage", name="bert")
+
+
+class Curl(NamedTuple):
+    """A request of a page: what a shell makes of it."""
+
+    path: str
+    headers: set[str]
+    body: Any
+
+
+def curls() -> list[Curl]:
+    """The POSTs of docs/api.md, in order."""
+    page = (Path(__file__).parents[4] / "docs" / "api.md").read_text(encoding="utf-8")
+    lines = page.replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line) for line in lines if line.startswith("curl ")]
+    posts = [words for words in commands if {"-d", "POST"} & set(words)]
+    return [
+        Curl(
+            urlsplit(words[-1]).path,
+            {after.partition(":")[0] for before, after in pairwise(words) if before == "-H"},
+            next((json.loads(after) for before, after in pairwise(words) if before == "-d"), None),
+        )
+        for words in posts
+    ]
 
 
 def ok(answer: Any) -> Any:
@@ -169,6 +197,16 @@ def test_the_next_case_has_an_etag_to_go_on_with(client: ApiClient) -> None:
     while ok(answer) is not None:
         answer = client.post(f"{CASES}/claim-next")
     assert "etag" not in answer.headers
+
+
+def test_the_page_s_requests_work_as_they_are_written(client: ApiClient) -> None:
+    label, claim, close = curls()
+    assert ok(client.post(label.path, json=label.body)) == {"stored": 1, "repeated": 0, "rejects": []}
+    taken = client.post(claim.path)
+    path = close.path.replace(close.path.split("/")[3], ok(taken)["case_id"])
+    assert {"Content-Type", "If-Match"} <= close.headers
+    closed = ok(client.post(path, json=close.body, headers={"If-Match": taken.headers["etag"]}))
+    assert (closed["status"], closed["reason"]) == ("closed", "genuine")
 
 
 def test_two_people_never_get_one_case(client: ApiClient, bert: dict[str, str]) -> None:
