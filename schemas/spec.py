@@ -88,6 +88,7 @@ class DataSources(Document):
 
 
 _SNAPSHOTS = "snapshots"
+_BLOCKS_TO_LEARN = 2
 
 
 class ModelReference(Document):
@@ -278,6 +279,14 @@ class AgentSpec(Document):
         if self.profiles.currencies == "reference" and self.data_sources.rates is None:
             raise ValueError("profiles.currencies: reference needs exchange rates, see data_sources.rates")
         return self
+
+    @property
+    def rows_to_learn(self) -> int:
+        """Transactions that must be known before a score can raise an alert: two blocks, to know the pace.
+
+        A fixed threshold waits for none.
+        """
+        return 0 if self.alerts_per_day is None else _BLOCKS_TO_LEARN * self.profiles.block_rows
 
     @property
     def arithmetic_in_force(self) -> int:

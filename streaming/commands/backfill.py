@@ -10,6 +10,7 @@ from typing import cast
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
+from schemas.instants import moment_of
 from schemas.spec import AgentSpec
 from streaming.audit.access import tell_done
 from streaming.batch.backfill_mark import BackfillMark, contract_so_far, newest_decision, unfinished_backfill
@@ -25,7 +26,7 @@ from streaming.history.backfill import Backfill, Loaded, Passed
 from streaming.history.backfill_source import HistorySource, open_history
 from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
-from streaming.output.terminal import progress_bar
+from streaming.output.terminal import progress_bar, say_error
 from streaming.run.ownership import owned
 from streaming.setup.process import prepare_process
 from streaming.store.place import Place
@@ -37,6 +38,8 @@ def load_history(
 ) -> None:
     """Load a source and print what became of its rows; see run_backfill."""
     done = run_backfill(settings, spec, path, options)
+    if done["history_until"] is not None:
+        say_error(_where_to_go_on(spec, str(done["history_until"])))
     tell_done(settings, spec, "backfill", cast("int", done["stored"]), begins_log=True)
     show_facts(done, as_json=as_json)
 
@@ -62,7 +65,36 @@ def run_backfill(
         done = load(settings, spec, source, lambda rows: progress.update(task, completed=rows))
     seconds = time.monotonic() - began
     per_s = round(done.read / max(seconds, 1e-9), 1)
-    return {**asdict(done), "seconds": round(seconds, 3), "events_per_s": per_s, "source": source.name}
+    until = _history_until(settings.lake(spec.name), spec)
+    facts = {
+        "seconds": round(seconds, 3),
+        "events_per_s": per_s,
+        "source": source.name,
+        "history_until": until,
+    }
+    return {**asdict(done), **facts}
+
+
+def _history_until(lake: Place, spec: AgentSpec) -> str | None:
+    """Return the latest event time that was stored, ISO 8601, None where nothing was."""
+    decision = newest_decision(lake, spec.tables)
+    if decision is None or not decision.next_sequence:
+        return None
+    return moment_of(decision.watermark_us).isoformat()
+
+
+def _where_to_go_on(spec: AgentSpec, until: str) -> str:
+    said = (
+        f"history goes up to {until}. The topic is to be read from there on: what it holds of earlier "
+        "payments is stored a second time"
+    )
+    key = "data_sources.transactions.starting_offsets"
+    if spec.data_sources.transactions.starting_offsets == "latest":
+        return f"{said}. {key} is latest: the first run begins at the topic's end, so start it at once"
+    return (
+        f"{said}. {key} is earliest, which reads all that it holds: set it to latest and start the agent at "
+        "once, or load only payments that the topic does not hold"
+    )
 
 
 def source_to_load(

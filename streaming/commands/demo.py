@@ -9,7 +9,7 @@ import psutil
 
 from agent import SPECS
 from schemas.spec import AgentSpec, load_spec
-from streaming.commands.demo_feed import DemoSettings, Feed
+from streaming.commands.demo_feed import DEMO_SPEC, DemoSettings, Feed
 from streaming.commands.demo_result import DemoResult, alerts_of, result_of, with_kinds
 from streaming.commands.demo_view import report_of, show_demo
 from streaming.delta.lake_reader import LakeReader
@@ -38,7 +38,7 @@ def run_demo(settings: Settings, demo: DemoSettings, jvm: Jvm | None, *, as_json
         FlagstreamError: whatever stopped it.
     """
     begun = psutil.Process().create_time()
-    spec = load_spec(SPECS / "card-fraud.yaml")
+    spec = load_spec(SPECS / f"{DEMO_SPEC}.yaml")
     with progress_display(spec.name, as_json=as_json) as display:
         display.doing(_STARTING)
         with bootstrap_for(settings) as bootstrap:

@@ -19,6 +19,7 @@ from streaming.home.settings import Settings
 from streaming.kafka.feeds import Simulated, simulate_to_topic
 from streaming.run.progress import Activity, Progress, Totals
 
+DEMO_SPEC = "card-fraud"
 ENOUGH = 0.9  # of the alerts have the model's classification
 _DAYS_SHOWN_PER_RUN = 3.0
 _SECONDS_PER_DAY = 86_400.0

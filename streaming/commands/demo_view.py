@@ -12,7 +12,7 @@ import polars as pl
 
 from schemas.counts import count_of
 from schemas.spec import AgentSpec
-from streaming.commands.demo_feed import planted_labels
+from streaming.commands.demo_feed import DEMO_SPEC, planted_labels
 from streaming.commands.demo_result import DemoResult, Planted
 from streaming.output.shell import program
 from streaming.output.tables import show_table, show_text
@@ -44,9 +44,10 @@ def show_demo(
     show_text(console, f"Everything is in {result.lake}, the labels of what was sent in {labels}.")
     show_text(
         console,
-        "Metrics and health were served while it ran, at the address it said first; "
-        "`flagstream run --metrics-port 9464` does the same.",
+        "Metrics and health were served while it ran, at the address it said first. To serve them again, run "
+        "the agent on:",
     )
+    console.print(f"  {served_again(home)}", soft_wrap=True)
     console.print(f"The report: {address}", soft_wrap=True)
     console.print("Go on with:", *(f"  {each}" for each in following), sep="\n", soft_wrap=True)
 
@@ -95,6 +96,11 @@ def next_commands(home: Path, top: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{command} replay {at}",
         f"{command} labels import {labels} --by simulator {at}",
     ]
+
+
+def served_again(home: Path) -> str:
+    """Return the command that runs the demo's agent on, with metrics, as it can be pasted into this shell."""
+    return f"{program()} run --spec {DEMO_SPEC} --home {shlex.quote(str(home))} --metrics-port 9464"
 
 
 def summary(result: DemoResult) -> str:

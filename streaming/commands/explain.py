@@ -18,6 +18,11 @@ from streaming.output.terminal import Terminal, print_json
 
 _SECONDS_PER_DAY = 86_400.0
 _MOST_DRAWN = 1e15  # labels of an axis have no room for more
+_TWO_FIGURES = (
+    'What a reason calls "usual" is another figure, the one the score was made with: a mean in which a '
+    "payment counts for less the older it is, with at most three times what was usual then, and which leans "
+    "towards what is usual for all while there are few."
+)
 _PLOT_COLUMNS, _PLOT_ROWS = 72, 12
 
 
@@ -92,13 +97,14 @@ def _show_parts(found: Explanation, console: Terminal) -> None:
 
 
 def _show_normals(found: Explanation, console: Terminal) -> None:
-    heads = ("entity", "id", "payments before", "median amount", "largest", "median days between")
+    heads = ("entity", "id", "payments before", "median of all", "largest", "median days between")
     rows = []
     for each in found.normal:
         figures = (each.median_amount, each.largest_amount, each.median_days_between)
         shown = [None if figure is None else f"{figure:.2f}" for figure in figures]
         rows.append((each.kind, each.entity, each.payments, *shown))
-    show_table(console, heads, rows, "what is normal")
+    show_table(console, heads, rows, "what is normal, by all payments on record before, each counted alike")
+    show_text(console, _TWO_FIGURES)
     console.print()
 
 

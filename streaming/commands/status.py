@@ -101,6 +101,8 @@ def _about_input(status: Status) -> Iterator[tuple[str, str]]:
 
 
 def _about_alerts(status: Status) -> Iterator[tuple[str, str]]:
+    if status.learning:
+        yield "still learning", status.learning
     for name, count in status.late.items():
         yield f"late answers of the model: {name.replace('_', ' ')}", f"{count:,}"
     yield "labels that count", f"{status.labels:,}"

@@ -66,7 +66,7 @@ class AlertBudget:
     def thresholds(self, times: Ints, first_sequence: int) -> tuple[Floats, StreamRate]:
         """Return the score each row must reach, float64[n], and the pace this leads to.
 
-        Nothing is flagged in the first block, whose pace is unknown.
+        Nothing is flagged in the first two blocks: the pace is that between two of their ends.
 
         Args:
             times: int64[n], event time in microseconds, read-only.

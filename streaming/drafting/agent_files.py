@@ -113,13 +113,14 @@ data_sources:
   transactions:
     contract: contract.yaml
     topic: {read_topic}
-    # Where it begins on its first run: earliest or latest.
+    # Where it begins on its first run: earliest or latest. After `flagstream backfill`, latest: what the
+    # topic holds of the history would be stored twice.
     starting_offsets: earliest
   # Labels (fraud or not) make scores better as they come: a topic, or `flagstream labels import`.
   # labels: {{topic: {made.name}-labels}}
 
 # About so many a day: the threshold moves with the traffic. Nothing is flagged by its score until the first
-# 8,192 transactions are known; rules alert from the first one on.
+# 2,048 transactions are known (two blocks of rows); rules alert from the first one on.
 alerts_per_day: {alerts}
 # Or a fixed share instead, here one transaction in a thousand:
 # threshold: 0.999

@@ -14,7 +14,6 @@ import pyarrow as pa
 from confluent_kafka import Message
 
 from schemas.contract import EventContract
-from streaming.drafting.trying import FAR
 from streaming.events.decode import Decoded, decode
 from streaming.events.record_table import RECORDS, record_table
 from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource
@@ -74,12 +73,20 @@ class FileSample:
         path: where it is.
         most: how many rows.
         options: how text is written, where that need not be found.
+        clock: current time, when every row counts as sent.
     """
 
     framed = False
 
-    def __init__(self, path: Path, most: int, options: TextOptions = FOUND) -> None:
+    def __init__(
+        self,
+        path: Path,
+        most: int,
+        options: TextOptions = FOUND,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.name, self._path, self._most, self._options = path.name, path, most, options
+        self._clock = clock
         self.said: Sequence[str] = ()
 
     def events(self) -> Sequence[Mapping[str, Any] | None]:
@@ -99,13 +106,14 @@ class FileSample:
                 break
         keys = [key for chunk in chunks for key in chunk.keys][: self._most]
         values = [value for chunk in chunks for value in chunk.values][: self._most]
-        records = record_table(keys, values, topic=self.name, first=0, sent_at=FAR)
+        now = self._clock()
+        records = record_table(keys, values, topic=self.name, first=0, sent_at=now)
 
         def place_of(_: int, offset: int) -> str:
             number = bisect_right(firsts, offset) - 1
             return chunks[number].places(offset - firsts[number])
 
-        return TriedSample(decode(records, contract, FAR, from_file=True), len(values), place_of)
+        return TriedSample(decode(records, contract, now, from_file=True), len(values), place_of)
 
 
 class TopicSample:

@@ -38,6 +38,7 @@ class Reconciliation:
         uncounted_rows: difference between the tables' rows and the sums in `batches`.
         sequence_faults: gaps or repetitions in `sequence`.
         repeated_transactions: transaction ids stored twice within the duplicate horizon.
+        repeated_beyond_horizon: those stored again after more than it; no difference, as they count as new.
         requeued_twice: records taken out of the quarantine whose place on the topic is stored more than once.
         alerts_in_delta: rows in `alerts`.
         alerts_on_kafka: committed messages on the alerts topic, but for those of other agents.
@@ -68,6 +69,7 @@ class Reconciliation:
     doubled_in_delta: int
     lost: int = 0
     filtered: int = 0
+    repeated_beyond_horizon: int = 0
 
     @property
     def differences(self) -> int:
@@ -106,7 +108,7 @@ def reconcile(lake: Place, spec: AgentSpec, bootstrap: str, horizon: timedelta) 
     return Reconciliation(
         requeued=requeued,
         sequence_faults=_sequence_faults(transactions["sequence"], reader.removed("transactions")[1]),
-        repeated_transactions=_repeated(transactions, horizon),
+        **_repeated(transactions, horizon),
         requeued_twice=_stored_twice(reader) if requeued else 0,
         lost=records_lost(batches["lost"]),
         **_counted(reader, batches, transactions.height, requeued),
@@ -182,11 +184,11 @@ def _sequence_faults(sequence: pl.Series, first: int) -> int:
     return gaps + sequence.len() - present
 
 
-def _repeated(transactions: pl.DataFrame, horizon: timedelta) -> int:
-    repeated = transactions.filter(pl.col("transaction_id").is_duplicated())
-    apart = pl.col("kafka_timestamp").diff().over("transaction_id")
-    near = repeated.sort("kafka_timestamp").filter(apart <= horizon)
-    return near.height
+def _repeated(transactions: pl.DataFrame, horizon: timedelta) -> dict[str, int]:
+    repeated = transactions.filter(pl.col("transaction_id").is_duplicated()).sort("kafka_timestamp")
+    apart = repeated.select(pl.col("kafka_timestamp").diff().over("transaction_id")).to_series().drop_nulls()
+    near = int((apart <= horizon).sum())
+    return {"repeated_transactions": near, "repeated_beyond_horizon": apart.len() - near}
 
 
 def _stored_twice(reader: LakeReader) -> int:

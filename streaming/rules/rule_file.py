@@ -39,6 +39,7 @@ class RuleWatch:
         self._health = health or Health()
         self._path = None if spec.rules_file is None else Path(spec.rules_file)
         self._seen: _Mark = None
+        self._looked_at: _Mark = None
 
     def load(self) -> AgentSpec:
         """Return the spec with all rules in it, and no file any more: complete, as batches pin it.
@@ -49,13 +50,24 @@ class RuleWatch:
         if self._path is None:
             RuleSet.compile(self._spec.rules, self.schema, self._entities)
             return self._spec
-        self._seen = _mark(self._path)
+        self._seen = self._looked_at = _mark(self._path)
+        return self._with(self._read(self._path), self._path)
+
+    def look(self) -> None:
+        """Say whether the file as it now is can be used, without taking it: `changed` does, at a batch.
+
+        Another thread may call it. What it says of a file that changes meanwhile, the next look puts right.
+        """
+        mark = None if self._path is None else _mark(self._path)
+        if self._path is None or mark == self._looked_at:
+            return
+        self._looked_at = mark
         try:
-            more = load_document(self._path, RuleFile).rules
-            RuleSet.compile(more, self.schema, self._entities)
+            self._with(self._read(self._path), self._path)
         except ConfigurationError as fault:
-            raise self._placed(fault, self._path) from None
-        return self._with(more, self._path)
+            self._health.begins(Condition.RULES_FILE_BROKEN, f"{fault}; the rules in force stay")
+        else:
+            self._health.ends(Condition.RULES_FILE_BROKEN)
 
     def changed(self) -> AgentSpec | None:
         """Return the spec with the rules as they now are, None when the file is as it was, or broken.
@@ -71,6 +83,14 @@ class RuleWatch:
             return None
         self._health.ends(Condition.RULES_FILE_BROKEN)
         return spec
+
+    def _read(self, path: Path) -> tuple[Rule, ...]:
+        try:
+            more = load_document(path, RuleFile).rules
+            RuleSet.compile(more, self.schema, self._entities)
+        except ConfigurationError as fault:
+            raise self._placed(fault, path) from None
+        return more
 
     def _with(self, more: tuple[Rule, ...], path: Path) -> AgentSpec:
         whole = {**self._spec.model_dump(), "rules": (*self._spec.rules, *more), "rules_file": None}

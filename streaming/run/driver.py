@@ -25,6 +25,8 @@ from streaming.kafka.open_transactions import waiting_for
 from streaming.kafka.source import MOST_AT_ONCE, fewer_at_once
 from streaming.run.currencies import log_currencies
 from streaming.run.display import progress_display
+from streaming.run.history_overlap import OverlapCheck
+from streaming.run.learning import log_learning
 from streaming.run.needs import Needs
 from streaming.run.observer import UNOBSERVED_RUN, RunObserver
 from streaming.run.opening import Agent, open_agent
@@ -174,6 +176,7 @@ class _ServiceRun:
         self._tenure = Tenure()
         self._was_up, self._reading_since = False, 0.0
         self._most_at_once = MOST_AT_ONCE
+        self._overlap = OverlapCheck(around.settings.lake(spec.name), spec)
 
     def all_needs(self) -> list[Need]:
         """Return what the agent cannot begin without; last, that nobody else runs it."""
@@ -224,6 +227,7 @@ class _ServiceRun:
             supervisor.opened()
             if not self._was_up:
                 log_currencies(self._settings.lake(spec.name), spec)
+                log_learning(self._settings.lake(spec.name), spec)
             self._come_up(course.started)
             self._reading_since = self._times.now()
             with self._observer.working(agent, spec):
@@ -255,13 +259,14 @@ class _ServiceRun:
             self._times.note("first batch", self._reading_since)
             self._times.finish()
             supervisor.settle()
+            self._overlap.closed(batch.row)
 
         return closed
 
     def _beside(self, agent: Agent, supervisor: Supervisor) -> _Workers:
         watch = TopicWatch(agent.stream, call_seconds=_WATCH_CALL_SECONDS)
         trouble = self._around.clients.trouble
-        told = (self._display, self._health, supervisor.settle, trouble, self._observer)
+        told = (self._display, self._health, supervisor.settle, trouble, agent.look_at_rules, self._observer)
         report = _Report(watch, agent.late, *told)
         return _Workers(report, self.needs.revive, self._health)
 
@@ -272,6 +277,7 @@ class _Report:
     Args:
         settle: called as often.
         trouble: says what keeps models from answering, None where nothing does.
+        look: called as often, to see what a quiet topic would hide.
         observer: learns how far behind the stream is.
     """
 
@@ -283,16 +289,18 @@ class _Report:
         health: Health,
         settle: Callable[[], None],
         trouble: Callable[[], str | None],
+        look: Callable[[], None] = lambda: None,
         observer: RunObserver = UNOBSERVED_RUN,
     ) -> None:
         self._observer = observer
         self._watch, self._late, self._display, self._health = watch, late, display, health
-        self._settle, self._trouble = settle, trouble
+        self._settle, self._trouble, self._look = settle, trouble, look
 
     def round(self) -> float:
         """Tell once; return the seconds until the next time."""
         self._settle()
         self._tell_late()
+        self._look()
         self._health.update(Condition.MODEL_FAILING, self._trouble())
         try:
             unread, held = self._watch.unread_by_partition(), self._watch.open_transactions()

@@ -63,7 +63,7 @@ class Agent:
     """A started pipeline, what its query has to read, what people ask for beside it, and late answers.
 
     `late` is None where none are sought. `registry` says which versions the next batch is decided by, and
-    `budget` what is spent on models.
+    `budget` what is spent on models; `rules` are the spec's own, for as long as no version is active.
     """
 
     pipeline: Pipeline
@@ -73,6 +73,12 @@ class Agent:
     registry: RegistryWatch
     outbox: Outbox
     budget: SpendingBudget
+    rules: RuleWatch
+
+    def look_at_rules(self) -> None:
+        """Say whether a file of rules that has changed can be used, also while no batch comes."""
+        if self.registry.newest.active is None:
+            self.rules.look()
 
 
 @contextmanager
@@ -169,7 +175,7 @@ class _Opening:
             stack.callback(part.close)
             part.start()
         # Only now is every decided batch closed, whose offsets a new query starts from.
-        parts = (self.registry, outbox, self.claimed.budget)
+        parts = (self.registry, outbox, self.claimed.budget, self.rules)
         return Agent(pipeline, self.stream(), self.requested(pipeline), late, *parts)
 
     def pipeline(

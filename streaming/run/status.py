@@ -32,6 +32,7 @@ from streaming.kafka.topic_facts import Bounds, TopicFacts
 from streaming.labels.agreement import agreement_with_labels
 from streaming.quarantine.requests import read_requests
 from streaming.quarantine.waiting import waiting_by_reason
+from streaming.run.learning import learning_line
 from streaming.service.health import ActiveCondition, Condition, beside, is_running, read_health
 from streaming.store.place import Place
 from streaming.versions.shadow_status import SideBySide, side_by_side
@@ -123,6 +124,8 @@ class Status:
         conditions: what that process waits for or suffers from, the longest first.
         agreement: what classifications are worth beside the labels that have come, by who classified.
         endpoints: what the model endpoints that the spec names have shown that they take.
+        learning: how many transactions are known of those it takes before a score can raise an alert, None
+            where they are enough.
     """
 
     agent: str
@@ -152,6 +155,7 @@ class Status:
     endpoints: tuple[EndpointFacts, ...] = ()
     lag_by_topic: dict[str, int] = field(default_factory=dict)
     open_transactions: tuple[OpenTransaction, ...] = ()
+    learning: str | None = None
 
     def with_health(self, file: Path, lake: Place) -> Status:
         """Return the same with what the running agent says of itself in `file`; see RunningAgent."""
@@ -192,6 +196,7 @@ def read_status(lake: Place, spec: AgentSpec, input_now: InputNow | None) -> Sta
         version=pins["spec"]["version"],
         beside=tuple(side_by_side(lake, spec)),
         agreement=agreement_with_labels(reader, spec),
+        learning=learning_line(max(frame["next_sequence"].to_list()), spec.rows_to_learn),
         requests_waiting=sum(each.state == "waiting" for each in requests),
         **_summed(frame, reader),
         **_monitored(reader),
@@ -217,7 +222,7 @@ def read_input(settings: Settings, reads: Subscription) -> InputNow | None:
 def _empty(spec: AgentSpec, input_now: InputNow | None) -> Status:
     totals, behind = dict.fromkeys(_TOTALS, 0), _behind(None, input_now)
     empty = Status(spec.name, 0, totals, 0.0, 0.0, True, {}, None, _NOTHING_LATE, 0, None, {}, {})
-    return replace(empty, **behind)
+    return replace(empty, learning=learning_line(0, spec.rows_to_learn), **behind)
 
 
 def _summed(batches: pl.DataFrame, reader: LakeReader) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,25 @@ from schemas.spec import AgentSpec
 from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import app, main
-from streaming.commands.backfill import load, run_backfill, source_to_load
+from streaming.commands.backfill import load, load_history, run_backfill, source_to_load
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.files import event_files
 from streaming.history.backfill import Loaded, Passed
 from streaming.history.backfill_source import open_history
+from streaming.history.reconcile import _repeated
 from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if
 from streaming.history.snapshot_copy import create_snapshot
 from streaming.home.settings import Settings
+from streaming.run import history_overlap
+from streaming.run.history_overlap import OverlapCheck
 from streaming.run.opening import open_agent
-from streaming.testing.live_lake import CONTRACT, agent, events, frame, judge, run_live, without_broker
+from streaming.testing.live_lake import CONTRACT, DAY, agent, events, frame, judge, run_live, without_broker
+from streaming.testing.trial import trial
 from streaming.versions.clients import Clients
 
 HISTORY, ROWS, CHUNK = 500, 900, 120
+LONG_AFTER = DAY + timedelta(days=30)
 EVENTS = events(ROWS)
 # A redelivery, and an amount that no transaction can have.
 TOLD = [*EVENTS[:200], EVENTS[190], *EVENTS[200:300], {**EVENTS[0], "tx_id": "bad", "amount": "much"}]
@@ -309,7 +314,64 @@ def test_the_command(settings: Settings, history: Path, tmp_path: Path) -> None:
     arguments = ["backfill", str(history), "--spec", str(file), "--home", str(settings.home), "--json"]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert json.loads(done.output)["read"] == 502
+    facts = json.loads(done.stdout)
+    assert (facts["read"], facts["history_until"]) == (502, EVENTS[HISTORY - 1]["event_time"])
+    assert f"history goes up to {facts['history_until']}" in done.stderr
+    assert "starting_offsets is earliest, which reads all that it holds" in done.stderr
+
+
+def test_the_end_says_that_a_topic_read_from_its_end_is_to_be_read_at_once(
+    settings: Settings, history: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = {"contract": "simulator", "topic": "events", "starting_offsets": "latest"}
+    load_history(settings, agent(data_sources={"transactions": source}), history, as_json=False)
+    assert "starting_offsets is latest: the first run begins at the topic's end" in capsys.readouterr().err
+
+
+def told_after(
+    settings: Settings, sent: list[dict[str, Any]], at: datetime, patch: pytest.MonkeyPatch
+) -> list[dict[str, Any]]:
+    """What a run logs whose first batches hold `sent`, stamped by the broker at a moment."""
+    told: list[dict[str, Any]] = []
+    patch.setattr(history_overlap, "log", lambda _, text, **more: told.append({"text": text, **more}))
+    spec, check = agent(), OverlapCheck(settings.lake("tester"), agent())
+    with trial(settings.home, spec) as tried:
+        for part in (sent[:60], sent[60:]):
+            tried.send(part, at=at)
+            check.closed(table(settings, "batches", "next_sequence").row(-1, named=True))
+    return told
+
+
+def test_a_topic_that_holds_history_is_pointed_out_once_and_its_payments_are_stored_twice(
+    settings: Settings, history: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_backfill(settings, agent(), history)
+    (told,) = told_after(settings, EVENTS[HISTORY - 50 : HISTORY + 70], LONG_AFTER, monkeypatch)
+    assert told["repeated"] == 50
+    assert "50 of the first 60 payments after the backfill were loaded by it already" in told["text"]
+    rows = table(settings, "transactions", "sequence")
+    assert _repeated(rows, CONTRACT.duplicates.horizon) == {
+        "repeated_transactions": 0, "repeated_beyond_horizon": 50,
+    }  # fmt: skip
+
+
+def test_a_topic_that_goes_on_where_history_ends_is_not_pointed_out(
+    settings: Settings, history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_backfill(settings, agent(), history)
+    assert told_after(settings, EVENTS[HISTORY:], LONG_AFTER, monkeypatch) == []
+    alone = Settings.load(tmp_path / "alone", {})
+    run_live(alone, agent(), EVENTS[:100])
+    assert told_after(alone, EVENTS[:120], LONG_AFTER, monkeypatch) == []
+
+
+def test_of_a_large_first_batch_the_oldest_payments_alone_are_compared(
+    settings: Settings, history: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_overlap, "MOST_COMPARED", 20)
+    run_backfill(settings, agent(), history)
+    (told,) = told_after(settings, EVENTS[HISTORY - 10 :], LONG_AFTER, monkeypatch)
+    assert "10 of the first 20 payments" in told["text"]
 
 
 def test_the_command_begins_the_audit_log_that_the_agent_goes_on_with(

@@ -13,13 +13,16 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+from typer.main import get_group
 
 from agent import SPECS
 from schemas.spec import AgentSpec, load_spec
+from streaming.cli.options import spec_named
+from streaming.cli.root import app
 from streaming.commands.demo_feed import ModelWait
 from streaming.commands.demo_page import page
 from streaming.commands.demo_result import DemoResult, Planted, alerts_of, result_of, with_kinds
-from streaming.commands.demo_view import columns_for, next_commands, show_result
+from streaming.commands.demo_view import columns_for, next_commands, served_again, show_demo, show_result
 from streaming.delta.lake_reader import LakeReader
 from streaming.events.simulator import LABELS
 from streaming.history.scored_again import scored_again
@@ -215,6 +218,19 @@ def test_commands_to_go_on_with_can_be_pasted_whatever_the_folder_is_called(
     monkeypatch.setattr(shell.shutil, "which", lambda name: f"/usr/bin/{name}")
     found: list[Any] = next_commands(home, [])
     assert found[0].startswith("flagstream alerts ")
+
+
+def test_the_command_that_serves_metrics_again_is_one_that_run_takes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shell.shutil, "which", lambda name: f"/usr/bin/{name}")
+    home = tmp_path / "my demo's home"
+    command = served_again(home)
+    _, name, *words = shlex.split(command)
+    given = get_group(app).commands[name].make_context(name, words).params
+    assert (spec_named(given["spec"]), given["home"], given["metrics_port"]) == (SPEC, home, "9464")
+    show_demo(pl.DataFrame(TOP), RESULT, SPEC, home, as_json=False)
+    assert f"  {command}\n" in capsys.readouterr().out
 
 
 def test_the_readme_shows_what_a_run_has_printed() -> None:

@@ -57,6 +57,9 @@ def test_a_template_is_an_agent_that_loads(tmp_path: Path, monkeypatch: pytest.M
     spec = load_spec(folder / "agent.yaml")
     assert (spec.name, spec.data_sources.transactions.topic) == ("my-agent", "my-agent")
     assert "is a template" in done.output
+    assert f"{spec.rows_to_learn:,} transactions are known" in (folder / "agent.yaml").read_text(
+        encoding="utf-8"
+    )
     for path in folder.iterdir():
         comments = [line for line in path.read_text(encoding="utf-8").splitlines() if "#" in line]
         assert len(comments) >= 3, path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from streaming.drafting import id_guess, other_guesses
 from streaming.drafting.checking import check_sample
 from streaming.drafting.draft import ContractDraft, draft_of
 from streaming.drafting.sample import FileSample, TopicSample
+from streaming.testing.live_lake import events
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 names = st.sampled_from(
@@ -422,3 +424,26 @@ def test_payments_of_an_hour_that_clocks_show_twice_are_counted(
     code, said = run("contract", "check", *named, "--home", str(tmp_path / "home"))
     assert code == 0
     assert ("60 payments of an hour that clocks show twice" in said) is bool(twice)
+
+
+def test_a_time_ahead_of_now_is_rejected_by_check_as_a_run_rejects_it(tmp_path: Path) -> None:
+    now, path = datetime(2026, 5, 1, 12, tzinfo=UTC), tmp_path / "a.jsonl"
+    contract = load_contract("simulator")
+    ahead = [contract.event_time.max_ahead + timedelta(seconds=each) for each in (-600, 0, 1, 9_000)]
+    path.write_text(
+        "".join(
+            json.dumps({**row, "event_time": (now + by).isoformat()}) + "\n"
+            for row, by in zip(events(4), ahead, strict=True)
+        )
+    )
+    found = check_sample(FileSample(path, 10, clock=lambda: now), contract)
+    assert (found.accepted, found.rejected) == (2, {"time_ahead_of_broker": 2})
+    assert [each.place for each in found.examples["time_ahead_of_broker"]] == [f"{path}:3", f"{path}:4"]
+
+
+def test_the_command_guards_a_pipeline_against_times_that_a_backfill_rejects(tmp_path: Path) -> None:
+    path, soon = tmp_path / "a.jsonl", datetime.now(UTC) + timedelta(hours=2)
+    path.write_text(json.dumps({**events(1)[0], "event_time": soon.isoformat()}) + "\n")
+    done = CliRunner().invoke(app, ["contract", "check", "simulator", str(path), "--home", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "time_ahead_of_broker" in done.output

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pytest
 
 from schemas.documents import line_of
 from schemas.errors import ConfigurationError
+from schemas.loading import load_document
 from schemas.spec import AgentSpec, load_spec
+from streaming.batch.topic_watch import TopicWatch
+from streaming.home.settings import Settings
+from streaming.kafka.publish import Publisher
+from streaming.rules import rule_file
 from streaming.rules.rule_file import RuleWatch
+from streaming.run.display import JsonProgress
+from streaming.run.driver import _Report
+from streaming.run.opening import open_agent
+from streaming.run.surroundings import Hooks
 from streaming.service.health import Condition, Health
+from streaming.testing.live_lake import QuietLane, agent
+from streaming.versions.clients import Clients
 from tests.unit.scoring_samples import agent_spec
 
 SCHEMA = pa.schema([pa.field("amount", pa.float64()), pa.field("score", pa.float64())])
@@ -131,3 +146,58 @@ def test_lines_of_keys(tmp_path: Path) -> None:
         2, 3, 2, 2, 1,
     ]  # fmt: skip
     assert line_of(tmp_path / "none.yaml", "rules") is None
+
+
+def test_a_look_sees_a_file_break_and_mended_before_any_batch_takes_it(tmp_path: Path) -> None:
+    path, health = tmp_path / "rules.yaml", Health()
+    watch = watching(path, health=health)
+    watch.load()
+    watch.look()
+    assert not health.active
+    rewrite(path, GOOD.replace("low", "lowest"), 1_000)
+    watch.look()
+    (state,) = health.active
+    assert state.condition is Condition.RULES_FILE_BROKEN
+    assert "rules.yaml:4: rules.0.severity" in state.cause
+    assert watch.changed() is None
+    assert health.active == (state,)
+    rewrite(path, GOOD.replace("odd", "strange"), 2_000)
+    watch.look()
+    assert health.active == ()
+    assert names(watch.changed()) == ["large", "strange"], "a look takes nothing"
+
+
+def test_looks_beside_batches_leave_a_file_that_stands_still_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, load = tmp_path / "rules.yaml", Mock(wraps=load_document)
+    watch = watching(path)
+    watch.load()
+    monkeypatch.setattr(rule_file, "load_document", load)
+    for _ in range(3):
+        watch.look()
+    assert load.call_count == 0
+    rewrite(path, GOOD.replace("odd", "strange"), 1_000)
+    for _ in range(3):
+        watch.look()
+    assert load.call_count == 1
+
+
+def test_an_idle_round_of_a_run_sees_a_file_break_and_mended(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    settings, spec, health = Settings.load(tmp_path / "home", {}), agent(rules_file=str(path)), Health()
+    hooks = Hooks(publisher=cast("Callable[..., Publisher]", QuietLane))
+    with (
+        Clients(settings, "none") as clients,
+        open_agent(settings, spec, "127.0.0.1:1", clients, hooks, health) as opened,
+    ):
+        watch = cast("TopicWatch", SimpleNamespace(unread_by_partition=dict, open_transactions=list))
+        display = JsonProgress("tester")
+        report = _Report(watch, None, display, health, lambda: None, lambda: None, opened.look_at_rules)
+        rewrite(path, "rules: [", 1_000)
+        report.round()
+        assert [each.condition for each in health.active] == [Condition.RULES_FILE_BROKEN]
+        rewrite(path, GOOD, 2_000)
+        report.round()
+        assert health.active == ()
