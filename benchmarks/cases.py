@@ -22,11 +22,11 @@ from benchmarks.harness import bench_spec, report, say
 from benchmarks.made_rows import made_rows
 from schemas.alert import ALERTS
 from schemas.rules import SEVERITIES
-from schemas.spec import AgentSpec
 from streaming.cases.book import CaseBook
 from streaming.cases.choosing import CaseFilter
 from streaming.cases.orders import Order
 from streaming.delta.lake import LakeTable, Stamp
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 
 _BEGUN = datetime(2026, 5, 1, tzinfo=UTC)
@@ -39,18 +39,18 @@ def measure(alerts: int, entities: int, *, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="flagstream-bench-") as folder:
         settings, spec = Settings.load(Path(folder), {}), bench_spec(batch=1_000)
         say(f"writing {alerts:,} alerts")
-        _write_alerts(settings, spec, alerts, entities)
-        report({**figures(settings, spec)}, as_json=as_json)
+        _write_alerts(PlacedAgent(settings, spec), alerts, entities)
+        report({**figures(PlacedAgent(settings, spec))}, as_json=as_json)
 
 
-def figures(settings: Settings, spec: AgentSpec) -> dict[str, float]:
+def figures(agent: PlacedAgent) -> dict[str, float]:
     """Return milliseconds of CPU time, counts and memory over the alerts that there are."""
     found: dict[str, float] = {}
-    book = CaseBook(settings, spec)
+    book = CaseBook(agent)
     with _timed(found, "group_ms"):
         found["alerts"] = book.group()
     resident = psutil.Process().memory_info().rss
-    again = CaseBook(settings, spec)
+    again = CaseBook(agent)
     with _timed(found, "open_ms"):
         again.refresh()
     found["open_mib"] = (psutil.Process().memory_info().rss - resident) / 2**20
@@ -82,14 +82,14 @@ def _median_of(work: Callable[[], object]) -> float:
     return median(taken.values())
 
 
-def _write_alerts(settings: Settings, spec: AgentSpec, alerts: int, entities: int) -> None:
-    place = settings.lake(spec.name) / spec.tables.alerts
-    table = LakeTable(place, ALERTS, f"{spec.name}/epoch", spec.replay_horizon)
+def _write_alerts(agent: PlacedAgent, alerts: int, entities: int) -> None:
+    place = agent.lake / agent.spec.tables.alerts
+    table = LakeTable(place, ALERTS, f"{agent.name}/epoch", agent.spec.replay_horizon)
     table.claim(1)
     random = np.random.default_rng(7)
     for batch, first in enumerate(range(0, alerts, _CHUNK)):
         rows = min(_CHUNK, alerts - first)
-        table.append(_alerts(random, first, rows, entities), Stamp(f"{spec.name}/q", batch))
+        table.append(_alerts(random, first, rows, entities), Stamp(f"{agent.name}/q", batch))
 
 
 def _alerts(random: np.random.Generator, first: int, rows: int, entities: int) -> pa.Table:

@@ -30,6 +30,7 @@ from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.batch.compose import lake_schemas
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.api import Reach, Server, build_server
 from streaming.serve.routers import ROUTERS
@@ -58,19 +59,19 @@ def measure(alerts: int, *, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="flagstream-bench-") as folder:
         settings, spec = Settings.load(Path(folder), {}), bench_spec(batch=1_000)
         say(f"writing {alerts:,} alerts and {alerts * _PAYMENTS_PER_ALERT:,} payments")
-        _write(settings, spec, alerts)
-        report(asyncio.run(_figures(settings, spec)), as_json=as_json)
+        _write(PlacedAgent(settings, spec), alerts)
+        report(asyncio.run(_figures(PlacedAgent(settings, spec))), as_json=as_json)
 
 
-async def _figures(settings: Settings, spec: AgentSpec) -> dict[str, object]:
+async def _figures(placed: PlacedAgent) -> dict[str, object]:
     drawn = draw()
-    TokenTable(settings, spec).add(drawn, "bench", ["read"], 1_000_000, None, "bench")
-    LakeAudit(AuditPlaces(settings, spec), spec.replay_horizon).record(
+    TokenTable(placed).add(drawn, "bench", ["read"], 1_000_000, None, "bench")
+    LakeAudit(AuditPlaces(placed), placed.spec.replay_horizon).record(
         [AuditEvent("action", "bench", {"command": "bench"}, "command/bench", 0)]
     )
     before, begun = psutil.Process().memory_info().rss, time.perf_counter()
-    server = build_server([ServedAgent(settings, spec)], Reach(), ROUTERS)
-    agent = server.agents[spec.name]
+    server = build_server([ServedAgent(placed)], Reach(), ROUTERS)
+    agent = server.agents[placed.name]
     agent.inbox.refresh()
     found: dict[str, object] = {
         "alerts": agent.inbox.view.rows,
@@ -85,7 +86,7 @@ async def _figures(settings: Settings, spec: AgentSpec) -> dict[str, object]:
     ) as client:
         for name, params in _LISTS.items():
             found |= await _timed(f"list_{name}", client, partial(_listed, params))
-        found |= await _pages(server, spec, client)
+        found |= await _pages(server, placed.spec, client)
     return found
 
 
@@ -119,15 +120,15 @@ async def _timed(
     return {f"{name}_first_ms": first, f"{name}_p50_ms": round(p50, 1), f"{name}_p99_ms": round(p99, 1)}
 
 
-def _write(settings: Settings, spec: AgentSpec, alerts: int) -> None:
-    contract = AgentDefinition.of(spec).contract
-    place = settings.lake(spec.name)
-    lake = Lake.open(place, spec, lake_schemas(contract), retention=spec.replay_horizon)
+def _write(agent: PlacedAgent, alerts: int) -> None:
+    contract = AgentDefinition.of(agent.spec).contract
+    place = agent.lake
+    lake = Lake.open(place, agent.spec, lake_schemas(contract), retention=agent.spec.replay_horizon)
     for number, first in enumerate(range(0, alerts * _PAYMENTS_PER_ALERT, _CHUNK)):
         rows = np.arange(first, min(first + _CHUNK, alerts * _PAYMENTS_PER_ALERT))
         append_made(lake.transactions, number, _payments(rows))
         append_made(lake.alerts, number, _alerts(rows[rows % _PAYMENTS_PER_ALERT == 0]))
-        append_made(lake.batches, number, _batch(spec, number, rows))
+        append_made(lake.batches, number, _batch(agent.spec, number, rows))
     for table in (lake.transactions, lake.alerts, lake.batches):
         table.tidy()
 

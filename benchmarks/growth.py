@@ -25,6 +25,7 @@ from schemas.spec import AgentSpec
 from streaming.delta.maintenance import Maintenance, MaintenanceLimits, tables_below
 from streaming.events.record_table import record_table
 from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.run import alerts_end, opening
@@ -95,7 +96,7 @@ def growth(settings: Settings, batches: int, every: int) -> Iterator[Point]:
     with (
         mock.patch.object(alerts_end, "Publisher", _Nowhere),
         Clients(settings, "none") as clients,
-        opening.open_agent(settings, spec, "", clients) as agent,
+        opening.open_agent(PlacedAgent(settings, spec), "", clients) as agent,
     ):
         took: list[float] = []
         for number, records in enumerate(_batches(batches)):

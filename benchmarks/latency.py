@@ -23,6 +23,7 @@ from benchmarks.stores import BenchStore, bench_store
 from schemas.spec import AgentSpec
 from streaming.batch.runner import StreamRunner
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
 from streaming.run.opening import open_agent
@@ -101,7 +102,7 @@ def _run(place: Stage, spec: AgentSpec, kept: BenchStore, rate: float, seconds: 
     settings, stop = place.settings, threading.Event()
     session = start_session(jar_paths(settings.jars_spark), work_dir=settings.spark)
     try:
-        with open_agent(settings, spec, place.bootstrap, Clients(settings, "none")) as agent:
+        with open_agent(PlacedAgent(settings, spec), place.bootstrap, Clients(settings, "none")) as agent:
             feeding = threading.Thread(target=_feed, args=(place, spec, rate, seconds, stop))
             before = kept.counted()
             feeding.start()

@@ -14,6 +14,7 @@ from benchmarks.harness import bench_spec, report, say, stage
 from benchmarks.throughput import fill, run_pipeline
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.replay_runs import ReplaySpan, run_replay
+from streaming.home.placed_agent import PlacedAgent
 from streaming.setup.downloads import jar_paths
 from streaming.setup.session import start_session
 from streaming.setup.warmup import compile_kernels
@@ -33,7 +34,7 @@ def measure(events: int, batch: int, *, as_json: bool) -> None:
         say(f"live {live:,.0f} events/s; replaying")
         before = _peak_mib()
         begun = time.perf_counter()
-        found = run_replay(place.settings, spec, ReplaySpan())
+        found = run_replay(PlacedAgent(place.settings, spec), ReplaySpan())
         seconds = time.perf_counter() - begun
     figures: dict[str, object] = {
         "events_per_s": round(found.rows / seconds),

@@ -20,6 +20,7 @@ from schemas.loading import parse_document
 from schemas.spec import AgentSpec, load_spec
 from streaming.commands.warming import fill_caches
 from streaming.delta.lake_reader import LakeReader
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.feeds import simulate_to_topic
@@ -40,7 +41,7 @@ class _Started:
 def measure(runs: int, *, as_json: bool) -> None:
     """Print medians: `first_alert_s`, `cpu_s` of this process and Spark's JVM, and what each part took."""
     with stage() as place:
-        fill_caches(Settings.load(place.settings.home, os.environ), _spec())
+        fill_caches(PlacedAgent(Settings.load(place.settings.home, os.environ), _spec()))
     starts = [_start(_spec(), number) for number in range(runs)]
     names = [name for name in starts[0].parts if all(name in each.parts for each in starts)]
     figures: dict[str, object] = {

@@ -31,6 +31,7 @@ from streaming.events.simulator import (
     json_keys,
     json_lines,
 )
+from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.sending import Sender, SendSchedule
 from streaming.kafka.source import read_stream
@@ -186,7 +187,9 @@ def run_pipeline(
     meter = _Meter()
     with (
         Clients(place.settings, llm, watch=observer.calls) as clients,
-        open_agent(place.settings, spec, place.bootstrap, clients, observer=observer.batches) as agent,
+        open_agent(
+            PlacedAgent(place.settings, spec), place.bootstrap, clients, observer=observer.batches
+        ) as agent,
         observer.working(agent, spec),
     ):
         runner = StreamRunner(

@@ -21,6 +21,7 @@ from streaming.audit.audit_log import AuditPlaces
 from streaming.batch.deciders import in_share
 from streaming.batch.steps import BatchStep
 from streaming.history.reconcile import reconcile
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
@@ -85,7 +86,7 @@ def connected_consumer(bootstrap: str, topic: str) -> Iterator[list[tuple[str, i
 
 def assert_audited_once(settings: Settings, spec: AgentSpec) -> None:
     """Every batch is in the audit log once, with what it came to, and the log is sound."""
-    places = AuditPlaces(settings, spec)
+    places = AuditPlaces(PlacedAgent(settings, spec))
     report = check_audit(places)
     assert report.sound, report
     assert report.last == report.anchored == report.rows - 1

@@ -16,6 +16,7 @@ import yaml
 
 from schemas.alert_documents import alert_documents
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.testing.small_lake import BUSY_ALERTS, build_lake, spec_of
@@ -77,7 +78,7 @@ class Notifiers:
 
 def decided(notifiers: Notifiers) -> list[OutboxRecord]:
     """Decide payments by the real engine, and return their alerts as an agent publishes them."""
-    build_lake(notifiers.settings, notifiers.spec)
+    build_lake(PlacedAgent(notifiers.settings, notifiers.spec))
     stored = read_stored(notifiers.settings.lake(notifiers.spec.name) / "alerts")
     assert stored is not None
     rows = stored.sort_by("outbox_seq")

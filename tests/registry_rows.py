@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from schemas.spec import AgentSpec
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.versions.registry_table import RegistryTable, registry_place
 from streaming.versions.registry_watch import RegistryState, RegistryWatch
@@ -29,7 +30,9 @@ def entry(spec: AgentSpec, stage: Stage, event: Event = "added", at: datetime = 
 
 def put(settings: Settings, *entries: Entry) -> None:
     """Append entries as one action."""
-    table = RegistryTable(registry_place(settings, AgentSpec.model_validate_json(_spec_of(entries))), _KEPT)
+    table = RegistryTable(
+        registry_place(PlacedAgent(settings, AgentSpec.model_validate_json(_spec_of(entries)))), _KEPT
+    )
     table.write(lambda _: list(entries))
 
 

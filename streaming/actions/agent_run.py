@@ -29,8 +29,8 @@ from streaming.actions.agent_report import RunReport
 from streaming.actions.findings import FindingFacts
 from streaming.actions.lake_actions import LakeActions
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.pseudonym_key import pseudonym_key
-from streaming.home.settings import Settings
 
 PLAN_TOKENS = 1024
 
@@ -83,8 +83,7 @@ def for_planning(spec: AgentSpec) -> AgentSpec:
 
 
 def run_agent(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     order: RunOrder,
     client: ModelClient | None,
     open_log: Callable[[], AuditLog],
@@ -96,8 +95,7 @@ def run_agent(
     """Do what somebody wants, as far as the spec's policy lets it be done.
 
     Args:
-        settings: folders and keys.
-        spec: names lake, policy and model.
+        agent: its spec names lake, policy and model; folders and keys are of the settings.
         order: what is wanted.
         client: the model; without one the order must hold a plan.
         open_log: opens the record of every plan, refusal, action and outcome, once the input is known good.
@@ -112,34 +110,33 @@ def run_agent(
         raise ConfigurationError(
             "no model is in use (llm.provider: none), so nobody can plan: hand in a plan", where="--plan"
         )
-    return _AgentRun(settings, spec, order, client, open_log, now, clock).carried_out(on_outcome)
+    return _AgentRun(agent, order, client, open_log, now, clock).carried_out(on_outcome)
 
 
 class _AgentRun:
     def __init__(
         self,
-        settings: Settings,
-        spec: AgentSpec,
+        agent: PlacedAgent,
         order: RunOrder,
         client: ModelClient | None,
         open_log: Callable[[], AuditLog],
         now: Callable[[], datetime],
         clock: Callable[[], float],
     ) -> None:
-        self._settings, self._spec, self._order, self._client, self._now = settings, spec, order, client, now
-        definition = AgentDefinition.of(spec)
+        self._agent, self._order, self._client, self._now = agent, order, client, now
+        definition = AgentDefinition.of(agent.spec)
         self._contract, self._policy = definition.contract, definition.policy
         self._run_id = order.run_id
         self._audit = RunAudit(open_log(), self._run_id, secrets.token_hex(16), self._policy)
         self._deadline = Deadline.after(self._policy.budgets.seconds, clock)
         self._ground = Ground(
-            settings.home,
+            agent.settings.home,
             # Policies name the lake by this path, also where it lies in a store.
-            settings.home / "lake" / spec.name,
+            agent.settings.home / "lake" / agent.name,
             self._contract.entity_names,
             curated_views(self._contract),
         )
-        self._tokens = TokenBook(Pseudonyms(pseudonym_key(settings)))
+        self._tokens = TokenBook(Pseudonyms(pseudonym_key(agent.settings)))
         self._goal = self._tokens.goal(order.goal, self._kinds())
         self._planner: Planner | None = None
 
@@ -170,7 +167,7 @@ class _AgentRun:
         return self._order.plan
 
     def _new_planner(self, client: ModelClient) -> Planner:
-        tokens = for_planning(self._spec).llm.max_output_tokens
+        tokens = for_planning(self._agent.spec).llm.max_output_tokens
         try:
             return Planner(client, self._policy, self._ground, self._audit, self._deadline, tokens, self._now)
         except Refused as fault:
@@ -185,7 +182,7 @@ class _AgentRun:
     def _executed(self, plan: Plan, on_outcome: Callable[[Outcome], None]) -> RunReport:
         ground = replace(self._ground, by_model=self._order.plan is None)
         executor = Executor(
-            self._run_id, lambda: load_policy(self._spec.policy, POLICIES), ground,
+            self._run_id, lambda: load_policy(self._agent.spec.policy, POLICIES), ground,
             self._actions(plan), self._audit, self._deadline, partial(self._write, plan.steps), self._tokens,
             model_policy=None if self._planner is None else self._policy,
         )  # fmt: skip
@@ -206,7 +203,7 @@ class _AgentRun:
 
     def _actions(self, plan: Plan) -> LakeActions:
         facts = FindingFacts(self._run_id, self._order.goal, self._policy.policyName, plan.digest)
-        return LakeActions(self._settings, self._spec, self._contract, self._ground.views, facts, self._now)
+        return LakeActions(self._agent, self._contract, self._ground.views, facts, self._now)
 
     def _write(self, steps: Sequence[Step], title: str, evidence: Evidence) -> Finding:
         if self._planner is not None:

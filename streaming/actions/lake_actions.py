@@ -34,15 +34,14 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.history.what_if_report import Side, WhatIf
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 
 
 class LakeActions:
     """See agent.planning.actions.Actions.
 
     Args:
-        settings: folders, and keys by the name of their variable.
-        spec: names the tables.
+        agent: its spec names the tables; keys are in the settings, by the name of their variable.
         contract: of the events.
         tables: those that queries may be about.
         facts: of the run, kept beside its finding.
@@ -51,20 +50,19 @@ class LakeActions:
 
     def __init__(
         self,
-        settings: Settings,
-        spec: AgentSpec,
+        agent: PlacedAgent,
         contract: EventContract,
         tables: Iterable[str],
         facts: FindingFacts,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        lake = settings.lake(spec.name)
-        reader = LakeReader(lake, spec.tables)
+        lake = agent.lake
+        reader = LakeReader(lake, agent.spec.tables)
         schemas = {**lake_schemas(contract), "labels": LABELS}
-        self._settings, self._spec = settings, spec
+        self._agent = agent
         self._engine = QueryEngine({name: reader.place(name) for name in tables}, schemas)
-        self._entities = EntityActions(lake, spec, contract.entity_names)
-        self._findings = FindingTables(lake, spec, facts, clock)
+        self._entities = EntityActions(lake, agent.spec, contract.entity_names)
+        self._findings = FindingTables(lake, agent.spec, facts, clock)
 
     def query_aggregates(
         self, query: CheckedQuery, values: tuple[str, ...], limits: QueryLimits, seconds: float
@@ -79,14 +77,14 @@ class LakeActions:
     def replay_preview(self, wanted: ReplayPreview, limits: ReplayLimits) -> ActionResult:
         """See agent.planning.actions.Actions."""
         span = ReplaySpan(from_time=wanted.from_time, to_time=wanted.to_time)
-        held = span.span(DecidedHistory(self._settings.lake(self._spec.name), self._spec))
+        held = span.span(DecidedHistory(self._agent.lake, self._agent.spec))
         count = held.end - held.first
         if count > limits.transactions:
             raise ConfigurationError(
                 f"the span holds {count_of(count, 'transaction')}, "
                 f"at most {limits.transactions} may be replayed"
             )
-        return _preview(run_what_if(self._settings, self._spec, self._candidate(wanted), span))
+        return _preview(run_what_if(self._agent, self._candidate(wanted), span))
 
     def post_finding(self, finding: Finding) -> ActionResult:
         """See agent.planning.actions.Actions."""
@@ -96,18 +94,18 @@ class LakeActions:
         self, notebook: str, parameters: tuple[JobParameter, ...], limits: JobLimits, token: str
     ) -> ActionResult:
         """See agent.planning.actions.Actions."""
-        return run_job(notebook, parameters, limits, token, self._settings.api_key(limits.token_env))
+        return run_job(notebook, parameters, limits, token, self._agent.settings.api_key(limits.token_env))
 
     def notify(self, address: str, message: str) -> ActionResult:
         """See agent.planning.actions.Actions."""
-        return notify(address, message, self._settings.home / "notices" / f"{self._spec.name}.jsonl")
+        return notify(address, message, self._agent.settings.home / "notices" / f"{self._agent.name}.jsonl")
 
     def _candidate(self, wanted: ReplayPreview) -> AgentSpec:
         if wanted.candidate is None:
-            return self._spec.model_copy(update={"threshold": wanted.threshold, "alerts_per_day": None})
-        path = self._settings.home / wanted.candidate
+            return self._agent.spec.model_copy(update={"threshold": wanted.threshold, "alerts_per_day": None})
+        path = self._agent.settings.home / wanted.candidate
         candidate = load_spec(path)
-        _check_files(candidate, self._spec, path.resolve().parent)
+        _check_files(candidate, self._agent.spec, path.resolve().parent)
         return candidate
 
 

@@ -12,31 +12,27 @@ from deltalake.exceptions import DeltaError
 
 from agent.audit.events import AuditEvent, EventKind
 from schemas.errors import FlagstreamError
-from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.log import log
 
 
-def tell_read(settings: Settings, spec: AgentSpec, command: str, tables: Sequence[str]) -> None:
+def tell_read(agent: PlacedAgent, command: str, tables: Sequence[str]) -> None:
     """Record that a command has read tables; call it before anything is shown."""
-    _tell(settings, spec, "data_access", command, {"tables": list(tables)})
+    _tell(agent, "data_access", command, {"tables": list(tables)})
 
 
-def tell_done(
-    settings: Settings, spec: AgentSpec, command: str, rows: int, *, begins_log: bool = False
-) -> None:
+def tell_done(agent: PlacedAgent, command: str, rows: int, *, begins_log: bool = False) -> None:
     """Record that a command has written so many rows.
 
     Args:
         begins_log: the command may be an agent's first, and then begins its log.
     """
-    _tell(settings, spec, "action", command, {"rows": rows}, begins_log=begins_log)
+    _tell(agent, "action", command, {"rows": rows}, begins_log=begins_log)
 
 
 def _tell(
-    settings: Settings,
-    spec: AgentSpec,
+    placed: PlacedAgent,
     kind: EventKind,
     command: str,
     detail: Mapping[str, Any],
@@ -47,15 +43,15 @@ def _tell(
 
     An agent that has never run has no log, and gets none from a command that only looks.
     """
-    places = AuditPlaces(settings, spec)
+    places = AuditPlaces(placed)
     who = {"command": command, "actor": f"uid:{os.getuid()}"}
     source = f"command/{uuid.uuid4()}"
     try:
         if places.check_layout() or begins_log:
-            audit = LakeAudit(places, spec.replay_horizon)
+            audit = LakeAudit(places, placed.spec.replay_horizon)
             audit.record([AuditEvent(kind, command, {**who, **detail}, source, 0)])
     except (FlagstreamError, DeltaError, OSError) as fault:
         log(
             "not_audited", f"not recorded in the audit log: {fault}",
-            level=logging.WARNING, agent=spec.name, command=command,
+            level=logging.WARNING, agent=placed.name, command=command,
         )  # fmt: skip

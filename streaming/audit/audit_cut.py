@@ -17,10 +17,9 @@ from agent.audit.events import AuditEvent
 from schemas.documents import decoded, parse_json
 from schemas.errors import ConfigurationError, RetryableError
 from schemas.loading import Document, parse_document
-from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.delta.stored import StoredTable
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.store.files import Files
 from streaming.store.place import Place
 
@@ -90,7 +89,7 @@ def cut_of(places: AuditPlaces) -> CutFile:
     return CutFile(places.guards, f"{places.table.name}.cut", places.chain)
 
 
-def announce_cut(settings: Settings, spec: AgentSpec, table: StoredTable, before: datetime) -> int:
+def announce_cut(agent: PlacedAgent, table: StoredTable, before: datetime) -> int:
     """Put on record that the rows from before a moment go; return the number of the first that stays.
 
     Raises:
@@ -101,10 +100,10 @@ def announce_cut(settings: Settings, spec: AgentSpec, table: StoredTable, before
     first = min(pc.max(old).as_py() + 1, table.next_number("number") - 1) if len(old) else 0
     if first <= table.removed_before:
         return table.removed_before
-    places = AuditPlaces(settings, spec)
+    places = AuditPlaces(agent)
     rows = first - table.removed_before
     detail = {"command": _SUBJECT, "scope": "audit", "rows": rows, "tables": [places.table.name]}
-    log = LakeAudit(places, spec.replay_horizon)
+    log = LakeAudit(places, agent.spec.replay_horizon)
     log.record([AuditEvent("action", _SUBJECT, detail, f"{_SUBJECT}/{first}", 0)])
     last = table.read("number", first - 1, first, ["number", "hash"])["hash"][0].as_py()
     cut_of(places).write(places.key(places.anchor.read()), Head(first - 1, last))

@@ -22,7 +22,6 @@ from agent.audit.chain import AuditRow, ChainKey, Head, linked, origin, verify
 from agent.audit.events import AuditEvent
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.instants import micros_of
-from schemas.spec import AgentSpec
 from schemas.tables import AUDIT
 from streaming.audit.audit_guard import Anchor, AnchorFile, chain_key, make_key
 from streaming.audit.audit_lines import log_events
@@ -30,7 +29,7 @@ from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import StoredTable, open_for_reading
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.store.opening import files_of
 from streaming.store.place import Place
 
@@ -45,19 +44,18 @@ class AuditPlaces:
     """Where an agent's audit log and its guards lie.
 
     Args:
-        settings: folders, and the key if it is given.
-        spec: names agent and table.
+        placed: whose log it is; the settings hold the key if it is given.
     """
 
-    def __init__(self, settings: Settings, spec: AgentSpec) -> None:
-        name, kept = spec.tables.audit, settings.audit(spec.name)
-        self.agent = spec.name
-        self.table = LakeReader(settings.lake(spec.name), spec.tables).place("audit")
-        self.guards = files_of(settings.anchor(spec.name), settings.anchor_access)
+    def __init__(self, placed: PlacedAgent) -> None:
+        name, kept = placed.spec.tables.audit, placed.settings.audit(placed.name)
+        self.agent = placed.name
+        self.table = LakeReader(placed.lake, placed.spec.tables).place("audit")
+        self.guards = files_of(placed.settings.anchor(placed.name), placed.settings.anchor_access)
         self.anchor = AnchorFile(self.guards, f"{name}.anchor")
-        self.chain = f"{spec.name}/{name}"
+        self.chain = f"{placed.name}/{name}"
         self._key_file = kept.path / "key" if kept.is_local else None
-        self._given = settings.audit_key
+        self._given = placed.settings.audit_key
 
     def first_key(self) -> ChainKey:
         """Return the key to begin a chain with: the one given or kept, else a new one.

@@ -12,7 +12,6 @@ from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import RulesAlone, Triage
 from schemas.alert import ALERTS
 from schemas.contract import EventContract
-from schemas.spec import AgentSpec
 from schemas.tables import (
     BATCHES,
     DUPLICATES,
@@ -29,6 +28,7 @@ from streaming.batch.memory import Memory
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.definition.content import model_files
 from streaming.detection.model import keep as keep_artefact
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.pseudonym_key import pseudonym_key
 from streaming.home.settings import Settings
 from streaming.service.health import Health
@@ -102,9 +102,9 @@ def lake_schemas(contract: EventContract) -> dict[str, pa.Schema]:
     }
 
 
-def keep_model(settings: Settings, spec: AgentSpec) -> None:
+def keep_model(agent: PlacedAgent) -> None:
     """Keep a copy of the trained model of a spec that is complete, so that a replay finds it."""
-    if spec.model is not None and spec.model.sha256 is not None:
-        kept = folders_of(settings.artefacts(spec.name), settings.spool)
-        with model_files(spec.model, kept) as folder:
-            keep_artefact(folder, spec.model.sha256, kept)
+    if agent.spec.model is not None and agent.spec.model.sha256 is not None:
+        kept = folders_of(agent.settings.artefacts(agent.name), agent.settings.spool)
+        with model_files(agent.spec.model, kept) as folder:
+            keep_artefact(folder, agent.spec.model.sha256, kept)

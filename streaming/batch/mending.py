@@ -31,13 +31,13 @@ from streaming.delta.log_tail import (
 )
 from streaming.delta.maintenance import tables_below
 from streaming.delta.stored import METADATA_KEY, StoredTable
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.source import last_committed, query_id_of, take_back
 from streaming.output.log import log
 from streaming.store.place import Place
 
 
-def mend(settings: Settings, spec: AgentSpec) -> None:
+def mend(placed: PlacedAgent) -> None:
     """Repair the ends of all logs of an agent's lake, before any of its tables is opened.
 
     An object store shows a log entry whole or not at all, so there is nothing to repair.
@@ -45,7 +45,7 @@ def mend(settings: Settings, spec: AgentSpec) -> None:
     Raises:
         DataLossError: something rests on a commit that is torn, or is between it and the newest.
     """
-    lake = settings.lake(spec.name)
+    lake = placed.lake
     if not lake.is_local:
         return
     tables = tables_below(lake)
@@ -54,30 +54,30 @@ def mend(settings: Settings, spec: AgentSpec) -> None:
     torn = {table.name: version for table in tables if (version := torn_end(table)) is not None}
     if not torn:
         return
-    left = _without(torn, lake, spec)
-    _check_nothing_rests(settings, spec, torn, left)
-    if spec.tables.transactions in torn:
-        _take_back_undecided(settings, spec, left.get("transactions"))
+    left = _without(torn, lake, placed.spec)
+    _check_nothing_rests(placed, torn, left)
+    if placed.spec.tables.transactions in torn:
+        _take_back_undecided(placed, left.get("transactions"))
     for name, version in torn.items():
         cut_from(lake / name, version)
         shutil.rmtree((lake / name / INDEX).path, ignore_errors=True)
         log(
             "torn_commit_removed",
             f"{entry_path(lake / name, version)} was torn and is removed: nothing rested on it",
-            level=logging.WARNING, agent=spec.name, table=name,
+            level=logging.WARNING, agent=placed.name, table=name,
         )  # fmt: skip
 
 
-def _take_back_undecided(settings: Settings, spec: AgentSpec, left: StoredTable | None) -> None:
+def _take_back_undecided(agent: PlacedAgent, left: StoredTable | None) -> None:
     """Have Spark give a batch again whose decision is torn: a batch is Spark's once it is decided.
 
     This comes before the cut: killed between the two, the next start finds the torn entry, and does it again.
     """
-    checkpoint = settings.checkpoint(spec.name)
+    checkpoint = agent.settings.checkpoint(agent.name)
     query, given = query_id_of(checkpoint), last_committed(checkpoint)
     if query is None or given is None:
         return
-    decided = -1 if left is None else left.last_batch(stamp_of(spec.name, query))
+    decided = -1 if left is None else left.last_batch(stamp_of(agent.name, query))
     if given == decided + 1:
         take_back(checkpoint, given)
 
@@ -90,13 +90,13 @@ def _without(torn: Mapping[str, int], lake: Place, spec: AgentSpec) -> dict[str,
 
 
 def _check_nothing_rests(
-    settings: Settings, spec: AgentSpec, torn: Mapping[str, int], left: Mapping[str, StoredTable | None]
+    agent: PlacedAgent, torn: Mapping[str, int], left: Mapping[str, StoredTable | None]
 ) -> None:
-    lake, names = settings.lake(spec.name), spec.tables.model_dump()
-    newest = _decision(left.get("transactions"), torn.get(spec.tables.transactions))
+    lake, names = agent.lake, agent.spec.tables.model_dump()
+    newest = _decision(left.get("transactions"), torn.get(agent.spec.tables.transactions))
     lost = [
-        *_lost_from_batches(spec.name, newest, left),
-        *_lost_from_shared(AuditPlaces(settings, spec), left),
+        *_lost_from_batches(agent.name, newest, left),
+        *_lost_from_shared(AuditPlaces(agent), left),
     ]
     for role, reason in lost:
         if names[role] in torn:

@@ -16,7 +16,6 @@ from typing import Any
 import polars as pl
 
 from schemas.errors import RetryableError
-from schemas.spec import AgentSpec
 from streaming.cases.actions import NoSuchCaseError
 from streaming.cases.alert_intake import AlertIntake
 from streaming.cases.case_store import CaseStore
@@ -26,7 +25,7 @@ from streaming.cases.closing_labels import ClosingLabels
 from streaming.cases.orders import Order
 from streaming.cases.timeline import timeline_of
 from streaming.delta.lake_reader import LakeReader
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.labels.book import LabelBook
 
 _WAIT_SECONDS = 2.0
@@ -56,20 +55,17 @@ class CaseBook:
     keeps no thread but the first.
 
     Args:
-        settings: where the lake lies.
-        spec: names agent and tables, and says how alerts become cases.
+        agent: its spec says how alerts become cases.
         clock: current time in UTC; leases and deadlines go by it.
     """
 
-    def __init__(
-        self, settings: Settings, spec: AgentSpec, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
-        reader, kept = LakeReader(settings.lake(spec.name), spec.tables), spec.replay_horizon
+    def __init__(self, agent: PlacedAgent, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        reader, kept = LakeReader(agent.lake, agent.spec.tables), agent.spec.replay_horizon
         labels = reader.place("labels")
         self._clock, self._lock = clock, threading.RLock()
         self._store = CaseStore(reader.place("case_events"), kept)
-        self._intake = AlertIntake(reader, spec, self._store)
-        self._writer = CaseWriter(self._store, spec.cases, clock)
+        self._intake = AlertIntake(reader, agent.spec, self._store)
+        self._writer = CaseWriter(self._store, agent.spec.cases, clock)
         self._labels = ClosingLabels(
             self._store, lambda: LabelBook(labels, retention=kept, clock=clock), clock
         )

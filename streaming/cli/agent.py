@@ -48,5 +48,5 @@ def agent_run(
     from streaming.commands.agent import carry_out, read_order
 
     order = read_order(goal, plan, dry_run, run_name)
-    ok = carry_out(*agent_in(home, spec), order, llm, as_json=as_json)
+    ok = carry_out(agent_in(home, spec), order, llm, as_json=as_json)
     raise typer.Exit(0 if ok else 1)

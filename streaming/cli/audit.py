@@ -32,7 +32,7 @@ def audit_verify(
     """
     from streaming.commands.audit import verify_audit
 
-    sound = verify_audit(*agent_in(home, spec), anchor, as_json=as_json)
+    sound = verify_audit(agent_in(home, spec), anchor, as_json=as_json)
     raise typer.Exit(0 if sound else 1)
 
 
@@ -52,7 +52,7 @@ def audit_show(
     """
     from streaming.commands.audit import show_audit
 
-    show_audit(*agent_in(home, spec), kind, count, as_json=as_json)
+    show_audit(agent_in(home, spec), kind, count, as_json=as_json)
 
 
 def cost(
@@ -85,8 +85,8 @@ def cost(
     """
     from streaming.commands.cost import show_cost, show_forecast
 
-    settings, loaded = agent_in(home, spec)
+    agent = agent_in(home, spec)
     if forecast is None:
-        show_cost(settings, loaded, by, compute_price, as_json=as_json)
+        show_cost(agent, by, compute_price, as_json=as_json)
     else:
-        show_forecast(settings, loaded, forecast, compute_price, as_json=as_json)
+        show_forecast(agent, forecast, compute_price, as_json=as_json)

@@ -62,7 +62,7 @@ def case_list(
     from streaming.commands.cases import list_cases
 
     wanted = filter_of(status, severity, assignee, kind, entity, rule, overdue=overdue)
-    list_cases(*agent_in(home, spec), wanted, limit, after, as_json=as_json)
+    list_cases(agent_in(home, spec), wanted, limit, after, as_json=as_json)
 
 
 @case_app.command("show")
@@ -75,7 +75,7 @@ def case_show(
     """
     from streaming.commands.cases import show_case
 
-    show_case(*agent_in(home, spec), case, as_json=as_json)
+    show_case(agent_in(home, spec), case, as_json=as_json)
 
 
 @case_app.command("claim")
@@ -98,7 +98,7 @@ def case_claim(
     """
     from streaming.commands.cases import claim_case
 
-    raise typer.Exit(0 if claim_case(*agent_in(home, spec), case, who, seen, as_json=as_json) else 1)
+    raise typer.Exit(0 if claim_case(agent_in(home, spec), case, who, seen, as_json=as_json) else 1)
 
 
 @case_app.command("assign")
@@ -120,7 +120,7 @@ def case_assign(
     from streaming.commands.cases import act_on
 
     order = Order("assign", text=text, assignee=to)
-    act_on(*agent_in(home, spec), case, order, who, seen, as_json=as_json)
+    act_on(agent_in(home, spec), case, order, who, seen, as_json=as_json)
 
 
 @case_app.command("comment")
@@ -139,7 +139,7 @@ def case_comment(
     from streaming.cases.orders import Order
     from streaming.commands.cases import act_on
 
-    act_on(*agent_in(home, spec), case, Order("comment", text=text), who, None, as_json=as_json)
+    act_on(agent_in(home, spec), case, Order("comment", text=text), who, None, as_json=as_json)
 
 
 @case_app.command("attach")
@@ -157,7 +157,7 @@ def case_attach(
     """
     from streaming.commands.cases import attach_file
 
-    attach_file(*agent_in(home, spec), case, file, who, as_json=as_json)
+    attach_file(agent_in(home, spec), case, file, who, as_json=as_json)
 
 
 @case_app.command("escalate")
@@ -177,7 +177,7 @@ def case_escalate(
     from streaming.cases.orders import Order
     from streaming.commands.cases import act_on
 
-    act_on(*agent_in(home, spec), case, Order("escalate", text=text), who, seen, as_json=as_json)
+    act_on(agent_in(home, spec), case, Order("escalate", text=text), who, seen, as_json=as_json)
 
 
 @case_app.command("close")
@@ -202,7 +202,7 @@ def case_close(
     from streaming.commands.cases import act_on
 
     order = Order("close", text=text, reason=reason, kind=kind)
-    act_on(*agent_in(home, spec), case, order, who, seen, as_json=as_json)
+    act_on(agent_in(home, spec), case, order, who, seen, as_json=as_json)
 
 
 @case_app.command("reopen")
@@ -222,7 +222,7 @@ def case_reopen(
     from streaming.cases.orders import Order
     from streaming.commands.cases import act_on
 
-    act_on(*agent_in(home, spec), case, Order("reopen", text=text), who, seen, as_json=as_json)
+    act_on(agent_in(home, spec), case, Order("reopen", text=text), who, seen, as_json=as_json)
 
 
 @case_app.command("merge")
@@ -242,7 +242,7 @@ def case_merge(
     from streaming.cases.orders import Order
     from streaming.commands.cases import act_on
 
-    act_on(*agent_in(home, spec), case, Order("merge", into=into), who, seen, as_json=as_json)
+    act_on(agent_in(home, spec), case, Order("merge", into=into), who, seen, as_json=as_json)
 
 
 @case_app.command("undo")
@@ -260,7 +260,7 @@ def case_undo(
     """
     from streaming.commands.cases import undo_last
 
-    undo_last(*agent_in(home, spec), case, who, seen, as_json=as_json)
+    undo_last(agent_in(home, spec), case, who, seen, as_json=as_json)
 
 
 @case_app.command("update")
@@ -303,7 +303,7 @@ def case_update(
     wanted = filter_of(status, severity, assignee, kind, entity, rule, overdue=overdue)
     order = Order(do, text=text, assignee=to, reason=reason)
     found = agent_in(home, spec)
-    update_cases(*found, wanted, order, who, dry_run=dry_run, expected=expect, as_json=as_json)
+    update_cases(found, wanted, order, who, dry_run=dry_run, expected=expect, as_json=as_json)
 
 
 @case_app.command("export")
@@ -320,7 +320,7 @@ def case_export(
     """
     from streaming.commands.cases import export_case
 
-    export_case(*agent_in(home, spec), case, file, as_json=as_json)
+    export_case(agent_in(home, spec), case, file, as_json=as_json)
 
 
 @case_app.command("verify")
@@ -338,4 +338,4 @@ def case_verify(
     """
     from streaming.commands.cases import verify_file
 
-    raise typer.Exit(0 if verify_file(*agent_in(home, spec), file, as_json=as_json) else 1)
+    raise typer.Exit(0 if verify_file(agent_in(home, spec), file, as_json=as_json) else 1)

@@ -177,7 +177,7 @@ def labels_import(
 
     columns = LabelColumns(id_column, fraud_column, time_column, kind_column, by_column)
     options = TextOptions(encoding, delimiter, decimal)
-    done = record_labels(*agent_in(home, spec), file, columns, by, as_json=as_json, options=options)
+    done = record_labels(agent_in(home, spec), file, columns, by, as_json=as_json, options=options)
     raise typer.Exit(0 if done else 1)
 
 
@@ -189,7 +189,7 @@ def labels_status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_j
     """
     from streaming.commands.labels import show_label_status
 
-    show_label_status(*agent_in(home, spec), as_json=as_json)
+    show_label_status(agent_in(home, spec), as_json=as_json)
 
 
 @labels_app.command("schema")

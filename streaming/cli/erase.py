@@ -30,5 +30,5 @@ def erase(
     from streaming.commands.erase import erase as carry_out
     from streaming.versions.moving import author_of
 
-    settings, loaded = agent_in(home, spec)
-    carry_out(settings, loaded, entity, author_of(who, why), dry_run=dry_run, as_json=as_json)
+    agent = agent_in(home, spec)
+    carry_out(agent, entity, author_of(who, why), dry_run=dry_run, as_json=as_json)

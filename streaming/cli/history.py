@@ -47,7 +47,7 @@ def backfill(
     from streaming.files.dialect import TextOptions
 
     options = TextOptions(encoding, delimiter, decimal)
-    load_history(*agent_in(home, spec, log_format), source, as_json=as_json, options=options)
+    load_history(agent_in(home, spec, log_format), source, as_json=as_json, options=options)
 
 
 @snapshot_app.command("create")
@@ -71,7 +71,7 @@ def snapshot_create(
     from streaming.history.replay_runs import ReplaySpan
 
     wanted = ReplaySpan(None, from_version, to_version, from_time, to_time)
-    keep_snapshot(*agent_in(home, spec), name, wanted, as_json=as_json)
+    keep_snapshot(agent_in(home, spec), name, wanted, as_json=as_json)
 
 
 @snapshot_app.command("list")
@@ -82,7 +82,7 @@ def snapshot_list(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_j
     """
     from streaming.commands.snapshots import list_snapshots
 
-    list_snapshots(*agent_in(home, spec), as_json=as_json)
+    list_snapshots(agent_in(home, spec), as_json=as_json)
 
 
 @snapshot_app.command("drop")
@@ -95,4 +95,4 @@ def snapshot_drop(
     """
     from streaming.commands.snapshots import remove_snapshot
 
-    remove_snapshot(*agent_in(home, spec), name, as_json=as_json)
+    remove_snapshot(agent_in(home, spec), name, as_json=as_json)

@@ -128,4 +128,4 @@ def kafka_acls(
     """
     from streaming.commands.kafka_acls import show_grants
 
-    show_grants(*agent_in(home, spec), principal, as_json=as_json)
+    show_grants(agent_in(home, spec), principal, as_json=as_json)

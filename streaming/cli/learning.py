@@ -90,4 +90,4 @@ def train(
     """
     from streaming.commands.train import show_training
 
-    show_training(*agent_in(home, spec), until, labels, label_delay, seed, as_json=as_json)
+    show_training(agent_in(home, spec), until, labels, label_delay, seed, as_json=as_json)

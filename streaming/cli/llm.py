@@ -15,6 +15,7 @@ from streaming.cli.options import (
     settings_in,
     spec_named,
 )
+from streaming.home.placed_agent import PlacedAgent
 
 llm_app = typer.Typer(no_args_is_help=True, help="Try the model that an agent would ask.")
 
@@ -48,4 +49,6 @@ def llm_check(
     from streaming.commands.llm import check_model, with_endpoint
 
     chosen = with_endpoint(spec_named(spec), base_url, model)
-    raise typer.Exit(0 if check_model(settings_in(home), chosen, llm, alerts_per_day, as_json=as_json) else 1)
+    raise typer.Exit(
+        0 if check_model(PlacedAgent(settings_in(home), chosen), llm, alerts_per_day, as_json=as_json) else 1
+    )

@@ -33,7 +33,7 @@ def notify_run(
     """
     from streaming.commands.notify import run_routes
 
-    run_routes(*agent_in(home, spec, log_format, metrics_port), file, as_json=as_json)
+    run_routes(agent_in(home, spec, log_format, metrics_port), file, as_json=as_json)
 
 
 @notify_app.command("check")
@@ -48,7 +48,7 @@ def notify_check(
     """
     from streaming.commands.notify import check_routes
 
-    check_routes(*agent_in(home, spec), file, as_json=as_json)
+    check_routes(agent_in(home, spec), file, as_json=as_json)
 
 
 @notify_app.command("test")
@@ -74,5 +74,5 @@ def notify_test(
 
     if (alert is None) != sample:
         raise ConfigurationError("name either --alert ID or --sample", where="flagstream notify test")
-    done = try_routes(*agent_in(home, spec), file, alert=alert, only=route, as_json=as_json)
+    done = try_routes(agent_in(home, spec), file, alert=alert, only=route, as_json=as_json)
     raise typer.Exit(0 if done else 1)

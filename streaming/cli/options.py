@@ -15,6 +15,7 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
 from streaming.arrays.kernel_folder import keep_kernels_in
 from streaming.home.listen import listen_address
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.private_files import keep_private
 from streaming.home.settings import Settings
 from streaming.output.log import configure
@@ -95,26 +96,24 @@ def settings_in(home: Path, log_format: str | None = None, metrics: str | None =
     return settings
 
 
-def agent_in(
-    home: Path, spec: str, log_format: str | None = None, metrics: str | None = None
-) -> tuple[Settings, AgentSpec]:
-    """Return a spec, and the settings of this process: brokers and store as either names them."""
+def agent_in(home: Path, spec: str, log_format: str | None = None, metrics: str | None = None) -> PlacedAgent:
+    """Return a spec with the settings of this process: brokers and store as either names them."""
     from streaming.commands.brokers_of import reached_as
 
-    found = spec_named(spec)
-    return reached_as(settings_in(home, log_format, metrics), found).under(found), found
+    agent = PlacedAgent(settings_in(home, log_format, metrics), spec_named(spec))
+    return agent._replace(settings=reached_as(agent).under(agent.spec))
 
 
 def agents_in(
     home: Path, specs: list[str] | None, log_format: str | None = None, metrics: str | None = None
-) -> list[tuple[Settings, AgentSpec]]:
+) -> list[PlacedAgent]:
     """Return several specs, each with the settings under which its agent is reached.
 
     Raises:
         ConfigurationError: two specs are of one agent.
     """
     found = [agent_in(home, each, log_format, metrics) for each in specs or [DEFAULT_SPEC]]
-    names = [spec.name for _, spec in found]
+    names = [each.name for each in found]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise ConfigurationError(f"two specs are of the agent {repeated!r}", where="--spec")

@@ -44,7 +44,7 @@ def prompts_eval(
     from streaming.commands.prompts import evaluate_cases
 
     passed = evaluate_cases(
-        *agent_in(home, spec),
+        agent_in(home, spec),
         version,
         cases,
         llm,

@@ -53,7 +53,7 @@ def quarantine_list(
     from streaming.quarantine.choosing import wanted
 
     meant = wanted(reason, topic, partition, (from_offset, to_offset), (since, until))
-    list_waiting(*agent_in(home, spec), meant, limit, as_json=as_json)
+    list_waiting(agent_in(home, spec), meant, limit, as_json=as_json)
 
 
 @quarantine_app.command("show")
@@ -70,7 +70,7 @@ def quarantine_show(
     """
     from streaming.commands.quarantine import show_rejected
 
-    show_rejected(*agent_in(home, spec), record, raw, as_json=as_json)
+    show_rejected(agent_in(home, spec), record, raw, as_json=as_json)
 
 
 @quarantine_app.command("requeue")
@@ -105,7 +105,7 @@ def quarantine_requeue(
     meant = wanted(reason, topic, partition, (from_offset, to_offset), (since, until))
     if meant == RecordFilter() and not everything:
         raise ConfigurationError("say which records are meant, such as --reason missing_field, or --all")
-    asked = *agent_in(home, spec), meant, contract, author_of(who, why)
+    asked = agent_in(home, spec), meant, contract, author_of(who, why)
     ask_to_take_in(*asked, dry_run=dry_run, as_json=as_json)
 
 
@@ -119,4 +119,4 @@ def quarantine_requests(
     """
     from streaming.commands.quarantine import list_requests
 
-    list_requests(*agent_in(home, spec), as_json=as_json)
+    list_requests(agent_in(home, spec), as_json=as_json)

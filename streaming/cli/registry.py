@@ -29,7 +29,7 @@ def registry_add(
     """
     from streaming.commands.registry import register
 
-    register(*agent_in(home, file), file, who, why, as_json=as_json)
+    register(agent_in(home, file), file, who, why, as_json=as_json)
 
 
 @registry_app.command("list")
@@ -40,7 +40,7 @@ def registry_list(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_j
     """
     from streaming.commands.registry import list_versions
 
-    list_versions(*agent_in(home, spec), as_json=as_json)
+    list_versions(agent_in(home, spec), as_json=as_json)
 
 
 def promote(
@@ -81,9 +81,9 @@ def promote(
     from streaming.commands.registry import move_along
     from streaming.versions.moving import PromotionOptions, author_of
 
-    settings, loaded = agent_in(home, spec)
+    agent = agent_in(home, spec)
     options = PromotionOptions(to, percent, allow_endpoint_change)
-    move_along(settings, loaded, version, author_of(who, why), options, as_json=as_json)
+    move_along(agent, version, author_of(who, why), options, as_json=as_json)
 
 
 def rollback(
@@ -104,4 +104,4 @@ def rollback(
     from streaming.versions.moving import author_of
 
     author = author_of(who, why)
-    withdraw(*agent_in(home, spec), author, if_any=if_any, as_json=as_json)
+    withdraw(agent_in(home, spec), author, if_any=if_any, as_json=as_json)

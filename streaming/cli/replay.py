@@ -58,7 +58,7 @@ def replay(
     from streaming.history.replay_runs import ReplaySpan
 
     wanted = ReplaySpan(alert, from_version, to_version, from_time, to_time, snapshot)
-    same = replay_exactly(*agent_in(home, spec), wanted, as_json=as_json)
+    same = replay_exactly(agent_in(home, spec), wanted, as_json=as_json)
     raise typer.Exit(0 if same else 1)
 
 
@@ -114,7 +114,7 @@ def what_if(
 
     wanted = ReplaySpan(alert, from_version, to_version, from_time, to_time, snapshot)
     options = WhatIfOptions(wanted, warm_up_of(warm_up), Asking(llm, max_usd, max_tokens), report)
-    ask_what_if(*agent_in(home, spec), spec_named(candidate), options, as_json=as_json)
+    ask_what_if(agent_in(home, spec), spec_named(candidate), options, as_json=as_json)
 
 
 def resend(
@@ -140,4 +140,4 @@ def resend(
     from streaming.history.replay_runs import ReplaySpan
 
     wanted = ReplaySpan(alert, from_version, to_version, from_time, to_time, snapshot)
-    send_alerts_again(*agent_in(home, spec), wanted, topic, as_json=as_json)
+    send_alerts_again(agent_in(home, spec), wanted, topic, as_json=as_json)

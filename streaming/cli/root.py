@@ -46,6 +46,7 @@ from streaming.cli.registry import promote, registry_app, rollback
 from streaming.cli.replay import ReplayCommand, replay, resend, what_if
 from streaming.cli.serve import serve
 from streaming.cli.token import token_app
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.log import say_fault
 from streaming.service.interrupts import orderly_termination
 from streaming.setup.machine_limits import machine_limits
@@ -152,7 +153,7 @@ def fetch(
 
     # not settings_in: an installation is for every user of the machine
     settings = Settings.load(home)
-    fetch_msk(settings) if msk else prepare(settings, spec_named("card-fraud"))
+    fetch_msk(settings) if msk else prepare(PlacedAgent(settings, spec_named("card-fraud")))
 
 
 @app.command()
@@ -222,16 +223,16 @@ def run(
     """
     from streaming.commands.launching import launched_ahead
 
-    settings, found = agent_in(home, spec, log_format, metrics_port)
+    agent = agent_in(home, spec, log_format, metrics_port)
     if warm:
         from streaming.commands.warming import fill_caches
 
-        fill_caches(settings, found)
-    with launched_ahead(settings) as jvm:
+        fill_caches(agent)
+    with launched_ahead(agent.settings) as jvm:
         from streaming.commands.run import run_until_stopped
 
         run_until_stopped(
-            settings, found, jvm, llm=llm, until_idle=until_idle, accept_loss=accept_loss,
+            agent, jvm, llm=llm, until_idle=until_idle, accept_loss=accept_loss,
             move_alerts=move_alerts, as_json=as_json, report_start=warm,
         )  # fmt: skip
 
@@ -249,7 +250,7 @@ def alerts(
     """
     from streaming.commands.alerts import show_alerts
 
-    show_alerts(*agent_in(home, spec), follow=follow, as_json=as_json)
+    show_alerts(agent_in(home, spec), follow=follow, as_json=as_json)
 
 
 @app.command()
@@ -265,7 +266,7 @@ def explain(
     """
     from streaming.commands.explain import explain_alert
 
-    explain_alert(*agent_in(home, spec), alert, as_json=as_json)
+    explain_alert(agent_in(home, spec), alert, as_json=as_json)
 
 
 @app.command()
@@ -276,7 +277,7 @@ def status(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: As
     """
     from streaming.commands.status import show_status
 
-    show_status(*agent_in(home, spec), as_json=as_json)
+    show_status(agent_in(home, spec), as_json=as_json)
 
 
 @app.command()
@@ -287,7 +288,7 @@ def reconcile(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json:
     """
     from streaming.commands.reconcile import show_differences
 
-    same = show_differences(*agent_in(home, spec), as_json=as_json)
+    same = show_differences(agent_in(home, spec), as_json=as_json)
     raise typer.Exit(0 if same else 1)
 
 
@@ -301,7 +302,7 @@ def maintain(spec: SpecName = "card-fraud", home: Home = DEFAULT_HOME, as_json: 
     """
     from streaming.commands.maintain import maintain_tables
 
-    maintain_tables(*agent_in(home, spec), as_json=as_json)
+    maintain_tables(agent_in(home, spec), as_json=as_json)
 
 
 app.command(cls=ReplayCommand)(replay)

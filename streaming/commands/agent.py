@@ -8,17 +8,16 @@ from pathlib import Path
 
 from agent.audit.events import AuditLog
 from agent.planning.plans import load_plan
-from schemas.spec import AgentSpec
 from streaming.actions.agent_run import RunOrder, for_planning, read_goal, run_agent
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.commands.agent_view import show_report
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.observe.watching import watching_run
 from streaming.output.terminal import Terminal, print_json, say_error
 from streaming.versions.clients import model_client
 
 
-def carry_out(settings: Settings, spec: AgentSpec, order: RunOrder, llm: str, *, as_json: bool) -> bool:
+def carry_out(agent: PlacedAgent, order: RunOrder, llm: str, *, as_json: bool) -> bool:
     """Do what somebody wants and print what became of it; return whether everything was done.
 
     Args:
@@ -29,14 +28,14 @@ def carry_out(settings: Settings, spec: AgentSpec, order: RunOrder, llm: str, *,
     """
 
     def open_log() -> AuditLog:
-        return watched.audit(LakeAudit(AuditPlaces(settings, spec), spec.replay_horizon))
+        return watched.audit(LakeAudit(AuditPlaces(agent), agent.spec.replay_horizon))
 
     order = replace(order, name=order.name or secrets.token_hex(16))
     with (
-        watching_run(settings, spec, order.run_id) as watched,
-        model_client(settings, for_planning(spec), llm, watched.calls) as client,
+        watching_run(agent, order.run_id) as watched,
+        model_client(agent._replace(spec=for_planning(agent.spec)), llm, watched.calls) as client,
     ):
-        report = run_agent(settings, spec, order, client, open_log)
+        report = run_agent(agent, order, client, open_log)
     print_json(report.facts()) if as_json else show_report(report, Terminal())
     for problem in (*report.refusals, *report.problems):
         say_error(f"flagstream: {problem}")

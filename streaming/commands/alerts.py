@@ -8,10 +8,9 @@ from contextlib import suppress
 from typing import Any
 
 from agent.triage.untrusted_text import escaped
-from schemas.spec import AgentSpec
 from streaming.commands.broker import broker_of
 from streaming.commands.known_agents import check_known
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.topic import committed_messages, topic_exists
 from streaming.output.terminal import Terminal, print_json_text, say_error
 
@@ -19,16 +18,16 @@ _WAIT_SECONDS = 1.0
 _LONGEST_WRITTEN_OUT = 1e15
 
 
-def show_alerts(settings: Settings, spec: AgentSpec, *, follow: bool, as_json: bool) -> None:
+def show_alerts(agent: PlacedAgent, *, follow: bool, as_json: bool) -> None:
     """Print the alerts a read_committed consumer sees; with `follow`, wait for more until Ctrl-C.
 
     Raises:
         ConfigurationError: there are none, and see check_known.
     """
-    with broker_of(settings) as bootstrap:
-        if not follow and not topic_exists(bootstrap, spec.alerts.topic):
-            check_known(settings, spec)
-        print_alerts(bootstrap, spec.alerts.topic, follow=follow, as_json=as_json)
+    with broker_of(agent.settings) as bootstrap:
+        if not follow and not topic_exists(bootstrap, agent.spec.alerts.topic):
+            check_known(agent)
+        print_alerts(bootstrap, agent.spec.alerts.topic, follow=follow, as_json=as_json)
 
 
 def print_alerts(bootstrap: str, topic: str, *, follow: bool, as_json: bool) -> None:

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from schemas.counts import count_of
-from schemas.spec import AgentSpec
 from streaming.audit.audit_check import AuditReport, check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
 from streaming.commands.known_agents import check_known
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json
 
 
-def verify_audit(settings: Settings, spec: AgentSpec, copy: Path | None, *, as_json: bool) -> bool:
+def verify_audit(agent: PlacedAgent, copy: Path | None, *, as_json: bool) -> bool:
     """Check the chain and print what is wrong; return whether nothing is.
 
     Args:
@@ -25,8 +24,8 @@ def verify_audit(settings: Settings, spec: AgentSpec, copy: Path | None, *, as_j
     Raises:
         ConfigurationError: see check_known.
     """
-    check_known(settings, spec)
-    found = check_audit(AuditPlaces(settings, spec), copy)
+    check_known(agent)
+    found = check_audit(AuditPlaces(agent), copy)
     print_json(found.facts()) if as_json else show_check(found, Terminal())
     return found.sound
 
@@ -42,14 +41,14 @@ def show_check(found: AuditReport, console: Terminal) -> None:
     show_text(console, f"{said}: {rows} up to number {found.last}, anchored at {found.anchored}")
 
 
-def show_audit(settings: Settings, spec: AgentSpec, kind: str | None, count: int, *, as_json: bool) -> None:
+def show_audit(agent: PlacedAgent, kind: str | None, count: int, *, as_json: bool) -> None:
     """Print the newest rows, the newest last.
 
     Raises:
         ConfigurationError: see check_known.
     """
-    check_known(settings, spec)
-    rows = newest_events(AuditPlaces(settings, spec), kind, count)
+    check_known(agent)
+    rows = newest_events(AuditPlaces(agent), kind, count)
     if as_json:
         for row in rows:
             print_json({**row, "at": row["at"].isoformat()})

@@ -24,7 +24,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.files.dialect import FOUND, TextOptions
 from streaming.history.backfill import Backfill, Loaded, Passed
 from streaming.history.backfill_source import HistorySource, open_history
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar, say_error
 from streaming.run.ownership import owned
@@ -33,20 +33,16 @@ from streaming.store.place import Place
 from streaming.versions.arithmetic import with_arithmetic
 
 
-def load_history(
-    settings: Settings, spec: AgentSpec, path: Path, *, as_json: bool, options: TextOptions = FOUND
-) -> None:
+def load_history(agent: PlacedAgent, path: Path, *, as_json: bool, options: TextOptions = FOUND) -> None:
     """Load a source and print what became of its rows; see run_backfill."""
-    done = run_backfill(settings, spec, path, options)
+    done = run_backfill(agent, path, options)
     if done["history_until"] is not None:
-        say_error(_where_to_go_on(spec, str(done["history_until"])))
-    tell_done(settings, spec, "backfill", cast("int", done["stored"]), begins_log=True)
+        say_error(_where_to_go_on(agent.spec, str(done["history_until"])))
+    tell_done(agent, "backfill", cast("int", done["stored"]), begins_log=True)
     show_facts(done, as_json=as_json)
 
 
-def run_backfill(
-    settings: Settings, spec: AgentSpec, path: Path, options: TextOptions = FOUND
-) -> dict[str, object]:
+def run_backfill(agent: PlacedAgent, path: Path, options: TextOptions = FOUND) -> dict[str, object]:
     """Load a file or table into an agent's lake, with a progress bar when stderr is a terminal.
 
     Raises:
@@ -54,18 +50,18 @@ def run_backfill(
         ConfigurationError: the source cannot be read, or the agent has stored something else already; nothing
             was written.
     """
-    definition = AgentDefinition.load(spec, kept=contract_so_far(settings.lake(spec.name), spec))
-    source = source_to_load(settings, spec, definition.contract, path, options)
+    definition = AgentDefinition.load(agent.spec, kept=contract_so_far(agent.lake, agent.spec))
+    source = source_to_load(agent, definition.contract, path, options)
     say_how_read(source.said)
     with progress_bar() as progress:
         reading = progress.add_task(f"checking {path.name}", total=None)
         task = progress.add_task("loading", total=source.count())
         progress.remove_task(reading)
         began = time.monotonic()
-        done = load(settings, spec, source, lambda rows: progress.update(task, completed=rows))
+        done = load(agent, source, lambda rows: progress.update(task, completed=rows))
     seconds = time.monotonic() - began
     per_s = round(done.read / max(seconds, 1e-9), 1)
-    until = _history_until(settings.lake(spec.name), spec)
+    until = _history_until(agent.lake, agent.spec)
     facts = {
         "seconds": round(seconds, 3),
         "events_per_s": per_s,
@@ -98,8 +94,7 @@ def _where_to_go_on(spec: AgentSpec, until: str) -> str:
 
 
 def source_to_load(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     contract: EventContract,
     path: Path,
     options: TextOptions = FOUND,
@@ -109,11 +104,11 @@ def source_to_load(
     Raises:
         ConfigurationError: it may not, or cannot be read.
     """
-    lake = settings.lake(spec.name)
-    left = unfinished_backfill(lake, spec)
+    lake = agent.lake
+    left = unfinished_backfill(lake, agent.spec)
     if left is None:
         source = open_history(path, contract, options=options)
-        _check_nothing_stored(lake, spec, source)
+        _check_nothing_stored(lake, agent.spec, source)
         return source
     source = open_history(path, contract, left.version, options)
     if source.digest != left.digest:
@@ -124,8 +119,7 @@ def source_to_load(
 
 
 def load(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     source: HistorySource,
     on_progress: Callable[[int], None] = lambda _: None,
     reached: Callable[[Passed], None] = lambda _: None,
@@ -136,15 +130,15 @@ def load(
         MachineError: the state cannot be kept where it is to be.
         RetryableError: somebody else runs the agent.
     """
-    prepare_process(settings.home)
-    check_none_under_way(settings.lake(spec.name))
-    mend(settings, spec)
-    definition = AgentDefinition.of(with_arithmetic(settings, spec, spec)).completed()
+    prepare_process(agent.settings.home)
+    check_none_under_way(agent.lake)
+    mend(agent)
+    definition = AgentDefinition.of(with_arithmetic(agent, agent.spec)).completed()
     spec, schemas = definition.spec, lake_schemas(definition.contract)
-    with owned(settings, spec):
-        lake = Lake.open(settings.lake(spec.name), spec, schemas, retention=spec.replay_horizon)
-        engine = build_engine_on_rules(settings, definition)
-        keep_model(settings, spec)
+    with owned(agent):
+        lake = Lake.open(agent.lake, spec, schemas, retention=spec.replay_horizon)
+        engine = build_engine_on_rules(agent.settings, definition)
+        keep_model(agent._replace(spec=spec))
         return Backfill(engine, lake, source, reached=reached).run(on_progress)
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from schemas.spec import AgentSpec
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 
 
-def reached_as(settings: Settings, spec: AgentSpec) -> Settings:
+def reached_as(placed: PlacedAgent) -> Settings:
     """Return the settings with the brokers that a spec names, see streaming.home.spec_connection.
 
     Raises:
         ConfigurationError: its client.properties cannot be used, or the policy does not allow it.
     """
-    if spec.kafka is None:
-        return settings
+    if placed.spec.kafka is None:
+        return placed.settings
     from agent.triage.triage import POLICIES  # noqa: PLC0415 -- imports much that most commands do without
     from streaming.home.spec_connection import settings_for  # noqa: PLC0415 -- as above
 
-    return settings_for(settings, spec, POLICIES)
+    return settings_for(placed, POLICIES)

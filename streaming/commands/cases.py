@@ -8,7 +8,6 @@ from pathlib import Path
 
 from schemas.documents import decoded, parse_json
 from schemas.errors import ConfigurationError
-from schemas.spec import AgentSpec
 from streaming.audit.access import tell_done, tell_read
 from streaming.cases.actions import MOST_BYTES
 from streaming.cases.book import CaseBook
@@ -18,7 +17,7 @@ from streaming.cases.orders import Order
 from streaming.commands.cases_view import show_cases, show_checks, show_one
 from streaming.commands.known_agents import check_known
 from streaming.delta.lake_reader import LakeReader
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_text
 from streaming.output.terminal import Terminal, print_json
@@ -27,8 +26,7 @@ from streaming.versions.moving import default_author
 
 
 def list_cases(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     wanted: CaseFilter,
     limit: int,
     after: str | None,
@@ -40,8 +38,8 @@ def list_cases(
     Raises:
         ConfigurationError: `after` is nothing that an earlier page has given.
     """
-    book = _grouped(settings, spec)
-    tell_read(settings, spec, "case-list", [spec.tables.case_events])
+    book = _grouped(agent)
+    tell_read(agent, "case-list", [agent.spec.tables.case_events])
     page = book.page(wanted, limit, after)
     if as_json:
         cases = [each.document for each in page.cases]
@@ -50,14 +48,14 @@ def list_cases(
         show_cases(page, Terminal())
 
 
-def show_case(settings: Settings, spec: AgentSpec, case_id: str, *, as_json: bool) -> None:
+def show_case(agent: PlacedAgent, case_id: str, *, as_json: bool) -> None:
     """Print a case with its alerts and its timeline.
 
     Raises:
         ConfigurationError: there is no such case.
     """
-    book = _grouped(settings, spec)
-    tell_read(settings, spec, "case-show", [spec.tables.case_events])
+    book = _grouped(agent)
+    tell_read(agent, "case-show", [agent.spec.tables.case_events])
     case, alerts, told = book.case(case_id), book.alerts_of(case_id), book.timeline(case_id)
     if as_json:
         whole = {"case": case.document, "alerts": alerts.to_dicts(), "timeline": told}
@@ -67,8 +65,7 @@ def show_case(settings: Settings, spec: AgentSpec, case_id: str, *, as_json: boo
 
 
 def claim_case(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     case_id: str | None,
     who: str | None,
     seen: int | None,
@@ -80,18 +77,17 @@ def claim_case(
     Raises:
         FlagstreamError: see CaseBook.act.
     """
-    book, author = _grouped(settings, spec), who or default_author()
+    book, author = _grouped(agent), who or default_author()
     taken = book.claim_next(author) if case_id is None else book.act(case_id, Order("claim"), author, seen)
     if taken is None:
         print_json(None) if as_json else show_text(Terminal(), "no open case that nobody has")
         return False
-    _done(settings, spec, "case-claim", taken, as_json=as_json)
+    _done(agent, "case-claim", taken, as_json=as_json)
     return True
 
 
 def act_on(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     case_id: str,
     order: Order,
     who: str | None,
@@ -104,13 +100,11 @@ def act_on(
     Raises:
         FlagstreamError: see CaseBook.act.
     """
-    case = _grouped(settings, spec).act(case_id, order, who or default_author(), seen)
-    _done(settings, spec, f"case-{order.what}", case, as_json=as_json)
+    case = _grouped(agent).act(case_id, order, who or default_author(), seen)
+    _done(agent, f"case-{order.what}", case, as_json=as_json)
 
 
-def attach_file(
-    settings: Settings, spec: AgentSpec, case_id: str, file: Path, who: str | None, *, as_json: bool
-) -> None:
+def attach_file(agent: PlacedAgent, case_id: str, file: Path, who: str | None, *, as_json: bool) -> None:
     """Keep a file with a case and print what has become of it.
 
     Raises:
@@ -119,24 +113,21 @@ def attach_file(
     with file.open("rb") as opened:
         content = opened.read(MOST_BYTES + 1)
     order = Order("attach", name=file.name, content=content)
-    act_on(settings, spec, case_id, order, who, None, as_json=as_json)
+    act_on(agent, case_id, order, who, None, as_json=as_json)
 
 
-def undo_last(
-    settings: Settings, spec: AgentSpec, case_id: str, who: str | None, seen: int | None, *, as_json: bool
-) -> None:
+def undo_last(agent: PlacedAgent, case_id: str, who: str | None, seen: int | None, *, as_json: bool) -> None:
     """Take back what was done last to a case and print what has become of it.
 
     Raises:
         FlagstreamError: see CaseBook.undo.
     """
-    case = _grouped(settings, spec).undo(case_id, who or default_author(), seen)
-    _done(settings, spec, "case-undo", case, as_json=as_json)
+    case = _grouped(agent).undo(case_id, who or default_author(), seen)
+    _done(agent, "case-undo", case, as_json=as_json)
 
 
 def update_cases(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     wanted: CaseFilter,
     order: Order,
     who: str | None,
@@ -153,32 +144,32 @@ def update_cases(
     """
     if order.what == "close" and not dry_run and expected is None:
         raise ConfigurationError("closing cases takes a number, as --dry-run says it", where="--expect")
-    book, author = _grouped(settings, spec), who or default_author()
+    book, author = _grouped(agent), who or default_author()
     done = book.mass(wanted, order, author, dry_run=dry_run, expected=expected)
     if not dry_run:
-        tell_done(settings, spec, f"case-{order.what}", done.changed)
+        tell_done(agent, f"case-{order.what}", done.changed)
     refused = [{"why": why, "cases": count} for why, count in done.refused.items()]
     facts = {"meant": done.meant, "changed": done.changed, "dry_run": dry_run, "refused": refused}
     show_facts(facts, as_json=as_json)
 
 
-def export_case(settings: Settings, spec: AgentSpec, case_id: str, file: Path, *, as_json: bool) -> None:
+def export_case(agent: PlacedAgent, case_id: str, file: Path, *, as_json: bool) -> None:
     """Write a case to a file and print what it holds.
 
     Raises:
         ConfigurationError: there is no such case.
     """
-    whole = _grouped(settings, spec).case(case_id).case_id
-    reader = _reader(settings, spec)
+    whole = _grouped(agent).case(case_id).case_id
+    reader = _reader(agent)
     document = reader.document(whole)
     tables = ("case_events", "alerts", "transactions", "batches", "labels")
-    tell_read(settings, spec, "case-export", [getattr(spec.tables, each) for each in tables])
+    tell_read(agent, "case-export", [getattr(agent.spec.tables, each) for each in tables])
     replace_file(file, json.dumps(document, indent=1).encode())
     counts = {name: len(document[name]) for name in PARTS if name != "case"}
     show_facts({"file": str(file), "case": whole, **counts, "digest": document["digest"]}, as_json=as_json)
 
 
-def verify_file(settings: Settings, spec: AgentSpec, file: Path, *, as_json: bool) -> bool:
+def verify_file(agent: PlacedAgent, file: Path, *, as_json: bool) -> bool:
     """Check the file of a case, print what was found of each part; return whether all is the same.
 
     Raises:
@@ -187,23 +178,23 @@ def verify_file(settings: Settings, spec: AgentSpec, file: Path, *, as_json: boo
     document = parse_json(decoded(file.read_bytes(), str(file)), where=str(file))
     if not isinstance(document, dict):
         raise ConfigurationError("expected a JSON object", where=str(file))
-    checks = check_case_file(document, _reader(settings, spec))
-    tell_read(settings, spec, "case-verify", [spec.tables.case_events, spec.tables.alerts])
+    checks = check_case_file(document, _reader(agent))
+    tell_read(agent, "case-verify", [agent.spec.tables.case_events, agent.spec.tables.alerts])
     print_json([asdict(each) for each in checks]) if as_json else show_checks(checks, Terminal())
     return all(each.state == "same" for each in checks)
 
 
-def _grouped(settings: Settings, spec: AgentSpec) -> CaseBook:
-    check_known(settings, spec)
-    book = CaseBook(settings, spec)
+def _grouped(agent: PlacedAgent) -> CaseBook:
+    check_known(agent)
+    book = CaseBook(agent)
     book.group()
     return book
 
 
-def _reader(settings: Settings, spec: AgentSpec) -> CaseReader:
-    return CaseReader(LakeReader(settings.lake(spec.name), spec.tables), spec.name)
+def _reader(agent: PlacedAgent) -> CaseReader:
+    return CaseReader(LakeReader(agent.lake, agent.spec.tables), agent.name)
 
 
-def _done(settings: Settings, spec: AgentSpec, command: str, case: CaseState, *, as_json: bool) -> None:
-    tell_done(settings, spec, command, 1)
+def _done(agent: PlacedAgent, command: str, case: CaseState, *, as_json: bool) -> None:
+    tell_done(agent, command, 1)
     show_facts(case.document, as_json=as_json)

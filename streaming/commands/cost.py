@@ -12,7 +12,7 @@ from streaming.commands.known_agents import check_known
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.cost import booked, closed_batches, price_of
 from streaming.history.forecast import Forecast, basis_of, forecast, model_in_force, no_batches
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json_text
 from streaming.store.place import Place
@@ -21,24 +21,20 @@ _CHARACTERS_PER_TOKEN = 3.0
 _WHOLE_FROM = 1_000
 
 
-def show_cost(
-    settings: Settings, spec: AgentSpec, by: str, compute_price: float | None, *, as_json: bool
-) -> None:
+def show_cost(agent: PlacedAgent, by: str, compute_price: float | None, *, as_json: bool) -> None:
     """Print what an agent has cost, by alert, batch, day, model or prompt.
 
     Raises:
         ConfigurationError: see check_known.
     """
-    check_known(settings, spec)
-    found = booked(settings.lake(spec.name), spec, by, compute_price)
+    check_known(agent)
+    found = booked(agent.lake, agent.spec, by, compute_price)
     print_json_text(plain(found)) if as_json else show_booked(found, Terminal())
 
 
-def show_forecast(
-    settings: Settings, spec: AgentSpec, rate: float, compute_price: float | None, *, as_json: bool
-) -> None:
+def show_forecast(agent: PlacedAgent, rate: float, compute_price: float | None, *, as_json: bool) -> None:
     """Print what an agent would cost at `rate` events per second."""
-    found = estimated(settings.lake(spec.name), spec, rate, compute_price)
+    found = estimated(agent.lake, agent.spec, rate, compute_price)
     print_json_text(plain(found)) if as_json else show_estimate(found, Terminal())
 
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 import psutil
 
 from agent import SPECS
-from schemas.spec import AgentSpec, load_spec
+from schemas.spec import load_spec
 from streaming.commands.demo_feed import DEMO_SPEC, DemoSettings, Feed
 from streaming.commands.demo_result import DemoResult, alerts_of, result_of, with_kinds
 from streaming.commands.demo_view import report_of, show_demo
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.listen import is_free
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.jvm.launching import Jvm
 from streaming.kafka.broker import bootstrap_for, ensure_topic
@@ -44,10 +45,10 @@ def run_demo(settings: Settings, demo: DemoSettings, jvm: Jvm | None, *, as_json
         with bootstrap_for(settings) as bootstrap:
             settings = _metrics_on_a_free_port(settings)
             with observing(settings, spec.name) as observer:
-                sent = _driven(settings, spec, bootstrap, demo, jvm, display, observer)
+                sent = _driven(PlacedAgent(settings, spec), bootstrap, demo, jvm, display, observer)
     ended = time.time()
     alerts = with_kinds(alerts_of(LakeReader(settings.lake(spec.name), spec.tables)), sent)
-    result = result_of(settings, spec, alerts, sent, begun, ended)
+    result = result_of(PlacedAgent(settings, spec), alerts, sent, begun, ended)
     from streaming.commands.demo_page import page  # noqa: PLC0415 -- matplotlib is loaded only to draw
 
     report_of(settings.home).write_text(page(alerts, result, spec, settings.home), encoding="utf-8")
@@ -64,8 +65,7 @@ def _metrics_on_a_free_port(settings: Settings) -> Settings:
 
 
 def _driven(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     bootstrap: str,
     demo: DemoSettings,
     jvm: Jvm | None,
@@ -73,12 +73,11 @@ def _driven(
     observer: RunObserver,
 ) -> Simulated | None:
     """Run the agent until it has read what the feed sends, and return that."""
-    ensure_topic(bootstrap, spec.data_sources.transactions.subscription.first)
-    feed = Feed(bootstrap, spec, settings, demo, display)
+    ensure_topic(bootstrap, agent.spec.data_sources.transactions.subscription.first)
+    feed = Feed(bootstrap, agent.spec, agent.settings, demo, display)
     try:
         drive(
-            settings,
-            spec,
+            agent,
             bootstrap,
             llm=demo.llm,
             stop=feed.stop,

@@ -12,10 +12,9 @@ from typing import cast
 import polars as pl
 
 from schemas.alert import ALERTS
-from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import LakeReader
 from streaming.history.scored_again import ScoredTransaction, scored_again
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.feeds import Simulated
 
 _DUE_AFTER = timedelta(seconds=30)
@@ -95,8 +94,7 @@ def with_kinds(alerts: pl.DataFrame, sent: Simulated | None) -> pl.DataFrame:
 
 
 def result_of(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     alerts: pl.DataFrame,
     sent: Simulated | None,
     begun: float,
@@ -108,7 +106,7 @@ def result_of(
         alerts: see with_kinds.
         begun, ended: when the run was, in seconds since 1970.
     """
-    reader, frauds = LakeReader(settings.lake(spec.name), spec.tables), _frauds(sent)
+    reader, frauds = LakeReader(agent.lake, agent.spec.tables), _frauds(sent)
     caught = alerts["transaction_id"].filter(alerts["fraud_type"].is_not_null()).n_unique()
     by_model = pl.col("classification_source") == "llm"
     due = alerts.filter(pl.col("left_at") <= datetime.fromtimestamp(ended, UTC) - _DUE_AFTER)
@@ -124,17 +122,15 @@ def result_of(
         due=due.height,
         llm_due=due.filter(by_model).height,
         first_alert_s=None if first is None else round(first - begun, 1),
-        kinds=list(_by_kind(settings, spec, frauds, set(alerts["transaction_id"]))),
-        lake=str(settings.lake(spec.name)),
+        kinds=list(_by_kind(agent, frauds, set(alerts["transaction_id"]))),
+        lake=str(agent.lake),
     )
 
 
-def _by_kind(
-    settings: Settings, spec: AgentSpec, frauds: pl.DataFrame, alerted: AbstractSet[str]
-) -> Iterator[Planted]:
+def _by_kind(agent: PlacedAgent, frauds: pl.DataFrame, alerted: AbstractSet[str]) -> Iterator[Planted]:
     kind_of = dict(frauds.select("transaction_id", "fraud_type").iter_rows())
     missed = [each for each in kind_of if each not in alerted]
-    found = list(scored_again(settings, spec, set(missed))) if missed else []
+    found = list(scored_again(agent, set(missed))) if missed else []
     for kind, planted in Counter(kind_of.values()).most_common():
         lost = [each for each in found if kind_of[each.transaction_id] == kind]
         caught = sum(kind_of[each] == kind for each in kind_of if each in alerted)

@@ -13,7 +13,7 @@ from streaming.audit.access import tell_read
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.erasure_plan import Erasable
 from streaming.erasure.erasing import Erased, Erasure
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json
 from streaming.versions.registry import Author
@@ -22,8 +22,7 @@ _COMMAND = "erase"
 
 
 def erase(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     named: Sequence[str],
     author: Author,
     *,
@@ -39,12 +38,12 @@ def erase(
         ConfigurationError: the policy does not allow it, or see Erasure.run.
     """
     wanted = wanted_of(named)
-    erasure = Erasure(settings, spec)
+    erasure = Erasure(agent)
     if dry_run:
-        tell_read(settings, spec, _COMMAND, [spec.tables.transactions, spec.tables.alerts])
+        tell_read(agent, _COMMAND, [agent.spec.tables.transactions, agent.spec.tables.alerts])
         found = erasure.trial(wanted)
     else:
-        _check_allowed(spec)
+        _check_allowed(agent.spec)
         found = erasure.run(wanted, author.who, author.why)
     print_json(facts_of(found, dry_run=dry_run)) if as_json else _show(found, Terminal(), dry_run=dry_run)
 

@@ -7,12 +7,11 @@ from typing import Any
 import polars as pl
 
 from schemas.event_columns import DIRECTION, REFUND
-from schemas.spec import AgentSpec
 from streaming.audit.access import tell_read
 from streaming.commands.known_agents import check_known
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.explain import Explanation, explain
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json
 
@@ -26,16 +25,16 @@ _TWO_FIGURES = (
 _PLOT_COLUMNS, _PLOT_ROWS = 72, 12
 
 
-def explain_alert(settings: Settings, spec: AgentSpec, wanted: str, *, as_json: bool) -> None:
+def explain_alert(agent: PlacedAgent, wanted: str, *, as_json: bool) -> None:
     """Print why an alert was raised.
 
     Raises:
         ConfigurationError: no alert, or several, fit `wanted`.
     """
-    check_known(settings, spec)
-    contract = AgentDefinition.of(spec).contract
-    found = explain(settings.lake(spec.name), spec, wanted, contract.primary_entity)
-    tell_read(settings, spec, "explain", [spec.tables.alerts, spec.tables.transactions])
+    check_known(agent)
+    contract = AgentDefinition.of(agent.spec).contract
+    found = explain(agent.lake, agent.spec, wanted, contract.primary_entity)
+    tell_read(agent, "explain", [agent.spec.tables.alerts, agent.spec.tables.transactions])
     print_json(found.plain(), default=str) if as_json else show(found, Terminal())
 
 

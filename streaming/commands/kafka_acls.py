@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from schemas.errors import ConfigurationError
-from schemas.spec import AgentSpec
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.grants import grants_of
 from streaming.output.terminal import print_json, say_line
 
 _NO_ADDRESS = "localhost:9092"
 
 
-def show_grants(settings: Settings, spec: AgentSpec, principal: str, *, as_json: bool) -> None:
+def show_grants(agent: PlacedAgent, principal: str, *, as_json: bool) -> None:
     """Print one command per grant; no broker is asked.
 
     Raises:
@@ -22,8 +21,8 @@ def show_grants(settings: Settings, spec: AgentSpec, principal: str, *, as_json:
     kind, colon, name = principal.partition(":")
     if not (kind and colon and name):
         raise ConfigurationError("expected a type and a name, such as User:payments", where="--principal")
-    bootstrap = settings.kafka if ":" in settings.kafka else _NO_ADDRESS
-    grants = grants_of(spec)
+    bootstrap = agent.settings.kafka if ":" in agent.settings.kafka else _NO_ADDRESS
+    grants = grants_of(agent.spec)
     if as_json:
         print_json([{**asdict(each), "command": each.command(principal, bootstrap)} for each in grants])
         return

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schemas.spec import AgentSpec
 from streaming.audit.access import tell_done
 from streaming.commands.known_agents import check_known
 from streaming.delta.lake_reader import LakeReader
 from streaming.files.dialect import FOUND, TextOptions
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.labels.book import LabelBook, Recorded, label_status
 from streaming.labels.label_files import LabelColumns, import_labels, known_rows
 from streaming.output.facts import show_facts
@@ -20,8 +19,7 @@ _SHOWN_REJECTS = 10
 
 
 def record_labels(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     file: Path,
     columns: LabelColumns,
     by: str,
@@ -37,30 +35,30 @@ def record_labels(
     Raises:
         ConfigurationError: the file or a column cannot be read.
     """
-    done = _imported(file, _book(settings, spec), columns, by, options)
-    tell_done(settings, spec, "labels-import", done.stored)
+    done = _imported(file, _book(agent), columns, by, options)
+    tell_done(agent, "labels-import", done.stored)
     counts = {"read": done.read, "stored": done.stored, "repeated": done.repeated, "rejected": done.rejected}
     rejects = {"rejects": done.rejects.slice(0, _SHOWN_REJECTS).to_pylist()} if as_json else {}
     show_facts({**counts, **rejects}, as_json=as_json)
     return not done.rejected or done.rejected < done.read
 
 
-def show_label_status(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
+def show_label_status(agent: PlacedAgent, *, as_json: bool) -> None:
     """Print how many labels, labelled transactions and frauds there are.
 
     Raises:
         ConfigurationError: see check_known.
     """
-    check_known(settings, spec)
-    show_facts(label_status(_labels(settings, spec), spec.replay_horizon).facts(), as_json=as_json)
+    check_known(agent)
+    show_facts(label_status(_labels(agent), agent.spec.replay_horizon).facts(), as_json=as_json)
 
 
-def _book(settings: Settings, spec: AgentSpec) -> LabelBook:
-    return LabelBook(_labels(settings, spec), retention=spec.replay_horizon)
+def _book(agent: PlacedAgent) -> LabelBook:
+    return LabelBook(_labels(agent), retention=agent.spec.replay_horizon)
 
 
-def _labels(settings: Settings, spec: AgentSpec) -> Place:
-    return LakeReader(settings.lake(spec.name), spec.tables).place("labels")
+def _labels(agent: PlacedAgent) -> Place:
+    return LakeReader(agent.lake, agent.spec.tables).place("labels")
 
 
 def _imported(file: Path, book: LabelBook, columns: LabelColumns, by: str, options: TextOptions) -> Recorded:

@@ -19,7 +19,7 @@ from schemas.errors import ConfigurationError
 from schemas.llm import Budget, checked_base_url
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.facts import show_facts
 from streaming.output.terminal import say_error
 from streaming.versions.clients import forget_endpoint, model_client
@@ -76,7 +76,7 @@ def with_endpoint(spec: AgentSpec, base_url: str | None, model: str | None) -> A
     return spec.model_copy(update={"llm": spec.llm.model_copy(update=changes)})
 
 
-def check_model(settings: Settings, spec: AgentSpec, llm: str, alerts_per_day: int, *, as_json: bool) -> bool:
+def check_model(agent: PlacedAgent, llm: str, alerts_per_day: int, *, as_json: bool) -> bool:
     """Ask, print what was found, and return whether every question had an answer of use.
 
     Args:
@@ -86,11 +86,11 @@ def check_model(settings: Settings, spec: AgentSpec, llm: str, alerts_per_day: i
         ConfigurationError: nobody is to be asked, or may be.
         MachineError: the local model cannot be started.
     """
-    forget_endpoint(settings, spec)
-    with model_client(settings, spec, llm) as client:
+    forget_endpoint(agent)
+    with model_client(agent, llm) as client:
         if client is None:
             raise ConfigurationError("nobody is to be asked (`none`): name a model", where="--llm")
-        found = checked(spec, client, alerts_per_day)
+        found = checked(agent.spec, client, alerts_per_day)
     show_facts(asdict(found), as_json=as_json)
     if found.answered < found.questions:
         say_error(f"flagstream: {found.model}: {found.trouble or _NO_ADVICE}")

@@ -6,16 +6,15 @@ from deltalake.exceptions import CommitFailedError
 
 from schemas.errors import ConfigurationError
 from schemas.lake_tables import TABLES
-from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.maintenance import clear, maintain
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.facts import show_facts
 
 _LEFT = "left to who maintains it"
 
 
-def maintain_tables(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
+def maintain_tables(agent: PlacedAgent, *, as_json: bool) -> None:
     """Compact, clear and shorten each table where enough has gathered, and print what was done.
 
     A running agent does the same between its batches; one process maintains a table at a time.
@@ -25,7 +24,7 @@ def maintain_tables(settings: Settings, spec: AgentSpec, *, as_json: bool) -> No
         DataLossError: the log of a table is torn.
         DiskError: the disk takes nothing.
     """
-    reader = LakeReader(settings.lake(spec.name), spec.tables)
+    reader = LakeReader(agent.lake, agent.spec.tables)
     known = [table for table in TABLES if reader.table(table) is not None]
     if not known:
         raise ConfigurationError("there is no lake here yet", where=str(reader.lake))
@@ -43,4 +42,4 @@ def maintain_tables(settings: Settings, spec: AgentSpec, *, as_json: bool) -> No
                 "compacted": compacted,
             }
         )
-    show_facts({"agent": spec.name, "tables": done}, as_json=as_json)
+    show_facts({"agent": agent.name, "tables": done}, as_json=as_json)

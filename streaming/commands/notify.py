@@ -20,7 +20,7 @@ from schemas.spec import AgentSpec
 from streaming.commands.broker import broker_of
 from streaming.delta.lake_reader import LakeReader
 from streaming.history.explain import find_alert_row
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.notify.notices import Notice, is_wanted
 from streaming.notify.opening import OpenRoute, open_routes
 from streaming.notify.outcomes import DeliveryOutcome, Receiver
@@ -36,23 +36,23 @@ from streaming.service.interrupts import stop_on_interrupt
 from streaming.store.opening import files_of
 
 
-def run_routes(settings: Settings, spec: AgentSpec, file: Path, *, as_json: bool) -> None:
+def run_routes(placed: PlacedAgent, file: Path, *, as_json: bool) -> None:
     """Deliver alerts until Ctrl-C, then print how far each route has come."""
-    opened = open_routes(file, settings.environ)
-    stop, metrics = threading.Event(), NotifyMetrics(spec.name)
+    opened = open_routes(file, placed.settings.environ)
+    stop, metrics = threading.Event(), NotifyMetrics(placed.name)
     counted = [
         replace(each, receiver=CountedReceiver(each.receiver, each.route.name, metrics.attempted))
         for each in opened
     ]
-    with broker_of(settings) as bootstrap, stop_on_interrupt(stop), ExitStack() as serving:
-        deliveries = Deliveries(settings, spec, bootstrap, counted)
+    with broker_of(placed.settings) as bootstrap, stop_on_interrupt(stop), ExitStack() as serving:
+        deliveries = Deliveries(placed, bootstrap, counted)
         refresh = partial(_refresh, metrics, deliveries)
-        served = (metrics.registry, deliveries, refresh, spec.name)
-        serving.enter_context(metrics_served(settings.metrics, *served))
+        served = (metrics.registry, deliveries, refresh, placed.name)
+        serving.enter_context(metrics_served(placed.settings.metrics, *served))
         log(
             "routes_served",
             f"routes at work: {', '.join(each.route.name for each in opened)}",
-            agent=spec.name,
+            agent=placed.name,
         )
         deliveries.run(stop)
     show_facts(
@@ -91,21 +91,19 @@ def _facts(name: str, state: RouteState) -> RouteFacts:
     return RouteFacts(name, since, state.refused)
 
 
-def check_routes(settings: Settings, spec: AgentSpec, file: Path, *, as_json: bool) -> None:
+def check_routes(agent: PlacedAgent, file: Path, *, as_json: bool) -> None:
     """Check a routes file with its secrets and addresses, sending nothing; print where each route stands."""
-    opened = open_routes(file, settings.environ)
-    files = files_of(settings.deliveries(spec.name))
+    opened = open_routes(file, agent.settings.environ)
+    files = files_of(agent.settings.deliveries(agent.name))
     states = {each.route.name: StateFile(files, each.route.name).read() for each in opened}
-    waiting = _waiting(settings, spec, states)
+    waiting = _waiting(agent, states)
     rows = [
         {**_row(each, states[each.route.name]), "waiting": waiting.get(each.route.name)} for each in opened
     ]
     show_facts({"routes": rows}, as_json=as_json)
 
 
-def try_routes(
-    settings: Settings, spec: AgentSpec, file: Path, *, alert: str | None, only: str | None, as_json: bool
-) -> bool:
+def try_routes(agent: PlacedAgent, file: Path, *, alert: str | None, only: str | None, as_json: bool) -> bool:
     """Say which routes take an alert, deliver it along them once, and print what became of it.
 
     Args:
@@ -115,10 +113,10 @@ def try_routes(
     Returns:
         Whether all took it that were to.
     """
-    opened = [each for each in open_routes(file, settings.environ) if only in (None, each.route.name)]
+    opened = [each for each in open_routes(file, agent.settings.environ) if only in (None, each.route.name)]
     if not opened:
         raise ConfigurationError(f"no route is called {only!r}", where=str(file))
-    notice = _sample(spec) if alert is None else _stored(settings, spec, alert)
+    notice = _sample(agent.spec) if alert is None else _stored(agent, alert)
     rows = [_tried(each, notice, always=alert is None) for each in opened]
     show_facts({"alert": notice.alert["alert_id"], "routes": rows}, as_json=as_json)
     return all(row["became"] in ("delivered", "not taken") for row in rows)
@@ -138,22 +136,20 @@ def _sample(spec: AgentSpec) -> Notice:
     return Notice(orjson.loads(document), document)
 
 
-def _stored(settings: Settings, spec: AgentSpec, alert: str) -> Notice:
-    row = find_alert_row(LakeReader(settings.lake(spec.name), spec.tables), alert)
+def _stored(agent: PlacedAgent, alert: str) -> Notice:
+    row = find_alert_row(LakeReader(agent.lake, agent.spec.tables), alert)
     (document,) = alert_documents(row)
     return Notice(orjson.loads(document), document)
 
 
-def _waiting(
-    settings: Settings, spec: AgentSpec, states: dict[str, RouteState | None]
-) -> dict[str, int | None]:
+def _waiting(agent: PlacedAgent, states: dict[str, RouteState | None]) -> dict[str, int | None]:
     """Return how many records each route has not read; none is known while the broker is away."""
     known = {name: state for name, state in states.items() if state is not None}
     if not known:
         return {}
     try:
-        with broker_of(settings) as bootstrap:
-            return _behind(PlacedReader(bootstrap, spec.alerts.topic, spec.name), known)
+        with broker_of(agent.settings) as bootstrap:
+            return _behind(PlacedReader(bootstrap, agent.spec.alerts.topic, agent.name), known)
     except FlagstreamError:
         return {}
 

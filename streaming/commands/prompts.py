@@ -19,10 +19,9 @@ from agent.triage.prompt_evaluation import (
 from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.triage import RulesAlone, Triage
 from schemas.llm import Budget, PromptReference
-from schemas.spec import AgentSpec
 from streaming.commands.registry import note_evaluation
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.learning.triage_cases import generated_cases
 from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar
@@ -32,8 +31,7 @@ _SECONDS_PER_CASE = 20
 
 
 def evaluate_cases(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     version: int | None,
     cases: Path | None,
     llm: str,
@@ -54,17 +52,17 @@ def evaluate_cases(
     Raises:
         ConfigurationError: spec, prompt or cases cannot be used.
     """
-    prompt = PromptReference(id=spec.llm.prompt.id, version=version or spec.llm.prompt.version)
-    chosen = spec.model_copy(update={"llm": spec.llm.model_copy(update={"prompt": prompt})})
+    prompt = PromptReference(id=agent.spec.llm.prompt.id, version=version or agent.spec.llm.prompt.version)
+    chosen = agent.spec.model_copy(update={"llm": agent.spec.llm.model_copy(update={"prompt": prompt})})
     material = load_cases(prompt.id, cases)
     if cases is None and generated:
         more = (*material.cases, *generated_cases(generated))
         material = material.model_copy(update={"cases": more})
-    figures = judge_prompt(settings, chosen, material, llm, apart=apart)
+    figures = judge_prompt(agent._replace(spec=chosen), material, llm, apart=apart)
     rules = evaluate_prompt(material, RulesAlone().classify, "rules", "none")
     passed = figures.accuracy >= material.labeller_accuracy
     if cases is None:  # other cases than the prompt's own vouch for nothing
-        note_evaluation(settings, chosen, figures, passed=passed)
+        note_evaluation(agent._replace(spec=chosen), figures, passed=passed)
     recorded = {"labeller_accuracy": material.labeller_accuracy, "passed": passed}
     beside = {name: value for name, value in asdict(rules.worth).items() if name != "reliability"}
     facts = asdict(figures)
@@ -73,9 +71,7 @@ def evaluate_cases(
     return passed
 
 
-def judge_prompt(
-    settings: Settings, spec: AgentSpec, cases: TriageCases, llm: str, *, apart: bool
-) -> PromptFigures:
+def judge_prompt(agent: PlacedAgent, cases: TriageCases, llm: str, *, apart: bool) -> PromptFigures:
     """Have the spec's prompt and model label the cases, however long a small model takes.
 
     Args:
@@ -85,12 +81,12 @@ def judge_prompt(
     Raises:
         ConfigurationError: a contract, prompt, policy or endpoint that cannot be used.
     """
-    definition = AgentDefinition.of(spec)
+    definition = AgentDefinition.of(agent.spec)
     prompt, policy = definition.prompt, definition.policy
     calls = Budget(calls_per_batch=len(cases.cases))
     patience = timedelta(seconds=_SECONDS_PER_CASE * len(cases.cases))
-    patient = spec.llm.model_copy(update={"deadline": patience, "budget": calls})
-    with model_client(settings, spec, llm) as client:
+    patient = agent.spec.llm.model_copy(update={"deadline": patience, "budget": calls})
+    with model_client(agent, llm) as client:
         if client is None:
             return evaluate_prompt(cases, RulesAlone().classify, "rules", "none")
         triage = Triage(

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from schemas.spec import AgentSpec
 from streaming.audit.access import tell_read
 from streaming.commands.broker import broker_of
 from streaming.commands.known_agents import check_known
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.reconcile import reconcile
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.facts import show_facts
 
 
-def show_differences(settings: Settings, spec: AgentSpec, *, as_json: bool) -> bool:
+def show_differences(agent: PlacedAgent, *, as_json: bool) -> bool:
     """Print the counts of all three and what differs; return whether nothing does.
 
     Raises:
         ConfigurationError: see check_known.
     """
-    check_known(settings, spec)
-    contract = AgentDefinition.of(spec).contract
-    with broker_of(settings) as bootstrap:
-        found = reconcile(settings.lake(spec.name), spec, bootstrap, contract.duplicates.horizon)
-    tell_read(settings, spec, "reconcile", [spec.tables.transactions, spec.tables.alerts])
+    check_known(agent)
+    contract = AgentDefinition.of(agent.spec).contract
+    with broker_of(agent.settings) as bootstrap:
+        found = reconcile(agent.lake, agent.spec, bootstrap, contract.duplicates.horizon)
+    tell_read(agent, "reconcile", [agent.spec.tables.transactions, agent.spec.tables.alerts])
     show_facts({**asdict(found), "differences": found.differences}, as_json=as_json)
     return not found.differences

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.triage.prompt_evaluation import PromptFigures
-from schemas.spec import AgentSpec
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_table
 from streaming.output.terminal import Terminal, print_json
@@ -31,42 +30,39 @@ from streaming.versions.stages import (
 _SHOWN_DIGEST = 12
 
 
-def register(
-    settings: Settings, named: AgentSpec, file: str, who: str | None, why: str, *, as_json: bool
-) -> None:
+def register(agent: PlacedAgent, file: str, who: str | None, why: str, *, as_json: bool) -> None:
     """Register a version in the sandbox and print where it stands.
 
     Args:
-        named: the spec as it was read.
+        agent: with its spec as it was read.
         file: what it was read from, for errors.
         who: who asks, None for the user of this machine.
 
     Raises:
         ConfigurationError: the spec, or what it names, cannot be used.
     """
-    spec = complete(with_arithmetic(settings, named, named), where=file)
+    spec = complete(with_arithmetic(agent, agent.spec), where=file)
     check_endpoint(spec, file)
-    registry = SpecRegistry(settings, spec)
+    registry = SpecRegistry(agent._replace(spec=spec))
     registry.add(spec, author_of(who, why))
     staged = registry.staged_versions()[spec.version]
     facts = {
         "version": spec.version,
         "stage": staged.stage,
         "digest": spec.digest,
-        "file_digest": named.digest,
+        "file_digest": agent.spec.digest,
     }
     show_facts(facts, as_json=as_json)
 
 
-def list_versions(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
+def list_versions(agent: PlacedAgent, *, as_json: bool) -> None:
     """Print where each version of an agent's spec stands."""
-    found = SpecRegistry(settings, spec).staged_versions()
+    found = SpecRegistry(agent).staged_versions()
     print_json(listed(found)) if as_json else show_registry(found, Terminal())
 
 
 def move_along(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     version: str,
     author: Author,
     options: PromotionOptions,
@@ -79,28 +75,26 @@ def move_along(
         ClosedGateError: the evidence does not suffice; stages reached before stay.
         ConfigurationError: no such version, or it is past the stage.
     """
-    entries = promoted_to(SpecRegistry(settings, spec), version, author, options)
+    entries = promoted_to(SpecRegistry(agent), version, author, options)
     show_facts(moved(entries) or {version: str(options.to)}, as_json=as_json)
 
 
-def withdraw(
-    settings: Settings, spec: AgentSpec, author: Author, *, if_any: bool = False, as_json: bool
-) -> None:
+def withdraw(agent: PlacedAgent, author: Author, *, if_any: bool = False, as_json: bool) -> None:
     """Withdraw the version promoted last and print which versions moved; see SpecRegistry.rollback.
 
     Args:
         if_any: where no promotion stands, say so and leave it at that.
     """
-    registry = SpecRegistry(settings, spec)
+    registry = SpecRegistry(agent)
     if if_any and not may_be_withdrawn(registry.entries()):
         show_facts({"rolled_back": "nothing: no promotion stands"}, as_json=as_json)
         return
     show_facts(moved(registry.rollback(author)), as_json=as_json)
 
 
-def note_evaluation(settings: Settings, spec: AgentSpec, figures: PromptFigures, *, passed: bool) -> bool:
+def note_evaluation(agent: PlacedAgent, figures: PromptFigures, *, passed: bool) -> bool:
     """Keep a prompt's evaluation as evidence; False where the agent has no registry."""
-    digest = prompt_digest(spec)
+    digest = prompt_digest(agent.spec)
     evidence = {
         "prompt": figures.prompt,
         "prompt_digest": digest,
@@ -109,8 +103,8 @@ def note_evaluation(settings: Settings, spec: AgentSpec, figures: PromptFigures,
         "cases": figures.cases,
         "passed": passed,
     }
-    registry = SpecRegistry(settings, spec)
-    return registry.note("prompt_evaluated", spec.version, digest, default_author(), evidence)
+    registry = SpecRegistry(agent)
+    return registry.note("prompt_evaluated", agent.spec.version, digest, default_author(), evidence)
 
 
 def show_registry(found: Mapping[str, VersionStage], console: Terminal) -> None:

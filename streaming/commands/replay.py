@@ -10,22 +10,22 @@ from schemas.spec import AgentSpec
 from streaming.audit.access import tell_read
 from streaming.history.replay import ExactReplay
 from streaming.history.replay_runs import OnProgress, ReplaySpan, run_replay
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json, progress_bar
 
 _SHOWN = 20
 
 
-def replay_exactly(settings: Settings, spec: AgentSpec, wanted: ReplaySpan, *, as_json: bool) -> bool:
+def replay_exactly(agent: PlacedAgent, wanted: ReplaySpan, *, as_json: bool) -> bool:
     """Replay a span and print what differs; return whether nothing does.
 
     Raises:
         ConfigurationError: the span cannot be had.
     """
     with replay_progress() as moved_on:
-        found = run_replay(settings, spec, wanted, moved_on)
-    tell_read(settings, spec, "replay", tables_read(spec))
+        found = run_replay(agent, wanted, moved_on)
+    tell_read(agent, "replay", tables_read(agent.spec))
     print_json(found.facts(), default=str) if as_json else show_replay(found, Terminal())
     return not found.differences
 

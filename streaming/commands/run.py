@@ -8,9 +8,8 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from schemas.errors import FlagstreamError
-from schemas.spec import AgentSpec
 from streaming.commands.broker import broker_of
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.jvm.launching import Jvm
 from streaming.observe.watching import observing
 from streaming.output.log import log
@@ -22,8 +21,7 @@ from streaming.versions.moving import active_beside
 
 
 def run_until_stopped(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     jvm: Jvm | None,
     *,
     llm: str,
@@ -36,13 +34,12 @@ def run_until_stopped(
     """Run an agent until Ctrl-C or, with `until_idle`, nothing is left to read; see streaming.run.driver."""
     times = StartTimes(finished=lambda found: show_start(found, as_json=as_json) if report_start else None)
     times.note("Python and imports")
-    _compare_with_registry(settings, spec)
+    _compare_with_registry(agent)
     began = times.now()
-    with observing(settings, spec.name) as observer, broker_of(settings) as bootstrap:
+    with observing(agent.settings, agent.name) as observer, broker_of(agent.settings) as bootstrap:
         times.note("broker", began)
         drive(
-            settings,
-            spec,
+            agent,
             bootstrap,
             llm=llm,
             stop=threading.Event(),
@@ -69,14 +66,15 @@ def show_start(times: StartTimes, *, as_json: bool) -> None:
     show_table(Terminal(), ("part of the start", "began at s", "took s"), rows, title)
 
 
-def _compare_with_registry(settings: Settings, spec: AgentSpec) -> None:
+def _compare_with_registry(placed: PlacedAgent) -> None:
     """Log where the registry has another spec in force; what cannot be compared here, the run will name."""
     with suppress(FlagstreamError, OSError):
-        active = active_beside(settings, spec)
+        active = active_beside(placed)
         if active is not None:
             log(
                 "spec_not_in_force",
-                f"the registry has version {active.version} in force, and this file, version {spec.version}, "
-                "says something else: it takes no part until it is registered and promoted",
-                level=logging.WARNING, agent=spec.name, version=active.version,
+                f"the registry has version {active.version} in force, and this file, "
+                f"version {placed.spec.version}, says something else: it takes no part until it is "
+                "registered and promoted",
+                level=logging.WARNING, agent=placed.name, version=active.version,
             )  # fmt: skip

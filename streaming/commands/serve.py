@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.spec import AgentSpec
 from streaming.console.console import server_with_console
 from streaming.home.listen import ListenAddress
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.observe.desk_metrics import ServedState, ServeMetrics
 from streaming.observe.endpoint import metrics_served
 from streaming.output.log import log
@@ -41,7 +40,7 @@ class ServeOptions:
     scores: bool = False
 
 
-def serve(agents: Sequence[tuple[Settings, AgentSpec]], options: ServeOptions) -> None:
+def serve(agents: Sequence[PlacedAgent], options: ServeOptions) -> None:
     """Serve agents until this process is asked to stop.
 
     Raises:
@@ -49,12 +48,12 @@ def serve(agents: Sequence[tuple[Settings, AgentSpec]], options: ServeOptions) -
         MachineError: somebody else listens there, or where metrics are to be served.
     """
     os.nice(_POLITE)  # an agent that runs on the same cores goes first
-    names = [spec.name for _, spec in agents]
+    names = [each.name for each in agents]
     metrics, stop = ServeMetrics(names), threading.Event()
     server = put_together(agents, options, metrics.answered)
     served = (metrics.registry, server, lambda: metrics.refresh(_states(server)), ", ".join(names))
     with (
-        metrics_served(agents[0][0].metrics, *served),
+        metrics_served(agents[0].settings.metrics, *served),
         stop_on_interrupt(stop, doing="answering the requests that have begun"),
     ):
         serve_until(
@@ -75,10 +74,10 @@ def listening_at(
 
 
 def put_together(
-    agents: Sequence[tuple[Settings, AgentSpec]], options: ServeOptions, watch: RequestWatch = nobody_watches
+    agents: Sequence[PlacedAgent], options: ServeOptions, watch: RequestWatch = nobody_watches
 ) -> Server:
     """Return the server that `serve` runs; `watch` hears of each request."""
-    served = [ServedAgent(settings, spec, options.llm, scores=options.scores) for settings, spec in agents]
+    served = [ServedAgent(each, options.llm, scores=options.scores) for each in agents]
     listening = options.listening
     reach = Reach((*listening.hosts, *options.hosts), listening.tls)
     secure = listening.tls or listening.is_public

@@ -8,9 +8,8 @@ from dataclasses import asdict
 from agent.triage.worth import Worth
 from schemas.counts import count_of
 from schemas.errors import StoreError
-from schemas.spec import AgentSpec
 from streaming.commands.known_agents import check_known
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.tables import show_block, show_table, show_text
 from streaming.output.terminal import Terminal, print_json, print_json_text
 from streaming.run.progress import condition_line
@@ -23,22 +22,22 @@ from streaming.versions.shadow_status import SideBySide
 _WHO = {"llm": "the model", "rules": "rules"}
 
 
-def show_status(settings: Settings, spec: AgentSpec, *, as_json: bool) -> None:
+def show_status(agent: PlacedAgent, *, as_json: bool) -> None:
     """Print an agent's totals, its newest batch and the conditions it stands under.
 
     Raises:
         ConfigurationError: see check_known.
         StoreError: the lake lies in a store that is away; what the running agent says is printed before.
     """
-    lake, health = settings.lake(spec.name), settings.health(spec.name)
+    lake, health = agent.lake, agent.settings.health(agent.name)
     away = store_away(lake)
     if away is not None:
         _show_without_lake(RunningAgent.of(health, lake), as_json=as_json)
         raise StoreError(away)
-    check_known(settings, spec)
-    input_now = read_input(settings, spec.data_sources.transactions.subscription)
-    status = read_status(lake, spec, input_now).with_health(health, lake)
-    print_status(status.with_endpoints(known_endpoints(settings, spec)), as_json=as_json)
+    check_known(agent)
+    input_now = read_input(agent.settings, agent.spec.data_sources.transactions.subscription)
+    status = read_status(lake, agent.spec, input_now).with_health(health, lake)
+    print_status(status.with_endpoints(known_endpoints(agent)), as_json=as_json)
 
 
 def _show_without_lake(found: RunningAgent, *, as_json: bool) -> None:

@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 from agent.audit.events import is_name
 from schemas.errors import ConfigurationError, NotFoundError, nearest
-from schemas.spec import AgentSpec
 from streaming.audit.access import tell_done, tell_read
 from streaming.delta.lake_reader import LakeReader
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_table
 from streaming.output.terminal import Terminal, print_json, say_error
@@ -19,8 +18,7 @@ from streaming.tokens.bearer import SCOPES, NewToken, Scope, draw
 from streaming.tokens.token_table import Token, TokenTable, no_such_token, read_tokens
 from streaming.versions.moving import default_author
 
-Agent = tuple[Settings, AgentSpec]
-Agents = Sequence[Agent]
+Agents = Sequence[PlacedAgent]
 _HEADS = ("token", "name", "scopes", "per_minute", "created_at", "ends_at", "who")
 _KEEP_IT = "The token is shown this once: keep it where your client reads its secrets."
 
@@ -74,7 +72,7 @@ def create_token(agents: Agents, order: TokenOrder, *, as_json: bool) -> None:
     drawn, who = draw(), default_author()
     ends_at = None if order.life is None else datetime.now(UTC) + order.life
     for each in agents:
-        TokenTable(*each).check_free(order.name)
+        TokenTable(each).check_free(order.name)
     given = (order.name, order.scopes, order.per_minute, ends_at, who)
     done = _in_each(agents, "token-create", lambda table: table.add(drawn, *given))
     if done.tokens:
@@ -85,10 +83,10 @@ def create_token(agents: Agents, order: TokenOrder, *, as_json: bool) -> None:
 def list_tokens(agents: Agents, *, as_json: bool) -> None:
     """Print the tokens of agents: what they may do, never what they are."""
     rows = []
-    for settings, spec in agents:
-        tell_read(settings, spec, "token-list", [spec.tables.tokens])
-        found = read_tokens(LakeReader(settings.lake(spec.name), spec.tables))
-        rows += [{"agent": spec.name, **each.facts()} for each in found.values()]
+    for each in agents:
+        tell_read(each, "token-list", [each.spec.tables.tokens])
+        found = read_tokens(LakeReader(each.lake, each.spec.tables))
+        rows += [{"agent": each.name, **token.facts()} for token in found.values()]
     if as_json:
         print_json(rows)
         return
@@ -106,7 +104,7 @@ def rotate_token(agents: Agents, token_id: str, overlap: timedelta, *, as_json: 
         FlagstreamError: it could not be rotated for an agent.
     """
     drawn, who, old_ends = draw(), default_author(), datetime.now(UTC) + overlap
-    having = [each for each in agents if TokenTable(*each).has_good(token_id)]
+    having = [each for each in agents if TokenTable(each).has_good(token_id)]
     done = _in_each(having, "token-rotate", lambda table: table.rotate(token_id, drawn, old_ends, who))
     if done.tokens:
         _show_new(done.tokens[0], drawn, as_json=as_json)
@@ -154,10 +152,10 @@ class _Done:
 def _in_each(agents: Agents, command: str, step: Callable[[TokenTable], Token]) -> _Done:
     """Take a step in each lake, whatever happens to another, and put on record where it was taken."""
     done = _Done()
-    for settings, spec in agents:
+    for each in agents:
         try:
-            done.tokens.append(step(TokenTable(settings, spec)))
-            tell_done(settings, spec, command, 1, begins_log=True)
+            done.tokens.append(step(TokenTable(each)))
+            tell_done(each, command, 1, begins_log=True)
         except NotFoundError:
             continue
         except Exception as fault:  # a library's own keeps a token from no other lake either

@@ -7,10 +7,9 @@ from typing import Any, cast
 
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_duration
-from schemas.spec import AgentSpec
 from streaming.audit.access import tell_read
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.learning.training import Known, TrainingOrder, save_next, train_on_lake
 from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar
@@ -19,8 +18,7 @@ from streaming.versions.arithmetic import with_arithmetic
 
 
 def show_training(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     until: datetime | None,
     labels: str,
     label_delay: str | None,
@@ -29,14 +27,13 @@ def show_training(
     as_json: bool,
 ) -> None:
     """Train and print where the artefact lies; see run_training."""
-    trained = run_training(settings, spec, until, labels, label_delay, seed)
-    tell_read(settings, spec, "train", [spec.tables.transactions, spec.tables.labels])
+    trained = run_training(agent, until, labels, label_delay, seed)
+    tell_read(agent, "train", [agent.spec.tables.transactions, agent.spec.tables.labels])
     show_facts(trained, as_json=as_json)
 
 
 def run_training(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     until: datetime | None,
     labels: str,
     label_delay: str | None,
@@ -53,16 +50,16 @@ def run_training(
         raise ConfigurationError(str(fault), where="--label-delay") from None
     moment = None if until is None else until.replace(tzinfo=UTC)
     order = TrainingOrder(moment, cast("Known", labels), delay, seed)
-    contract = AgentDefinition.of(spec).contract
+    contract = AgentDefinition.of(agent.spec).contract
     with progress_bar() as progress:
         task = progress.add_task("scoring stored rows", total=None)
         trained = train_on_lake(
-            settings.lake(spec.name),
-            with_arithmetic(settings, spec, spec),
+            agent.lake,
+            with_arithmetic(agent, agent.spec),
             contract.entity_names,
             order,
             lambda done, rows: progress.update(task, completed=done, total=rows),
             refunds=contract.has_direction,
         )
-    place = save_next(trained, folders_of(settings.models(spec.name), settings.spool))
+    place = save_next(trained, folders_of(agent.settings.models(agent.name), agent.settings.spool))
     return {"artefact": str(place), **trained.training}

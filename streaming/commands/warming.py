@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent import SPECS
-from schemas.spec import AgentSpec, load_spec
+from schemas.spec import load_spec
 from streaming.batch.runner import StreamRunner
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker, ensure_topic
 from streaming.kafka.feeds import simulate_to_topic
@@ -31,10 +32,10 @@ _RATE, _SECONDS = 500.0, 2.0
 _DUMP_SECONDS = 120.0
 
 
-def fetch(settings: Settings, spec: AgentSpec) -> None:
+def fetch(agent: PlacedAgent) -> None:
     """Download the pinned jars, compile the kernels of a spec and archive the classes of the JVMs."""
-    fetch_jars(settings, say=say_line)
-    fill_caches(settings, spec, say_line)
+    fetch_jars(agent.settings, say=say_line)
+    fill_caches(agent, say_line)
 
 
 def fetch_msk(settings: Settings) -> None:
@@ -42,24 +43,23 @@ def fetch_msk(settings: Settings) -> None:
     fetch_jars(settings, folders=[settings.jars_msk])
 
 
-def fill_caches(settings: Settings, spec: AgentSpec, say: Callable[[str], None] = say_error) -> None:
+def fill_caches(agent: PlacedAgent, say: Callable[[str], None] = say_error) -> None:
     """Make the archives that are missing for this JDK, and compile the kernels of a spec.
 
     Args:
-        settings: where the jars are, and where archives are kept.
-        spec: whose kernels are compiled.
+        agent: whose kernels are compiled; its settings say where jars and archives are.
         say: receives a line before something is made that takes a while.
     """
     say("compiling the kernels: half a minute, the first time")
-    compile_kernels(AgentDefinition.of(spec))
-    jars = jar_paths(settings.jars_spark)
-    archives = (spark_archive(settings, jars), EmbeddedBroker.of(settings).archive)
+    compile_kernels(AgentDefinition.of(agent.spec))
+    jars = jar_paths(agent.settings.jars_spark)
+    archives = (spark_archive(agent.settings, jars), EmbeddedBroker.of(agent.settings).archive)
     if all(each is None or each.is_there for each in archives):
         return
     say("archiving the classes that later starts load; about half a minute, once")
-    settings.classes.mkdir(parents=True, exist_ok=True)
+    agent.settings.classes.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="flagstream-warm-") as folder:
-        _archive(replace(settings, home=Path(folder), store=None, kafka="embedded"), jars)
+        _archive(replace(agent.settings, home=Path(folder), store=None, kafka="embedded"), jars)
 
 
 def _archive(settings: Settings, jars: Sequence[Path]) -> None:
@@ -74,7 +74,7 @@ def _archive(settings: Settings, jars: Sequence[Path]) -> None:
         ensure_topic(bootstrap, spec.alerts.topic, partitions=1)
         jvm = launch_spark(jars, settings.spark, options=archive.made())
         session = session_on(jvm, settings.spark)
-        with open_agent(settings, spec, bootstrap, Clients(settings, "none")) as agent:
+        with open_agent(PlacedAgent(settings, spec), bootstrap, Clients(settings, "none")) as agent:
             StreamRunner(session, agent.pipeline, agent.stream).run(threading.Event(), until_idle=True)
         session.stop()
         forget(session)

@@ -15,7 +15,7 @@ from streaming.history.asking import Asking
 from streaming.history.replay_evidence import note_replay
 from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.history.what_if_report import WhatIf
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.output.terminal import Terminal, print_json, say_error
 from streaming.versions.moving import default_author
 
@@ -37,9 +37,7 @@ class WhatIfOptions:
     report: Path | None
 
 
-def ask_what_if(
-    settings: Settings, spec: AgentSpec, candidate: AgentSpec, options: WhatIfOptions, *, as_json: bool
-) -> None:
+def ask_what_if(agent: PlacedAgent, candidate: AgentSpec, options: WhatIfOptions, *, as_json: bool) -> None:
     """Decide a span under a candidate and print what would have been otherwise.
 
     Raises:
@@ -47,11 +45,9 @@ def ask_what_if(
     """
     check_report(options.report)
     with replay_progress() as moved_on:
-        found = run_what_if(
-            settings, spec, candidate, options.wanted, options.warm_up, options.asking, moved_on
-        )
-    tell_read(settings, spec, "replay-candidate", tables_read(spec))
-    kept = note_replay(settings, spec, candidate, found, default_author())
+        found = run_what_if(agent, candidate, options.wanted, options.warm_up, options.asking, moved_on)
+    tell_read(agent, "replay-candidate", tables_read(agent.spec))
+    kept = note_replay(agent, candidate, found, default_author())
     print_json(found.facts(), default=str) if as_json else show_what_if(found, Terminal())
     if not kept:
         say_error(NOT_KEPT)

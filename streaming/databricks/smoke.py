@@ -16,6 +16,7 @@ from schemas.spec import load_spec
 from streaming.databricks.cluster import secrets_of
 from streaming.databricks.store_login import CONFIGURED, store_credentials
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.home.spec_connection import settings_for
 from streaming.kafka.presence import metadata_of
@@ -115,7 +116,7 @@ def _store(credentials: str, environ: Mapping[str, str]) -> str:
 
 def _topics(path: Path, environ: Mapping[str, str]) -> str:
     spec = load_spec(path)
-    seen = metadata_of(settings_for(_settings(environ), spec, POLICIES).kafka).topics
+    seen = metadata_of(settings_for(PlacedAgent(_settings(environ), spec), POLICIES).kafka).topics
     missing = sorted(set(spec.data_sources.transactions.subscription.names) - set(seen))
     if missing:
         raise ConfigurationError(f"not there, or not this login's to read: {', '.join(missing)}")

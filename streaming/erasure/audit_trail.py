@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.audit.events import AuditEvent
-from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.delta.erasure_plan import ErasurePlan
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 
 _SUBJECT, _SCOPE = "erase", "erasure"
 
@@ -26,8 +25,8 @@ class ErasureTrail:
         DataLossError: the log's anchor is gone.
     """
 
-    def __init__(self, settings: Settings, spec: AgentSpec, plan: ErasurePlan) -> None:
-        self._log, self._plan = LakeAudit(AuditPlaces(settings, spec), spec.replay_horizon), plan
+    def __init__(self, agent: PlacedAgent, plan: ErasurePlan) -> None:
+        self._log, self._plan = LakeAudit(AuditPlaces(agent), agent.spec.replay_horizon), plan
 
     def begun(self) -> None:
         """Record it before anything is changed, so that nobody erases in silence."""

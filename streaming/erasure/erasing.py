@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from schemas.erasure import new_token
 from schemas.errors import ConfigurationError
-from schemas.spec import AgentSpec
 from streaming.batch.compose import lake_schemas
 from streaming.batch.deciders import in_share
 from streaming.definition.agent_definition import AgentDefinition
@@ -26,7 +25,7 @@ from streaming.erasure.naming import Subject
 from streaming.erasure.places import ErasablePlaces
 from streaming.erasure.work import TableWork
 from streaming.history.snapshots import PROFILES, remade_snapshot, snapshots
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.run.ownership import owned
 from streaming.service.health import is_running
 from streaming.store.folders import Folders
@@ -63,16 +62,17 @@ class Erasure:
     """Erases entities of one agent.
 
     Args:
-        settings: where its data lies.
-        spec: names it.
+        agent: whose data it is.
         reached: see Reached.
     """
 
-    def __init__(self, settings: Settings, spec: AgentSpec, reached: Reached = lambda _: None) -> None:
-        self._settings, self._spec, self._reached = settings, spec, reached
-        self._places = ErasablePlaces(settings, spec)
+    def __init__(self, agent: PlacedAgent, reached: Reached = lambda _: None) -> None:
+        self._agent, self._reached = agent, reached
+        self._places = ErasablePlaces(agent)
         self._plans = PlanFile(self._places.lake)
-        self._decided = DecidedUnder.of(self._places.reader, spec, AgentDefinition.of(spec).contract)
+        self._decided = DecidedUnder.of(
+            self._places.reader, agent.spec, AgentDefinition.of(agent.spec).contract
+        )
 
     def trial(self, wanted: Sequence[Erasable]) -> Erased:
         """Count what an erasure would change, and change nothing.
@@ -101,7 +101,7 @@ class Erasure:
         for each in snapshots(self._places.snapshots):
             each.check()
         self._check_not_running()
-        with owned(self._settings, self._spec):
+        with owned(self._agent):
             return self._planned(wanted, who, why)
 
     def _planned(self, wanted: Sequence[Erasable], who: str, why: str) -> Erased:
@@ -109,10 +109,10 @@ class Erasure:
         plan = left or self._plans.begin(wanted, who, why, self._drawn)
         subjects = [Subject(*each) for each in plan.tokens_of(wanted)]
         # Who starts the agent from here on sees the plan; who has started it just before is seen.
-        if left is None and is_running(self._settings.health(self._spec.name)):
+        if left is None and is_running(self._agent.settings.health(self._agent.name)):
             self._plans.remove()
         self._check_not_running()
-        trail = ErasureTrail(self._settings, self._spec, plan)
+        trail = ErasureTrail(self._agent, plan)
         trail.begun()
         erased = self._erase(subjects)
         self._reached("audit")
@@ -122,10 +122,15 @@ class Erasure:
         return erased
 
     def _erase(self, subjects: Sequence[Subject]) -> Erased:
-        contract = AgentDefinition.of(self._spec).contract
+        contract = AgentDefinition.of(self._agent.spec).contract
         self._reached("claim")
         # Whoever has been driving the agent, and wakes up, writes nothing more.
-        Lake.open(self._places.lake, self._spec, lake_schemas(contract), retention=self._spec.replay_horizon)
+        Lake.open(
+            self._places.lake,
+            self._agent.spec,
+            lake_schemas(contract),
+            retention=self._agent.spec.replay_horizon,
+        )
         work = self._work(subjects)
         rows, young = dict[str, int](), 0
         for place in self._places.tables():
@@ -162,7 +167,7 @@ class Erasure:
     def _leftovers(self, work: TableWork) -> None:
         """What is kept beside tables: conditions may name an entity, notices what a plan has found."""
         self._reached("leftovers")
-        self._settings.health(self._spec.name).unlink(missing_ok=True)
+        self._agent.settings.health(self._agent.name).unlink(missing_ok=True)
         if self._places.notices.exists():
             before = self._places.notices.read_text(encoding="utf-8")
             replace_file(self._places.notices, work.renaming.text(before).encode())
@@ -172,13 +177,13 @@ class Erasure:
             raise ConfigurationError("nothing is stored yet", where=str(self._places.lake))
         for each in wanted:
             self._decided.naming.check(each.entity)
-        self._decided.aliases(self._settings, [])  # without their key nothing is begun
+        self._decided.aliases(self._agent.settings, [])  # without their key nothing is begun
 
     def _check_not_running(self) -> None:
-        if not is_running(self._settings.health(self._spec.name)):
+        if not is_running(self._agent.settings.health(self._agent.name)):
             return
         raise ConfigurationError(
-            f"the agent {self._spec.name} is running: end it, erase, and start it again; what comes "
+            f"the agent {self._agent.name} is running: end it, erase, and start it again; what comes "
             "meanwhile waits on the topic",
             where=str(self._places.lake),
         )

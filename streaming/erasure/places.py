@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.log_files import LOG
 from streaming.delta.maintenance import tables_below
 from streaming.delta.remote_log import newest_entry
 from streaming.detection import checkpoints
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.store.folders import Folders
 from streaming.store.opening import folders_of
 from streaming.store.place import Place
@@ -29,22 +28,20 @@ class ErasablePlaces:
     """Where an agent's data lies.
 
     Attributes:
-        settings: folders.
-        spec: names agent and tables.
+        agent: whose spec names the tables.
     """
 
-    settings: Settings
-    spec: AgentSpec
+    agent: PlacedAgent
 
     @property
     def lake(self) -> Place:
         """The lake."""
-        return self.settings.lake(self.spec.name)
+        return self.agent.lake
 
     @property
     def reader(self) -> LakeReader:
         """Reads the lake as it is now."""
-        return LakeReader(self.lake, self.spec.tables)
+        return LakeReader(self.lake, self.agent.spec.tables)
 
     def tables(self) -> Iterator[Place]:
         """Yield the tables of the lake, and those of sandboxes, that may hold ids."""
@@ -52,7 +49,7 @@ class ErasablePlaces:
         found = (each for each in tables_below(self.lake) if each.name not in kept)
         # In a store folders without tables are among them.
         yield from (each for each in found if each.is_local or newest_entry(each) >= 0)
-        for log in sorted(self.settings.sandbox(self.spec.name).glob(f"**/{LOG}")):
+        for log in sorted(self.agent.settings.sandbox(self.agent.name).glob(f"**/{LOG}")):
             yield Place.local(log.parent)
 
     def is_shared(self, table: Place) -> bool:
@@ -62,15 +59,15 @@ class ErasablePlaces:
 
     def checkpoints(self) -> list[Folders]:
         """Return the folders of profile checkpoints, of versions in every stage."""
-        kept = folders_of(self.settings.profiles(self.spec.name), self.settings.spool)
+        kept = folders_of(self.agent.settings.profiles(self.agent.name), self.agent.settings.spool)
         return list(checkpoints.all_below(kept))
 
     @property
     def snapshots(self) -> Folders:
         """The agent's snapshots."""
-        return folders_of(self.settings.snapshots(self.spec.name), self.settings.spool)
+        return folders_of(self.agent.settings.snapshots(self.agent.name), self.agent.settings.spool)
 
     @property
     def notices(self) -> Path:
         """What plans have sent to the agent's own log."""
-        return self.settings.home / "notices" / f"{self.spec.name}.jsonl"
+        return self.agent.settings.home / "notices" / f"{self.agent.name}.jsonl"

@@ -43,7 +43,7 @@ class TableWork:
     @classmethod
     def of(cls, decided: DecidedUnder, places: ErasablePlaces, subjects: Sequence[Subject]) -> TableWork:
         """Look what there is of somebody, by the id or, where an interruption has left it, the token."""
-        renaming = Renaming(subjects, decided.naming, decided.aliases(places.settings, subjects))
+        renaming = Renaming(subjects, decided.naming, decided.aliases(places.agent.settings, subjects))
         search = RecordSearch(subjects, renaming, decided.contracts)
         names = {name for each in subjects for name in (each.id, each.token)}
         alerts = _parts(places.reader.place("alerts"), ["entities", *_FACTS])

@@ -28,6 +28,7 @@ from streaming.delta.ledger import SharedLedger, answers_on_record
 from streaming.delta.shared_table import SharedTable
 from streaming.history.candidate_answers import Answering, AnswerSources, CandidateAnswers
 from streaming.history.decided import DecidedHistory, PinnedSpan, Span
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.place import Place
 from streaming.versions.clients import model_asked, model_client
@@ -72,7 +73,7 @@ class Asking:
         started = pinned.pins.get("model")
         if not self.asks and started is not None and _whom(pinned.spec) == _whom(candidate):
             return str(started)
-        return model_asked(settings, candidate)
+        return model_asked(PlacedAgent(settings, candidate))
 
     def fallbacks(self, candidate: AgentSpec) -> tuple[str, ...]:
         """Return the models that answer for a candidate while its own does not."""
@@ -111,8 +112,7 @@ RECORDED = Asking()
 
 @contextmanager
 def candidate_answers(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     definition: AgentDefinition,
     history: DecidedHistory,
     span: Span,
@@ -122,7 +122,7 @@ def candidate_answers(
     """Yield what answers for a candidate's alerts; a model's client is open meanwhile.
 
     Args:
-        spec: the agent's, whose ledger is read.
+        agent: whose ledger is read.
         definition: the candidate's.
         run: name of the what-if, for the audit log.
 
@@ -130,13 +130,13 @@ def candidate_answers(
         ConfigurationError: the model cannot be had, or there is no cap; nothing is written then.
     """
     candidate = definition.spec
-    model = asking.model(settings, candidate, history.pinned(span)[-1])
+    model = asking.model(agent.settings, candidate, history.pinned(span)[-1])
     asking.check(candidate, model)
     if model is None:
         yield CandidateAnswers()
         return
     prompt, about = candidate.llm.prompt, _about(asking, candidate, model)
-    own = Place.local(settings.sandbox(spec.name) / _OWN_LEDGER)
+    own = Place.local(agent.settings.sandbox(agent.name) / _OWN_LEDGER)
     fallbacks = asking.fallbacks(candidate)
     known = {
         key: answer
@@ -145,17 +145,17 @@ def candidate_answers(
         for key, answer in answers_on_record(ledger, prompt, each).items()
     }
     record = _triage(
-        settings, definition, Unasked(model, fallbacks), _OnRecord(known, MemoryLedger()), Budget()
+        agent.settings, definition, Unasked(model, fallbacks), _OnRecord(known, MemoryLedger()), Budget()
     )
     if not asking.asks:
         yield CandidateAnswers(about, AnswerSources(record))
         return
-    with model_client(settings, candidate, asking.choice) as client:
+    with model_client(agent._replace(spec=candidate), asking.choice) as client:
         assert client is not None, "the check has seen to it"
-        table = SharedTable(own, LEDGER, spec.replay_horizon)
+        table = SharedTable(own, LEDGER, agent.spec.replay_horizon)
         kept = _OnRecord(known, SharedLedger(table, _WRITER, lambda: datetime.now(UTC)))
-        asker = _triage(settings, definition, client, kept, _capped(asking))
-        yield CandidateAnswers(about, AnswerSources(record, asker, _teller(settings, spec, about, run)))
+        asker = _triage(agent.settings, definition, client, kept, _capped(asking))
+        yield CandidateAnswers(about, AnswerSources(record, asker, _teller(agent, about, run)))
 
 
 def _about(asking: Asking, candidate: AgentSpec, model: str) -> Answering:
@@ -203,10 +203,8 @@ def _capped(asking: Asking) -> Budget:
     return Budget(tokens_per_day=most, usd_per_day=asking.max_usd)
 
 
-def _teller(
-    settings: Settings, spec: AgentSpec, about: Answering, run: str
-) -> Callable[[TriageResult], None]:
-    log, source = LakeAudit(AuditPlaces(settings, spec), spec.replay_horizon), f"replay/{run}"
+def _teller(agent: PlacedAgent, about: Answering, run: str) -> Callable[[TriageResult], None]:
+    log, source = LakeAudit(AuditPlaces(agent), agent.spec.replay_horizon), f"replay/{run}"
 
     def tell(result: TriageResult) -> None:
         first = log.position(source) + 1

@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.spec import AgentSpec
 from streaming.history.what_if_report import WhatIf
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.versions.arithmetic import with_arithmetic
 from streaming.versions.moving import complete
 from streaming.versions.registry import SpecRegistry
@@ -17,17 +17,17 @@ from streaming.versions.stages import (
 )
 
 
-def note_replay(settings: Settings, spec: AgentSpec, candidate: AgentSpec, found: WhatIf, who: str) -> bool:
+def note_replay(agent: PlacedAgent, candidate: AgentSpec, found: WhatIf, who: str) -> bool:
     """Keep a candidate's report as evidence; False where its agent is another one or has no registry.
 
     Args:
         who: asked for it, as the registry names them.
     """
-    registry = SpecRegistry(settings, spec)
+    registry = SpecRegistry(agent)
     active = version_in("active", registry.staged_versions())
-    if active is None or candidate.name != spec.name:
+    if active is None or candidate.name != agent.name:
         return False
-    whole = complete(with_arithmetic(settings, candidate, spec))
+    whole = complete(with_arithmetic(agent._replace(spec=candidate), agent.spec))
     evidence = replay_evidence(found, active)
     return registry.note("replayed", whole.version, whole.digest, who, evidence)
 

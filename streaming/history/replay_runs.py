@@ -20,7 +20,7 @@ from streaming.history.replay import ExactReplay, Replayer
 from streaming.history.snapshots import SnapshotHistory, find_snapshot
 from streaming.history.what_if import what_if
 from streaming.history.what_if_report import WhatIf
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
 from streaming.store.opening import folders_of
@@ -38,7 +38,7 @@ class ReplaySpan:
     to_time: datetime | None = None
     snapshot: str | None = None
 
-    def history(self, settings: Settings, spec: AgentSpec) -> DecidedHistory:
+    def history(self, agent: PlacedAgent) -> DecidedHistory:
         """Return what was decided: the agent's, or that of the snapshot named.
 
         Raises:
@@ -46,10 +46,12 @@ class ReplaySpan:
             DataLossError: the snapshot is damaged.
         """
         if self.snapshot is None:
-            return DecidedHistory(settings.lake(spec.name), spec)
-        found = find_snapshot(folders_of(settings.snapshots(spec.name), settings.spool), self.snapshot)
+            return DecidedHistory(agent.lake, agent.spec)
+        found = find_snapshot(
+            folders_of(agent.settings.snapshots(agent.name), agent.settings.spool), self.snapshot
+        )
         found.check()
-        return SnapshotHistory(found, spec)
+        return SnapshotHistory(found, agent.spec)
 
     def span(self, history: DecidedHistory) -> Span:
         """Return the span.
@@ -85,24 +87,23 @@ def _nowhere(_: int, __: int) -> None:
     """Progress that nobody watches."""
 
 
-def run_replay(
-    settings: Settings, spec: AgentSpec, wanted: ReplaySpan, on_progress: OnProgress = _nowhere
-) -> ExactReplay:
+def run_replay(placed: PlacedAgent, wanted: ReplaySpan, on_progress: OnProgress = _nowhere) -> ExactReplay:
     """Replay exactly.
 
     Raises:
         ConfigurationError: see streaming.history.replay.Replayer.exactly.
     """
-    history = wanted.history(settings, spec)
+    history = wanted.history(placed)
     span = wanted.span(history)
     contract = history.contract(span)
-    agent = AgentDefinition.of(spec) if contract is None else AgentDefinition.pinned(spec, contract)
-    return Replayer(settings, agent, history, _within(span, on_progress)).exactly(span)
+    agent = (
+        AgentDefinition.of(placed.spec) if contract is None else AgentDefinition.pinned(placed.spec, contract)
+    )
+    return Replayer(placed.settings, agent, history, _within(span, on_progress)).exactly(span)
 
 
 def run_what_if(
-    settings: Settings,
-    spec: AgentSpec,
+    placed: PlacedAgent,
     candidate: AgentSpec,
     wanted: ReplaySpan,
     warm_up: timedelta | None = None,
@@ -118,14 +119,16 @@ def run_what_if(
     Raises:
         ConfigurationError: see streaming.history.what_if and streaming.history.candidate_answers.
     """
-    decides = AgentDefinition.load(with_arithmetic(settings, candidate, spec), "the candidate")
-    agent = AgentDefinition.of(spec)
-    history = wanted.history(settings, spec)
+    decides = AgentDefinition.load(
+        with_arithmetic(placed._replace(spec=candidate), placed.spec), "the candidate"
+    )
+    agent = AgentDefinition.of(placed.spec)
+    history = wanted.history(placed)
     span = history.streamed(wanted.span(history))
     run = f"{decides.spec.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-    sandbox = settings.sandbox(spec.name) / run
-    replayer = Replayer(settings, agent, history, _within(span, on_progress))
-    with candidate_answers(settings, spec, decides, history, span, asking, run) as answers:
+    sandbox = placed.settings.sandbox(placed.name) / run
+    replayer = Replayer(placed.settings, agent, history, _within(span, on_progress))
+    with candidate_answers(placed, decides, history, span, asking, run) as answers:
         return what_if(replayer, history, agent, decides, span, sandbox, warm_up, answers=answers)
 
 
@@ -141,22 +144,20 @@ def warm_up_of(text: str | None) -> timedelta | None:
         raise ConfigurationError(str(fault), where="--warm-up") from None
 
 
-def send_again(
-    settings: Settings, spec: AgentSpec, wanted: ReplaySpan, bootstrap: str, topic: str
-) -> dict[str, object]:
+def send_again(agent: PlacedAgent, wanted: ReplaySpan, bootstrap: str, topic: str) -> dict[str, object]:
     """Send the alerts of a span to another topic, each once however often this is called; return how many.
 
     Raises:
         ConfigurationError: the topic is one of the agent's own, or the span cannot be had.
         RetryableError: the broker does not answer.
     """
-    check_topic(spec, topic)
-    history = wanted.history(settings, spec)
+    check_topic(agent.spec, topic)
+    history = wanted.history(agent)
     span = wanted.span(history)
     first = raised_in(history.tables(span).alerts, span)
     alerts = pa.concat_tables([first, history.late_answers(span)]).sort_by("outbox_seq")
     ensure_topic(bootstrap, topic, partitions=1, config={"retention.ms": "-1"})
-    lane = PublisherSettings(bootstrap, topic, spec.name, replay=f"{span.first}-{span.end}")
+    lane = PublisherSettings(bootstrap, topic, agent.name, replay=f"{span.first}-{span.end}")
     publisher = Publisher(lane)
     try:
         publisher.open(alerts.num_rows)

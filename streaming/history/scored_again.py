@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay import Replayer, Slice
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,7 @@ class ScoredTransaction:
     reason: str | None
 
 
-def scored_again(
-    settings: Settings, spec: AgentSpec, wanted: AbstractSet[str]
-) -> Iterator[ScoredTransaction]:
+def scored_again(agent: PlacedAgent, wanted: AbstractSet[str]) -> Iterator[ScoredTransaction]:
     """Yield what was found of the transactions wanted, in the order they were decided.
 
     Args:
@@ -42,8 +39,8 @@ def scored_again(
     Raises:
         ConfigurationError: nothing was decided yet, or what decided it is gone.
     """
-    history = DecidedHistory(settings.lake(spec.name), spec)
-    replayer = Replayer(settings, AgentDefinition.of(spec), history)
+    history = DecidedHistory(agent.lake, agent.spec)
+    replayer = Replayer(agent.settings, AgentDefinition.of(agent.spec), history)
     transactions = history.tables(history.whole).transactions
     for part in history.pinned(history.whole):
         if not part.backfilled:

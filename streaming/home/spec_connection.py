@@ -18,13 +18,14 @@ from schemas.spec import AgentSpec
 from streaming.home.client_properties import load_properties, secrets_in, written_properties
 from streaming.home.connection_keys import SECRET_KEY
 from streaming.home.jaas import options_with_places
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 
 _PLACE = re.compile(r"\$\{(?:env|file):[^}]+\}")
 _TOKENS = "sasl.oauthbearer.token.endpoint.url"
 
 
-def settings_for(settings: Settings, spec: AgentSpec, policies: Path) -> Settings:
+def settings_for(agent: PlacedAgent, policies: Path) -> Settings:
     """Return the settings with the brokers that a spec names; those of the environment go before them.
 
     Args:
@@ -33,16 +34,18 @@ def settings_for(settings: Settings, spec: AgentSpec, policies: Path) -> Setting
     Raises:
         ConfigurationError: the file cannot be used, holds a secret, or would send one where no policy says.
     """
-    if spec.kafka is None or settings.names_its_brokers:
-        return settings
-    file, policy = Path(spec.kafka), load_policy(spec.policy, policies)
+    if agent.spec.kafka is None or agent.settings.names_its_brokers:
+        return agent.settings
+    file, policy = Path(agent.spec.kafka), load_policy(agent.spec.policy, policies)
 
     def check(properties: Mapping[str, str]) -> None:
         _check_plain(properties, file)
-        sent_to = [*_addresses(settings.kafka_address or properties.get("bootstrap.servers", ""))]
+        sent_to = [*_addresses(agent.settings.kafka_address or properties.get("bootstrap.servers", ""))]
         _check_bound(secrets_in(properties), [*sent_to, *_issuer(properties)], policy, file)
 
-    return replace(settings, kafka=settings.reached_by(load_properties(file, settings.environ, check)))
+    return replace(
+        agent.settings, kafka=agent.settings.reached_by(load_properties(file, agent.settings.environ, check))
+    )
 
 
 def written_connection(spec: AgentSpec) -> Mapping[str, str]:

@@ -7,8 +7,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from schemas.spec import AgentSpec
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.notify.lane import RouteLane
 from streaming.notify.opening import OpenRoute
 from streaming.notify.reader import PlacedReader
@@ -25,16 +24,13 @@ class Deliveries:
     """The routes of one agent's alerts, each in a worker of its own.
 
     Args:
-        settings: say where it is on record how far each has come.
-        spec: of the agent.
+        agent: whose alerts they are; its settings say where it is on record how far each has come.
         bootstrap: address of the broker.
         routes: as they were opened.
     """
 
-    def __init__(
-        self, settings: Settings, spec: AgentSpec, bootstrap: str, routes: Sequence[OpenRoute]
-    ) -> None:
-        self._settings, self._spec, self._bootstrap = settings, spec, bootstrap
+    def __init__(self, agent: PlacedAgent, bootstrap: str, routes: Sequence[OpenRoute]) -> None:
+        self._agent, self._bootstrap = agent, bootstrap
         self._end = threading.Event()
         self._lanes = {each.route.name: self._lane(each) for each in routes}
         self._workers: dict[str, Worker] = {}
@@ -82,11 +78,11 @@ class Deliveries:
         return route not in self._health or bool(self._health[route].active)
 
     def _lane(self, opened: OpenRoute) -> RouteLane:
-        topic = self._spec.alerts.topic
-        file = StateFile(files_of(self._settings.deliveries(self._spec.name)), opened.route.name)
+        topic = self._agent.spec.alerts.topic
+        file = StateFile(files_of(self._agent.settings.deliveries(self._agent.name)), opened.route.name)
         return RouteLane(
-            opened, self._spec.name, topic, file,
-            lambda: PlacedReader(self._bootstrap, topic, self._spec.name), self._end.is_set,
+            opened, self._agent.name, topic, file,
+            lambda: PlacedReader(self._bootstrap, topic, self._agent.name), self._end.is_set,
         )  # fmt: skip
 
     def _worker(self, name: str, lane: RouteLane) -> Worker:
@@ -96,8 +92,8 @@ class Deliveries:
     def _tell(self, route: str, state: ActiveCondition | None) -> None:
         """Say that a route cannot read alerts, or its place; what a receiver does the lane says itself."""
         if state is None:
-            log("route_goes_on", "a route reads alerts again", agent=self._spec.name, route=route)
+            log("route_goes_on", "a route reads alerts again", agent=self._agent.name, route=route)
         else:
             log(
-                "route_stalled", state.cause, level=logging.WARNING, agent=self._spec.name, route=route
+                "route_stalled", state.cause, level=logging.WARNING, agent=self._agent.name, route=route
             )  # fmt: skip

@@ -15,7 +15,7 @@ from schemas.lake_tables import TABLES, Table
 from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.stored import StoredTable
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.labels.agreement import agreement_with_labels
 from streaming.labels.maturing import label_figures
 from streaming.observe.audit_facts import AuditFacts
@@ -33,8 +33,7 @@ class LakeFacts:
     """Brings metrics up to date that no batch knows.
 
     Args:
-        settings: where everything lies.
-        spec: the agent's.
+        agent: whose lake it is.
         metrics: where it goes.
         drift: measured and kept.
         clock: the current time.
@@ -42,15 +41,14 @@ class LakeFacts:
 
     def __init__(
         self,
-        settings: Settings,
-        spec: AgentSpec,
+        agent: PlacedAgent,
         metrics: Metrics,
         drift: DriftWatch,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._settings, self._spec, self._metrics, self._drift = settings, spec, metrics, drift
+        self._agent, self._metrics, self._drift = agent, metrics, drift
         self._clock, self._audit = clock, AuditFacts(metrics.actions)
-        self._reader = LakeReader(settings.lake(spec.name), spec.tables)
+        self._reader = LakeReader(agent.lake, agent.spec.tables)
         self._tables: dict[Table, StoredTable] = {}
         self._judged: tuple[int, int] = (-1, -1)
         self._rounds = 0
@@ -93,8 +91,8 @@ class LakeFacts:
         if now == self._judged or min(now) < 0:
             return
         self._judged = now
-        show_labels(self._metrics.labels, self._reader, self._spec, self._clock())
-        for source, worth in agreement_with_labels(self._reader, self._spec).items():
+        show_labels(self._metrics.labels, self._reader, self._agent.spec, self._clock())
+        for source, worth in agreement_with_labels(self._reader, self._agent.spec).items():
             if worth.agreeing is not None:
                 self._metrics.model.agreement.put(worth.agreeing, source)
 
@@ -103,14 +101,14 @@ class LakeFacts:
         return -1 if table is None else table.version
 
     def _read_disks(self) -> None:
-        for volume, folder in (("home", self._settings.home), ("lake", self._reader.lake)):
+        for volume, folder in (("home", self._agent.settings.home), ("lake", self._reader.lake)):
             with suppress(OSError):  # a lake in an object store has no disk
                 usage = shutil.disk_usage(str(folder))
                 self._metrics.state.disk_free.put(usage.free, volume)
                 self._metrics.state.disk_size.put(usage.total, volume)
 
     def _read_checkpoints(self) -> None:
-        written = _newest_checkpoint(self._settings.profiles(self._spec.name))
+        written = _newest_checkpoint(self._agent.settings.profiles(self._agent.name))
         if written is not None:
             self._metrics.state.checkpoint_at.put(written)
 

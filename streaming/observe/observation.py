@@ -20,6 +20,7 @@ from streaming.batch.observer import BatchObserver, BatchSeen
 from streaming.batch.steps import StepTime
 from streaming.batch.stream_settings import Offsets
 from streaming.delta.maintenance import at_low_priority
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import Headers
 from streaming.observe.batch_metrics import count_answers, count_batch, count_spent
@@ -71,7 +72,7 @@ class Observation:
         """See RunObserver."""
         self._late, self._refusals = LateTotals(), agent.budget.refusals
         self._working, self._asks_within = agent, spec.llm.mode == "inline"
-        facts = LakeFacts(self._settings, spec, self.metrics, self._drift)
+        facts = LakeFacts(PlacedAgent(self._settings, spec), self.metrics, self._drift)
         health, failing = self._health, Condition.METRICS_FAILING
         worker = Worker("lake-facts", facts.round, failing, health, begin=at_low_priority, fatal=())
         if self._counts:

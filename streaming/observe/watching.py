@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from agent.audit.events import AuditLog
 from agent.model.call_watch import CallWatch, unwatched
 from schemas.batch_key import BatchKey
-from schemas.spec import AgentSpec
 from streaming.batch.queries import newest_of_the_stream
 from streaming.delta.lake_reader import LakeReader
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.observer import UNOBSERVED_RUN, RunObserver
 
@@ -64,23 +64,23 @@ class TracedRun:
 
 
 @contextmanager
-def watching_run(settings: Settings, spec: AgentSpec, run_id: str) -> Iterator[UntracedRun | TracedRun]:
+def watching_run(agent: PlacedAgent, run_id: str) -> Iterator[UntracedRun | TracedRun]:
     """Yield what watches one planned run of an agent; nothing does where the settings ask for no traces."""
-    if settings.traces is None:
+    if agent.settings.traces is None:
         yield UntracedRun()
         return
     from streaming.observe.action_traces import traced_run  # noqa: PLC0415 -- as above
     from streaming.observe.traces import open_traces  # noqa: PLC0415 -- as above
 
-    traces = open_traces(settings.traces, spec.name)
+    traces = open_traces(agent.settings.traces, agent.name)
     try:
-        with traced_run(traces, spec.name, run_id):
-            yield TracedRun(traces, _newest_batch(settings, spec))
+        with traced_run(traces, agent.name, run_id):
+            yield TracedRun(traces, _newest_batch(agent))
     finally:
         traces.close()
 
 
-def _newest_batch(settings: Settings, spec: AgentSpec) -> BatchKey | None:
-    table = LakeReader(settings.lake(spec.name), spec.tables).table("batches")
+def _newest_batch(agent: PlacedAgent) -> BatchKey | None:
+    table = LakeReader(agent.lake, agent.spec.tables).table("batches")
     newest = None if table is None else newest_of_the_stream(table)
     return None if not newest else BatchKey(newest["query_id"], newest["batch_id"])

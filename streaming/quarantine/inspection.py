@@ -13,12 +13,11 @@ import polars as pl
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, NotFoundError
-from schemas.spec import AgentSpec
 from streaming.batch.queries import REQUEUE
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.definition.contracts import contract_of
 from streaming.delta.lake_reader import LakeReader
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.schema_registry import schema_source
 from streaming.quarantine.choosing import RecordFilter, RequeueTrials, slices_of
 from streaming.quarantine.lane import check_same_columns
@@ -34,12 +33,10 @@ class Quarantine:
     """An agent's quarantine, as a person sees it.
 
     Args:
-        settings: where the lake lies.
-        spec: names the tables and the contract.
+        agent: whose spec names the tables and the contract.
     """
 
-    settings: Settings
-    spec: AgentSpec
+    agent: PlacedAgent
 
     def waiting(self, wanted: RecordFilter) -> pl.DataFrame:
         """Return the records that wait; see streaming.quarantine.waiting.waiting."""
@@ -72,8 +69,8 @@ class Quarantine:
         Raises:
             ConfigurationError: the contract cannot be used, or nothing that waits is meant.
         """
-        own = AgentDefinition.of(self.spec).contract
-        corrected = own if contract is None else contract_of(self.spec, contract)
+        own = AgentDefinition.of(self.agent.spec).contract
+        corrected = own if contract is None else contract_of(self.agent.spec, contract)
         check_same_columns(own, corrected)
         chosen = self.waiting(wanted)
         if chosen.height == 0:
@@ -82,13 +79,13 @@ class Quarantine:
         facts = {**trial.facts(), "request": None, "batches": len(slices_of(trial.chosen))}
         if dry_run or trial.chosen.height == 0:
             return facts
-        table = RequestTable(requeues_place(self.settings, self.spec), self.spec.replay_horizon)
+        table = RequestTable(requeues_place(self.agent), self.agent.spec.replay_horizon)
         said = None if contract is None else corrected.model_dump_json()
         return {**facts, "request": table.ask(slices_of(trial.chosen), said, author.who, author.why)}
 
     def requests(self) -> list[dict[str, Any]]:
         """Return each request with its state and what became of its records so far, the newest first."""
-        requests = read_requests(requeues_place(self.settings, self.spec))
+        requests = read_requests(requeues_place(self.agent))
         batches = _of_requests(self._reader.frame("batches", ["query_id", *_COUNTS]))
         rejected = _of_requests(self._reader.frame("quarantine", ["query_id", "reason"]))
         return [
@@ -107,12 +104,12 @@ class Quarantine:
 
     def _trials(self, own: EventContract, corrected: EventContract) -> RequeueTrials:
         places = self._reader.place("quarantine"), self._reader.place("transactions")
-        schemas = schema_source(self.settings)
+        schemas = schema_source(self.agent.settings)
         return RequeueTrials(*places, corrected, own.duplicates.horizon, datetime.now(UTC), schemas)
 
     @property
     def _reader(self) -> LakeReader:
-        return LakeReader(self.settings.lake(self.spec.name), self.spec.tables)
+        return LakeReader(self.agent.settings.lake(self.agent.spec.name), self.agent.spec.tables)
 
 
 def listed(rows: pl.DataFrame) -> list[dict[str, Any]]:

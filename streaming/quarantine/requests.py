@@ -17,13 +17,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.spec import AgentSpec
 from schemas.tables import REQUEUES
 from streaming.batch.queries import REQUEUE
 from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader, open_declared, select_declared
 from streaming.delta.shared_table import SharedTable
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.store.place import Place
 
 State = Literal["waiting", "done", "refused"]
@@ -81,9 +80,9 @@ class RequeueRequest:
         return sum(self.slices)
 
 
-def requeues_place(settings: Settings, spec: AgentSpec) -> Place:
+def requeues_place(agent: PlacedAgent) -> Place:
     """Return the folder of an agent's requests."""
-    return LakeReader(settings.lake(spec.name), spec.tables).place("requeues")
+    return LakeReader(agent.lake, agent.spec.tables).place("requeues")
 
 
 def read_requests(place: Place) -> list[RequeueRequest]:

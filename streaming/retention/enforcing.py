@@ -32,6 +32,7 @@ from streaming.delta.stored import REMOVED_BEFORE, REMOVED_ROWS, StoredTable
 from streaming.history.decided import DecidedHistory, Span
 from streaming.history.replay import Replayer
 from streaming.history.snapshot_copy import write_profiles
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.output.log import log
 from streaming.quarantine.requests import places_of, read_requests
@@ -174,7 +175,7 @@ class RetentionKeeper:
         return self._removed(found, numbered("commit", cut, "key", answers_to_keep(found, cut)), cut)
 
     def _cut_audit(self, found: StoredTable, before: datetime) -> int:
-        cut = announce_cut(self._settings, self._spec, found, before)
+        cut = announce_cut(PlacedAgent(self._settings, self._spec), found, before)
         if cut <= found.removed_before:
             return 0
         return self._removed(found, numbered("number", cut, "hash", pa.array([], pa.string())), cut)

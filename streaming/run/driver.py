@@ -18,7 +18,7 @@ from streaming.batch.pipeline import ClosedBatch
 from streaming.batch.runner import StreamRunner
 from streaming.batch.topic_watch import TopicWatch
 from streaming.delta.lake import Tenure
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.jvm.launching import Jvm
 from streaming.kafka.intake import planned_spans
 from streaming.kafka.open_transactions import waiting_for
@@ -51,8 +51,7 @@ _WATCH_CALL_SECONDS = 3.0
 
 
 def drive(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     bootstrap: str,
     *,
     llm: str = "auto",
@@ -94,8 +93,8 @@ def drive(
     """
     if accept_loss is not None:
         check_reason(accept_loss, "--accept-loss")
-    shown = display or progress_display(spec.name, as_json=as_json)
-    health = Health(_kept_beside_another(settings.health(spec.name)), shown.condition)
+    shown = display or progress_display(agent.name, as_json=as_json)
+    health = Health(_kept_beside_another(agent.settings.health(agent.name)), shown.condition)
 
     def waiting() -> bool:
         return any(each.condition in WAITING for each in health.active)
@@ -108,15 +107,15 @@ def drive(
     with (
         closing(health),
         stop_on_interrupt(stop, waiting),
-        Clients(settings, llm, stop.is_set, observer.calls) as clients,
+        Clients(agent.settings, llm, stop.is_set, observer.calls) as clients,
         ExitStack() as kept,
     ):
         observer.begins(health, clients.breakers)
-        around = Surroundings(settings, bootstrap, clients, hooks, health, observer.batches)
+        around = Surroundings(agent.settings, bootstrap, clients, hooks, health, observer.batches)
         consent, course = _Consent(accept_loss, move_alerts), _Course(stop, until_idle, begun)
         noted = times or StartTimes()
-        keeper = SessionKeeper(settings, bootstrap, jvm, noted, kept)
-        run = _ServiceRun(around, spec, shown, kept, consent, keeper, noted, observer)
+        keeper = SessionKeeper(agent.settings, bootstrap, jvm, noted, kept)
+        run = _ServiceRun(around, agent.spec, shown, kept, consent, keeper, noted, observer)
         supervisor = Supervisor(run.all_needs(), health, stop, patience=patience)
         supervisor.run(lambda: run.attempt(supervisor, course))
     return shown
@@ -170,9 +169,11 @@ class _ServiceRun:
         self._spec, self._health = spec, around.health
         self._display, self._kept, self._consent = display, kept, consent
         self._keeper, self._times = keeper, times
-        ownership = Ownership.of(around.settings, spec, around.health, around.hooks.takeover_seconds)
+        ownership = Ownership.of(
+            PlacedAgent(around.settings, spec), around.health, around.hooks.takeover_seconds
+        )
         self._ownership = kept.enter_context(closing(ownership))
-        self.needs = Needs(around.settings, spec, around.bootstrap, around.clients)
+        self.needs = Needs(PlacedAgent(around.settings, spec), around.bootstrap, around.clients)
         self._tenure = Tenure()
         self._was_up, self._reading_since = False, 0.0
         self._most_at_once = MOST_AT_ONCE
@@ -188,7 +189,7 @@ class _ServiceRun:
         Raises:
             RetryableError: the JVM has died under it; the next attempt starts another.
         """
-        spec = spec_in_force(self._settings, self._spec)
+        spec = spec_in_force(PlacedAgent(self._settings, self._spec))
         with self._times.part("topics"):
             prepare_topics(spec, self._bootstrap, ours=":" not in self._settings.kafka)
         if not self._was_up:
@@ -241,9 +242,9 @@ class _ServiceRun:
     def _opened(self, spec: AgentSpec) -> AbstractContextManager[Agent]:
         around = self._around
         around.clients.let_go()
-        at = (around.settings, spec, around.bootstrap, around.clients, around.hooks, around.health)
+        at = (PlacedAgent(around.settings, spec), around.bootstrap, around.clients, around.hooks)
         asked = self._consent.move_alerts
-        return open_agent(*at, self._tenure, move_alerts=asked, observer=around.observer)
+        return open_agent(*at, around.health, self._tenure, move_alerts=asked, observer=around.observer)
 
     def _come_up(self, started: Callable[[], None]) -> None:
         """Say so the first time; an attempt that follows another goes on where that was."""

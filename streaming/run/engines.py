@@ -9,6 +9,7 @@ from schemas.spec import AgentSpec
 from streaming.batch.compose import build_engine, build_engine_on_rules, keep_model
 from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.home.placed_agent import PlacedAgent
 from streaming.run.claimed import Claimed
 from streaming.run.surroundings import Surroundings
 from streaming.store.folders import Folders
@@ -39,7 +40,7 @@ class Engines:
         engine = build_engine(
             around.settings, definition, client, claimed.ledger, claimed.budget, around.health
         )
-        keep_model(around.settings, spec)
+        keep_model(PlacedAgent(around.settings, spec))
         return engine
 
     def apart(self, spec: AgentSpec) -> Engine:

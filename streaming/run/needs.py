@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from agent.model.local_llm import weights_file
 from schemas.errors import MachineError, StoreError
-from schemas.spec import AgentSpec
 from streaming.batch.mending import mend
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.faults import unusable
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.presence import broker_away
 from streaming.kafka.schema_registry import schema_source
@@ -35,8 +34,8 @@ class Needs:
         lake_is_known: the lake has been there, so that its absence means that its disk is gone.
     """
 
-    def __init__(self, settings: Settings, spec: AgentSpec, bootstrap: str, clients: Clients) -> None:
-        self._settings, self._spec = settings, spec
+    def __init__(self, agent: PlacedAgent, bootstrap: str, clients: Clients) -> None:
+        self._agent = agent
         self._bootstrap, self._clients = bootstrap, clients
         self.lake_is_known = False
 
@@ -53,7 +52,7 @@ class Needs:
 
     def disk_fault(self) -> str | None:
         """Say why a batch could not be stored."""
-        lake, checkpoint = self._lake, self._settings.checkpoint(self._spec.name)
+        lake, checkpoint = self._lake, self._agent.settings.checkpoint(self._agent.name)
         faults = (
             unusable(lake.path, known=self.lake_is_known) if lake.is_local else None,
             unusable(checkpoint.parent),
@@ -75,8 +74,8 @@ class Needs:
             DataLossError: a power cut has torn what something rests on, see streaming.batch.mending.
         """
         try:
-            mend(self._settings, self._spec)
-            read_entries(registry_place(self._settings, self._spec))
+            mend(self._agent)
+            read_entries(registry_place(self._agent))
         except (MachineError, StoreError, OSError) as fault:
             return cause_of(fault)
         return None
@@ -95,10 +94,10 @@ class Needs:
         Raises:
             ConfigurationError: nobody has named one, it does not admit this agent, or is none.
         """
-        written = AgentDefinition.of(self._spec).contract.format.written
+        written = AgentDefinition.of(self._agent.spec).contract.format.written
         if written is None or written.text is not None:
             return None
-        return schema_source(self._settings).away()
+        return schema_source(self._agent.settings).away()
 
     def model_fault(self) -> str | None:
         """Say why the local model cannot be started; one that is wrongly configured raises.
@@ -109,7 +108,7 @@ class Needs:
         """
         try:
             self._clients.revive()
-            self._clients.of(spec_in_force(self._settings, self._spec))
+            self._clients.of(spec_in_force(self._agent))
         except StoreError as fault:
             return cause_of(fault)
         except MachineError as fault:
@@ -132,8 +131,8 @@ class Needs:
 
     @property
     def _lake(self) -> Place:
-        return self._settings.lake(self._spec.name)
+        return self._agent.lake
 
     def _revive_broker(self) -> None:
-        if self._settings.kafka == "embedded":
-            EmbeddedBroker.of(self._settings).revive(self._bootstrap)
+        if self._agent.settings.kafka == "embedded":
+            EmbeddedBroker.of(self._agent.settings).revive(self._bootstrap)

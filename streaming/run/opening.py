@@ -35,7 +35,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.delta.log_files import LOG
 from streaming.delta.maintenance import Maintenance, at_low_priority, tables_below
 from streaming.delta.stored import open_version
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.schema_registry import schema_source
 from streaming.labels.label_topic import LabelTopic
 from streaming.quarantine.lane import RequeueLane
@@ -83,8 +83,7 @@ class Agent:
 
 @contextmanager
 def open_agent(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     bootstrap: str,
     clients: Clients,
     hooks: Hooks = Hooks(),  # noqa: B008 -- frozen and without state
@@ -110,21 +109,21 @@ def open_agent(
         MachineError: the lake lies on a file system of the network.
         FencedError: another driver is taking over at the same moment, or has since this one's tenure.
     """
-    _check_disk(settings, spec)
-    check_none_under_way(settings.lake(spec.name))
-    mend(settings, spec)
-    in_force = with_arithmetic(settings, spec_in_force(settings, spec), spec)
-    around = Surroundings(settings, bootstrap, clients, hooks, health or Health(), observer)
+    _check_disk(agent)
+    check_none_under_way(agent.lake)
+    mend(agent)
+    in_force = with_arithmetic(agent._replace(spec=spec_in_force(agent)), agent.spec)
+    around = Surroundings(agent.settings, bootstrap, clients, hooks, health or Health(), observer)
     opening = _Opening.of(around, in_force, tenure)
     opening.stream()  # what does not belong together is said before anything is repaired
     with ExitStack() as stack:
         yield opening.started(stack, move_alerts=move_alerts)
 
 
-def _check_disk(settings: Settings, spec: AgentSpec) -> None:
-    lake = settings.lake(spec.name)
+def _check_disk(agent: PlacedAgent) -> None:
+    lake = agent.lake
     if lake.is_local:
-        named_by = HOME_SETTINGS if settings.store is None else "store of the spec or FLAGSTREAM_STORE"
+        named_by = HOME_SETTINGS if agent.settings.store is None else "store of the spec or FLAGSTREAM_STORE"
         check_file_system(lake.path, named_by)
 
 
@@ -147,7 +146,7 @@ class _Opening:
         rules = definition.rule_watch(named, around.health)
         definition = definition.with_rules(rules.load())
         claimed = claim(around.settings, definition, tenure)
-        registry = RegistryWatch(around.settings, named, around.health)
+        registry = RegistryWatch(PlacedAgent(around.settings, named), around.health)
         engines = Engines(around, definition.contract, claimed)
         return cls(around, definition, rules, claimed, engines, registry)
 
@@ -250,15 +249,15 @@ class _Opening:
 
     def stream(self) -> StreamSettings:
         around = self.around
-        return stream_settings(around.settings, self.spec, around.bootstrap, self.claimed.lake)
+        return stream_settings(PlacedAgent(around.settings, self.spec), around.bootstrap, self.claimed.lake)
 
     def requested(self, pipeline: Pipeline) -> RequeueLane:
-        place, spec = requeues_place(self.around.settings, self.spec), self.spec
+        place, spec = requeues_place(PlacedAgent(self.around.settings, self.spec)), self.spec
         contract, lake = self.definition.contract, self.claimed.lake
         return RequeueLane(place, spec.replay_horizon, spec.name, contract, lake, pipeline)
 
     def audit(self) -> BatchAudit:
-        places = AuditPlaces(self.around.settings, self.spec)
+        places = AuditPlaces(PlacedAgent(self.around.settings, self.spec))
         audit = LakeAudit(places, self.spec.replay_horizon, now)
         asks_late = self.spec.llm.mode == "deferred"
         return BatchAudit(audit, self.claimed.lake, self.spec.name, asks_late=asks_late)

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from schemas.errors import RetryableError
-from schemas.spec import AgentSpec
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.service.health import Condition, Health
 from streaming.service.supervisor import Need, Supervisor
 from streaming.service.worker import Worker, cause_of
@@ -32,16 +31,16 @@ class Ownership:
         self._worker: Worker | None = None
 
     @classmethod
-    def of(
-        cls, settings: Settings, spec: AgentSpec, health: Health, takeover: float = TAKEOVER_SECONDS
-    ) -> Ownership:
+    def of(cls, agent: PlacedAgent, health: Health, takeover: float = TAKEOVER_SECONDS) -> Ownership:
         """Return that of an agent.
 
         Args:
             takeover: seconds for which the counter of another run has to stand still.
         """
-        owner = Owner(files_of(settings.owners), spec.name, settings.owner_locks, takeover=takeover)
-        return cls(owner, health, lambda: health.keep_in(settings.health(spec.name)))
+        owner = Owner(
+            files_of(agent.settings.owners), agent.name, agent.settings.owner_locks, takeover=takeover
+        )
+        return cls(owner, health, lambda: health.keep_in(agent.settings.health(agent.name)))
 
     def waits_for(self) -> str | None:
         """Take the record where that may be; else say who holds it, or why it cannot be read.
@@ -79,14 +78,14 @@ class Ownership:
 
 
 @contextmanager
-def owned(settings: Settings, spec: AgentSpec) -> Iterator[None]:
+def owned(agent: PlacedAgent) -> Iterator[None]:
     """Hold the record for the length of a block.
 
     Raises:
         RetryableError: somebody else has held it for a minute, and still does.
     """
     health = Health()
-    with closing(Ownership.of(settings, spec, health)) as ownership:
+    with closing(Ownership.of(agent, health)) as ownership:
         needs = [Need(Condition.ANOTHER_RUN, ownership.waits_for)]
         Supervisor(needs, health, threading.Event(), patience=_PATIENCE_SECONDS).run(lambda: None)
         yield

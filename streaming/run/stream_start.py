@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 
-from schemas.spec import AgentSpec
 from streaming.batch.queries import LOSS, newest_of_the_stream, stamp_of
 from streaming.batch.stream_settings import StreamSettings, is_overtaken, is_settled, starting_offsets
 from streaming.delta.lake import Lake
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.source import initial_offsets, query_id_of
 
 
-def stream_settings(settings: Settings, spec: AgentSpec, bootstrap: str, lake: Lake) -> StreamSettings:
+def stream_settings(agent: PlacedAgent, bootstrap: str, lake: Lake) -> StreamSettings:
     """Decide what the query reads and from where.
 
     Spark may have committed a batch that is decided and not closed: it is finished before the query starts.
@@ -20,11 +19,11 @@ def stream_settings(settings: Settings, spec: AgentSpec, bootstrap: str, lake: L
     Raises:
         DataLossError: the checkpoint and the lake do not belong together.
     """
-    source = spec.data_sources.transactions
-    checkpoint = settings.checkpoint(spec.name)
+    source = agent.spec.data_sources.transactions
+    checkpoint = agent.settings.checkpoint(agent.name)
     query = query_id_of(checkpoint)
     tables = (lake.batches, lake.transactions)
-    stamp = stamp_of(spec.name, query or "")
+    stamp = stamp_of(agent.name, query or "")
     decided = {} if query is None else {query: max(table.last_batch(stamp) for table in tables)}
     newest = newest_of_the_stream(lake.batches)
     offsets, newest_query = newest.get("offsets"), newest.get("query_id")
@@ -41,5 +40,5 @@ def stream_settings(settings: Settings, spec: AgentSpec, bootstrap: str, lake: L
         superseded=(newest_query or "").startswith(LOSS)
         or is_overtaken(checkpoint, newest_query, reached or {}),
         settled=is_settled(checkpoint, decided),
-        moves=not settings.lake(spec.name).is_local,
+        moves=not agent.lake.is_local,
     )

@@ -53,17 +53,17 @@ class AgentRunReport(BaseModel):
 @agent_router.post("/run")
 def run_planning_agent(call: Annotated[Call, needs("operate")], order: AgentOrder) -> AgentRunReport:
     """Plan how to reach a goal, check the plan against the spec's policy, carry it out, write a finding."""
-    settings, spec = call.agent.settings, call.agent.spec
+    agent, spec = call.agent.placed, call.agent.spec
     plan = None if order.plan is None else parse_document(order.plan, Plan, where="plan")
     wanted = RunOrder(read_goal(order.goal), plan, order.dry_run, order.name or secrets.token_hex(16))
 
     def open_log() -> AuditLog:
-        return watched.audit(LakeAudit(AuditPlaces(settings, spec), spec.replay_horizon))
+        return watched.audit(LakeAudit(AuditPlaces(agent), spec.replay_horizon))
 
     with (
-        watching_run(settings, spec, wanted.run_id) as watched,
-        model_client(settings, for_planning(spec), call.agent.llm, watched.calls) as client,
+        watching_run(agent, wanted.run_id) as watched,
+        model_client(agent._replace(spec=for_planning(spec)), call.agent.llm, watched.calls) as client,
     ):
-        report = run_agent(settings, spec, wanted, client, open_log)
+        report = run_agent(agent, wanted, client, open_log)
     call.rows = len(report.outcomes)
     return AgentRunReport(**report.facts())

@@ -15,9 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.audit.events import AuditEvent, AuditLog
-from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 
 _SUBJECT = "api"
 _ONCE = "command"  # sources of this kind are of one process, which nobody goes on with
@@ -93,11 +92,11 @@ class AuditTrail:
         self._told += 1
 
 
-def opening(settings: Settings, spec: AgentSpec) -> OpenLog:
+def opening(agent: PlacedAgent) -> OpenLog:
     """Return what opens an agent's log: one that is begun by a write, and not by who only looks."""
 
     def open_log(begins: bool) -> AuditLog | None:
-        places = AuditPlaces(settings, spec)
-        return LakeAudit(places, spec.replay_horizon) if places.check_layout() or begins else None
+        places = AuditPlaces(agent)
+        return LakeAudit(places, agent.spec.replay_horizon) if places.check_layout() or begins else None
 
     return open_log

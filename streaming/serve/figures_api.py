@@ -36,7 +36,7 @@ class CostTable(BaseModel):
 def show_status(call: Reading) -> dict[str, Any]:
     """Show an agent's totals, its newest batch, and the conditions it stands under; no broker is asked."""
     agent = call.agent
-    lake = agent.settings.lake(agent.name)
+    lake = agent.placed.lake
     found = read_status(lake, agent.spec, None).with_health(agent.settings.health(agent.name), lake)
     plain: dict[str, Any] = json.loads(found.to_json())
     return plain
@@ -68,7 +68,7 @@ def list_audit(
     ] = None,
 ) -> StreamingResponse:
     """List rows of the audit log, in order, one JSON object per line, with the hashes that chain them."""
-    rows = events_from(AuditPlaces(call.agent.settings, call.agent.spec), after, limit, kind)
+    rows = events_from(AuditPlaces(call.agent.placed), after, limit, kind)
     return StreamingResponse(_lines(rows), media_type=_LINES)
 
 

@@ -31,7 +31,7 @@ from streaming.delta.pins import pinned_contract, pinned_specs
 from streaming.delta.stored import StoredTable
 from streaming.events.decode import Decoded, decode
 from streaming.events.record_table import record_table
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels, entity_labels_schema
 
@@ -77,14 +77,13 @@ class Follower:
     nothing is scored.
 
     Args:
-        settings: where the lake and the checkpoints lie.
-        spec: names agent and tables.
+        agent: whose lake and checkpoints are followed.
         clock: current time, timezone-aware.
     """
 
-    def __init__(self, settings: Settings, spec: AgentSpec, clock: Clock = lambda: datetime.now(UTC)) -> None:
-        self._settings, self._spec, self._clock = settings, spec, clock
-        self._reader = LakeReader(settings.lake(spec.name), spec.tables)
+    def __init__(self, agent: PlacedAgent, clock: Clock = lambda: datetime.now(UTC)) -> None:
+        self._agent, self._clock = agent, clock
+        self._reader = LakeReader(agent.lake, agent.spec.tables)
         self._lock = threading.Lock()
         self._batches: StoredTable | None = None
         self._in_force: _InForce | None = None
@@ -165,9 +164,9 @@ class Follower:
         with self._lock:
             self._in_force = None
         pinned = json.loads(pins)
-        contract = pinned_contract(pinned) or AgentDefinition.of(self._spec).contract
+        contract = pinned_contract(pinned) or AgentDefinition.of(self._agent.spec).contract
         spec = pinned_specs(pinned)[0]
-        engine = build_engine_on_rules(self._settings, AgentDefinition.pinned(spec, contract))
+        engine = build_engine_on_rules(self._agent.settings, AgentDefinition.pinned(spec, contract))
         references = References(contract, rates=spec.data_sources.rates)
         if self._last is not None and self._last.scores_as(engine):
             engine = self._last.continued_as(engine)
@@ -179,7 +178,7 @@ class Follower:
         transactions = reader.table("transactions")
         assert transactions is not None, "a batch of it was closed"
         closed = ClosedBatches(batches)
-        labels = _labels_of(reader, self._spec, contract, closed)
+        labels = _labels_of(reader, self._agent.spec, contract, closed)
         engine.restore(transactions, end, labels, closed.stretches, exactly=False)
 
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.stored import StoredTable
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.serve.paced_work import PacedWork
 from streaming.tokens.bearer import granted, id_of, is_of
 from streaming.tokens.principal import Principal
@@ -24,8 +23,7 @@ class AgentTokens:
     """The tokens in the lake of one agent. Safe to use from several threads.
 
     Args:
-        settings: where the lake lies.
-        spec: names agent and table.
+        placed: whose tokens they are.
         seconds: monotonic seconds.
 
     Attributes:
@@ -33,11 +31,9 @@ class AgentTokens:
         is_read: whether the table was read once; there may be none.
     """
 
-    def __init__(
-        self, settings: Settings, spec: AgentSpec, seconds: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.agent = spec.name
-        self._reader = LakeReader(settings.lake(spec.name), spec.tables)
+    def __init__(self, placed: PlacedAgent, seconds: Callable[[], float] = time.monotonic) -> None:
+        self.agent = placed.name
+        self._reader = LakeReader(placed.lake, placed.spec.tables)
         self._table: StoredTable | None = None
         self._version = -1
         self._reading = PacedWork(self._read, "tokens", seconds)

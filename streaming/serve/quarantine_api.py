@@ -110,4 +110,4 @@ def requeue_records(call: Annotated[Call, needs("operate")], order: RequeueOrder
 
 
 def _quarantine(call: Call) -> Quarantine:
-    return Quarantine(call.agent.settings, call.agent.spec)
+    return Quarantine(call.agent.placed)

@@ -100,7 +100,7 @@ def promote_version(call: Operating, version: Version, order: PromotionOrder) ->
 
 
 def _registry(call: Call) -> SpecRegistry:
-    return SpecRegistry(call.agent.settings, call.agent.spec)
+    return SpecRegistry(call.agent.placed)
 
 
 def _known(call: Call, version: str) -> VersionStage:

@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from schemas.spec import AgentSpec
 from streaming.cases.book import CaseBook
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake_reader import LakeReader
 from streaming.history.payments import IndexedPayments
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.inbox.inbox import Inbox
 from streaming.serve.alert_details import AlertDetails
 from streaming.serve.alert_lists import AlertLists
@@ -37,30 +36,28 @@ class ServedAgent:
     """An agent, read beside whoever runs it; nothing of it is taken over.
 
     Args:
-        settings: where its lake lies.
-        spec: as the server was started with.
+        placed: its spec as the server was started with, and where its lake lies.
         llm: whom the planning agent asks, see streaming.versions.clients.
         scores: whether events are scored, for which the profiles are kept in memory once more.
     """
 
-    def __init__(
-        self, settings: Settings, spec: AgentSpec, llm: str = "none", *, scores: bool = False
-    ) -> None:
-        self.settings, self.spec, self.name, self.llm = settings, spec, spec.name, llm
-        self.tokens = AgentTokens(settings, spec)
-        self.trail = AuditTrail(opening(settings, spec))
+    def __init__(self, placed: PlacedAgent, llm: str = "none", *, scores: bool = False) -> None:
+        settings, spec = placed
+        self.placed, self.settings, self.spec, self.name, self.llm = placed, settings, spec, spec.name, llm
+        self.tokens = AgentTokens(placed)
+        self.trail = AuditTrail(opening(placed))
         self.health = Health(changed=partial(log_condition, agent=spec.name))
         self.definition = AgentDefinition.of(spec)
         self._lock, self._read_at = threading.Lock(), -_READER_SECONDS
-        self._reader = LakeReader(settings.lake(spec.name), spec.tables)
+        self._reader = LakeReader(placed.lake, spec.tables)
         contract, payments = self.definition.contract, IndexedPayments(self._reader)
         self.inbox, self.changes = Inbox(self._reader, spec, contract.entity_names), LiveChanges()
         self._told, self.lists = self.inbox.view, AlertLists(self.inbox)
         self.details = AlertDetails(self.inbox, payments, contract.primary_entity)
-        self.what_ifs, self.cases = WhatIfJobs(), ServedCases(CaseBook(settings, spec))
+        self.what_ifs, self.cases = WhatIfJobs(), ServedCases(CaseBook(placed))
         self.entities = EntityPages(spec, contract.entity_names, self.inbox, payments)
-        self.follower = Follower(settings, spec) if scores else None
-        self._pace = _PACE_SECONDS if settings.lake(spec.name).is_local else _PACE_IN_A_STORE_SECONDS
+        self.follower = Follower(placed) if scores else None
+        self._pace = _PACE_SECONDS if placed.lake.is_local else _PACE_IN_A_STORE_SECONDS
         self._workers = [
             self._worker("inbox", self._follow, Condition.INBOX_STALE),
             self._worker("audit", self._flush, Condition.AUDIT_FAILING),

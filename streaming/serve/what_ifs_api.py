@@ -71,7 +71,7 @@ def start_what_if(call: Operating, order: WhatIfOrder) -> WhatIfStatus:
     warm_up = warm_up_of(order.warm_up)
 
     def work(moved_on: OnProgress) -> WhatIf:
-        return run_what_if(agent.settings, agent.spec, candidate, span, warm_up, RECORDED, moved_on)
+        return run_what_if(agent.placed, candidate, span, warm_up, RECORDED, moved_on)
 
     job = agent.what_ifs.start(call.who, work, lambda found: _kept(call, candidate, found))
     call.rows = 1
@@ -123,7 +123,7 @@ def candidate_of(spec: AgentSpec, changes: Mapping[str, Any]) -> AgentSpec:
 
 
 def _kept(call: Call, candidate: AgentSpec, found: WhatIf) -> bool:
-    return note_replay(call.agent.settings, call.agent.spec, candidate, found, call.who)
+    return note_replay(call.agent.placed, candidate, found, call.who)
 
 
 def _status(job: WhatIfJob) -> WhatIfStatus:

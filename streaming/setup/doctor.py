@@ -15,6 +15,7 @@ from schemas.errors import MachineError, RetryableError
 from schemas.llm import Llm
 from schemas.spec import AgentSpec
 from streaming.home.brokers import properties_of
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings, find_java
 from streaming.kafka.grants import principal_of
 from streaming.kafka.presence import metadata_of
@@ -71,7 +72,7 @@ def check_machine(settings: Settings, spec: AgentSpec | None = None) -> list[Che
         check_jar_folder(settings.jars_spark),
         check_jar_folder(settings.jars_broker),
         check_kafka(settings),
-        *([] if spec is None else [check_rights(settings, spec)]),
+        *([] if spec is None else [check_rights(PlacedAgent(settings, spec))]),
         check_llm(settings),
         *([] if settings.kept.is_local else [check_store(settings.kept)]),
         *([] if settings.audit_anchor is None else [check_anchor(settings.audit_anchor, settings)]),
@@ -110,21 +111,21 @@ def check_kafka(settings: Settings) -> CheckResult:
     return CheckResult("Kafka", jars.ok, found, jars.advice)
 
 
-def check_rights(settings: Settings, spec: AgentSpec) -> CheckResult:
+def check_rights(agent: PlacedAgent) -> CheckResult:
     """Whether this login has the rights that an agent needs on its topics and groups."""
     name = "Kafka rights"
-    if ":" not in settings.kafka:
+    if ":" not in agent.settings.kafka:
         return CheckResult(name, True, "all, as the broker is ours")
     try:
-        missing = missing_grants(settings.kafka, spec)
+        missing = missing_grants(agent.settings.kafka, agent.spec)
     except RetryableError as fault:
         return CheckResult(name, False, str(fault), "see to the broker first")
-    principal = principal_of(settings.kafka)
+    principal = principal_of(agent.settings.kafka)
     lacking = "; ".join(f"may not {each.use}" for each in missing)
-    advice = "; ".join(f"`{each.command(principal, settings.kafka)}`" for each in missing)
+    advice = "; ".join(f"`{each.command(principal, agent.settings.kafka)}`" for each in missing)
     if missing:
         return CheckResult(name, False, lacking, advice)
-    return CheckResult(name, True, f"those that {spec.name} needs on topics and groups")
+    return CheckResult(name, True, f"those that {agent.name} needs on topics and groups")
 
 
 def check_store(place: Place) -> CheckResult:

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from starlette.testclient import TestClient
 
 from schemas.spec import AgentSpec
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.api import Reach, Server, build_server
 from streaming.serve.routers import ROUTERS
@@ -36,7 +37,7 @@ class ApiClient(TestClient):
     ) -> dict[str, str]:
         """Make a token that the server knows, and return the header that sends it."""
         drawn = draw()
-        TokenTable(self._settings, spec).add(drawn, name, scopes, per_minute, None, "tests")
+        TokenTable(PlacedAgent(self._settings, spec)).add(drawn, name, scopes, per_minute, None, "tests")
         self.server.agents[spec.name].tokens.refresh()
         return {"Authorization": f"Bearer {drawn.text.get_secret_value()}"}
 
@@ -45,7 +46,9 @@ def server_of(
     settings: Settings, *specs: AgentSpec, routers: Sequence[APIRouter] = ROUTERS, reach: Reach | None = None
 ) -> Server:
     """Put a server together that is not started."""
-    return build_server([ServedAgent(settings, each) for each in specs], reach or Reach(), routers)
+    return build_server(
+        [ServedAgent(PlacedAgent(settings, each)) for each in specs], reach or Reach(), routers
+    )
 
 
 @contextmanager

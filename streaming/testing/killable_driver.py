@@ -15,6 +15,7 @@ from schemas.errors import FlagstreamError
 from schemas.spec import load_spec
 from streaming.batch.late_answers import LateStep
 from streaming.batch.steps import BatchStep
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.output.terminal import say_line
@@ -59,8 +60,7 @@ def main(order: dict[str, Any]) -> int:
     hooks = Hooks(killer.reached, killer.before_commit, killer.reached, takeover_seconds=takeover)
     try:
         drive(
-            settings,
-            spec,
+            PlacedAgent(settings, spec),
             settings.kafka if order["bootstrap"] == settings.kafka else order["bootstrap"],
             llm=order.get("llm", "none"),
             stop=threading.Event(),

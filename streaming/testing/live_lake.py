@@ -17,7 +17,7 @@ from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
 from streaming.delta.lake_reader import LakeReader
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.publish import OutboxRecord
 from streaming.labels.book import LabelBook
 from streaming.run import alerts_end, opening
@@ -125,8 +125,7 @@ def records(events: Sequence[dict[str, Any]], first_offset: int = 0) -> pa.Table
 
 
 def run_live(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     events: Sequence[dict[str, Any]],
     first_batch: int = 0,
     rows: int = 90,
@@ -136,9 +135,9 @@ def run_live(
     """Run an agent over payments in batches; its stream goes on from `first_batch`."""
     stream = records(events)
     with (
-        Clients(settings, llm, watch=observer.calls) as clients,
-        opening.open_agent(settings, spec, "127.0.0.1:1", clients, observer=observer.batches) as started,
-        observer.working(started, spec),
+        Clients(agent.settings, llm, watch=observer.calls) as clients,
+        opening.open_agent(agent, "127.0.0.1:1", clients, observer=observer.batches) as started,
+        observer.working(started, agent.spec),
     ):
         for number, first in enumerate(range(0, stream.num_rows, rows), first_batch):
             part, end = stream.slice(first, rows), {TOPIC: {"0": min(first + rows, stream.num_rows)}}
@@ -149,14 +148,14 @@ def _same(value: Given) -> Given:
     return value
 
 
-def judge(settings: Settings, spec: AgentSpec, transactions: Sequence[str]) -> None:
+def judge(agent: PlacedAgent, transactions: Sequence[str]) -> None:
     """Label transactions as frauds."""
     rows = [
         {"transaction_id": each, "is_fraud": True, "decided_by": "bank", "source_position": place}
         for place, each in enumerate(transactions)
     ]
     book = LabelBook(
-        LakeReader(settings.lake(spec.name), spec.tables).place("labels"), retention=spec.replay_horizon
+        LakeReader(agent.lake, agent.spec.tables).place("labels"), retention=agent.spec.replay_horizon
     )
     book.record(pa.Table.from_pylist(rows, schema=GIVEN), source="test")
 

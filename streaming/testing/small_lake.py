@@ -23,7 +23,7 @@ from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.stored import read_stored
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.store.place import Place
@@ -55,8 +55,7 @@ def spec_of(policy: Path | str = "default", **changes: Any) -> AgentSpec:
 
 
 def build_lake(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     rows: int = 600,
     edit: Callable[[pa.Table], pa.Table] = lambda table: table,
 ) -> None:
@@ -64,9 +63,9 @@ def build_lake(
 
     `edit` makes other payments of them before they are decided.
     """
-    lake = settings.lake(spec.name)
+    lake = agent.lake
     transactions = edit(_transactions(rows))
-    engine = build_engine_on_rules(settings, AgentDefinition.pinned(spec, CONTRACT))
+    engine = build_engine_on_rules(agent.settings, AgentDefinition.pinned(agent.spec, CONTRACT))
     alerts = _decided(engine, transactions)
     versions = {
         name: _stored(lake / name, table)
@@ -78,15 +77,15 @@ def build_lake(
     )
 
 
-def next_batch(settings: Settings, spec: AgentSpec, rows: int = 600) -> None:
+def next_batch(agent: PlacedAgent, rows: int = 600) -> None:
     """Store one more closed batch of a day's payments, in which nothing was alerted."""
-    lake = settings.lake(spec.name)
+    lake = agent.lake
     stored = read_stored(lake / "batches", ["next_sequence", "batch_id"])
     assert stored is not None
     first, batch = max(stored["next_sequence"].to_pylist()), max(stored["batch_id"].to_pylist()) + 1
     later = _transactions(rows, first)
     versions = {"transactions": _stored(lake / "transactions", later, batch), "alerts": 1}
-    engine = build_engine_on_rules(settings, AgentDefinition.pinned(spec, CONTRACT))
+    engine = build_engine_on_rules(agent.settings, AgentDefinition.pinned(agent.spec, CONTRACT))
     marks = {"batch_id": batch, "first_sequence": first, "next_sequence": first + rows}
     _stored(lake / "batches", _batch(engine, rows, 0, versions, marks), batch)
 

@@ -21,6 +21,7 @@ from streaming.delta.stored import read_stored
 from streaming.events.record_table import record_table
 from streaming.history.replay import ExactReplay
 from streaming.history.replay_runs import ReplaySpan, run_replay
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import Publisher
 from streaming.run.opening import Agent, open_agent
@@ -37,13 +38,12 @@ class Trial:
     """A running agent and what it has stored.
 
     Args:
-        settings: name its home.
-        spec: as it is tried.
+        placed: its spec, as it is tried, and the settings that name its home.
         agent: opened.
     """
 
-    def __init__(self, settings: Settings, spec: AgentSpec, agent: Agent) -> None:
-        self.settings, self.spec, self._agent = settings, spec, agent
+    def __init__(self, placed: PlacedAgent, agent: Agent) -> None:
+        self.placed, self._agent = placed, agent
         before = self.stored("batches", "next_sequence")
         self._batches = before.num_rows
         self._offset = sum(before["read"].to_pylist()) if self._batches else 0
@@ -65,7 +65,7 @@ class Trial:
         Raises:
             FlagstreamError: whatever would stop the agent.
         """
-        topic = topic or self.spec.data_sources.transactions.subscription.first
+        topic = topic or self.placed.spec.data_sources.transactions.subscription.first
         values = [json.dumps(each).encode() if isinstance(each, Mapping) else each for each in events]
         keys = [None] * len(values)
         records = record_table(keys, values, topic=topic, first=self._offset, sent_at=at or datetime.now(UTC))
@@ -88,12 +88,12 @@ class Trial:
 
     def stored(self, table: str, order: str) -> pa.Table:
         """Return a table of the lake, sorted by a column; see Tables in docs/ARCHITECTURE.md."""
-        rows = read_stored(self.settings.lake(self.spec.name) / getattr(self.spec.tables, table))
+        rows = read_stored(self.placed.lake / getattr(self.placed.spec.tables, table))
         return pa.table({}) if rows is None else rows.sort_by(order)
 
     def replay(self) -> ExactReplay:
         """Decide everything anew from what is stored; `differences` is empty where nothing differs."""
-        return run_replay(self.settings, self.spec, ReplaySpan())
+        return run_replay(self.placed, ReplaySpan())
 
 
 @contextmanager
@@ -113,9 +113,9 @@ def trial(home: Path, spec: Path | AgentSpec, llm: ScriptedLlm | None = None) ->
     hooks = Hooks(publisher=cast("Callable[..., Publisher]", QuietLane))
     with (
         Clients(settings, "none" if llm is None else "auto") as clients,
-        open_agent(settings, wanted, NOBODY_LISTENS, clients, hooks) as agent,
+        open_agent(PlacedAgent(settings, wanted), NOBODY_LISTENS, clients, hooks) as agent,
     ):
-        yield Trial(settings, wanted, agent)
+        yield Trial(PlacedAgent(settings, wanted), agent)
 
 
 def asking(spec: AgentSpec, llm: ScriptedLlm | None) -> AgentSpec:

@@ -15,12 +15,11 @@ import pyarrow as pa
 
 from schemas.errors import ConfigurationError, NotFoundError
 from schemas.lake_tables import TABLES
-from schemas.spec import AgentSpec
 from schemas.tables import TOKENS
 from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.shared_table import SharedTable
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.store.place import Place
 from streaming.tokens.bearer import NewToken, Scope
 
@@ -71,9 +70,9 @@ class Token:
         }
 
 
-def tokens_place(settings: Settings, spec: AgentSpec) -> Place:
+def tokens_place(agent: PlacedAgent) -> Place:
     """Return where the tokens of an agent lie."""
-    return LakeReader(settings.lake(spec.name), spec.tables).place("tokens")
+    return LakeReader(agent.lake, agent.spec.tables).place("tokens")
 
 
 def read_tokens(reader: LakeReader) -> dict[str, Token]:
@@ -103,15 +102,14 @@ class TokenTable:
     """The tokens of one agent as commands write them; the table is created when absent.
 
     Args:
-        settings: where the lake lies.
-        spec: names agent and table.
+        agent: whose tokens they are.
         clock: current time, timezone-aware.
     """
 
-    def __init__(self, settings: Settings, spec: AgentSpec, clock: Clock = lambda: datetime.now(UTC)) -> None:
-        place = tokens_place(settings, spec)
-        self._table, self._clock = SharedTable(place, TOKENS, spec.replay_horizon), clock
-        self._reader = LakeReader(settings.lake(spec.name), spec.tables)
+    def __init__(self, agent: PlacedAgent, clock: Clock = lambda: datetime.now(UTC)) -> None:
+        place = tokens_place(agent)
+        self._table, self._clock = SharedTable(place, TOKENS, agent.spec.replay_horizon), clock
+        self._reader = LakeReader(agent.lake, agent.spec.tables)
 
     def check_free(self, name: str) -> None:
         """Check that a token of a name may be made.

@@ -10,12 +10,13 @@ from streaming.batch.queries import newest_batch
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import pinned_specs
 from streaming.delta.stored import open_version
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.versions.registry_table import read_entries, registry_place
 from streaming.versions.stages import staged_versions
 
 
-def with_arithmetic(settings: Settings, spec: AgentSpec, agent: AgentSpec) -> AgentSpec:
+def with_arithmetic(placed: PlacedAgent, agent: AgentSpec) -> AgentSpec:
     """Return a spec that says under which arithmetic it decides for an agent.
 
     What the spec names stands. Else a registered version keeps its own and a new one takes the newest; an
@@ -24,14 +25,14 @@ def with_arithmetic(settings: Settings, spec: AgentSpec, agent: AgentSpec) -> Ag
     Args:
         agent: names the lake and its tables.
     """
-    if spec.arithmetic is not None:
-        return spec
-    registered = staged_versions(read_entries(registry_place(settings, agent)))
+    if placed.spec.arithmetic is not None:
+        return placed.spec
+    registered = staged_versions(read_entries(registry_place(placed._replace(spec=agent))))
     if registered:
-        known = registered.get(spec.version)
-        return spec.anew() if known is None else _as(spec, known.spec)
-    pinned = _newest_pinned(settings, agent)
-    return spec.anew() if pinned is None else _as(spec, pinned)
+        known = registered.get(placed.spec.version)
+        return placed.spec.anew() if known is None else _as(placed.spec, known.spec)
+    pinned = _newest_pinned(placed.settings, agent)
+    return placed.spec.anew() if pinned is None else _as(placed.spec, pinned)
 
 
 def _as(spec: AgentSpec, other: AgentSpec) -> AgentSpec:

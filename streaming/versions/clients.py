@@ -18,6 +18,7 @@ from schemas.errors import ConfigurationError, nearest
 from schemas.llm import Fallback, Llm
 from schemas.policy import load_policy
 from schemas.spec import AgentSpec
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.service.interrupts import ended_on_leaving
 
@@ -114,9 +115,11 @@ class Clients:
         fallbacks = (
             [] if self._choice == "local" else [self._fallback(spec, each) for each in spec.llm.fallbacks]
         )
-        asked = (self._settings, spec, fallbacks, self._watch)
-        endpoint = endpoint_client(*asked) if self._choice == "auto" else None
+        endpoint = self._endpoint(spec, fallbacks) if self._choice == "auto" else None
         return self._clients.enter_context(endpoint or self._local(spec.llm, fallbacks))
+
+    def _endpoint(self, spec: AgentSpec, fallbacks: Sequence[LlmClient]) -> LlmClient | None:
+        return endpoint_client(PlacedAgent(self._settings, spec), fallbacks, self._watch)
 
     def _fallback(self, spec: AgentSpec, fallback: Fallback) -> LlmClient:
         llm = spec.llm.as_asked(fallback)
@@ -132,22 +135,19 @@ class Clients:
 
 
 @contextmanager
-def model_client(
-    settings: Settings, spec: AgentSpec, choice: str, watch: CallWatch = unwatched
-) -> Iterator[LlmClient | None]:
+def model_client(agent: PlacedAgent, choice: str, watch: CallWatch = unwatched) -> Iterator[LlmClient | None]:
     """Yield whom one spec asks; see Clients.
 
     Raises:
         ConfigurationError: `choice` is unknown, or the endpoint cannot be used.
         MachineError: the local model cannot be started.
     """
-    with Clients(settings, choice, watch=watch) as clients:
-        yield clients.of(spec)
+    with Clients(agent.settings, choice, watch=watch) as clients:
+        yield clients.of(agent.spec)
 
 
 def endpoint_client(
-    settings: Settings,
-    spec: AgentSpec,
+    agent: PlacedAgent,
     fallbacks: Sequence[LlmClient] = (),
     watch: CallWatch = unwatched,
 ) -> LlmClient | None:
@@ -156,10 +156,10 @@ def endpoint_client(
     Raises:
         ConfigurationError: the policy does not bind the model to the endpoint and the key.
     """
-    if not _names_an_endpoint(settings, spec):
+    if not _names_an_endpoint(agent):
         return None
-    model, operators_url = model_asked(settings, spec), settings.llm_base_url
-    return _client(settings, spec.policy, spec.llm, model, operators_url, fallbacks, watch)
+    model, operators_url = model_asked(agent), agent.settings.llm_base_url
+    return _client(agent.settings, agent.spec.policy, agent.spec.llm, model, operators_url, fallbacks, watch)
 
 
 def _client(
@@ -206,34 +206,34 @@ def check_endpoint(spec: AgentSpec, where: str) -> None:
         raise fault.within(where) from None
 
 
-def model_asked(settings: Settings, spec: AgentSpec) -> str:
+def model_asked(agent: PlacedAgent) -> str:
     """Return the name of the model that a spec asks where nothing else is said."""
-    return (spec.llm.model or DEFAULT_MODEL) if _names_an_endpoint(settings, spec) else LOCAL_MODEL
+    return (agent.spec.llm.model or DEFAULT_MODEL) if _names_an_endpoint(agent) else LOCAL_MODEL
 
 
-def known_endpoints(settings: Settings, spec: AgentSpec) -> list[EndpointState]:
+def known_endpoints(agent: PlacedAgent) -> list[EndpointState]:
     """Return what is known of the endpoints that a spec asks: of those that have refused something."""
-    memory = EndpointMemory(settings.endpoints)
+    memory = EndpointMemory(agent.settings.endpoints)
     named = [
-        _whom(settings, spec),
-        *((each.base_url or OPENAI_URL, each.model) for each in spec.llm.fallbacks),
+        _whom(agent),
+        *((each.base_url or OPENAI_URL, each.model) for each in agent.spec.llm.fallbacks),
     ]
     found = (memory.of(*each) for each in named)
     return [each for each in found if each is not None]
 
 
-def forget_endpoint(settings: Settings, spec: AgentSpec) -> None:
+def forget_endpoint(agent: PlacedAgent) -> None:
     """Have it found out anew what the endpoint takes that a spec asks."""
-    EndpointMemory(settings.endpoints).forget(*_whom(settings, spec))
+    EndpointMemory(agent.settings.endpoints).forget(*_whom(agent))
 
 
-def _whom(settings: Settings, spec: AgentSpec) -> tuple[str, str]:
-    return spec.llm.base_url or settings.llm_base_url or OPENAI_URL, model_asked(settings, spec)
+def _whom(agent: PlacedAgent) -> tuple[str, str]:
+    return agent.spec.llm.base_url or agent.settings.llm_base_url or OPENAI_URL, model_asked(agent)
 
 
-def _names_an_endpoint(settings: Settings, spec: AgentSpec) -> bool:
-    named = spec.llm.base_url or settings.llm_base_url
-    return named is not None or settings.api_key(spec.llm.api_key_env) is not None
+def _names_an_endpoint(agent: PlacedAgent) -> bool:
+    named = agent.spec.llm.base_url or agent.settings.llm_base_url
+    return named is not None or agent.settings.api_key(agent.spec.llm.api_key_env) is not None
 
 
 def _asked(spec: AgentSpec) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ from agent.audit.events import is_name
 from schemas.documents import is_path
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.user import user_name
 from streaming.store.place import is_uri
 from streaming.versions.arithmetic import with_arithmetic
@@ -77,14 +77,14 @@ def complete(spec: AgentSpec, where: str | None = None) -> AgentSpec:
     return ruled.model_copy(update=changes)
 
 
-def active_beside(settings: Settings, spec: AgentSpec) -> VersionStage | None:
+def active_beside(agent: PlacedAgent) -> VersionStage | None:
     """Return the version in force where it is another than a spec, else None.
 
     Raises:
         ConfigurationError: something that the spec names cannot be used.
     """
-    active = version_in("active", SpecRegistry(settings, spec).staged_versions())
-    if active is None or active.digest == complete(with_arithmetic(settings, spec, spec)).digest:
+    active = version_in("active", SpecRegistry(agent).staged_versions())
+    if active is None or active.digest == complete(with_arithmetic(agent, agent.spec)).digest:
         return None
     return active
 

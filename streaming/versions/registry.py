@@ -15,7 +15,7 @@ from agent.audit.events import AuditEvent, is_name, is_short_sentence
 from schemas.errors import ConfigurationError, FlagstreamError
 from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.versions.promotion_gates import PromotionCase, closed_gates
 from streaming.versions.registry_table import RegistryTable, read_entries, registry_place
 from streaming.versions.stages import (
@@ -80,14 +80,13 @@ class SpecRegistry:
     """The versions of an agent's spec, the stage of each, and the evidence for promotions.
 
     Args:
-        settings: where the lake and the audit log lie.
-        spec: names agent and tables.
+        agent: whose versions they are.
         clock: current time, timezone-aware.
     """
 
-    def __init__(self, settings: Settings, spec: AgentSpec, clock: Clock = lambda: datetime.now(UTC)) -> None:
-        self._place, self._clock = registry_place(settings, spec), clock
-        self._settings, self._spec = settings, spec
+    def __init__(self, agent: PlacedAgent, clock: Clock = lambda: datetime.now(UTC)) -> None:
+        self._place, self._clock = registry_place(agent), clock
+        self._agent = agent
 
     def entries(self) -> list[Entry]:
         """Return all that is on record, oldest first; nothing where there is no registry."""
@@ -184,7 +183,7 @@ class SpecRegistry:
     def _entry(
         self, event: Event, version: str, digest: str, author: Author, evidence: Mapping[str, Any]
     ) -> Entry:
-        now, name = self._clock(), self._spec.name
+        now, name = self._clock(), self._agent.name
         return Entry(0, now, event, name, version, digest, None, None, author.who, author.why, evidence)
 
     def _check_begun(self) -> None:
@@ -195,10 +194,10 @@ class SpecRegistry:
 
     def _write(self, decide: Callable[[Sequence[Entry]], list[Entry]]) -> list[Entry]:
         # The log is opened first: what cannot be recorded is not done.
-        log = LakeAudit(AuditPlaces(self._settings, self._spec), self._spec.replay_horizon, self._clock)
-        table = RegistryTable(self._place, self._spec.replay_horizon)
+        log = LakeAudit(AuditPlaces(self._agent), self._agent.spec.replay_horizon, self._clock)
+        table = RegistryTable(self._place, self._agent.spec.replay_horizon)
         written = table.write(decide)
-        recorded = log.position(_source(self._spec.name))
+        recorded = log.position(_source(self._agent.name))
         log.record([_event(each) for each in self.entries() if each.action > recorded])
         return written
 

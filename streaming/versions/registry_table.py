@@ -9,12 +9,11 @@ from datetime import timedelta
 
 import pyarrow as pa
 
-from schemas.spec import AgentSpec
 from schemas.tables import SPECS
 from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader, open_declared, select_declared
 from streaming.delta.shared_table import SharedTable
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.store.place import Place
 from streaming.versions.stages import Entry
 
@@ -22,9 +21,9 @@ _STREAM = "registry"
 _NAMES = [each.name for each in fields(Entry)]
 
 
-def registry_place(settings: Settings, spec: AgentSpec) -> Place:
+def registry_place(agent: PlacedAgent) -> Place:
     """Return the folder of an agent's registry."""
-    return LakeReader(settings.lake(spec.name), spec.tables).place("specs")
+    return LakeReader(agent.lake, agent.spec.tables).place("specs")
 
 
 def read_entries(place: Place) -> list[Entry]:

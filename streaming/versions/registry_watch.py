@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from schemas.errors import ConfigurationError, FlagstreamError, MachineError
 from schemas.spec import AgentSpec
 from streaming.delta.stored import change_mark
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker, cause_of
 from streaming.versions.registry_table import read_entries, registry_place
@@ -52,13 +52,12 @@ class RegistryWatch:
     the state last read stays, and a condition says why.
 
     Args:
-        settings: where the lake lies.
-        spec: names the agent and the table, which may not be there yet.
+        agent: whose registry it is; its table may not be there yet.
         health: has a condition while the registry cannot be read.
     """
 
-    def __init__(self, settings: Settings, spec: AgentSpec, health: Health | None = None) -> None:
-        self._place, self._agent = registry_place(settings, spec), spec.name
+    def __init__(self, agent: PlacedAgent, health: Health | None = None) -> None:
+        self._place, self._agent = registry_place(agent), agent.name
         self._health = health or Health()
         self._mark: tuple[int, int] | None = None
         self._newest = RegistryState()
@@ -114,6 +113,6 @@ class RegistryWatch:
         return _PAUSE_SECONDS if self._place.is_local else _STORE_PAUSE_SECONDS
 
 
-def spec_in_force(settings: Settings, spec: AgentSpec) -> AgentSpec:
+def spec_in_force(agent: PlacedAgent) -> AgentSpec:
     """Return the active version of the agent's registry, `spec` itself where it has none."""
-    return RegistryWatch(settings, spec).look().active or spec
+    return RegistryWatch(agent).look().active or agent.spec

@@ -18,6 +18,7 @@ from streaming.audit.audit_log import AuditPlaces
 from streaming.batch.late_answers import LateStep
 from streaming.batch.steps import BatchStep
 from streaming.history.reconcile import reconcile
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.run.status import read_status
@@ -118,7 +119,7 @@ def test_rules_changed_between_two_attempts_change_nothing_in_the_batch(
     first_batch = transactions.filter(pc.equal(transactions["batch_id"], 0))
     expected = set(folded_scores(spec, first_batch))
     assert set(table.filter(pc.equal(table["batch_id"], 0))["transaction_id"].to_pylist()) == expected
-    told = newest_events(AuditPlaces(settings, spec), "configuration_change", 10)
+    told = newest_events(AuditPlaces(PlacedAgent(settings, spec)), "configuration_change", 10)
     changes = [(row["detail"]["change"], row["detail"].get("changed")) for row in told]
     assert changes == [("start", None), ("start", None), ("batch", ["spec_digest", "rules_version"])]
 

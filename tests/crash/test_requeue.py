@@ -15,6 +15,7 @@ from schemas.contract import load_contract
 from schemas.spec import load_spec
 from streaming.batch.pipeline import BatchStep
 from streaming.history.reconcile import reconcile
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.quarantine.choosing import RecordFilter
@@ -62,7 +63,8 @@ def test_a_chain_of_drivers_killed_in_requeued_batches_loses_and_doubles_nothing
     spec_file = write_spec(tmp_path, topic, limit=30, data_sources={"transactions": source})
     spec = load_spec(spec_file)
     ensure_topic(bootstrap, source["topic"], 1)
-    stream, quarantine = Stream(bootstrap, spec.data_sources.transactions.topic), Quarantine(settings, spec)
+    stream = Stream(bootstrap, spec.data_sources.transactions.topic)
+    quarantine = Quarantine(PlacedAgent(settings, spec))
     stream.send(EACH * len(PLACES))
     assert drivers.run(spec_file) == 0, drivers.outputs[-1]
     lake = settings.lake(spec.name)

@@ -29,6 +29,7 @@ from schemas.spec import load_spec
 from streaming.batch.runner import StreamRunner
 from streaming.cli.root import main
 from streaming.home.brokers import connection
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
@@ -70,7 +71,9 @@ def flagstream(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 
 def run_until_idle(spark: SparkSession, settings: Settings, spec_file: Path, bootstrap: str) -> None:
-    with open_agent(settings, load_spec(spec_file), bootstrap, Clients(settings, "none")) as agent:
+    with open_agent(
+        PlacedAgent(settings, load_spec(spec_file)), bootstrap, Clients(settings, "none")
+    ) as agent:
         StreamRunner(spark, agent.pipeline, agent.stream).run(Event(), until_idle=True)
 
 

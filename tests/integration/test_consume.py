@@ -19,6 +19,7 @@ from schemas.errors import ConfigurationError, RetryableError
 from streaming.consume import Alert, alerts
 from streaming.delta.stored import read_stored
 from streaming.home.brokers import connection
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
@@ -32,7 +33,7 @@ CALL_SECONDS = 30.0
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The alerts of a real lake, as rows."""
     settings, spec = Settings.load(tmp_path_factory.mktemp("lake"), {}), spec_of()
-    build_lake(settings, spec)
+    build_lake(PlacedAgent(settings, spec))
     stored = read_stored(settings.lake(spec.name) / "alerts")
     assert stored is not None
     assert stored.num_rows >= BUSY_ALERTS

@@ -16,6 +16,7 @@ from schemas.spec import AgentSpec
 from streaming.batch.late_answers import LateTotals
 from streaming.batch.runner import StreamRunner
 from streaming.history.replay_runs import ReplaySpan, run_what_if, send_again
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.run.opening import open_agent
@@ -47,7 +48,7 @@ def run_until(job: Job, enough: Callable[[Status], bool]) -> LateTotals:
 
     with (
         Clients(job.settings, "auto") as clients,
-        open_agent(job.settings, job.spec, job.bootstrap, clients) as agent,
+        open_agent(PlacedAgent(job.settings, job.spec), job.bootstrap, clients) as agent,
     ):
         watching = threading.Thread(target=watch)
         watching.start()
@@ -123,10 +124,10 @@ def test_answers_follow_as_revision_2_after_a_restart_and_on_an_idle_topic(
 
     found = replayed(job)
     assert (found.alerts, found.differences) == (len(ids), ())
-    same = run_what_if(job.settings, job.spec, job.spec, ReplaySpan())
+    same = run_what_if(PlacedAgent(job.settings, job.spec), job.spec, ReplaySpan())
     assert (same.added, same.removed, same.unanswered, same.kept) == (0, 0, 0, len(ids))
     assert all({old} == set(row) for flips in same.flips.values() for old, row in flips.items())
-    again = send_again(job.settings, job.spec, ReplaySpan(), bootstrap, topic("again"))
+    again = send_again(PlacedAgent(job.settings, job.spec), ReplaySpan(), bootstrap, topic("again"))
     assert again["sent"] == len(alerts)
 
 
@@ -159,7 +160,9 @@ def test_a_fault_in_the_lane_stops_an_idle_agent_and_the_next_one_goes_on(
         Stream(bootstrap, job.source).send(100)
         with (
             Clients(settings, "auto") as clients,
-            open_agent(settings, job.spec, bootstrap, clients, Hooks(before_commit=refuse)) as agent,
+            open_agent(
+                PlacedAgent(settings, job.spec), bootstrap, clients, Hooks(before_commit=refuse)
+            ) as agent,
             pytest.raises(RetryableError, match="no room for answers"),
         ):
             StreamRunner(spark, agent.pipeline, agent.stream).run(threading.Event())
@@ -187,7 +190,7 @@ def test_versions_switch_the_model_on_and_off_without_a_restart(
         ]
         with (
             Clients(job.settings, "auto") as clients,
-            open_agent(job.settings, job.spec, job.bootstrap, clients) as agent,
+            open_agent(PlacedAgent(job.settings, job.spec), job.bootstrap, clients) as agent,
         ):
             for step in steps:
                 step()

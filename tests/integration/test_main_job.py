@@ -52,6 +52,7 @@ from streaming.history.replay import ExactReplay, Replayer
 from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if, send_again
 from streaming.history.snapshot_copy import create_snapshot
 from streaming.home.brokers import connection
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
@@ -135,7 +136,7 @@ class Job:
     def run(self, llm: str = "none") -> None:
         with (
             Clients(self.settings, llm) as clients,
-            open_agent(self.settings, self.spec, self.bootstrap, clients) as agent,
+            open_agent(PlacedAgent(self.settings, self.spec), self.bootstrap, clients) as agent,
         ):
             StreamRunner(self.spark, agent.pipeline, agent.stream).run(threading.Event(), until_idle=True)
 
@@ -144,7 +145,7 @@ class Job:
 
     def audited(self, kind: str) -> list[dict[str, Any]]:
         """The events of one kind in the audit log, which is sound."""
-        places = AuditPlaces(self.settings, self.spec)
+        places = AuditPlaces(PlacedAgent(self.settings, self.spec))
         assert check_audit(places).findings == ()
         return newest_events(places, kind, 1_000)
 
@@ -467,7 +468,7 @@ def test_rules_of_a_file_change_between_batches_and_look_at_features(
     path.write_text(yaml.safe_dump({"rules": [rule]}), encoding="utf-8")
     job = new_job(spark, settings, bootstrap, topic, threshold=0.9999, rules_file=str(path))
     stream = Stream(bootstrap, job.source)
-    with open_agent(job.settings, job.spec, bootstrap, Clients(job.settings, "none")) as agent:
+    with open_agent(PlacedAgent(job.settings, job.spec), bootstrap, Clients(job.settings, "none")) as agent:
         for when in (rule["when"], "score > 0.99 and amount > 1"):
             path.write_text(yaml.safe_dump({"rules": [{**rule, "when": when}]}), encoding="utf-8")
             stream.send(300)
@@ -513,9 +514,9 @@ def test_versions_take_over_between_batches_without_a_restart_and_are_rolled_bac
             beside.extend(read_status(lake, job.spec, None).beside),
             activate(settings, changed, stricter),
         ),
-        lambda: SpecRegistry(settings, job.spec).rollback(Author("anna", "too many alerts")),
+        lambda: SpecRegistry(PlacedAgent(settings, job.spec)).rollback(Author("anna", "too many alerts")),
     ]
-    with open_agent(job.settings, job.spec, bootstrap, Clients(job.settings, "none")) as agent:
+    with open_agent(PlacedAgent(job.settings, job.spec), bootstrap, Clients(job.settings, "none")) as agent:
         for step in steps:
             step()
             agent.registry.look()
@@ -577,7 +578,7 @@ def test_sequences_and_absences_are_alerted_once_across_restarts_and_changing_ru
     stream = Stream(bootstrap, job.source)
     stream.send(300)
     job.run()
-    with open_agent(job.settings, job.spec, bootstrap, Clients(job.settings, "none")) as agent:
+    with open_agent(PlacedAgent(job.settings, job.spec), bootstrap, Clients(job.settings, "none")) as agent:
         for names in (("silent", "left"), ("silent", "twice")):
             put_in_force(*names)
             stream.send(300)
@@ -607,7 +608,7 @@ def test_sequences_and_absences_are_alerted_once_across_restarts_and_changing_ru
     assert told.adds_up
     assert f"rule silent: {silent[0]['rule_texts'][0]}" in shown.getvalue()
     put_in_force("silent")
-    same = run_what_if(job.settings, job.spec, job.spec, ReplaySpan())
+    same = run_what_if(PlacedAgent(job.settings, job.spec), job.spec, ReplaySpan())
     assert same.published.by_reason["rule left"] == kinds["absence.left"]
     assert "rule left" not in same.replayed.by_reason
     assert same.replayed.alerts == same.kept + same.added
@@ -674,7 +675,7 @@ def test_a_stream_goes_on_after_a_backfill_and_is_replayed_from_a_snapshot(
     stream, rng = Stream(bootstrap, job.source), random.Random(5)
     file = settings.home.parent / "history.jsonl"
     file.write_bytes(b"".join(stream._event(rng) + b"\n" for _ in range(500)))
-    assert run_backfill(job.settings, job.spec, file)["stored"] == 500
+    assert run_backfill(PlacedAgent(job.settings, job.spec), file)["stored"] == 500
     stream.send(600)
     job.run()
     found = job.reconciled()
@@ -686,7 +687,7 @@ def test_a_stream_goes_on_after_a_backfill_and_is_replayed_from_a_snapshot(
     for table in ("transactions", "alerts", "batches", "labels"):
         shutil.rmtree((job.settings.lake(job.spec.name) / table).path)
     shutil.rmtree(job.settings.profiles(job.spec.name).path)
-    assert run_replay(job.settings, job.spec, ReplaySpan(snapshot="all")) == again
+    assert run_replay(PlacedAgent(job.settings, job.spec), ReplaySpan(snapshot="all")) == again
 
 
 def test_a_candidate_is_judged_in_a_sandbox_and_publishes_nothing(done: Done, tmp_path: Path) -> None:
@@ -694,7 +695,7 @@ def test_a_candidate_is_judged_in_a_sandbox_and_publishes_nothing(done: Done, tm
     before = versions(job.settings.lake(job.spec.name)), published(job.bootstrap, job.spec.alerts.topic)
     file = write_spec(tmp_path, lambda name: name, version="2.0.0", limit=60, threshold=0.99)
     candidate = load_spec(file)
-    found = run_what_if(job.settings, job.spec, candidate, ReplaySpan())
+    found = run_what_if(PlacedAgent(job.settings, job.spec), candidate, ReplaySpan())
     rows = job.table("transactions", "sequence")
     expected = set(folded_scores(candidate, rows))
     kept = pl.DataFrame(read_stored(Place.local(found.sandbox / "alerts")))
@@ -714,11 +715,13 @@ def test_a_candidate_is_judged_in_a_sandbox_and_publishes_nothing(done: Done, tm
 def test_alerts_of_a_span_are_sent_once_more_to_another_topic_exactly_once(done: Done, topic: Topic) -> None:
     job, other = done.job, topic("again")
     alerts = job.table("alerts", "outbox_seq").to_pylist()
-    sent = send_again(job.settings, job.spec, ReplaySpan(), job.bootstrap, other)
+    sent = send_again(PlacedAgent(job.settings, job.spec), ReplaySpan(), job.bootstrap, other)
     assert (sent["alerts"], sent["sent"]) == (len(alerts), len(alerts))
-    again = send_again(job.settings, job.spec, ReplaySpan(), job.bootstrap, other)
+    again = send_again(PlacedAgent(job.settings, job.spec), ReplaySpan(), job.bootstrap, other)
     assert (again["alerts"], again["sent"]) == (len(alerts), 0)
-    part = send_again(job.settings, job.spec, ReplaySpan(alert=alerts[0]["alert_id"]), job.bootstrap, other)
+    part = send_again(
+        PlacedAgent(job.settings, job.spec), ReplaySpan(alert=alerts[0]["alert_id"]), job.bootstrap, other
+    )
     messages = list(committed_messages(job.bootstrap, other))
     values = [message.value() for message in messages]
     assert values[: len(alerts)] == [
@@ -729,7 +732,7 @@ def test_alerts_of_a_span_are_sent_once_more_to_another_topic_exactly_once(done:
     assert marks == {str(each["replay"]).encode() for each in (sent, part)}
     assert job.reconciled().differences == 0
     with pytest.raises(ConfigurationError, match="does not use itself"):
-        send_again(job.settings, job.spec, ReplaySpan(), job.bootstrap, job.spec.alerts.topic)
+        send_again(PlacedAgent(job.settings, job.spec), ReplaySpan(), job.bootstrap, job.spec.alerts.topic)
 
 
 def test_the_alerts_table_is_a_source_for_structured_streaming(
@@ -759,7 +762,7 @@ def test_replays_that_cannot_be_are_refused_with_what_to_do(done: Done, tmp_path
         with pytest.raises(ConfigurationError, match=message):
             replayed(job, **wanted)
     with pytest.raises(ConfigurationError, match="candidate is for contract 'handbook'"):
-        run_what_if(job.settings, job.spec, load_spec(SPECS / "handbook.yaml"), ReplaySpan())
+        run_what_if(PlacedAgent(job.settings, job.spec), load_spec(SPECS / "handbook.yaml"), ReplaySpan())
     assert sorted(job.settings.sandbox(job.spec.name).rglob("*")) == sandboxes
     lake = job.settings.lake(job.spec.name)
     first = json.loads(job.table("batches", "first_sequence")["versions"][0].as_py())["transactions"]
@@ -815,7 +818,9 @@ def test_a_checkpoint_that_was_set_back_is_refused(done: Done, tmp_path: Path) -
     closed = job.table("batches", "batch_id").to_pylist()[0]
     offsets = json.loads(closed["offsets"])
     later = {name: {place: end + 5 for place, end in ends.items()} for name, ends in offsets.items()}
-    with open_agent(job.settings, job.spec, job.bootstrap, Clients(job.settings, "none")) as agent:
+    with open_agent(
+        PlacedAgent(job.settings, job.spec), job.bootstrap, Clients(job.settings, "none")
+    ) as agent:
         batch = (closed["query_id"], closed["batch_id"])
         assert agent.pipeline.process(lambda: pa.table({}), *batch, lambda: offsets) is None
         with pytest.raises(DataLossError, match="checkpoint was set back"):

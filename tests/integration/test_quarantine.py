@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from schemas.contract import load_contract
 from streaming.batch.runner import StreamRunner
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.quarantine.choosing import RecordFilter
 from streaming.quarantine.inspection import Quarantine
@@ -50,7 +51,7 @@ def drive_beside(job: Job, people: Callable[[], None]) -> None:
 
     with (
         Clients(job.settings, "none") as clients,
-        open_agent(job.settings, job.spec, job.bootstrap, clients) as agent,
+        open_agent(PlacedAgent(job.settings, job.spec), job.bootstrap, clients) as agent,
     ):
         acting = threading.Thread(target=act)
         acting.start()
@@ -69,7 +70,7 @@ def test_records_that_a_wrong_contract_rejected_are_taken_in_while_the_agent_run
     wrong, right = contract_file(tmp_path, "amuont"), contract_file(tmp_path, "amount")
     source = {"contract": str(wrong), "topic": topic("events"), "max_records_per_batch": 400}
     job = new_job(spark, settings, bootstrap, topic, data_sources={"transactions": source})
-    stream, quarantine = Stream(bootstrap, job.source), Quarantine(job.settings, job.spec)
+    stream, quarantine = Stream(bootstrap, job.source), Quarantine(PlacedAgent(job.settings, job.spec))
     alerts = job.spec.alerts.topic
 
     def people() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.observe.desk_metrics import ServeMetrics
 from streaming.testing.small_lake import build_lake, spec_of
@@ -25,9 +26,9 @@ SECONDS = 60.0
 @pytest.mark.timeout(180)
 def test_it_answers_follows_and_ends_orderly(tmp_path: Path) -> None:
     settings = Settings.load(tmp_path / "home", {})
-    build_lake(settings, SPEC)
+    build_lake(PlacedAgent(settings, SPEC))
     drawn = draw()
-    TokenTable(settings, SPEC).add(drawn, "anna", ["triage"], 6_000, None, "tests")
+    TokenTable(PlacedAgent(settings, SPEC)).add(drawn, "anna", ["triage"], 6_000, None, "tests")
     port = free_port()
     bearer = {"Authorization": f"Bearer {drawn.text.get_secret_value()}"}
     with (

@@ -15,6 +15,7 @@ from schemas.spec import load_spec
 from streaming.batch.runner import StreamRunner
 from streaming.history.reconcile import reconcile
 from streaming.history.replay_runs import ReplaySpan, run_replay
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
@@ -42,7 +43,7 @@ def main(spec_file: str, home: str, bootstrap: str, jars: list[str]) -> None:
     settings, spec = Settings.load(Path(home), os.environ), load_spec(Path(spec_file))
     session = start_session([], work_dir=settings.spark)
     assert session is theirs, "the platform's session is adopted"
-    with open_agent(settings, spec, bootstrap, Clients(settings, "none")) as agent:
+    with open_agent(PlacedAgent(settings, spec), bootstrap, Clients(settings, "none")) as agent:
         StreamRunner(session, agent.pipeline, agent.stream).run(Event(), until_idle=True)
     lake = settings.lake(spec.name)
     status = read_status(lake, spec, None)
@@ -52,7 +53,7 @@ def main(spec_file: str, home: str, bootstrap: str, jars: list[str]) -> None:
         "totals": status.totals,
         "balanced": status.balanced,
         "differences": reconcile(lake, spec, bootstrap, timedelta(hours=1)).differences,
-        "replay": len(run_replay(settings, spec, ReplaySpan()).differences),
+        "replay": len(run_replay(PlacedAgent(settings, spec), ReplaySpan()).differences),
     }
     session.stop()
     print(json.dumps(found))

@@ -12,6 +12,7 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.history.reconcile import Reconciliation, reconcile
 from streaming.home.brokers import connection
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.run import opening
@@ -30,7 +31,7 @@ def run(
     told = records(events(first + rows)[first:], first)
     with (
         Clients(settings, "none") as clients,
-        opening.open_agent(settings, spec, bootstrap, clients, move_alerts=move) as on,
+        opening.open_agent(PlacedAgent(settings, spec), bootstrap, clients, move_alerts=move) as on,
     ):
         on.pipeline.process(lambda: told, "live", number, lambda: {TOPIC: {"0": first + rows}})
 

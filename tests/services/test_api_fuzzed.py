@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.small_lake import build_lake, spec_of
 from streaming.tokens.bearer import draw
@@ -42,9 +43,9 @@ def test_no_request_meets_a_fault_of_ours_or_an_answer_that_is_not_described(
     schemathesis: Path, tmp_path: Path
 ) -> None:
     settings = Settings.load(tmp_path / "home", {})
-    build_lake(settings, SPEC)
+    build_lake(PlacedAgent(settings, SPEC))
     drawn = draw()
-    TokenTable(settings, SPEC).add(drawn, "fuzz", ["admin"], 1_000_000, None, "tests")
+    TokenTable(PlacedAgent(settings, SPEC)).add(drawn, "fuzz", ["admin"], 1_000_000, None, "tests")
     bearer = f"Authorization: Bearer {drawn.text.get_secret_value()}"
     with served(settings.home, SPEC, "--score") as (address, _):
         command = [

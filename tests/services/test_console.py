@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.browser import FLAGS, axe_script, installed_browser
 from streaming.testing.drivers import wait_until
@@ -55,7 +56,9 @@ class House:
         """Draw a code, as `flagstream console` does."""
         if name not in self.tokens:
             self.tokens[name] = draw()
-            TokenTable(self.settings, SPEC).add(self.tokens[name], name, ["triage"], 10_000, None, "tests")
+            TokenTable(PlacedAgent(self.settings, SPEC)).add(
+                self.tokens[name], name, ["triage"], 10_000, None, "tests"
+            )
         headers = {"Authorization": f"Bearer {self.tokens[name].text.get_secret_value()}"}
         answers = list[httpx2.Response]()
 
@@ -75,7 +78,7 @@ class House:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     settings = Settings.load(tmp_path_factory.mktemp("console") / "home", {})
-    build_lake(settings, SPEC)
+    build_lake(PlacedAgent(settings, SPEC))
     found = House(settings)
     with served(settings.home, SPEC) as (found.address, _):
         yield found

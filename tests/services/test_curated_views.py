@@ -18,6 +18,7 @@ from schemas.spec import AgentSpec
 from streaming.databricks.curated_sql import spark_query
 from streaming.databricks.notebooks import tables_notebook
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.small_lake import build_lake, spec_of
 
@@ -68,7 +69,7 @@ def test_views_show_the_rows_that_queries_of_the_agent_see(session: Session, tmp
     settings, spec = Settings.load(tmp_path, {}), spec_of()
     run(session, spec, tmp_path)  # before there is a lake
     assert session.granted == []
-    build_lake(settings, spec)
+    build_lake(PlacedAgent(settings, spec))
     lake = Path(str(settings.lake(spec.name)))
     views = curated_views(AgentDefinition.of(spec).contract)
     kept = {name: lake / getattr(spec.tables, name) for name in views}

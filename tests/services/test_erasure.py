@@ -35,6 +35,7 @@ from streaming.delta.ledger import LakeLedger
 from streaming.erasure.erasing import Erased, Erasure
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.history.snapshot_copy import create_snapshot
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.pseudonym_key import pseudonym_key
 from streaming.home.settings import Settings
 from streaming.service.health import Health
@@ -111,12 +112,12 @@ def live(settings: Settings, ids: Sequence[str], count: int) -> None:
     half = count // 180 * 90
     with pytest.MonkeyPatch.context() as patch:
         without_broker(patch)
-        run_live(settings, spec(), stream[:half])
-        judge(settings, spec(), [each["tx_id"] for each in stream[:half:9]])
-        run_live(settings, spec(), [*stream[half:], *broken(ids)], first_batch=10)
+        run_live(PlacedAgent(settings, spec()), stream[:half])
+        judge(PlacedAgent(settings, spec()), [each["tx_id"] for each in stream[:half:9]])
+        run_live(PlacedAgent(settings, spec()), [*stream[half:], *broken(ids)], first_batch=10)
     ask(settings, ids[0])
     wanted = ReplaySpan(from_version=0)
-    span = wanted.span(wanted.history(settings, spec()))
+    span = wanted.span(wanted.history(PlacedAgent(settings, spec())))
     create_snapshot(settings, AgentDefinition.pinned(spec(), CONTRACT), "kept", span)
     (home / "notices").mkdir()
     (home / "notices" / "tester.jsonl").write_text(json.dumps({"message": f"mind {ids[0]}"}) + "\n")
@@ -140,7 +141,7 @@ def tables(settings: Settings) -> LakeReader:
 
 
 def erase(settings: Settings) -> Erased:
-    return Erasure(settings, spec()).run(SUBJECTS, "anna", "asked for it by letter")
+    return Erasure(PlacedAgent(settings, spec())).run(SUBJECTS, "anna", "asked for it by letter")
 
 
 def texts_in(path: Path) -> Iterator[str]:
@@ -217,9 +218,13 @@ def test_nothing_is_left_of_any_id_in_any_role(ids: list[str]) -> None:
         live(Settings.load(Path(folder), {}), ids, 270)
         held = {each.split("/")[2] for each in naming(Path(folder), ids) if each.startswith("lake/tester/")}
         assert {"transactions", "alerts", "labels", "quarantine", "snapshots"} <= held
-        Erasure(Settings.load(Path(folder), {}), spec()).run(wanted, "anna", "asked for it by letter")
+        Erasure(PlacedAgent(Settings.load(Path(folder), {}), spec())).run(
+            wanted, "anna", "asked for it by letter"
+        )
         assert naming(Path(folder), (*ids, SAID)) == []
-        assert run_replay(Settings.load(Path(folder), {}), spec(), ReplaySpan()).differences == ()
+        assert (
+            run_replay(PlacedAgent(Settings.load(Path(folder), {}), spec()), ReplaySpan()).differences == ()
+        )
 
 
 def test_counts_numbers_amounts_and_times_stay(settings: Settings, lived: Path) -> None:
@@ -244,14 +249,14 @@ def test_counts_numbers_amounts_and_times_stay(settings: Settings, lived: Path) 
 
 
 def test_an_erased_lake_replays_without_a_difference_and_says_what_it_reads(settings: Settings) -> None:
-    before = run_replay(settings, spec(), ReplaySpan())
+    before = run_replay(PlacedAgent(settings, spec()), ReplaySpan())
     assert (before.differences, before.reads_newest) == ((), False)
     erase(settings)
-    after = run_replay(settings, spec(), ReplaySpan())
+    after = run_replay(PlacedAgent(settings, spec()), ReplaySpan())
     assert after.differences == ()
     assert after.reads_newest
     assert (after.rows, after.alerts) == (before.rows, before.alerts)
-    kept = run_replay(settings, spec(), ReplaySpan(snapshot="kept"))
+    kept = run_replay(PlacedAgent(settings, spec()), ReplaySpan(snapshot="kept"))
     assert kept.differences == ()
     assert kept.rows > 0
 
@@ -262,9 +267,9 @@ def test_all_is_as_if_the_token_had_been_there_from_the_beginning(settings: Sett
     stream, half = told(ids=erased.tokens, texts=False), ROWS // 180 * 90
     with pytest.MonkeyPatch.context() as patch:
         without_broker(patch)
-        run_live(other, spec(), stream[:half])
-        judge(other, spec(), [each["tx_id"] for each in stream[:half:9]])
-        run_live(other, spec(), [*stream[half:], *broken(erased.tokens)], first_batch=10)
+        run_live(PlacedAgent(other, spec()), stream[:half])
+        judge(PlacedAgent(other, spec()), [each["tx_id"] for each in stream[:half:9]])
+        run_live(PlacedAgent(other, spec()), [*stream[half:], *broken(erased.tokens)], first_batch=10)
     ours, theirs = (LakeReader(each.lake("tester"), spec().tables) for each in (settings, other))
     columns = [
         "outbox_seq",
@@ -296,10 +301,10 @@ def test_new_payments_of_the_same_id_begin_a_new_profile(settings: Settings) -> 
     assert any(each["customer_id"] == IDS[0] for each in again)
     with pytest.MonkeyPatch.context() as patch:
         without_broker(patch)
-        run_live(settings, spec(), again, first_batch=30)
+        run_live(PlacedAgent(settings, spec()), again, first_batch=30)
     rows = tables(settings).frame("transactions", ["customer"])
     assert set(rows["customer"]) >= {IDS[0], erased.tokens[0]}
-    assert run_replay(settings, spec(), ReplaySpan()).differences == ()
+    assert run_replay(PlacedAgent(settings, spec()), ReplaySpan()).differences == ()
 
 
 def test_interrupted_anywhere_it_is_finished_by_the_same_command(settings: Settings) -> None:
@@ -314,23 +319,29 @@ def test_interrupted_anywhere_it_is_finished_by_the_same_command(settings: Setti
     tokens = set[tuple[str, ...]]()
     while True:
         try:
-            tokens.add(Erasure(settings, spec(), fall).run(SUBJECTS, "anna", "asked for it by letter").tokens)
+            tokens.add(
+                Erasure(PlacedAgent(settings, spec()), fall)
+                .run(SUBJECTS, "anna", "asked for it by letter")
+                .tokens
+            )
             break
         except KeyboardInterrupt:
             plan = (settings.lake("tester") / "erasure.json").path.read_text()
             assert not any(each in plan for each in IDS)
             with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigurationError, match="once more"):
                 without_broker(patch)
-                run_live(settings, spec(), told()[:1], first_batch=40)
+                run_live(PlacedAgent(settings, spec()), told()[:1], first_batch=40)
             with pytest.raises(ConfigurationError, match="with the same ids"):
-                Erasure(settings, spec()).run([Erasable("customer", "c5")], "anna", "asked for it by letter")
+                Erasure(PlacedAgent(settings, spec())).run(
+                    [Erasable("customer", "c5")], "anna", "asked for it by letter"
+                )
     assert {"claim", "transactions", "checkpoints", "snapshot kept", "leftovers", "audit", "end"} <= set(
         steps
     )
     assert len(tokens) == 1
     assert naming(settings.home, (*IDS, SAID)) == []
     assert not (settings.lake("tester") / "erasure.json").path.exists()
-    assert run_replay(settings, spec(), ReplaySpan()).differences == ()
+    assert run_replay(PlacedAgent(settings, spec()), ReplaySpan()).differences == ()
     assert decided(settings) == before
 
 
@@ -345,14 +356,16 @@ def decided(settings: Settings) -> dict[str, Any]:
 
 def test_a_restart_goes_on_also_where_nothing_was_anybodys(settings: Settings) -> None:
     before = decided(settings)
-    erased = Erasure(settings, spec()).run([Erasable("customer", "nobody")], "anna", "asked for it by letter")
+    erased = Erasure(PlacedAgent(settings, spec())).run(
+        [Erasable("customer", "nobody")], "anna", "asked for it by letter"
+    )
     assert erased.rows == {}
     assert decided(settings) == before
 
 
 def test_the_audit_log_says_who_and_why_and_never_the_id(settings: Settings) -> None:
     erased = erase(settings)
-    places = AuditPlaces(settings, spec())
+    places = AuditPlaces(PlacedAgent(settings, spec()))
     assert check_audit(places).sound
     told_of = [each for each in newest_events(places, "action", 9) if each["subject"] == "erase"]
     assert [each["detail"]["reason"] for each in told_of] == ["begun", "done"]
@@ -364,7 +377,7 @@ def test_the_audit_log_says_who_and_why_and_never_the_id(settings: Settings) -> 
 
 def test_a_trial_counts_what_an_erasure_changes_and_changes_nothing(settings: Settings) -> None:
     before = {path: path.read_bytes() for path in settings.home.rglob("*") if path.is_file()}
-    counted = Erasure(settings, spec()).trial(SUBJECTS)
+    counted = Erasure(PlacedAgent(settings, spec())).trial(SUBJECTS)
     assert {path: path.read_bytes() for path in settings.home.rglob("*") if path.is_file()} == before
     erased = erase(settings)
     assert (counted.rows, counted.snapshots, counted.checkpoints) == (
@@ -387,13 +400,17 @@ def test_a_running_agent_is_not_erased_from(settings: Settings) -> None:
 
 def test_an_entity_that_is_not_there_is_named(settings: Settings) -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'customer'"):
-        Erasure(settings, spec()).run([Erasable("custmer", "c1")], "anna", "asked for it by letter")
+        Erasure(PlacedAgent(settings, spec())).run(
+            [Erasable("custmer", "c1")], "anna", "asked for it by letter"
+        )
 
 
 def test_shared_ids_are_left_to_others(settings: Settings) -> None:
-    erased = Erasure(settings, spec()).run([Erasable("customer", "c5")], "anna", "asked for it by letter")
+    erased = Erasure(PlacedAgent(settings, spec())).run(
+        [Erasable("customer", "c5")], "anna", "asked for it by letter"
+    )
     rows = tables(settings).frame("transactions", ["customer", "terminal"])
     assert "c5" not in set(rows["customer"])
     assert {"c50", "c6", "c15"} & set(rows["customer"])
     assert erased.tokens[0] in set(rows["customer"])
-    assert run_replay(settings, spec(), ReplaySpan()).differences == ()
+    assert run_replay(PlacedAgent(settings, spec()), ReplaySpan()).differences == ()

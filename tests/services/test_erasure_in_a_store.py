@@ -14,6 +14,7 @@ from streaming.delta.erasure_plan import Erasable
 from streaming.erasure.erasing import Erasure
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.history.snapshots import find_snapshot
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.client import client_of, key_of
 from streaming.store.opening import folders_of
@@ -58,7 +59,7 @@ def check_a_trial(settings: Settings, store: RunningStore) -> None:
         return {each["path"]: each["e_tag"] for each in found}
 
     before = objects()
-    counted = Erasure(settings, spec()).trial([Erasable("customer", IDS[0])])
+    counted = Erasure(PlacedAgent(settings, spec())).trial([Erasable("customer", IDS[0])])
     assert objects() == before
     assert counted.rows["transactions"] > 0
     assert (counted.snapshots, counted.checkpoints > 0) == (1, True)
@@ -78,19 +79,21 @@ def test_after_a_trial_and_interrupted_anywhere_nothing_of_an_id_is_left_and_all
 
     while True:
         try:
-            erased = Erasure(settings, spec(), fall).run(SUBJECTS, "anna", "asked for it by letter")
+            erased = Erasure(PlacedAgent(settings, spec()), fall).run(
+                SUBJECTS, "anna", "asked for it by letter"
+            )
             break
         except KeyboardInterrupt:
             with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigurationError, match="once more"):
                 without_broker(patch)
-                run_live(settings, spec(), told()[:1], first_batch=40)
+                run_live(PlacedAgent(settings, spec()), told()[:1], first_batch=40)
     assert {"claim", "transactions", "checkpoints", "snapshot kept", "leftovers", "audit"} <= set(steps)
     assert (erased.snapshots, erased.kept, erased.young) == (1, {}, 0)
     assert erased.checkpoints > 0
     assert naming_in(store, settings.home, tmp_path / "after") == []
     assert decided(settings) == before
-    assert run_replay(settings, spec(), ReplaySpan()).differences == ()
-    assert run_replay(settings, spec(), ReplaySpan(snapshot="kept")).differences == ()
+    assert run_replay(PlacedAgent(settings, spec()), ReplaySpan()).differences == ()
+    assert run_replay(PlacedAgent(settings, spec()), ReplaySpan(snapshot="kept")).differences == ()
     find_snapshot(folders_of(settings.snapshots("tester"), settings.spool), "kept").check()
-    assert check_audit(AuditPlaces(settings, spec())).sound
+    assert check_audit(AuditPlaces(PlacedAgent(settings, spec()))).sound
     assert erased.tokens[0] in set(tables(settings).frame("transactions", ["customer"])["customer"])

@@ -37,6 +37,7 @@ from streaming.detection.scoring import Scorer
 from streaming.history.explain import explain
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.output.terminal import Terminal
@@ -186,7 +187,9 @@ def run(
     reached: Callable[[BatchStep], None] = lambda _: None,
 ) -> None:
     """Run an agent over batches of 40 payments, the first of which has this number."""
-    with opening.open_agent(home, spec, "127.0.0.1:1", Asked(AnsweringModel()), Hooks(reached)) as started:
+    with opening.open_agent(
+        PlacedAgent(home, spec), "127.0.0.1:1", Asked(AnsweringModel()), Hooks(reached)
+    ) as started:
         for told in batches:
             part, end = taken(told, number * 1_000), {TOPIC: {"0": number * 1_000 + len(told)}}
             started.pipeline.process(lambda part=part: part, "live", number, lambda end=end: end)

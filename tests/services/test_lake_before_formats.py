@@ -11,6 +11,7 @@ from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
 from streaming.delta.stored import read_stored
 from streaming.history.replay_runs import ReplaySpan
+from streaming.home.placed_agent import PlacedAgent
 from streaming.quarantine.requests import read_requests, requeues_place
 from streaming.quarantine.waiting import waiting
 from streaming.run.status import read_status
@@ -35,7 +36,7 @@ def test_an_unfinished_batch_is_finished_as_the_code_that_began_it_would_have(tm
     LAKE.run(settings)
     assert_same(LAKE.alerts_since(settings, expected[0]["outbox_seq"]), expected)
     assert LAKE.replayed_exactly(settings)[0] == ROWS
-    assert check_audit(AuditPlaces(settings, LAKE.spec_of(settings))).sound
+    assert check_audit(AuditPlaces(PlacedAgent(settings, LAKE.spec_of(settings)))).sound
 
 
 def test_it_goes_on_with_the_alerts_that_the_code_that_began_it_would_have_raised(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_its_snapshot_is_replayed_from_its_copies_alone(tmp_path: Path) -> None:
 def test_its_registry_labels_and_figures_are_there(tmp_path: Path) -> None:
     settings = LAKE.unpacked("closed", tmp_path)
     spec = LAKE.spec_of(settings)
-    found = staged_versions(read_entries(registry_place(settings, spec)))
+    found = staged_versions(read_entries(registry_place(PlacedAgent(settings, spec))))
     assert {version: each.stage for version, each in found.items()} == {"1.0.0": "retired", "1.1.0": "active"}
     assert all(each.spec.digest == each.digest for each in found.values())
     assert (spec.version, spec.arithmetic) == ("1.1.0", 2)
@@ -84,7 +85,7 @@ def test_its_registry_labels_and_figures_are_there(tmp_path: Path) -> None:
 
 def test_its_audit_log_is_sound_and_tells_of_the_promotion(tmp_path: Path) -> None:
     settings = LAKE.unpacked("closed", tmp_path)
-    places = AuditPlaces(settings, LAKE.spec_of(settings))
+    places = AuditPlaces(PlacedAgent(settings, LAKE.spec_of(settings)))
     assert check_audit(places).sound
     told = [row["detail"] for row in newest_events(places, "configuration_change", 100)]
     moves = [(each["version"], each["stage"]) for each in told if each["change"] == "promoted"]
@@ -93,7 +94,7 @@ def test_its_audit_log_is_sound_and_tells_of_the_promotion(tmp_path: Path) -> No
 
 def test_what_was_requeued_stays_as_it_was_decided(tmp_path: Path) -> None:
     settings = LAKE.unpacked("closed", tmp_path)
-    path = requeues_place(settings, LAKE.spec_of(settings))
+    path = requeues_place(PlacedAgent(settings, LAKE.spec_of(settings)))
     requests = read_requests(path)
     assert [(each.state, each.records, each.decided) for each in requests] == [("done", 3, 1)]
     still = waiting(settings.lake(LAKE.name) / "quarantine", path, requests)

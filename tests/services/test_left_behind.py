@@ -21,6 +21,7 @@ from streaming.batch.closed_batches import unbalanced
 from streaming.batch.pipeline import Pipeline
 from streaming.delta.lake import LakeTable
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.intake import Taken
 from streaming.run.opening import open_agent
@@ -72,7 +73,7 @@ def opened(home: Path) -> Iterator[Pipeline]:
     hooks = Hooks(publisher=QuietLane)  # type: ignore[arg-type]  # all that is needed of one
     with (
         Clients(settings, "none") as clients,
-        open_agent(settings, agent(), "127.0.0.1:1", clients, hooks) as on,
+        open_agent(PlacedAgent(settings, agent()), "127.0.0.1:1", clients, hooks) as on,
     ):
         yield on.pipeline
 

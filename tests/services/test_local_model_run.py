@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pyspark.sql import SparkSession
 
 from streaming.history.replay_runs import ReplaySpan, run_what_if
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.streams import Stream
 from tests.integration.test_main_job import new_job, replayed
@@ -52,5 +53,5 @@ def test_the_local_model_classifies_alerts_of_a_whole_run(
     assert "entities.customer" in rulings[0]["detail"]["withheld"]
     assert job.reconciled().differences == 0
     assert replayed(job).differences == (), "the model's answers are those on record"
-    same = run_what_if(job.settings, job.spec, job.spec, ReplaySpan())
+    same = run_what_if(PlacedAgent(job.settings, job.spec), job.spec, ReplaySpan())
     assert (same.added, same.removed, same.unanswered) == (0, 0, len(alerts) - len(by_model))

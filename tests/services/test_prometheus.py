@@ -18,6 +18,7 @@ from benchmarks.throughput import fill
 from schemas.spec import AgentSpec, load_spec
 from streaming.audit.access import tell_done, tell_read
 from streaming.delta.lake_reader import LakeReader
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.observe.dashboards import DASHBOARDS
 from streaming.observe.desk_metrics import NotifyMetrics, ServeMetrics
@@ -99,9 +100,9 @@ def use(running: Scraped) -> None:
     """Have people label alerts and read tables."""
     reader = LakeReader(running.settings.lake(running.spec.name), running.spec.tables)
     alerted = reader.frame("alerts", ["transaction_id"])["transaction_id"].to_list()
-    judge(running.settings, running.spec, alerted[:50])
-    tell_done(running.settings, running.spec, "labels import", 50)
-    tell_read(running.settings, running.spec, "explain", ["alerts"])
+    judge(PlacedAgent(running.settings, running.spec), alerted[:50])
+    tell_done(PlacedAgent(running.settings, running.spec), "labels import", 50)
+    tell_read(PlacedAgent(running.settings, running.spec), "explain", ["alerts"])
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.delta.rewriting import maintained_alone
 from streaming.history import reconcile
 from streaming.history.replay_runs import ReplaySpan, run_replay
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.retention.enforcing import RetentionKeeper
 from streaming.run import opening
@@ -52,9 +53,9 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     broken = [{**told[0], "tx_id": f"r{number}", "amount": -1} for number in range(5)]
     with pytest.MonkeyPatch.context() as patch:
         without_broker(patch)
-        run_live(settings, spec(), [*told[:500], *broken, *told[490:500]])
-        judge(settings, spec(), [f"t{number:05d}" for number in range(0, 480, 40)])
-        run_live(settings, spec(), told[500:], first_batch=10)
+        run_live(PlacedAgent(settings, spec()), [*told[:500], *broken, *told[490:500]])
+        judge(PlacedAgent(settings, spec()), [f"t{number:05d}" for number in range(0, 480, 40)])
+        run_live(PlacedAgent(settings, spec()), told[500:], first_batch=10)
     return home
 
 
@@ -99,7 +100,7 @@ def test_whole_batches_leave_and_numbers_go_on(settings: Settings) -> None:
     )
     with pytest.MonkeyPatch.context() as patch:
         without_broker(patch)
-        run_live(settings, spec(), events(ROWS + 90)[ROWS:], first_batch=30)
+        run_live(PlacedAgent(settings, spec()), events(ROWS + 90)[ROWS:], first_batch=30)
     after = reader(settings).frame("alerts", ["outbox_seq"])["outbox_seq"]
     assert after.n_unique() == after.len()
     assert after.max() >= before["outbox_seq"].max()  # type: ignore[operator]  # numbers
@@ -130,7 +131,7 @@ def test_a_restart_without_checkpoints_comes_to_the_same_state(settings: Setting
     with pytest.MonkeyPatch.context() as patch:
         without_broker(patch)
         for each in (settings, whole):
-            run_live(each, spec(), more, first_batch=30)
+            run_live(PlacedAgent(each, spec()), more, first_batch=30)
     columns = ["outbox_seq", "transaction_id", "score", "log_odds", "kind"]
     ours, theirs = (
         reader(each)
@@ -154,14 +155,14 @@ def newest_state(settings: Settings) -> dict[str, bytes]:
 def test_replays_begin_at_the_cut_and_say_what_they_cannot(settings: Settings) -> None:
     keep(settings, 450)
     first = reader(settings).removed("transactions")[1]
-    found = run_replay(settings, spec(), ReplaySpan())
+    found = run_replay(PlacedAgent(settings, spec()), ReplaySpan())
     assert (found.differences, found.span.first) == ((), first)
     assert found.rows == ROWS - first
     with pytest.raises(ConfigurationError, match=f"before sequence {first} were removed by retention: {AGE}"):
-        run_replay(settings, spec(), ReplaySpan(from_version=0, to_version=4))
+        run_replay(PlacedAgent(settings, spec()), ReplaySpan(from_version=0, to_version=4))
     # A second cut begins from what the first has left.
     keep(settings, 700)
-    again = run_replay(settings, spec(), ReplaySpan())
+    again = run_replay(PlacedAgent(settings, spec()), ReplaySpan())
     assert again.span.first > first
     assert again.differences == ()
 
@@ -169,24 +170,26 @@ def test_replays_begin_at_the_cut_and_say_what_they_cannot(settings: Settings) -
 def test_profiles_that_nothing_holds_are_refused_by_name_in_a_replay(settings: Settings) -> None:
     keep(settings, 450)
     shutil.rmtree(settings.profiles("tester").path)
-    assert run_replay(settings, spec(), ReplaySpan()).differences == ()  # from versions of before
+    assert (
+        run_replay(PlacedAgent(settings, spec()), ReplaySpan()).differences == ()
+    )  # from versions of before
     with maintained_alone(place := reader(settings).place("transactions")):
         forget_versions(place, shared=False)
     with pytest.raises(ConfigurationError, match="no checkpoint of these profiles says"):
-        run_replay(settings, spec(), ReplaySpan())
+        run_replay(PlacedAgent(settings, spec()), ReplaySpan())
 
 
 def test_redeliveries_within_the_horizon_are_recognised_after_a_cut(settings: Settings) -> None:
     keep(settings, ROWS - 1)
     with pytest.MonkeyPatch.context() as patch:
         without_broker(patch)
-        run_live(settings, spec(), events(ROWS)[ROWS - 30 :], first_batch=30)
+        run_live(PlacedAgent(settings, spec()), events(ROWS)[ROWS - 30 :], first_batch=30)
     assert reader(settings).frame("transactions", ["sequence"])["sequence"].max() == ROWS - 1
 
 
 def test_the_audit_log_says_where_it_begins_and_cannot_be_cut_in_silence(settings: Settings) -> None:
     keep(settings, 600)
-    places = AuditPlaces(settings, spec())
+    places = AuditPlaces(PlacedAgent(settings, spec()))
     rows = reader(settings).frame("audit", ["number", "kind", "subject"])
     found = check_audit(places)
     assert found.sound
@@ -226,13 +229,13 @@ def test_a_running_agent_goes_on_beside_it(settings: Settings) -> None:
     more = records(events(ROWS + 180)[ROWS:])
     with pytest.MonkeyPatch.context() as patch, Clients(settings, "none") as clients:
         without_broker(patch)
-        with opening.open_agent(settings, spec(), "127.0.0.1:1", clients) as started:
+        with opening.open_agent(PlacedAgent(settings, spec()), "127.0.0.1:1", clients) as started:
             for number in range(2):
                 part = more.slice(90 * number, 90)
                 started.pipeline.process(partial(same, part), "live", 30 + number, dict)
                 assert keep(settings, 450 + 200 * number)["transactions"]
     assert reader(settings).frame("transactions", ["sequence"])["sequence"].max() == ROWS + 179
-    assert run_replay(settings, spec(), ReplaySpan()).differences == ()
+    assert run_replay(PlacedAgent(settings, spec()), ReplaySpan()).differences == ()
 
 
 def same(part: pa.Table) -> pa.Table:

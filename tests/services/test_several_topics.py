@@ -18,6 +18,7 @@ from schemas.spec import load_spec
 from streaming.batch.runner import StreamRunner
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.home.brokers import connection
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic_facts import TopicFacts
@@ -81,7 +82,7 @@ def run(job: Job, accept_loss: str | None = None, first: Callable[[], None] = la
 
     with (
         Clients(job.settings, "none") as clients,
-        open_agent(job.settings, job.spec, job.bootstrap, clients) as agent,
+        open_agent(PlacedAgent(job.settings, job.spec), job.bootstrap, clients) as agent,
     ):
         settings = replace(agent.stream, accept_loss=accept_loss)
         StreamRunner(job.spark, agent.pipeline, settings, closed).run(threading.Event(), until_idle=True)
@@ -248,4 +249,4 @@ def test_a_replay_of_several_topics_decides_the_same(place: Place) -> None:
     for name in ("a", "b"):
         place.send(name, 120)
     run(job)
-    assert run_replay(job.settings, job.spec, ReplaySpan()).differences == ()
+    assert run_replay(PlacedAgent(job.settings, job.spec), ReplaySpan()).differences == ()

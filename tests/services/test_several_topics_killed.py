@@ -12,6 +12,7 @@ import pytest
 from schemas.spec import AgentSpec, load_spec
 from streaming.batch.steps import BatchStep
 from streaming.history.reconcile import reconcile
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.quarantine.choosing import RecordFilter
@@ -97,7 +98,7 @@ def test_records_of_two_topics_are_taken_out_of_the_quarantine_by_drivers_that_a
     wrong, right = (contract_file(tmp_path, amount) for amount in ("amuont", "amount"))
     source = {"contract": wrong, "topics": streams.topics, "max_records_per_batch": 400}
     spec_file = write_spec(tmp_path, topic, limit=30, data_sources={"transactions": source})
-    quarantine = Quarantine(settings, load_spec(spec_file))
+    quarantine = Quarantine(PlacedAgent(settings, load_spec(spec_file)))
     streams.send(120)
     assert drivers.run(spec_file) == 0, drivers.outputs[-1]
     everything = len(streams.stream.sent_ids)

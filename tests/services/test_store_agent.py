@@ -23,6 +23,7 @@ from streaming.history.replay_evidence import note_replay
 from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if
 from streaming.history.snapshot_copy import create_snapshot
 from streaming.history.snapshots import drop_snapshot, snapshots
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.retention.enforcing import RetentionKeeper
 from streaming.run.status import read_status
@@ -63,14 +64,14 @@ def machine(store: RunningStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def replays_everywhere(settings: Settings, spec: AgentSpec) -> None:
     """The whole history replays bit for bit: from the lake, and from a snapshot of it in the store."""
-    before = run_replay(settings, spec, ReplaySpan())
+    before = run_replay(PlacedAgent(settings, spec), ReplaySpan())
     assert (before.differences, before.rows) == ((), ROWS)
     assert before.alerts > 0
     kept = folders_of(settings.snapshots(spec.name), settings.spool)
     made = create_snapshot(settings, AgentDefinition.of(spec), "kept", before.span)
     assert made.place.uri.startswith(str(settings.snapshots(spec.name)))
     assert [each.name for each in snapshots(kept)] == ["kept"]
-    again = run_replay(settings, spec, ReplaySpan(snapshot="kept"))
+    again = run_replay(PlacedAgent(settings, spec), ReplaySpan(snapshot="kept"))
     assert (again.differences, again.rows, again.alerts) == ((), before.rows, before.alerts)
     drop_snapshot(kept, "kept")
     assert snapshots(kept) == []
@@ -101,8 +102,8 @@ def test_another_machine_goes_on_where_the_first_one_ended(
     machine: Machine, store: RunningStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     spec, payments = agent().anew(), events(ROWS)
-    run_live(machine("one"), spec, payments[:BATCH], rows=BATCH)
-    run_live(machine("two"), spec, payments, first_batch=0, rows=BATCH)
+    run_live(PlacedAgent(machine("one"), spec), payments[:BATCH], rows=BATCH)
+    run_live(PlacedAgent(machine("two"), spec), payments, first_batch=0, rows=BATCH)
     elsewhere = machine("three")
     lake = LakeReader(elsewhere.lake(spec.name), spec.tables)
     stored = lake.rows("transactions", ["transaction_id"])["transaction_id"].to_pylist()
@@ -110,7 +111,7 @@ def test_another_machine_goes_on_where_the_first_one_ended(
     assert folders_of(elsewhere.profiles(spec.name)).names() == [f"{ROWS:020d}"]
     status = read_status(elsewhere.lake(spec.name), spec, None)
     assert status.totals["stored"] == ROWS
-    report = check_audit(AuditPlaces(elsewhere, spec))
+    report = check_audit(AuditPlaces(PlacedAgent(elsewhere, spec)))
     assert (report.sound, report.anchored) == (True, report.rows - 1)
     replays_everywhere(elsewhere, spec)
     for name in ("one", "two", "three"):
@@ -127,32 +128,32 @@ def test_what_is_too_old_leaves_a_lake_in_a_store_and_what_remembers_it_stays(ma
         machine("one"),
     )
     payments = events(4 * BATCH)
-    run_live(settings, spec, payments[: 3 * BATCH], rows=BATCH)
+    run_live(PlacedAgent(settings, spec), payments[: 3 * BATCH], rows=BATCH)
     lake = LakeReader(settings.lake(spec.name), spec.tables)
     closed = lake.frame("batches", ["next_sequence", "closed_at"]).sort("next_sequence")["closed_at"]
     later: datetime = closed[-1] + timedelta(days=400)
     removed = RetentionKeeper(settings, lambda: AgentDefinition.of(spec), lambda: later).enforce()
     cut = removed["transactions"]
     assert 0 < cut < 3 * BATCH
-    run_live(machine("two"), spec, payments, first_batch=0, rows=BATCH)
+    run_live(PlacedAgent(machine("two"), spec), payments, first_batch=0, rows=BATCH)
     elsewhere = machine("three")
     left = lake.rows("transactions", ["sequence"])["sequence"].to_pylist()
     assert sorted(left) == list(range(cut, 4 * BATCH))
-    found = run_replay(elsewhere, spec, ReplaySpan())
+    found = run_replay(PlacedAgent(elsewhere, spec), ReplaySpan())
     assert (found.differences, found.rows) == ((), 4 * BATCH - cut)
     assert read_status(elsewhere.lake(spec.name), spec, None).totals["stored"] == 4 * BATCH
-    assert check_audit(AuditPlaces(elsewhere, spec)).sound
+    assert check_audit(AuditPlaces(PlacedAgent(elsewhere, spec))).sound
 
 
 def trained_and_promoted(settings: Settings, first: AgentSpec) -> str:
     """Train on what is stored, promote a version with the model; return the model's digest."""
-    SpecRegistry(settings, first).add(first, ANNA)
-    trained = run_training(settings, first, datetime(2030, 1, 1), "decided", "1h", seed=0)
+    SpecRegistry(PlacedAgent(settings, first)).add(first, ANNA)
+    trained = run_training(PlacedAgent(settings, first), datetime(2030, 1, 1), "decided", "1h", seed=0)
     second = complete(first.model_copy(update={"version": "1.1.0", "model": model_at(trained["artefact"])}))
-    registry = SpecRegistry(settings, first)
+    registry = SpecRegistry(PlacedAgent(settings, first))
     registry.add(second, ANNA)
-    found = run_what_if(settings, first, second, ReplaySpan())
-    assert note_replay(settings, first, second, found, "anna")
+    found = run_what_if(PlacedAgent(settings, first), second, ReplaySpan())
+    assert note_replay(PlacedAgent(settings, first), second, found, "anna")
     promoted_to(registry, "1.1.0", ANNA, PromotionOptions("active"))
     return str(trained["sha256"])
 
@@ -168,18 +169,21 @@ def test_a_model_that_one_machine_trains_decides_on_another_and_outlives_its_fol
 ) -> None:
     first, payments = complete(agent(promotion=ASKED, profiles=SHORT)), events(4 * BATCH)
     one, two, three = machine("one"), machine("two"), machine("three")
-    run_live(one, first.anew(), payments[: 3 * BATCH], rows=BATCH)
-    judge(one, first, [each["tx_id"] for each in payments[: 3 * BATCH] if each["amount"] > LARGE_AMOUNT])
+    run_live(PlacedAgent(one, first.anew()), payments[: 3 * BATCH], rows=BATCH)
+    judge(
+        PlacedAgent(one, first),
+        [each["tx_id"] for each in payments[: 3 * BATCH] if each["amount"] > LARGE_AMOUNT],
+    )
     digest = trained_and_promoted(one, first)
-    active = version_in("active", SpecRegistry(two, first).staged_versions())
+    active = version_in("active", SpecRegistry(PlacedAgent(two, first)).staged_versions())
     assert active is not None and active.spec.model is not None
     assert (active.version, active.spec.model.sha256) == ("1.1.0", digest)
-    run_live(two, active.spec, payments, first_batch=0, rows=BATCH)
+    run_live(PlacedAgent(two, active.spec), payments, first_batch=0, rows=BATCH)
     assert folders_of(three.artefacts(first.name), three.spool).names() == [digest]
     create_snapshot(three, AgentDefinition.of(active.spec), "kept", ReplaySpan().history(three, first).whole)
     for place in (three.models(first.name), three.artefacts(first.name)):
         folders_of(place, three.spool).drop_all()
-    again = run_replay(three, active.spec, ReplaySpan(snapshot="kept"))
+    again = run_replay(PlacedAgent(three, active.spec), ReplaySpan(snapshot="kept"))
     assert (again.differences, again.rows) == ((), 4 * BATCH)
     assert again.alerts > 0
 
@@ -219,11 +223,11 @@ def test_the_anchor_lies_in_a_bucket_that_the_lakes_account_cannot_touch_and_the
         for whose in ({}, logins(lake)):
             settings = Settings.load(tmp_path / "wrong", {**given, **whose})
             with pytest.raises(ConfigurationError, match="the store does not admit this") as refusal:
-                run_live(settings, spec, events(BATCH), rows=BATCH)
+                run_live(PlacedAgent(settings, spec), events(BATCH), rows=BATCH)
             assert refusal.value.where.startswith(str(guard.place))
         settings = Settings.load(tmp_path / "right", {**given, **logins(guard)})
-        run_live(settings, spec, events(BATCH), rows=BATCH)
-        report = check_audit(AuditPlaces(settings, spec))
+        run_live(PlacedAgent(settings, spec), events(BATCH), rows=BATCH)
+        report = check_audit(AuditPlaces(PlacedAgent(settings, spec)))
         assert (report.sound, report.anchored) == (True, report.rows - 1)
     with surroundings(guard):
         assert ObjectFiles(guard.place / spec.name).names() == ["audit.anchor"]

@@ -19,6 +19,7 @@ from streaming.audit.audit_guard import Anchor, AnchorFile
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.detection import checkpoints
 from streaming.detection.scoring import Scorer
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.setup.doctor import check_anchor
 from streaming.store.client import client_of, key_of
@@ -164,16 +165,16 @@ def test_the_audit_log_and_its_anchor_may_lie_in_two_stores_with_keys_of_their_o
     with surroundings(lake):
         settings = Settings.load(tmp_path / "home", {**given, "FLAGSTREAM_AUDIT_KEY": KEY})
         for number in range(3):
-            LakeAudit(AuditPlaces(settings, agent()), RETENTION).record([event(number)])
-        report = check_audit(AuditPlaces(settings, agent()))
+            LakeAudit(AuditPlaces(PlacedAgent(settings, agent())), RETENTION).record([event(number)])
+        report = check_audit(AuditPlaces(PlacedAgent(settings, agent())))
         assert (report.sound, report.rows, report.anchored) == (True, 3, 2)
         without = Settings.load(tmp_path / "home", given)
         with pytest.raises(ConfigurationError, match=r"FLAGSTREAM_AUDIT_KEY: .*openssl rand -hex 32"):
-            LakeAudit(AuditPlaces(without, agent()), RETENTION)
+            LakeAudit(AuditPlaces(PlacedAgent(without, agent())), RETENTION)
         keyless = {name: value for name, value in given.items() if "SECRET" not in name}
         refused = Settings.load(tmp_path / "home", {**keyless, "FLAGSTREAM_AUDIT_KEY": KEY})
         with pytest.raises((ConfigurationError, RetryableError)):
-            LakeAudit(AuditPlaces(refused, agent()), RETENTION)
+            LakeAudit(AuditPlaces(PlacedAgent(refused, agent())), RETENTION)
     with surroundings(guarded):
         found = ObjectFiles(guarded.place / "tester").read("audit.anchor")
         assert found is not None
@@ -199,8 +200,8 @@ def test_an_anchor_on_azure_needs_a_signature_that_may_delete_nothing(
         settings = Settings.load(tmp_path / "home", {**given, "FLAGSTREAM_AUDIT_KEY": KEY})
         assert check_anchor(store.place, settings).ok
         for number in range(3):
-            LakeAudit(AuditPlaces(settings, agent()), RETENTION).record([event(number)])
-        report = check_audit(AuditPlaces(settings, agent()))
+            LakeAudit(AuditPlaces(PlacedAgent(settings, agent())), RETENTION).record([event(number)])
+        report = check_audit(AuditPlaces(PlacedAgent(settings, agent())))
     assert (report.sound, report.rows, report.anchored) == (True, 3, 2)
     assert "tester/audit.anchor" in objects(store)
 

@@ -20,6 +20,7 @@ from streaming.audit.audit_log import AuditPlaces
 from streaming.databricks.vended import VendedCredentials, vending
 from streaming.databricks.workspace import Workspace, connect
 from streaming.history.replay_runs import ReplaySpan, run_replay
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.service.health import Condition
 from streaming.testing.drivers import DRIVER_SECONDS, wait_until
@@ -66,8 +67,8 @@ def made(bootstrap: str, topic: Topic, tmp_path: Path, monkeypatch: pytest.Monke
 
 def all_is_well(agent: WaitingAgent) -> None:
     agent.nothing_lost_or_doubled()
-    assert check_audit(AuditPlaces(agent.settings, agent.spec)).sound
-    replayed = run_replay(agent.settings, agent.spec, ReplaySpan())
+    assert check_audit(AuditPlaces(PlacedAgent(agent.settings, agent.spec))).sound
+    replayed = run_replay(PlacedAgent(agent.settings, agent.spec), ReplaySpan())
     assert (replayed.differences, replayed.rows) == ((), len(agent.stream.sent_ids))
 
 

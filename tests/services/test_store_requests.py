@@ -17,6 +17,7 @@ import pytest
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.maintenance import STORE_ROUND_SECONDS
 from streaming.delta.shared_table import SharedTable
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run import opening
 from streaming.testing.drivers import wait_until
@@ -72,7 +73,10 @@ def test_a_batch_makes_no_more_requests_than_is_reckoned_with(
     settings, stream = Settings.load(tmp_path / "home", given), records(events(EACH * BATCHES))
     spec = agent(profiles={"block_rows": 64, "checkpoint_rows": EACH * BATCHES * 2}).anew()
     writes, reads = list[int](), list[int]()
-    with Clients(settings, "none") as clients, opening.open_agent(settings, spec, "", clients) as started:
+    with (
+        Clients(settings, "none") as clients,
+        opening.open_agent(PlacedAgent(settings, spec), "", clients) as started,
+    ):
         for number in range(BATCHES):
             before = len(spoiled.requests)
             part = partial(pa.Table.slice, stream, number * EACH, EACH)
@@ -93,7 +97,10 @@ def test_a_batch_waits_for_fewer_answers_in_a_row_than_it_makes_requests(
     without_broker(monkeypatch)
     given = {"FLAGSTREAM_STORE": str(store.place), "FLAGSTREAM_AUDIT_KEY": "a" * 32}
     settings, stream, spec = Settings.load(tmp_path / "home", given), records(events(600)), agent().anew()
-    with Clients(settings, "none") as clients, opening.open_agent(settings, spec, "", clients) as started:
+    with (
+        Clients(settings, "none") as clients,
+        opening.open_agent(PlacedAgent(settings, spec), "", clients) as started,
+    ):
         for number, (first, delay) in enumerate([(0, 0.0), (300, DELAY)]):
             spoiled.delay, before = delay, len(spoiled.requests)
             part = partial(stream.slice, first, 300)
@@ -114,7 +121,7 @@ def test_looks_go_by_the_clock(
     given = {"FLAGSTREAM_STORE": str(store.place), "FLAGSTREAM_AUDIT_KEY": "a" * 32}
     settings, spec = Settings.load(tmp_path / "home", given), agent().anew()
     looks = Counter[str]()
-    with Clients(settings, "none") as clients, opening.open_agent(settings, spec, "", clients):
+    with Clients(settings, "none") as clients, opening.open_agent(PlacedAgent(settings, spec), "", clients):
         begun, since = time.monotonic(), len(spoiled.requests)
 
         def seen() -> bool:

@@ -12,6 +12,7 @@ import pytest
 from schemas.spec import AgentSpec, load_spec
 from streaming.batch.steps import BatchStep
 from streaming.history.replay_runs import ReplaySpan, run_replay
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.service.health import Condition, read_health
@@ -77,7 +78,7 @@ def machines(
 
 
 def replays(settings: Settings, spec: AgentSpec, rows: int) -> None:
-    found = run_replay(settings, spec, ReplaySpan())
+    found = run_replay(PlacedAgent(settings, spec), ReplaySpan())
     assert (found.differences, found.rows) == ((), rows)
     assert found.alerts > 0
 

@@ -16,6 +16,7 @@ from schemas.errors import DataLossError, RetryableError
 from schemas.subscription import Subscription
 from streaming.batch.runner import StreamRunner
 from streaming.home.brokers import connection
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic_facts import TopicFacts
@@ -44,7 +45,7 @@ def job(
 def run(job: Job, accept_loss: str | None = None) -> None:
     with (
         Clients(job.settings, "none") as clients,
-        open_agent(job.settings, job.spec, job.bootstrap, clients) as agent,
+        open_agent(PlacedAgent(job.settings, job.spec), job.bootstrap, clients) as agent,
     ):
         settings = replace(agent.stream, accept_loss=accept_loss)
         StreamRunner(job.spark, agent.pipeline, settings).run(threading.Event(), until_idle=True)
@@ -98,12 +99,10 @@ def test_records_that_retention_has_taken_are_refused_then_given_up_on_record(
     assert f'"records": {lost}' in next(each["lost"] for each in batches if each["lost"])
     found = agent.reconciled()
     assert (found.differences, found.lost) == (0, lost)
-    assert read_status(agent.settings.lake(agent.spec.name), agent.spec, None).lost == lost
+    assert read_status(agent.lake, agent.spec, None).lost == lost
     told = [each["detail"] for each in agent.audited("action")]
     assert [(each["why"], each["lost"]) for each in told] == [("the topic kept too little", lost)]
-    assert agent.scores() == folded_scores(
-        agent.spec, agent.table("transactions", "sequence"), agent.settings.lake(agent.spec.name)
-    )
+    assert agent.scores() == folded_scores(agent.spec, agent.table("transactions", "sequence"), agent.lake)
     stream.send(50)
     run(agent)
     assert len(stored_ids(agent)) == len(ids) + 50
@@ -134,7 +133,7 @@ def test_a_topic_created_anew_while_it_is_read_is_noticed(job: tuple[Job, Stream
     stream.send(100)
     with (
         Clients(agent.settings, "none") as clients,
-        open_agent(agent.settings, agent.spec, agent.bootstrap, clients) as on,
+        open_agent(PlacedAgent(agent.settings, agent.spec), agent.bootstrap, clients) as on,
     ):
         runner, stop = StreamRunner(agent.spark, on.pipeline, on.stream, change), threading.Event()
         timer = threading.Timer(120, stop.set)
@@ -157,7 +156,7 @@ def test_partitions_that_came_while_the_checkpoint_was_lost_are_read_from_their_
         future.result(CALL_SECONDS)
     stream.send(200)
     assert min(ends(agent)[partition] for partition in ("2", "3")) > 0
-    shutil.rmtree(agent.settings.checkpoint(agent.spec.name))
+    shutil.rmtree(agent.settings.checkpoint(agent.name))
     run(agent)
     assert sorted(stored_ids(agent)) == sorted(stream.sent_ids)
     assert agent.reconciled().differences == 0

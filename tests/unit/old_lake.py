@@ -19,6 +19,7 @@ from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.testing.live_lake import TOPIC, agent
@@ -51,7 +52,7 @@ class OldLake:
 
     def spec_of(self, settings: Settings) -> AgentSpec:
         """Return the version that its registry has promoted."""
-        return spec_in_force(settings, agent(name=self.name))
+        return spec_in_force(PlacedAgent(settings, agent(name=self.name)))
 
     def noted(self, name: str) -> list[dict[str, Any]]:
         """Return the content of one of the JSON files."""
@@ -82,7 +83,7 @@ class OldLake:
         """Open the agent, which finishes what is open, and give it batches."""
         with (
             Clients(settings, "auto") as clients,
-            open_agent(settings, self.spec_of(settings), "127.0.0.1:1", clients) as on,
+            open_agent(PlacedAgent(settings, self.spec_of(settings)), "127.0.0.1:1", clients) as on,
         ):
             for number, part in enumerate(parts, self.next_batch):
                 end = {TOPIC: {"0": part["offset"][-1].as_py() + 1}}
@@ -96,7 +97,7 @@ class OldLake:
     def replayed_exactly(self, settings: Settings, span: ReplaySpan = WHOLE) -> tuple[int, int]:
         """Replay without a difference; return how many rows and alerts."""
         spec = self.spec_of(settings)
-        history = span.history(settings, spec)
+        history = span.history(PlacedAgent(settings, spec))
         contract = AgentDefinition.of(spec).contract
         found = Replayer(settings, AgentDefinition.pinned(spec, contract), history).exactly(history.whole)
         assert found.differences == ()

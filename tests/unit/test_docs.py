@@ -289,10 +289,11 @@ def made_by_walks() -> Iterator[str]:
 
 
 def prose_of(module: Path) -> str:
-    """The comments and texts of a module, without its code."""
+    """The comments and texts of a module, without its code, nor the code that fills in a text."""
     with module.open("rb") as file:
         kinds = (tokenize.COMMENT, tokenize.STRING)
-        return "\n".join(each.string for each in tokenize.tokenize(file.readline) if each.type in kinds)
+        found = [each.string for each in tokenize.tokenize(file.readline) if each.type in kinds]
+    return "\n".join(re.sub(r"\{[^{}]*\}", "{}", text) if text[0] in "fF" else text for text in found)
 
 
 def there(name: str) -> bool:

@@ -39,6 +39,7 @@ BESIDE_COMMANDS = {
     "streaming.history.asking",
     "streaming.history.replay_runs",
     "streaming.home.listen",
+    "streaming.home.placed_agent",
     "streaming.home.private_files",
     "streaming.home.settings",
     "streaming.labels.label_files",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.quarantine.choosing import slices_of
 from streaming.quarantine.requests import RequestTable, read_requests, requeues_place
 from streaming.quarantine.waiting import waiting
@@ -58,7 +59,7 @@ def test_all_of_it_is_replayed_without_a_difference(tmp_path: Path, checkpoints:
 def test_its_registry_labels_and_open_window_are_there(tmp_path: Path) -> None:
     settings = LAKE.unpacked("closed", tmp_path)
     spec = LAKE.spec_of(settings)
-    found = staged_versions(read_entries(registry_place(settings, spec)))
+    found = staged_versions(read_entries(registry_place(PlacedAgent(settings, spec))))
     assert {version: each.stage for version, each in found.items()} == {"1.0.0": "retired", "1.1.0": "active"}
     assert all(each.spec.digest == each.digest for each in found.values())
     assert spec.version == "1.1.0"
@@ -71,13 +72,13 @@ def test_its_registry_labels_and_open_window_are_there(tmp_path: Path) -> None:
 def test_what_it_rejected_can_be_requeued(tmp_path: Path) -> None:
     settings = LAKE.unpacked("closed", tmp_path)
     spec, lake = LAKE.spec_of(settings), settings.lake(LAKE.name)
-    path = requeues_place(settings, spec)
+    path = requeues_place(PlacedAgent(settings, spec))
     rejected = waiting(lake / "quarantine", path, [])
     assert rejected.height > 0
     RequestTable(path, spec.replay_horizon).ask(slices_of(rejected), None, "anna", "once more")
     with (
         Clients(settings, "auto") as clients,
-        open_agent(settings, spec, "127.0.0.1:1", clients) as on,
+        open_agent(PlacedAgent(settings, spec), "127.0.0.1:1", clients) as on,
     ):
         closed = on.requested.take(datetime(2026, 5, 8, tzinfo=UTC))
         assert closed is not None

@@ -18,6 +18,7 @@ from agent.model.child_environment import child_environment
 from agent.model.processes import Service
 from schemas.errors import MachineError
 from streaming.cli.root import app
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.private_files import FOLDERS, keep_private
 from streaming.home.settings import Settings
 from streaming.jvm.launching import launch_jvm
@@ -130,14 +131,14 @@ def readable_by_others(folder: Path) -> list[Path]:
 def test_a_lake_is_its_user_s_alone(tmp_path: Path) -> None:
     settings = Settings.load(tmp_path / "home", {})
     keep_private(settings.home)
-    build_lake(settings, spec_of(), rows=120)
+    build_lake(PlacedAgent(settings, spec_of()), rows=120)
     assert readable_by_others(settings.home) == []
     assert stat.S_IMODE(settings.home.stat().st_mode) == 0o700
 
 
 def test_a_lake_that_was_open_is_closed_by_the_next_command(tmp_path: Path) -> None:
     settings = Settings.load(tmp_path / "home", {})
-    build_lake(settings, spec_of(), rows=120)
+    build_lake(PlacedAgent(settings, spec_of()), rows=120)
     kept = settings.home / "quarterly" / "report.txt"  # somebody else's business
     kept.parent.mkdir()
     kept.write_text("x", encoding="utf-8")

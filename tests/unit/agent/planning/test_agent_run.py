@@ -25,6 +25,7 @@ from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import app
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.place import Place
 from streaming.testing.scripted_llm import (
@@ -65,7 +66,7 @@ ORDER = RunOrder(GOAL)
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lake")
-    build_lake(Settings.load(folder, {}), spec_of())
+    build_lake(PlacedAgent(Settings.load(folder, {}), spec_of()))
     return folder
 
 
@@ -97,7 +98,12 @@ class Bench:
         )
         with model as client:
             return run_agent(
-                self.settings, spec, order, client, lambda: self.audit, now=lambda: DAY, **options
+                PlacedAgent(self.settings, spec),
+                order,
+                client,
+                lambda: self.audit,
+                now=lambda: DAY,
+                **options,
             )
 
     def asked(
@@ -403,7 +409,9 @@ def test_while_the_model_does_not_answer_its_fallback_plans_and_writes(bench: Be
         LlmClient(llm, model="desk", base_url=up.base_url) as desk,
         LlmClient(llm, base_url=down.base_url, fallbacks=[desk]) as client,
     ):
-        report = run_agent(bench.settings, spec, ORDER, client, lambda: bench.audit, now=lambda: DAY)
+        report = run_agent(
+            PlacedAgent(bench.settings, spec), ORDER, client, lambda: bench.audit, now=lambda: DAY
+        )
     assert report.ok, report
     assert report.finding is not None
     assert report.finding.written_by == "desk"
@@ -486,7 +494,12 @@ def test_a_named_run_keeps_its_finding_and_its_token_when_it_is_repeated(bench: 
 
 def test_without_a_model_and_without_a_plan_nothing_is_begun(bench: Bench) -> None:
     with pytest.raises(ConfigurationError, match=r"--plan: no model is in use .* hand in a plan"):
-        run_agent(bench.settings, spec_of(), RunOrder(GOAL), None, lambda: pytest.fail("the log was opened"))
+        run_agent(
+            PlacedAgent(bench.settings, spec_of()),
+            RunOrder(GOAL),
+            None,
+            lambda: pytest.fail("the log was opened"),
+        )
 
 
 def test_plan_and_policy_of_the_readme_work(bench: Bench) -> None:
@@ -515,7 +528,7 @@ def test_the_command_tells_what_was_found_and_leaves_a_chain_that_holds(bench: B
     done = command(bench, "--goal", GOAL, "--plan", str(path))
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["steps"][0]["result"]["rows"] == [{"n": 40, "rules": "large"}]
-    checked = check_audit(AuditPlaces(bench.settings, spec_of()), None)
+    checked = check_audit(AuditPlaces(PlacedAgent(bench.settings, spec_of())), None)
     assert list(checked.findings) == []
     path.write_text(plan(query(1, "SELECT * FROM ledger")).model_dump_json(), encoding="utf-8")
     refused_one = command(bench, "--goal", GOAL, "--plan", str(path))

@@ -22,6 +22,7 @@ from schemas.policy import Policy, QueryLimits
 from streaming.actions.query import QueryEngine
 from streaming.batch.compose import lake_schemas
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.place import Place
 from streaming.testing.small_lake import BUSY, CONTRACT, build_lake, spec_of
@@ -61,7 +62,7 @@ def planted(table: pa.Table, mark: str) -> pa.Table:
 def engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[QueryEngine, QueryEngine]:
     """Two lakes that differ in what may not leave, and in nothing else."""
     home = tmp_path_factory.mktemp("home")
-    build_lake(Settings.load(home, {}), spec_of(), rows=120)
+    build_lake(PlacedAgent(Settings.load(home, {}), spec_of()), rows=120)
     found = []
     for mark in CANARIES:
         folders = {name: tmp_path_factory.mktemp("lake") / name for name in TABLES}

@@ -24,6 +24,7 @@ from streaming.actions.findings import FindingFacts
 from streaming.actions.lake_actions import LakeActions
 from streaming.actions.query import plain
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.place import Place
 from streaming.testing.live_lake import agent, events
@@ -38,13 +39,13 @@ FACTS = FindingFacts("a" * 32, "why?", "p", "b" * 64)
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
-    build_lake(Settings.load(folder, {}), spec_of())
+    build_lake(PlacedAgent(Settings.load(folder, {}), spec_of()))
     return folder
 
 
 @pytest.fixture
 def actions(home: Path) -> LakeActions:
-    return LakeActions(Settings.load(home, {}), spec_of(), CONTRACT, VIEWS, FACTS, lambda: DAY)
+    return LakeActions(PlacedAgent(Settings.load(home, {}), spec_of()), CONTRACT, VIEWS, FACTS, lambda: DAY)
 
 
 def answer(actions: LakeActions, sql: str, *values: str, seconds: float = 10.0, **limits: Any) -> Any:
@@ -227,7 +228,10 @@ VALID = Finding("many", (Claim(text="40 alerts", evidence=("s1.n",)),), {"s1.n":
 @pytest.fixture
 def posting(tmp_path: Path) -> Iterator[tuple[Path, LakeActions]]:
     settings = Settings.load(tmp_path, {})
-    yield settings.lake("tester").path, LakeActions(settings, spec_of(), CONTRACT, VIEWS, FACTS, lambda: DAY)
+    yield (
+        settings.lake("tester").path,
+        LakeActions(PlacedAgent(settings, spec_of()), CONTRACT, VIEWS, FACTS, lambda: DAY),
+    )
 
 
 def test_a_valid_finding_is_promoted_and_kept_once(posting: tuple[Path, LakeActions]) -> None:

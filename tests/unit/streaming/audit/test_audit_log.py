@@ -28,6 +28,7 @@ from streaming.audit.audit_guard import Anchor, AnchorFile
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.delta.maintenance import MaintenanceLimits, maintain
 from streaming.delta.stored import StoredTable, read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 
 SPEC = parse_document(
@@ -50,7 +51,7 @@ class CrashError(Exception):
 
 
 def places(home: Path, **environ: str) -> AuditPlaces:
-    return AuditPlaces(Settings.load(home, environ), SPEC)
+    return AuditPlaces(PlacedAgent(Settings.load(home, environ), SPEC))
 
 
 def log(home: Path, **environ: str) -> LakeAudit:

@@ -18,6 +18,7 @@ from streaming.batch.outbox import Outbox
 from streaming.batch.steps import BatchStep
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord, PublisherSettings
 from streaming.run import alerts_end, opening
@@ -71,7 +72,9 @@ def run(
     told = records(events(first + rows)[first:], first)
     with (
         Clients(settings, "none") as clients,
-        opening.open_agent(settings, spec, "127.0.0.1:1", clients, hooks, move_alerts=move) as on,
+        opening.open_agent(
+            PlacedAgent(settings, spec), "127.0.0.1:1", clients, hooks, move_alerts=move
+        ) as on,
     ):
         on.pipeline.process(lambda: told, "live", number, lambda: {TOPIC: {"0": first + rows}})
 
@@ -112,7 +115,9 @@ def test_a_move_is_on_record_before_any_batch_follows(
     count = len(topics.sent["before"])
     with (
         Clients(settings, "none") as clients,
-        opening.open_agent(settings, on_topic("after"), "127.0.0.1:1", clients, move_alerts=True),
+        opening.open_agent(
+            PlacedAgent(settings, on_topic("after")), "127.0.0.1:1", clients, move_alerts=True
+        ),
     ):
         pass
     run(settings, on_topic("after"), 200, 1)
@@ -130,7 +135,9 @@ def test_a_move_holds_where_the_clock_is_set_back(
     monkeypatch.setattr(pipeline, "datetime", SimpleNamespace(now=lambda _: earlier))
     with (
         Clients(settings, "none") as clients,
-        opening.open_agent(settings, on_topic("after"), "127.0.0.1:1", clients, move_alerts=True),
+        opening.open_agent(
+            PlacedAgent(settings, on_topic("after")), "127.0.0.1:1", clients, move_alerts=True
+        ),
     ):
         pass
     run(settings, on_topic("after"), 200, 1)

@@ -15,6 +15,7 @@ from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run import opening
 from streaming.run.surroundings import Hooks
@@ -50,7 +51,7 @@ def run(settings: Settings, first: int, end: int, ended: tuple[int, BatchStep] |
     hooks = Hooks(reached=reached)
     with (
         Clients(settings, "none") as clients,
-        opening.open_agent(settings, FIRST, "", clients, hooks) as started,
+        opening.open_agent(PlacedAgent(settings, FIRST), "", clients, hooks) as started,
     ):
         for number in range(first, end):
             at[0] = number
@@ -66,7 +67,7 @@ def stored(settings: Settings, table: str) -> list[dict[str, Any]]:
 
 
 def replayed(settings: Settings) -> Sequence[object]:
-    history = ReplaySpan().history(settings, FIRST)
+    history = ReplaySpan().history(PlacedAgent(settings, FIRST))
     return (
         Replayer(settings, AgentDefinition.pinned(FIRST, CONTRACT), history, slice_rows=77)
         .exactly(history.whole)

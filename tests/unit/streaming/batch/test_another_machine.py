@@ -18,6 +18,7 @@ from streaming.batch.queries import newest_of_the_stream
 from streaming.batch.stream_settings import Offsets, is_overtaken
 from streaming.delta.lake import LakeTable
 from streaming.delta.stored import open_version, read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.testing.live_lake import TOPIC, agent, events, records, without_broker
@@ -74,7 +75,10 @@ def cut_off_before(table: str) -> Iterator[None]:
 def run(settings: Settings, query: str, size: int, batches: int, cut: str | None = None) -> None:
     """Take batches from where the lake says, under a query of its own; perhaps be cut off in the last."""
     rows, place = stream(), reached(settings)
-    with Clients(settings, "none") as clients, open_agent(settings, SPEC, "127.0.0.1:1", clients) as started:
+    with (
+        Clients(settings, "none") as clients,
+        open_agent(PlacedAgent(settings, SPEC), "127.0.0.1:1", clients) as started,
+    ):
         for number in range(batches):
             part = rows.slice(place, size)
             place += part.num_rows

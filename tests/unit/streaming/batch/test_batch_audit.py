@@ -21,6 +21,7 @@ from streaming.batch.compose import lake_schemas
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, Stamp
 from streaming.delta.ledger import LakeLedger
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from tests.unit.streaming.audit.test_audit_log import MORNING, RETENTION, SPEC, CrashError, DyingAnchor
 
@@ -49,7 +50,7 @@ class Driver:
         schemas = lake_schemas(load_contract("simulator"))
         self.lake = Lake.open(settings.lake(SPEC.name), SPEC, schemas, retention=timedelta(days=30))
         self.ledger = LakeLedger(self.lake.ledger, SPEC.name, lambda: MORNING)
-        places = AuditPlaces(settings, SPEC)
+        places = AuditPlaces(PlacedAgent(settings, SPEC))
         log = LakeAudit(places, RETENTION)
         if anchor is not None:
             places.anchor = anchor.at(places.anchor.place.path)
@@ -87,7 +88,7 @@ def decision(batch_id: int, pins: dict[str, Any] = PINS) -> Decision:
 
 
 def events(home: Path, kind: str) -> list[dict[str, Any]]:
-    places = AuditPlaces(Settings.load(home, {}), SPEC)
+    places = AuditPlaces(PlacedAgent(Settings.load(home, {}), SPEC))
     assert check_audit(places).sound
     return newest_events(places, kind, 1_000)
 

@@ -14,6 +14,7 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import LakeReader
 from streaming.history.replay_runs import ReplaySpan, run_replay
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.live_lake import LARGE, agent, events, run_live, without_broker
 
@@ -53,12 +54,12 @@ def test_a_field_that_is_added_is_null_in_what_is_stored(settings: Settings, tmp
         spec_of(tmp_path, "new", COUNTRY | CATEGORY),
         events(360),
     )
-    run_live(settings, old, made[:HALF])
-    run_live(settings, new, made[HALF:], first_batch=2)
+    run_live(PlacedAgent(settings, old), made[:HALF])
+    run_live(PlacedAgent(settings, new), made[HALF:], first_batch=2)
     found = stored(settings, new, "merchant_category", "country")
     assert found["merchant_category"].to_list() == [None] * HALF + ["grocery"] * HALF
     assert found["country"].to_list() == ["DE"] * 2 * HALF
-    replayed = run_replay(settings, new, ReplaySpan())
+    replayed = run_replay(PlacedAgent(settings, new), ReplaySpan())
     assert (replayed.differences, replayed.alerts > 0) == ((), True)
 
 
@@ -68,26 +69,26 @@ def test_a_field_that_is_gone_stays_and_is_null_from_then_on(settings: Settings,
         spec_of(tmp_path, "new", COUNTRY),
         events(540),
     )
-    run_live(settings, old, made[:HALF])
-    run_live(settings, new, made[HALF : 2 * HALF], first_batch=2)
-    run_live(settings, old, made[2 * HALF :], first_batch=4)
+    run_live(PlacedAgent(settings, old), made[:HALF])
+    run_live(PlacedAgent(settings, new), made[HALF : 2 * HALF], first_batch=2)
+    run_live(PlacedAgent(settings, old), made[2 * HALF :], first_batch=4)
     found = stored(settings, new, "merchant_category")
     assert found["merchant_category"].to_list() == ["grocery"] * HALF + [None] * HALF + ["grocery"] * HALF
-    assert run_replay(settings, new, ReplaySpan()).differences == ()
+    assert run_replay(PlacedAgent(settings, new), ReplaySpan()).differences == ()
 
 
 def test_a_stored_column_never_changes_its_type(settings: Settings, tmp_path: Path) -> None:
     number = {"score_of_bank": {"field": "bank", "type": "integer"}}
     wider = {"score_of_bank": {"field": "bank", "type": "float"}}
-    run_live(settings, spec_of(tmp_path, "old", number), events(90))
+    run_live(PlacedAgent(settings, spec_of(tmp_path, "old", number)), events(90))
     with pytest.raises(ConfigurationError, match="'score_of_bank' holds int64 there and would hold double"):
-        run_live(settings, spec_of(tmp_path, "new", wider), events(90), first_batch=1)
+        run_live(PlacedAgent(settings, spec_of(tmp_path, "new", wider)), events(90), first_batch=1)
     both = {**number, "bank_score": {"field": "bank", "type": "float"}}
-    run_live(settings, spec_of(tmp_path, "both", both), events(90), first_batch=1)
+    run_live(PlacedAgent(settings, spec_of(tmp_path, "both", both)), events(90), first_batch=1)
 
 
 def test_a_column_that_differs_in_case_alone_is_refused_by_name(settings: Settings, tmp_path: Path) -> None:
-    run_live(settings, spec_of(tmp_path, "old", COUNTRY), events(90))
+    run_live(PlacedAgent(settings, spec_of(tmp_path, "old", COUNTRY)), events(90))
     louder = {"Country": {"field": "country"}}
     with pytest.raises(ConfigurationError, match="'Country' is 'country' there"):
-        run_live(settings, spec_of(tmp_path, "new", louder), events(90), first_batch=1)
+        run_live(PlacedAgent(settings, spec_of(tmp_path, "new", louder)), events(90), first_batch=1)

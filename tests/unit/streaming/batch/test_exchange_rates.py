@@ -28,6 +28,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.history.snapshot_copy import create_snapshot
+from streaming.home.placed_agent import PlacedAgent
 from streaming.quarantine.lane import check_same_columns
 from streaming.testing.live_lake import DAY, agent, events
 from streaming.testing.trial import trial
@@ -154,7 +155,7 @@ def test_recovery_replay_and_snapshots_read_what_was_converted(tmp_path: Path) -
         assert tried.alerts[: len(raised)] == raised
         assert any("large" in each["rules"] for each in tried.alerts)
     shutil.rmtree(path)
-    assert run_replay(settings, spec, ReplaySpan()).differences == ()
+    assert run_replay(PlacedAgent(settings, spec), ReplaySpan()).differences == ()
     history = DecidedHistory(settings.lake(spec.name), spec)
     contract = history.contract(history.whole)
     assert contract is not None and contract.reference_currency == "EUR"
@@ -162,7 +163,7 @@ def test_recovery_replay_and_snapshots_read_what_was_converted(tmp_path: Path) -
     for each in settings.lake(spec.name).path.iterdir():
         if each.name != settings.snapshots(spec.name).name:
             shutil.rmtree(each)
-    assert run_replay(settings, spec, ReplaySpan(snapshot="kept")).differences == ()
+    assert run_replay(PlacedAgent(settings, spec), ReplaySpan(snapshot="kept")).differences == ()
     found = dict(
         zip(stored["transaction_id"].to_pylist(), stored["reference_amount"].to_pylist(), strict=True)
     )

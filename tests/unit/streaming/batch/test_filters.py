@@ -18,6 +18,7 @@ from schemas.spec import AgentSpec
 from streaming.batch.closed_batches import unbalanced
 from streaming.batch.steps import BatchStep
 from streaming.events.record_table import record_table
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
@@ -140,7 +141,7 @@ def attempt(settings: Settings, spec: AgentSpec, records: pa.Table, ended: Batch
 
     with (
         Clients(settings, "none") as clients,
-        open_agent(settings, spec, "127.0.0.1:1", clients, Hooks(reached)) as started,
+        open_agent(PlacedAgent(settings, spec), "127.0.0.1:1", clients, Hooks(reached)) as started,
     ):
         offsets = {TOPIC: {"0": records.num_rows}}
         started.pipeline.process(lambda: records, "trial", 0, lambda: offsets)

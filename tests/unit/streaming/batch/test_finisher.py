@@ -22,6 +22,7 @@ from streaming.batch.steps import BatchStep
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.log_tail import entry_path
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.source import last_committed, last_planned
 from streaming.run import opening
@@ -71,7 +72,9 @@ def overlapped(
 
     with (
         Clients(settings, "none") as clients,
-        opening.open_agent(settings, spec, "127.0.0.1:1", clients, Hooks(reached=reached)) as started,
+        opening.open_agent(
+            PlacedAgent(settings, spec), "127.0.0.1:1", clients, Hooks(reached=reached)
+        ) as started,
     ):
         finisher = Finisher(started.pipeline.finish, note)
         try:
@@ -107,7 +110,7 @@ def wanted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
     with pytest.MonkeyPatch.context() as patch:
         without_broker(patch)
         settings = Settings.load(tmp_path_factory.mktemp("plain"), {})
-        run_live(settings, agent(), TOLD, rows=ROWS)
+        run_live(PlacedAgent(settings, agent()), TOLD, rows=ROWS)
         return held(settings, agent())
 
 
@@ -131,7 +134,7 @@ def spark_commits(settings: Settings, batch: int, planned: int = 0) -> None:
 def opened(settings: Settings) -> Iterator[None]:
     with (
         Clients(settings, "none") as clients,
-        opening.open_agent(settings, agent(), "127.0.0.1:1", clients),
+        opening.open_agent(PlacedAgent(settings, agent()), "127.0.0.1:1", clients),
     ):
         yield
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from streaming.actions.entity_actions import EntityActions
 from streaming.history.explain import explain
+from streaming.home.placed_agent import PlacedAgent
 from streaming.testing.live_lake import CONTRACT, LARGE, SILENT, events, judge
 from streaming.testing.trial import Trial, trial
 from tests.unit.streaming.batch.test_filters import under
@@ -73,7 +74,7 @@ def test_payments_of_nobody_are_scored_recovered_and_replayed(
     with trial(folder, spec) as tried:
         send(tried, stream[:150], rows)
         guests = [each["tx_id"] for each in stream[:150:3]]
-        judge(tried.settings, spec, guests[:5])
+        judge(PlacedAgent(tried.settings, spec), guests[:5])
     with trial(folder, spec) as tried:
         send(tried, stream[150:], rows)
         stored = tried.stored("transactions", "sequence")

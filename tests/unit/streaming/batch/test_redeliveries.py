@@ -17,6 +17,7 @@ from schemas.spec import AgentSpec
 from streaming.batch.backfill_mark import newest_decision
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.testing.live_lake import DAY, TOPIC, agent, events, records, without_broker
@@ -70,7 +71,10 @@ def process(
         place += size
     rounds = [[part] for part in parts] if restart else [parts]
     for some in rounds:
-        with Clients(settings, "none") as clients, open_agent(settings, spec, "127.0.0.1:1", clients) as on:
+        with (
+            Clients(settings, "none") as clients,
+            open_agent(PlacedAgent(settings, spec), "127.0.0.1:1", clients) as on,
+        ):
             for number, part in some:
                 end = {TOPIC: {"0": part["offset"][-1].as_py() + 1}}
                 on.pipeline.process(lambda part=part: part, "live", number, lambda end=end: end)

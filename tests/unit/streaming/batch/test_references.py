@@ -23,6 +23,7 @@ from schemas.spec import AgentSpec
 from streaming.batch.references import References
 from streaming.delta.lake_reader import LakeReader
 from streaming.history.replay_runs import ReplaySpan, run_replay
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.service.health import Condition, Health
 from streaming.testing.live_lake import DAY, agent, events, run_live, without_broker
@@ -284,7 +285,7 @@ def _agent(tmp_path: Path, table: Path) -> AgentSpec:
 def test_rules_read_what_is_joined_and_a_replay_needs_no_table(settings: Settings, tmp_path: Path) -> None:
     table = write(table_of([("m3", 0, 0.2), ("m3", 4, 0.95), ("m4", 0, 0.5)]), tmp_path, "delta")
     spec = _agent(tmp_path, table)
-    run_live(settings, spec, events(400))
+    run_live(PlacedAgent(settings, spec), events(400))
     reader = LakeReader(settings.lake(spec.name), spec.tables)
     stored = reader.frame("transactions", ["terminal", "event_time", "merchant_risk"])
     risky = stored.filter(pl.col("merchant_risk") > 0.9)
@@ -296,7 +297,7 @@ def test_rules_read_what_is_joined_and_a_replay_needs_no_table(settings: Setting
     pins = reader.frame("batches", ["pins"])["pins"][0]
     assert '"references": {"merchants": "version 0"}' in pins
     shutil.rmtree(table)
-    assert run_replay(settings, spec, ReplaySpan()).differences == ()
+    assert run_replay(PlacedAgent(settings, spec), ReplaySpan()).differences == ()
 
 
 def test_a_reference_that_came_later_leaves_older_rows_null(settings: Settings, tmp_path: Path) -> None:
@@ -304,8 +305,8 @@ def test_a_reference_that_came_later_leaves_older_rows_null(settings: Settings, 
     spec = _agent(tmp_path, table)
     before = agent(rules=[])
     made = events(400)
-    run_live(settings, before, made[:200])
-    run_live(settings, spec.model_copy(update={"version": "1.1.0"}), made[200:], first_batch=3)
+    run_live(PlacedAgent(settings, before), made[:200])
+    run_live(PlacedAgent(settings, spec.model_copy(update={"version": "1.1.0"})), made[200:], first_batch=3)
     stored = LakeReader(settings.lake(spec.name), spec.tables).frame(
         "transactions", ["sequence", "terminal", "merchant_risk"]
     )
@@ -313,4 +314,4 @@ def test_a_reference_that_came_later_leaves_older_rows_null(settings: Settings, 
     later = stored.filter((pl.col("sequence") >= 200) & (pl.col("terminal") == "m3"))
     assert later.height > 0
     assert later["merchant_risk"].to_list() == [0.95] * later.height
-    assert run_replay(settings, spec, ReplaySpan()).differences == ()
+    assert run_replay(PlacedAgent(settings, spec), ReplaySpan()).differences == ()

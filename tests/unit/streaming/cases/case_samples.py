@@ -16,6 +16,7 @@ from schemas.spec import AgentSpec
 from streaming.cases.book import CaseBook
 from streaming.cases.case_frames import MEMBERS
 from streaming.delta.lake import LakeTable, Stamp
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.live_lake import DAY, agent
 
@@ -69,7 +70,7 @@ class Desk:
 
     def book(self) -> CaseBook:
         """Return a book of its own, as another process has one."""
-        return CaseBook(self.settings, self.spec, lambda: self.now)
+        return CaseBook(PlacedAgent(self.settings, self.spec), lambda: self.now)
 
     def grouped(self) -> CaseBook:
         """Return a book that is brought up to the alerts."""

@@ -18,6 +18,7 @@ from streaming.cases.choosing import CaseFilter
 from streaming.cases.orders import Order
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.stored import StoredTable
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.small_lake import build_lake, spec_of
 
@@ -26,8 +27,8 @@ from streaming.testing.small_lake import build_lake, spec_of
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A small lake; its first case has a comment, an attachment and a case merged into it, and is closed."""
     settings = Settings.load(tmp_path_factory.mktemp("home"), {})
-    build_lake(settings, spec_of())
-    book = CaseBook(settings, spec_of())
+    build_lake(PlacedAgent(settings, spec_of()))
+    book = CaseBook(PlacedAgent(settings, spec_of()))
     book.group()
     one, two = (each.case_id for each in book.page(limit=2).cases)
     book.act(one, Order("attach", name="note.txt", content=b"called them"), "anna")
@@ -41,7 +42,7 @@ def reader(lake: Settings) -> CaseReader:
 
 
 def exported(lake: Settings) -> dict[str, Any]:
-    book = CaseBook(lake, spec_of())
+    book = CaseBook(PlacedAgent(lake, spec_of()))
     (one,) = {str(each.merged_into) for each in cases(book) if each.merged_into}
     document = reader(lake).document(one)
     found: dict[str, Any] = json.loads(json.dumps(document))
@@ -66,7 +67,7 @@ def test_a_file_has_all_of_a_case_and_is_what_the_lake_has(lake: Settings) -> No
 
 def test_what_comes_later_leaves_an_earlier_file_as_good_as_it_was(lake: Settings) -> None:
     document = exported(lake)
-    book = CaseBook(lake, spec_of())
+    book = CaseBook(PlacedAgent(lake, spec_of()))
     book.act(document["case_id"], Order("comment", text="later"), "anna")
     checks = check_case_file(document, reader(lake))
     assert {each.state for each in checks} == {"same"}
@@ -90,7 +91,7 @@ def test_a_file_whose_end_was_cut_has_something_later(lake: Settings) -> None:
 def test_a_case_that_is_merged_later_leaves_an_earlier_file_as_good_as_it_was(lake: Settings) -> None:
     """Its events have numbers below those that the file was read up to, and were none of this case's."""
     document = exported(lake)
-    book = CaseBook(lake, spec_of())
+    book = CaseBook(PlacedAgent(lake, spec_of()))
     third = next(each for each in cases(book) if each.case_id != document["case_id"] and not each.merged_into)
     book.act(document["case_id"], Order("reopen", text="another one"), "anna")
     book.act(third.case_id, Order("merge", into=document["case_id"]), "anna")

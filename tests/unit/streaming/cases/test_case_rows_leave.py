@@ -19,6 +19,7 @@ from streaming.cases.orders import Order
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.erasure_plan import Erasable
 from streaming.erasure.erasing import Erasure
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.retention.enforcing import RetentionKeeper
 from streaming.testing.live_lake import CONTRACT, agent
@@ -31,8 +32,8 @@ NOTE = b"of somebody else"
 
 def test_an_erased_id_is_a_token_in_cases_comments_and_files(tmp_path: Path) -> None:
     settings = Settings.load(tmp_path, {})
-    build_lake(settings, spec_of())
-    book = CaseBook(settings, spec_of())
+    build_lake(PlacedAgent(settings, spec_of()))
+    book = CaseBook(PlacedAgent(settings, spec_of()))
     book.group()
     (case,) = book.page(CaseFilter(entity=("customer", "c25"))).cases
     other = next(each for each in book.page().cases if each.entity_id != "c25")
@@ -40,10 +41,12 @@ def test_an_erased_id_is_a_token_in_cases_comments_and_files(tmp_path: Path) -> 
         book.act(meant.case_id, Order("comment", text="customer c25 called"), "anna")
         book.act(meant.case_id, Order("attach", name="a.txt", content=b"customer c25: mine"), "anna")
         book.act(meant.case_id, Order("attach", name="b.txt", content=NOTE), "anna")
-    erased = Erasure(settings, spec_of()).run([Erasable("customer", "c25")], "anna", "asked for it")
+    erased = Erasure(PlacedAgent(settings, spec_of())).run(
+        [Erasable("customer", "c25")], "anna", "asked for it"
+    )
     assert erased.rows["case_events"] > 0
     (token,) = erased.tokens
-    for each in (book, CaseBook(settings, spec_of())):
+    for each in (book, CaseBook(PlacedAgent(settings, spec_of()))):
         assert each.case(case.case_id).entity_id == token
         assert each.case(case.case_id).alerts == case.alerts
         told = each.timeline(other.case_id)

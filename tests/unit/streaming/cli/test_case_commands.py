@@ -11,6 +11,7 @@ import yaml
 
 from streaming.cases.actions import CaseRefusedError
 from streaming.cli.root import carried_out
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.small_lake import build_lake, spec_of
 
@@ -21,7 +22,7 @@ HOSTILE = "<script>\x1b[31m\u202ered [bold]"
 def lake(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The options that name a small lake."""
     home = tmp_path_factory.mktemp("home")
-    build_lake(Settings.load(home, {}), spec_of())
+    build_lake(PlacedAgent(Settings.load(home, {}), spec_of()))
     spec = home / "spec.yaml"
     spec.write_text(yaml.safe_dump(spec_of().model_dump(mode="json")), encoding="utf-8")
     return ["--spec", str(spec), "--home", str(home)]

@@ -13,6 +13,7 @@ from schemas.spec import load_spec
 from streaming.audit.access import tell_done, tell_read
 from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import main
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from tests.unit.streaming.audit.test_audit_log import SPEC, batch, filled, log, rewrite
 from tests.unit.streaming.commands.test_cost import BATCHES_DONE, lake_with
@@ -49,7 +50,7 @@ def flagstream(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 
 def read_by(flagstream: Shell, command: str = "explain") -> None:
-    tell_read(Settings.load(flagstream.home, {}), SPEC, command, ["alerts", "transactions"])
+    tell_read(PlacedAgent(Settings.load(flagstream.home, {}), SPEC), command, ["alerts", "transactions"])
 
 
 def test_a_sound_log_is_sound(flagstream: Shell) -> None:
@@ -121,7 +122,7 @@ def test_each_command_is_told_once_with_who_ran_it(flagstream: Shell) -> None:
     filled(flagstream.home, 1)
     read_by(flagstream)
     read_by(flagstream)
-    tell_done(Settings.load(flagstream.home, {}), SPEC, "labels-import", 12)
+    tell_done(PlacedAgent(Settings.load(flagstream.home, {}), SPEC), "labels-import", 12)
     _, printed = flagstream("audit", "show", "--json")
     rows = [json.loads(line) for line in printed.splitlines()][2:]
     assert [(row["kind"], row["subject"]) for row in rows] == [
@@ -160,7 +161,9 @@ def test_an_import_of_labels_is_an_action(flagstream: Shell, tmp_path: Path) -> 
 
 
 def test_costs_are_printed_for_people_and_programs(flagstream: Shell) -> None:
-    lake_with((AuditPlaces(Settings.load(flagstream.home, {}), SPEC).table.parent).path, BATCHES_DONE)
+    lake_with(
+        (AuditPlaces(PlacedAgent(Settings.load(flagstream.home, {}), SPEC)).table.parent).path, BATCHES_DONE
+    )
     code, found = flagstream.json("cost", "--by", "model")
     assert code == 0
     assert {row["model"]: row["llm_calls"] for row in found["rows"]} == {"small": 3, "large": 2, "none": 0}

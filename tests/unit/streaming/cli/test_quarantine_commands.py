@@ -18,6 +18,7 @@ from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import app
 from streaming.history import reconcile as reconciling
 from streaming.history.reconcile import reconcile
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.run.status import InputNow, read_status
@@ -68,7 +69,7 @@ def moved(event: dict[str, Any], **changes: Any) -> dict[str, Any]:
 def run_agent(settings: Settings, *batches: Any) -> None:
     with (
         Clients(settings, "none") as clients,
-        open_agent(settings, agent(), "127.0.0.1:1", clients) as started,
+        open_agent(PlacedAgent(settings, agent()), "127.0.0.1:1", clients) as started,
     ):
         for number, batch in enumerate(batches):
             end = {TOPIC: {"0": int(batch["offset"][-1].as_py()) + 1}}
@@ -206,7 +207,7 @@ def test_requests_and_what_becomes_of_them_are_audited(
         "moved",
     )
     run_agent(broken)
-    places = AuditPlaces(broken, agent())
+    places = AuditPlaces(PlacedAgent(broken, agent()))
     assert check_audit(places).sound
     (action,) = newest_events(places, "action", 5)
     assert (action["subject"], action["detail"]["rows"]) == ("quarantine-requeue", ROWS - 1)

@@ -15,6 +15,7 @@ from schemas.errors import ConfigurationError, NotFoundError, StoreError
 from streaming.audit.audit_check import newest_events
 from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import app
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.known_tokens import AgentTokens, KnownTokens
 from streaming.testing.live_lake import agent
@@ -46,7 +47,7 @@ def test_from_its_making_to_its_end(tmp_path: Path, specs: list[str]) -> None:
     made = token(home, "create", *both, "--name", "night-shift", "--scope", "triage", "--life", "12h")
     text = made["bearer"]
     settings = Settings.load(home, {})
-    tables = [AgentTokens(settings, agent(name=name)) for name in ("one", "two")]
+    tables = [AgentTokens(PlacedAgent(settings, agent(name=name))) for name in ("one", "two")]
     known = KnownTokens(tables)
     found = known.read_for(text)
     assert found is not None
@@ -75,7 +76,7 @@ def test_from_its_making_to_its_end(tmp_path: Path, specs: list[str]) -> None:
 
 
 def told(home: Path, name: str) -> list[str]:
-    places = AuditPlaces(Settings.load(home, {}), agent(name=name))
+    places = AuditPlaces(PlacedAgent(Settings.load(home, {}), agent(name=name)))
     return [row["subject"] for row in newest_events(places, "action", 9)]
 
 
@@ -139,7 +140,7 @@ def test_a_step_is_taken_and_told_wherever_that_can_be_done_and_a_token_that_was
 def agents_of(home: Path, text: str | None) -> tuple[str, ...]:
     """The agents that a token is good for."""
     settings = Settings.load(home, {})
-    known = KnownTokens([AgentTokens(settings, agent(name=name)) for name in ("one", "two")])
+    known = KnownTokens([AgentTokens(PlacedAgent(settings, agent(name=name))) for name in ("one", "two")])
     found = None if text is None else known.read_for(text)
     return () if found is None else found.agents
 

@@ -31,6 +31,7 @@ from streaming.history.backfill_source import open_history
 from streaming.history.reconcile import _repeated
 from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if
 from streaming.history.snapshot_copy import create_snapshot
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run import history_overlap
 from streaming.run.history_overlap import OverlapCheck
@@ -89,9 +90,9 @@ def uncut(tmp_path_factory: pytest.TempPathFactory) -> Uncut:
     settings, spec = Settings.load(folder / "home", {}), agent()
     with pytest.MonkeyPatch.context() as patch:
         in_small_chunks(patch)
-        run_backfill(settings, spec, written_to(folder))
+        run_backfill(PlacedAgent(settings, spec), written_to(folder))
         rows, batches = stored(settings), batches_of(settings)
-        run_live(settings, spec, EVENTS[HISTORY:])
+        run_live(PlacedAgent(settings, spec), EVENTS[HISTORY:])
     return Uncut(rows, batches, alerts_from(settings, 0))
 
 
@@ -117,8 +118,8 @@ def stored(settings: Settings) -> list[dict[str, Any]]:
 
 def streamed(home: Path, spec: AgentSpec) -> Settings:
     settings = Settings.load(home, {})
-    run_live(settings, spec, TOLD)
-    run_live(settings, spec, EVENTS[HISTORY:], first_batch=50)
+    run_live(PlacedAgent(settings, spec), TOLD)
+    run_live(PlacedAgent(settings, spec), EVENTS[HISTORY:], first_batch=50)
     return settings
 
 
@@ -126,8 +127,8 @@ def test_profiles_are_bit_for_bit_those_of_the_stream(
     settings: Settings, history: Path, tmp_path: Path
 ) -> None:
     spec, whole = agent(profiles={"block_rows": 64, "checkpoint_rows": HISTORY}), Settings.load(tmp_path, {})
-    run_backfill(settings, spec, history)
-    run_live(whole, spec, TOLD)
+    run_backfill(PlacedAgent(settings, spec), history)
+    run_live(PlacedAgent(whole, spec), TOLD)
     found = [each.profiles("tester") / f"{HISTORY:020d}" / "manifest.json" for each in (settings, whole)]
     kept, streamed_ones = (json.loads(path.path.read_text()) for path in found)
     assert kept == streamed_ones
@@ -138,13 +139,13 @@ def test_a_run_after_a_backfill_is_the_run_that_streamed_everything(
     settings: Settings, history: Path, tmp_path: Path
 ) -> None:
     spec = agent()
-    done = run_backfill(settings, spec, history)
+    done = run_backfill(PlacedAgent(settings, spec), history)
     assert {name: done[name] for name in Loaded.__dataclass_fields__} == {
         "read": 502, "stored": 500, "quarantined": 1, "duplicates": 1, "filtered": 0,
     }  # fmt: skip
     assert done["events_per_s"] > 0
     assert table(settings, "alerts", "outbox_seq").height == 0
-    run_live(settings, spec, EVENTS[HISTORY:])
+    run_live(PlacedAgent(settings, spec), EVENTS[HISTORY:])
     whole = streamed(tmp_path / "whole", spec)
     assert stored(settings) == stored(whole)
     found = alerts_from(settings, HISTORY)
@@ -167,58 +168,58 @@ def test_a_backfill_cut_off_anywhere_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load(settings, spec, open_history(history, CONTRACT), reached=cut)
+        load(PlacedAgent(settings, spec), open_history(history, CONTRACT), reached=cut)
     cold = (moment, nth) == (Passed.SET_ASIDE, 1)
     if cold:
-        assert run_backfill(settings, spec, history)["stored"] == HISTORY
+        assert run_backfill(PlacedAgent(settings, spec), history)["stored"] == HISTORY
     elif (moment, nth) != (Passed.CLOSED, 5):
         other = tmp_path / "other.jsonl"
         other.write_text(json.dumps(EVENTS[0]) + "\n")
         with pytest.raises(ConfigurationError, match="is not finished, and this is another source"):
-            run_backfill(settings, spec, other)
+            run_backfill(PlacedAgent(settings, spec), other)
         with (
             pytest.raises(ConfigurationError, match="finish it with `flagstream backfill`"),
-            open_agent(settings, spec, "127.0.0.1:1", Clients(settings, "none")),
+            open_agent(PlacedAgent(settings, spec), "127.0.0.1:1", Clients(settings, "none")),
         ):
             raise AssertionError
-        assert run_backfill(settings, spec, history)["stored"] == HISTORY
+        assert run_backfill(PlacedAgent(settings, spec), history)["stored"] == HISTORY
     assert stored(settings) == uncut.stored
     for name in ("quarantine", "duplicates"):
         assert table(settings, name, "offset").height == 1
     assert batches_of(settings).equals(uncut.batches)
-    run_live(settings, spec, EVENTS[HISTORY:])
+    run_live(PlacedAgent(settings, spec), EVENTS[HISTORY:])
     assert alerts_from(settings, 0) == uncut.alerts
     assert len(uncut.alerts) > 15
 
 
 def test_nothing_is_alerted_replayed_or_previewed_of_history(settings: Settings, history: Path) -> None:
     spec = agent()
-    run_backfill(settings, spec, history)
+    run_backfill(PlacedAgent(settings, spec), history)
     with pytest.raises(ConfigurationError, match="loaded by a backfill"):
-        run_what_if(settings, spec, spec, ReplaySpan())
-    judge(settings, spec, [f"t{number:05d}" for number in range(0, 480, 9)])
-    run_live(settings, spec, EVENTS[HISTORY:])
-    found = run_replay(settings, spec, ReplaySpan())
+        run_what_if(PlacedAgent(settings, spec), spec, ReplaySpan())
+    judge(PlacedAgent(settings, spec), [f"t{number:05d}" for number in range(0, 480, 9)])
+    run_live(PlacedAgent(settings, spec), EVENTS[HISTORY:])
+    found = run_replay(PlacedAgent(settings, spec), ReplaySpan())
     assert (found.rows, found.backfilled, found.differences) == (ROWS - HISTORY, HISTORY, ())
     assert found.alerts == len(alerts_from(settings, 0)) > 15
-    same = run_what_if(settings, spec, spec, ReplaySpan())
+    same = run_what_if(PlacedAgent(settings, spec), spec, ReplaySpan())
     assert (same.span, same.added, same.removed) == ((HISTORY, ROWS), 0, 0)
     assert same.kept == found.alerts
     create_snapshot(settings, AgentDefinition.pinned(spec, CONTRACT), "all", found.span)
-    assert run_replay(settings, spec, ReplaySpan(snapshot="all")) == found
+    assert run_replay(PlacedAgent(settings, spec), ReplaySpan(snapshot="all")) == found
 
 
 def test_history_comes_first_or_not_at_all(settings: Settings, history: Path, tmp_path: Path) -> None:
     spec = agent()
-    run_backfill(settings, spec, history)
+    run_backfill(PlacedAgent(settings, spec), history)
     rows = stored(settings)
     with pytest.raises(ConfigurationError, match="is finished"):
-        run_backfill(settings, spec, history)
+        run_backfill(PlacedAgent(settings, spec), history)
     assert stored(settings) == rows
     live = Settings.load(tmp_path / "live", {})
-    run_live(live, spec, EVENTS[:50])
+    run_live(PlacedAgent(live, spec), EVENTS[:50])
     with pytest.raises(ConfigurationError, match="has stored transactions already"):
-        run_backfill(live, spec, history)
+        run_backfill(PlacedAgent(live, spec), history)
     assert len(stored(live)) == 50
 
 
@@ -232,11 +233,11 @@ def test_rejects_that_another_source_left_are_never_mixed_in(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load(settings, agent(), open_history(first, CONTRACT), reached=cut)
+        load(PlacedAgent(settings, agent()), open_history(first, CONTRACT), reached=cut)
     assert table(settings, "quarantine", "offset").height == 1
     with pytest.raises(ConfigurationError, match="has stored transactions already"):
-        run_backfill(settings, agent(), history)
-    assert run_backfill(settings, agent(), first)["quarantined"] == 1
+        run_backfill(PlacedAgent(settings, agent()), history)
+    assert run_backfill(PlacedAgent(settings, agent()), first)["quarantined"] == 1
 
 
 def broken(path: Path) -> Path:
@@ -267,7 +268,7 @@ def test_a_source_that_cannot_be_read_writes_nothing(
     settings: Settings, tmp_path: Path, make: Callable[[Path], Path], told: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=told):
-        run_backfill(settings, agent(), make(tmp_path / "given.jsonl"))
+        run_backfill(PlacedAgent(settings, agent()), make(tmp_path / "given.jsonl"))
     assert not settings.home.exists()
 
 
@@ -285,10 +286,10 @@ def test_parquet_csv_json_lines_and_delta_tables_load_the_same(tmp_path: Path) -
     found = []
     for name in ("a.parquet", "a.csv", "a.jsonl", "numbered", "raw"):
         each = Settings.load(tmp_path / f"home-{name}", {})
-        assert run_backfill(each, spec, tmp_path / name)["stored"] == 300
+        assert run_backfill(PlacedAgent(each, spec), tmp_path / name)["stored"] == 300
         found.append(stored(each))
     decoded = Settings.load(tmp_path / "home-decoded", {})
-    run_backfill(decoded, spec, tmp_path / "home-a.csv" / "lake" / "tester" / "transactions")
+    run_backfill(PlacedAgent(decoded, spec), tmp_path / "home-a.csv" / "lake" / "tester" / "transactions")
     found.append(stored(decoded))
     assert all(each == found[0] for each in found)
 
@@ -302,10 +303,10 @@ def test_a_delta_table_is_continued_at_the_version_that_was_begun(settings: Sett
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load(settings, spec, open_history(source, CONTRACT), reached=cut)
+        load(PlacedAgent(settings, spec), open_history(source, CONTRACT), reached=cut)
     write_deltalake(source, pa.Table.from_pylist(EVENTS[300:400]), mode="append")
-    assert source_to_load(settings, spec, CONTRACT, source).version == 0
-    assert run_backfill(settings, spec, source)["stored"] == 300
+    assert source_to_load(PlacedAgent(settings, spec), CONTRACT, source).version == 0
+    assert run_backfill(PlacedAgent(settings, spec), source)["stored"] == 300
 
 
 def test_the_command(settings: Settings, history: Path, tmp_path: Path) -> None:
@@ -384,8 +385,8 @@ def test_the_command_begins_the_audit_log_that_the_agent_goes_on_with(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
-    run_live(settings, spec, EVENTS[HISTORY:])
-    places = AuditPlaces(settings, spec)
+    run_live(PlacedAgent(settings, spec), EVENTS[HISTORY:])
+    places = AuditPlaces(PlacedAgent(settings, spec))
     assert check_audit(places).findings == ()
     (told,) = newest_events(places, "action", 10)
     assert (told["subject"], told["detail"]["rows"]) == ("backfill", HISTORY)

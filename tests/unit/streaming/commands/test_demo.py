@@ -26,6 +26,7 @@ from streaming.commands.demo_view import columns_for, next_commands, served_agai
 from streaming.delta.lake_reader import LakeReader
 from streaming.events.simulator import LABELS
 from streaming.history.scored_again import scored_again
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.feeds import Simulated
 from streaming.output import shell
@@ -69,7 +70,7 @@ def test_alerts_that_get_no_answer_are_not_waited_for() -> None:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = Settings.load(tmp_path_factory.mktemp("demo") / "home")
-    build_lake(settings, spec_of())
+    build_lake(PlacedAgent(settings, spec_of()))
     return settings
 
 
@@ -87,14 +88,16 @@ def test_precision_recall_and_why_a_kind_was_missed_come_from_the_lake(small: Se
     quiet = [each for each in (f"t{number:05d}" for number in range(600)) if each not in alerted]
     planted = {alerted[0]: "leaked_card", alerted[1]: "leaked_card", quiet[-1]: "card_testing"}
     sent = sent_of(planted)
-    result = result_of(small, spec, with_kinds(alerts_of(reader), sent), sent, 0.0, DAY.timestamp() + 31)
+    result = result_of(
+        PlacedAgent(small, spec), with_kinds(alerts_of(reader), sent), sent, 0.0, DAY.timestamp() + 31
+    )
     assert (result.frauds, result.caught, result.alerts) == (3, 2, len(alerted))
     assert result.precision == pytest.approx(2 / len(alerted))
     assert result.recall == pytest.approx(2 / 3)
     assert (result.due, result.llm_due) == (len(alerted), 0)
     caught, missed = result.kinds
     assert (caught.kind, caught.planted, caught.caught, caught.signs) == ("leaked_card", 2, 2, {})
-    (found,) = scored_again(small, spec, {quiet[-1]})
+    (found,) = scored_again(PlacedAgent(small, spec), {quiet[-1]})
     assert (missed.kind, missed.caught) == ("card_testing", 0)
     assert (missed.highest_missed, missed.threshold) == (found.score, spec.threshold)
     assert missed.signs == {found.reason or "none": 1}
@@ -103,14 +106,14 @@ def test_precision_recall_and_why_a_kind_was_missed_come_from_the_lake(small: Se
 def test_scores_computed_again_are_those_of_the_alerts(small: Settings) -> None:
     alerts = alerts_of(LakeReader(small.lake("tester"), spec_of().tables))
     published = dict(alerts.select("transaction_id", "score").iter_rows())
-    again = scored_again(small, spec_of(), set(published))
+    again = scored_again(PlacedAgent(small, spec_of()), set(published))
     assert {each.transaction_id: each.score for each in again} == published
 
 
 def test_alerts_that_have_just_left_are_not_held_against_the_model(small: Settings) -> None:
     spec = spec_of()
     alerts = with_kinds(alerts_of(LakeReader(small.lake(spec.name), spec.tables)), None)
-    result = result_of(small, spec, alerts, None, 0.0, DAY.timestamp() + 29)
+    result = result_of(PlacedAgent(small, spec), alerts, None, 0.0, DAY.timestamp() + 29)
     assert (result.due, result.recall) == (0, None)
 
 
@@ -120,7 +123,9 @@ def test_the_report_is_one_page_in_which_nothing_of_outsiders_is_markup(small: S
     hostile = alerts.with_columns(currency=pl.lit("<script>alert(1)</script>"))
     planted = Planted("leaked_card", 5, 2, 0.9, 0.99, {"amount.customer": 3})
     found = dataclasses.replace(
-        result_of(small, spec, alerts, None, 0.0, DAY.timestamp()), kinds=[planted], lake="/a/<b>"
+        result_of(PlacedAgent(small, spec), alerts, None, 0.0, DAY.timestamp()),
+        kinds=[planted],
+        lake="/a/<b>",
     )
     made = page(hostile, found, spec, small.home)
     assert made == page(hostile, found, spec, small.home)

@@ -16,6 +16,7 @@ from streaming.cli.root import app
 from streaming.commands.erase import wanted_of
 from streaming.delta.erasure_plan import Erasable
 from streaming.delta.lake_reader import LakeReader
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.small_lake import build_lake, spec_of
 
@@ -29,7 +30,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, AgentSp
     policy = folder / "policy.json"
     policy.write_text(json.dumps({"policyName": "strict", "erasure": True}))
     spec = spec_of(policy)
-    build_lake(Settings.load(folder / "home", {}), spec)
+    build_lake(PlacedAgent(Settings.load(folder / "home", {}), spec))
     file = folder / "spec.yaml"
     file.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
     return folder / "home", file, spec

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from schemas.errors import ConfigurationError
 from streaming.cli.root import app
 from streaming.commands.known_agents import check_known
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store import object_folders
 from streaming.testing.live_lake import agent
@@ -37,7 +38,7 @@ def test_the_agents_that_are_there_are_named(tmp_path: Path, command: str) -> No
 def test_an_agent_that_is_there_or_the_first_of_all_is_known(tmp_path: Path, there: tuple[str, ...]) -> None:
     for name in there:
         (tmp_path / "lake" / name).mkdir(parents=True)
-    check_known(Settings.load(tmp_path, {}), agent())
+    check_known(PlacedAgent(Settings.load(tmp_path, {}), agent()))
 
 
 def test_the_agents_of_a_store_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +49,6 @@ def test_the_agents_of_a_store_are_named(tmp_path: Path, monkeypatch: pytest.Mon
     settings = Settings.load(tmp_path, {"FLAGSTREAM_STORE": "s3://lake/payments"})
     named = ", ".join(f"a{number:02}" for number in range(10))
     with pytest.raises(ConfigurationError, match=f"no agent tester in this store; there are: {named}, …"):
-        check_known(settings, agent())
+        check_known(PlacedAgent(settings, agent()))
     store.put("payments/lake/tester/batches/0.json", b"{}")
-    check_known(settings, agent())
+    check_known(PlacedAgent(settings, agent()))

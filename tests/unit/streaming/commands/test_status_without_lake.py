@@ -13,6 +13,7 @@ import pytest
 from agent.model.processes import free_port
 from schemas.errors import StoreError
 from streaming.commands.status import show_status
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.service.health import Condition, Health
 from streaming.testing.live_lake import agent
@@ -45,7 +46,7 @@ def test_programs_are_told_what_the_running_agent_waits_for(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(StoreError, match="s3://lake/payments/lake/tester: "):
-        show_status(settings, agent(), as_json=True)
+        show_status(PlacedAgent(settings, agent()), as_json=True)
     condition = {"condition": "store_away", "cause": "nobody answers", "since": SINCE.isoformat()}
     assert json.loads(capsys.readouterr().out) == {"running": True, "conditions": [condition]}
 
@@ -55,7 +56,7 @@ def test_people_are_told_what_the_running_agent_waits_for(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(StoreError):
-        show_status(settings, agent(), as_json=False)
+        show_status(PlacedAgent(settings, agent()), as_json=False)
     said = " ".join(capsys.readouterr().out.split())
     assert "running yes" in said
     assert "store_away since 2026-05-01 12:00:00Z: nobody answers" in said
@@ -65,5 +66,5 @@ def test_an_agent_that_does_not_run_waits_for_nothing(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(StoreError):
-        show_status(settings, agent(), as_json=True)
+        show_status(PlacedAgent(settings, agent()), as_json=True)
     assert json.loads(capsys.readouterr().out) == {"running": False, "conditions": []}

@@ -18,6 +18,7 @@ from streaming.detection.scoring import Scorer
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan, run_what_if, warm_up_of
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.local_folders import LocalFolders
 from streaming.testing.live_lake import CONTRACT, DAY, agent, events, run_live, without_broker
@@ -32,7 +33,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = Settings.load(tmp_path_factory.mktemp("home"), {})
     with pytest.MonkeyPatch.context() as patch:
         without_broker(patch)
-        run_live(settings, agent(), events(ROWS))
+        run_live(PlacedAgent(settings, agent()), events(ROWS))
     return settings
 
 
@@ -54,29 +55,29 @@ def test_other_profiles_know_the_warm_up_alone(
     settings: Settings, minutes: int, first: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = folded(monkeypatch)
-    found = run_what_if(settings, agent(), OTHER, LATER, timedelta(minutes=minutes))
+    found = run_what_if(PlacedAgent(settings, agent()), OTHER, LATER, timedelta(minutes=minutes))
     assert (found.cold_from, found.span) == (first, (FIRST, ROWS))
     assert min(seen) == (first or 0)
     assert found.facts()["cold_from"] == first
 
 
 def test_a_candidate_that_a_checkpoint_fits_and_one_without_a_warm_up_are_exact(settings: Settings) -> None:
-    fitting = run_what_if(settings, agent(), agent(threshold=0.9), LATER, timedelta(minutes=1))
+    fitting = run_what_if(PlacedAgent(settings, agent()), agent(threshold=0.9), LATER, timedelta(minutes=1))
     assert fitting.cold_from is None
     assert fitting.facts() | {"sandbox": 0} == run_what_if(
-        settings, agent(), agent(threshold=0.9), LATER
+        PlacedAgent(settings, agent()), agent(threshold=0.9), LATER
     ).facts() | {"sandbox": 0}
-    exact = run_what_if(settings, agent(), OTHER, LATER)
+    exact = run_what_if(PlacedAgent(settings, agent()), OTHER, LATER)
     assert exact.cold_from is None
-    long = run_what_if(settings, agent(), OTHER, LATER, timedelta(days=30))
+    long = run_what_if(PlacedAgent(settings, agent()), OTHER, LATER, timedelta(days=30))
     assert long.facts() | {"sandbox": 0} == exact.facts() | {"sandbox": 0}
 
 
 def test_reports_say_that_profiles_started_cold(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cold = run_what_if(settings, agent(), OTHER, LATER, timedelta(minutes=100))
-    exact = run_what_if(settings, agent(), OTHER, LATER)
+    cold = run_what_if(PlacedAgent(settings, agent()), OTHER, LATER, timedelta(minutes=100))
+    exact = run_what_if(PlacedAgent(settings, agent()), OTHER, LATER)
     told = "the candidate's profiles started cold at sequence 480"
     for found, expected in ((cold, True), (exact, False)):
         show_what_if(found, Console(width=200))

@@ -28,6 +28,7 @@ from streaming.delta import appending, commits
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
 from streaming.quarantine.requests import RequestTable, RequeueSlice, read_requests
@@ -107,10 +108,10 @@ def by_turns(schema: pa.Schema) -> Callable[[Path], None]:
 
 def note_event(path: Path) -> None:
     spec, settings = agent(), Settings.load(path.parents[2], {})
-    log = LakeAudit(AuditPlaces(settings, spec), KEEP, lambda: NOW)
+    log = LakeAudit(AuditPlaces(PlacedAgent(settings, spec)), KEEP, lambda: NOW)
     detail = {"change": "added", "version": "1.0.0", "stage": "active", "who": "anna", "why": "a try"}
     log.record([AuditEvent("configuration_change", "tester", detail, "tester/registry", 0)])
-    assert check_audit(AuditPlaces(settings, spec)).sound
+    assert check_audit(AuditPlaces(PlacedAgent(settings, spec))).sound
 
 
 def note_case(path: Path) -> None:

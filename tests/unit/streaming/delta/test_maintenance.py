@@ -29,6 +29,7 @@ from streaming.delta.maintenance import (
     maintain,
 )
 from streaming.delta.shared_table import SharedTable
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.place import Place
 from streaming.testing.live_lake import agent
@@ -230,7 +231,7 @@ def test_tables_that_are_due_together_are_worked_off_one_after_the_other(tmp_pat
 
 def test_runs_of_commands_leave_nothing_in_the_log_for_good(tmp_path: Path) -> None:
     spec = agent()
-    places = AuditPlaces(Settings.load(tmp_path, {}), spec)
+    places = AuditPlaces(PlacedAgent(Settings.load(tmp_path, {}), spec))
     for number in range(30):
         log = LakeAudit(places, timedelta(0))
         event = AuditEvent("action", "labels", {"rows": number}, f"command/{number}", 0)

@@ -23,6 +23,7 @@ from streaming.delta import durable
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.log_tail import cut_from, entry_path, is_torn, mend_checkpoints, torn_end
 from streaming.delta.stored import newest_version, open_for_reading, open_version, read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.run import alerts_end, opening
@@ -97,7 +98,7 @@ def run(
     stream, hooks = records(TOLD), Hooks(reached=reached)
     with (
         Clients(settings, "none") as clients,
-        opening.open_agent(settings, SPEC, "", clients, hooks) as started,
+        opening.open_agent(PlacedAgent(settings, SPEC), "", clients, hooks) as started,
     ):
         for number, first in enumerate(range(0, rows, SLICE)):
             at[0] = number
@@ -291,7 +292,7 @@ def test_alerts_leave_only_once_all_they_rest_on_is_on_disk(
 def test_what_a_shared_table_answers_for_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Place] = []
     monkeypatch.setattr("streaming.delta.lake.sync", synced.append)
-    judge(Settings.load(tmp_path, {}), SPEC, ["t1"])
+    judge(PlacedAgent(Settings.load(tmp_path, {}), SPEC), ["t1"])
     assert synced == [Settings.load(tmp_path, {}).lake("tester") / "labels"]
 
 
@@ -300,15 +301,15 @@ def test_labels_that_batches_have_counted_are_not_given_up(
 ) -> None:
     settings, lane = Settings.load(tmp_path, {}), Lane()
     run(settings, lane, monkeypatch)
-    judge(settings, SPEC, ["t00001"])
+    judge(PlacedAgent(settings, SPEC), ["t00001"])
     labels = settings.lake("tester") / "labels"
     entry = entry_path(labels, DeltaTable(labels.path).version())
     whole = entry.read_bytes()
     entry.write_bytes(b"")
-    mend(settings, SPEC)
+    mend(PlacedAgent(settings, SPEC))
     assert not entry.exists()
     entry.write_bytes(whole)
     run(settings, lane, monkeypatch, rows=ROWS + SLICE)
     entry.write_bytes(b"")
     with pytest.raises(DataLossError, match="batches have counted its labels"):
-        mend(settings, SPEC)
+        mend(PlacedAgent(settings, SPEC))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from schemas.tables import UTC_MICROS
 from streaming.batch import pipeline
 from streaming.events.broker_clock import LAST_RECORDS, BrokerClock, Reading
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.intake import Taken
 from streaming.quarantine.waiting import waiting
@@ -125,7 +126,7 @@ def run(
     monkeypatch.setitem(pipeline.Pipeline.__init__.__kwdefaults__, "clock", lambda: now)
     with (
         Clients(settings, "none") as clients,
-        opening.open_agent(settings, agent(), "127.0.0.1:1", clients, health=health) as on,
+        opening.open_agent(PlacedAgent(settings, agent()), "127.0.0.1:1", clients, health=health) as on,
     ):
         for number, first in enumerate(range(0, stream.num_rows, rows)):
             part, end = stream.slice(first, rows), {TOPIC: {"0": first + rows}}
@@ -193,7 +194,10 @@ def test_no_stamp_that_no_calendar_knows_stops_a_batch(
     part = records(events(count))
     stamps = pa.array([stamp] * count, pa.int64()).cast(UTC_MICROS)
     part = part.set_column(part.schema.get_field_index("timestamp"), "timestamp", stamps)
-    with Clients(settings, "none") as clients, open_agent(settings, spec, "127.0.0.1:1", clients) as started:
+    with (
+        Clients(settings, "none") as clients,
+        open_agent(PlacedAgent(settings, spec), "127.0.0.1:1", clients) as started,
+    ):
         closed = started.pipeline.process(lambda: part, "live", 0, lambda: {TOPIC: {"0": count}})
     assert closed is not None
     assert closed.row["read"] == count

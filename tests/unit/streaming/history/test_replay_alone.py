@@ -18,6 +18,7 @@ from streaming.detection.model import save, train
 from streaming.detection.scoring import Scorer
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.history.snapshot_copy import create_snapshot
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.live_lake import agent, events, run_live, without_broker
 
@@ -56,8 +57,8 @@ def lived(settings: Settings, tmp_path: Path) -> AgentSpec:
         },
         model={"path": str(write_model(tmp_path / "model", seed=1))},
     )
-    run_live(settings, spec, events(ROWS))
-    assert run_replay(settings, spec, ReplaySpan()).differences == ()
+    run_live(PlacedAgent(settings, spec), events(ROWS))
+    assert run_replay(PlacedAgent(settings, spec), ReplaySpan()).differences == ()
     return spec
 
 
@@ -78,20 +79,20 @@ def test_a_replay_takes_contract_and_model_as_they_were(
     settings: Settings, lived: AgentSpec, tmp_path: Path, happens: Any
 ) -> None:
     happens(tmp_path)
-    found = run_replay(settings, lived, ReplaySpan())
+    found = run_replay(PlacedAgent(settings, lived), ReplaySpan())
     assert (found.rows, found.differences) == (ROWS, ())
     assert found.alerts > 5
 
 
 def test_a_snapshot_holds_contract_and_model(settings: Settings, lived: AgentSpec, tmp_path: Path) -> None:
     contract = AgentDefinition.of(lived).contract
-    history = ReplaySpan().history(settings, lived)
+    history = ReplaySpan().history(PlacedAgent(settings, lived))
     create_snapshot(settings, AgentDefinition.pinned(lived, contract), "kept", history.whole)
     lose_everything(tmp_path)
     for each in settings.lake(lived.name).path.iterdir():
         if each.name != settings.snapshots(lived.name).name:
             shutil.rmtree(each)
-    found = run_replay(settings, lived, ReplaySpan(snapshot="kept"))
+    found = run_replay(PlacedAgent(settings, lived), ReplaySpan(snapshot="kept"))
     assert (found.rows, found.differences) == (ROWS, ())
 
 

@@ -32,6 +32,7 @@ from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, 
 from streaming.files.event_files import open_events
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan, run_what_if
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status
@@ -128,7 +129,7 @@ def run(settings: Settings, spec: AgentSpec, sent: Sequence[Sent], first: int, n
     sizes, place = random.Random(number), 0
     with (
         Clients(settings, "auto") as clients,
-        open_agent(settings, spec, "127.0.0.1:1", clients) as started,
+        open_agent(PlacedAgent(settings, spec), "127.0.0.1:1", clients) as started,
     ):
         while place < len(sent):
             part = sent[place : place + sizes.randint(1, 1_500)]
@@ -164,7 +165,7 @@ def day(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -
         run(settings, spec("inline", "1.0.0"), sent[:noon], 0, 0)
         alerts = read_stored(settings.lake("tester") / "alerts")
         assert alerts is not None
-        judge(settings, spec("inline", "1.0.0"), alerts["transaction_id"].to_pylist()[::2])
+        judge(PlacedAgent(settings, spec("inline", "1.0.0")), alerts["transaction_id"].to_pylist()[::2])
         afternoon = spec("deferred", "1.1.0")
         run(settings, afternoon, sent[noon:], noon, 1_000)
         yield Day(settings, afternoon, len(sent))
@@ -184,7 +185,7 @@ def test_the_day_holds_what_a_day_holds(day: Day) -> None:
 
 @pytest.mark.parametrize("slice_rows", [313, 4_096, 100_000])
 def test_a_day_is_decided_bit_for_bit_again_in_slices_of_other_sizes(day: Day, slice_rows: int) -> None:
-    history = ReplaySpan().history(day.settings, day.spec)
+    history = ReplaySpan().history(PlacedAgent(day.settings, day.spec))
     contract = AgentDefinition.of(day.spec).contract
     found = Replayer(
         day.settings, AgentDefinition.pinned(day.spec, contract), history, slice_rows=slice_rows
@@ -200,7 +201,9 @@ def test_recorded_outcomes_and_fallbacks_are_those_of_the_same_alert_and_revisio
     noon = day.table("batches").sort("next_sequence").filter(pl.col("pins").str.contains('"1.1.0"'))
     since = noon["first_sequence"][0]
     versions = [json.loads(each)["transactions"] for each in noon["versions"]]
-    found = run_what_if(day.settings, day.spec, day.spec, ReplaySpan(from_version=versions[0] - 1))
+    found = run_what_if(
+        PlacedAgent(day.settings, day.spec), day.spec, ReplaySpan(from_version=versions[0] - 1)
+    )
     published = day.table("alerts").filter(pl.coalesce("passed_by", "sequence") >= since)
     last = published.sort("revision").unique("alert_id", keep="last")
     assert (found.added, found.removed, found.kept) == (0, 0, last.height)
@@ -215,7 +218,7 @@ def test_labels_of_a_model_that_are_not_on_record_are_told(day: Day, tmp_path: P
     settings = Settings.load(tmp_path / "home", {})
     shutil.rmtree((settings.lake(day.spec.name) / "ledger").path)
     alerts, contract = day.table("alerts"), AgentDefinition.of(day.spec).contract
-    history = ReplaySpan().history(settings, day.spec)
+    history = ReplaySpan().history(PlacedAgent(settings, day.spec))
     found = Replayer(settings, AgentDefinition.pinned(day.spec, contract), history).exactly(history.whole)
     by_model = alerts.filter(pl.col("classification_source") == "llm")["alert_id"]
     assert {each.alert_id for each in found.differences} == set(by_model) != set()

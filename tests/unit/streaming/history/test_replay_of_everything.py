@@ -25,6 +25,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.events.record_table import record_table
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.history.snapshot_copy import create_snapshot
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.run.surroundings import Hooks
@@ -124,7 +125,7 @@ def run(
 
     with (
         Clients(settings, "none") as clients,
-        open_agent(settings, spec, "127.0.0.1:1", clients, Hooks(reached=reached)) as started,
+        open_agent(PlacedAgent(settings, spec), "127.0.0.1:1", clients, Hooks(reached=reached)) as started,
     ):
         for number, (first, end) in enumerate(zip([0, *ends], ends, strict=False)):
             at[0], part, upto = number, records.slice(first, end - first), {TOPIC: {"0": end}}
@@ -194,12 +195,12 @@ def _replays(settings: Settings, spec: AgentSpec, folder: Path, draw: random.Ran
     newest = LakeReader(settings.lake(spec.name), spec.tables).version("transactions")
     later = ReplaySpan(from_version=draw.randint(0, newest - 1), to_version=newest)
     for span in (ReplaySpan(), later):
-        assert run_replay(settings, spec, span).differences == ()
-    history = ReplaySpan().history(settings, spec)
+        assert run_replay(PlacedAgent(settings, spec), span).differences == ()
+    history = ReplaySpan().history(PlacedAgent(settings, spec))
     create_snapshot(settings, AgentDefinition.pinned(spec, contract), "kept", history.whole)
     for each in settings.lake(spec.name).path.iterdir():
         if each.name != settings.snapshots(spec.name).name:
             shutil.rmtree(each)
-    found = run_replay(settings, spec, ReplaySpan(snapshot="kept"))
+    found = run_replay(PlacedAgent(settings, spec), ReplaySpan(snapshot="kept"))
     assert found.differences == ()
     assert found.rows > 100

@@ -20,6 +20,7 @@ from streaming.history.replay import ExactReplay, Progress, Replayer
 from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if
 from streaming.history.snapshot_copy import create_snapshot
 from streaming.history.snapshots import Snapshot, drop_snapshot, find_snapshot, new_snapshot, snapshots
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store import local_folders
 from streaming.store.local_folders import LocalFolders
@@ -35,11 +36,11 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings, strict = Settings.load(home, {}), agent(version="2.0.0", rules=[LARGE], threshold=0.9)
     with pytest.MonkeyPatch.context() as patch:
         without_broker(patch)
-        run_live(settings, agent(), told[:400])
-        judge(settings, agent(), [f"t{number:05d}" for number in range(0, 300, 7)])
-        run_live(settings, agent(), told[400:600], first_batch=10)
-        judge(settings, agent(), [f"t{number:05d}" for number in range(350, 560, 5)])
-        run_live(settings, strict, told[600:], first_batch=20)
+        run_live(PlacedAgent(settings, agent()), told[:400])
+        judge(PlacedAgent(settings, agent()), [f"t{number:05d}" for number in range(0, 300, 7)])
+        run_live(PlacedAgent(settings, agent()), told[400:600], first_batch=10)
+        judge(PlacedAgent(settings, agent()), [f"t{number:05d}" for number in range(350, 560, 5)])
+        run_live(PlacedAgent(settings, strict), told[600:], first_batch=20)
     return home
 
 
@@ -51,7 +52,7 @@ def settings(lived: Path, tmp_path: Path) -> Settings:
 
 def created(settings: Settings, name: str, wanted: ReplaySpan, spec: AgentSpec | None = None) -> Snapshot:
     spec = spec or agent()
-    span = wanted.span(wanted.history(settings, spec))
+    span = wanted.span(wanted.history(PlacedAgent(settings, spec)))
     return create_snapshot(settings, AgentDefinition.pinned(spec, CONTRACT), name, span)
 
 
@@ -63,7 +64,7 @@ def without_originals(settings: Settings) -> None:
 
 
 def replayed(settings: Settings, wanted: ReplaySpan) -> ExactReplay:
-    return run_replay(settings, agent(), wanted)
+    return run_replay(PlacedAgent(settings, agent()), wanted)
 
 
 SPANS = {
@@ -95,22 +96,22 @@ def test_a_replay_in_small_slices_needs_no_row_before_the_span(settings: Setting
     created(settings, "later", SPANS["later"])
     without_originals(settings)
     wanted = ReplaySpan(snapshot="later")
-    history = wanted.history(settings, agent())
+    history = wanted.history(PlacedAgent(settings, agent()))
     replayer = Replayer(settings, AgentDefinition.pinned(agent(), CONTRACT), history, slice_rows=17)
     assert replayer.exactly(wanted.span(history)).differences == ()
 
 
 def test_a_candidate_of_the_same_profiles_is_judged_on_a_snapshot(settings: Settings) -> None:
     strict = agent(version="3.0.0", threshold=0.9)
-    on_lake = run_what_if(settings, agent(), strict, SPANS["later"])
+    on_lake = run_what_if(PlacedAgent(settings, agent()), strict, SPANS["later"])
     created(settings, "later", SPANS["later"])
     without_originals(settings)
-    on_snapshot = run_what_if(settings, agent(), strict, ReplaySpan(snapshot="later"))
+    on_snapshot = run_what_if(PlacedAgent(settings, agent()), strict, ReplaySpan(snapshot="later"))
     assert {**on_lake.facts(), "sandbox": 0} == {**on_snapshot.facts(), "sandbox": 0}
     assert on_lake.added > 0
     other = agent(version="4.0.0", profiles={"block_rows": 128})
     with pytest.raises(ConfigurationError, match="holds no profiles of this spec's definition"):
-        run_what_if(settings, agent(), other, ReplaySpan(snapshot="later"))
+        run_what_if(PlacedAgent(settings, agent()), other, ReplaySpan(snapshot="later"))
 
 
 def test_a_damaged_snapshot_is_refused(settings: Settings) -> None:
@@ -195,7 +196,7 @@ def begin(settings: Settings) -> PlanFile:
 
 
 def copied(settings: Settings, on_progress: Progress) -> None:
-    span = ReplaySpan().span(ReplaySpan().history(settings, agent()))
+    span = ReplaySpan().span(ReplaySpan().history(PlacedAgent(settings, agent())))
     definition = AgentDefinition.pinned(agent(), CONTRACT)
     create_snapshot(settings, definition, "kept", span, on_progress)
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run import opening
 from streaming.testing.live_lake import TOPIC, agent, events, records, without_broker
@@ -78,7 +79,10 @@ def test_a_batch_with_alerts_commits_as_often_as_is_reckoned_with(
         tables = [each for each in lake.iterdir() if (each / "_delta_log").is_dir()]
         return sum(DeltaTable(each).version() for each in tables)
 
-    with Clients(settings, "none") as clients, opening.open_agent(settings, spec, "", clients) as started:
+    with (
+        Clients(settings, "none") as clients,
+        opening.open_agent(PlacedAgent(settings, spec), "", clients) as started,
+    ):
         found = []
         for number in range(4):
             before = commits()

@@ -30,6 +30,7 @@ from streaming.history import replay, what_if_report
 from streaming.history.asking import Asking
 from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.history.what_if_report import NO_ALERT, Changes, WhatIf
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.learning.protocol import JudgedRows, card_precision_at_k
 from streaming.output.terminal import Terminal
@@ -60,7 +61,9 @@ class Lived:
     def what_if(self, asking: Asking | None = None, **changes: Any) -> WhatIf:
         """Replay under a candidate that differs."""
         candidate = self.spec(**{"version": "2.0.0", **changes})
-        return run_what_if(self.settings, self.spec(), candidate, ReplaySpan(), asking=asking or Asking())
+        return run_what_if(
+            PlacedAgent(self.settings, self.spec()), candidate, ReplaySpan(), asking=asking or Asking()
+        )
 
     @property
     def new_requests(self) -> int:
@@ -80,11 +83,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Scrip
         without_broker(patch)
         settings = Settings.load(home, {})
         spec = Lived(settings, server, 0).spec()
-        run_live(settings, spec, events(ROWS), llm="auto")
+        run_live(PlacedAgent(settings, spec), events(ROWS), llm="auto")
         alerts = read_stored(settings.lake("tester") / "alerts")
         assert alerts is not None
         assert set(alerts["classification_source"].to_pylist()) == {"llm"}
-        judge(settings, spec, [*alerts["transaction_id"].to_pylist()[::3], "t00001", "t00002"])
+        judge(PlacedAgent(settings, spec), [*alerts["transaction_id"].to_pylist()[::3], "t00001", "t00002"])
         yield home, server
 
 
@@ -95,7 +98,7 @@ def lived(home: tuple[Path, ScriptedLlm], tmp_path: Path) -> Lived:
 
 
 def model_calls(lived: Lived) -> int:
-    return len(newest_events(AuditPlaces(lived.settings, lived.spec()), "model_call", 1_000))
+    return len(newest_events(AuditPlaces(PlacedAgent(lived.settings, lived.spec())), "model_call", 1_000))
 
 
 def test_the_same_spec_answers_from_the_record_and_changes_nothing(lived: Lived) -> None:
@@ -431,8 +434,7 @@ def test_a_version_whose_log_was_cleaned_up_is_refused_with_the_earliest_that_is
     assert f"ends with sequence {end} or later, from any start: --to-version {kept['transactions']}" in told
     assert (
         run_what_if(
-            shell.lived.settings,
-            shell.lived.spec(),
+            PlacedAgent(shell.lived.settings, shell.lived.spec()),
             shell.lived.spec(),
             ReplaySpan(to_version=kept["transactions"]),
         ).changes

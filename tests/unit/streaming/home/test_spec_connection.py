@@ -19,6 +19,7 @@ from schemas.policy import Policy, load_policy
 from schemas.spec import AgentSpec, load_spec
 from streaming.cli.root import app
 from streaming.home.brokers import connection, secret_names_of
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.home.spec_connection import settings_for
 
@@ -59,7 +60,7 @@ def spec_beside(
 
 def reached(spec: Path, **environ: str) -> Settings:
     settings = Settings.load(spec.parent / "home", {**ENVIRON, **environ})
-    return settings_for(settings, load_spec(spec), POLICIES)
+    return settings_for(PlacedAgent(settings, load_spec(spec)), POLICIES)
 
 
 @pytest.mark.parametrize("text", [SECURED, BY_NAME])
@@ -87,7 +88,7 @@ def test_a_spec_that_names_none_is_as_before(tmp_path: Path) -> None:
     assert "kafkaSecrets" not in load_policy("default", POLICIES).model_dump()
     assert Policy.model_validate(load_policy("default", POLICIES).model_dump()).digest
     settings = Settings.load(tmp_path / "home", {})
-    assert settings_for(settings, plain, POLICIES) is settings
+    assert settings_for(PlacedAgent(settings, plain), POLICIES) is settings
     assert AgentSpec.model_validate(plain.model_dump(mode="json")).digest == plain.digest
 
 

@@ -18,6 +18,7 @@ from schemas.alert import alert_id
 from schemas.errors import ConfigurationError, StoreError
 from schemas.rules import SEVERITIES
 from streaming.delta.lake_reader import LakeReader
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.inbox import inbox as inbox_module
 from streaming.inbox.alert_columns import AlertColumns, AlertRows
@@ -117,7 +118,7 @@ def test_labels_come_and_change_and_know_alerts_that_come_later(settings: Settin
     writer.write([row("t1"), row("t2"), row("t1", kind="absence.silent")])
     inbox.refresh()
     assert ids(inbox.view, "label = none") == ["t1", "t2", "t1"]
-    judge(settings, SPEC, ["t1", "t5"])
+    judge(PlacedAgent(settings, SPEC), ["t1", "t5"])
     assert inbox.refresh()
     assert ids(inbox.view, "label = fraud") == ["t1", "t1"]
     writer.write([row("t5")])
@@ -130,7 +131,7 @@ def test_alerts_are_shown_where_their_labels_cannot_be_read(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer, inbox = AlertWriter(settings, SPEC), inbox_of(settings)
-    judge(settings, SPEC, ["t1"])
+    judge(PlacedAgent(settings, SPEC), ["t1"])
     inbox.refresh()
     writer.write([row("t1")])
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import settings as properties
 from hypothesis import strategies as st
 
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.intake import Taken, planned_records, planned_spans, slices
 from streaming.kafka.source import MOST_AT_ONCE, fewer_at_once
@@ -99,7 +100,7 @@ def run_sliced(settings: Settings, rows: pa.Table, cuts: list[int]) -> None:
     taken = Taken(first, iter(more), rows.select(["partition", "offset", "timestamp"]))
     with (
         Clients(settings, "none") as clients,
-        opening.open_agent(settings, spec, "127.0.0.1:1", clients) as on,
+        opening.open_agent(PlacedAgent(settings, spec), "127.0.0.1:1", clients) as on,
     ):
         on.pipeline.process(lambda: taken, "live", 0, lambda: {TOPIC: {"0": rows.num_rows}})
 
@@ -161,7 +162,7 @@ def test_rejects_are_not_held_until_the_last_slice(
     taken = Taken(rows.slice(0, 20), more(), rows.select(["partition", "offset", "timestamp"]))
     with (
         Clients(settings, "none") as clients,
-        opening.open_agent(settings, spec, "127.0.0.1:1", clients) as on,
+        opening.open_agent(PlacedAgent(settings, spec), "127.0.0.1:1", clients) as on,
     ):
         on.pipeline.process(lambda: taken, "live", 0, lambda: {TOPIC: {"0": 60}})
     assert 0 < quarantine[0] < stored(settings.lake(spec.name), "quarantine", "offset").num_rows

@@ -12,6 +12,7 @@ from schemas.alert import ALERTS
 from streaming.commands.status import print_status
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.labels.agreement import agreement_with_labels
 from streaming.run.status import read_status
@@ -37,7 +38,7 @@ def answer_one(settings: Settings) -> None:
 def test_each_labelled_alert_counts_once_for_whoever_classified_it_last(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build_lake(settings, SPEC)
+    build_lake(PlacedAgent(settings, SPEC))
     reader = LakeReader(settings.lake(SPEC.name), SPEC.tables)
     assert {name: worth.alerts for name, worth in agreement_with_labels(reader, SPEC).items()} == {"rules": 2}
     answer_one(settings)

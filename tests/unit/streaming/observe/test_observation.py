@@ -30,6 +30,7 @@ from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.batch.observer import BatchSeen
 from streaming.batch.steps import BatchStep
 from streaming.delta.lake_reader import LakeReader
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.observe import observation as module
 from streaming.observe.drift_watch import DriftWatch
@@ -69,7 +70,9 @@ class Run:
         given = events(count)
         given[5]["amount"] = "no number"
         given[6] = given[4]
-        run_live(self.settings, self.spec, given, first_batch, llm=self.llm, observer=self.observation)
+        run_live(
+            PlacedAgent(self.settings, self.spec), given, first_batch, llm=self.llm, observer=self.observation
+        )
 
     def value(self, name: str, **labels: str) -> float:
         found = [each.value for each in self.samples(name) if labels.items() <= each.labels.items()]
@@ -91,7 +94,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         without_broker(patch)
         run = Run(Settings.load(tmp_path_factory.mktemp("home"), {}))
         run.decide()
-        LakeFacts(run.settings, run.spec, run.observation.metrics, run.observation._drift).round()
+        LakeFacts(
+            PlacedAgent(run.settings, run.spec), run.observation.metrics, run.observation._drift
+        ).round()
         yield run
 
 
@@ -209,7 +214,7 @@ def counted(run: Run, name: str, *labels: str) -> dict[Any, int]:
 
 
 def audited(run: Run, kind: EventKind) -> list[dict[str, Any]]:
-    return newest_events(AuditPlaces(run.settings, run.spec), kind, 1_000)
+    return newest_events(AuditPlaces(PlacedAgent(run.settings, run.spec)), kind, 1_000)
 
 
 def test_each_step_of_a_batch_says_that_the_agent_moves(
@@ -252,7 +257,7 @@ def test_a_checkpoint_in_a_store_is_as_old_as_its_newest_manifest(
     monkeypatch.setattr(object_files, "client_of", lambda *_: store)
     settings = replace(Settings.load(tmp_path, {}), store=Place("s3://lake/flagstream"))
     watched = Observation(settings, SPEC.name, None).metrics
-    facts = LakeFacts(settings, SPEC, watched, DriftWatch(settings.drift("x")))
+    facts = LakeFacts(PlacedAgent(settings, SPEC), watched, DriftWatch(settings.drift("x")))
     shown = "flagstream_checkpoint_timestamp_seconds{"
     facts._read_checkpoints()
     assert shown not in generate_latest(watched.registry).decode()
@@ -270,7 +275,7 @@ def test_watching_changes_no_byte_of_what_is_decided(ran: Run, tmp_path: Path) -
         given = events(EVENTS)
         given[5]["amount"] = "no number"
         given[6] = given[4]
-        run_live(plain, SPEC, given)
+        run_live(PlacedAgent(plain, SPEC), given)
     columns = ["alert_id", "score", "log_odds", "severity", "rationale", "reasons", "outbox_seq"]
     other = LakeReader(plain.lake(SPEC.name), SPEC.tables).frame("alerts", columns)
     assert ran.frame("alerts", *columns).sort("outbox_seq").equals(other.sort("outbox_seq"))
@@ -306,7 +311,7 @@ def test_an_attempt_that_fails_is_counted(run: Run, monkeypatch: pytest.MonkeyPa
 
 
 def test_labels_actions_and_what_people_read_are_counted_once(run: Run) -> None:
-    places = AuditPlaces(run.settings, run.spec)
+    places = AuditPlaces(PlacedAgent(run.settings, run.spec))
 
     class Interfering(Observation):
         def closed(self, seen: BatchSeen) -> None:
@@ -317,11 +322,13 @@ def test_labels_actions_and_what_people_read_are_counted_once(run: Run) -> None:
                 tell(places, run.spec)
 
     run.observation = Interfering(run.settings, run.spec.name, None)
-    facts = LakeFacts(run.settings, run.spec, run.observation.metrics, DriftWatch(run.settings.drift("x")))
+    facts = LakeFacts(
+        PlacedAgent(run.settings, run.spec), run.observation.metrics, DriftWatch(run.settings.drift("x"))
+    )
     run.decide(300)
     facts.round()
     alerted = run.frame("alerts", "transaction_id")["transaction_id"].to_list()
-    judge(run.settings, run.spec, alerted[:4])
+    judge(PlacedAgent(run.settings, run.spec), alerted[:4])
     facts.round()
     facts.round()
     assert run.value("actions_total", action="run_job", outcome="done") == 1
@@ -368,7 +375,7 @@ def test_drift_is_kept_over_a_restart(run: Run) -> None:
     again = Run(run.settings)
     again.observation._drift = kept
     given = events(400)
-    run_live(run.settings, run.spec, given, first_batch=10, observer=again.observation)
+    run_live(PlacedAgent(run.settings, run.spec), given, first_batch=10, observer=again.observation)
     assert kept._drift is not None
     assert kept._drift.skipped > 400
 
@@ -379,7 +386,7 @@ def test_a_line_of_json_tells_of_each_batch_and_of_each_event(
     configure("json")
     try:
         run.decide(200)
-        tell(AuditPlaces(run.settings, run.spec), run.spec)
+        tell(AuditPlaces(PlacedAgent(run.settings, run.spec)), run.spec)
     finally:
         configure("text")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]

@@ -18,6 +18,7 @@ from schemas.batch_key import BatchKey
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.spec import AgentSpec
 from streaming.batch.steps import BatchStep
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.home.trace_target import TraceTarget, trace_target
 from streaming.kafka.publish import OutboxRecord
@@ -67,11 +68,11 @@ def decide(
     settings: Settings, spec: AgentSpec, count: int = 200, llm: str = "none", *, sees: bool = True
 ) -> Observation | None:
     if not sees:
-        run_live(settings, spec, events(count), llm=llm)
+        run_live(PlacedAgent(settings, spec), events(count), llm=llm)
         return None
     with tracing(settings, spec.name) as traces:
         observation = Observation(settings, spec.name, traces, counts=False)
-        run_live(settings, spec, events(count), llm=llm, observer=observation)
+        run_live(PlacedAgent(settings, spec), events(count), llm=llm, observer=observation)
     return observation
 
 
@@ -205,7 +206,7 @@ def test_a_planned_run_is_a_trace_of_its_calls_and_actions_linked_to_the_newest_
         def record(self, given: Any) -> None:
             told.extend(given)
 
-    with watching_run(settings, agent(), run_id) as watched:
+    with watching_run(PlacedAgent(settings, agent()), run_id) as watched:
         log = watched.audit(Log())
         for place, (outcome, step) in enumerate([("started", 1), ("done", 1), ("started", 2), ("failed", 2)]):
             detail = {"run_id": run_id, "action": "notify", "step": step, "outcome": outcome}

@@ -19,6 +19,7 @@ from rich.cells import cell_len
 from agent.triage.untrusted_text import escaped
 from streaming.cli.root import main
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_block, show_table, show_text, wrapped
@@ -152,8 +153,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "policy.json").write_text(policy().model_dump_json(), encoding="utf-8")
     spec = spec_of(folder / "policy.json")
     settings = Settings.load(folder, {})
-    build_lake(settings, spec, rows=240, edit=long)
-    next_batch(settings, spec)
+    build_lake(PlacedAgent(settings, spec), rows=240, edit=long)
+    next_batch(PlacedAgent(settings, spec))
     (folder / "spec.yaml").write_text(spec.model_dump_json(), encoding="utf-8")
     other = spec.model_copy(update={"threshold": 0.9, "rules": (), "version": "1.1.0"})
     (folder / "other.yaml").write_text(other.model_dump_json(), encoding="utf-8")

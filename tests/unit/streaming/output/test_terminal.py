@@ -26,6 +26,7 @@ from streaming.audit.access import tell_done
 from streaming.cli.root import app, main
 from streaming.commands.alerts import alert_line
 from streaming.commands.html_page import table
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.output.terminal import Terminal, html_text, print_json, print_json_text, say_error, say_line
 from streaming.store.place import Place
@@ -85,12 +86,12 @@ def hash_of(identifier: str) -> int:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
-    build_lake(Settings.load(folder, {}), spec_of(), rows=240, edit=hostile)
+    build_lake(PlacedAgent(Settings.load(folder, {}), spec_of()), rows=240, edit=hostile)
     (folder / "spec.yaml").write_text(spec_of().model_dump_json(), encoding="utf-8")
     (folder / "other.yaml").write_text(
         spec_of(threshold=0.9, rules=[], version="1.1.0").model_dump_json(), encoding="utf-8"
     )
-    tell_done(Settings.load(folder, {}), spec_of(), "labels-import", 1, begins_log=True)
+    tell_done(PlacedAgent(Settings.load(folder, {}), spec_of()), "labels-import", 1, begins_log=True)
     return folder
 
 

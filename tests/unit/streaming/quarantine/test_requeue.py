@@ -33,6 +33,7 @@ from streaming.history.explain import explain
 from streaming.history.replay_runs import ReplaySpan as Span
 from streaming.history.replay_runs import run_replay, run_what_if
 from streaming.history.snapshot_copy import create_snapshot
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.output.terminal import Terminal
 from streaming.quarantine import choosing
@@ -102,7 +103,7 @@ def running(settings: Settings, at: BatchStep | None = None) -> Iterator[Agent]:
 
     with (
         Clients(settings, "none") as clients,
-        open_agent(settings, agent(), "127.0.0.1:1", clients, Hooks(reached)) as started,
+        open_agent(PlacedAgent(settings, agent()), "127.0.0.1:1", clients, Hooks(reached)) as started,
     ):
         yield started
 
@@ -123,13 +124,13 @@ def table(settings: Settings, name: str, order: str | list[str]) -> pl.DataFrame
 
 
 def waits(settings: Settings) -> pl.DataFrame:
-    lake, path = settings.lake("tester"), requeues_place(settings, agent())
+    lake, path = settings.lake("tester"), requeues_place(PlacedAgent(settings, agent()))
     return waiting(lake / "quarantine", path, read_requests(path))
 
 
 def ask(settings: Settings, chosen: pl.DataFrame, contract: EventContract | None = CORRECTED) -> str:
     said = None if contract is None else contract.model_dump_json()
-    requests = RequestTable(requeues_place(settings, agent()), agent().replay_horizon)
+    requests = RequestTable(requeues_place(PlacedAgent(settings, agent())), agent().replay_horizon)
     return requests.ask(slices_of(chosen), said, "anna", "the producer was changed")
 
 
@@ -216,7 +217,7 @@ def test_what_fails_again_says_why_and_how_often(settings: Settings) -> None:
     assert (row["offset"], row["reason"], row["times"]) == (ROWS + 7, "mistyped_field", 2)
     assert row["arrived"] == datetime.fromisoformat(MOVED[7]["event_time"])
     assert row["rejected"] == NOW
-    (request,) = read_requests(requeues_place(settings, agent()))
+    (request,) = read_requests(requeues_place(PlacedAgent(settings, agent())))
     assert (request.state, request.records, request.slices) == ("done", ROWS, (ROWS,))
 
 
@@ -348,7 +349,7 @@ def test_a_contract_with_other_columns_is_refused_by_command_and_agent(settings:
         ask(settings, waits(settings), other)
         assert take_all(started) == 0
         feed(started, 2, records(TOLD[2 * ROWS :], 2 * ROWS))
-    (request,) = read_requests(requeues_place(settings, agent()))
+    (request,) = read_requests(requeues_place(PlacedAgent(settings, agent())))
     assert request.state == "refused"
     assert "other columns" in request.why
     assert waits(settings).height == ROWS
@@ -376,8 +377,8 @@ def test_what_a_request_had_decided_before_it_was_refused_is_not_taken_again(
         both = waits(settings)
         ask(settings, both)
         assert started.requested.take(NOW) is not None
-        (request,) = read_requests(requeues_place(settings, agent()))
-        requests = RequestTable(requeues_place(settings, agent()), agent().replay_horizon)
+        (request,) = read_requests(requeues_place(PlacedAgent(settings, agent())))
+        requests = RequestTable(requeues_place(PlacedAgent(settings, agent())), agent().replay_horizon)
         requests.settle(request, "refused", 1, "the agent's contract was changed meanwhile")
         assert waits(settings).height == ROWS - 39
         ask(settings, both)
@@ -388,20 +389,20 @@ def test_what_a_request_had_decided_before_it_was_refused_is_not_taken_again(
 
 @pytest.mark.usefixtures("taken_in")
 def test_replay_and_what_if_agree_over_requeued_batches(settings: Settings) -> None:
-    found = run_replay(settings, agent(), Span())
+    found = run_replay(PlacedAgent(settings, agent()), Span())
     assert (found.rows, found.differences) == (3 * ROWS - 1, ())
     assert found.alerts > 0
-    same = run_what_if(settings, agent(), agent(), Span())
+    same = run_what_if(PlacedAgent(settings, agent()), agent(), Span())
     assert (same.added, same.removed) == (0, 0)
 
 
 @pytest.mark.usefixtures("taken_in")
 def test_a_snapshot_over_requeued_batches_is_replayed(settings: Settings) -> None:
-    span = Span().span(Span().history(settings, agent()))
+    span = Span().span(Span().history(PlacedAgent(settings, agent())))
     create_snapshot(
         settings, AgentDefinition.pinned(agent(), CONTRACT), "kept", span._replace(first=ROWS + 20)
     )
-    found = run_replay(settings, agent(), Span(snapshot="kept"))
+    found = run_replay(PlacedAgent(settings, agent()), Span(snapshot="kept"))
     assert (found.rows, found.differences) == (2 * ROWS - 21, ())
 
 
@@ -429,7 +430,7 @@ def test_rejected_history_is_taken_in_and_its_mark_stays(settings: Settings, tmp
     ]
     lines = [*TOLD[:ROWS], *german[: ROWS - 1]]
     path.write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
-    run_backfill(settings, agent(), path)
+    run_backfill(PlacedAgent(settings, agent()), path)
     dated = CONTRACT.event_time.model_copy(update={"format": form})
     with running(settings) as started:
         ask(settings, waits(settings), CONTRACT.model_copy(update={"event_time": dated}))
@@ -437,16 +438,16 @@ def test_rejected_history_is_taken_in_and_its_mark_stays(settings: Settings, tmp
         feed(started, 0, records(TOLD[2 * ROWS :], 2 * ROWS))
     assert table(settings, "transactions", "sequence").height == 3 * ROWS - 1
     assert unfinished_backfill(settings.lake("tester"), agent()) is None
-    found = run_replay(settings, agent(), Span())
+    found = run_replay(PlacedAgent(settings, agent()), Span())
     assert (found.backfilled, found.rows, found.differences) == (ROWS, 2 * ROWS - 1, ())
 
 
 @pytest.mark.usefixtures("taken_in")
 def test_labels_on_requeued_payments_count(settings: Settings) -> None:
-    judge(settings, agent(), [MOVED[0]["tx_id"], MOVED[1]["tx_id"]])
+    judge(PlacedAgent(settings, agent()), [MOVED[0]["tx_id"], MOVED[1]["tx_id"]])
     with running(settings) as started:
         feed(started, 3, records(events(4 * ROWS)[3 * ROWS :], 3 * ROWS))
-    assert run_replay(settings, agent(), Span()).differences == ()
+    assert run_replay(PlacedAgent(settings, agent()), Span()).differences == ()
 
 
 @pytest.mark.parametrize(
@@ -476,7 +477,7 @@ def test_a_request_is_taken_once_whatever_crashes(
     for name, order, columns in (("transactions", "sequence", SAME), ("alerts", "outbox_seq", ALERT)):
         assert table(settings, name, order).select(columns).equals(table(whole, name, order).select(columns))
     assert table(settings, "quarantine", "offset").height == table(whole, "quarantine", "offset").height
-    (request,) = read_requests(requeues_place(settings, agent()))
+    (request,) = read_requests(requeues_place(PlacedAgent(settings, agent())))
     assert request.state == "done"
 
 
@@ -522,7 +523,7 @@ def test_a_canary_decides_its_share_of_requeued_records(settings: Settings) -> N
     batches = table(settings, "batches", "closed_at").filter(pl.col("query_id").str.starts_with("requeue-"))
     pins = json.loads(batches["pins"][0])
     assert pins["canary"]["contract_digest"] == pins["contract_digest"] == CORRECTED.digest
-    assert run_replay(settings, active, Span()).differences == ()
+    assert run_replay(PlacedAgent(settings, active), Span()).differences == ()
 
 
 @limits(deadline=None, derandomize=True)

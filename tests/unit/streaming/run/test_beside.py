@@ -17,6 +17,7 @@ from streaming.batch.decider import Decider
 from streaming.batch.engine import Engine
 from streaming.delta.stored import read_stored
 from streaming.detection import checkpoints
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.run import alerts_end, opening
@@ -66,7 +67,7 @@ def opened(settings: Settings, spec: AgentSpec, llm: str = "none") -> Iterator[t
     health = Health(changed=lambda each, state: told.append((each, state and state.cause)))
     with (
         Clients(settings, llm) as clients,
-        opening.open_agent(settings, spec, "127.0.0.1:1", clients, health=health) as started,
+        opening.open_agent(PlacedAgent(settings, spec), "127.0.0.1:1", clients, health=health) as started,
     ):
         yield started, told
     assert health.active == ()

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from schemas.errors import FencedError, RetryableError
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run import driver
 from streaming.run.driver import drive
@@ -30,7 +31,7 @@ def _nothing_else_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(settings: Settings, attempt: object, monkeypatch: pytest.MonkeyPatch, **more: object) -> None:
     monkeypatch.setattr(driver._ServiceRun, "attempt", attempt)
     order = {"llm": "none", "stop": threading.Event(), "as_json": True, **more}
-    drive(settings, SPEC, "127.0.0.1:1", **order)  # type: ignore[arg-type]  # as they are named
+    drive(PlacedAgent(settings, SPEC), "127.0.0.1:1", **order)  # type: ignore[arg-type]  # as they are named
 
 
 def test_the_record_is_held_while_it_runs_and_given_up(

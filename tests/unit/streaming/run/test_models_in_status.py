@@ -13,6 +13,7 @@ from agent.model.endpoint_memory import EndpointMemory, EndpointState
 from agent.model.negotiation import ServerFeatures
 from streaming.batch.runner import TopicWatch
 from streaming.commands.status import show_status
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.display import progress_display
 from streaming.run.driver import _Report
@@ -38,13 +39,13 @@ def settings(tmp_path: Path) -> Settings:
 def test_status_says_what_the_endpoints_of_a_spec_take_and_what_keeps_them_from_answering(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show_status(settings, SPEC, as_json=True)
+    show_status(PlacedAgent(settings, SPEC), as_json=True)
     desk, other = json.loads(capsys.readouterr().out)["endpoints"]
     assert (desk["url"], desk["model"], desk["trouble"]) == (AT, "desk", "")
     assert desk["differs"][:2] == ["answers as json_object, the schema in the prompt", "without seed"]
     assert "llm.max_output_tokens" in desk["differs"][2]
     assert (other["model"], other["differs"], other["trouble"]) == ("other", [], "out of quota")
-    show_status(settings, SPEC, as_json=False)
+    show_status(PlacedAgent(settings, SPEC), as_json=False)
     shown = " ".join(capsys.readouterr().out.split())
     assert "model desk at https://llm.example.org/v1" in shown
     assert "without seed" in shown and "out of quota" in shown

@@ -19,6 +19,7 @@ from agent.model.processes import Service, free_port
 from schemas.errors import ConfigurationError, MachineError
 from streaming.delta import faults
 from streaming.delta.faults import looks_unusable, unusable
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.needs import Needs
 from streaming.run.status import read_status
@@ -40,7 +41,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def needs_of(settings: Settings, choice: str = "none", **changes: object) -> Needs:
-    return Needs(settings, agent(**changes), f"127.0.0.1:{free_port()}", Clients(settings, choice))
+    return Needs(
+        PlacedAgent(settings, agent(**changes)), f"127.0.0.1:{free_port()}", Clients(settings, choice)
+    )
 
 
 def test_a_disk_is_unusable_while_it_is_full_read_only_or_gone(
@@ -87,7 +90,7 @@ def test_a_registry_that_cannot_be_read_is_waited_for(settings: Settings) -> Non
     assert needs.registry_fault() is None, "none is no fault"
     activate(settings, SPEC)
     assert needs.registry_fault() is None
-    (rows,) = registry_place(settings, SPEC).path.glob("*.parquet")
+    (rows,) = registry_place(PlacedAgent(settings, SPEC)).path.glob("*.parquet")
     aside = rows.rename(rows.with_suffix(".aside"))
     assert str(rows) in str(needs.registry_fault())
     aside.rename(rows)
@@ -96,7 +99,7 @@ def test_a_registry_that_cannot_be_read_is_waited_for(settings: Settings) -> Non
 
 def test_what_a_power_cut_tore_of_the_registry_is_mended_before_it_is_read(settings: Settings) -> None:
     activate(settings, SPEC)
-    log = registry_place(settings, SPEC) / "_delta_log"
+    log = registry_place(PlacedAgent(settings, SPEC)) / "_delta_log"
     newest = log / f"{len(list(log.path.glob('*.json'))):020d}.json"
     newest.path.write_bytes(b"")
     assert needs_of(settings).registry_fault() is None
@@ -138,7 +141,7 @@ def test_ctrl_c_while_the_local_model_starts_gives_it_up(
     for module in ("agent.model.local_llm", "streaming.run.needs"):
         monkeypatch.setattr(f"{module}.weights_file", lambda: Path("weights"))
     with Clients(settings, "local", stop.is_set) as clients:
-        fault = Needs(settings, agent(llm={}), "127.0.0.1:1", clients).model_fault()
+        fault = Needs(PlacedAgent(settings, agent(llm={})), "127.0.0.1:1", clients).model_fault()
     assert "was ended while it started" in str(fault)
     assert LocalLlm(settings.home / "llm").status() is None
 

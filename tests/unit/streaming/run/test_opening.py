@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import MachineError
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
 from streaming.testing.live_lake import agent
@@ -22,4 +23,4 @@ def test_a_place_that_cannot_be_used_is_refused_with_the_setting_that_names_it(
     home, given = (unusable, {}) if setting == "FLAGSTREAM_HOME" else (tmp_path, {setting: unusable})
     settings = Settings.load(Path(home), given)
     with Clients(settings, "none") as clients, pytest.raises(MachineError, match=f"with .*{setting}"):
-        open_agent(settings, agent(), "", clients).__enter__()
+        open_agent(PlacedAgent(settings, agent()), "", clients).__enter__()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import FencedError, RetryableError
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run import ownership
 from streaming.run.ownership import Ownership, owned
@@ -38,7 +39,9 @@ def record(settings: Settings) -> OwnerRecord:
 def test_a_second_run_on_the_same_machine_waits_and_follows_at_once(settings: Settings) -> None:
     file = settings.health(SPEC.name)
     with closing(Health(file)) as first_health, closing(Health(beside(file))) as second_health:
-        first, second = (Ownership.of(settings, SPEC, each) for each in (first_health, second_health))
+        first, second = (
+            Ownership.of(PlacedAgent(settings, SPEC), each) for each in (first_health, second_health)
+        )
         with closing(first):
             assert first.waits_for() is None
             first_health.begins(Condition.MODEL_FAILING, "no quota")
@@ -69,7 +72,7 @@ def test_whose_record_is_gone_ends_it_at_the_next_beat(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, "BEAT_SECONDS", 0.01)
-    with closing(Ownership.of(settings, SPEC, Health())) as ours:
+    with closing(Ownership.of(PlacedAgent(settings, SPEC), Health())) as ours:
         assert ours.waits_for() is None
         wait_until(lambda: record(settings).beat > 1, SECONDS, "the counter to move")
         files_of(settings.owners).remove("tester.json")
@@ -100,7 +103,7 @@ def test_after_faults_the_counter_moves_again_within_a_beat(
             """Its rounds are the test's."""
 
     monkeypatch.setattr(ownership, "Worker", Kept)
-    with closing(Ownership.of(settings, SPEC, Health())) as ours:
+    with closing(Ownership.of(PlacedAgent(settings, SPEC), Health())) as ours:
         assert ours.waits_for() is None
         shutil.rmtree(settings.owners.path)
         settings.owners.path.write_text("a file where the folder is to be")
@@ -113,14 +116,14 @@ def test_a_command_that_claims_the_lake_gives_up_while_the_agent_runs(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ownership, "_PATIENCE_SECONDS", 0.0)
-    with closing(Ownership.of(settings, SPEC, Health())) as running:
+    with closing(Ownership.of(PlacedAgent(settings, SPEC), Health())) as running:
         assert running.waits_for() is None
         with (
             pytest.raises(RetryableError, match="waiting for another run of this agent"),
-            owned(settings, SPEC),
+            owned(PlacedAgent(settings, SPEC)),
         ):
             raise AssertionError
-    with owned(settings, SPEC):
+    with owned(PlacedAgent(settings, SPEC)):
         assert record(settings).holder != ""
     assert record(settings).holder == ""
 
@@ -129,7 +132,7 @@ def test_a_record_that_cannot_be_read_is_waited_for(settings: Settings) -> None:
     folder: Path = settings.owners.path
     folder.parent.mkdir(parents=True)
     folder.write_text("a file where the folder is to be")
-    with closing(Ownership.of(settings, SPEC, Health())) as ours:
+    with closing(Ownership.of(PlacedAgent(settings, SPEC), Health())) as ours:
         cause = ours.waits_for()
         assert cause is not None
         folder.unlink()

@@ -10,6 +10,7 @@ import pytest
 from schemas.errors import DataLossError, FencedError, RetryableError
 from streaming.batch.compose import lake_schemas
 from streaming.delta.lake import Lake, LakeTable, Tenure
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord
 from streaming.run import alerts_end
@@ -97,7 +98,7 @@ def test_whoever_asks_a_broken_lane_learns_what_broke_it(
     settings = Settings.load(tmp_path / "home", {})
     with (
         Clients(settings, "none") as clients,
-        open_agent(settings, SPEC, "127.0.0.1:1", clients) as started,
+        open_agent(PlacedAgent(settings, SPEC), "127.0.0.1:1", clients) as started,
     ):
         rows = records(events(200))
         for call in (
@@ -122,7 +123,7 @@ def test_attempts_that_fail_after_the_claim_commit_nothing_more(
     def attempt() -> dict[str, int]:
         with (
             Clients(settings, "none") as clients,
-            open_agent(settings, SPEC, "127.0.0.1:1", clients, tenure=ours) as started,
+            open_agent(PlacedAgent(settings, SPEC), "127.0.0.1:1", clients, tenure=ours) as started,
         ):
             started.pipeline.process(lambda: records(events(60)), "live", 0, lambda: {TOPIC: {"0": 60}})
         return versions(settings.lake(SPEC.name))

@@ -14,6 +14,7 @@ from schemas.alert_documents import alert_json_schema
 from streaming.actions.entity_actions import EntityActions
 from streaming.delta.lake_reader import LakeReader
 from streaming.history.explain import explain
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.api import ApiClient, api_of
 from streaming.testing.small_lake import (
@@ -32,7 +33,7 @@ SPEC = spec_of()
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = Settings.load(tmp_path_factory.mktemp("served"), {})
-    build_lake(settings, SPEC)
+    build_lake(PlacedAgent(settings, SPEC))
     return settings
 
 
@@ -155,7 +156,7 @@ def test_an_entity_has_its_profile_its_payments_and_its_neighbours(lake: Setting
 
 def test_a_label_over_http_is_in_the_table_and_in_the_list(tmp_path: Path) -> None:
     settings = Settings.load(tmp_path, {})
-    build_lake(settings, SPEC)
+    build_lake(PlacedAgent(settings, SPEC))
     with api_of(settings, SPEC) as client:
         agent = client.server.agents[SPEC.name]
         agent.inbox.refresh()
@@ -180,11 +181,11 @@ def test_a_label_over_http_is_in_the_table_and_in_the_list(tmp_path: Path) -> No
 
 def test_a_batch_that_is_stored_meanwhile_is_seen_by_entities(tmp_path: Path) -> None:
     settings = Settings.load(tmp_path, {})
-    build_lake(settings, SPEC, 300)
+    build_lake(PlacedAgent(settings, SPEC), 300)
     with api_of(settings, SPEC) as client:
         client.headers.update(client.bearer(SPEC, "read"))
         before = ok(client.get("/v1/entities/customer/c1"))["payments"]
-        next_batch(settings, SPEC, 300)
+        next_batch(PlacedAgent(settings, SPEC), 300)
         assert ok(client.get("/v1/entities/customer/c1"))["payments"] > before
 
 

@@ -16,6 +16,7 @@ from agent.audit.events import AuditEvent, AuditLog
 from schemas.errors import StoreError
 from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.audit_trail import AuditTrail
 from streaming.serve.calls import Call, needs
@@ -112,7 +113,7 @@ def test_what_the_server_did_is_in_the_chain_of_the_agent(settings: Settings) ->
     def list_alerts(call: Annotated[Call, needs("read")]) -> str:
         return call.who
 
-    places = AuditPlaces(settings, SPEC)
+    places = AuditPlaces(PlacedAgent(settings, SPEC))
     LakeAudit(places, SPEC.replay_horizon).record(
         [AuditEvent("action", "begin", {"command": "begin"}, "command/begin", 0)]
     )

@@ -19,6 +19,7 @@ from schemas.errors import RetryableError, StoreError
 from schemas.tables import AUDIT
 from streaming.cases.case_store import CaseStore
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.serve import paced_work
 from streaming.serve.served_cases import ServedCases
 from streaming.testing.api import ApiClient, api_of
@@ -274,7 +275,7 @@ def test_an_alert_that_has_come_since_is_seen_before_a_case_is_closed(
 
 def rotated(desk: Desk, client: ApiClient) -> dict[str, str]:
     """Another token of whom the client is, beside the first."""
-    drawn, tokens = draw(), TokenTable(desk.settings, desk.spec)
+    drawn, tokens = draw(), TokenTable(PlacedAgent(desk.settings, desk.spec))
     token_id = client.headers["Authorization"].split("_")[1]
     tokens.rotate(token_id, drawn, datetime.now(UTC) + timedelta(days=1), "tests")
     client.server.agents[desk.spec.name].tokens.refresh()

@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 
 from schemas.errors import RetryableError, StoreError
 from schemas.spec import AgentSpec
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve import identity, paced_work
 from streaming.serve.identity import BearerTokens
@@ -39,7 +40,7 @@ class Clock:
 
 def made(settings: Settings, spec: AgentSpec = SPEC, name: str = "anna") -> NewToken:
     drawn = draw()
-    TokenTable(settings, spec).add(drawn, name, ["read"], 60, None, "root")
+    TokenTable(PlacedAgent(settings, spec)).add(drawn, name, ["read"], 60, None, "root")
     return drawn
 
 
@@ -54,11 +55,11 @@ def asked_with(text: str) -> HTTPConnection:
 
 def test_the_server_knows_a_token_until_it_ends(settings: Settings) -> None:
     clock, seconds = Clock(), [0.0]
-    book = KnownTokens([AgentTokens(settings, SPEC, lambda: seconds[0])], clock)
+    book = KnownTokens([AgentTokens(PlacedAgent(settings, SPEC), lambda: seconds[0])], clock)
     drawn = draw()
     text = drawn.text.get_secret_value()
     assert book.read_for(text) is None
-    TokenTable(settings, SPEC, clock).add(drawn, "anna", ["operate"], 60, NOW + DAY, "root")
+    TokenTable(PlacedAgent(settings, SPEC), clock).add(drawn, "anna", ["operate"], 60, NOW + DAY, "root")
     assert not book.is_worth_reading(text)
     assert book.read_for(text) is None, "the tables are read once a second at most for what nobody knows"
     seconds[0] = 1.0
@@ -74,11 +75,11 @@ def test_the_server_knows_a_token_until_it_ends(settings: Settings) -> None:
 
 
 def test_a_token_that_is_revoked_is_refused_once_the_tables_were_read(settings: Settings) -> None:
-    tables, drawn = AgentTokens(settings, SPEC), made(settings)
+    tables, drawn = AgentTokens(PlacedAgent(settings, SPEC)), made(settings)
     book = KnownTokens([tables])
     tables.refresh()
     assert book.principal(drawn.text.get_secret_value()) is not None
-    TokenTable(settings, SPEC).revoke(drawn.token_id, "root")
+    TokenTable(PlacedAgent(settings, SPEC)).revoke(drawn.token_id, "root")
     tables.refresh()
     assert book.principal(drawn.text.get_secret_value()) is None
 
@@ -86,9 +87,9 @@ def test_a_token_that_is_revoked_is_refused_once_the_tables_were_read(settings: 
 def test_the_lake_of_each_agent_says_what_a_token_may_do_there(settings: Settings) -> None:
     others = [agent(name="one"), agent(name="two"), agent(name="three")]
     drawn = draw()
-    TokenTable(settings, others[0]).add(drawn, "anna", ["read"], 60, None, "root")
-    TokenTable(settings, others[1]).add(drawn, "anna", ["admin"], 30, None, "root")
-    book = KnownTokens([AgentTokens(settings, each) for each in others])
+    TokenTable(PlacedAgent(settings, others[0])).add(drawn, "anna", ["read"], 60, None, "root")
+    TokenTable(PlacedAgent(settings, others[1])).add(drawn, "anna", ["admin"], 30, None, "root")
+    book = KnownTokens([AgentTokens(PlacedAgent(settings, each)) for each in others])
     found = book.read_for(drawn.text.get_secret_value())
     assert found is not None
     assert (found.agents, found.per_minute) == (("one", "two"), 30)
@@ -109,7 +110,7 @@ def test_the_tokens_of_an_agent_do_not_wait_for_the_lake_of_another(
         read(self)
 
     monkeypatch.setattr(AgentTokens, "_read", read_or_not)
-    book = KnownTokens([AgentTokens(settings, each, lambda: 0.0) for each in specs])
+    book = KnownTokens([AgentTokens(PlacedAgent(settings, each), lambda: 0.0) for each in specs])
     drawn = {each.name: text_of(made(settings, each)) for each in specs}
     with pytest.raises(StoreError):
         book.read_for(drawn[broken])
@@ -131,7 +132,7 @@ def test_however_many_unknown_tokens_come_the_tables_are_read_once(
         now[0] += 30
 
     monkeypatch.setattr(AgentTokens, "_read", read)
-    bearers = BearerTokens(KnownTokens([AgentTokens(settings, SPEC, lambda: now[0])]))
+    bearers = BearerTokens(KnownTokens([AgentTokens(PlacedAgent(settings, SPEC), lambda: now[0])]))
 
     async def ask() -> None:
         asking = [bearers.identify(asked_with(text_of(draw()))) for _ in range(5)]
@@ -152,7 +153,7 @@ def test_who_sends_an_unknown_token_while_another_is_looked_for_is_told_to_ask_a
         assert go_on.wait(SECONDS)
 
     monkeypatch.setattr(AgentTokens, "_read", read)
-    bearers = BearerTokens(KnownTokens([AgentTokens(settings, SPEC)]))
+    bearers = BearerTokens(KnownTokens([AgentTokens(PlacedAgent(settings, SPEC))]))
 
     async def ask() -> None:
         first = asyncio.create_task(bearers.identify(asked_with(text_of(draw()))))
@@ -178,7 +179,7 @@ def test_a_token_that_comes_while_the_tables_are_read_is_looked_for(
         read(self)
 
     monkeypatch.setattr(AgentTokens, "_read", noted)
-    tables = AgentTokens(settings, SPEC)
+    tables = AgentTokens(PlacedAgent(settings, SPEC))
     book = KnownTokens([tables])
     tables.refresh()
     assert said == [True]
@@ -216,7 +217,7 @@ def test_a_table_that_could_not_be_read_is_read_again_within_seconds(
         raise StoreError("away")
 
     monkeypatch.setattr(AgentTokens, "_read", away)
-    served = ServedAgent(settings, SPEC)
+    served = ServedAgent(PlacedAgent(settings, SPEC))
     (worker,) = [each for each in served._workers if each._work == served._read_tokens]
     pauses = [worker.attempt() for _ in range(20)]
     assert all(pause is not None and pause <= 2 for pause in pauses)

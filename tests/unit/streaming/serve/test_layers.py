@@ -19,6 +19,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from schemas.errors import ConflictError, StoreError
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve import idempotency
 from streaming.serve.api import Reach
@@ -105,7 +106,7 @@ def test_an_unknown_token_holds_up_nobody_else(settings: Settings, monkeypatch: 
     """While the tables are read for it the event loop goes on, or the one who lets them go on never comes."""
     goes_on, waited = threading.Event(), list[bool]()
     monkeypatch.setattr(AgentTokens, "_read", lambda _: waited.append(goes_on.wait(5)))
-    tables = AgentTokens(settings, SPEC)
+    tables = AgentTokens(PlacedAgent(settings, SPEC))
     headers = [(b"authorization", f"Bearer {draw().text.get_secret_value()}".encode())]
     asked = HTTPConnection({"type": "http", "headers": headers})
 

@@ -13,6 +13,7 @@ import pytest
 from fastapi import APIRouter
 
 from schemas.errors import NotFoundError, StoreError
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve import alerts_api
 from streaming.serve.alerts_api import _events
@@ -66,7 +67,7 @@ def alert_in(text: str) -> dict[str, Any]:
 
 
 def test_every_revision_is_sent_once_in_order_and_a_client_goes_on_where_it_was(settings: Settings) -> None:
-    writer, served = AlertWriter(settings, SPEC), ServedAgent(settings, SPEC)
+    writer, served = AlertWriter(settings, SPEC), ServedAgent(PlacedAgent(settings, SPEC))
     writer.write([row("t1"), row("t2", severity="high")])
     served.inbox.refresh()
 
@@ -93,7 +94,7 @@ def test_every_revision_is_sent_once_in_order_and_a_client_goes_on_where_it_was(
 def test_a_feed_ends_with_the_token_and_sends_nothing_of_what_came_after(
     settings: Settings, later: Principal | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer, served = AlertWriter(settings, SPEC), ServedAgent(settings, SPEC)
+    writer, served = AlertWriter(settings, SPEC), ServedAgent(PlacedAgent(settings, SPEC))
     writer.write([row("t1")])
     served.inbox.refresh()
 
@@ -113,7 +114,7 @@ def test_of_a_backlog_nothing_more_is_sent_once_the_token_has_ended(
     settings: Settings, later: Principal | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alerts_api, "_MOST_SENT", 1)
-    writer, served = AlertWriter(settings, SPEC), ServedAgent(settings, SPEC)
+    writer, served = AlertWriter(settings, SPEC), ServedAgent(PlacedAgent(settings, SPEC))
     writer.write([row(f"t{number}") for number in range(4)])
     served.inbox.refresh()
     feed = _events(call_on(served, [WHO, WHO, later]), "", -1)
@@ -137,7 +138,7 @@ def test_a_revoked_token_is_not_known_to_its_feed(settings: Settings) -> None:
     @router.get("/v1/held")
     async def hold(call: Annotated[Call, needs("read")]) -> list[bool]:
         found.append(await is_still_allowed(call, "read"))
-        TokenTable(settings, SPEC).revoke(call.principal.key, "root")
+        TokenTable(PlacedAgent(settings, SPEC)).revoke(call.principal.key, "root")
         client.server.agents[SPEC.name].tokens.refresh()
         found.append(await is_still_allowed(call, "read"))
         return found
@@ -147,7 +148,7 @@ def test_a_revoked_token_is_not_known_to_its_feed(settings: Settings) -> None:
 
 
 def test_who_hears_of_an_alert_may_ask_about_it_at_once(settings: Settings) -> None:
-    writer, served = AlertWriter(settings, SPEC), ServedAgent(settings, SPEC)
+    writer, served = AlertWriter(settings, SPEC), ServedAgent(PlacedAgent(settings, SPEC))
     writer.write([row("t1")])
     served._follow()
     before = served.reader()
@@ -164,7 +165,7 @@ def test_who_hears_of_an_alert_may_ask_about_it_at_once(settings: Settings) -> N
 def test_who_follows_hears_of_an_alert_whose_labels_cannot_be_read(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer, served, told = AlertWriter(settings, SPEC), ServedAgent(settings, SPEC), list[int]()
+    writer, served, told = AlertWriter(settings, SPEC), ServedAgent(PlacedAgent(settings, SPEC)), list[int]()
     monkeypatch.setattr(served.changes, "notify", lambda: told.append(served.inbox.view.next_outbox_seq))
 
     def away() -> bool:
@@ -183,7 +184,7 @@ def test_alerts_are_looked_for_beside_the_event_loop(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     AlertWriter(settings, SPEC).write([row("t1")])
-    served = ServedAgent(settings, SPEC)
+    served = ServedAgent(PlacedAgent(settings, SPEC))
     served.inbox.refresh()
     chosen, threads = served.lists.chosen, set[int]()
 

@@ -19,6 +19,7 @@ from streaming.audit.audit_log import AuditPlaces
 from streaming.history.cost import booked
 from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.history.what_if_report import WhatIf
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.what_if_jobs import WhatIfJobs
 from streaming.serve.what_ifs_api import _plain, candidate_of
@@ -38,7 +39,7 @@ SECONDS = 60.0
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = Settings.load(tmp_path_factory.mktemp("operated"), {})
-    build_lake(settings, SPEC)
+    build_lake(PlacedAgent(settings, SPEC))
     return settings
 
 
@@ -69,7 +70,7 @@ def test_a_what_if_says_what_the_command_says(lake: Settings, client: ApiClient)
     assert done["replayed"] == done["rows"] == 600
     report = ok(client.get(f"/v1/what-ifs/{started['job_id']}/report"))
     candidate = candidate_of(SPEC, {"rules": [], "threshold": 0.99})
-    expected = run_what_if(lake, SPEC, candidate, ReplaySpan()).facts()
+    expected = run_what_if(PlacedAgent(lake, SPEC), candidate, ReplaySpan()).facts()
     for name in ("transactions", "added", "removed", "kept", "known_frauds"):
         assert report[name] == expected[name], name
     assert report["removed"] > 0
@@ -191,7 +192,7 @@ def test_the_audit_log_comes_as_lines_from_where_one_was(lake: Settings, client:
     answer = client.get("/v1/audit?limit=1000")
     assert answer.headers["content-type"].startswith("application/x-ndjson")
     rows = [json.loads(line) for line in answer.text.splitlines()]
-    expected = newest_events(AuditPlaces(lake, SPEC), None, 1_000)
+    expected = newest_events(AuditPlaces(PlacedAgent(lake, SPEC)), None, 1_000)
     assert [row["number"] for row in rows] == [row["number"] for row in expected]
     assert [row["hash"] for row in rows] == [row["hash"] for row in expected]
     some = client.get(f"/v1/audit?after={rows[0]['number']}&limit=1").text.splitlines()
@@ -199,14 +200,14 @@ def test_the_audit_log_comes_as_lines_from_where_one_was(lake: Settings, client:
     actions = client.get("/v1/audit?kind=action").text.splitlines()
     assert {json.loads(line)["kind"] for line in actions} == {"action"}
     assert client.get("/v1/audit?kind=nonsense").status_code == 400
-    assert check_audit(AuditPlaces(lake, SPEC)).sound
+    assert check_audit(AuditPlaces(PlacedAgent(lake, SPEC))).sound
 
 
 @pytest.fixture
 def registered(tmp_path: Path) -> tuple[Settings, AgentSpec]:
     settings = Settings.load(tmp_path / "home", {})
     first = complete(spec_of())
-    registry = SpecRegistry(settings, first)
+    registry = SpecRegistry(PlacedAgent(settings, first))
     registry.add(first, Author("anna", "first"))
     registry.add(complete(spec_of(version="1.1.0", threshold=0.998)), Author("anna", "stricter"))
     return settings, first
@@ -241,8 +242,8 @@ def test_versions_stand_where_the_registry_says_and_gates_hold(
 def test_a_version_is_promoted_once_its_what_if_is_kept_and_rolled_back(tmp_path: Path) -> None:
     settings = Settings.load(tmp_path / "home", {})
     spec = complete(spec_of(promotion={"least_labels": 1, "maturity": "0s", "alerts_tolerance": 10}))
-    build_lake(settings, spec)
-    registry = SpecRegistry(settings, spec)
+    build_lake(PlacedAgent(settings, spec))
+    registry = SpecRegistry(PlacedAgent(settings, spec))
     registry.add(spec, Author("anna", "first"))
     changes = {"version": "1.1.0", "threshold": 0.998}
     registry.add(complete(candidate_of(spec, changes)), Author("anna", "more"))
@@ -255,7 +256,7 @@ def test_a_version_is_promoted_once_its_what_if_is_kept_and_rolled_back(tmp_path
         back = ok(client.post("/v1/versions/rollback", json={"why": "not yet"}))
         assert back["moved"]["1.1.0"] == "sandbox"
     assert [each.who for each in registry.entries() if each.event == "replayed"] == ["token:anna"]
-    changed = newest_events(AuditPlaces(settings, spec), "configuration_change", 9)
+    changed = newest_events(AuditPlaces(PlacedAgent(settings, spec)), "configuration_change", 9)
     assert {"token:anna"} == {
         row["detail"]["who"] for row in changed if row["detail"]["change"] == "promoted"
     }

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import RetryableError
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.api import Reach, build_server
 from streaming.serve.follower import Follower
@@ -36,7 +37,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def test_an_event_is_scored_as_the_agent_then_decides_it(tried: Trial) -> None:
-    follower = Follower(tried.settings, SPEC)
+    follower = Follower(PlacedAgent(tried.settings, SPEC))
     assert not follower.is_ready
     with pytest.raises(RetryableError):
         follower.score(SENT[400])
@@ -60,14 +61,14 @@ def test_an_event_is_scored_as_the_agent_then_decides_it(tried: Trial) -> None:
 
 
 def test_labels_that_batches_knew_count(tried: Trial) -> None:
-    follower = Follower(tried.settings, SPEC)
+    follower = Follower(PlacedAgent(tried.settings, SPEC))
     follower.refresh()
     repeated = {**SENT[401], "customer_id": SENT[399]["customer_id"]}
     before = follower.score(repeated)
-    judge(tried.settings, SPEC, [SENT[399]["tx_id"]])
+    judge(PlacedAgent(tried.settings, SPEC), [SENT[399]["tx_id"]])
     tried.send([SENT[400]])
     follower.refresh()
-    fresh = Follower(tried.settings, SPEC)
+    fresh = Follower(PlacedAgent(tried.settings, SPEC))
     fresh.refresh()
     assert follower.score(repeated).log_odds == fresh.score(repeated).log_odds, "however it came there"
     assert before.sequence == 400
@@ -88,7 +89,7 @@ def test_what_was_caught_up_with_under_other_pins_in_part_scores_nothing(
     """Neither the version before on the memory of the next one, nor the other way round."""
     with trial(tmp_path, SPEC) as running:
         running.send(SENT[:100])
-    follower = Follower(running.settings, SPEC)
+    follower = Follower(PlacedAgent(running.settings, SPEC))
     follower.refresh()
     assert follower.score(SENT[100]).spec_version == "1.0.0"
     later = agent(version="1.1.0", threshold=0.5)
@@ -102,7 +103,7 @@ def test_what_was_caught_up_with_under_other_pins_in_part_scores_nothing(
             with pytest.raises(RetryableError, match="caught up"):
                 follower.score(SENT[200])
     assert follower.refresh()
-    fresh = Follower(running.settings, later)
+    fresh = Follower(PlacedAgent(running.settings, later))
     fresh.refresh()
     found, expected = follower.score(SENT[200]), fresh.score(SENT[200])
     assert (found.spec_version, found.threshold, found.log_odds, found.sequence) == (
@@ -113,7 +114,7 @@ def test_what_was_caught_up_with_under_other_pins_in_part_scores_nothing(
 def test_a_store_that_is_away_under_the_same_pins_leaves_what_is_known(
     tried: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    follower = Follower(tried.settings, SPEC)
+    follower = Follower(PlacedAgent(tried.settings, SPEC))
     follower.refresh()
     before = follower.score(SENT[401])
     tried.send([SENT[400]])
@@ -126,7 +127,7 @@ def test_a_store_that_is_away_under_the_same_pins_leaves_what_is_known(
 
 
 def client_of(settings: Settings, *, scores: bool) -> ApiClient:
-    served = ServedAgent(settings, SPEC, scores=scores)
+    served = ServedAgent(PlacedAgent(settings, SPEC), scores=scores)
     client = ApiClient(build_server([served], Reach(), ROUTERS), settings)
     if served.follower is not None:
         served.follower.refresh()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError, NotFoundError
 from streaming.delta.lake_reader import LakeReader
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.live_lake import agent
 from streaming.tokens.bearer import NewToken, draw
@@ -36,7 +37,7 @@ def known(settings: Settings) -> dict[str, Token]:
 def made(settings: Settings, clock: Clock, name: str = "anna", life: timedelta | None = 10 * DAY) -> NewToken:
     drawn = draw()
     ends_at = None if life is None else clock() + life
-    TokenTable(settings, SPEC, clock).add(drawn, name, ["triage"], 60, ends_at, "root")
+    TokenTable(PlacedAgent(settings, SPEC), clock).add(drawn, name, ["triage"], 60, ends_at, "root")
     return drawn
 
 
@@ -55,7 +56,7 @@ def test_a_token_is_kept_as_its_digest_alone(settings: Settings) -> None:
 
 def test_a_rotated_token_stays_good_for_the_overlap_and_the_new_one_lives_as_long(settings: Settings) -> None:
     clock = Clock()
-    old, table = made(settings, clock), TokenTable(settings, SPEC, clock)
+    old, table = made(settings, clock), TokenTable(PlacedAgent(settings, SPEC), clock)
     clock.now = NOW + 4 * DAY
     new = draw()
     table.rotate(old.token_id, new, clock() + DAY, "bert")
@@ -71,7 +72,7 @@ def test_a_rotated_token_stays_good_for_the_overlap_and_the_new_one_lives_as_lon
 
 def test_a_revoked_token_ends_now_and_cannot_end_again(settings: Settings) -> None:
     clock = Clock()
-    drawn, table = made(settings, clock, life=None), TokenTable(settings, SPEC, clock)
+    drawn, table = made(settings, clock, life=None), TokenTable(PlacedAgent(settings, SPEC), clock)
     with pytest.raises(ConfigurationError, match="'anna' is good as yet"):
         made(settings, clock)
     table.revoke(drawn.token_id, "bert")
@@ -83,7 +84,7 @@ def test_a_revoked_token_ends_now_and_cannot_end_again(settings: Settings) -> No
 
 
 def test_two_who_write_at_once_both_have_their_token(settings: Settings) -> None:
-    one, other = TokenTable(settings, SPEC), TokenTable(settings, SPEC)
+    one, other = TokenTable(PlacedAgent(settings, SPEC)), TokenTable(PlacedAgent(settings, SPEC))
     first, second = draw(), draw()
     one.add(first, "anna", ["read"], 1, None, "a")
     other.add(second, "bert", ["read"], 1, None, "b")

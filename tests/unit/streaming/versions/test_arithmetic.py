@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from schemas.spec import NEWEST_ARITHMETIC, AgentSpec
 from streaming.delta.stored import read_stored
 from streaming.detection.scoring import Scorer
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.live_lake import agent, events, run_live, without_broker
 from streaming.versions.arithmetic import with_arithmetic
@@ -147,10 +148,10 @@ def pinned(home: Settings, name: str) -> list[int | None]:
 
 def test_a_new_lake_begins_with_the_newest_and_stays_with_it(home: Settings) -> None:
     spec = agent()
-    run_live(home, spec, events(120))
+    run_live(PlacedAgent(home, spec), events(120))
     assert pinned(home, spec.name) == [NEWEST_ARITHMETIC] * 2
-    assert with_arithmetic(home, agent(version="1.0.1"), spec).arithmetic == NEWEST_ARITHMETIC
-    assert with_arithmetic(home, agent(arithmetic=1), spec).arithmetic == 1
+    assert with_arithmetic(PlacedAgent(home, agent(version="1.0.1")), spec).arithmetic == NEWEST_ARITHMETIC
+    assert with_arithmetic(PlacedAgent(home, agent(arithmetic=1)), spec).arithmetic == 1
 
 
 def test_a_lake_of_before_keeps_the_first_until_another_is_asked_for(
@@ -159,12 +160,14 @@ def test_a_lake_of_before_keeps_the_first_until_another_is_asked_for(
     without_broker(monkeypatch)
     home = OLD.unpacked("closed", tmp_path)
     spec = OLD.spec_of(home)
-    assert with_arithmetic(home, spec, spec) == spec
+    assert with_arithmetic(PlacedAgent(home, spec), spec) == spec
     new = spec.model_copy(update={"version": "1.2.0"})
-    assert with_arithmetic(home, new, spec).arithmetic == NEWEST_ARITHMETIC, "a new version of its registry"
+    assert with_arithmetic(PlacedAgent(home, new), spec).arithmetic == NEWEST_ARITHMETIC, (
+        "a new version of its registry"
+    )
     bare = home.lake(spec.name) / "specs"
     bare.path.rename(tmp_path / "specs")
-    assert with_arithmetic(home, new, spec) == new, "without a registry it goes on as it is"
+    assert with_arithmetic(PlacedAgent(home, new), spec) == new, "without a registry it goes on as it is"
 
 
 def test_a_promoted_version_brings_the_newest_and_all_is_replayed(
@@ -173,7 +176,7 @@ def test_a_promoted_version_brings_the_newest_and_all_is_replayed(
     without_broker(monkeypatch)
     home = OLD.unpacked("closed", tmp_path)
     before = OLD.spec_of(home)
-    after = with_arithmetic(home, before.model_copy(update={"version": "1.2.0"}), before)
+    after = with_arithmetic(PlacedAgent(home, before.model_copy(update={"version": "1.2.0"})), before)
     put(home, entry(after, "sandbox"))
     activate(home, after, before)
     records = OLD.next_records()

@@ -18,6 +18,7 @@ from schemas.errors import ConfigurationError
 from schemas.llm import Llm
 from schemas.policy import load_policy
 from schemas.spec import AgentSpec
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing import scripted_llm as scripted
 from streaming.versions import clients as module
@@ -106,7 +107,7 @@ def asked_with(
     opened: dict[str, Any] = {}
     monkeypatch.setattr(module, "LlmClient", lambda _, **given: opened.update(given))
     spec = agent_spec(policy=policy_with(home, **binding), llm={"model": "small", **llm})
-    module.endpoint_client(Settings.load(home, environ), spec)
+    module.endpoint_client(PlacedAgent(Settings.load(home, environ), spec))
     key = opened.get("api_key")
     return {**opened, "api_key": None if key is None else key.get_secret_value()}
 
@@ -305,5 +306,5 @@ def test_what_is_wrong_with_a_model_is_said_with_its_name(tmp_path: Path) -> Non
         client.ask([Question(Messages("", ""), {}, 16, 16)], 30.0)
         assert str(found.trouble()).startswith("small: the key is refused")
         spec = version(base_url=server.base_url)
-        (known,) = known_endpoints(Settings.load(tmp_path, {}), spec)
+        (known,) = known_endpoints(PlacedAgent(Settings.load(tmp_path, {}), spec))
         assert known.trouble == client.trouble

@@ -19,6 +19,7 @@ from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.cli.root import main
 from streaming.commands.run import _compare_with_registry
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.small_lake import build_lake, spec_of
 from streaming.versions.moving import complete
@@ -73,13 +74,13 @@ def complete_of(**changes: Any) -> AgentSpec:
 
 
 def changes_told(shell: Shell) -> list[dict[str, Any]]:
-    places = AuditPlaces(shell.settings, spec_of())
+    places = AuditPlaces(PlacedAgent(shell.settings, spec_of()))
     assert check_audit(places).sound
     return [row["detail"] for row in newest_events(places, "configuration_change", 100)]
 
 
 def test_from_the_sandbox_to_active_and_back_again(flagstream: Shell) -> None:
-    build_lake(flagstream.settings, spec_of())
+    build_lake(PlacedAgent(flagstream.settings, spec_of()))
     first, second = flagstream.file("1.0.0"), flagstream.file("1.1.0", threshold=0.9995)
     assert flagstream("what-if", second, "--spec", first)[0] == 0
     assert "not kept as evidence" in flagstream.errors
@@ -112,7 +113,7 @@ def test_from_the_sandbox_to_active_and_back_again(flagstream: Shell) -> None:
 
 
 def test_a_version_goes_up_to_a_stage_and_no_further_however_often_it_is_asked(flagstream: Shell) -> None:
-    build_lake(flagstream.settings, spec_of())
+    build_lake(PlacedAgent(flagstream.settings, spec_of()))
     first, second = flagstream.file("1.0.0"), flagstream.file("1.1.0", threshold=0.9995)
     for file in (first, second):
         flagstream("registry", "add", file)
@@ -123,9 +124,9 @@ def test_a_version_goes_up_to_a_stage_and_no_further_however_often_it_is_asked(f
     for _ in range(2):
         assert flagstream(*up)[0] == 0, flagstream.errors
         assert flagstream.stages() == {"1.0.0": "active", "1.1.0": "canary"}
-    staged = SpecRegistry(flagstream.settings, spec_of()).staged_versions()
+    staged = SpecRegistry(PlacedAgent(flagstream.settings, spec_of())).staged_versions()
     assert staged["1.1.0"].percent == 5.0
-    state = RegistryWatch(flagstream.settings, spec_of()).look()
+    state = RegistryWatch(PlacedAgent(flagstream.settings, spec_of())).look()
     assert state.canary_percent == 5.0
     code, _ = flagstream("promote", "1.1.0", "--to", "shadow", "--spec", first, "--why", "back")
     assert (code, "is canary, past shadow" in flagstream.errors) == (2, True)
@@ -140,17 +141,17 @@ def test_a_spec_that_the_registry_does_not_have_in_force_is_told_when_it_is_run(
     flagstream: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = flagstream.file("1.0.0"), flagstream.file("1.1.0")
-    _compare_with_registry(flagstream.settings, load_spec(first))
+    _compare_with_registry(PlacedAgent(flagstream.settings, load_spec(first)))
     assert flagstream("registry", "add", first)[0] == 0
-    _compare_with_registry(flagstream.settings, load_spec(first))
+    _compare_with_registry(PlacedAgent(flagstream.settings, load_spec(first)))
     assert capsys.readouterr().err == ""
-    _compare_with_registry(flagstream.settings, load_spec(second))
+    _compare_with_registry(PlacedAgent(flagstream.settings, load_spec(second)))
     told = capsys.readouterr().err
     assert "warning spec_not_in_force: the registry has version 1.0.0 in force, and this file" in told
 
 
 def test_too_few_labels_keep_the_gate_closed(flagstream: Shell) -> None:
-    build_lake(flagstream.settings, spec_of())
+    build_lake(PlacedAgent(flagstream.settings, spec_of()))
     first = flagstream.file("1.0.0", promotion={"maturity": "0s", "least_labels": 3})
     second = flagstream.file("1.1.0")
     for file in (first, second):
@@ -161,7 +162,7 @@ def test_too_few_labels_keep_the_gate_closed(flagstream: Shell) -> None:
 
 
 def test_labels_on_young_transactions_do_not_count(flagstream: Shell) -> None:
-    build_lake(flagstream.settings, spec_of())
+    build_lake(PlacedAgent(flagstream.settings, spec_of()))
     first = flagstream.file("1.0.0", promotion={"maturity": "36500d", "least_labels": 1})
     second = flagstream.file("1.1.0")
     for file in (first, second):
@@ -198,7 +199,7 @@ def test_a_version_that_cannot_be_used_is_named_by_its_file(flagstream: Shell) -
 
 
 def test_another_endpoint_is_promoted_by_consent_which_is_kept_and_audited(flagstream: Shell) -> None:
-    build_lake(flagstream.settings, spec_of())
+    build_lake(PlacedAgent(flagstream.settings, spec_of()))
     first = flagstream.file("1.0.0")
     laxer = flagstream.settings.home / "laxer.json"
     laxer.write_text(policy(allowedFields=["entities.customer"]).model_dump_json(), encoding="utf-8")
@@ -213,7 +214,7 @@ def test_another_endpoint_is_promoted_by_consent_which_is_kept_and_audited(flags
     assert flagstream(*promote, "--allow-endpoint-change", "agreed with the desk")[0] == 0
     (told,) = [each for each in changes_told(flagstream) if each["change"] == "promoted"]
     assert told["consent"] == "agreed with the desk"
-    entries = SpecRegistry(flagstream.settings, spec_of()).entries()
+    entries = SpecRegistry(PlacedAgent(flagstream.settings, spec_of())).entries()
     assert entries[-1].evidence["endpoint_change"] == "agreed with the desk"
 
 
@@ -225,7 +226,7 @@ def test_without_a_registry_there_is_nothing_to_promote(flagstream: Shell) -> No
 
 
 def test_a_version_means_one_spec_for_ever(tmp_path: Path) -> None:
-    registry = SpecRegistry(Settings.load(tmp_path, {}), spec_of())
+    registry = SpecRegistry(PlacedAgent(Settings.load(tmp_path, {}), spec_of()))
     assert [each.stage for each in registry.add(complete_of(), ANNA)] == ["active"]
     assert registry.add(complete_of(), ANNA) == []
     with pytest.raises(ConfigurationError, match="other contents"):
@@ -244,7 +245,7 @@ def test_a_version_whose_endpoint_the_policy_does_not_admit_is_not_registered(fl
     "other", [{"alerts": {"topic": "elsewhere"}}, {"llm": {"mode": "inline"}}, {"tables": {"late": "later"}}]
 )
 def test_what_a_running_agent_cannot_change_is_refused(tmp_path: Path, other: dict[str, Any]) -> None:
-    registry = SpecRegistry(Settings.load(tmp_path, {}), spec_of())
+    registry = SpecRegistry(PlacedAgent(Settings.load(tmp_path, {}), spec_of()))
     registry.add(complete_of(llm={"provider": "none"}), ANNA)
     with pytest.raises(ConfigurationError, match="cannot change"):
         registry.add(complete_of(version="1.1.0", **other), ANNA)
@@ -252,7 +253,7 @@ def test_what_a_running_agent_cannot_change_is_refused(tmp_path: Path, other: di
 
 def test_of_two_commands_at_once_the_second_decides_again(tmp_path: Path) -> None:
     settings = Settings.load(tmp_path, {})
-    registry = SpecRegistry(settings, spec_of())
+    registry = SpecRegistry(PlacedAgent(settings, spec_of()))
     registry.add(complete_of(), ANNA)
     seen: list[int] = []
 
@@ -262,7 +263,9 @@ def test_of_two_commands_at_once_the_second_decides_again(tmp_path: Path) -> Non
             registry.add(complete_of(version="1.1.0"), ANNA)
         return [replace(before[0], event="replayed", stage=None, spec=None)]
 
-    RegistryTable(registry_place(settings, spec_of()), timedelta(days=30)).write(while_another_writes)
+    RegistryTable(registry_place(PlacedAgent(settings, spec_of())), timedelta(days=30)).write(
+        while_another_writes
+    )
     assert seen == [1, 2]
     assert [each.action for each in registry.entries()] == [0, 1, 2]
 
@@ -271,13 +274,13 @@ def test_what_a_crash_kept_from_the_audit_log_the_next_command_tells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings.load(tmp_path, {})
-    registry = SpecRegistry(settings, spec_of())
+    registry = SpecRegistry(PlacedAgent(settings, spec_of()))
     with monkeypatch.context() as dying:
         dying.setattr(LakeAudit, "record", _dies)
         with pytest.raises(CrashError):
             registry.add(complete_of(), ANNA)
     registry.add(complete_of(version="1.1.0"), ANNA)
-    told = newest_events(AuditPlaces(settings, spec_of()), "configuration_change", 10)
+    told = newest_events(AuditPlaces(PlacedAgent(settings, spec_of())), "configuration_change", 10)
     assert sorted(row["detail"]["version"] for row in told) == ["1.0.0", "1.1.0"]
 
 

@@ -11,6 +11,7 @@ from deltalake import DeltaTable
 
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.tables import SHADOW
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.service.health import Condition, Health
 from streaming.store.place import Place
@@ -45,7 +46,7 @@ def of_another_agent(path: Path) -> None:
     settings, other = Settings.load(path.parents[2] / "elsewhere", {}), agent(name="other")
     activate(settings, other)
     shutil.rmtree(path)
-    shutil.copytree(registry_place(settings, other).path, path)
+    shutil.copytree(registry_place(PlacedAgent(settings, other)).path, path)
 
 
 REPLACED: dict[str, Callable[[Path], None]] = {
@@ -58,8 +59,8 @@ REPLACED: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("said", REPLACED)
 def test_what_was_read_last_stays_in_force_until_the_registry_is_back(settings: Settings, said: str) -> None:
-    path, health = registry_place(settings, FIRST), Health()
-    watch = RegistryWatch(settings, FIRST, health)
+    path, health = registry_place(PlacedAgent(settings, FIRST)), Health()
+    watch = RegistryWatch(PlacedAgent(settings, FIRST), health)
     before = watch.look()
     kept = shutil.copytree(path.path, settings.home / "kept")
     REPLACED[said](path.path)
@@ -78,20 +79,20 @@ def test_what_was_read_last_stays_in_force_until_the_registry_is_back(settings: 
 
 
 def test_a_start_is_refused_by_name(settings: Settings) -> None:
-    path = registry_place(settings, FIRST)
+    path = registry_place(PlacedAgent(settings, FIRST))
     without_log(path.path)
     with pytest.raises(DataLossError, match="_delta_log"):
-        spec_in_force(settings, FIRST)
+        spec_in_force(PlacedAgent(settings, FIRST))
     another_table(path.path)
     with pytest.raises(ConfigurationError, match="another table than 'specs'"):
-        spec_in_force(settings, FIRST)
+        spec_in_force(PlacedAgent(settings, FIRST))
     of_another_agent(path.path)
     with pytest.raises(ConfigurationError, match="the registry of agent 'other'"):
-        spec_in_force(settings, FIRST)
+        spec_in_force(PlacedAgent(settings, FIRST))
 
 
 def test_a_thread_finds_what_was_promoted_and_pauses_a_second_between_looks(settings: Settings) -> None:
-    watch = RegistryWatch(settings, FIRST)
+    watch = RegistryWatch(PlacedAgent(settings, FIRST))
     assert watch.look().active == FIRST
     watch.start()
     try:
@@ -116,6 +117,6 @@ def test_batches_look_at_no_registry(settings: Settings, monkeypatch: pytest.Mon
     for first, batches in ((0, 1), (90, 12)):
         looks.clear()
         told = events(first + 20 * batches)[first:]
-        run_live(settings, FIRST, told, first_batch=first, rows=20)
+        run_live(PlacedAgent(settings, FIRST), told, first_batch=first, rows=20)
         counts.append(len(looks))
     assert counts[0] == counts[1]

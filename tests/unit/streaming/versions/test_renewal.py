@@ -16,6 +16,7 @@ from streaming.batch.deciders import Canary, Deciders, in_share
 from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import StoredTable, open_version
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.service.health import Condition, Health
@@ -40,7 +41,7 @@ class Running:
         self.settings = settings
         self.built: list[str] = []
         watch = AgentDefinition.pinned(spec, CONTRACT).rule_watch()
-        registry = Looking(settings, spec)
+        registry = Looking(PlacedAgent(settings, spec))
         self.renew = Renewal(watch, registry, self.engine_for, self.canary_for)
         self.deciders = Deciders(self.engine_for(watch.load()))
         self.rows = _transactions(settings)
@@ -86,7 +87,7 @@ def _transactions(settings: Settings) -> StoredTable:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     found = Settings.load(tmp_path / "home", {})
-    build_lake(found, FIRST)
+    build_lake(PlacedAgent(found, FIRST))
     return found
 
 
@@ -136,7 +137,7 @@ def test_a_version_that_kept_up_in_shadow_takes_over_with_its_own_state(settings
 
     watch, registry = (
         AgentDefinition.pinned(FIRST, CONTRACT).rule_watch(),
-        Looking(settings, FIRST),
+        Looking(PlacedAgent(settings, FIRST)),
     )
     running.renew = Renewal(watch, registry, running.engine_for, running.canary_for, warm=warm)
     activate(settings, FIRST)
@@ -183,9 +184,9 @@ def test_a_version_that_cannot_be_built_is_told_once_and_the_one_in_force_stays(
 
 
 def test_the_registry_decides_what_an_agent_starts_under(settings: Settings) -> None:
-    assert spec_in_force(settings, FIRST) is FIRST
+    assert spec_in_force(PlacedAgent(settings, FIRST)) is FIRST
     activate(settings, STRICTER)
-    assert spec_in_force(settings, FIRST) == STRICTER
+    assert spec_in_force(PlacedAgent(settings, FIRST)) == STRICTER
 
 
 def test_a_state_of_other_scores_is_refused(settings: Settings) -> None:
@@ -232,7 +233,7 @@ def test_whoever_decides_is_told_of_once(settings: Settings) -> None:
     running, told = Running(settings), list[Deciders]()
     watch, registry = (
         AgentDefinition.pinned(FIRST, CONTRACT).rule_watch(),
-        Looking(settings, FIRST),
+        Looking(PlacedAgent(settings, FIRST)),
     )
     running.renew = Renewal(watch, registry, running.engine_for, running.canary_for, told.append)
     activate(settings, FIRST)
@@ -277,7 +278,7 @@ SHARE = [18, 29, 47, 55]
 def test_a_registry_that_cannot_be_read_leaves_the_version_in_force(settings: Settings) -> None:
     activate(settings, FIRST)
     health = Health()
-    registry = RegistryWatch(settings, FIRST, health)
+    registry = RegistryWatch(PlacedAgent(settings, FIRST), health)
     running = Running(settings)
     running.renew = Renewal(
         AgentDefinition.pinned(FIRST, CONTRACT).rule_watch(),
@@ -288,7 +289,7 @@ def test_a_registry_that_cannot_be_read_leaves_the_version_in_force(settings: Se
     registry.round()
     running.batch(0, 100)
     activate(settings, spec_of(version="1.9.0"), FIRST)
-    newest = max(((registry_place(settings, FIRST) / "_delta_log").path).glob("*.json"))
+    newest = max(((registry_place(PlacedAgent(settings, FIRST)) / "_delta_log").path).glob("*.json"))
     whole = newest.read_bytes()
     newest.write_bytes(whole[: len(whole) // 2])
     registry.round()

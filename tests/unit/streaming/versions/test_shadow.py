@@ -21,6 +21,7 @@ from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.stored import open_version, read_stored
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay import Replayer
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels
@@ -39,7 +40,7 @@ LAXER = spec_of(version="1.1.0", threshold=0.9, detectors={"rate": {"enabled": F
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     found = Settings.load(tmp_path / "home", {})
-    build_lake(found, FIRST)
+    build_lake(PlacedAgent(found, FIRST))
     activate(found, FIRST)
     return found
 
@@ -56,7 +57,7 @@ def shadow_of(settings: Settings) -> Shadow:
         engine = build_engine_on_rules(settings, AgentDefinition.pinned(spec, CONTRACT))
         return engine.saved_in(LocalFolders.of(settings.home / "beside"))
 
-    registry = Looking(settings, FIRST)
+    registry = Looking(PlacedAgent(settings, FIRST))
     tables = AgentTables(transactions, batches, entity_labels)
     return Shadow(lake / "shadow", tables, registry, engine_for, RETENTION, lambda: NOW)
 
@@ -90,7 +91,7 @@ def test_what_was_closed_before_is_left_to_replay(settings: Settings) -> None:
 def test_batches_are_decided_once_each_as_a_replay_under_the_version_decides_them(settings: Settings) -> None:
     shadow = begun(settings)
     for _ in range(2):
-        next_batch(settings, FIRST)
+        next_batch(PlacedAgent(settings, FIRST))
     for _ in range(2):
         shadow.round()
     shadow_of(settings).round()  # another driver, after a crash
@@ -105,7 +106,7 @@ def test_batches_are_decided_once_each_as_a_replay_under_the_version_decides_the
 
 def test_nothing_is_published_and_nothing_of_the_agent_s_changes(settings: Settings) -> None:
     shadow = begun(settings)
-    next_batch(settings, FIRST)
+    next_batch(PlacedAgent(settings, FIRST))
     lake = settings.lake("tester")
     before = {
         path.name: read_stored(Place.local(path)) for path in lake.path.iterdir() if path.name != "shadow"
@@ -121,23 +122,23 @@ def test_nothing_is_published_and_nothing_of_the_agent_s_changes(settings: Setti
 
 def test_a_version_that_left_is_not_decided_under_any_more(settings: Settings) -> None:
     shadow = begun(settings)
-    next_batch(settings, FIRST)
+    next_batch(PlacedAgent(settings, FIRST))
     shadow.round()
     put(settings, entry(LAXER, "sandbox", "rolled_back"))
-    next_batch(settings, FIRST)
+    next_batch(PlacedAgent(settings, FIRST))
     shadow.round()
     assert shadowed(settings)["next_sequence"].to_list() == [1_200]
 
 
 def test_an_engine_is_given_away_as_far_as_it_has_come(settings: Settings) -> None:
     shadow = begun(settings)
-    next_batch(settings, FIRST)
+    next_batch(PlacedAgent(settings, FIRST))
     shadow.round()
     engine = shadow.release(LAXER.digest)
     assert engine is not None
     assert engine.memory.next_sequence == 1_200
     assert shadow.release(LAXER.digest) is None
-    next_batch(settings, FIRST)
+    next_batch(PlacedAgent(settings, FIRST))
     shadow.round()
     assert shadowed(settings)["next_sequence"].to_list() == [1_200]
 
@@ -146,10 +147,10 @@ def test_the_engine_of_a_promoted_version_waits_for_who_asks_and_decides_nothing
     settings: Settings,
 ) -> None:
     shadow = begun(settings)
-    next_batch(settings, FIRST)
+    next_batch(PlacedAgent(settings, FIRST))
     shadow.round()
     put(settings, entry(LAXER, "canary", "promoted"))
-    next_batch(settings, FIRST)
+    next_batch(PlacedAgent(settings, FIRST))
     shadow.round()
     assert shadowed(settings)["next_sequence"].to_list() == [1_200]
     engine = shadow.release(LAXER.digest)
@@ -159,18 +160,18 @@ def test_the_engine_of_a_promoted_version_waits_for_who_asks_and_decides_nothing
 
 def test_a_lost_table_is_made_anew(settings: Settings) -> None:
     begun(settings)
-    next_batch(settings, FIRST)
+    next_batch(PlacedAgent(settings, FIRST))
     shutil.rmtree((settings.lake("tester") / "shadow").path)
     shadow = shadow_of(settings)
     shadow.round()
-    next_batch(settings, FIRST)
+    next_batch(PlacedAgent(settings, FIRST))
     shadow.round()
     assert shadowed(settings)["next_sequence"].to_list() == [1_200, 1_800]
 
 
 def test_status_shows_both_sides_over_the_same_batches(settings: Settings) -> None:
     shadow = begun(settings)
-    next_batch(settings, FIRST)
+    next_batch(PlacedAgent(settings, FIRST))
     shadow.round()
     lake = settings.lake("tester")
     (rows,) = shadowed(settings)["alerted"].to_list()
@@ -194,7 +195,7 @@ def test_a_version_that_decides_alike_agrees_wholly(settings: Settings) -> None:
     put(settings, entry(spec_of(version="1.1.0", rules=[], threshold=0.99), "shadow"))
     shadow = shadow_of(settings)
     shadow.round()
-    next_batch(settings, FIRST)
+    next_batch(PlacedAgent(settings, FIRST))
     shadow.round()
     again = decided_again(settings, spec_of(rules=[], threshold=0.99))
     lake = settings.lake("tester")
