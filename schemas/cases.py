@@ -13,6 +13,10 @@ from schemas.rules import Severity
 
 CloseReason = Literal["fraud", "genuine", "other"]
 MassAction = Literal["assign", "close", "escalate", "reopen", "release"]  # what is done to many at once
+# What routes may ask for: a closed case by its reason.
+CaseChange = Literal[
+    "opened", "escalated", "close_asked", "closed_fraud", "closed_genuine", "closed_other", "reopened"
+]
 CLOSE_REASONS: tuple[CloseReason, ...] = get_args(CloseReason)
 Span = Annotated[Duration, Field(gt=timedelta(0))]
 

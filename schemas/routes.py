@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from schemas.alert import Category
+from schemas.cases import CaseChange
 from schemas.loading import Document, Duration
 from schemas.rules import Severity
 
@@ -29,13 +30,25 @@ Host = Annotated[str, Field(min_length=1, max_length=253)]
 
 
 class When(Document):
-    """Which alerts a route takes; a list that is empty admits all."""
+    """Which alerts a route takes; a list that is empty admits all.
+
+    A route that names changes of cases (`case`) takes these and no alerts; `severity` is then the case's.
+    """
 
     severity: tuple[Severity, ...] = ()
     classification: tuple[Category, ...] = ()
     revisions: Literal["all", "first"] = Field(
         default="all", description="`first` leaves out the model's late answers"
     )
+    case: tuple[CaseChange, ...] = Field(
+        default=(), description="changes of cases, which are taken in the place of alerts"
+    )
+
+    @model_validator(mode="after")
+    def _of_cases_or_of_alerts(self) -> When:
+        if self.case and (self.classification or self.revisions != "all"):
+            raise ValueError("`classification` and `revisions` are of alerts, and `case` takes none")
+        return self
 
 
 class WebhookTarget(Document):

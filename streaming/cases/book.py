@@ -7,7 +7,7 @@ written. What happens to alerts and rules is no matter of it: it reads what the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from streaming.cases.actions import NoSuchCaseError
 from streaming.cases.alert_intake import AlertIntake
 from streaming.cases.case_store import CaseStore
 from streaming.cases.case_writer import CaseAuthor, CaseWriter, MassUpdate
+from streaming.cases.changes import changes_of
 from streaming.cases.choosing import LIVE_CASES, CaseFilter, CaseState, facets_of, page_of
 from streaming.cases.closing_labels import ClosingLabels
 from streaming.cases.orders import Order
@@ -115,6 +116,13 @@ class CaseBook:
             name = self._named(case_id)
             now = self._writer.now()
         return CaseState.of(now.row(by_predicate=pl.col("case_id") == name, named=True))
+
+    def changes(
+        self, first: int, wanted: Collection[str], most: int = 64, case_id: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return changes of cases from a number on, oldest first, as of the last refresh; see changes_of."""
+        with self._held():
+            return changes_of(self._store.memory, first, wanted, most, case_id)
 
     def timeline(self, case_id: str) -> list[dict[str, Any]]:
         """Return what has happened to a case and those merged into it, oldest first; see timeline_of.

@@ -58,21 +58,29 @@ def notify_test(
     alert: Annotated[
         str | None, typer.Option(help="Id of an alert in the lake, or its first characters.")
     ] = None,
-    sample: Annotated[bool, typer.Option("--sample", help="A made-up alert, which all routes get.")] = False,
+    case: Annotated[
+        str | None, typer.Option(help="Id of a case, or its first characters: its newest change.")
+    ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="A made-up alert, or change of a case, which all routes get.")
+    ] = False,
     route: Annotated[str | None, typer.Option(help="Name of the one route to try.")] = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Deliver one alert, once, along the routes that take it, and show what the receivers said.
+    """Deliver one alert or change of a case, once, along the routes that take it; show what receivers said.
 
     No route moves on by it. Exit 1 where one did not take it.
 
     Examples: `flagstream notify test --spec handbook --file routes.yaml --sample`,
     `flagstream notify test --spec handbook --file routes.yaml --alert 3f2a91 --route desk`
     """
-    from streaming.commands.notify import try_routes
+    from streaming.commands.notify import TriedNotice, try_routes
 
-    if (alert is None) != sample:
-        raise ConfigurationError("name either --alert ID or --sample", where="flagstream notify test")
-    done = try_routes(agent_in(home, spec), file, alert=alert, only=route, as_json=as_json)
+    if sum((alert is not None, case is not None, sample)) != 1:
+        raise ConfigurationError(
+            "name one of --alert ID, --case ID and --sample", where="flagstream notify test"
+        )
+    tried = TriedNotice(alert, case)
+    done = try_routes(agent_in(home, spec), file, tried, only=route, as_json=as_json)
     raise typer.Exit(0 if done else 1)

@@ -10,22 +10,26 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 
 from schemas.alert_documents import alert_documents
+from schemas.cases import CaseChange
 from schemas.errors import ConfigurationError, FlagstreamError
+from schemas.routes import When
 from schemas.spec import AgentSpec
 from streaming.commands.broker import broker_of
+from streaming.commands.case_events import BookedCases
 from streaming.delta.lake_reader import LakeReader
 from streaming.history.explain import find_alert_row
 from streaming.home.placed_agent import PlacedAgent
-from streaming.notify.notices import Notice, is_wanted
+from streaming.notify.case_changes import CASES, CaseNotice
+from streaming.notify.notices import Notice
 from streaming.notify.opening import OpenRoute, open_routes
 from streaming.notify.outcomes import DeliveryOutcome, Receiver
 from streaming.notify.reader import PlacedReader
-from streaming.notify.sample import sample_alert
+from streaming.notify.sample import sample_alert, sample_change
 from streaming.notify.service import Deliveries
 from streaming.notify.state import RouteState, StateFile
 from streaming.observe.desk_metrics import NotifyMetrics, RouteFacts
@@ -45,7 +49,7 @@ def run_routes(placed: PlacedAgent, file: Path, *, as_json: bool) -> None:
         for each in opened
     ]
     with broker_of(placed.settings) as bootstrap, stop_on_interrupt(stop), ExitStack() as serving:
-        deliveries = Deliveries(placed, bootstrap, counted)
+        deliveries = Deliveries(placed, bootstrap, counted, BookedCases(placed))
         refresh = partial(_refresh, metrics, deliveries)
         served = (metrics.registry, deliveries, refresh, placed.name)
         serving.enter_context(metrics_served(placed.settings.metrics, *served))
@@ -91,6 +95,19 @@ def _facts(name: str, state: RouteState) -> RouteFacts:
     return RouteFacts(name, since, state.refused)
 
 
+@dataclass(frozen=True)
+class TriedNotice:
+    """What is delivered to try routes: what each of them takes, made up, unless something is given.
+
+    Attributes:
+        alert: one in the lake, see find_alert_row.
+        case: one in the lake, by its id or the first characters of it; its newest change is delivered.
+    """
+
+    alert: str | None = None
+    case: str | None = None
+
+
 def check_routes(agent: PlacedAgent, file: Path, *, as_json: bool) -> None:
     """Check a routes file with its secrets and addresses, sending nothing; print where each route stands."""
     opened = open_routes(file, agent.settings.environ)
@@ -103,11 +120,13 @@ def check_routes(agent: PlacedAgent, file: Path, *, as_json: bool) -> None:
     show_facts({"routes": rows}, as_json=as_json)
 
 
-def try_routes(agent: PlacedAgent, file: Path, *, alert: str | None, only: str | None, as_json: bool) -> bool:
-    """Say which routes take an alert, deliver it along them once, and print what became of it.
+def try_routes(
+    agent: PlacedAgent, file: Path, tried: TriedNotice, *, only: str | None, as_json: bool
+) -> bool:
+    """Say which routes take a notice, deliver it along them once, and print what became of it.
 
     Args:
-        alert: one in the lake, see find_alert_row; a made-up one that all routes get unless given.
+        tried: what is delivered.
         only: name of the one route that is tried.
 
     Returns:
@@ -116,35 +135,48 @@ def try_routes(agent: PlacedAgent, file: Path, *, alert: str | None, only: str |
     opened = [each for each in open_routes(file, agent.settings.environ) if only in (None, each.route.name)]
     if not opened:
         raise ConfigurationError(f"no route is called {only!r}", where=str(file))
-    notice = _sample(agent.spec) if alert is None else _stored(agent, alert)
-    rows = [_tried(each, notice, always=alert is None) for each in opened]
-    show_facts({"alert": notice.alert["alert_id"], "routes": rows}, as_json=as_json)
+    made_up = tried == TriedNotice()
+    stored = None if made_up else _stored(agent, tried)
+    notices = [(each, stored or _sample(agent.spec, each.route.when)) for each in opened]
+    rows = [_tried(each, notice, always=made_up) for each, notice in notices]
+    what = "case" if tried.case else "alert"
+    show_facts({what: notices[0][1].incident, "routes": rows}, as_json=as_json)
     return all(row["became"] in ("delivered", "not taken") for row in rows)
 
 
 def _tried(opened: OpenRoute, notice: Notice, *, always: bool) -> dict[str, Any]:
     row = {"route": opened.route.name, "receiver": opened.kind}
-    if not always and not is_wanted(opened.route.when, notice.alert):
+    if not always and not notice.is_wanted(opened.route.when):
         return {**row, "became": "not taken", "said": "`when` leaves it out"}
     with closing(opened.receiver) as receiver:
         outcome = receiver.deliver(notice)
     return {**row, "became": outcome.became, "said": outcome.said}
 
 
-def _sample(spec: AgentSpec) -> Notice:
+def _sample(spec: AgentSpec, when: When) -> Notice:
+    if when.case:
+        return CaseNotice.of_change(spec.name, sample_change(spec.name, when.case[0]))
     document = sample_alert(spec.name)
     return Notice(orjson.loads(document), document)
 
 
-def _stored(agent: PlacedAgent, alert: str) -> Notice:
-    row = find_alert_row(LakeReader(agent.lake, agent.spec.tables), alert)
+def _stored(agent: PlacedAgent, tried: TriedNotice) -> Notice:
+    if tried.case is not None:
+        change = BookedCases(agent).newest(tried.case, get_args(CaseChange))
+        assert change is not None, "a case that there is was opened"
+        return CaseNotice.of_change(agent.name, change)
+    assert tried.alert is not None, "one of both is given"
+    row = find_alert_row(LakeReader(agent.lake, agent.spec.tables), tried.alert)
     (document,) = alert_documents(row)
     return Notice(orjson.loads(document), document)
 
 
 def _waiting(agent: PlacedAgent, states: dict[str, RouteState | None]) -> dict[str, int | None]:
-    """Return how many records each route has not read; none is known while the broker is away."""
-    known = {name: state for name, state in states.items() if state is not None}
+    """Return how many records each route has not read; none is known while the broker is away.
+
+    Nor is it of routes that take changes of cases: their place is a number of the table.
+    """
+    known = {name: state for name, state in states.items() if state is not None and state.topic != CASES}
     if not known:
         return {}
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from streaming.consume.received import PassedRecord, Received
+from streaming.consume.received import Received
 
 _REMEMBERED = 65_536
 
@@ -17,7 +17,7 @@ class NewestRevisions:
         self._most = most
         self._known: OrderedDict[str, int] = OrderedDict()
 
-    def among(self, fetched: Sequence[Received | PassedRecord]) -> list[bool]:
+    def among(self, fetched: Sequence[object]) -> list[bool]:
         """Say which of these are alerts without a higher revision among them, or before them."""
         for each in fetched:
             if isinstance(each, Received):

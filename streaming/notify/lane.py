@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -13,7 +13,8 @@ from typing import Protocol
 from agent.model.circuit_breaker import CircuitBreaker
 from streaming.consume.received import PassedRecord, Received
 from streaming.consume.revisions import NewestRevisions
-from streaming.notify.notices import Notice, is_wanted, is_whole
+from streaming.notify.case_changes import CASES, CaseRecord
+from streaming.notify.notices import Notice, is_whole
 from streaming.notify.opening import OpenRoute
 from streaming.notify.outcomes import DeliveryOutcome
 from streaming.notify.state import Clock, RouteState, SetAside, StateFile, utc_now
@@ -24,8 +25,12 @@ _LONGEST_PAUSE = 30.0
 _LOOK_SECONDS = 0.2  # at most, before a lane sees that it is to close, or that its rest is over
 
 
+Delivered = Received | CaseRecord
+Record = Delivered | PassedRecord
+
+
 class AlertSource(Protocol):
-    """Where a lane takes alerts from; see streaming.notify.reader.PlacedReader."""
+    """Where a lane takes alerts from, or changes of cases; see PlacedReader and CaseReader."""
 
     def ends(self) -> dict[int, int]:
         """Return where each partition ends now."""
@@ -33,7 +38,7 @@ class AlertSource(Protocol):
     def begin(self, places: Mapping[int, int]) -> dict[int, int]:
         """Read on from these places; return where reading begins."""
 
-    def fetch(self) -> list[Received | PassedRecord]:
+    def fetch(self) -> Sequence[Record]:
         """Return what has come; alerts of other agents are passed over."""
 
     def has_grown(self) -> bool:
@@ -73,7 +78,7 @@ class RouteLane:
         self._closing, self._clock, self._now = closing, clock, now
         self._source: AlertSource | None = None
         self._state = RouteState(topic)
-        self._waiting: deque[tuple[Received | PassedRecord, bool]] = deque()
+        self._waiting: deque[tuple[Record, bool]] = deque()
         self._newest = NewestRevisions()
         self._circuit = CircuitBreaker(clock=clock)
         self._failures, self._not_before = 0, 0.0
@@ -106,12 +111,13 @@ class RouteLane:
         How long a receiver has failed is counted anew: while nobody asked it, it may have worked.
         """
         known = self._file.read()
-        if known is None:
-            begun = RouteState(self._topic, source.ends() if self._route.begins == "newest" else {})
-        elif known.topic == self._topic:
+        if known is not None and known.topic == self._topic:
             begun = known.begun_anew()
-        else:
+        elif known is not None and CASES not in (known.topic, self._topic):
             begun = replace(known.begun_anew(), topic=self._topic, places={})
+        else:  # new, or of another kind: what was before is not what it was made for
+            first = source.ends() if self._route.begins == "newest" else {}
+            begun = replace(known or RouteState(""), topic=self._topic, places=first).begun_anew()
         if begun != known:
             self._file.write(begun)
         return begun
@@ -150,6 +156,10 @@ class RouteLane:
 
     def _read_on(self, source: AlertSource) -> None:
         begins = source.begin(self._state.places)
+        back = {each: at for each, at in begins.items() if at < self._state.places.get(each, at)}
+        if back:  # what was read was set back; on record before more comes, which would hide that
+            self._state = replace(self._state, places={**self._state.places, **back})
+            self._file.write(self._state)
         gone = [each for each, place in self._state.places.items() if begins.get(each, place) > place]
         for each in gone:
             log(
@@ -164,20 +174,20 @@ class RouteLane:
         if not fetched and source.has_grown():
             self._read_on(source)
 
-    def _handle(self, record: Received | PassedRecord, is_newest: bool) -> float:
+    def _handle(self, record: Record, is_newest: bool) -> float:
         """Have one record done; return the seconds to wait where it is not."""
         if isinstance(record, PassedRecord):
             self._pass_over(record, unread=record.no_alert)
             return 0.0
-        notice = Notice.of(record) if is_whole(record.alert) else None
+        notice = _notice_of(record)
         # A route of first revisions takes those that have been replaced: it takes no others.
-        stands = is_newest or self._route.when.revisions == "first"
-        if notice is None or not stands or not is_wanted(self._route.when, notice.alert):
+        stands = is_newest or isinstance(record, CaseRecord) or self._route.when.revisions == "first"
+        if notice is None or not stands or not notice.is_wanted(self._route.when):
             self._pass_over(record, unread=notice is None)
             return 0.0
         return self._sent(record, replace(notice, had=self._state.had.get(notice.message_id, ())))
 
-    def _pass_over(self, record: Received | PassedRecord, *, unread: bool) -> None:
+    def _pass_over(self, record: Record, *, unread: bool) -> None:
         if unread and isinstance(record, Received):
             log(
                 "alert_unread", "an alert that lacks fields which a notice needs is passed over",
@@ -187,7 +197,7 @@ class RouteLane:
         done = self._state.over_unread if unread else self._state.past
         self._state = done(record.partition, record.offset)
 
-    def _sent(self, received: Received, notice: Notice) -> float:
+    def _sent(self, received: Delivered, notice: Notice) -> float:
         outcome = self._receiver.deliver(notice)
         if outcome.became == "delivered":
             return self._delivered(received, notice)
@@ -196,14 +206,14 @@ class RouteLane:
         self._recovered(self._without(received, notice, outcome.said, None))
         return 0.0
 
-    def _delivered(self, received: Received, notice: Notice) -> float:
+    def _delivered(self, received: Delivered, notice: Notice) -> float:
         if self._state.failing_since is not None:
             log("route_works", "a receiver takes alerts again", agent=self._agent, route=self._route.name)
         self._recovered(self._state.arrived(notice.message_id, received.partition, received.offset))
         return 0.0
 
     def _without(
-        self, received: Received, notice: Notice, said: str, failing_since: str | None
+        self, received: Delivered, notice: Notice, said: str, failing_since: str | None
     ) -> RouteState:
         """Return the state with an alert set aside, and say so."""
         at = self._now().isoformat(timespec="seconds")
@@ -219,7 +229,7 @@ class RouteLane:
         self._state, self._failures = state, 0
         self._circuit.note(healthy=True)
 
-    def _failed(self, received: Received, notice: Notice, outcome: DeliveryOutcome) -> float:
+    def _failed(self, received: Delivered, notice: Notice, outcome: DeliveryOutcome) -> float:
         if self._state.failing_since is None or self._state.said != outcome.said:
             log(
                 "route_fails", f"a receiver does not take alerts: {outcome.said}", level=logging.WARNING,
@@ -230,18 +240,17 @@ class RouteLane:
         self._circuit.note(healthy=False)
         rest = max(pause_after(self._failures, _LONGEST_PAUSE), outcome.retry_after)
         self._not_before = self._clock() + rest
-        if given_up := self._is_given_up(received, failing):
+        if given_up := self._is_given_up(notice, failing):
             failing = self._without(received, notice, outcome.said, failing.failing_since)
         if failing != self._state:
             self._file.write(failing)
             self._state = failing
         return 0.0 if given_up else self._rest()
 
-    def _is_given_up(self, received: Received, failing: RouteState) -> bool:
+    def _is_given_up(self, notice: Notice, failing: RouteState) -> bool:
         """Say whether an alert is too old, counted from when its receiver began to fail at the earliest."""
         assert failing.failing_since is not None, "it fails"
-        made = datetime.fromisoformat(received.alert["created_at"])
-        since = max(made, datetime.fromisoformat(failing.failing_since))
+        since = max(notice.made_at, datetime.fromisoformat(failing.failing_since))
         return self._now() - since >= self._route.give_up_after
 
     def _rest(self) -> float:
@@ -255,3 +264,10 @@ class RouteLane:
         """Put on record what was passed over; what was delivered is already."""
         if self._state.places != before.places and self._file.written != self._state:
             self._file.write(self._state)
+
+
+def _notice_of(record: Delivered) -> Notice | None:
+    """Return what a record makes; None of an alert that lacks something."""
+    if isinstance(record, CaseRecord):
+        return record.notice
+    return Notice.of(record) if is_whole(record.alert) else None

@@ -25,10 +25,10 @@ _TEXTS = (
 
 @dataclass(frozen=True)
 class Notice:
-    """One revision of an alert on its way out.
+    """One revision of an alert on its way out, or, as a CaseNotice, one change of a case.
 
     Attributes:
-        alert: its document.
+        alert: its document; that of the change, where it is one of a case.
         document: the same, byte for byte.
         had: which of several recipients have it already, as the receiver has named them.
     """
@@ -46,6 +46,25 @@ class Notice:
     def message_id(self) -> str:
         """The idempotency key: the same for each attempt, by whichever process; another for each revision."""
         return f"msg_{self.alert['alert_id']}_{self.alert['revision']}"
+
+    @property
+    def severity(self) -> str:
+        """That of the alert, or of the case."""
+        return str(self.alert["severity"])
+
+    @property
+    def incident(self) -> str:
+        """What all notices about the same have in common."""
+        return str(self.alert["alert_id"])
+
+    @property
+    def made_at(self) -> datetime:
+        """When it came to be, with a time zone."""
+        return datetime.fromisoformat(self.alert["created_at"])
+
+    def is_wanted(self, when: When) -> bool:
+        """Say whether a route takes it."""
+        return not when.case and is_wanted(when, self.alert)
 
     @property
     def kind(self) -> str:

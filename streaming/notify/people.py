@@ -134,7 +134,7 @@ class People:
         taken = self.made(notice, recipients).notify(
             body="\n".join([*notice.lines(ids=self.ids), notice.message_id]),
             title=notice.title,
-            notify_type=_KINDS[notice.alert["severity"]],
+            notify_type=_KINDS[notice.severity],
             body_format=NotifyFormat.TEXT,
         )
         return DELIVERED if taken else DeliveryOutcome("failed", "the service has not taken it")
@@ -204,7 +204,7 @@ def pagerduty(
     checked(lambda: made("info", "checked"), key)
     parts = urlsplit(PAGERDUTY_API_LOOKUP[target.region])
     return People(
-        lambda notice, _: made(_PAGES[notice.alert["severity"]], notice.alert["alert_id"]),
+        lambda notice, _: made(_PAGES[notice.severity], notice.incident),
         parts.hostname or "", parts.port or _HTTPS_PORT, private_hosts, seconds, target.ids,
     )  # fmt: skip
 

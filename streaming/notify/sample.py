@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,6 +14,25 @@ from schemas.alert_table import alerts_table, entities_array, reasons_array
 _TRANSACTION = "sample-transaction"
 _MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 _SAID = "a made-up alert, sent by flagstream notify test"
+
+
+def sample_change(agent: str, change: str) -> dict[str, Any]:
+    """Return a made-up change of a case, always the same for one agent.
+
+    Args:
+        agent: its name.
+        change: see schemas.cases.CaseChange.
+    """
+    event, _, reason = change.partition("_") if change.startswith("closed_") else (change, "", "")
+    status = {"closed": "closed", "close_asked": "closing"}.get(event, "open")
+    case = {
+        "status": status, "severity": "low", "level": int(event == "escalated"), "kind": "entity",
+        "entity": "customer", "entity_id": "sample-customer", "rule": None, "alerts": 1, "amount": 1.0,
+        "currency": "EUR", "opened_at": _MOMENT, "assignee": None,
+    }  # fmt: skip
+    case_id = alert_id(agent, _TRANSACTION)[:16]
+    told = {"number": 0, "event": event, "case_id": case_id, "at": _MOMENT, "who": "sample"}
+    return {**told, "reason": reason or None, "text": _SAID, "case": case}
 
 
 def sample_alert(agent: str) -> bytes:

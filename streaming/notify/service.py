@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from streaming.home.placed_agent import PlacedAgent
-from streaming.notify.lane import RouteLane
+from streaming.notify.case_changes import CASES, CaseEvents, CaseReader
+from streaming.notify.lane import AlertSource, RouteLane
 from streaming.notify.opening import OpenRoute
 from streaming.notify.reader import PlacedReader
 from streaming.notify.state import RouteState, StateFile
@@ -27,11 +28,18 @@ class Deliveries:
         agent: whose alerts they are; its settings say where it is on record how far each has come.
         bootstrap: address of the broker.
         routes: as they were opened.
+        cases: where changes of cases are read, for routes that take them.
     """
 
-    def __init__(self, agent: PlacedAgent, bootstrap: str, routes: Sequence[OpenRoute]) -> None:
+    def __init__(
+        self,
+        agent: PlacedAgent,
+        bootstrap: str,
+        routes: Sequence[OpenRoute],
+        cases: CaseEvents,
+    ) -> None:
         self._agent, self._bootstrap = agent, bootstrap
-        self._end = threading.Event()
+        self._end, self._cases = threading.Event(), cases
         self._lanes = {each.route.name: self._lane(each) for each in routes}
         self._workers: dict[str, Worker] = {}
         self._health: dict[str, Health] = {}
@@ -78,12 +86,18 @@ class Deliveries:
         return route not in self._health or bool(self._health[route].active)
 
     def _lane(self, opened: OpenRoute) -> RouteLane:
-        topic = self._agent.spec.alerts.topic
+        topic = CASES if opened.route.when.case else self._agent.spec.alerts.topic
         file = StateFile(files_of(self._agent.settings.deliveries(self._agent.name)), opened.route.name)
         return RouteLane(
             opened, self._agent.name, topic, file,
-            lambda: PlacedReader(self._bootstrap, topic, self._agent.name), self._end.is_set,
+            lambda: self._source(opened), self._end.is_set,
         )  # fmt: skip
+
+    def _source(self, opened: OpenRoute) -> AlertSource:
+        wanted, agent = opened.route.when.case, self._agent.name
+        if wanted:
+            return CaseReader(self._cases, agent, wanted, self._end.wait)
+        return PlacedReader(self._bootstrap, self._agent.spec.alerts.topic, agent)
 
     def _worker(self, name: str, lane: RouteLane) -> Worker:
         health = self._health[name] = Health(changed=lambda _, state: self._tell(name, state))

@@ -243,4 +243,4 @@ def test_the_file_of_the_page_can_be_used(tmp_path: Path) -> None:
         "DESK_SECRET": SECRET, "DESK_SECRET_BEFORE": OLDER_SECRET,
         "SLACK_WEBHOOK": ENVIRONMENT["SLACK"], "SMTP_PASSWORD": "p",
     }  # fmt: skip
-    assert len(open_routes(file, known)) == 4
+    assert len(open_routes(file, known)) == 5
