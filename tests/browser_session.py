@@ -16,6 +16,7 @@ from schemas.spec import AgentSpec
 from streaming.console.console import server_with_console
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.api import Reach
 from streaming.serve.served_agent import ServedAgent
@@ -32,7 +33,7 @@ def console_of(
     settings: Settings, *specs: AgentSpec, seconds: Callable[[], float] | None = None
 ) -> Iterator[ApiClient]:
     """Run a server with the console and yield what asks it; nobody is signed in."""
-    served = [ServedAgent(settings, each) for each in specs]
+    served = [ServedAgent(PlacedAgent(settings, each)) for each in specs]
     clock = {} if seconds is None else {"seconds": seconds}
     with ApiClient(server_with_console(served, Reach(), **clock), settings) as client:
         client.follow_redirects = False

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,6 +44,16 @@ class _Kept:
     at: float
     start: Message | None = None
     body: bytes = b""
+    route: Any = None
+    agent: str | None = None
+
+    def note_what(self, scope: Scope) -> None:
+        """Remember which endpoint and agent it was about, as whoever watches requests asks for them."""
+        self.route, self.agent = scope.get("route"), scope["state"].get("agent")
+
+    def tell_what(self, scope: Scope) -> None:
+        """Say so of the same request that is answered from memory."""
+        scope["route"], scope["state"]["agent"] = self.route, self.agent
 
 
 class Idempotency:
@@ -74,6 +85,7 @@ class Idempotency:
         scope["state"]["write_key"] = _digest(principal.key, given, mine.fingerprint)
         known = self._begun(key, mine)
         if known is not None:
+            known.tell_what(scope)
             await _replay(known, send)
             return
         await self._answered(key, mine, scope, replayed(message, receive), send)
@@ -93,6 +105,7 @@ class Idempotency:
         try:
             await self._app(scope, receive, noted)
         finally:
+            mine.note_what(scope)
             self._settle(key, mine, start[0] if start else None)
 
     def _begun(self, key: tuple[str, str], mine: _Kept) -> _Kept | None:

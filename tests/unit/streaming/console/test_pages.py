@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from agent.triage.untrusted_text import shows
 from streaming.console import rendering
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.api import ApiClient
 from streaming.testing.drivers import wait_until
@@ -29,7 +30,7 @@ HOSTILE = "<script>alert(1)</script> \u202egro.live\u202c \x1b[31m \"onload=x ' 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
     home = Settings.load(tmp_path_factory.mktemp("lake") / "home", {})
-    build_lake(home, SPEC)
+    build_lake(PlacedAgent(home, SPEC))
     with console_of(home, SPEC) as asked:
         wait_until(lambda: asked.get("/readyz").status_code == 200, 60, "the alerts to be read")
         asked.headers.update(sign_in(asked, SPEC, "triage"))
@@ -161,7 +162,7 @@ def test_what_people_write_into_a_case_stays_text(client: ApiClient) -> None:
 
 def test_an_alert_with_hostile_text_is_shown_as_text(tmp_path: Path) -> None:
     home = Settings.load(tmp_path / "home", {})
-    build_lake(home, SPEC)
+    build_lake(PlacedAgent(home, SPEC))
     entities = {"entities": [("customer", HOSTILE), ("terminal", HOSTILE)]}
     reasons = [{"name": "amount", "contribution": 1.0, "text": HOSTILE}]
     alert_id = one_more_alert(

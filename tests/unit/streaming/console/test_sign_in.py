@@ -16,6 +16,7 @@ from streaming.console.rendering import POLICY
 from streaming.console.sessions import SESSION_SECONDS
 from streaming.console.sign_in_codes import CODE_SECONDS, Holder, SignInCodes
 from streaming.delta.stored import read_stored
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.routers import ROUTERS
 from streaming.testing.api import ApiClient
@@ -222,7 +223,7 @@ def test_a_session_ends_by_signing_out_by_its_age_and_with_its_token(
     sign_in(client, SPEC, "read", name="carl")
     tokens = client.server.agents["tester"].tokens
     (token,) = [each for each in tokens.known.values() if each.name == "carl"]
-    TokenTable(settings, SPEC).revoke(token.token_id, "tests")
+    TokenTable(PlacedAgent(settings, SPEC)).revoke(token.token_id, "tests")
     tokens.refresh()
     assert client.get("/v1/me").status_code == 401, "revoked"
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.api import Reach, Server, build_server
 from streaming.serve.routers import ROUTERS
@@ -25,7 +26,7 @@ class Listened:
 
     def __init__(self, settings: Settings) -> None:
         self.heard: list[Heard] = []
-        served = [ServedAgent(settings, each) for each in SPECS]
+        served = [ServedAgent(PlacedAgent(settings, each)) for each in SPECS]
         self.server: Server = build_server(served, Reach(), ROUTERS, watch=self.hear)
         self.client = ApiClient(self.server, settings)
 
@@ -53,6 +54,14 @@ def test_it_hears_which_agent_and_which_endpoint_a_request_was_about(listened: L
     path = "/v1/alerts/0123456789abcdef0123456789abcdef"
     status, ((about, endpoint, said, _),) = listened.ask("GET", path, both)
     assert (status, about, endpoint, said) == (404, "first", "GET /v1/alerts/{alert_id}", 404)
+
+
+def test_an_answer_from_memory_is_about_what_the_first_one_was(listened: Listened) -> None:
+    writer = {**listened.client.bearer(SPECS[0], "triage", name="writer"), "Idempotency-Key": "once"}
+    first, ((*heard, _),) = listened.ask("POST", "/v1/cases/claim-next?agent=first", writer)
+    again, ((*replayed, _),) = listened.ask("POST", "/v1/cases/claim-next?agent=first", writer)
+    assert (again, replayed) == (first, heard)
+    assert heard[1] == "POST /v1/cases/claim-next"
 
 
 def test_it_hears_of_those_who_are_refused_and_of_no_agent_that_they_name(listened: Listened) -> None:
