@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from schemas.errors import ConfigurationError, MachineError
 from streaming.home.listen import LOOPBACK
 from streaming.output.redaction import keep_secret
-from streaming.output.terminal import print_json, say_error
+from streaming.output.terminal import print_json, say_error, say_line
 from streaming.tokens.bearer import id_of
 
 _SECONDS = 10.0
@@ -84,7 +84,7 @@ def show_sign_in_address(address: str, token: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"address": found})
         return
-    print(found, flush=True)
+    say_line(found)
     say_error("Open it within a minute: it works once.")
 
 

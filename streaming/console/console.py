@@ -31,7 +31,7 @@ CONSOLE_ROUTERS: Sequence[APIRouter] = (
 
 
 @dataclass(frozen=True)
-class Console:
+class DeskConsole:
     """What signing in needs; `console` in the state of the application."""
 
     codes: SignInCodes
@@ -56,7 +56,7 @@ def server_with_console(
         watch: hears of each request.
     """
     book = KnownTokens([each.tokens for each in agents])
-    console = Console(SignInCodes(seconds), Sessions(book, secure=secure, seconds=seconds))
+    console = DeskConsole(SignInCodes(seconds), Sessions(book, secure=secure, seconds=seconds))
     routers = [*ROUTERS, *CONSOLE_ROUTERS]
     server = build_server(agents, reach, routers, [console.sessions], seconds, watch)
     server.api.state.console = console

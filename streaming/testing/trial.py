@@ -44,6 +44,7 @@ class Trial:
 
     def __init__(self, placed: PlacedAgent, agent: Agent) -> None:
         self.placed, self._agent = placed, agent
+        self.settings, self.spec = placed
         before = self.stored("batches", "next_sequence")
         self._batches = before.num_rows
         self._offset = sum(before["read"].to_pylist()) if self._batches else 0
