@@ -118,7 +118,7 @@ class CaseRecord:
     partition: int = _ONLY
 
 
-class CaseReader:
+class CaseChangeReader:
     """Reads changes of cases for one route; see streaming.notify.lane.AlertSource.
 
     Args:

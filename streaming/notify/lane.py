@@ -30,7 +30,7 @@ Record = Delivered | PassedRecord
 
 
 class AlertSource(Protocol):
-    """Where a lane takes alerts from, or changes of cases; see PlacedReader and CaseReader."""
+    """Where a lane takes alerts from, or changes of cases; see PlacedReader and CaseChangeReader."""
 
     def ends(self) -> dict[int, int]:
         """Return where each partition ends now."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from streaming.home.placed_agent import PlacedAgent
-from streaming.notify.case_changes import CASES, CaseEvents, CaseReader
+from streaming.notify.case_changes import CASES, CaseChangeReader, CaseEvents
 from streaming.notify.lane import AlertSource, RouteLane
 from streaming.notify.opening import OpenRoute
 from streaming.notify.reader import PlacedReader
@@ -96,7 +96,7 @@ class Deliveries:
     def _source(self, opened: OpenRoute) -> AlertSource:
         wanted, agent = opened.route.when.case, self._agent.name
         if wanted:
-            return CaseReader(self._cases, agent, wanted, self._end.wait)
+            return CaseChangeReader(self._cases, agent, wanted, self._end.wait)
         return PlacedReader(self._bootstrap, self._agent.spec.alerts.topic, agent)
 
     def _worker(self, name: str, lane: RouteLane) -> Worker:

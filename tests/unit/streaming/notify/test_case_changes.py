@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from schemas.cases import CaseChange
 from schemas.routes import Route, When
-from streaming.notify.case_changes import CASES, CaseNotice, CaseReader
+from streaming.notify.case_changes import CASES, CaseChangeReader, CaseNotice
 from streaming.notify.lane import RouteLane
 from streaming.notify.opening import OpenRoute
 from streaming.notify.outcomes import DELIVERED, DeliveryOutcome
@@ -62,7 +62,7 @@ class World:
         wanted = self.route.when.case
         return RouteLane(
             OpenRoute(self.route, self.receiver), "payments", CASES, StateFile(self.files, "desk"),
-            lambda: CaseReader(self.events, "payments", wanted, self.wait), lambda: False, lambda: self.now,
+            lambda: CaseChangeReader(self.events, "payments", wanted, self.wait), lambda: False, lambda: self.now,
             lambda: MADE + timedelta(seconds=self.now),
         )  # fmt: skip
 
