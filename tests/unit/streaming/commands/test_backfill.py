@@ -325,7 +325,7 @@ def test_the_end_says_that_a_topic_read_from_its_end_is_to_be_read_at_once(
     settings: Settings, history: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = {"contract": "simulator", "topic": "events", "starting_offsets": "latest"}
-    load_history(settings, agent(data_sources={"transactions": source}), history, as_json=False)
+    load_history(PlacedAgent(settings, agent(data_sources={"transactions": source})), history, as_json=False)
     assert "starting_offsets is latest: the first run begins at the topic's end" in capsys.readouterr().err
 
 
@@ -346,7 +346,7 @@ def told_after(
 def test_a_topic_that_holds_history_is_pointed_out_once_and_its_payments_are_stored_twice(
     settings: Settings, history: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_backfill(settings, agent(), history)
+    run_backfill(PlacedAgent(settings, agent()), history)
     (told,) = told_after(settings, EVENTS[HISTORY - 50 : HISTORY + 70], LONG_AFTER, monkeypatch)
     assert told["repeated"] == 50
     assert "50 of the first 60 payments after the backfill were loaded by it already" in told["text"]
@@ -359,7 +359,7 @@ def test_a_topic_that_holds_history_is_pointed_out_once_and_its_payments_are_sto
 def test_a_topic_that_goes_on_where_history_ends_is_not_pointed_out(
     settings: Settings, history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_backfill(settings, agent(), history)
+    run_backfill(PlacedAgent(settings, agent()), history)
     assert told_after(settings, EVENTS[HISTORY:], LONG_AFTER, monkeypatch) == []
     alone = Settings.load(tmp_path / "alone", {})
     run_live(alone, agent(), EVENTS[:100])
@@ -370,7 +370,7 @@ def test_of_a_large_first_batch_the_oldest_payments_alone_are_compared(
     settings: Settings, history: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history_overlap, "MOST_COMPARED", 20)
-    run_backfill(settings, agent(), history)
+    run_backfill(PlacedAgent(settings, agent()), history)
     (told,) = told_after(settings, EVENTS[HISTORY - 10 :], LONG_AFTER, monkeypatch)
     assert "10 of the first 20 payments" in told["text"]
 

@@ -62,7 +62,8 @@ class World:
         wanted = self.route.when.case
         return RouteLane(
             OpenRoute(self.route, self.receiver), "payments", CASES, StateFile(self.files, "desk"),
-            lambda: CaseChangeReader(self.events, "payments", wanted, self.wait), lambda: False, lambda: self.now,
+            lambda: CaseChangeReader(self.events, "payments", wanted, self.wait),
+            lambda: False, lambda: self.now,
             lambda: MADE + timedelta(seconds=self.now),
         )  # fmt: skip
 

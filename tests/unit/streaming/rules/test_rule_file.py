@@ -17,6 +17,7 @@ from schemas.errors import ConfigurationError
 from schemas.loading import load_document
 from schemas.spec import AgentSpec, load_spec
 from streaming.batch.topic_watch import TopicWatch
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import Publisher
 from streaming.rules import rule_file
@@ -190,7 +191,7 @@ def test_an_idle_round_of_a_run_sees_a_file_break_and_mended(tmp_path: Path) -> 
     hooks = Hooks(publisher=cast("Callable[..., Publisher]", QuietLane))
     with (
         Clients(settings, "none") as clients,
-        open_agent(settings, spec, "127.0.0.1:1", clients, hooks, health) as opened,
+        open_agent(PlacedAgent(settings, spec), "127.0.0.1:1", clients, hooks, health) as opened,
     ):
         watch = cast("TopicWatch", SimpleNamespace(unread_by_partition=dict, open_transactions=list))
         display = JsonProgress("tester")
