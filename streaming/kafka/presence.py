@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from schemas.errors import RetryableError
 from streaming.home.brokers import connection
-from streaming.kafka.refusals import words_of
+from streaming.kafka.refusals import said_by, words_of
 
 _SECONDS = 3.0
 # What says why no broker was reached; that none was is all that the call itself says.
@@ -30,7 +30,7 @@ def metadata_of(bootstrap: str, seconds: float = _SECONDS) -> ClusterMetadata:
     except KafkaException as fault:
         admin.poll(1.0)
         causes = [each for each in seen if each.code() in _CAUSES]
-        said = causes[0].str() if causes else words_of(fault)
+        said = said_by(causes[0]) if causes else words_of(fault)
         raise RetryableError(f"no broker answers at {bootstrap}: {said}") from fault
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, KafkaException
@@ -20,14 +21,22 @@ _TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_L
 _FENCED_CODES = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 
 
+_THIS_TIME = re.compile(r" \(after \d+ms in state (?:[^()]|\([^()]*\))*\)")
+
+
 class TooLargeError(Exception):
     """What was sent at once is more than the topic admits."""
 
 
 def words_of(fault: Exception) -> str:
-    """Return what Kafka, or its client, says of a fault, for people."""
+    """Return what Kafka, or its client, says of a fault, for people: the same each time that it comes."""
     error = fault.args[0] if fault.args else None
-    return str(error.str()) if isinstance(error, KafkaError) else str(fault) or "no answer in time"
+    return said_by(error) if isinstance(error, KafkaError) else str(fault) or "no answer in time"
+
+
+def said_by(error: KafkaError) -> str:
+    """Return what Kafka's client says, without how many milliseconds it took this time."""
+    return _THIS_TIME.sub("", str(error.str()))
 
 
 def raise_if_fenced(error: KafkaError) -> None:

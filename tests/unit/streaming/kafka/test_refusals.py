@@ -6,6 +6,8 @@ from functools import partial
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.model.processes import free_port
 from schemas.errors import ConfigurationError, FencedError, RetryableError
@@ -29,6 +31,14 @@ def test_what_repeating_does_not_cure_is_raised(code: int, raised: type[Exceptio
         raise_if_refused(
             KafkaException(KafkaError(code)), "alerts", to_publish("alerts", "payments"), "one:9092"
         )
+
+
+@pytest.mark.parametrize("more", ["", ", 3 identical error(s) suppressed"])
+@given(st.integers(0, 10**6))
+def test_the_same_fault_has_the_same_words_however_long_it_took(more: str, took: int) -> None:
+    said = f"b:9092/bootstrap: Failed to resolve 'b:9092' (after {took}ms in state CONNECT{more})"
+    fault = KafkaException(KafkaError(KafkaError._RESOLVE, said))
+    assert words_of(fault) == "b:9092/bootstrap: Failed to resolve 'b:9092'"
 
 
 @pytest.mark.parametrize(
