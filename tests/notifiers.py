@@ -19,6 +19,7 @@ from streaming.delta.stored import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.testing.drivers import Child
 from streaming.testing.small_lake import BUSY_ALERTS, build_lake, spec_of
 from tests.unit.streaming.notify.receivers import SECRET, Desk
 
@@ -36,17 +37,17 @@ class Notifiers:
         home.mkdir()
         self.spec_file, self.routes_file = home / "spec.yaml", home / "routes.yaml"
         self.spec_file.write_text(self.spec.model_dump_json(), encoding="utf-8")
-        self._children: list[subprocess.Popen[str]] = []
+        self._children: list[Child] = []
 
     def route(self, *routes: dict[str, Any]) -> None:
         self.routes_file.write_text(yaml.safe_dump({"routes": list(routes)}), encoding="utf-8")
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        child = subprocess.Popen(
+    def start(self, *words: str) -> Child:
+        child = Child(
             [sys.executable, "-c", ENTRY, *self._words("run", *words)],
             env={**os.environ, **ENVIRONMENT, "FLAGSTREAM_KAFKA": str(self.bootstrap)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            apart=True,
+        )
         self._children.append(child)
         return child
 
@@ -59,7 +60,7 @@ class Notifiers:
         assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout)
 
-    def stop(self, child: subprocess.Popen[str]) -> tuple[Any, str]:
+    def stop(self, child: Child) -> tuple[Any, str]:
         child.send_signal(signal.SIGTERM)
         printed, said = child.communicate(timeout=SECONDS)
         assert child.returncode == 0, said
@@ -68,8 +69,7 @@ class Notifiers:
     def end(self) -> None:
         for child in self._children:
             child.kill()
-            if child.stdout is not None and not child.stdout.closed:
-                child.communicate()
+            child.communicate()
 
     def _words(self, command: str, *words: str) -> list[str]:
         files = ["--spec", str(self.spec_file), "--file", str(self.routes_file)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from streaming.kafka.broker import ensure_topic
 from streaming.run.status import read_status
 from streaming.service.health import Condition, read_health
 from streaming.store.place import Place
-from streaming.testing.drivers import DRIVER_SECONDS, Drivers, wait_until
+from streaming.testing.drivers import DRIVER_SECONDS, Child, Drivers, wait_until
 from streaming.testing.streams import Stream, stored, write_spec
 
 AGENT = "tester"
@@ -48,7 +47,7 @@ class WaitingAgent:
     def lake(self) -> Place:
         return self.settings.lake(AGENT)
 
-    def start(self, **order: object) -> subprocess.Popen[str]:
+    def start(self, **order: object) -> Child:
         return self.drivers.start(self.spec_file, endless=True, **order)
 
     def conditions(self) -> set[Condition]:
@@ -73,7 +72,7 @@ class WaitingAgent:
         except StoreError:
             return False
 
-    def catches_up(self, driver: subprocess.Popen[str], seconds: float = 2 * DRIVER_SECONDS) -> None:
+    def catches_up(self, driver: Child, seconds: float = 2 * DRIVER_SECONDS) -> None:
         """Wait until everything sent is stored and nothing is suffered from, by the same process."""
 
         def settled() -> bool:
@@ -82,7 +81,7 @@ class WaitingAgent:
 
         wait_until(settled, seconds, "the agent to go on by itself")
 
-    def ends(self, driver: subprocess.Popen[str], with_signal: int = signal.SIGINT) -> float:
+    def ends(self, driver: Child, with_signal: int = signal.SIGINT) -> float:
         """Ask the agent to end; return the seconds it took."""
         begun = time.monotonic()
         driver.send_signal(with_signal)

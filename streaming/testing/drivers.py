@@ -5,14 +5,94 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from streaming.home.settings import Settings
 
 DRIVER_SECONDS = 120.0
+
+
+class _Reader(threading.Thread):
+    """Reads a pipe to its end, so that whoever writes to it never waits; None: there is none."""
+
+    def __init__(self, pipe: IO[str] | None) -> None:
+        super().__init__(daemon=True)
+        self.lines: list[str] = []
+        self._pipe = pipe
+        self.start()
+
+    def run(self) -> None:
+        """See threading.Thread."""
+        if self._pipe is not None:
+            with self._pipe:
+                for line in self._pipe:
+                    self.lines.append(line)
+
+
+class Child(subprocess.Popen[str]):
+    """A process that may print as much as it likes: what it prints is read while it runs.
+
+    Args:
+        command: program and arguments.
+        apart: keep what it prints as errors apart from the rest.
+        more: as subprocess.Popen takes them.
+    """
+
+    def __init__(self, command: Sequence[str], *, apart: bool = False, **more: Any) -> None:
+        errors = subprocess.PIPE if apart else subprocess.STDOUT
+        super().__init__(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, errors="backslashreplace", **more
+        )
+        self._readers = _Reader(self.stdout), _Reader(self.stderr)
+        self.stdout = self.stderr = None  # nobody else reads there
+
+    @property
+    def said(self) -> list[str]:
+        """The lines that it has printed so far, errors last."""
+        return [line for each in self._readers for line in each.lines]
+
+    def wait_for(self, condition: Callable[[str], bool], seconds: float = DRIVER_SECONDS) -> None:
+        """Wait until a condition holds of a line that it has printed.
+
+        Raises:
+            AssertionError: of none within so many seconds, or before its end.
+        """
+
+        def has_said() -> bool:
+            if self.poll() is not None:
+                self.communicate(timeout=seconds)
+            found = any(map(condition, self.said))
+            assert found or self.returncode is None, "".join(self.said)
+            return found
+
+        wait_until(has_said, seconds, "a line")
+
+    def communicate(
+        self,
+        input: str | None = None,  # noqa: A002 -- as subprocess.Popen names it
+        timeout: float | None = None,
+    ) -> tuple[str, str]:
+        """Wait for its end, and for that of its own children which print there, too.
+
+        Returns:
+            What it has printed, and what it has printed as errors.
+
+        Raises:
+            subprocess.TimeoutExpired: that takes longer than `timeout` seconds.
+        """
+        assert input is None, "it reads what its parent reads"
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self.wait(timeout)
+        for each in self._readers:
+            each.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if each.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        printed, errors = ("".join(each.lines) for each in self._readers)
+        return printed, errors
 
 
 class Drivers:
@@ -29,7 +109,7 @@ class Drivers:
     def __init__(self, settings: Settings, bootstrap: str, seconds: float = DRIVER_SECONDS) -> None:
         self._settings, self._bootstrap, self._seconds = settings, bootstrap, seconds
         self.outputs: list[str] = []
-        self._children: list[subprocess.Popen[str]] = []
+        self._children: list[Child] = []
 
     def start(
         self,
@@ -39,7 +119,7 @@ class Drivers:
         *,
         live: bool = False,
         **more: object,
-    ) -> subprocess.Popen[str]:
+    ) -> Child:
         """Start a driver.
 
         Args:
@@ -59,9 +139,7 @@ class Drivers:
             **more,
         }
         command = [sys.executable, "-m", "streaming.testing.killable_driver", json.dumps(order)]
-        child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
+        child = Child(command, start_new_session=True)
         self._children.append(child)
         return child
 
@@ -77,7 +155,7 @@ class Drivers:
         child = self.start(spec, at, live=live, **more)
         return self.outcome(child)
 
-    def outcome(self, child: subprocess.Popen[str]) -> int:
+    def outcome(self, child: Child) -> int:
         """Wait for a driver's end, keep what it printed, and return its exit code."""
         output, _ = child.communicate(timeout=self._seconds)
         self.outputs.append(output)

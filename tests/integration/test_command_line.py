@@ -8,14 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import IO, Any
+from typing import Any
 
 import polars as pl
 import pytest
@@ -34,6 +33,7 @@ from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
 from streaming.run.opening import open_agent
+from streaming.testing.drivers import Child
 from streaming.testing.streams import Stream, published, write_spec
 from streaming.versions.clients import Clients
 
@@ -314,15 +314,13 @@ def test_the_embedded_broker_is_started_shown_and_stopped(flagstream: Shell, tmp
 
 
 @contextmanager
-def running(spec_file: Path, home: Path, bootstrap: str) -> Iterator[subprocess.Popen[str]]:
+def running(spec_file: Path, home: Path, bootstrap: str) -> Iterator[Child]:
     """`flagstream run` as a process of its own, in a process group of its own."""
     program = ["-c", "from streaming.cli.root import main; main()"]
     arguments = ["run", "--spec", spec_file, "--home", home, "--llm", "none", "--json"]
-    child = subprocess.Popen(
+    child = Child(
         [sys.executable, *program, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        apart=True,
         start_new_session=True,
         env={**os.environ, "FLAGSTREAM_KAFKA": bootstrap},
     )
@@ -332,16 +330,6 @@ def running(spec_file: Path, home: Path, bootstrap: str) -> Iterator[subprocess.
         if child.poll() is None:
             child.kill()
         child.communicate()
-
-
-def read_until(stream: IO[str] | None, condition: Callable[[str], bool]) -> None:
-    assert stream is not None
-    deadline = time.monotonic() + CHILD_SECONDS
-    for line in stream:
-        if condition(line):
-            return
-        assert time.monotonic() < deadline
-    pytest.fail("the process ended early")
 
 
 def has_read_events(line: str) -> bool:
@@ -355,7 +343,7 @@ def test_the_first_interrupt_finishes_the_batch_in_hand(
     stream.send(20_000)
     home = tmp_path / "home"
     with running(spec_file, home, bootstrap) as child:
-        read_until(child.stdout, has_read_events)
+        child.wait_for(has_read_events, CHILD_SECONDS)
         child.send_signal(signal.SIGINT)
         printed, errors = child.communicate(timeout=CHILD_SECONDS)
         assert child.returncode == 0, errors

@@ -51,12 +51,10 @@ def test_sigterm_waits_for_the_delivery_under_way(notifiers: Notifiers, receiver
     notifiers.route(webhook(receiver, timeout="30s"))
     alerts = publish(notifiers)
     child, answered = notifiers.start(), threading.Event()
-    assert child.stderr is not None
-    said = iter(child.stderr)
 
     def terminate(request: BaseHTTPRequestHandler) -> None:
         child.send_signal(signal.SIGTERM)
-        assert any("stopping" in line for line in said)
+        child.wait_for(lambda line: "stopping" in line)
         answer(204)(request)
         answered.set()
 

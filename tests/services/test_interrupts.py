@@ -21,7 +21,6 @@ from tests.integration.test_command_line import (
     Shell,
     Topic,
     has_read_events,
-    read_until,
     run_until_idle,
     running,
     write_job,
@@ -41,9 +40,9 @@ def test_after_a_second_interrupt_the_next_run_repairs(
     stream.send(6_000)
     settings = replace(Settings.load(tmp_path / "home"), kafka=bootstrap)
     with running(spec_file, settings.home, bootstrap) as child:
-        read_until(child.stdout, has_read_events)
+        child.wait_for(has_read_events, CHILD_SECONDS)
         child.send_signal(signal.SIGINT)
-        read_until(child.stderr, lambda line: "finishing the current batch" in line)
+        child.wait_for(lambda line: "finishing the current batch" in line, CHILD_SECONDS)
         child.send_signal(signal.SIGINT)
         _, errors = child.communicate(timeout=CHILD_SECONDS)
         assert child.returncode == 130, errors
@@ -66,7 +65,7 @@ def test_a_pod_that_is_asked_to_end_finishes_its_batch_within_its_grace_period(
     drivers = Drivers(settings, bootstrap, grace + CHILD_SECONDS)
     child = drivers.start(spec_file, step.value, "SIGTERM", live=True, endless=True)
     try:
-        read_until(child.stdout, lambda line: "finishing the current batch" in line)
+        child.wait_for(lambda line: "finishing the current batch" in line, CHILD_SECONDS)
         said, _ = child.communicate(timeout=grace)
     finally:
         drivers.end()

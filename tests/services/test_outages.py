@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -17,7 +17,7 @@ import pytest
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker
 from streaming.service.health import Condition
-from streaming.testing.drivers import DRIVER_SECONDS, wait_until
+from streaming.testing.drivers import DRIVER_SECONDS, Child, wait_until
 from streaming.testing.streams import versions
 from tests.waiting_agent import SAID_WITHIN_SECONDS, WaitingAgent
 
@@ -202,18 +202,14 @@ def test_a_disk_of_all_state_fills_up_again_and_again_and_is_free_again(outage: 
 class Said:
     """What a driver prints, read while it runs: the file that says so otherwise is on the full disk."""
 
-    def __init__(self, driver: subprocess.Popen[str]) -> None:
-        assert driver.stdout is not None
-        self._place, self._text = driver.stdout.fileno(), ""
-        os.set_blocking(self._place, False)
+    def __init__(self, driver: Child) -> None:
+        self._driver, self._forgotten = driver, 0
 
     def has(self, words: str) -> bool:
-        with suppress(BlockingIOError):
-            self._text += os.read(self._place, 1 << 20).decode()
-        return words in self._text
+        return any(words in line for line in self._driver.said[self._forgotten :])
 
     def forget(self) -> None:
-        self._text = ""
+        self._forgotten = len(self._driver.said)
 
 
 def test_an_agent_whose_jvm_is_killed_goes_on_with_another(outage: Outage) -> None:

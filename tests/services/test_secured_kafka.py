@@ -24,6 +24,7 @@ from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.grants import Grant, grants_of
 from streaming.store.place import Place
+from streaming.testing.drivers import Child
 from streaming.testing.streams import Stream, stored, write_spec
 from tests.secured_broker import (
     CERTIFIED,
@@ -84,9 +85,7 @@ class Agent:
             environ["FLAGSTREAM_KAFKA_CONFIG"] = str(properties)
         main = "from streaming.cli.root import main; main()"
         command = [sys.executable, "-c", main, *arguments, "--home", str(self.home)]
-        child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
-        )
+        child = Child(command, env=environ)
         seen = list[str]()
         while child.poll() is None:
             seen += [" ".join(each.info["cmdline"] or []) for each in psutil.process_iter(["cmdline"])]

@@ -26,7 +26,6 @@ from tests.integration.test_command_line import (
     Shell,
     Topic,
     has_read_events,
-    read_until,
     running,
 )
 
@@ -127,12 +126,12 @@ def test_a_killed_run_is_taken_over_by_a_machine_that_has_the_uri_and_the_secret
     (one, _), (two, _), (three, _) = (machines(number) for number in range(3))
     stream.send(300)
     with running(spec_file, one.home, bootstrap) as first:
-        read_until(first.stdout, has_read_events)
+        first.wait_for(has_read_events, CHILD_SECONDS)
         first.kill()
     stream.send(300)
     with running(spec_file, two.home, bootstrap) as second:
         wait_until(lambda: waits_for_another(two), CHILD_SECONDS, "the second run to wait for the first")
-        read_until(second.stdout, has_read_events)
+        second.wait_for(has_read_events, CHILD_SECONDS)
         wait_until(lambda: stored_rows(two) == 600, DRIVER_SECONDS, "everything to be stored")
         second.send_signal(signal.SIGINT)
         _, errors = second.communicate(timeout=CHILD_SECONDS)
