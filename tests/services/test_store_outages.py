@@ -43,6 +43,7 @@ KEY = "a" * 32
 # An agent learns after some seconds, not after half a minute, that its store does not answer.
 PATIENCE = "timeout=3s,max_retries=2,retry_timeout=4s"
 SAID_SECONDS = 90.0
+MANY_LINES = 10  # of an outage: what is wrong may change, how long each attempt took is not told
 in_gofakes3 = pytest.mark.parametrize("store", ["gofakes3"], indirect=True)
 Made = Callable[[RunningStore], WaitingAgent]
 
@@ -129,6 +130,7 @@ def test_a_store_that_is_away_for_long_is_waited_for_and_status_says_so(
     agent.catches_up(driver)
     agent.ends(driver)
     assert "store_away: over" in agent.drivers.outputs[-1]
+    assert 0 < agent.drivers.outputs[-1].count("store_away since") < MANY_LINES
     all_is_well(agent)
 
 
