@@ -23,7 +23,7 @@ from streaming.output.redaction import keep_environment_secret, keep_secret
 from streaming.store.access import Access
 from streaming.store.atomic import check_atomic
 from streaming.store.options import store_options
-from streaming.store.place import Place, check_no_volume, is_uri
+from streaming.store.place import Place, check_no_volume, is_uri, resolved
 
 _PREFIX = "FLAGSTREAM_"
 _STORE_OPTIONS = "FLAGSTREAM_STORE_OPTIONS"
@@ -109,8 +109,8 @@ class Settings:
         check_no_volume(str(home), "FLAGSTREAM_HOME")
         mirror = environ.get("FLAGSTREAM_IVY_SETTINGS")
         return cls(
-            home=home.resolve(),
-            cache=Path(environ.get("FLAGSTREAM_CACHE") or _default_cache()).resolve(),
+            home=resolved(home, f"--home {home}"),
+            cache=resolved(Path(environ.get("FLAGSTREAM_CACHE") or _default_cache()), "FLAGSTREAM_CACHE"),
             kafka=_kafka(environ),
             llm_base_url=_endpoint(environ.get("FLAGSTREAM_LLM_BASE_URL")),
             ivy_settings=Path(mirror) if mirror else None,

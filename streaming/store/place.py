@@ -47,7 +47,7 @@ class Place:
         check_no_volume(given, where)
         scheme = _scheme(given)
         if scheme is None:
-            return cls(str(Path(given).resolve()))
+            return cls(str(resolved(Path(given), where)))
         parts = urlsplit(given)
         if scheme == "file":
             return cls(_local_path(unquote(parts.path), parts.netloc, where))
@@ -132,10 +132,25 @@ def _scheme(given: str) -> str | None:
     return _SPELT.get(scheme, scheme)
 
 
+def resolved(folder: Path, where: str) -> Path:
+    """Return where a folder really lies.
+
+    Args:
+        where: who named it, for errors.
+
+    Raises:
+        ConfigurationError: its links lead in a circle.
+    """
+    try:
+        return folder.resolve()
+    except (RuntimeError, OSError):  # of Python below 3.13, and from there on
+        raise ConfigurationError("its links lead in a circle: name a folder", where=where) from None
+
+
 def _local_path(path: str, host: str, where: str) -> str:
     if host not in {"", "localhost"} or not path.startswith("/"):
         raise ConfigurationError(f"expected file:///absolute/path, got a host {host!r}", where=where)
-    return str(Path(path).resolve())
+    return str(resolved(Path(path), where))
 
 
 def _check_scheme(scheme: str, where: str) -> None:

@@ -165,3 +165,13 @@ def test_a_store_that_is_not_supported_is_refused_by_the_setting_that_names_it(t
         Settings.load(tmp_path, {"FLAGSTREAM_STORE": "gs://bucket"})
     with pytest.raises(ConfigurationError, match="store of the spec 'tester': hdfs:// is not supported"):
         Settings.load(tmp_path, {}).under(agent(store="hdfs://name/x"))
+
+
+@pytest.mark.parametrize("name", ["--home", "FLAGSTREAM_CACHE", "FLAGSTREAM_STORE"])
+def test_a_folder_whose_links_lead_in_a_circle_is_refused(tmp_path: Path, name: str) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.symlink_to(other)
+    other.symlink_to(one)
+    home, named = (one, {}) if name == "--home" else (tmp_path / "home", {name: str(one)})
+    with pytest.raises(ConfigurationError, match=f"{name}.*links lead in a circle"):
+        Settings.load(home, named)
