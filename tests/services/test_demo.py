@@ -81,4 +81,5 @@ def test_a_demo_that_nobody_watches_on_a_terminal_says_a_line_every_five_seconds
     (address,) = [line for line in ran.stdout.splitlines() if line.startswith("The report: ")]
     assert Path(unquote(urlsplit(address.removeprefix("The report: ")).path)).is_file()
     assert re.search(r"metrics at http://127\.0\.0\.1:\d+/metrics", ran.stderr)
-    assert "flagstream run --metrics-port" in " ".join(ran.stdout.split())
+    shown = " ".join(ran.stdout.split())
+    assert re.search(r"flagstream run --spec card-fraud --home \S+ --metrics-port", shown), shown

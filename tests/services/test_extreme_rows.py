@@ -213,7 +213,7 @@ def test_whole_batches_of_extremes_are_closed_recovered_and_replayed(
         without_broker(patch)
         run(home, spec, batches[:2], 0)
         run(home, spec, batches[2:], 2)
-    history, rows = ReplaySpan().history(home, spec), sum(map(len, batches))
+    history, rows = ReplaySpan().history(PlacedAgent(home, spec)), sum(map(len, batches))
     found = Replayer(home, AgentDefinition.pinned(spec, CONTRACT), history, slice_rows=17).exactly(
         history.whole
     )

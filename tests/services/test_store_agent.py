@@ -180,7 +180,9 @@ def test_a_model_that_one_machine_trains_decides_on_another_and_outlives_its_fol
     assert (active.version, active.spec.model.sha256) == ("1.1.0", digest)
     run_live(PlacedAgent(two, active.spec), payments, first_batch=0, rows=BATCH)
     assert folders_of(three.artefacts(first.name), three.spool).names() == [digest]
-    create_snapshot(three, AgentDefinition.of(active.spec), "kept", ReplaySpan().history(three, first).whole)
+    create_snapshot(
+        three, AgentDefinition.of(active.spec), "kept", ReplaySpan().history(PlacedAgent(three, first)).whole
+    )
     for place in (three.models(first.name), three.artefacts(first.name)):
         folders_of(place, three.spool).drop_all()
     again = run_replay(PlacedAgent(three, active.spec), ReplaySpan(snapshot="kept"))
