@@ -362,7 +362,7 @@ def test_a_topic_that_goes_on_where_history_ends_is_not_pointed_out(
     run_backfill(PlacedAgent(settings, agent()), history)
     assert told_after(settings, EVENTS[HISTORY:], LONG_AFTER, monkeypatch) == []
     alone = Settings.load(tmp_path / "alone", {})
-    run_live(alone, agent(), EVENTS[:100])
+    run_live(PlacedAgent(alone, agent()), EVENTS[:100])
     assert told_after(alone, EVENTS[:120], LONG_AFTER, monkeypatch) == []
 
 
