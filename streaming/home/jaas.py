@@ -66,6 +66,11 @@ def jaas_options(line: str | None) -> dict[str, str]:
     return found
 
 
+def jaas_module(line: str) -> str:
+    """Return the class of a line's login module, empty where none is named."""
+    return next(_tokens(line), _NOTHING).text or ""
+
+
 def _options(tokens: Iterator[_JaasToken], no_end: str) -> Iterator[tuple[str, str]]:
     while (name := next(tokens, _NOTHING)) != _END:
         equals, value = next(tokens, _NOTHING), next(tokens, _NOTHING)

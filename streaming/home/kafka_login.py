@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from streaming.home.jaas import jaas_options, quoted
+from streaming.home.jaas import jaas_module, jaas_options, quoted
 from streaming.home.msk_login import HANDLER, MODULE, Token, msk_tokens
 from streaming.home.pem_stores import of_the_machine, trusted
 
@@ -30,6 +30,16 @@ _BY_PASSWORD = {
 _USER = ("sasl.username", "sasl.password")
 _AUTHORITY = {"https.ca.location": "location", "https.ca.pem": "certificates"}
 _LOGIN = f"{_SECURITY}.oauthbearer"
+_BY_TOKEN = f"{_LOGIN}.OAuthBearerLoginModule"
+# A class of Java that a file names is run by Spark's JVM, so no others may be named. Clients before 3.4 have
+# the handler elsewhere, and platforms put a word of theirs before the names.
+_MODULES = {**_BY_PASSWORD, "OAUTHBEARER": _BY_TOKEN, "AWS_MSK_IAM": MODULE}
+_FETCHES = "OAuthBearerLoginCallbackHandler"
+_HANDLERS = {
+    ("OAUTHBEARER", _LOGIN_HANDLER): (f"{_LOGIN}.{_FETCHES}", f"{_LOGIN}.secured.{_FETCHES}"),
+    ("AWS_MSK_IAM", _CLIENT_HANDLER): (HANDLER,),
+}
+_PLATFORMS = re.compile(r"^(?:kafkashaded|shadedmskiam)\.")
 # What `completed_for_java` puts between quotes.
 QUOTED = (
     *_USER,
@@ -46,9 +56,10 @@ def login_settings(known: Mapping[str, str]) -> dict[str, Setting]:
     """Return librdkafka's settings for the mechanism that Java's properties name.
 
     Raises:
-        ValueError: a mechanism that cannot be used, or a login without user or password.
+        ValueError: a mechanism or a class that cannot be used, or a login without user or password.
     """
     mechanism, options = known.get("sasl.mechanism", "GSSAPI"), jaas_options(known.get("sasl.jaas.config"))
+    _check_classes(known, mechanism)
     if mechanism in _BY_PASSWORD:
         return {"sasl.mechanism": mechanism, **_by_password(known, options)}
     if mechanism == "AWS_MSK_IAM":
@@ -67,6 +78,18 @@ def login_settings(known: Mapping[str, str]) -> dict[str, Setting]:
         said = "sasl.mechanism: " if "sasl.mechanism" in known else "no sasl.mechanism, which means GSSAPI: "
         raise ValueError(f"{said}{KERBEROS}")
     raise ValueError(f"sasl.mechanism: no such one can be used; {_MECHANISMS} can")
+
+
+def _check_classes(known: Mapping[str, str], mechanism: str) -> None:
+    """Check that the classes of Java that are named are those of the mechanism; they are not shown."""
+    module, line = _MODULES.get(mechanism), known.get("sasl.jaas.config")
+    if module and line and _PLATFORMS.sub("", jaas_module(line)) != module:
+        raise ValueError(f"sasl.jaas.config: the login module of {mechanism} is {module}")
+    for name in (_LOGIN_HANDLER, _CLIENT_HANDLER):
+        handlers = _HANDLERS.get((mechanism, name), ())
+        if name in known and _PLATFORMS.sub("", known[name]) not in handlers:
+            few = f"that of {mechanism} is {handlers[0]}" if handlers else f"{mechanism} needs none"
+            raise ValueError(f"{name}: {few}")
 
 
 def _by_password(known: Mapping[str, str], options: Mapping[str, str]) -> dict[str, str]:
@@ -109,7 +132,7 @@ def completed_for_java(written: Mapping[str, str]) -> dict[str, str]:
         raise ValueError(
             f"{_EXTENSIONS}: expected name=value with commas between them, names of letters alone"
         )
-    login = f"{_LOGIN}.OAuthBearerLoginModule required {line};"
+    login = f"{_BY_TOKEN} required {line};"
     handler = f"{_LOGIN}.OAuthBearerLoginCallbackHandler"
     return {"sasl.jaas.config": login, _LOGIN_HANDLER: handler, **properties}
 

@@ -20,6 +20,8 @@ from streaming.output.redaction import redacted
 from tests.java_reading import read_by_java
 
 CANARY = "canary-5d1f"
+_KAFKA = "org.apache.kafka.common.security"
+PLAIN, OAUTH = f"{_KAFKA}.plain.PlainLoginModule", f"{_KAFKA}.oauthbearer.OAuthBearerLoginModule"
 KEYS = (*KNOWN, *LIBRDKAFKA, *OURS, "session.timeout.ms", "sasl.kerberos.keytab")
 MISSPELT = (
     "sasl.pasword",
@@ -97,7 +99,7 @@ def test_a_line_is_named_by_its_number(tmp_path: Path, text: str, said: str) -> 
 @given(st.text('ab"\\\n\r;= \t/n1', max_size=8), st.sampled_from(['"{}"', "'{}'", "{}"]))
 @properties(suppress_health_check=IN_A_FIXTURE)
 def test_a_login_with_places_is_what_java_reads_or_refused(tmp_path: Path, secret: str, around: str) -> None:
-    line = f"x.Module required username=u password={around};"
+    line = f"{PLAIN} required username=u password={around};"
     text = (
         f"security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.jaas.config={line.format('${env:SECRET}')}"
     )
@@ -112,7 +114,7 @@ def test_a_login_with_places_is_what_java_reads_or_refused(tmp_path: Path, secre
 
 @pytest.mark.parametrize("secret", ['a"b', "a\\b", "a\nb", 'x" username="root'])
 def test_a_secret_within_a_login_that_java_would_misread_is_refused(tmp_path: Path, secret: str) -> None:
-    line = 'sasl.jaas.config=x.Module required username="u" password="${env:SECRET}";'
+    line = f'sasl.jaas.config={PLAIN} required username="u" password="${{env:SECRET}}";'
     said = said_of(tmp_path, f"security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\n{line}", f"{CANARY}{secret}")
     assert "sasl.jaas.config: what its place holds" in said
     assert CANARY not in said
@@ -200,7 +202,7 @@ def test_no_password_of_a_store_raises_what_nobody_catches(
 @properties(suppress_health_check=IN_A_FIXTURE, max_examples=20)
 def test_a_password_of_a_store_within_a_login_neither(tmp_path: Path, own_key: Path, password: str) -> None:
     options = f'ssl.truststore.type="PKCS12" ssl.truststore.location="{own_key}" ssl.truststore.password='
-    line = f'x.M required clientId=a clientSecret=b {options}"{quoted(password)}";'.replace("\0", "\\000")
+    line = f'{OAUTH} required clientId=a clientSecret=b {options}"{quoted(password)}";'.replace("\0", "\\000")
     text = "security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\nsasl.oauthbearer.token.endpoint.url=https://i\n"
     said = said_of(tmp_path, f"{text}sasl.jaas.config=${{env:SECRET}}", line)
     assert "is no PKCS12 store that ssl.truststore.password opens" in said
@@ -244,3 +246,33 @@ def test_a_name_of_an_extension_adds_nothing_to_a_login(tmp_path: Path, listed: 
     said = said_of(tmp_path, text)
     assert "sasl.oauthbearer.extensions: expected name=value" in said
     assert CANARY not in said
+
+
+HANDLER = "callback.handler.class"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (f"sasl.mechanism=PLAIN\nsasl.jaas.config=com.sun.{CANARY} required username=u password=p;",
+         f"sasl.jaas.config: the login module of PLAIN is {PLAIN}"),
+        (f"sasl.mechanism=PLAIN\nsasl.jaas.config={PLAIN}2 required username=u password=p;",
+         "the login module of PLAIN"),
+        (f"sasl.mechanism=PLAIN\nsasl.username=u\nsasl.password=p\nsasl.login.{HANDLER}=a.{CANARY}",
+         f"sasl.login.{HANDLER}: PLAIN needs none"),
+        (f"sasl.mechanism=OAUTHBEARER\n{{tokens}}\nsasl.login.{HANDLER}=a.{CANARY}\n"
+         f"sasl.jaas.config={OAUTH} required clientId=a clientSecret=b;",
+         f"sasl.login.{HANDLER}: that of OAUTHBEARER is "),
+        (f"sasl.mechanism=AWS_MSK_IAM\nsasl.jaas.config={PLAIN} required;",
+         "the login module of AWS_MSK_IAM is software"),
+    ],
+)  # fmt: skip
+def test_a_file_names_no_class_but_those_of_its_mechanism(tmp_path: Path, lines: str, said: str) -> None:
+    told = said_of(tmp_path, f"security.protocol=SASL_SSL\n{lines.format(tokens=f'{TOKENS}=https://i')}", "s")
+    assert said in told
+    assert CANARY not in told
+
+
+def test_a_platform_s_word_before_the_class_of_a_login_is_taken(tmp_path: Path) -> None:
+    line = f"sasl.jaas.config=kafkashaded.{PLAIN} required username=u password=p;"
+    assert said_of(tmp_path, f"security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\n{line}", "s") == ""

@@ -23,7 +23,8 @@ from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.home.spec_connection import settings_for
 
-LOGIN = 'x.ScramLoginModule required username="u" password="${env:KAFKA_SECRET}";'
+SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
+LOGIN = f'{SCRAM} required username="u" password="${{env:KAFKA_SECRET}}";'
 SECURED = f"""bootstrap.servers=one.example.org:9093,two.example.org:9093
 security.protocol=SASL_SSL
 sasl.mechanism=SCRAM-SHA-512
