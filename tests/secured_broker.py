@@ -258,12 +258,12 @@ def make_certificates(folder: Path) -> None:
         "-certfile",
         "ca.pem",
         "-passout",
-        f"pass:{STORE_PASSWORD}",
+        "env:STORE_PASSWORD",
         "-out",
         "client.p12",
     ]
     _openssl(folder, "pkcs12", "-export", "-in", "client.crt", *bundle)
-    trusted = ["-nokeys", "-in", "ca.pem", "-passout", f"pass:{STORE_PASSWORD}", "-out", "ca.p12"]
+    trusted = ["-nokeys", "-in", "ca.pem", "-passout", "env:STORE_PASSWORD", "-out", "ca.p12"]
     _openssl(folder, "pkcs12", "-export", *trusted)
 
 
@@ -291,9 +291,9 @@ def _issue(folder: Path, name: str, subject: str, extension: str) -> None:
 
 
 def _openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(
-        ["openssl", *arguments], cwd=folder, check=True, capture_output=True, env=child_environment()
-    )
+    # Other tests look for it on the command lines of all processes.
+    environ = {**child_environment(), "STORE_PASSWORD": STORE_PASSWORD}
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, env=environ)
 
 
 @contextmanager

@@ -99,10 +99,11 @@ def test_records_that_retention_has_taken_are_refused_then_given_up_on_record(
     assert f'"records": {lost}' in next(each["lost"] for each in batches if each["lost"])
     found = agent.reconciled()
     assert (found.differences, found.lost) == (0, lost)
-    assert read_status(agent.lake, agent.spec, None).lost == lost
+    lake = agent.settings.lake(agent.spec.name)
+    assert read_status(lake, agent.spec, None).lost == lost
     told = [each["detail"] for each in agent.audited("action")]
     assert [(each["why"], each["lost"]) for each in told] == [("the topic kept too little", lost)]
-    assert agent.scores() == folded_scores(agent.spec, agent.table("transactions", "sequence"), agent.lake)
+    assert agent.scores() == folded_scores(agent.spec, agent.table("transactions", "sequence"), lake)
     stream.send(50)
     run(agent)
     assert len(stored_ids(agent)) == len(ids) + 50
@@ -156,7 +157,7 @@ def test_partitions_that_came_while_the_checkpoint_was_lost_are_read_from_their_
         future.result(CALL_SECONDS)
     stream.send(200)
     assert min(ends(agent)[partition] for partition in ("2", "3")) > 0
-    shutil.rmtree(agent.settings.checkpoint(agent.name))
+    shutil.rmtree(agent.settings.checkpoint(agent.spec.name))
     run(agent)
     assert sorted(stored_ids(agent)) == sorted(stream.sent_ids)
     assert agent.reconciled().differences == 0
