@@ -70,6 +70,8 @@ class JsonProgress(Counting):
 class LineProgress(Counting):
     """Writes a line for people: what is new, every five seconds, and what goes on, every thirty.
 
+    Until there is an event the seconds so far are new.
+
     A run in which nothing goes on and nothing changes says nothing.
 
     Args:
@@ -80,7 +82,7 @@ class LineProgress(Counting):
         super().__init__(agent)
         self._clock = clock
         self._last, self._written, self._read, self._said = clock(), self.figures(), 0, ""
-        self._ended = threading.Event()
+        self._began, self._ended = self._last, threading.Event()
         self._writing = threading.Lock()
 
     def __enter__(self) -> LineProgress:
@@ -112,7 +114,7 @@ class LineProgress(Counting):
     def _is_due(self) -> bool:
         first = self.totals.events > 0 and self._written["events"] == 0
         age, doing = self._clock() - self._last, self.activity.text
-        if age >= _SAME_EVERY_SECONDS and doing:
+        if doing and age >= (_SAME_EVERY_SECONDS if self.totals.events else _LINE_EVERY_SECONDS):
             return True
         return first or (
             age >= _LINE_EVERY_SECONDS and (doing, self.figures()) != (self._said, self._written)
@@ -129,10 +131,16 @@ class LineProgress(Counting):
         rate = (self._read - read) / max(self._last - since, 1.0)
         say_line(f"{datetime.now(UTC):%H:%M:%S}Z {self._line(rate)}")
 
+    @property
+    def _so_far(self) -> str:
+        if self.activity.whole:
+            return self.activity.text
+        return f"{self.activity.text}; {self._clock() - self._began:.0f} s so far"
+
     def _line(self, rate: float) -> str:
         totals, doing = self.totals, self.activity.text
         if not totals.events:
-            return doing or "reading; no events yet"
+            return self._so_far if doing else "reading; no events yet"
         lag = "unknown" if totals.lag is None else f"{totals.lag:,}"
         parts = [
             *([doing] if doing else []),

@@ -55,17 +55,17 @@ def test_a_busy_run_says_something_every_five_seconds_and_an_idle_one_nothing(
     assert lines(capsys) == []
 
 
-def test_what_goes_on_is_said_when_it_begins_and_every_half_minute_while_nothing_changes(
+def test_until_there_is_an_event_what_goes_on_is_said_with_the_seconds_so_far(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     clock = Clock()
     display = LineProgress("payments", clock)
     display.doing(Activity("starting"))
-    assert lines(capsys) == ["starting"]
+    assert lines(capsys) == ["starting; 0 s so far"]
     for second in range(61):
         clock.now = float(second)
         display.show()
-    assert lines(capsys) == ["starting", "starting"]
+    assert lines(capsys) == [f"starting; {second} s so far" for second in range(5, 61, 5)]
     display.doing(Activity("streaming: 1 of 60 s", 1, 60))
     display.doing(Activity("streaming: 2 of 60 s", 2, 60))
     assert lines(capsys) == ["streaming: 1 of 60 s"]
