@@ -41,7 +41,7 @@ test: setup ## Run the tests: units, and one end-to-end run of each kind
 	$(BIN)/python -m pytest tests/integration -n 2 --dist loadgroup || failed=1; \
 	exit $$failed
 
-test-services: setup ## Run the tests that take longer: outages, crash chains, hostile servers
+test-services: setup ## Run the tests that take longer: outages, crash chains, hostile servers, a browser; needs Go and Node.js
 	@$(BIN)/python -m streaming.testing.store_servers
 	@$(BIN)/python -m streaming.testing.browser
 	@$(BIN)/python -m pytest -rs tests/services tests/crash -n 2 --dist loadgroup

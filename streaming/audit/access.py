@@ -32,7 +32,7 @@ def tell_done(agent: PlacedAgent, command: str, rows: int, *, begins_log: bool =
 
 
 def _tell(
-    placed: PlacedAgent,
+    agent: PlacedAgent,
     kind: EventKind,
     command: str,
     detail: Mapping[str, Any],
@@ -43,15 +43,15 @@ def _tell(
 
     An agent that has never run has no log, and gets none from a command that only looks.
     """
-    places = AuditPlaces(placed)
+    places = AuditPlaces(agent)
     who = {"command": command, "actor": f"uid:{os.getuid()}"}
     source = f"command/{uuid.uuid4()}"
     try:
         if places.check_layout() or begins_log:
-            audit = LakeAudit(places, placed.spec.replay_horizon)
+            audit = LakeAudit(places, agent.spec.replay_horizon)
             audit.record([AuditEvent(kind, command, {**who, **detail}, source, 0)])
     except (FlagstreamError, DeltaError, OSError) as fault:
         log(
             "not_audited", f"not recorded in the audit log: {fault}",
-            level=logging.WARNING, agent=placed.name, command=command,
+            level=logging.WARNING, agent=agent.name, command=command,
         )  # fmt: skip

@@ -44,18 +44,18 @@ class AuditPlaces:
     """Where an agent's audit log and its guards lie.
 
     Args:
-        placed: whose log it is; the settings hold the key if it is given.
+        agent: whose log it is; the settings hold the key if it is given.
     """
 
-    def __init__(self, placed: PlacedAgent) -> None:
-        name, kept = placed.spec.tables.audit, placed.settings.audit(placed.name)
-        self.agent = placed.name
-        self.table = LakeReader(placed.lake, placed.spec.tables).place("audit")
-        self.guards = files_of(placed.settings.anchor(placed.name), placed.settings.anchor_access)
+    def __init__(self, agent: PlacedAgent) -> None:
+        name, kept = agent.spec.tables.audit, agent.settings.audit(agent.name)
+        self.agent = agent.name
+        self.table = LakeReader(agent.lake, agent.spec.tables).place("audit")
+        self.guards = files_of(agent.settings.anchor(agent.name), agent.settings.anchor_access)
         self.anchor = AnchorFile(self.guards, f"{name}.anchor")
-        self.chain = f"{placed.name}/{name}"
+        self.chain = f"{agent.name}/{name}"
         self._key_file = kept.path / "key" if kept.is_local else None
-        self._given = placed.settings.audit_key
+        self._given = agent.settings.audit_key
 
     def first_key(self) -> ChainKey:
         """Return the key to begin a chain with: the one given or kept, else a new one.

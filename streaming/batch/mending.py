@@ -37,7 +37,7 @@ from streaming.output.log import log
 from streaming.store.place import Place
 
 
-def mend(placed: PlacedAgent) -> None:
+def mend(agent: PlacedAgent) -> None:
     """Repair the ends of all logs of an agent's lake, before any of its tables is opened.
 
     An object store shows a log entry whole or not at all, so there is nothing to repair.
@@ -45,7 +45,7 @@ def mend(placed: PlacedAgent) -> None:
     Raises:
         DataLossError: something rests on a commit that is torn, or is between it and the newest.
     """
-    lake = placed.lake
+    lake = agent.lake
     if not lake.is_local:
         return
     tables = tables_below(lake)
@@ -54,17 +54,17 @@ def mend(placed: PlacedAgent) -> None:
     torn = {table.name: version for table in tables if (version := torn_end(table)) is not None}
     if not torn:
         return
-    left = _without(torn, lake, placed.spec)
-    _check_nothing_rests(placed, torn, left)
-    if placed.spec.tables.transactions in torn:
-        _take_back_undecided(placed, left.get("transactions"))
+    left = _without(torn, lake, agent.spec)
+    _check_nothing_rests(agent, torn, left)
+    if agent.spec.tables.transactions in torn:
+        _take_back_undecided(agent, left.get("transactions"))
     for name, version in torn.items():
         cut_from(lake / name, version)
         shutil.rmtree((lake / name / INDEX).path, ignore_errors=True)
         log(
             "torn_commit_removed",
             f"{entry_path(lake / name, version)} was torn and is removed: nothing rested on it",
-            level=logging.WARNING, agent=placed.name, table=name,
+            level=logging.WARNING, agent=agent.name, table=name,
         )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def show_alerts(agent: PlacedAgent, *, follow: bool, as_json: bool) -> None:
     """Print the alerts a read_committed consumer sees; with `follow`, wait for more until Ctrl-C.
 
     Raises:
-        ConfigurationError: there are none, and see check_known.
+        ConfigurationError: see check_known.
     """
     with broker_of(agent.settings) as bootstrap:
         if not follow and not topic_exists(bootstrap, agent.spec.alerts.topic):

@@ -133,7 +133,7 @@ def load(
     prepare_process(agent.settings.home)
     check_none_under_way(agent.lake)
     mend(agent)
-    definition = AgentDefinition.of(with_arithmetic(agent, agent.spec)).completed()
+    definition = AgentDefinition.of(with_arithmetic(agent.spec, agent)).completed()
     spec, schemas = definition.spec, lake_schemas(definition.contract)
     with owned(agent):
         lake = Lake.open(agent.lake, spec, schemas, retention=spec.replay_horizon)

@@ -29,7 +29,7 @@ def explain_alert(agent: PlacedAgent, wanted: str, *, as_json: bool) -> None:
     """Print why an alert was raised.
 
     Raises:
-        ConfigurationError: no alert, or several, fit `wanted`.
+        ConfigurationError: no alert, or several, fit `wanted`; see also check_known.
     """
     check_known(agent)
     contract = AgentDefinition.of(agent.spec).contract

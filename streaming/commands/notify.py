@@ -40,23 +40,23 @@ from streaming.service.interrupts import stop_on_interrupt
 from streaming.store.opening import files_of
 
 
-def run_routes(placed: PlacedAgent, file: Path, *, as_json: bool) -> None:
+def run_routes(agent: PlacedAgent, file: Path, *, as_json: bool) -> None:
     """Deliver alerts until Ctrl-C, then print how far each route has come."""
-    opened = open_routes(file, placed.settings.environ)
-    stop, metrics = threading.Event(), NotifyMetrics(placed.name)
+    opened = open_routes(file, agent.settings.environ)
+    stop, metrics = threading.Event(), NotifyMetrics(agent.name)
     counted = [
         replace(each, receiver=CountedReceiver(each.receiver, each.route.name, metrics.attempted))
         for each in opened
     ]
-    with broker_of(placed.settings) as bootstrap, stop_on_interrupt(stop), ExitStack() as serving:
-        deliveries = Deliveries(placed, bootstrap, counted, BookedCases(placed))
+    with broker_of(agent.settings) as bootstrap, stop_on_interrupt(stop), ExitStack() as serving:
+        deliveries = Deliveries(agent, bootstrap, counted, BookedCases(agent))
         refresh = partial(_refresh, metrics, deliveries)
-        served = (metrics.registry, deliveries, refresh, placed.name)
-        serving.enter_context(metrics_served(placed.settings.metrics, *served))
+        served = (metrics.registry, deliveries, refresh, agent.name)
+        serving.enter_context(metrics_served(agent.settings.metrics, *served))
         log(
             "routes_served",
             f"routes at work: {', '.join(each.route.name for each in opened)}",
-            agent=placed.name,
+            agent=agent.name,
         )
         deliveries.run(stop)
     show_facts(

@@ -41,7 +41,7 @@ def register(agent: PlacedAgent, file: str, who: str | None, why: str, *, as_jso
     Raises:
         ConfigurationError: the spec, or what it names, cannot be used.
     """
-    spec = complete(with_arithmetic(agent, agent.spec), where=file)
+    spec = complete(with_arithmetic(agent.spec, agent), where=file)
     check_endpoint(spec, file)
     registry = SpecRegistry(agent._replace(spec=spec))
     registry.add(spec, author_of(who, why))

@@ -66,15 +66,15 @@ def show_start(times: StartTimes, *, as_json: bool) -> None:
     show_table(Terminal(), ("part of the start", "began at s", "took s"), rows, title)
 
 
-def _compare_with_registry(placed: PlacedAgent) -> None:
+def _compare_with_registry(agent: PlacedAgent) -> None:
     """Log where the registry has another spec in force; what cannot be compared here, the run will name."""
     with suppress(FlagstreamError, OSError):
-        active = active_beside(placed)
+        active = active_beside(agent)
         if active is not None:
             log(
                 "spec_not_in_force",
                 f"the registry has version {active.version} in force, and this file, "
-                f"version {placed.spec.version}, says something else: it takes no part until it is "
+                f"version {agent.spec.version}, says something else: it takes no part until it is "
                 "registered and promoted",
-                level=logging.WARNING, agent=placed.name, version=active.version,
+                level=logging.WARNING, agent=agent.name, version=active.version,
             )  # fmt: skip

@@ -55,7 +55,7 @@ def run_training(
         task = progress.add_task("scoring stored rows", total=None)
         trained = train_on_lake(
             agent.lake,
-            with_arithmetic(agent, agent.spec),
+            with_arithmetic(agent.spec, agent),
             contract.entity_names,
             order,
             lambda done, rows: progress.update(task, completed=done, total=rows),

@@ -29,7 +29,6 @@ _WIDE = 1_000_000
 _MAY_BE_A_LABEL = (
     "says yes or no, as a label does: left out, so that no rule sees it; if it is none, name it in extra"
 )
-_GROUPS = ("entities", "extra", "untrusted_text")
 
 
 @dataclass(frozen=True)

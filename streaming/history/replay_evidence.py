@@ -27,7 +27,7 @@ def note_replay(agent: PlacedAgent, candidate: AgentSpec, found: WhatIf, who: st
     active = version_in("active", registry.staged_versions())
     if active is None or candidate.name != agent.name:
         return False
-    whole = complete(with_arithmetic(agent._replace(spec=candidate), agent.spec))
+    whole = complete(with_arithmetic(candidate, agent))
     evidence = replay_evidence(found, active)
     return registry.note("replayed", whole.version, whole.digest, who, evidence)
 

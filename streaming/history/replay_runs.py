@@ -119,9 +119,7 @@ def run_what_if(
     Raises:
         ConfigurationError: see streaming.history.what_if and streaming.history.candidate_answers.
     """
-    decides = AgentDefinition.load(
-        with_arithmetic(placed._replace(spec=candidate), placed.spec), "the candidate"
-    )
+    decides = AgentDefinition.load(with_arithmetic(candidate, placed), "the candidate")
     agent = AgentDefinition.of(placed.spec)
     history = wanted.history(placed)
     span = history.streamed(wanted.span(history))

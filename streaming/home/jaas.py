@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from streaming.home.secret_places import SECRET_PLACE
+from streaming.output.redaction import JAVA_ESCAPES
 
 # What Java's tokenizer takes for a word: it begins with no digit, and letters are all from U+00A0 on.
 _FIRST = r"A-Za-z_$\u00a0-\U0010ffff"
@@ -29,7 +30,6 @@ _TOKEN = re.compile(
 _REMARK = re.compile(r"=\s*/")
 _ESCAPE = re.compile(r"\\([0-3][0-7]{0,2}|[4-7][0-7]?|.)", re.DOTALL)
 _CONTROLS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-_ESCAPED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
 _FLAGS = ("required", "requisite", "sufficient", "optional")
 _NO_MODULE = "sasl.jaas.config: expected one login module that ends with a semicolon"
 _NO_VALUE = (
@@ -102,7 +102,7 @@ def options_with_places(line: str, values: Sequence[str] | None = None) -> dict[
 
 def quoted(value: str) -> str:
     """Return a value as it stands between double quotes."""
-    return value.translate(_ESCAPED)
+    return value.translate(JAVA_ESCAPES)
 
 
 def _tokens(line: str) -> Iterator[_JaasToken]:

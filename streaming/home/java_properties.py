@@ -32,17 +32,10 @@ class PropertyLine(NamedTuple):
     value: str
 
 
-def parse_properties(text: str) -> dict[str, str]:
-    """Parse Java's properties format; of a key that stands there twice the last one counts, as in Java.
-
-    Raises:
-        ConfigurationError: see `property_lines`.
-    """
-    return {line.key: line.value for line in property_lines(text)}
-
-
 def property_lines(text: str) -> list[PropertyLine]:
     """Parse Java's properties format: escapes, continued lines, `=`, `:` or blanks after the key.
+
+    Of a key that stands there twice the last one counts, as in Java.
 
     Raises:
         ConfigurationError: `\\u` without four hexadecimal digits, which Java refuses; naming the line.

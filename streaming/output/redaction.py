@@ -16,14 +16,15 @@ _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", r
 # A token may begin or end like a secret that was taken out before.
 _BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)(?:(?:[\w.~+/=-]*\[redacted\])+[\w.~+/=-]*|[\w.~+/=-]{6,})")
 _LOGIN = re.compile(r"(://[^/\s:@]*):[^/\s]+@")  # up to the last @: passwords may hold one
-_JAVA_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
+# How a value stands between double quotes in a login of Java's.
+JAVA_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
 # How others write a text: JSON with and without letters beyond ASCII, Python, Java's logins, addresses.
 _QUOTED: tuple[Callable[[str], str], ...] = (
     lambda text: json.dumps(text)[1:-1],
     lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
     lambda text: repr(text)[1:-1],
     lambda text: repr(text.encode("utf-8", "surrogatepass"))[2:-1],
-    lambda text: text.translate(_JAVA_ESCAPES),
+    lambda text: text.translate(JAVA_ESCAPES),
     lambda text: quote(text, safe="", errors="replace"),
     lambda text: quote_plus(text, errors="replace"),
 )

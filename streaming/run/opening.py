@@ -112,7 +112,7 @@ def open_agent(
     _check_disk(agent)
     check_none_under_way(agent.lake)
     mend(agent)
-    in_force = with_arithmetic(agent._replace(spec=spec_in_force(agent)), agent.spec)
+    in_force = with_arithmetic(spec_in_force(agent), agent)
     around = Surroundings(agent.settings, bootstrap, clients, hooks, health or Health(), observer)
     opening = _Opening.of(around, in_force, tenure)
     opening.stream()  # what does not belong together is said before anything is repaired

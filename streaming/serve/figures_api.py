@@ -37,7 +37,7 @@ def show_status(call: Reading) -> dict[str, Any]:
     """Show an agent's totals, its newest batch, and the conditions it stands under; no broker is asked."""
     agent = call.agent
     lake = agent.placed.lake
-    found = read_status(lake, agent.spec, None).with_health(agent.settings.health(agent.name), lake)
+    found = read_status(lake, agent.spec, None).with_health(agent.placed.settings.health(agent.name), lake)
     plain: dict[str, Any] = json.loads(found.to_json())
     return plain
 
@@ -47,7 +47,7 @@ def show_cost(
     call: Reading, by: Annotated[CostBy, Query(description="What a row is about.")] = "day"
 ) -> CostTable:
     """Show what an agent has cost: tokens, money for models, and the machine's time."""
-    found = booked(call.agent.settings.lake(call.agent.name), call.agent.spec, by, None)
+    found = booked(call.agent.placed.lake, call.agent.spec, by, None)
     return CostTable(**{**found, "rows": _plain(found["rows"][-_NEWEST_ROWS:])})
 
 

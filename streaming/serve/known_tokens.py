@@ -23,7 +23,7 @@ class AgentTokens:
     """The tokens in the lake of one agent. Safe to use from several threads.
 
     Args:
-        placed: whose tokens they are.
+        agent: whose tokens they are.
         seconds: monotonic seconds.
 
     Attributes:
@@ -31,9 +31,9 @@ class AgentTokens:
         is_read: whether the table was read once; there may be none.
     """
 
-    def __init__(self, placed: PlacedAgent, seconds: Callable[[], float] = time.monotonic) -> None:
-        self.agent = placed.name
-        self._reader = LakeReader(placed.lake, placed.spec.tables)
+    def __init__(self, agent: PlacedAgent, seconds: Callable[[], float] = time.monotonic) -> None:
+        self.agent = agent.name
+        self._reader = LakeReader(agent.lake, agent.spec.tables)
         self._table: StoredTable | None = None
         self._version = -1
         self._reading = PacedWork(self._read, "tokens", seconds)

@@ -42,8 +42,8 @@ class ServedAgent:
     """
 
     def __init__(self, placed: PlacedAgent, llm: str = "none", *, scores: bool = False) -> None:
-        settings, spec = placed
-        self.placed, self.settings, self.spec, self.name, self.llm = placed, settings, spec, spec.name, llm
+        self.placed, self.spec, self.name, self.llm = placed, placed.spec, placed.name, llm
+        spec = placed.spec
         self.tokens = AgentTokens(placed)
         self.trail = AuditTrail(opening(placed))
         self.health = Health(changed=partial(log_condition, agent=spec.name))

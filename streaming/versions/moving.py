@@ -84,7 +84,7 @@ def active_beside(agent: PlacedAgent) -> VersionStage | None:
         ConfigurationError: something that the spec names cannot be used.
     """
     active = version_in("active", SpecRegistry(agent).staged_versions())
-    if active is None or active.digest == complete(with_arithmetic(agent, agent.spec)).digest:
+    if active is None or active.digest == complete(with_arithmetic(agent.spec, agent)).digest:
         return None
     return active
 

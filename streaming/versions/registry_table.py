@@ -49,7 +49,7 @@ class RegistryTable:
     """The registry as a command writes it; the table is created when absent.
 
     Args:
-        path: its folder.
+        place: where it lies.
         retention: how long versions of the table stay readable.
     """
 

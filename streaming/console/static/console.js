@@ -209,7 +209,7 @@ const actions = {
     const list = $("#keys dl");
     list.replaceChildren();
     for (const each of $$("[data-key]").filter(visible)) {
-      const key = Object.assign(document.createElement("dt"), {}), words = document.createElement("dd");
+      const key = document.createElement("dt"), words = document.createElement("dd");
       key.append(Object.assign(document.createElement("kbd"), {textContent: each.dataset.key}));
       words.textContent = each.dataset.help ?? each.firstChild.textContent.trim();
       list.append(key, words);

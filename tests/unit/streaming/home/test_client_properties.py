@@ -24,11 +24,11 @@ from streaming.home.brokers import (
 from streaming.home.client_properties import ClientProperties, load_properties
 from streaming.home.connection_keys import KNOWN
 from streaming.home.jaas import jaas_options
-from streaming.home.java_properties import parse_properties
 from streaming.home.librdkafka_names import LIBRDKAFKA
 from streaming.home.pem_stores import of_the_machine
 from streaming.home.settings import Settings
 from streaming.output.redaction import redacted
+from tests.properties_text import parse_properties
 from tests.secured_broker import STORE_PASSWORD, make_certificates
 
 PASSWORD = 'pass"word; \\1='

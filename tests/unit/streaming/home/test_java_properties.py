@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
-from streaming.home.java_properties import parse_properties, property_lines
+from streaming.home.java_properties import property_lines
 from tests.java_reading import read_by_java
+from tests.properties_text import parse_properties
 
 PARTS = (
     "\\", "\\\\", "\n", "\r", "\r\n", "\\\n", "\\\r\n", " ", "\t", "\f", "=", ":", "#", "!", "a",

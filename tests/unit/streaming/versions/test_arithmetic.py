@@ -150,8 +150,8 @@ def test_a_new_lake_begins_with_the_newest_and_stays_with_it(home: Settings) -> 
     spec = agent()
     run_live(PlacedAgent(home, spec), events(120))
     assert pinned(home, spec.name) == [NEWEST_ARITHMETIC] * 2
-    assert with_arithmetic(PlacedAgent(home, agent(version="1.0.1")), spec).arithmetic == NEWEST_ARITHMETIC
-    assert with_arithmetic(PlacedAgent(home, agent(arithmetic=1)), spec).arithmetic == 1
+    assert with_arithmetic(agent(version="1.0.1"), PlacedAgent(home, spec)).arithmetic == NEWEST_ARITHMETIC
+    assert with_arithmetic(agent(arithmetic=1), PlacedAgent(home, spec)).arithmetic == 1
 
 
 def test_a_lake_of_before_keeps_the_first_until_another_is_asked_for(
@@ -160,14 +160,14 @@ def test_a_lake_of_before_keeps_the_first_until_another_is_asked_for(
     without_broker(monkeypatch)
     home = OLD.unpacked("closed", tmp_path)
     spec = OLD.spec_of(home)
-    assert with_arithmetic(PlacedAgent(home, spec), spec) == spec
+    assert with_arithmetic(spec, PlacedAgent(home, spec)) == spec
     new = spec.model_copy(update={"version": "1.2.0"})
-    assert with_arithmetic(PlacedAgent(home, new), spec).arithmetic == NEWEST_ARITHMETIC, (
+    assert with_arithmetic(new, PlacedAgent(home, spec)).arithmetic == NEWEST_ARITHMETIC, (
         "a new version of its registry"
     )
     bare = home.lake(spec.name) / "specs"
     bare.path.rename(tmp_path / "specs")
-    assert with_arithmetic(PlacedAgent(home, new), spec) == new, "without a registry it goes on as it is"
+    assert with_arithmetic(new, PlacedAgent(home, spec)) == new, "without a registry it goes on as it is"
 
 
 def test_a_promoted_version_brings_the_newest_and_all_is_replayed(
@@ -176,7 +176,7 @@ def test_a_promoted_version_brings_the_newest_and_all_is_replayed(
     without_broker(monkeypatch)
     home = OLD.unpacked("closed", tmp_path)
     before = OLD.spec_of(home)
-    after = with_arithmetic(PlacedAgent(home, before.model_copy(update={"version": "1.2.0"})), before)
+    after = with_arithmetic(before.model_copy(update={"version": "1.2.0"}), PlacedAgent(home, before))
     put(home, entry(after, "sandbox"))
     activate(home, after, before)
     records = OLD.next_records()
