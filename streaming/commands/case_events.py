@@ -34,12 +34,14 @@ class BookedCases:
         """See CaseEvents."""
         return self._book.refresh()
 
+    def end(self) -> int:
+        """See CaseEvents."""
+        self._group()
+        return self.next_number()
+
     def since(self, first: int, wanted: Collection[CaseChange]) -> list[dict[str, Any]]:
         """See CaseEvents."""
-        with self._lock:
-            if self._clock() - self._grouped_at >= _PACE_SECONDS:
-                self._book.group()
-                self._grouped_at = self._clock()
+        self._group()
         return self._book.changes(first, wanted)
 
     def newest(self, case_id: str, wanted: Collection[CaseChange]) -> dict[str, Any] | None:
@@ -51,3 +53,9 @@ class BookedCases:
         whole = self._book.case(case_id).case_id
         found = self._book.changes(0, wanted, most=_ALL, case_id=whole)
         return found[-1] if found else None
+
+    def _group(self) -> None:
+        with self._lock:
+            if self._clock() - self._grouped_at >= _PACE_SECONDS:
+                self._book.group()
+                self._grouped_at = self._clock()

@@ -60,12 +60,14 @@ class Queue:
     Attributes:
         path: of the list.
         query: what chooses it, without the chosen row.
+        after: where the page begins, None for the first.
         facets: name → values.
         following: address of the next page.
     """
 
     path: str
     query: Mapping[str, Any]
+    after: str | None
     facets: Mapping[str, Sequence[Choice]] = field(default_factory=dict)
     following: str | None = None
 
@@ -90,7 +92,7 @@ def show_case_queue(
         "overdue": "true" if overdue else None,
     }  # fmt: skip
     found, said = _cases(call, given, overdue, after)
-    queue = Queue(CASES, given, _case_choices(call, given, found), _next(call, CASES, given, found.after))
+    queue = Queue(CASES, given, after, _case_choices(call, given, found), _next(call, CASES, given, found.after))
     chosen = None if selected is None else case_facts(call, selected)
     return page(
         request, "cases.html", HTTPStatus.BAD_REQUEST if said else HTTPStatus.OK, call=call, queue=queue,
@@ -110,7 +112,7 @@ def show_alert_queue(
     """Show the alerts that a filter chooses."""
     given = {"filter": filter_.strip(), "order": None if order == "newest" else order}
     found, said = _alerts(call, given["filter"] or "", order, after)
-    queue = Queue(ALERTS, given, _alert_choices(call, given, found), _next(call, ALERTS, given, found.next))
+    queue = Queue(ALERTS, given, after, _alert_choices(call, given, found), _next(call, ALERTS, given, found.next))
     chosen = None if selected is None else alert_facts(call, selected)
     return page(
         request, "alerts.html", HTTPStatus.BAD_REQUEST if said else HTTPStatus.OK, call=call, queue=queue,
@@ -158,9 +160,7 @@ def _case_choices(call: Call, given: Mapping[str, Any], found: CasePage) -> dict
 
 def _alert_choices(call: Call, given: Mapping[str, Any], found: AlertPage) -> dict[str, list[Choice]]:
     """What the list has of each facet; a choice is one condition more in the filter, or one less."""
-    parts = [each for each in given["filter"].split(" and ") if each]
-    if found.facets and isinstance(parse_filter(given["filter"]), AnyPart):
-        parts = [f"({given['filter']})"]
+    parts = _conditions(given["filter"]) if found.facets else []
 
     def choice(name: str, value: str, count: int) -> Choice:
         mine = f"{name} = {quoted(value)}"
@@ -173,6 +173,18 @@ def _alert_choices(call: Call, given: Mapping[str, Any], found: AlertPage) -> di
         name: [choice(name, value, count) for value, count in list(counts.items())[:_MOST_VALUES]]
         for name, counts in found.facets.items()
     }
+
+
+def _conditions(text: str) -> list[str]:
+    """Return what a filter asks for one by one; where it is more than conditions joined by `and`, as a whole."""
+    parts = [each for each in text.split(" and ") if each]
+    try:
+        joined = not isinstance(parse_filter(text), AnyPart)
+        for each in parts:
+            parse_filter(each)
+    except ConfigurationError:
+        joined = False
+    return parts if joined else [f"({text})"]
 
 
 def _next(call: Call, path: str, given: Mapping[str, Any], after: str | None) -> str | None:

@@ -24,7 +24,7 @@ codes_router = APIRouter(prefix="/v1/console", tags=["server"])
 sign_in_router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
 missing_router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
 Known = Annotated[Principal, Depends(caller)]
-_MOST_CODE = 200
+_MOST_CODE, _MOST_FORM = 200, 1_000
 
 
 class ConsoleCode(BaseModel):
@@ -55,7 +55,8 @@ async def sign_in(request: Request) -> Response:
     """Exchange a code for a session."""
     _check_origin(request)
     console = request.app.state.console
-    sent = parse_qs((await request.body()).decode("utf-8", "replace")).get("code", [""])[0]
+    form = (await request.body())[:_MOST_FORM].decode("utf-8", "replace")
+    sent = parse_qs(form).get("code", [""])[0]
     holder = console.codes.take(sent)
     principal = None if holder is None else console.sessions.principal(holder)
     if holder is None or principal is None:
@@ -77,6 +78,7 @@ def sign_out(request: Request, _: Known) -> Response:
 
 
 @sign_in_router.get("", response_class=HTMLResponse)
+@sign_in_router.get("/", response_class=HTMLResponse)
 def show_agents(request: Request, principal: Known) -> Response:
     """Go to the queue of the agent, or ask which is meant."""
     agents = [each for each in principal.agents if each in request.app.state.agents]

@@ -30,6 +30,9 @@ class CaseEvents(Protocol):
     def next_number(self) -> int:
         """Return the number of the event to come."""
 
+    def end(self) -> int:
+        """Return that number once all alerts there are have become cases."""
+
     def since(self, first: int, wanted: Collection[CaseChange]) -> list[dict[str, Any]]:
         """Return some changes from a number on, oldest first; see streaming.cases.changes.changes_of."""
 
@@ -136,7 +139,7 @@ class CaseChangeReader:
 
     def ends(self) -> dict[int, int]:
         """See AlertSource."""
-        return {_ONLY: self._events.next_number()}
+        return {_ONLY: self._events.end()}
 
     def begin(self, places: Mapping[int, int]) -> dict[int, int]:
         """See AlertSource; a place beyond the end is of a lake that was set back, and becomes its end."""

@@ -337,3 +337,81 @@ def test_a_server_that_is_away_is_said_and_nothing_is_lost(person: People) -> No
         assert page.query_selector("#queue .row") is not None
         page.context.set_offline(False)
         wait_until(lambda: page.evaluate("fetch('/livez').then((a) => a.ok)"), 20, "the server to be back")
+
+
+def test_nothing_can_be_decided_that_is_not_shown(house: House, person: People) -> None:
+    with person() as page:
+        page.keyboard.press("j")
+        page.wait_for_selector("#detail")
+        held = list[Any]()
+        page.route(re.compile("/console/cases/[0-9a-f]{16}"), lambda route: held.append(route))
+        page.keyboard.press("j")
+        wait_until(lambda: page.evaluate("1") and held != [], 20, "the page of the next case to be asked for")
+        assert page.query_selector("#preview #detail") is None
+        before = len(house.rows("case_events"))
+        page.keyboard.press("g")
+        held[0].continue_()
+        page.wait_for_selector("#preview #detail")
+        assert len(house.rows("case_events")) == before
+        assert case_of(page) == page.get_attribute("#queue .row[data-chosen]", "data-id")
+
+
+def test_a_key_that_is_held_decides_one_case(house: House, person: People) -> None:
+    with person() as page:
+        page.keyboard.press("j")
+        page.wait_for_selector("#detail")
+        case = case_of(page)
+        before = closings(house)
+        for _ in range(20):
+            page.keyboard.down("g")
+        page.keyboard.up("g")
+        said(page, f"Case {case[:8]} closed as genuine")
+        page.wait_for_selector(f"#detail:not([data-case='{case}'])")
+    assert closings(house) == before + 1
+
+
+def closings(house: House) -> int:
+    """How often a case was closed."""
+    return sum(row["event"] == "closed" for row in house.rows("case_events"))
+
+
+def test_what_somebody_reads_stays_though_another_person_closes_it(person: People) -> None:
+    with person() as anna, person("bert") as bert:
+        anna.keyboard.press("j")
+        anna.wait_for_selector("#detail")
+        case = case_of(anna)
+        bert.goto(f"/console/cases/{case}")
+        bert.keyboard.press("g")
+        bert.wait_for_url(lambda url: case not in url)
+        anna.evaluate("refresh()")
+        anna.wait_for_selector(f"#queue [data-id='{case}']", state="detached")
+        assert case_of(anna) == case
+        assert "closed" in anna.text_content("#detail .head")
+        anna.keyboard.press("j")
+        anna.wait_for_selector(f"#detail:not([data-case='{case}'])")
+        assert anna.get_attribute("#queue .row:first-child", "data-chosen") == ""
+
+
+def test_an_order_whose_answer_was_lost_is_done_once(house: House, person: People) -> None:
+    with person() as page:
+        page.keyboard.press("j")
+        page.wait_for_selector("#detail")
+        case, keys = case_of(page), list[str]()
+
+        def lose(route: Any) -> None:
+            keys.append(route.request.headers["idempotency-key"])
+            if len(keys) == 1:
+                route.fetch()  # the server does it
+                route.abort()
+            else:
+                route.continue_()
+
+        page.route("**/v1/cases/*/comment*", lose)
+        page.keyboard.press("m")
+        page.fill("#ask-text", "said once")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".timeline .said >> text=said once")
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+    comments = [row for row in house.rows("case_events") if (row["case_id"], row["text"]) == (case, "said once")]
+    assert len(comments) == 1

@@ -14,10 +14,13 @@ function api(path) {
   return agent ? `${path}?agent=${encodeURIComponent(agent)}` : path;
 }
 
+// Under its key an order whose answer was lost is sent once more and done once.
 async function send(method, path, {headers = {}, body} = {}) {
   const given = {"X-CSRF-Token": meta("csrf"), ...headers};
   if (body !== undefined) given["Content-Type"] = "application/json";
-  const answer = await reached(path, {method, headers: given, body: body === undefined ? undefined : JSON.stringify(body)});
+  if (method === "POST") given["Idempotency-Key"] = key();
+  const request = {method, headers: given, body: body === undefined ? undefined : JSON.stringify(body)};
+  const answer = method === "POST" ? await reached(path, request).catch(() => reached(path, request, LOST)) : await reached(path, request);
   if (answer.ok) return answer.status === 204 ? null : answer.json();
   const problem = await answer.json().catch(() => ({}));
   throw new Error(problem.detail ?? problem.title ?? `the server has answered ${answer.status}`);
@@ -26,11 +29,15 @@ async function send(method, path, {headers = {}, body} = {}) {
 const change = (id, what, version, body) =>
   send("POST", api(`/v1/cases/${id}/${what}`), {headers: {"If-Match": `"${version}"`}, body});
 
-async function reached(path, request) {
+const AWAY = "The server cannot be reached.";
+const LOST = `${AWAY} Look whether it was done before you do it again.`;
+const key = () => [...crypto.getRandomValues(new Uint8Array(16))].map((each) => each.toString(16).padStart(2, "0")).join("");
+
+async function reached(path, request, otherwise = AWAY) {
   try {
     return await fetch(path, request);
   } catch {
-    throw new Error("The server cannot be reached; nothing was done.");
+    throw new Error(otherwise);
   }
 }
 
@@ -57,9 +64,11 @@ function say(text, undo) {
   toastEnds = setTimeout(() => toast.replaceChildren(), TOAST_MS);
 }
 
+// Never settles: nothing more is done on a page that is being left.
 function leave(href, text, undo) {
   if (text) sessionStorage.setItem("said", JSON.stringify([text, undo]));
   location.assign(href);
+  return new Promise(() => {});
 }
 
 function ask(title, value = "") {
@@ -79,48 +88,60 @@ function ask(title, value = "") {
 const rows = () => $$("#queue > .row");
 const chosenRow = () => $("#queue > .row[data-chosen]");
 const marked = () => rows().filter((row) => $("input", row).checked);
-let asked = 0;
+const idOf = (detail) => detail?.dataset.case ?? detail?.dataset.alert;
+let askedRow = 0, askedList = 0, lastAt = -1;
 
-async function choose(row) {
-  if (!row) return;
+function mark(row) {
   chosenRow()?.removeAttribute("data-chosen");
   $("#queue [aria-current]")?.removeAttribute("aria-current");
+  if (!row) return;
   row.dataset.chosen = "";
-  const link = $("a", row);
-  link.setAttribute("aria-current", "true");
-  row.scrollIntoView({block: "nearest"});
-  history.replaceState(null, "", link.href);
-  const mine = ++asked, found = $("#detail", await rendered(row.dataset.page));
-  if (mine === asked && found) $("#preview").replaceChildren(found);
+  $("a", row).setAttribute("aria-current", "true");
+  lastAt = rows().indexOf(row);
 }
 
-async function refresh() {
-  if ($("dialog[open]") || typing(document.activeElement)) return;
-  const queue = $("#queue"), mine = ++asked;
-  if (!queue) {
-    const detail = $("#detail"), found = detail && $("#detail", await rendered(location.href));
-    if (found && mine === asked) detail.replaceWith(found);
-    return;
-  }
+// The preview is emptied at once: nothing can be decided that is not shown.
+async function choose(row) {
+  if (!row) return;
+  mark(row);
+  row.scrollIntoView({block: "nearest"});
+  history.replaceState(null, "", $("a", row).href);
+  $("#preview").replaceChildren();
+  const mine = ++askedRow, found = $("#detail", await rendered(row.dataset.page));
+  if (mine === askedRow && found) $("#preview").replaceChildren(found);
+}
+
+// After one's own action the next row is chosen; of what others do meanwhile, what is read stays.
+async function refresh(own = false) {
+  if (!own && ($("dialog[open]") || typing(document.activeElement))) return;
+  if (!$("#queue, #detail")) return;
+  const mine = ++askedList, at = askedRow, page = await rendered(location.href);
+  if (mine !== askedList) return;
+  if ($("#queue")) await refreshQueue(page, own, at);
+  else refreshDetail($("#detail"), page);
+}
+
+function refreshDetail(shown, page) {
+  const found = $("#detail", page);
+  if (shown && found && idOf(found) === idOf(shown)) shown.replaceWith(found);
+}
+
+async function refreshQueue(page, own, at) {
+  if (!$("#queue", page)) return;
   const kept = new Set(marked().map((row) => row.dataset.id));
-  const was = rows().indexOf(chosenRow()), id = chosenRow()?.dataset.id;
-  const page = await rendered(location.href);
-  if (mine !== asked || !$("#queue", page)) return;
-  queue.replaceChildren(...$("#queue", page).children);
+  const chosen = chosenRow()?.dataset.id, inside = $("#queue").contains(document.activeElement);
+  $("#queue").replaceChildren(...$("#queue", page).children);
   $(".facets").replaceChildren(...$(".facets", page).children);
   $(".list h1").textContent = $(".list h1", page).textContent;
   document.title = page.title;
   for (const row of rows()) $("input", row).checked = kept.has(row.dataset.id);
-  if (!id) return;
-  const same = rows().find((row) => row.dataset.id === id);
-  if (same) {
-    const found = $("#detail", page);
-    if (found) $("#preview").replaceChildren(found);
-  } else if (rows().length) {
-    await choose(rows()[Math.min(Math.max(was, 0), rows().length - 1)]);
-  } else {
-    $("#preview").replaceChildren();
-  }
+  const same = rows().find((row) => row.dataset.id === chosen);
+  if (chosen) mark(same);
+  if (inside) $("#queue").focus();
+  if (at !== askedRow) return;  // another row was chosen meanwhile
+  if (!own || same) refreshDetail($("#preview #detail"), page);
+  else if (rows().length) await choose(rows()[Math.min(Math.max(lastAt, 0), rows().length - 1)]);
+  else $("#preview").replaceChildren();
 }
 
 // What nobody has asked for fails without a word: the next time is soon.
@@ -163,7 +184,7 @@ async function actOnCase(button) {
   const text = `Case ${id.slice(0, 8)} ${outcome(act, reason, state)}.`, undo = wayBack(act, reason, state);
   if (act === "close" && !$("#queue")) return next(text, undo);
   say(text, undo);
-  await refresh();
+  await refresh(true);
 }
 
 async function actOnMany(act, given, many) {
@@ -176,23 +197,21 @@ async function actOnMany(act, given, many) {
   const {changed} = await send("POST", api("/v1/cases/mass"), {body: {...order, dry_run: true}});
   const done = await send("POST", api("/v1/cases/mass"), {body: {...order, expect: changed}});
   for (const row of many) $("input", row).checked = false;
+  const whole = done.changed === ids.length ? await now(ids[0]) : undefined;
   const why = Object.entries(done.refused).map(([each, count]) => `${count} not: ${each}`).join("; ");
-  const undo = labels || done.changed < ids.length ? undefined : await lastOf(ids[0]);
-  say(`${done.changed} cases ${outcome(act, given.reason)}.${why ? ` ${why}.` : ""}`, undo);
-  await refresh();
+  // What was done to many at once is taken back on any of them, for all.
+  const undo = whole && !labels ? {what: "undo", id: ids[0], version: whole.version} : undefined;
+  say(`${done.changed} cases ${outcome(act, given.reason, whole)}.${why ? ` ${why}.` : ""}`, undo);
+  await refresh(true);
 }
 
-// What was done to many at once is taken back on any of them, for all.
-async function lastOf(id) {
-  const found = await send("GET", api(`/v1/cases/${id}`));
-  return {what: "undo", id, version: found.case.version};
-}
+const now = async (id) => (await send("GET", api(`/v1/cases/${id}`))).case;
 
 async function next(text, undo) {
   const taken = await send("POST", api("/v1/cases/claim-next"), {body: {}});
-  if (taken) leave(api(`/console/cases/${taken.case_id}`), `${text ?? ""} This one is yours now.`.trim(), undo);
-  else if (text) leave(inbox(), `${text} No other case waits.`, undo);
-  else say("No case waits that nobody has.");
+  if (taken) return leave(api(`/console/cases/${taken.case_id}`), `${text ?? ""} This one is yours now.`.trim(), undo);
+  if (text) return leave(inbox(), `${text} No other case waits.`, undo);
+  say("No case waits that nobody has.");
 }
 
 const inbox = () => sessionStorage.getItem("inbox") ?? api("/console/cases");
@@ -217,7 +236,8 @@ const actions = {
     $("#keys").showModal();
   },
   move: (button) => {
-    const all = rows(), at = all.indexOf(chosenRow()), to = at < 0 ? 0 : at + Number(button.dataset.by);
+    const all = rows(), at = all.indexOf(chosenRow()), by = Number(button.dataset.by);
+    const to = at >= 0 ? at + by : Math.min(Math.max(lastAt, 0), all.length - 1);  // its row has gone
     if (to >= 0 && to < all.length) return choose(all[to]);
   },
   mark: () => {
@@ -231,9 +251,10 @@ const actions = {
   "claim-next": () => next(),
   undo: async (button) => {
     const {what, id, version} = JSON.parse(button.dataset.undo);
+    $("#toast").replaceChildren();
     const state = await change(id, what, version, what === "reopen" ? {} : undefined);
     say(`Case ${id.slice(0, 8)}: ${what === "reopen" ? "open again" : "taken back"}, ${state.status}.`);
-    await refresh();
+    await refresh(true);
   },
   label: async (button) => {
     const isFraud = button.dataset.fraud === "true", many = marked();
@@ -243,7 +264,7 @@ const actions = {
     for (const row of many) $("input", row).checked = false;
     const other = isFraud ? "g says genuine instead" : "f says fraud instead";
     say(`${labels.length === 1 ? "Labelled" : `${labels.length} labelled`} ${isFraud ? "fraud" : "genuine"}; ${other}.`);
-    await refresh();
+    await refresh(true);
     setTimeout(refreshed, 2 * LIVE_MS);
   },
 };
@@ -251,12 +272,22 @@ const actions = {
 const typing = (element) => element?.matches?.("textarea, select, input:not([type=checkbox])");
 const visible = (element) => element.getClientRects().length > 0;
 
+// One thing that changes something at a time: a second press means what is seen after the first.
+const ANY_TIME = new Set(["move", "mark", "open", "back", "search", "help", "undo"]);
+let busy = false;
+addEventListener("pageshow", () => { busy = false; });
+
 async function perform(element) {
+  const what = element.dataset.do, alone = !ANY_TIME.has(what);
+  if (alone && busy) return;
+  busy ||= alone;
   try {
-    await actions[element.dataset.do](element);
+    await actions[what](element);
   } catch (fault) {
     say(fault.message);
-    await refreshed();
+    refreshed();
+  } finally {
+    if (alone) busy = false;
   }
 }
 
@@ -271,7 +302,7 @@ document.addEventListener("click", (event) => {
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   const row = link.closest(".row");
-  if (visible($("#preview"))) choose(row);
+  if (visible($("#preview"))) choose(row).catch((fault) => say(fault.message));
   else location.assign(row.dataset.page);
 });
 
@@ -287,7 +318,7 @@ document.addEventListener("keydown", (event) => {
   const element = $$("[data-key]").find((each) => each.dataset.key === event.key && visible(each));
   if (!element) return;
   event.preventDefault();
-  element.click();
+  if (!event.repeat || element.dataset.do === "move") element.click();
 });
 
 // --- what others do meanwhile ---
@@ -295,10 +326,14 @@ document.addEventListener("keydown", (event) => {
 function follow() {
   let soon, feed;
   const begin = () => {
+    feed?.close();
     feed = new EventSource(api("/v1/alerts/live"));
     feed.addEventListener("alert", () => {
       clearTimeout(soon);
       soon = setTimeout(refreshed, LIVE_MS);
+    });
+    feed.addEventListener("error", () => {  // by itself it begins again but where the server has refused it
+      if (feed.readyState === EventSource.CLOSED && !document.hidden) setTimeout(begin, POLL_MS);
     });
   };
   // A hidden tab holds no connection: browsers have six a server.

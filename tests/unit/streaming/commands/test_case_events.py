@@ -29,3 +29,17 @@ def test_alerts_become_cases_by_whoever_tells_of_cases_now_and_then(tmp_path: Pa
     assert cases.newest(opened["case_id"], ["reopened"]) is None
     with pytest.raises(NoSuchCaseError):
         cases.newest("0" * 16, ["opened"])
+
+
+def test_a_route_that_begins_with_the_newest_hears_of_no_case_of_alerts_that_were_there(tmp_path: Path) -> None:
+    desk, now = Desk(tmp_path), [0.0]
+    desk.alert(alert_row(0, "c1"))
+    cases = BookedCases(PlacedAgent(desk.settings, desk.spec), lambda: now[0])
+    end = cases.end()
+    assert end > 0
+    now[0] += 10
+    assert cases.since(end, ["opened"]) == []
+    desk.alert(alert_row(1, "c2"))
+    now[0] += 10
+    (opened,) = cases.since(end, ["opened"])
+    assert opened["case"]["entity_id"] == "c2"

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.triage.untrusted_text import shows
-from streaming.console import rendering
+from streaming.console import queue_pages, rendering
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.api import ApiClient
@@ -98,6 +98,43 @@ def test_every_address_on_the_inbox_leads_somewhere_and_a_facet_has_what_it_coun
                 page = ok(client, unescape(href))
                 if count:
                     assert re.search(rf"<title>{count} ", page), (href, count)
+
+
+def test_a_condition_joins_a_filter_of_any_shape(client: ApiClient) -> None:
+    for text in (
+        "not (amount > 2300 and severity = critical and score > 0.5)",
+        'transaction ~ " and " or amount > 1 and score > 0.1',
+        'not transaction ~ " and " and amount > 1',
+        "amount > 1 and (label = none or amount > 2 and score > 0.1)",
+    ):
+        shown = ok(client, "/console/alerts", filter=text)
+        aside = shown[shown.index("<aside") : shown.index("</aside>")]
+        for href in re.findall(r'href="([^"]+)"', aside):
+            ok(client, unescape(href))
+
+
+def test_a_row_stays_on_its_page_and_a_search_keeps_what_chose_the_list(
+    client: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_pages, "_ROWS", 5)
+    for path in ("/console/cases", "/console/alerts"):
+        first = ok(client, path)
+        (following,) = re.findall(r'<p><a class="button" href="([^"]+)">Next page', first)
+        second = ok(client, unescape(following))
+        ids = re.findall(r'data-id="([0-9a-f]+)"', second)
+        row = re.findall(r'<a href="([^"]+selected=[^"]+)"', second)[0]
+        chosen = ok(client, unescape(row))
+        assert re.findall(r'data-id="([0-9a-f]+)"', chosen) == ids, path
+        assert 'data-chosen' in chosen
+    searched = ok(client, "/console/cases", overdue="true", severity="high")
+    form = searched[searched.index('<form class="search"') : searched.index("</form>")]
+    for name, value in (("overdue", "true"), ("severity", "high")):
+        assert f'<input type="hidden" name="{name}" value="{value}">' in form
+
+
+def test_an_address_with_a_slash_at_its_end_is_the_inbox(client: ApiClient) -> None:
+    answer = client.get("/console/", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/cases")
 
 
 def test_a_filter_that_cannot_be_used_is_explained_where_it_stands(client: ApiClient) -> None:

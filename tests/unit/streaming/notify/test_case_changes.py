@@ -45,6 +45,9 @@ class Events:
     def next_number(self) -> int:
         return max((each["number"] + 1 for each in self.events), default=0)
 
+    def end(self) -> int:
+        return self.next_number()
+
     def since(self, first: int, wanted: Collection[CaseChange]) -> list[dict[str, Any]]:
         later = [each for each in self.events if each["number"] >= first]
         return [each for each in later if CaseNotice.of_change("payments", each).change in wanted][:3]
