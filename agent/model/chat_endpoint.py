@@ -14,12 +14,12 @@ from pydantic import SecretStr
 from agent.model.answer_text import object_in, without_thoughts
 from agent.model.chat_request import body_of
 from agent.model.endpoint_memory import EndpointMemory, Remembered
+from agent.model.endpoints import OPENAI_URL
 from agent.model.guarded_http import Reach, guarded_client
 from agent.model.model_client import Completion, Failure, Question
 from agent.model.negotiation import Negotiation, Offer, SentWith, ServerFeatures
 from agent.model.server_faults import ServerFault, is_error, read_fault
 
-OPENAI_URL = "https://api.openai.com/v1"
 _FIRST_BACKOFF_SECONDS = 0.1
 _MOST_TOKENS = 100_000_000  # no model reads or writes as much in one request
 _NOT_COMPATIBLE = ServerFault(200, compatible=False)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from agent.model.chat_endpoint import OPENAI_URL
 from agent.model.guarded_http import Reach
 from schemas.addresses import is_loopback, is_public, literal_address, origin_of
 from schemas.errors import ConfigurationError
 from schemas.llm import Llm
 from schemas.policy import AllowedModel, Policy
 
+OPENAI_URL = "https://api.openai.com/v1"
 _OPENAI_KEY = str(Llm.model_fields["api_key_env"].default)
 
 

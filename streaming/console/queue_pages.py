@@ -92,7 +92,9 @@ def show_case_queue(
         "overdue": "true" if overdue else None,
     }  # fmt: skip
     found, said = _cases(call, given, overdue, after)
-    queue = Queue(CASES, given, after, _case_choices(call, given, found), _next(call, CASES, given, found.after))
+    queue = Queue(
+        CASES, given, after, _case_choices(call, given, found), _next(call, CASES, given, found.after)
+    )
     chosen = None if selected is None else case_facts(call, selected)
     return page(
         request, "cases.html", HTTPStatus.BAD_REQUEST if said else HTTPStatus.OK, call=call, queue=queue,
@@ -112,7 +114,9 @@ def show_alert_queue(
     """Show the alerts that a filter chooses."""
     given = {"filter": filter_.strip(), "order": None if order == "newest" else order}
     found, said = _alerts(call, given["filter"] or "", order, after)
-    queue = Queue(ALERTS, given, after, _alert_choices(call, given, found), _next(call, ALERTS, given, found.next))
+    queue = Queue(
+        ALERTS, given, after, _alert_choices(call, given, found), _next(call, ALERTS, given, found.next)
+    )
     chosen = None if selected is None else alert_facts(call, selected)
     return page(
         request, "alerts.html", HTTPStatus.BAD_REQUEST if said else HTTPStatus.OK, call=call, queue=queue,
@@ -176,7 +180,7 @@ def _alert_choices(call: Call, given: Mapping[str, Any], found: AlertPage) -> di
 
 
 def _conditions(text: str) -> list[str]:
-    """Return what a filter asks for one by one; where it is more than conditions joined by `and`, as a whole."""
+    """Return what a filter asks for one by one; as a whole where it is more than an `and`."""
     parts = [each for each in text.split(" and ") if each]
     try:
         joined = not isinstance(parse_filter(text), AnyPart)

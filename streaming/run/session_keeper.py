@@ -37,7 +37,7 @@ class SessionKeeper:
         self._session: SparkSession | None = None
 
     def session(self, spec: AgentSpec) -> SparkSession:
-        """Return the session; kernels are compiled while the first one starts."""
+        """Return the session; kernels and the model's client are loaded while the first one starts."""
         if self._session is not None and not is_alive(self._session):
             forget(self._session)
             self._session = None
@@ -68,6 +68,8 @@ class SessionKeeper:
     def _compile(self, definition: AgentDefinition) -> None:
         with self._times.part("kernels"):
             compile_kernels(definition)
+        with self._times.part("model client"):
+            import agent.model.llm_client  # noqa: F401, PLC0415 -- while Python waits for the session
 
 
 def _stop(session: SparkSession) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from agent.model.call_watch import CallWatch, unwatched
-from agent.model.chat_endpoint import OPENAI_URL
 from agent.model.endpoint_memory import EndpointMemory, EndpointState
-from agent.model.endpoints import endpoint_of
-from agent.model.llm_client import LlmClient
+from agent.model.endpoints import OPENAI_URL, endpoint_of
 from agent.model.local_llm import LocalLlm
 from agent.model.model_client import LOCAL_MODEL
 from agent.triage.triage import POLICIES
@@ -21,6 +19,9 @@ from schemas.spec import AgentSpec
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.service.interrupts import ended_on_leaving
+
+if TYPE_CHECKING:
+    from agent.model.llm_client import LlmClient
 
 LLM_CHOICES = ("auto", "local", "none")
 DEFAULT_MODEL = "gpt-4o-mini"
@@ -129,6 +130,8 @@ class Clients:
         return self._clients.enter_context(found)
 
     def _local(self, llm: Llm, fallbacks: Sequence[LlmClient] = ()) -> LlmClient:
+        from agent.model.llm_client import LlmClient  # noqa: PLC0415 -- half a second; see SessionKeeper
+
         if self._local_url is None:
             self._local_url = self._server.enter_context(_local_model(self._settings, self._unwanted))
         return LlmClient(llm, base_url=self._local_url, fallbacks=fallbacks, watch=self._watch)
@@ -171,6 +174,8 @@ def _client(
     fallbacks: Sequence[LlmClient] = (),
     watch: CallWatch = unwatched,
 ) -> LlmClient:
+    from agent.model.llm_client import LlmClient  # noqa: PLC0415 -- half a second; see SessionKeeper
+
     endpoint = endpoint_of(load_policy(policy, POLICIES), llm, model, operators_url)
     key = None if endpoint.key_variable is None else settings.api_key(endpoint.key_variable)
     return LlmClient(

@@ -179,7 +179,9 @@ def test_two_people_cannot_take_one_case(house: House, person: People) -> None:
         bert.goto(f"/console/cases/{case}")
         bert.click("[data-act=claim]")
         said(bert, "token:anna")
-        bert.keyboard.press("f")
+        with bert.expect_response("**/close*"):
+            bert.keyboard.press("f")
+        bert.wait_for_function("!busy")
         said(bert, "token:anna")
         bert.keyboard.press("n")
         bert.wait_for_url(lambda url: "/console/cases/" in url and case not in url)
@@ -344,7 +346,11 @@ def test_nothing_can_be_decided_that_is_not_shown(house: House, person: People) 
         page.keyboard.press("j")
         page.wait_for_selector("#detail")
         held = list[Any]()
-        page.route(re.compile("/console/cases/[0-9a-f]{16}"), lambda route: held.append(route))
+
+        def hold(route: Any) -> None:  # the driver counts its arguments
+            held.append(route)
+
+        page.route(re.compile("/console/cases/[0-9a-f]{16}"), hold)
         page.keyboard.press("j")
         wait_until(lambda: page.evaluate("1") and held != [], 20, "the page of the next case to be asked for")
         assert page.query_selector("#preview #detail") is None
@@ -413,5 +419,5 @@ def test_an_order_whose_answer_was_lost_is_done_once(house: House, person: Peopl
         page.wait_for_selector(".timeline .said >> text=said once")
     assert len(keys) == 2
     assert len(set(keys)) == 1
-    comments = [row for row in house.rows("case_events") if (row["case_id"], row["text"]) == (case, "said once")]
-    assert len(comments) == 1
+    comments = [row for row in house.rows("case_events") if row["text"] == "said once"]
+    assert [row["case_id"] for row in comments] == [case]

@@ -31,7 +31,7 @@ def test_alerts_become_cases_by_whoever_tells_of_cases_now_and_then(tmp_path: Pa
         cases.newest("0" * 16, ["opened"])
 
 
-def test_a_route_that_begins_with_the_newest_hears_of_no_case_of_alerts_that_were_there(tmp_path: Path) -> None:
+def test_a_route_that_begins_with_the_newest_hears_of_no_case_of_older_alerts(tmp_path: Path) -> None:
     desk, now = Desk(tmp_path), [0.0]
     desk.alert(alert_row(0, "c1"))
     cases = BookedCases(PlacedAgent(desk.settings, desk.spec), lambda: now[0])

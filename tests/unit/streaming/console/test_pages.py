@@ -125,7 +125,7 @@ def test_a_row_stays_on_its_page_and_a_search_keeps_what_chose_the_list(
         row = re.findall(r'<a href="([^"]+selected=[^"]+)"', second)[0]
         chosen = ok(client, unescape(row))
         assert re.findall(r'data-id="([0-9a-f]+)"', chosen) == ids, path
-        assert 'data-chosen' in chosen
+        assert "data-chosen" in chosen
     searched = ok(client, "/console/cases", overdue="true", severity="high")
     form = searched[searched.index('<form class="search"') : searched.index("</form>")]
     for name, value in (("overdue", "true"), ("severity", "high")):

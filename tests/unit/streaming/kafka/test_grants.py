@@ -125,7 +125,8 @@ def test_a_refusal_names_the_command_that_grants_it(
     path = tmp_path / "client.properties"
     path.write_text(
         "security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\n"
-        'sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="agent-7" password="not-shown";\n'
+        "sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required"
+        ' username="agent-7" password="not-shown";\n'
     )
     brokers = Brokers("one:9092").reached_by(load_properties(path, {}))
     with pytest.raises(ConfigurationError) as raised:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent.model import llm_client
 from agent.model.llm_client import LlmClient
 from agent.model.local_llm import LocalLlm
 from agent.model.model_client import Question
@@ -105,7 +106,7 @@ def asked_with(
 ) -> dict[str, Any]:
     """What the client of a spec would have been opened with."""
     opened: dict[str, Any] = {}
-    monkeypatch.setattr(module, "LlmClient", lambda _, **given: opened.update(given))
+    monkeypatch.setattr(llm_client, "LlmClient", lambda _, **given: opened.update(given))
     spec = agent_spec(policy=policy_with(home, **binding), llm={"model": "small", **llm})
     module.endpoint_client(PlacedAgent(Settings.load(home, environ), spec))
     key = opened.get("api_key")
@@ -250,7 +251,7 @@ def test_each_fallback_is_asked_at_its_own_origin_with_its_own_key(
             opened[given["model"]] = given
             super().__init__(llm, **given)
 
-    monkeypatch.setattr(module, "LlmClient", Opened)
+    monkeypatch.setattr(llm_client, "LlmClient", Opened)
     settings = Settings.load(tmp_path, {"DESK_KEY": SECRET, "OPENAI_API_KEY": "sk-other"})
     with Clients(settings, "auto") as found:
         client = found.of(falling_back(tmp_path, base_url=ELSEWHERE, api_key_env="DESK_KEY"))
