@@ -1,4 +1,4 @@
-"""A browser's side of the console, in this process: signs in by a code and keeps its cookie."""
+"""A browser's side of the console, in this process: signs in by a code, keeps its cookie, reads pages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html.parser import HTMLParser
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +26,8 @@ from streaming.testing.small_lake import RETENTION
 from streaming.tokens.bearer import Scope
 
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
+MOST_BYTES = 100_000
+HOSTILE = "<script>alert(1)</script> \u202egro.live\u202c \x1b[31m \"onload=x ' {{7*7}} \u200b\u2066"
 _CSRF = re.compile(r'<meta name="csrf" content="([^"]+)">')
 
 
@@ -65,6 +68,28 @@ def csrf(client: ApiClient) -> dict[str, str]:
     found = _CSRF.search(client.get("/console/sign-in").text)
     assert found is not None
     return {"X-CSRF-Token": found[1]}
+
+
+def ok(client: ApiClient, path: str, **query: Any) -> str:
+    answer = client.get(path, params=query or None)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.content) < MOST_BYTES
+    return answer.text
+
+
+class Texts(HTMLParser):
+    """The texts of a page, as a reader sees them, and the tags in it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts, self.tags = list[str](), list[str]()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, _: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
 
 
 def one_more_alert(settings: Settings, spec: AgentSpec, **changes: Any) -> str:

@@ -5,128 +5,62 @@ With CONSOLE_PICTURES=docs/pictures the pictures of docs/console.md are made ane
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
-from streaming.delta.stored import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.testing.browser import FLAGS, axe_script, installed_browser
 from streaming.testing.drivers import wait_until
 from streaming.testing.small_lake import build_lake, spec_of
-from streaming.tokens.bearer import NewToken, draw
-from streaming.tokens.token_table import TokenTable
 from tests.browser_session import one_more_alert
-from tests.served import served
+from tests.console_people import (
+    HOSTILE,
+    PHONE,
+    THEMES,
+    WIDE,
+    House,
+    People,
+    check_looks,
+    house_of,
+    people_of,
+    picture,
+    said,
+    started_browser,
+)
 
 pytestmark = pytest.mark.xdist_group("console")
 
 SPEC = spec_of()
-CACHE = Settings.load(Path("var")).cache
-HOSTILE = (
-    '<script>window.hurt=1</script><img src=x onerror="window.hurt=1">\u202egro.live\u202c\x1b[31m{{7*7}}'
-)
-THEMES = ("light", "dark")
-MOST_PICTURE_BYTES = 150_000
-OF_DOCS = ("inbox-wide-light.png", "alert-wide-dark.png", "case-phone-light.png")
-MOST_MILLISECONDS = 20_000.0
-WIDE = {"width": 1180, "height": 720}
-PHONE = {"width": 390, "height": 800}
-SERIOUS = {"serious", "critical"}
-
-People = Callable[..., AbstractContextManager[Any]]
-
-
-class House:
-    """A lake with a server over it, and people with tokens."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings, self.address = settings, ""
-        self.tokens: dict[str, NewToken] = {}
-
-    def code(self, name: str) -> str:
-        """Draw a code, as `flagstream console` does."""
-        if name not in self.tokens:
-            self.tokens[name] = draw()
-            TokenTable(PlacedAgent(self.settings, SPEC)).add(
-                self.tokens[name], name, ["triage"], 10_000, None, "tests"
-            )
-        headers = {"Authorization": f"Bearer {self.tokens[name].text.get_secret_value()}"}
-        answers = list[httpx2.Response]()
-
-        def is_known() -> bool:
-            answers.append(httpx2.post(f"{self.address}/v1/console/codes", headers=headers))
-            return answers[-1].status_code == 200
-
-        wait_until(is_known, 30, "the server to know a new token")
-        return str(answers[-1].json()["code"])
-
-    def rows(self, table: str) -> list[dict[str, Any]]:
-        """Return the rows of a table of the lake."""
-        found = read_stored(self.settings.lake(SPEC.name) / table)
-        return [] if found is None else found.to_pylist()
+OF_DOCS = {
+    "inbox-wide-light.png": "inbox", "alert-wide-dark.png": "alert", "case-phone-light.png": "case",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     settings = Settings.load(tmp_path_factory.mktemp("console") / "home", {})
     build_lake(PlacedAgent(settings, SPEC))
-    found = House(settings)
-    with served(settings.home, SPEC) as (found.address, _):
+    with house_of(settings, SPEC) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    browser = installed_browser(CACHE)
-    sys.path.insert(0, str(browser.driver))
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415 -- it is installed by the line above
-
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(
-            executable_path=str(browser.program), args=list(FLAGS), env=dict(browser.environment)
-        )
+    with started_browser() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
 def person(house: House, chromium: Any) -> People:
-    """Return a way to sign somebody in; their page has run nothing that is not ours when it is closed."""
-
-    @contextmanager
-    def signed_in(name: str = "anna", theme: str = "light", size: dict[str, int] = WIDE) -> Iterator[Any]:
-        context = chromium.new_context(viewport=size, color_scheme=theme, base_url=house.address)
-        page, faults = context.new_page(), list[str]()
-        page.set_default_timeout(MOST_MILLISECONDS)
-        page.on("pageerror", lambda fault: faults.append(str(fault)))
-        page.on("dialog", lambda dialog: faults.append(dialog.message))
-        page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
-        page.goto(f"/console/sign-in?code={house.code(name)}")
-        page.click("button.primary")
-        page.wait_for_selector("#queue .row")
-        yield page
-        assert faults == []
-        assert page.evaluate("window.hurt") is None
-        context.close()
-
-    return signed_in
+    return people_of(house, chromium)
 
 
 def case_of(page: Any) -> str:
     return str(page.get_attribute("#detail", "data-case"))
-
-
-def said(page: Any, words: str) -> None:
-    page.wait_for_selector(f"#toast:has-text('{words}')")
 
 
 def test_a_code_signs_in_once_and_a_session_ends_by_signing_out(house: House, person: People) -> None:
@@ -279,29 +213,12 @@ def visited(page: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_no_page_has_a_serious_fault_of_accessibility(theme: str, person: People, tmp_path: Path) -> None:
-    axe = axe_script(CACHE)
     for size, name in ((WIDE, "wide"), (PHONE, "phone")):
         with person(theme=theme, size=size) as page:
             for kind in visited(page):
-                page.evaluate(axe)
-                found = page.evaluate("axe.run().then((all) => all.violations)")
-                serious = [
-                    (each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in SERIOUS
-                ]
-                assert serious == [], (kind, name)
-                wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-                assert wide <= 0, (kind, name, "it scrolls sideways")
-                picture(page, tmp_path / f"{kind}-{name}-{theme}.png")
-
-
-def picture(page: Any, path: Path) -> None:
-    """Take a picture; one of docs must be small, and is kept where these are made anew."""
-    page.screenshot(path=str(path))
-    if path.name in OF_DOCS:
-        assert path.stat().st_size < MOST_PICTURE_BYTES
-        wanted = os.environ.get("CONSOLE_PICTURES")
-        if wanted:
-            (Path(wanted) / f"console-{path.name.partition('-')[0]}.png").write_bytes(path.read_bytes())
+                check_looks(page, f"{kind} {name}")
+                file = f"{kind}-{name}-{theme}.png"
+                picture(page, tmp_path / file, OF_DOCS.get(file))
 
 
 def test_text_from_outside_does_nothing(house: House, person: People) -> None:

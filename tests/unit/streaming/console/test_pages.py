@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,9 @@ from streaming.home.settings import Settings
 from streaming.testing.api import ApiClient
 from streaming.testing.drivers import wait_until
 from streaming.testing.small_lake import build_lake, spec_of
-from tests.browser_session import console_of, one_more_alert, sign_in
+from tests.browser_session import HOSTILE, Texts, console_of, ok, one_more_alert, sign_in
 
 SPEC = spec_of()
-MOST_BYTES = 100_000
-HOSTILE = "<script>alert(1)</script> \u202egro.live\u202c \x1b[31m \"onload=x ' {{7*7}} \u200b\u2066"
 
 
 @pytest.fixture(scope="module")
@@ -35,28 +32,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
         wait_until(lambda: asked.get("/readyz").status_code == 200, 60, "the alerts to be read")
         asked.headers.update(sign_in(asked, SPEC, "triage"))
         yield asked
-
-
-def ok(client: ApiClient, path: str, **query: Any) -> str:
-    answer = client.get(path, params=query or None)
-    assert answer.status_code == 200, answer.text
-    assert len(answer.content) < MOST_BYTES
-    return answer.text
-
-
-class Texts(HTMLParser):
-    """The texts of a page, as a reader sees them, and the tags in it."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.texts, self.tags = list[str](), list[str]()
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, _: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
 
 
 def cases(client: ApiClient, **query: Any) -> dict[str, Any]:
