@@ -43,12 +43,12 @@ def alert_facts(call: Call, alert_id: str) -> dict[str, Any]:
         "plot": payments_plot(found.history, alert),
         "size": (WIDTH, HEIGHT),
         "similar": list_similar(call, alert_id, _SIMILAR),
-        "case_id": _case_of(call, alert_id),
+        "case_id": case_of(call, alert_id),
     }
 
 
-def _case_of(call: Call, alert_id: str) -> str | None:
-    """Cases that cannot be read keep nobody from reading an alert."""
+def case_of(call: Call, alert_id: str) -> str | None:
+    """Return the case of an alert; cases that cannot be read keep nobody from reading an alert."""
     try:
         return call.agent.cases.shown().case_of_alert(alert_id)
     except FlagstreamError:

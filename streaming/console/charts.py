@@ -46,15 +46,15 @@ class Plot:
     """Amounts over time, on a logarithmic scale.
 
     Attributes:
-        dots: payments before.
-        marked: the alerted one.
+        dots: payments.
+        marked: alerted ones.
         ticks: amounts, each with its height.
         first: the earliest moment.
         last: the latest one.
     """
 
     dots: Sequence[Dot]
-    marked: Dot
+    marked: Sequence[Dot]
     ticks: Sequence[tuple[str, float]]
     first: datetime
     last: datetime
@@ -79,8 +79,16 @@ def contribution_bars(alert: Mapping[str, Any]) -> list[Bar]:
 def payments_plot(history: Sequence[DrawnPayment], alert: Mapping[str, Any]) -> Plot:
     """Return the payments before an alerted one, and that one."""
     at = datetime.fromisoformat(alert["event_time"])
-    times = [each.time for each in history] + [at]
-    amounts = [max(each.amount, 0.01) for each in history] + [max(alert["amount"], 0.01)]
+    return amounts_plot([*((each.time, each.amount, False) for each in history), (at, alert["amount"], True)])
+
+
+def amounts_plot(payments: Sequence[tuple[datetime, float, bool]]) -> Plot:
+    """Return payments over time.
+
+    Args:
+        payments: at least one: time, amount, and whether it was alerted.
+    """
+    times, amounts = [each[0] for each in payments], [max(each[1], 0.01) for each in payments]
     first, last = min(times), max(times)
     low, high = math.floor(math.log10(min(amounts))), math.ceil(math.log10(max(amounts) * 1.0001))
     high = max(high, low + 1)
@@ -90,11 +98,17 @@ def payments_plot(history: Sequence[DrawnPayment], alert: Mapping[str, Any]) -> 
         x = _LEFT + (time - first).total_seconds() / seconds * (WIDTH - _LEFT - _RIGHT)
         return Dot(round(x, 1), round(_height(amount, low, high), 1), f"{amount:,.2f}, {time:%Y-%m-%d %H:%M}")
 
-    dots = [dot(time, amount) for time, amount in zip(times, amounts, strict=True)]
+    def dots(*, alerted: bool) -> list[Dot]:
+        return [
+            dot(time, each)
+            for time, each, of in zip(times, amounts, payments, strict=True)
+            if of[2] is alerted
+        ]
+
     ticks = [
         (f"{10.0**power:,g}", round(_height(10.0**power, low, high), 1)) for power in range(low, high + 1)
     ]
-    return Plot(dots[:-1], dots[-1], ticks, first, last)
+    return Plot(dots(alerted=False), dots(alerted=True), ticks, first, last)
 
 
 def _height(amount: float, low: int, high: int) -> float:

@@ -24,6 +24,7 @@ from streaming.output.redaction import redacted
 from streaming.serve.calls import Call
 from streaming.serve.guard import report
 from streaming.serve.problems import ProblemAnswer, answer_to
+from streaming.tokens.bearer import Scope
 
 FOLDER = Path(__file__).parent
 STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -53,6 +54,7 @@ def page(request: Request, template: str, status: HTTPStatus = HTTPStatus.OK, **
         "call": None,
         "here": request.url.path.removeprefix("/console").strip("/"),
         "may_triage": "call" in facts and may_triage(facts["call"]),
+        "may_operate": "call" in facts and may_operate(facts["call"]),
     }
     html = _PAGES.get_template(template).render(
         {**known, "status": status, "now": datetime.now(UTC), **facts}
@@ -84,15 +86,37 @@ def link(call: Call, path: str, query: Mapping[str, Any] | None = None) -> str:
     return f"{path}?{urlencode(given, doseq=True)}" if given else path
 
 
+def entity_place(kind: str, entity_id: str) -> tuple[str, dict[str, str]]:
+    """Return path and query of the page of an entity, whatever its id is."""
+    path = f"/console/entities/{_part(kind)}"
+    if entity_id in (".", "..") or "\n" in entity_id:  # browsers and routes make something else of these
+        return path, {"id": entity_id}
+    return f"{path}/{_part(entity_id)}", {}
+
+
+def entity_link(call: Call, kind: str, entity_id: str) -> str:
+    """Return the address of the page of an entity."""
+    return link(call, *entity_place(kind, entity_id))
+
+
 def may_triage(call: Call) -> bool:
     """Say whether whoever calls may work on cases and label transactions."""
-    return "triage" in call.principal.scopes.get(call.agent.name, frozenset())
+    return _may(call, "triage")
+
+
+def may_operate(call: Call) -> bool:
+    """Say whether whoever calls may move versions and requeue records."""
+    return _may(call, "operate")
 
 
 def static_digest() -> str:
     """Return what names the newest style and script, so that browsers may keep them."""
     content = b"".join((FOLDER / "static" / name).read_bytes() for name in sorted(STATIC))
     return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _may(call: Call, scope: Scope) -> bool:
+    return scope in call.principal.scopes.get(call.agent.name, frozenset())
 
 
 def _fault_page(request: Request, fault: Exception) -> Response:
@@ -122,6 +146,12 @@ def _outsider(value: object) -> Markup:
     """Mark a text that somebody outside has chosen; it changes the direction of nothing around it."""
     shown = "-" if value is None else escaped(str(value), lines=True)
     return Markup('<bdi class="outsider" title="text from outside">{}</bdi>').format(shown)
+
+
+def entity_name(call: Call, kind: str, entity_id: str) -> Markup:
+    """Return the id of an entity as text from outside, which leads to its page."""
+    shown = entity_id if entity_id.strip() else f"\u201c{entity_id}\u201d"
+    return Markup('<a href="{}">{}</a>').format(entity_link(call, kind, entity_id), _outsider(shown))
 
 
 def _moment(value: datetime | str | None) -> Markup:
@@ -154,7 +184,12 @@ def _environment() -> Environment:
     made.filters |= {
         "outsider": _outsider, "moment": _moment, "amount": _amount, "words": _words, "part": _part,
     }  # fmt: skip
-    made.globals |= {"link": link, "static_digest": static_digest()}
+    made.globals |= {
+        "link": link,
+        "entity": entity_name,
+        "entity_link": entity_link,
+        "static_digest": static_digest(),
+    }
     return made
 
 
