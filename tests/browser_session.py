@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from schemas.alert import ALERTS
 from schemas.spec import AgentSpec
 from streaming.console.console import server_with_console
+from streaming.console.rendering import STATIC
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.stored import read_stored
 from streaming.home.placed_agent import PlacedAgent
@@ -27,6 +28,7 @@ from streaming.tokens.bearer import Scope
 
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 MOST_BYTES = 100_000
+SCRIPTS = sum(each.endswith(".js") for each in STATIC)
 HOSTILE = "<script>alert(1)</script> \u202egro.live\u202c \x1b[31m \"onload=x ' {{7*7}} \u200b\u2066"
 _CSRF = re.compile(r'<meta name="csrf" content="([^"]+)">')
 

@@ -63,6 +63,7 @@ class Queue:
         after: where the page begins, None for the first.
         facets: name → values.
         following: address of the next page.
+        where: the same cases as a mass update means them.
     """
 
     path: str
@@ -70,6 +71,7 @@ class Queue:
     after: str | None
     facets: Mapping[str, Sequence[Choice]] = field(default_factory=dict)
     following: str | None = None
+    where: Mapping[str, Any] = field(default_factory=dict)
 
 
 @queue_router.get("/cases", response_class=HTMLResponse)
@@ -92,9 +94,8 @@ def show_case_queue(
         "overdue": "true" if overdue else None,
     }  # fmt: skip
     found, said = _cases(call, given, overdue, after)
-    queue = Queue(
-        CASES, given, after, _case_choices(call, given, found), _next(call, CASES, given, found.after)
-    )
+    following = _next(call, CASES, given, found.after)
+    queue = Queue(CASES, given, after, _case_choices(call, given, found), following, _where(given))
     chosen = None if selected is None else case_facts(call, selected)
     return page(
         request, "cases.html", HTTPStatus.BAD_REQUEST if said else HTTPStatus.OK, call=call, queue=queue,
@@ -137,6 +138,13 @@ def _cases(
         return list_cases(call, wanted, _ROWS, after), ""
     except ConfigurationError as fault:
         return CasePage((), 0, None, {}), str(fault)
+
+
+def _where(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same cases as a mass update means them."""
+    several = {name: [given[name]] for name in ("status", "severity") if given[name]}
+    others = {name: given[name] for name in ("assignee", "kind", "entity") if given[name]}
+    return {**several, **others, **({"overdue": True} if given["overdue"] else {})}
 
 
 def _alerts(call: Call, filter_: str, order: Order, after: str | None) -> tuple[AlertPage, str]:

@@ -27,7 +27,10 @@ from streaming.serve.problems import ProblemAnswer, answer_to
 from streaming.tokens.bearer import Scope
 
 FOLDER = Path(__file__).parent
-STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
+STATIC = {
+    "console.css": "text/css", "console.js": "text/javascript", "palette.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}  # fmt: skip
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

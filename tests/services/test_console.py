@@ -188,7 +188,7 @@ def test_the_keys_that_the_help_lists_are_those_of_the_page(person: People) -> N
         page.keyboard.press("?")
         page.wait_for_selector("#keys[open]")
         listed = [each.inner_text() for each in page.query_selector_all("#keys dt")]
-        assert sorted(listed) == sorted([*"jkxofgeamn/?"])
+        assert sorted(listed) == sorted([*"jkxofgeamn/?", "Ctrl+K"])
 
 
 def visited(page: Any) -> Iterator[str]:
@@ -338,3 +338,71 @@ def test_an_order_whose_answer_was_lost_is_done_once(house: House, person: Peopl
     assert len(set(keys)) == 1
     comments = [row for row in house.rows("case_events") if row["text"] == "said once"]
     assert [row["case_id"] for row in comments] == [case]
+
+
+def test_the_palette_offers_what_the_page_can_do_and_leads_to_ids(person: People) -> None:
+    with person() as page:
+        page.keyboard.press("j")
+        page.wait_for_selector("#detail")
+        case = case_of(page)
+        page.keyboard.press("x")
+        page.keyboard.press("Control+k")
+        offered = page.inner_text("#palette-list")
+        for words in (
+            "Fraud: all selected",
+            "Assign: all selected",
+            "Merge it into another case",
+            "Go to Alerts",
+        ):
+            assert words in offered
+        check_looks(page, "palette")
+        page.fill("#palette-text", "comm")
+        page.keyboard.press("Enter")
+        page.fill("#ask-text", "by the palette")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".timeline .said >> text=by the palette")
+        page.keyboard.press("Control+k")
+        page.fill("#palette-text", case)
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/console/cases/{case}")
+        page.keyboard.press("Control+k")
+        page.fill("#palette-text", "go to alerts")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/console/alerts")
+
+
+def test_a_list_is_saved_in_the_browser_and_forgotten(person: People) -> None:
+    with person() as page:
+        page.goto("/console/cases?assignee=-&severity=high")
+        page.click("[data-do=save-list]")
+        page.fill("#ask-text", HOSTILE.replace("\x1b", ""))
+        page.keyboard.press("Enter")
+        page.goto("/console/alerts")
+        page.click("#presets a")
+        page.wait_for_url("**/console/cases?assignee=-&severity=high")
+        page.click("#presets button")
+        page.wait_for_selector("#presets", state="hidden")
+        assert page.evaluate("presets()") == []
+
+
+def test_a_file_is_attached_and_a_case_becomes_part_of_another(house: House, person: People) -> None:
+    with person() as page:
+        page.keyboard.press("j")
+        page.wait_for_selector("#detail")
+        into = case_of(page)
+        with page.expect_file_chooser() as chosen:
+            page.click("[data-do=attach]")
+        chosen.value.set_files({"name": "note.txt", "mimeType": "text/html", "buffer": b"<script>1</script>"})
+        page.wait_for_selector(".timeline a >> text=note.txt")
+        with page.expect_download() as kept:
+            page.click(".timeline a >> text=note.txt")
+        assert Path(kept.value.path()).read_bytes() == b"<script>1</script>"
+        page.keyboard.press("j")
+        page.wait_for_selector(f"#detail:not([data-case='{into}'])")
+        other = case_of(page)
+        page.click("[data-do=merge]")
+        page.fill("#ask-text", f"{house.address}/console/cases/{into}")
+        page.keyboard.press("Enter")
+        said(page, f"Case {other[:8]} is part of case {into[:8]}")
+        page.keyboard.press("z")
+        said(page, "taken back")

@@ -17,9 +17,10 @@ function api(path) {
 // Under its key an order whose answer was lost is sent once more and done once.
 async function send(method, path, {headers = {}, body} = {}) {
   const given = {"X-CSRF-Token": meta("csrf"), ...headers};
-  if (body !== undefined) given["Content-Type"] = "application/json";
+  const isFile = body instanceof Blob;
+  if (body !== undefined) given["Content-Type"] = isFile ? "application/octet-stream" : "application/json";
   if (method === "POST") given["Idempotency-Key"] = key();
-  const request = {method, headers: given, body: body === undefined ? undefined : JSON.stringify(body)};
+  const request = {method, headers: given, body: body === undefined || isFile ? body : JSON.stringify(body)};
   const answer = method === "POST" ? await reached(path, request).catch(() => reached(path, request, LOST)) : await reached(path, request);
   if (answer.ok) return answer.status === 204 ? null : answer.json();
   const problem = await answer.json().catch(() => ({}));
@@ -88,6 +89,23 @@ function ask(title, value = "") {
 const rows = () => $$("#queue > .row");
 const chosenRow = () => $("#queue > .row[data-chosen]");
 const marked = () => rows().filter((row) => $("input", row).checked);
+// What is selected: rows of this page, or all that the list has (`whole`).
+let whole = false;
+
+function select(which, all = false) {
+  for (const row of rows()) $("input", row).checked = which(row);
+  whole = all;
+  tellSelected();
+}
+
+function tellSelected() {
+  const bar = $("#bulk");
+  if (!bar) return;
+  const count = whole ? Number(bar.dataset.total) : marked().length;
+  bar.hidden = !count;
+  $("#bulk-count").textContent = `${count} selected`;
+}
+
 const idOf = (detail) => detail?.dataset.case ?? detail?.dataset.alert;
 let askedRow = 0, askedList = 0, lastAt = -1;
 
@@ -134,7 +152,9 @@ async function refreshQueue(page, own, at) {
   $(".facets").replaceChildren(...$(".facets", page).children);
   $(".list h1").textContent = $(".list h1", page).textContent;
   document.title = page.title;
-  for (const row of rows()) $("input", row).checked = kept.has(row.dataset.id);
+  $("#bulk")?.replaceWith($("#bulk", page) ?? "");
+  select((row) => whole || kept.has(row.dataset.id), whole);
+  document.dispatchEvent(new Event("refreshed"));
   const same = rows().find((row) => row.dataset.id === chosen);
   if (chosen) mark(same);
   if (inside) $("#queue").focus();
@@ -175,11 +195,9 @@ async function body(button) {
 }
 
 async function actOnCase(button) {
-  const {act, reason} = button.dataset, detail = $("#detail"), many = marked();
-  const {case: id, version} = detail.dataset;
+  const {act, reason} = button.dataset, {case: id, version} = $("#detail").dataset;
   const given = await body(button);
   if (given === null) return;
-  if (many.length && act !== "comment" && act !== "claim" && act !== "reopen") return actOnMany(act, given, many);
   const state = await change(id, act, version, given);
   const text = `Case ${id.slice(0, 8)} ${outcome(act, reason, state)}.`, undo = wayBack(act, reason, state);
   if (act === "close" && !$("#queue")) return next(text, undo);
@@ -187,22 +205,60 @@ async function actOnCase(button) {
   await refresh(true);
 }
 
-async function actOnMany(act, given, many) {
-  const ids = many.map((row) => row.dataset.id), labels = act === "close" && given.reason !== "other";
+const mass = (order) => send("POST", api("/v1/cases/mass"), {body: order});
+
+async function actOnMany(button) {
+  const {act, reason} = button.dataset, ids = marked().map((row) => row.dataset.id);
+  const given = await body(button);
+  if (given === null) return;
+  const order = {...given, do: act, where: whole ? JSON.parse($("#bulk").dataset.where) : {cases: ids}};
+  const {changed} = await mass({...order, dry_run: true}), labels = act === "close" && reason !== "other";
   if (labels) {  // which nobody can undo
-    given.text = await ask(`Close ${ids.length} cases as ${given.reason}, which labels their transactions. Why?`);
-    if (given.text === null) return;
+    order.text = await ask(`Close ${changed} cases as ${reason}, which labels their transactions. Why?`);
+    if (order.text === null) return;
   }
-  const order = {...given, do: act, where: {cases: ids}};
-  const {changed} = await send("POST", api("/v1/cases/mass"), {body: {...order, dry_run: true}});
-  const done = await send("POST", api("/v1/cases/mass"), {body: {...order, expect: changed}});
-  for (const row of many) $("input", row).checked = false;
-  const whole = done.changed === ids.length ? await now(ids[0]) : undefined;
+  const done = await mass({...order, expect: changed});
+  select(() => false);
   const why = Object.entries(done.refused).map(([each, count]) => `${count} not: ${each}`).join("; ");
+  const first = why ? undefined : await now(ids[0]);
   // What was done to many at once is taken back on any of them, for all.
-  const undo = whole && !labels ? {what: "undo", id: ids[0], version: whole.version} : undefined;
-  say(`${done.changed} cases ${outcome(act, given.reason, whole)}.${why ? ` ${why}.` : ""}`, undo);
+  const undo = first && !labels ? {what: "undo", id: ids[0], version: first.version} : undefined;
+  say(`${done.changed} cases ${outcome(act, reason, first)}.${why ? ` ${why}.` : ""}`, undo);
   await refresh(true);
+}
+
+async function mergeMany() {
+  const into = $("#preview #detail")?.dataset.case, ids = marked().map((row) => row.dataset.id).filter((id) => id !== into);
+  if (!into || !ids.length) return say("Open one case beside those that are to become part of it.");
+  for (const id of ids) await change(id, "merge", (await now(id)).version, {into});
+  select(() => false);
+  say(`${ids.length} ${ids.length === 1 ? "case" : "cases"} merged into case ${into.slice(0, 8)}.`);
+  await refresh(true);
+}
+
+async function merge() {
+  const {case: id, version} = $("#detail").dataset, text = await ask("It becomes part of which case? Its id or address");
+  if (!text) return;
+  const into = text.match(/[0-9a-f]{16}/)?.[0];
+  if (!into) return say("The id of a case has 16 characters, 0 to 9 and a to f.");
+  const state = await change(id, "merge", version, {into});
+  say(`Case ${id.slice(0, 8)} is part of case ${into.slice(0, 8)}.`, wayBack("merge", undefined, state));
+  await refresh(true);
+}
+
+async function attach() {
+  const {case: id} = $("#detail").dataset, picker = Object.assign(document.createElement("input"), {type: "file"});
+  picker.addEventListener("change", async () => {
+    const file = picker.files[0], path = api(`/v1/cases/${id}/attach`);
+    try {
+      await send("POST", `${path}${path.includes("?") ? "&" : "?"}name=${encodeURIComponent(file.name)}`, {body: file});
+      say(`${file.name} is attached to case ${id.slice(0, 8)}.`);
+      await refresh(true);
+    } catch (fault) {
+      say(fault.message);
+    }
+  });
+  picker.click();
 }
 
 const now = async (id) => (await send("GET", api(`/v1/cases/${id}`))).case;
@@ -225,9 +281,11 @@ const actions = {
     location.assign("/console/sign-in");
   },
   help: () => {
-    const list = $("#keys dl");
+    const list = $("#keys dl"), listed = new Set();
     list.replaceChildren();
     for (const each of $$("[data-key]").filter(visible)) {
+      if (listed.has(each.dataset.key)) continue;
+      listed.add(each.dataset.key);
       const key = document.createElement("dt"), words = document.createElement("dd");
       key.append(Object.assign(document.createElement("kbd"), {textContent: each.dataset.key}));
       words.textContent = each.dataset.help ?? each.firstChild.textContent.trim();
@@ -241,13 +299,19 @@ const actions = {
     if (to >= 0 && to < all.length) return choose(all[to]);
   },
   mark: () => {
-    const box = chosenRow() && $("input", chosenRow());
-    if (box) box.checked = !box.checked;
+    const chosen = chosenRow();
+    if (chosen) select((row) => $("input", row).checked !== (row === chosen));
   },
+  "mark-all": () => select(() => true, true),
+  unmark: () => select(() => false),
   open: () => { if (chosenRow()) location.assign(chosenRow().dataset.page); },
   back: () => location.assign(inbox()),
   search: () => $("#search").select(),
   case: actOnCase,
+  cases: actOnMany,
+  merge,
+  "merge-many": mergeMany,
+  attach,
   "claim-next": () => next(),
   undo: async (button) => {
     const {what, id, version} = JSON.parse(button.dataset.undo);
@@ -257,11 +321,10 @@ const actions = {
     await refresh(true);
   },
   label: async (button) => {
-    const isFraud = button.dataset.fraud === "true", many = marked();
-    const chosen = many.length ? many : [$("#detail")];
+    const isFraud = button.dataset.fraud === "true", chosen = button.closest("#bulk") ? marked() : [$("#detail")];
     const labels = chosen.map((each) => ({transaction_id: each.dataset.transaction, is_fraud: isFraud}));
     await send("POST", api("/v1/labels"), {body: {labels}});
-    for (const row of many) $("input", row).checked = false;
+    select(() => false);
     const other = isFraud ? "g says genuine instead" : "f says fraud instead";
     say(`${labels.length === 1 ? "Labelled" : `${labels.length} labelled`} ${isFraud ? "fraud" : "genuine"}; ${other}.`);
     await refresh(true);
@@ -273,7 +336,7 @@ const typing = (element) => element?.matches?.("textarea, select, input:not([typ
 const visible = (element) => element.getClientRects().length > 0;
 
 // One thing that changes something at a time: a second press means what is seen after the first.
-const ANY_TIME = new Set(["move", "mark", "open", "back", "search", "help", "undo"]);
+const ANY_TIME = new Set(["move", "mark", "mark-all", "unmark", "palette", "attach", "open", "back", "search", "help", "undo"]);
 let busy = false;
 addEventListener("pageshow", () => { busy = false; });
 
@@ -354,4 +417,8 @@ if (said) {
   say(...JSON.parse(said));
 }
 if (meta("live")) follow();
+$("#queue")?.addEventListener("change", () => {
+  whole = false;
+  tellSelected();
+});
 if ($("#queue")) addEventListener("pagehide", () => sessionStorage.setItem("inbox", location.href));
