@@ -1,4 +1,4 @@
-"""The desk: how long lists of alerts and single alerts take over HTTP, with many of them in the lake.
+"""The desk: how long lists, alerts, cases and pages of the console take over HTTP, with many in the lake.
 
 The lake is made up and lies in Delta tables as an agent's does; the server is asked in its own process, by
 requests that pass all its layers, without a socket.
@@ -28,12 +28,12 @@ from schemas.rules import SEVERITIES
 from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.batch.compose import lake_schemas
+from streaming.console.console import server_with_console
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.serve.api import Reach, Server, build_server
-from streaming.serve.routers import ROUTERS
+from streaming.serve.api import Reach, Server
 from streaming.serve.served_agent import ServedAgent
 from streaming.tokens.bearer import draw
 from streaming.tokens.token_table import TokenTable
@@ -42,7 +42,7 @@ _CHUNK = 250_000
 _PAYMENTS_PER_ALERT = 4
 _START_US, _STEP_US = 1_777_000_000_000_000, 500_000
 _WARM, _ROUNDS = 5, 200
-_CUSTOMERS, _TERMINALS = 200_000, 20_000
+_CUSTOMERS, _TERMINALS = 26_000, 20_000  # a hundred thousand cases of a million alerts
 _RULES = ("large", "fast", "abroad", "large fast")
 _REASONS = ("amount.customer", "rate.customer", "new.terminal", "risk.terminal")
 _LISTS: Mapping[str, Mapping[str, str]] = {
@@ -55,7 +55,7 @@ _LISTS: Mapping[str, Mapping[str, str]] = {
 
 
 def measure(alerts: int, *, as_json: bool) -> None:
-    """Print the milliseconds of lists and pages, and the server's memory."""
+    """Print the milliseconds of lists and pages, what pages weigh, and the server's memory."""
     with tempfile.TemporaryDirectory(prefix="flagstream-bench-") as folder:
         settings, spec = Settings.load(Path(folder), {}), bench_spec(batch=1_000)
         say(f"writing {alerts:,} alerts and {alerts * _PAYMENTS_PER_ALERT:,} payments")
@@ -70,7 +70,7 @@ async def _figures(placed: PlacedAgent) -> dict[str, object]:
         [AuditEvent("action", "bench", {"command": "bench"}, "command/bench", 0)]
     )
     before, begun = psutil.Process().memory_info().rss, time.perf_counter()
-    server = build_server([ServedAgent(placed)], Reach(), ROUTERS)
+    server = server_with_console([ServedAgent(placed)], Reach())
     agent = server.agents[placed.name]
     agent.inbox.refresh()
     found: dict[str, object] = {
@@ -87,6 +87,7 @@ async def _figures(placed: PlacedAgent) -> dict[str, object]:
         for name, params in _LISTS.items():
             found |= await _timed(f"list_{name}", client, partial(_listed, params))
         found |= await _pages(server, placed.spec, client)
+        found |= await _cases(server, placed.spec, client)
     return found
 
 
@@ -102,6 +103,33 @@ async def _pages(server: Server, spec: AgentSpec, client: httpx2.AsyncClient) ->
     found |= await _timed("similar", client, lambda at: (f"/v1/alerts/{shown[at]['alert_id']}/similar", {}))
     customers = [each["entities"]["customer"] for each in shown]
     return found | await _timed("entity", client, lambda at: (f"/v1/entities/customer/{customers[at]}", {}))
+
+
+async def _cases(server: Server, spec: AgentSpec, client: httpx2.AsyncClient) -> dict[str, object]:
+    """Group all alerts first, as the first who asks about cases has to wait for."""
+    begun = time.perf_counter()
+    book = server.agents[spec.name].cases.grouped()
+    took, total = round(time.perf_counter() - begun, 1), book.page().total
+    say(f"{total:,} cases, grouped in {took} s")
+    cases = [each.case_id for each in book.page(limit=_WARM + _ROUNDS).cases]
+    view = server.agents[spec.name].inbox.view
+    shown = view.alerts(np.random.default_rng(4).integers(0, view.rows, _ROUNDS + _WARM))
+    asked: dict[str, Callable[[int], tuple[str, Mapping[str, str]]]] = {
+        "list_cases": lambda _: ("/v1/cases", {}),
+        "case": lambda at: (f"/v1/cases/{cases[at]}", {}),
+        "page_cases": lambda _: ("/console/cases", {}),
+        "page_alerts": lambda _: ("/console/alerts", {}),
+        "page_case": lambda at: (f"/console/cases/{cases[at]}", {}),
+        "page_alert": lambda at: (f"/console/alerts/{shown[at]['alert_id']}", {}),
+        "page_entity": lambda at: (f"/console/entities/customer/{shown[at]['entities']['customer']}", {}),
+    }
+    found: dict[str, object] = {"cases": total, "grouped_s": took}
+    for name, ask in asked.items():
+        found |= await _timed(name, client, ask)
+        if name.startswith("page"):
+            answer = await client.get(ask(_WARM)[0])
+            found[f"{name}_kb"] = round(len(answer.content) / 1000, 1)
+    return found
 
 
 async def _timed(
