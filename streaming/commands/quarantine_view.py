@@ -11,14 +11,14 @@ from agent.triage.untrusted_text import escaped
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal
 from streaming.quarantine.requests import PLACE
-from streaming.quarantine.waiting import by_reason
+from streaming.quarantine.waiting import counts_by
 
 _SHOWN_BYTES = 4_000
 
 
 def show_waiting(rows: pl.DataFrame, limit: int, console: Terminal) -> None:
     """Print counts by reason, then the records that came last."""
-    counts = ((reason, f"{count:,}") for reason, count in by_reason(rows).items())
+    counts = ((reason, f"{count:,}") for reason, count in counts_by(rows, "reason").items())
     show_table(console, ("reason", "records"), counts)
     console.print()
     cells = []

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from streaming.console.alert_pages import alert_router
 from streaming.console.case_pages import case_router
 from streaming.console.entity_page import entity_router
+from streaming.console.quarantine_pages import quarantine_pages
 from streaming.console.queue_pages import queue_router
 from streaming.console.sessions import Sessions
 from streaming.console.sign_in import codes_router, missing_router, sign_in_router
@@ -28,6 +29,7 @@ CONSOLE_ROUTERS: Sequence[APIRouter] = (
     case_router,
     alert_router,
     entity_router,
+    quarantine_pages,
     missing_router,
 )
 

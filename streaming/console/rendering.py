@@ -29,7 +29,7 @@ from streaming.tokens.bearer import Scope
 FOLDER = Path(__file__).parent
 STATIC = {
     "console.css": "text/css", "console.js": "text/javascript", "palette.js": "text/javascript",
-    "icon.svg": "image/svg+xml",
+    "console-quarantine.js": "text/javascript", "icon.svg": "image/svg+xml",
 }  # fmt: skip
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.contract import EventContract
+from schemas.errors import ConfigurationError
 from schemas.tables import UTC_MICROS
 from streaming.delta.data_files import scanned
 from streaming.delta.stored import open_version
@@ -81,8 +82,17 @@ def wanted(
         partition,
         first or 0,
         _EVERYTHING if last is None else last + 1,
-        *(None if each is None else each.replace(tzinfo=UTC) for each in times),
+        *map(_in_utc, times),
     )
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    if moment is None or moment.tzinfo is None:
+        return moment and moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(f"{moment.isoformat()} has no year in UTC") from None
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.contract import EventContract
-from schemas.errors import ConfigurationError, NotFoundError
+from schemas.counts import count_of
+from schemas.errors import ConfigurationError, ConflictError, NotFoundError
 from streaming.batch.queries import REQUEUE
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.definition.contracts import contract_of
@@ -22,7 +25,7 @@ from streaming.kafka.schema_registry import schema_source
 from streaming.quarantine.choosing import RecordFilter, RequeueTrials, slices_of
 from streaming.quarantine.lane import check_same_columns
 from streaming.quarantine.requests import PLACE, RequestTable, read_requests, requeues_place
-from streaming.quarantine.waiting import attempts_at, waiting
+from streaming.quarantine.waiting import attempts_at, records_at, waiting
 from streaming.versions.registry import Author
 
 _COUNTS = ["read", "stored", "quarantined", "duplicates", "filtered"]
@@ -38,10 +41,17 @@ class Quarantine:
 
     agent: PlacedAgent
 
-    def waiting(self, wanted: RecordFilter) -> pl.DataFrame:
+    def waiting(self, wanted: RecordFilter, *, sizes: bool = True) -> pl.DataFrame:
         """Return the records that wait; see streaming.quarantine.waiting.waiting."""
         path, quarantine = self._reader.place("requeues"), self._reader.place("quarantine")
-        return wanted.of(waiting(quarantine, path, read_requests(path)))
+        return wanted.of(waiting(quarantine, path, read_requests(path), sizes=sizes))
+
+    def with_sizes(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return rows of `waiting` with the size of each record, which is read for that."""
+        records = records_at(self._reader.place("quarantine"), rows)
+        size = pc.fill_null(pc.binary_length(records["value"]), 0).cast(pa.int64())
+        sizes = pl.DataFrame(records.select(list(PLACE)).append_column("bytes", size))
+        return rows.drop("bytes").join(sizes, on=PLACE, how="left", maintain_order="left")
 
     def record(self, place: str) -> list[dict[str, Any]]:
         """Return every rejection of one record, the first one first.
@@ -58,16 +68,24 @@ class Quarantine:
         return found
 
     def requeue(
-        self, wanted: RecordFilter, contract: str | None, author: Author, *, dry_run: bool
+        self,
+        wanted: RecordFilter,
+        contract: str | None,
+        author: Author,
+        *,
+        dry_run: bool,
+        expect: int | None = None,
     ) -> dict[str, Any]:
         """Ask for records to be taken in, and return what that would come to now.
 
         Args:
             contract: a corrected contract, by file or shipped name, None for the agent's own.
             dry_run: ask for nothing.
+            expect: how many records were meant when somebody has looked, None for any number.
 
         Raises:
             ConfigurationError: the contract cannot be used, or nothing that waits is meant.
+            ConflictError: by now others wait than `expect`.
         """
         own = AgentDefinition.of(self.agent.spec).contract
         corrected = own if contract is None else contract_of(self.agent.spec, contract)
@@ -75,6 +93,10 @@ class Quarantine:
         chosen = self.waiting(wanted)
         if chosen.height == 0:
             raise ConfigurationError("nothing that waits in the quarantine is meant; see `quarantine list`")
+        if expect is not None and chosen.height != expect:
+            raise ConflictError(
+                f"by now this means {count_of(chosen.height, 'record')}, not {expect}: look again"
+            )
         trial = self._trials(own, corrected).of(chosen)
         facts = {**trial.facts(), "request": None, "batches": len(slices_of(trial.chosen))}
         if dry_run or trial.chosen.height == 0:

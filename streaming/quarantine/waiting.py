@@ -123,13 +123,14 @@ def _held(quarantine: StoredTable, places: pl.DataFrame) -> pa.Table:
 def waiting_by_reason(reader: LakeReader, requests: Sequence[RequeueRequest]) -> dict[str, int]:
     """Count what waits by the reason of its newest rejection, the most frequent first; see `waiting`."""
     if requests:
-        return by_reason(waiting(reader.place("quarantine"), reader.place("requeues"), requests, sizes=False))
-    return by_reason(reader.frame("quarantine", ["reason"]))  # each row is a record of its own
+        places = reader.place("quarantine"), reader.place("requeues")
+        return counts_by(waiting(*places, requests, sizes=False), "reason")
+    return counts_by(reader.frame("quarantine", ["reason"]), "reason")  # each row is a record of its own
 
 
-def by_reason(rows: pl.DataFrame) -> dict[str, int]:
-    """Count rows of `waiting` by reason, the most frequent first."""
-    counts = rows.group_by("reason").len().sort("len", "reason", descending=[True, False])
+def counts_by(rows: pl.DataFrame, column: str) -> dict[str, int]:
+    """Count rows of `waiting` by a column, the most frequent value first."""
+    counts = rows.group_by(column).len().sort("len", column, descending=[True, False])
     return dict(counts.iter_rows())
 
 

@@ -11,14 +11,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from schemas.errors import ConfigurationError
 from streaming.quarantine.choosing import RecordFilter, wanted
 from streaming.quarantine.inspection import Quarantine, record_document
-from streaming.quarantine.requests import PLACE
-from streaming.quarantine.waiting import by_reason
+from streaming.quarantine.paging import WaitingCursor, page_of
+from streaming.quarantine.waiting import counts_by
 from streaming.serve.calls import Call, needs
 from streaming.versions.registry import Author
 
 quarantine_router = APIRouter(prefix="/v1/quarantine", tags=["quarantine"])
 Reading = Annotated[Call, needs("read")]
 Offset = Annotated[int, Path(ge=0, le=2**63 - 1, description="On its topic.")]
+Partition = Annotated[int, Path(ge=0, le=2**31 - 1, description="Partition of the topic.")]
 _MOST_OFFSET = 2**62
 
 
@@ -41,7 +42,9 @@ class WaitingPage(BaseModel):
 
     total: int
     by_reason: dict[str, int]
+    by_topic: dict[str, int]
     records: list[WaitingRecord]
+    next: str | None = Field(description="`after` of the next page; null where there is none")
 
 
 class RequeueOrder(BaseModel):
@@ -58,6 +61,12 @@ class RequeueOrder(BaseModel):
     since: AwareDatetime | None = Field(default=None, description="broker time, inclusive")
     until: AwareDatetime | None = Field(default=None, description="exclusive")
     everything: bool = Field(default=False, description="where nothing else is said: every record that waits")
+    expect: int | None = Field(
+        default=None,
+        ge=0,
+        le=_MOST_OFFSET,
+        description="`records` of a dry run; 409 where it is another number by now",
+    )
     dry_run: bool = Field(default=False, description="only say what would become of them")
 
 
@@ -68,14 +77,21 @@ def list_waiting(
         list[str] | None, Query(max_length=50, description="Code of the newest rejection; any if absent.")
     ] = None,
     topic: Annotated[str | None, Query(max_length=300, description="Topic; any if absent.")] = None,
-    limit: Annotated[int, Query(ge=0, le=1_000, description="Records listed.")] = 100,
+    since: Annotated[AwareDatetime | None, Query(description="Broker time, inclusive.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Exclusive.")] = None,
+    limit: Annotated[int, Query(ge=0, le=1_000, description="Records of a page.")] = 100,
+    after: Annotated[str | None, Query(max_length=400, description="`next` of the page before.")] = None,
 ) -> WaitingPage:
-    """List the records that wait, those that came last first, and how many there are by reason."""
-    found = _quarantine(call).waiting(RecordFilter(tuple(reason or ()), topic))
-    newest = found.sort("arrived", *PLACE, descending=True).head(limit)
+    """List the records that wait, those that came last first, and how many there are by reason and topic."""
+    quarantine, cursor = _quarantine(call), None if after is None else WaitingCursor.parse(after)
+    found = quarantine.waiting(wanted(reason, topic, None, (None, None), (since, until)), sizes=False)
+    rows, following = page_of(found, cursor, limit)
     names = list(WaitingRecord.model_fields)
-    records = [WaitingRecord(**row) for row in newest.select(names).to_dicts()]
-    return WaitingPage(total=found.height, by_reason=by_reason(found), records=records)
+    records = [WaitingRecord(**row) for row in quarantine.with_sizes(rows).select(names).to_dicts()]
+    return WaitingPage(
+        total=found.height, by_reason=counts_by(found, "reason"), by_topic=counts_by(found, "topic"),
+        records=records, next=following,
+    )  # fmt: skip
 
 
 @quarantine_router.get("/requests")
@@ -88,7 +104,7 @@ def list_requests(call: Reading) -> list[dict[str, Any]]:
 def show_record(
     call: Reading,
     topic: Annotated[str, Path(max_length=300, description="Topic that it came from.")],
-    partition: Annotated[int, Path(ge=0, le=2**31 - 1, description="Partition of the topic.")],
+    partition: Partition,
     offset: Offset,
 ) -> dict[str, Any]:
     """Show one record with every rejection; its bytes are in base64."""
@@ -104,7 +120,9 @@ def requeue_records(call: Annotated[Call, needs("operate")], order: RequeueOrder
     )  # fmt: skip
     if meant == RecordFilter() and not order.everything:
         raise ConfigurationError("say which records are meant, such as reasons, or everything", where="body")
-    found = _quarantine(call).requeue(meant, None, Author(call.who, order.why), dry_run=order.dry_run)
+    found = _quarantine(call).requeue(
+        meant, None, Author(call.who, order.why), dry_run=order.dry_run, expect=order.expect
+    )
     call.rows = 0 if found["request"] is None else found["records"] - found["stored_already"]
     return found
 

@@ -421,4 +421,4 @@ $("#queue")?.addEventListener("change", () => {
   whole = false;
   tellSelected();
 });
-if ($("#queue")) addEventListener("pagehide", () => sessionStorage.setItem("inbox", location.href));
+if ($("#queue:not([data-aside])")) addEventListener("pagehide", () => sessionStorage.setItem("inbox", location.href));
