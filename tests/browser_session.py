@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from schemas.alert import ALERTS
 from schemas.spec import AgentSpec
 from streaming.console.console import server_with_console
-from streaming.console.rendering import STATIC
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.stored import read_stored
 from streaming.home.placed_agent import PlacedAgent
@@ -28,7 +27,6 @@ from streaming.tokens.bearer import Scope
 
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 MOST_BYTES = 100_000
-SCRIPTS = sum(each.endswith(".js") for each in STATIC)
 HOSTILE = "<script>alert(1)</script> \u202egro.live\u202c \x1b[31m \"onload=x ' {{7*7}} \u200b\u2066"
 _CSRF = re.compile(r'<meta name="csrf" content="([^"]+)">')
 
@@ -80,15 +78,18 @@ def ok(client: ApiClient, path: str, **query: Any) -> str:
 
 
 class Texts(HTMLParser):
-    """The texts of a page, as a reader sees them, and the tags in it."""
+    """The texts of a page, as a reader sees them, the tags in it, and the scripts that are none of ours."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.texts, self.tags = list[str](), list[str]()
+        self.texts, self.tags, self.foreign = list[str](), list[str](), list[str]()
         self.feed(page)
 
-    def handle_starttag(self, tag: str, _: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        source = dict(attrs).get("src") or ""
+        if tag == "script" and not source.startswith("/console/static/"):
+            self.foreign.append(source)
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)
