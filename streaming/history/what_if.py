@@ -23,15 +23,18 @@ from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
 from streaming.history.candidate_answers import CandidateAnswers, Published
 from streaming.history.decided import DecidedHistory, Span, raised_in, within
+from streaming.history.missed_frauds import no_frauds, scored_frauds
+from streaming.history.moved_alerts import ONE_ALERT
 from streaming.history.replay import Replayer, Slice
-from streaming.history.what_if_report import ONE_ALERT, BothSides, Tally, WhatIf, compared
+from streaming.history.what_if_report import BothSides, Tally, WhatIf, compared
 from streaming.labels.book import LabelBook
 from streaming.store.place import Place
 
 _KEPT = [
-    *ONE_ALERT, "event_time", "score", "severity", "classification", "classification_source",
-    "transaction_id", "entities", "reasons", "rules",
+    *ONE_ALERT, "alert_id", "transaction_id", "event_time", "amount", "currency", "score", "severity",
+    "classification", "classification_source",
 ]  # fmt: skip
+_TAKEN_APART = ["entities", "reasons", "rules"]
 _DAY_US = 86_400_000_000
 
 
@@ -132,17 +135,19 @@ class _Decided:
         tables, late = self.history.tables(self.span), self.history.late_answers(self.span)
         ends, tally = self.history.batch_ends(self.span), Tally()
         before, after = [self._slim(ALERTS.empty_table())], [self._slim(ALERTS.empty_table())]
+        frauds = [no_frauds()]
         for number, part in enumerate(slices):
             published = Published.of(raised_in(tables.alerts, part.span), within(late, part.span))
             alerts = part.alerts(self.answers.answer(part.flagged, published, ends))
             self.sink.append(alerts, Stamp("replay", number))
             before.append(self._slim(published.table))
             after.append(self._slim(alerts))
-            tally += self._tally(part.rows)
-        return BothSides(pl.concat(before), pl.concat(after), tally, budgets)
+            known = self.labels.on(pl.DataFrame(part.rows.select(["transaction_id", "event_time"])))
+            frauds.append(scored_frauds(part, known["is_fraud"], self.primary))
+            tally += self._tally(known)
+        return BothSides(pl.concat(before), pl.concat(after), tally, budgets, pl.concat(frauds))
 
-    def _tally(self, rows: pa.Table) -> Tally:
-        known = self.labels.on(pl.DataFrame(rows.select(["transaction_id", "event_time"])))
+    def _tally(self, known: pl.DataFrame) -> Tally:
         times = known["event_time"].dt.epoch("us")
         days = frozenset((times // _DAY_US).unique().to_list())
         frauds = int(known["is_fraud"].sum())
@@ -150,13 +155,13 @@ class _Decided:
 
     def _slim(self, alerts: pa.Table) -> pl.DataFrame:
         """Keep some columns, with the label on the transaction unless it lies before the span."""
-        rows = alerts.select(_KEPT).to_pylist()
-        kept = pl.DataFrame(alerts.select(_KEPT[:8])).with_columns(
+        rows = alerts.select([*_TAKEN_APART, "kind"]).to_pylist()
+        kept = pl.DataFrame(alerts.select(_KEPT)).with_columns(
             pl.Series("entity", [dict(row["entities"])[self.primary] for row in rows], pl.String),
             pl.Series("reason", [_strongest(row) for row in rows], pl.String),
         )
         inside = pl.when(pl.col("sequence") >= self.span.first).then("is_fraud")
-        return self.labels.on(kept).with_columns(is_fraud=inside).drop("transaction_id").sort(ONE_ALERT)
+        return self.labels.on(kept).with_columns(is_fraud=inside).sort(ONE_ALERT)
 
 
 def _strongest(alert: dict[str, Any]) -> str:

@@ -14,10 +14,11 @@ import polars as pl
 
 from streaming.history.candidate_answers import Answering
 from streaming.history.decided import Span
+from streaming.history.missed_frauds import MissedFrauds, missed_frauds
+from streaming.history.moved_alerts import ONE_ALERT, MovedAlerts, moved_alerts
 from streaming.learning.protocol import CARDS_PER_DAY, JudgedRows, card_precision_at_k
 
 NO_ALERT = "no alert"
-ONE_ALERT = ["sequence", "kind"]
 _FLIPS = ("severity", "classification", "classification_source")
 _MOST_ENTITIES = 10
 _DAY_US = 86_400e6
@@ -98,6 +99,8 @@ class WhatIf:
         unanswered: alerts of the candidate with the classification by rules.
         answering: where the classifications of the candidate's alerts come from, and what new ones took.
         sandbox: folder of the candidate's alerts table.
+        moved: the alerts that differ, and their money.
+        missed: the known frauds that the candidate does not alert.
         cold_from: `sequence` at which the candidate's profiles began blank, None when they know everything.
     """
 
@@ -121,6 +124,8 @@ class WhatIf:
     answering: Answering
     maturity: timedelta
     matured: dict[str, Matured]
+    moved: MovedAlerts
+    missed: MissedFrauds
     sandbox: Path
     cold_from: int | None = None
 
@@ -171,12 +176,14 @@ class BothSides:
         after: the candidate's alerts.
         tally: of the transactions.
         budgets: alerts per day that the published spec and the candidate ask for.
+        frauds: known ones among the transactions, see scored_frauds.
     """
 
     before: pl.DataFrame
     after: pl.DataFrame
     tally: Tally
     budgets: tuple[float | None, float | None]
+    frauds: pl.DataFrame
 
     def matured(self, latest: datetime) -> dict[str, Matured]:
         """Return what labels say of the alerts to transactions up to a time."""
@@ -202,6 +209,8 @@ def compared(found: BothSides) -> dict[str, Any]:
         "added": added.height,
         "removed": removed.height,
         "kept": both.height,
+        "moved": moved_alerts(before, after),
+        "missed": missed_frauds(found.frauds, before, after),
         "changes": Changes(**changed.select(_KINDS).sum().row(0, named=True)),
         "flips": {name: _flips(added, removed, both, name) for name in _FLIPS},
         "entities": _by("entity", changed, _MOST_ENTITIES),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -30,6 +30,7 @@ class WhatIfJob:
     """One what-if.
 
     Attributes:
+        asked: `order`, what was asked for, and `differences`, what the candidate has otherwise.
         replayed: rows so far.
         rows: of the whole span, 0 until that is known.
         problem: why it failed, or, of one that is done, why its report could not be kept.
@@ -38,6 +39,7 @@ class WhatIfJob:
     job_id: str
     who: str
     started: datetime
+    asked: Mapping[str, Any] = field(default_factory=dict)
     state: JobState = "running"
     replayed: int = 0
     rows: int = 0
@@ -70,13 +72,16 @@ class WhatIfJobs:
         self._jobs: OrderedDict[str, WhatIfJob] = OrderedDict()
         self._threads: list[threading.Thread] = []
 
-    def start(self, who: str, work: Work, keep: Callable[[WhatIf], bool]) -> WhatIfJob:
+    def start(
+        self, who: str, work: Work, keep: Callable[[WhatIf], bool], asked: Mapping[str, Any] | None = None
+    ) -> WhatIfJob:
         """Begin a what-if.
 
         Args:
             who: asks for it.
             work: replays, and says how far it is.
             keep: keeps the report as evidence; returns whether it did.
+            asked: see WhatIfJob.
 
         Raises:
             ConflictError: another one runs.
@@ -84,7 +89,7 @@ class WhatIfJobs:
         with self._lock:
             if any(each.state == "running" for each in self._jobs.values()):
                 raise ConflictError("a what-if of this agent runs: wait for it, or stop it")
-            job = WhatIfJob(secrets.token_hex(_ID_BYTES), who, self._clock())
+            job = WhatIfJob(secrets.token_hex(_ID_BYTES), who, self._clock(), asked or {})
             self._jobs[job.job_id] = job
             if len(self._jobs) > _MOST_KEPT:
                 self._jobs.popitem(last=False)

@@ -20,8 +20,10 @@ from streaming.history.replay_evidence import note_replay
 from streaming.history.replay_runs import OnProgress, ReplaySpan, run_what_if, warm_up_of
 from streaming.history.what_if_report import WhatIf
 from streaming.serve.calls import Call, needs
+from streaming.serve.spec_differences import SpecDifference, differences
 from streaming.serve.what_if_jobs import JobState, WhatIfJob
 from streaming.versions.registry import check_replaceable
+from streaming.versions.registry_watch import spec_in_force
 
 what_ifs_router = APIRouter(prefix="/v1/what-ifs", tags=["what-ifs"])
 Reading = Annotated[Call, needs("read")]
@@ -36,7 +38,8 @@ class WhatIfOrder(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     changes: dict[str, Any] = Field(
-        description="keys of the spec with their new values, such as threshold or rules; the others stay"
+        description="keys of the spec in force with their new values, such as threshold or rules; the "
+        "others stay"
     )
     alert: str | None = Field(default=None, max_length=500, description="the batch that this alert is of")
     from_time: datetime | None = Field(
@@ -56,6 +59,8 @@ class WhatIfStatus(BaseModel):
     state: JobState
     started: datetime
     ended: datetime | None
+    order: WhatIfOrder | None = Field(description="what was asked for")
+    differences: list[SpecDifference] = Field(description="what the candidate has otherwise")
     replayed: int = Field(description="transactions so far")
     rows: int = Field(description="of the whole span; 0 until that is known")
     problem: str | None = Field(description="why it failed, or why its report could not be kept")
@@ -65,7 +70,8 @@ class WhatIfStatus(BaseModel):
 @what_ifs_router.post("", status_code=HTTPStatus.ACCEPTED)
 def start_what_if(call: Operating, order: WhatIfOrder) -> WhatIfStatus:
     """Begin to decide a span again under a changed spec; nobody is asked, recorded answers are used."""
-    agent, candidate = call.agent, candidate_of(call.agent.spec, order.changes)
+    agent, before = call.agent, spec_in_force(call.agent.placed)
+    candidate = candidate_of(before, order.changes)
     begin, end = _plain(order.from_time, "from_time"), _plain(order.to_time, "to_time")
     span = ReplaySpan(alert=order.alert, from_time=begin, to_time=end)
     warm_up = warm_up_of(order.warm_up)
@@ -73,7 +79,8 @@ def start_what_if(call: Operating, order: WhatIfOrder) -> WhatIfStatus:
     def work(moved_on: OnProgress) -> WhatIf:
         return run_what_if(agent.placed, candidate, span, warm_up, RECORDED, moved_on)
 
-    job = agent.what_ifs.start(call.who, work, lambda found: _kept(call, candidate, found))
+    asked = {"order": order.model_dump(), "differences": differences(before, candidate)}
+    job = agent.what_ifs.start(call.who, work, lambda found: _kept(call, candidate, found), asked)
     call.rows = 1
     return _status(job)
 
@@ -127,7 +134,9 @@ def _kept(call: Call, candidate: AgentSpec, found: WhatIf) -> bool:
 
 
 def _status(job: WhatIfJob) -> WhatIfStatus:
-    return WhatIfStatus(**{name: getattr(job, name) for name in WhatIfStatus.model_fields})
+    asked = {"order": job.asked.get("order"), "differences": job.asked.get("differences", [])}
+    names = WhatIfStatus.model_fields.keys() - asked.keys()
+    return WhatIfStatus(**{name: getattr(job, name) for name in names}, **asked)
 
 
 def _plain(moment: datetime | None, where: str) -> datetime | None:
