@@ -14,6 +14,7 @@ from streaming.serve.figures_api import figures_router
 from streaming.serve.labels_api import labels_router
 from streaming.serve.quarantine_api import quarantine_router
 from streaming.serve.registry_api import registry_router
+from streaming.serve.rules_api import rules_router
 from streaming.serve.score_api import score_router
 from streaming.serve.what_ifs_api import what_ifs_router
 
@@ -22,6 +23,7 @@ ROUTERS: Sequence[APIRouter] = (
     entities_router,
     cases_router,
     labels_router,
+    rules_router,
     registry_router,
     what_ifs_router,
     quarantine_router,

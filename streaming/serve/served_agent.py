@@ -20,6 +20,7 @@ from streaming.serve.changes import LiveChanges
 from streaming.serve.conditions import log_condition
 from streaming.serve.entity_pages import EntityPages
 from streaming.serve.follower import Follower
+from streaming.serve.known_frauds import KnownFrauds
 from streaming.serve.known_tokens import AgentTokens
 from streaming.serve.served_cases import ServedCases
 from streaming.serve.what_if_jobs import WhatIfJobs
@@ -56,6 +57,7 @@ class ServedAgent:
         self.details = AlertDetails(self.inbox, payments, contract.primary_entity)
         self.what_ifs, self.cases = WhatIfJobs(), ServedCases(CaseBook(placed))
         self.entities = EntityPages(spec, contract.entity_names, self.inbox, payments)
+        self.frauds = KnownFrauds(self._reader, spec, contract.primary_entity)
         self.follower = Follower(placed) if scores else None
         self._pace = _PACE_SECONDS if placed.lake.is_local else _PACE_IN_A_STORE_SECONDS
         self._workers = [

@@ -1,0 +1,213 @@
+"""The frauds that labels know: which rule or score has caught each, and why the others were missed."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, Field
+
+from schemas.spec import AgentSpec
+from streaming.arrays.compilation import Ints
+from streaming.batch.backfill_mark import PIN as BACKFILL
+from streaming.delta.key_index import KeyIndex
+from streaming.delta.lake_reader import LakeReader
+from streaming.delta.stored import StoredTable
+from streaming.inbox.view import InboxView
+from streaming.labels.book import LabelBook
+from streaming.serve.rule_figures import LEAST_JUDGED, DaySpan
+
+BY_SCORE = "score"
+_MOST_MISSED = 200
+_COLUMNS = ["event_time", "amount", "currency"]
+
+WhyMissed = Literal["backfilled", "learning", "below_threshold"]
+
+
+class UncaughtFraud(BaseModel):
+    """A transaction with a fraud label and without an alert."""
+
+    transaction_id: str
+    event_time: datetime
+    amount: float
+    currency: str | None
+    entity: str = Field(description="the primary one's id")
+    why: WhyMissed = Field(
+        description="`backfilled`: loaded from history, where nobody is alerted; `learning`: before any "
+        "score could raise an alert; `below_threshold`: no rule has hit it, and its score was too low"
+    )
+    score: float | None = Field(
+        default=None, description="by the newest what-if without changes that has it; null without one"
+    )
+    threshold: float | None = Field(default=None, description="the score that it needed, likewise")
+    reason: str | None = Field(default=None, description="what raised the score most, likewise")
+
+
+class Recall(BaseModel):
+    """How many of the known frauds of a span were alerted."""
+
+    frauds: int = Field(description="transactions of the span with a fraud label")
+    caught: int = Field(description="those with an alert")
+    recall: float | None = Field(description="their share; null where fewer than 10 frauds are known")
+    caught_by: dict[str, int] = Field(
+        description="rule, or `score` where no rule has hit → frauds; what several rules hit counts for each"
+    )
+    caught_amounts: dict[str, float] = Field(description="currency → what the caught ones come to")
+    missed_amounts: dict[str, float] = Field(description="currency → what the others come to")
+    by_why: dict[str, int] = Field(description="why they were missed → frauds")
+    missed: list[UncaughtFraud] = Field(description="of the largest amounts, the largest first, 200 at most")
+    not_stored: int = Field(
+        description="fraud labels since the span began on transactions that this agent has not stored"
+    )
+
+
+class KnownFrauds:
+    """Finds the frauds of one agent's lake. Safe to use from several threads.
+
+    Args:
+        reader: of the lake; what is new is looked for each time.
+        spec: names tables.
+        primary: the entity that frauds are told by.
+    """
+
+    def __init__(self, reader: LakeReader, spec: AgentSpec, primary: str) -> None:
+        self._reader, self._spec, self._primary = reader, spec, primary
+        self._lock = threading.Lock()
+        self._book: LabelBook | None = None
+        self._transactions: StoredTable | None = None
+        self._index: KeyIndex | None = None
+
+    def newest_day(self) -> datetime:
+        """Return the newest event time that is stored, now where nothing is."""
+        with self._lock:
+            newest = None if not self._follow() else self._stored().maximum("event_time")
+        return datetime.now(UTC) if newest is None else datetime.fromtimestamp(newest / 1e6, UTC)
+
+    def recall(self, view: InboxView, span: DaySpan, spec: AgentSpec, scored: Mapping[str, Any]) -> Recall:
+        """Say how many frauds of a span were alerted, and why others were not.
+
+        Args:
+            view: the alerts.
+            span: over event time.
+            spec: the version in force.
+            scored: transaction id → `score`, `threshold` and `reason`, as far as they are known.
+        """
+        caught = _caught(view, span)
+        with self._lock:
+            lost, not_stored = self._lost(view, span)
+            whys = self._whys(lost, spec)
+        missed = [
+            UncaughtFraud(**row, why=why, **scored.get(row["transaction_id"], {}))
+            for row, why in zip(lost.drop("sequence").to_dicts(), whys, strict=True)
+        ]
+        transactions = caught.unique("transaction")
+        frauds = transactions.height + len(missed)
+        return Recall(
+            frauds=frauds,
+            caught=transactions.height,
+            recall=round(transactions.height / frauds, 4) if frauds >= LEAST_JUDGED else None,
+            caught_by=_by_rule(caught),
+            caught_amounts=_sums(transactions),
+            missed_amounts=_sums(lost),
+            by_why=dict(Counter(whys).most_common()),
+            missed=missed[:_MOST_MISSED],
+            not_stored=not_stored,
+        )
+
+    def _lost(self, view: InboxView, span: DaySpan) -> tuple[pl.DataFrame, int]:
+        """Return the frauds without an alert, the largest first, and how many labels are on nothing stored.
+
+        Labels are decided after the event, so older ones are of no transaction of the span.
+        """
+        nothing = pl.DataFrame(schema={"transaction_id": pl.String, **_KINDS})
+        book = self._labels()
+        if book is None or not self._follow():
+            return nothing, 0
+        begin, end = (datetime.fromtimestamp(each / 1e6, UTC) for each in span.micros)
+        labels = pl.DataFrame(book.latest()).filter(
+            pl.col("is_fraud") & (pl.col("decided_at") >= begin - timedelta(days=1))
+        )
+        ids = labels["transaction_id"].to_arrow().cast(pa.large_string())
+        alerted = pc.unique(view.texts["transaction"].filter(pc.is_in(view.texts["transaction"], ids)))
+        open_ids = ids.filter(pc.invert(pc.is_in(ids, alerted))).cast(pa.string())
+        assert self._index is not None, "it is made with the table"
+        rows = self._index.rows(open_ids, [*_COLUMNS, self._primary])
+        found = pl.DataFrame(rows).rename({self._primary: "entity"}).unique("transaction_id", keep="first")
+        inside = found.filter((pl.col("event_time") >= begin) & (pl.col("event_time") < end))
+        ranked = inside.select("transaction_id", *_KINDS).sort("amount", "sequence", descending=[True, False])
+        return ranked, len(open_ids) - found.height
+
+    def _whys(self, lost: pl.DataFrame, spec: AgentSpec) -> list[WhyMissed]:
+        backfilled = self._backfilled_through() if lost.height else 0
+        learnt = spec.rows_to_learn
+        return [
+            "backfilled" if each < backfilled else "learning" if each < learnt else "below_threshold"
+            for each in lost["sequence"].to_list()
+        ]
+
+    def _backfilled_through(self) -> int:
+        """What was loaded from history comes before all else."""
+        loaded = pc.match_substring(pc.field("pins"), f'"{BACKFILL}"')
+        rows = self._reader.anew().frame("batches", ["next_sequence"], loaded)
+        return max(rows["next_sequence"].to_list(), default=0)
+
+    def _labels(self) -> LabelBook | None:
+        if self._book is None and self._reader.anew().table("labels") is not None:
+            self._book = LabelBook(self._reader.place("labels"), retention=self._spec.replay_horizon)
+        return self._book
+
+    def _follow(self) -> bool:
+        """Return whether there are transactions; where there are, they are seen as they are now."""
+        if self._transactions is None:
+            self._transactions = self._reader.anew().table("transactions")
+            if self._transactions is not None:
+                self._index = KeyIndex(self._transactions, "transaction_id", "sequence")
+        else:
+            self._transactions.refresh()
+        return self._transactions is not None
+
+    def _stored(self) -> StoredTable:
+        assert self._transactions is not None, "asked before"
+        return self._transactions
+
+
+_KINDS: Mapping[str, Any] = {
+    "sequence": pl.Int64, "event_time": pl.Datetime("us", "UTC"), "amount": pl.Float64,
+    "currency": pl.String, "entity": pl.String,
+}  # fmt: skip
+
+
+def _caught(view: InboxView, span: DaySpan) -> pl.DataFrame:
+    """Return transaction, amount, currency and rules of the alerts of a span that are labelled as frauds."""
+    times, (begin, end) = view.numbers["time"], span.micros
+    frauds = view.words["label"].chosen(lambda word: word == "fraud")
+    rows: Ints = np.flatnonzero(frauds & (times >= begin) & (times < end))
+    words = {name: view.words[name] for name in ("rule", "currency")}
+    return pl.DataFrame(
+        {
+            "transaction": pl.Series(view.texts["transaction"].take(pa.array(rows, pa.int64()))),
+            "amount": view.numbers["amount"][rows],
+            **{
+                name: pl.Series([each.words[code] for code in each.codes[rows]], dtype=pl.String)
+                for name, each in words.items()
+            },
+        }
+    )
+
+
+def _by_rule(caught: pl.DataFrame) -> dict[str, int]:
+    pairs: Iterable[tuple[str, str | None]] = caught.select("transaction", "rule").iter_rows()
+    each = {(transaction, name) for transaction, rules in pairs for name in (rules or BY_SCORE).split()}
+    return dict(Counter(name for _, name in each).most_common())
+
+
+def _sums(rows: pl.DataFrame) -> dict[str, float]:
+    sums = rows.group_by("currency").agg(pl.col("amount").sum()).sort("currency")
+    return {currency: round(amount, 2) for currency, amount in sums.iter_rows() if currency is not None}

@@ -1,0 +1,99 @@
+"""Endpoints about rules and the score: what they raise, how often they are right, and what they miss."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from schemas.rules import Rule
+from streaming.definition.agent_definition import AgentDefinition
+from streaming.serve.calls import Call, needs
+from streaming.serve.known_frauds import Recall
+from streaming.serve.rule_figures import (
+    LEAST_JUDGED,
+    DaySpan,
+    RuleFigures,
+    RuleTally,
+    ThresholdStep,
+    span_of,
+)
+from streaming.versions.registry_watch import spec_in_force
+
+rules_router = APIRouter(prefix="/v1/rules", tags=["rules"])
+Reading = Annotated[Call, needs("read")]
+Days = Annotated[int, Query(ge=1, le=366, description="Days of event time, in UTC.")]
+Until = Annotated[
+    date | None, Query(description="The last of them; that of the newest transaction if absent.")
+]
+
+
+class RuleTable(BaseModel):
+    """What each rule of the version in force has raised, and the score."""
+
+    version: str = Field(description="of the spec in force")
+    threshold: float | None = Field(description="null where a budget moves it")
+    alerts_per_day: float | None = Field(description="the budget; null where the threshold is fixed")
+    since: date
+    until: date = Field(description="inclusive")
+    days: list[date]
+    least_judged: int = Field(description="labels that a share needs")
+    score: RuleFigures = Field(description="alerts that no rule has hit")
+    rules: list[RuleFigures] = Field(
+        description="those in force in the order of the spec, then those that no longer are and had alerts"
+    )
+    steps: list[ThresholdStep] = Field(
+        description="what higher thresholds would leave of the alerts by the score, by what is on record"
+    )
+
+
+@rules_router.get("")
+def list_rules(call: Reading, days: Days = 14, until: Until = None) -> RuleTable:
+    """Show alerts a day, precision and money of each rule of the version in force, and of the score."""
+    spec = AgentDefinition.of(spec_in_force(call.agent.placed)).completed().spec
+    span = chosen_span(call, days, until)
+    tally = RuleTally(call.agent.inbox.view, span)
+    return RuleTable(
+        version=spec.version,
+        threshold=spec.threshold if spec.alerts_per_day is None else None,
+        alerts_per_day=spec.alerts_per_day,
+        since=span.since,
+        until=span.until,
+        days=span.days,
+        least_judged=LEAST_JUDGED,
+        score=tally.of_score(),
+        rules=_figures(tally, {each.name: each for each in spec.rules}),
+        steps=tally.steps(),
+    )
+
+
+@rules_router.get("/recall")
+def show_recall(call: Reading, days: Days = 14, until: Until = None) -> Recall:
+    """Show which of the frauds that labels know were caught, by which rule, and why others were missed."""
+    spec, span = spec_in_force(call.agent.placed), chosen_span(call, days, until)
+    return call.agent.frauds.recall(call.agent.inbox.view, span, spec, _scored(call))
+
+
+def chosen_span(call: Call, days: int, until: date | None) -> DaySpan:
+    """Return the days that are meant."""
+    if until is None:
+        return span_of(call.agent.frauds.newest_day(), days)
+    return span_of(datetime(until.year, until.month, until.day, tzinfo=UTC), days)
+
+
+def _figures(tally: RuleTally, rules: dict[str, Rule]) -> list[RuleFigures]:
+    names = [*rules, *(each for each in tally.named() if each not in rules)]
+    return [tally.of_rule(each, rules.get(each)) for each in names]
+
+
+def _scored(call: Call) -> dict[str, dict[str, Any]]:
+    """Return what the what-ifs without changes have found of missed frauds; the newest one counts."""
+    names = ("score", "threshold", "reason")
+    return {
+        each["transaction_id"]: {name: each[name] for name in names}
+        for job in reversed(call.agent.what_ifs.all())
+        if job.report is not None and not job.asked.get("differences")
+        for each in job.report["missed"]["largest"]
+    }
