@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from streaming.serve.alert_details import DrawnPayment
@@ -13,6 +13,7 @@ from streaming.serve.alert_details import DrawnPayment
 WIDTH, HEIGHT = 640.0, 200.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 14.0, 14.0, 24.0
 BAR_WIDTH = 300.0
+DAYS_WIDTH, DAYS_HEIGHT = 140.0, 28.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,17 @@ class Bar:
     value: float
     x: float
     width: float
+
+
+@dataclass(frozen=True)
+class DayBar:
+    """A day's count in a small chart; a day without any has a bar without height."""
+
+    day: date
+    count: int
+    x: float
+    width: float
+    height: float
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,15 @@ def contribution_bars(alert: Mapping[str, Any]) -> list[Bar]:
     return [
         Bar(text, value, (min(begin, begin + value) - low) * scale, max(1.5, abs(value) * scale))
         for (text, value), begin in zip(parts, ends, strict=False)
+    ]
+
+
+def day_bars(days: Sequence[date], counts: Sequence[int]) -> list[DayBar]:
+    """Return a bar for each day; the highest fills the chart."""
+    most, step = max(counts, default=0) or 1, DAYS_WIDTH / max(len(days), 1)
+    return [
+        DayBar(day, count, round(at * step, 2), round(step * 0.8, 2), round(count / most * DAYS_HEIGHT, 2))
+        for at, (day, count) in enumerate(zip(days, counts, strict=True))
     ]
 
 

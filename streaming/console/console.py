@@ -13,9 +13,11 @@ from streaming.console.case_pages import case_router
 from streaming.console.entity_page import entity_router
 from streaming.console.quarantine_pages import quarantine_pages
 from streaming.console.queue_pages import queue_router
+from streaming.console.rule_pages import rule_router
 from streaming.console.sessions import Sessions
 from streaming.console.sign_in import codes_router, missing_router, sign_in_router
 from streaming.console.sign_in_codes import SignInCodes
+from streaming.console.what_if_pages import what_if_router
 from streaming.serve.api import Reach, Server, build_server
 from streaming.serve.known_tokens import KnownTokens
 from streaming.serve.routers import ROUTERS
@@ -29,6 +31,8 @@ CONSOLE_ROUTERS: Sequence[APIRouter] = (
     case_router,
     alert_router,
     entity_router,
+    rule_router,
+    what_if_router,
     quarantine_pages,
     missing_router,
 )

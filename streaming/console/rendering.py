@@ -29,7 +29,8 @@ from streaming.tokens.bearer import Scope
 FOLDER = Path(__file__).parent
 STATIC = {
     "console.css": "text/css", "console.js": "text/javascript", "palette.js": "text/javascript",
-    "console-quarantine.js": "text/javascript", "icon.svg": "image/svg+xml",
+    "console-quarantine.js": "text/javascript", "operate.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
 }  # fmt: skip
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -171,6 +172,14 @@ def _amount(value: float | None, currency: str | None = None) -> str:
     return "-" if value is None else f"{value:,.2f} {currency or ''}".rstrip()
 
 
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value * 100:.1f} %"
+
+
+def _count(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.10g}" if isinstance(value, int) else f"{value:,.2f}"
+
+
 def _words(value: str | None) -> str:
     return "-" if value is None else value.replace("_", " ")
 
@@ -186,6 +195,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     made.filters |= {
         "outsider": _outsider, "moment": _moment, "amount": _amount, "words": _words, "part": _part,
+        "share": _share, "count": _count,
     }  # fmt: skip
     made.globals |= {
         "link": link,

@@ -77,7 +77,7 @@ def scored_frauds(part: Slice, is_fraud: pl.Series, primary: str) -> pl.DataFram
     Args:
         part: decided by the candidate alone.
         is_fraud: bool of each of its rows, null without a label.
-        primary: the entity that they are told by.
+        primary: the entity whose id is shown.
 
     Returns:
         sequence, transaction_id, event_time, amount, currency, entity, score, threshold (null before any

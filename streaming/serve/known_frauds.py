@@ -74,7 +74,7 @@ class KnownFrauds:
     Args:
         reader: of the lake; what is new is looked for each time.
         spec: names tables.
-        primary: the entity that frauds are told by.
+        primary: the entity whose id is shown.
     """
 
     def __init__(self, reader: LakeReader, spec: AgentSpec, primary: str) -> None:

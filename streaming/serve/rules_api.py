@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from schemas.rules import Rule
+from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.serve.calls import Call, needs
 from streaming.serve.known_frauds import Recall
@@ -52,7 +53,7 @@ class RuleTable(BaseModel):
 @rules_router.get("")
 def list_rules(call: Reading, days: Days = 14, until: Until = None) -> RuleTable:
     """Show alerts a day, precision and money of each rule of the version in force, and of the score."""
-    spec = AgentDefinition.of(spec_in_force(call.agent.placed)).completed().spec
+    spec = _complete(call)
     span = chosen_span(call, days, until)
     tally = RuleTally(call.agent.inbox.view, span)
     return RuleTable(
@@ -76,11 +77,20 @@ def show_recall(call: Reading, days: Days = 14, until: Until = None) -> Recall:
     return call.agent.frauds.recall(call.agent.inbox.view, span, spec, _scored(call))
 
 
+def chosen_rules(call: Call) -> tuple[Rule, ...]:
+    """Return the rules in force, those of the spec's file included."""
+    return _complete(call).rules
+
+
 def chosen_span(call: Call, days: int, until: date | None) -> DaySpan:
     """Return the days that are meant."""
     if until is None:
         return span_of(call.agent.frauds.newest_day(), days)
     return span_of(datetime(until.year, until.month, until.day, tzinfo=UTC), days)
+
+
+def _complete(call: Call) -> AgentSpec:
+    return AgentDefinition.of(spec_in_force(call.agent.placed)).completed().spec
 
 
 def _figures(tally: RuleTally, rules: dict[str, Rule]) -> list[RuleFigures]:

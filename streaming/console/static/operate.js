@@ -1,0 +1,90 @@
+"use strict";
+// What-ifs and versions: a form becomes an order to the API; a page of a job that runs is shown anew.
+
+const JOB_MS = 1000;
+
+const dayAfter = (day) => new Date(Date.parse(`${day}T00:00:00Z`) + 86400000).toISOString().slice(0, 10);
+const spanOf = (element) => ({from_time: `${element.dataset.from}T00:00:00Z`, to_time: `${dayAfter(element.dataset.to)}T00:00:00Z`});
+
+function numberOf(input) {
+  const value = Number(input.value);
+  if (!input.value.trim() || !Number.isFinite(value)) {
+    input.focus();
+    throw new Error(`${input.labels[0].textContent}: expected a number.`);
+  }
+  return value;
+}
+
+function changedRule(rule, fields) {
+  const changed = structuredClone(rule);
+  changed.severity = $("[name=severity]", fields).value;
+  for (const each of $$("[name=condition]", fields).filter((input) => input.value !== input.defaultValue)) {
+    const [form, part] = each.dataset.where.split(".");
+    if (part) changed[form][part] = each.value;
+    else changed[form] = each.value;
+  }
+  return changed;
+}
+
+function changesOf(form) {
+  const changes = {};
+  for (const name of ["threshold", "alerts_per_day"]) {
+    const input = form.elements[name];
+    if (input && input.value !== input.dataset.was) changes[name] = numberOf(input);
+  }
+  const before = JSON.parse(form.dataset.rules), fields = $$("[data-rule]", form);
+  const after = before.map((rule, at) => changedRule(rule, fields[at])).filter((_, at) => $("[name=on]", fields[at]).checked);
+  // The rules of a file are written out: they stand in the spec then.
+  if (JSON.stringify(after) !== JSON.stringify(before)) Object.assign(changes, {rules: after, rules_file: null});
+  return changes;
+}
+
+async function tryOut(changes, span, warmUp) {
+  const job = await send("POST", api("/v1/what-ifs"), {body: {changes, ...span, ...(warmUp ? {warm_up: warmUp} : {})}});
+  return leave(api(`/console/what-ifs/${job.job_id}`));
+}
+
+function refused(within, text) {
+  const place = $("[role=alert]", within);
+  place.textContent = text;
+  place.hidden = !text;
+  if (text) place.scrollIntoView({block: "nearest"});
+}
+
+async function explained(within, work) {
+  refused(within, "");
+  try {
+    return await work();
+  } catch (fault) {
+    refused(within, fault.message);
+  }
+}
+
+Object.assign(actions, {
+  "what-if": () => {
+    const form = $("#what-if");
+    return explained(form, () => {
+      const changes = changesOf(form);
+      if (!Object.keys(changes).length) throw new Error("Change something first.");
+      return tryOut(changes, spanOf(form), form.elements.warm_up.value.trim());
+    });
+  },
+  "what-if-scores": (button) => tryOut({}, spanOf(button)),
+  "stop-what-if": async (button) => {
+    await send("POST", api(`/v1/what-ifs/${button.dataset.job}/stop`));
+    say("It is being stopped.");
+  },
+});
+
+async function followJob() {
+  if (!$("#job[data-running]")) return;
+  const found = $("#job", await rendered(location.href).catch(() => document));
+  if (found !== $("#job")) $("#job").replaceWith(found);
+  setTimeout(followJob, JOB_MS);
+}
+
+setTimeout(followJob, JOB_MS);
+$("#what-if")?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  $("[data-do=what-if]").click();
+});
