@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
+import polars as pl
+
 from agent.model.budget import SpendingBudget
 from agent.model.steady_clock import SteadyClock
 from schemas.instants import micros_of, moment_of
+from schemas.lake_tables import Table
 from schemas.llm import Budget
 from streaming.delta.lake import Lake, LakeTable
+from streaming.delta.lake_reader import LakeReader
+
+_BOOKED: tuple[tuple[Table, str], ...] = (("batches", "closed_at"), ("late", "at"))
+
+_TAKEN = ["input_tokens", "output_tokens", "cost_usd"]
+
+
+@dataclass(frozen=True)
+class SpentOnModels:
+    """What questions to models have taken; money in USD."""
+
+    tokens: int
+    usd: float
+
+
+def spent_since(reader: LakeReader, moment: datetime) -> SpentOnModels:
+    """Return what was booked from a moment on, by the closed batches and the late answers.
+
+    What a running agent has asked and not booked yet is not in it.
+    """
+    tokens, usd = 0, 0.0
+    for name, column in _BOOKED:
+        table = reader.table(name)
+        if table is not None:
+            rows = pl.DataFrame(table.read(column, micros_of(moment), columns=_TAKEN))
+            taken_in, taken_out, cost = (rows[each].sum() for each in _TAKEN)
+            tokens, usd = tokens + int(taken_in) + int(taken_out), usd + float(cost)
+    return SpentOnModels(tokens, usd)
 
 
 def restored_budget(limits: Budget, lake: Lake, clock: SteadyClock) -> SpendingBudget:

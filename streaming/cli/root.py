@@ -169,6 +169,13 @@ def demo(
             help="[HOST:]PORT where metrics are served meanwhile, another where it is taken, or off."
         ),
     ] = "9464",
+    console: Annotated[
+        bool,
+        typer.Option(
+            "--console",
+            help="Open the console once the agent reads, as `serve --console` does; it stays until Ctrl-C.",
+        ),
+    ] = False,
     log_format: LogFormat = None,
     as_json: AsJson = False,
 ) -> None:
@@ -176,7 +183,7 @@ def demo(
 
     State goes to the folder `demo` below --home, which is emptied first.
 
-    Example: `flagstream demo --seconds 30 --rate 500`
+    Examples: `flagstream demo --console`, `flagstream demo --seconds 30 --rate 500`
     """
     from streaming.commands.launching import demo_settings, launched_ahead
 
@@ -185,7 +192,7 @@ def demo(
         from streaming.commands.demo import run_demo
         from streaming.commands.demo_feed import DemoSettings
 
-        run_demo(settings, DemoSettings(seconds, rate, seed, llm), jvm, as_json=as_json)
+        run_demo(settings, DemoSettings(seconds, rate, seed, llm, console), jvm, as_json=as_json)
 
 
 @app.command()

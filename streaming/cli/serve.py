@@ -34,6 +34,14 @@ def serve(
     score: Annotated[
         bool, typer.Option("--score", help="Score events at /v1/score; the profiles are in memory once more.")
     ] = False,
+    console: Annotated[
+        bool,
+        typer.Option(
+            "--console",
+            help="Print where a browser of this machine signs in, and open one where there is a screen; its "
+            "token has the scope triage and ends with the server.",
+        ),
+    ] = False,
     llm: LlmChoice = "none",
     metrics_port: MetricsPort = None,
     log_format: LogFormat = None,
@@ -42,7 +50,8 @@ def serve(
 
     Who asks needs a token of `flagstream token create`. See docs/api.md.
 
-    Examples: `flagstream serve --spec handbook --score`,
+    Examples: `flagstream serve --spec handbook --console`,
+    `flagstream serve --spec handbook --score`,
     `flagstream serve --listen 0.0.0.0:8714 --tls-certificate server.pem --tls-key key.pem --host desk.bank`
     """
     from streaming.commands.serve import ServeOptions, listening_at
@@ -53,4 +62,4 @@ def serve(
         raise ConfigurationError("expected a port or HOST:PORT", where="--listen")
     listening = listening_at(address, tls_certificate, tls_key, is_public=plain_http)
     found = agents_in(home, spec, log_format, metrics_port)
-    serve_agents(found, ServeOptions(listening, tuple(host or ()), llm, score))
+    serve_agents(found, ServeOptions(listening, tuple(host or ()), llm, score, console))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import psutil
@@ -18,12 +19,11 @@ from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.jvm.launching import Jvm
 from streaming.kafka.broker import bootstrap_for, ensure_topic
-from streaming.kafka.feeds import Simulated
 from streaming.observe.watching import observing
 from streaming.run.display import progress_display
 from streaming.run.driver import PATIENCE_SECONDS, drive
 from streaming.run.observer import RunObserver
-from streaming.run.progress import Activity, Progress
+from streaming.run.progress import Activity
 
 _STARTING = Activity("starting: Kafka, Spark and the local model, some 20 seconds")
 
@@ -38,22 +38,45 @@ def run_demo(settings: Settings, demo: DemoSettings, jvm: Jvm | None, *, as_json
     Raises:
         FlagstreamError: whatever stopped it.
     """
-    begun = psutil.Process().create_time()
-    spec = load_spec(SPECS / f"{DEMO_SPEC}.yaml")
+    agent = PlacedAgent(settings, load_spec(SPECS / f"{DEMO_SPEC}.yaml"))
+    if not demo.console:
+        return _run(agent, demo, jvm, lambda: None, as_json=as_json)[0]
+    from streaming.commands.demo_console import DemoConsole  # noqa: PLC0415 -- a second that few need
+
+    console = DemoConsole(agent, as_json=as_json)
+    try:
+        result, is_through = _run(agent, demo, jvm, console.start, as_json=as_json)
+        if is_through:
+            console.stay()
+        return result
+    finally:
+        console.close()
+
+
+def _run(
+    agent: PlacedAgent, demo: DemoSettings, jvm: Jvm | None, reads: Callable[[], None], *, as_json: bool
+) -> tuple[DemoResult, bool]:
+    """Run it and print its result; return that, and whether nobody has stopped it.
+
+    Args:
+        reads: called once the agent reads.
+    """
+    begun, settings, spec = psutil.Process().create_time(), agent.settings, agent.spec
     with progress_display(spec.name, as_json=as_json) as display:
         display.doing(_STARTING)
         with bootstrap_for(settings) as bootstrap:
             settings = _metrics_on_a_free_port(settings)
             with observing(settings, spec.name) as observer:
-                sent = _driven(PlacedAgent(settings, spec), bootstrap, demo, jvm, display, observer)
-    ended = time.time()
+                feed = Feed(bootstrap, spec, settings, demo, display)
+                _drive(PlacedAgent(settings, spec), bootstrap, jvm, feed, reads, observer)
+    sent, ended = feed.sent, time.time()
     alerts = with_kinds(alerts_of(LakeReader(settings.lake(spec.name), spec.tables)), sent)
     result = result_of(PlacedAgent(settings, spec), alerts, sent, begun, ended)
     from streaming.commands.demo_page import page  # noqa: PLC0415 -- matplotlib is loaded only to draw
 
     report_of(settings.home).write_text(page(alerts, result, spec, settings.home), encoding="utf-8")
     show_demo(alerts, result, spec, settings.home, as_json=as_json)
-    return result
+    return result, feed.is_through
 
 
 def _metrics_on_a_free_port(settings: Settings) -> Settings:
@@ -64,29 +87,32 @@ def _metrics_on_a_free_port(settings: Settings) -> Settings:
     return replace(settings, metrics=replace(wanted, port=0))
 
 
-def _driven(
+def _drive(
     agent: PlacedAgent,
     bootstrap: str,
-    demo: DemoSettings,
     jvm: Jvm | None,
-    display: Progress,
+    feed: Feed,
+    reads: Callable[[], None],
     observer: RunObserver,
-) -> Simulated | None:
-    """Run the agent until it has read what the feed sends, and return that."""
+) -> None:
+    """Run the agent until it has read what the feed sends."""
+
+    def started() -> None:
+        feed.start()
+        reads()
+
     ensure_topic(bootstrap, agent.spec.data_sources.transactions.subscription.first)
-    feed = Feed(bootstrap, agent.spec, agent.settings, demo, display)
     try:
         drive(
             agent,
             bootstrap,
-            llm=demo.llm,
+            llm=feed.llm,
             stop=feed.stop,
-            started=feed.start,
+            started=started,
             patience=PATIENCE_SECONDS,
-            display=display,
+            display=feed.display,
             jvm=jvm,
             observer=observer,
         )
     finally:
         feed.close()
-    return feed.sent

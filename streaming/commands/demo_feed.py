@@ -31,12 +31,13 @@ _SILENT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """How long and how fast payments are streamed, the seed of the stream, and who classifies."""
+    """How long and how fast payments are streamed, the seed of the stream, who classifies, who looks."""
 
     seconds: float
     rate: float
     seed: int
     llm: str
+    console: bool = False
 
 
 def planted_labels(home: Path) -> Path:
@@ -79,19 +80,27 @@ class Feed:
         settings: where state lives; the labels of what is sent go below it.
         demo: what is streamed.
         display: shows what goes on.
+
+    Attributes:
+        is_through: whether it came to its end before the agent was stopped.
     """
 
     def __init__(
         self, bootstrap: str, spec: AgentSpec, settings: Settings, demo: DemoSettings, display: Progress
     ) -> None:
-        self._bootstrap, self._demo, self._display = bootstrap, demo, display
+        self._bootstrap, self._demo, self.display = bootstrap, demo, display
         self._reads = spec.data_sources.transactions.subscription
         self._checkpoint = settings.checkpoint(spec.name)
         self._labels = planted_labels(settings.home)
         # No worker: it runs once, and `sent` raises what it raised.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="demo-feed")
         self._feeding: Future[Simulated] | None = None
-        self.stop = threading.Event()
+        self.stop, self.is_through = threading.Event(), False
+
+    @property
+    def llm(self) -> str:
+        """Who classifies."""
+        return self._demo.llm
 
     def start(self) -> None:
         """Begin to send, from a thread of its own."""
@@ -124,6 +133,7 @@ class Feed:
             self._wait_until_read()
             if demo.llm != "none":
                 self._wait_for_the_model()
+            self.is_through = not self.stop.is_set()
             return sent
         finally:
             self.stop.set()
@@ -131,7 +141,7 @@ class Feed:
     def _tell_sent(self, records: int) -> None:
         done = records / self._demo.rate
         text = f"streaming payments: {done:.0f} of {self._demo.seconds:g} s"
-        self._display.doing(Activity(text, done, self._demo.seconds))
+        self.display.doing(Activity(text, done, self._demo.seconds))
 
     def _wait_until_read(self) -> None:
         watch = TopicWatch(StreamSettings(self._bootstrap, self._reads, self._checkpoint, 1, 1, "earliest"))
@@ -141,8 +151,8 @@ class Feed:
                 read = watch.unread() == 0
 
     def _wait_for_the_model(self) -> None:
-        waiting, totals = ModelWait(), self._display.totals
+        waiting, totals = ModelWait(), self.display.totals
         while not waiting.is_over(totals) and not self.stop.wait(_POLL_SECONDS):
             done, whole = totals.llm_alerts, totals.alerts
             text = f"the model's last answers: {done:,} of {count_of(whole, 'alert')} classified"
-            self._display.doing(Activity(text, done, whole))
+            self.display.doing(Activity(text, done, whole))

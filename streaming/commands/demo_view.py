@@ -35,7 +35,8 @@ def show_demo(
     following, address = next_commands(home, top), report_of(home).as_uri()
     if as_json:
         shown = [cells(each) for each in top]
-        print_json({"demo": asdict(result), "top": shown, "report": address, "next": following})
+        ways = {"next": following, "console": console_command(home)}
+        print_json({"demo": asdict(result), "top": shown, "report": address, **ways})
         return
     show_result(top, result, spec, Terminal())
     console = Terminal()
@@ -49,6 +50,7 @@ def show_demo(
     )
     console.print(f"  {served_again(home)}", soft_wrap=True)
     console.print(f"The report: {address}", soft_wrap=True)
+    console.print("To see it in the console:", f"  {console_command(home)}", sep="\n", soft_wrap=True)
     console.print("Go on with:", *(f"  {each}" for each in following), sep="\n", soft_wrap=True)
 
 
@@ -96,6 +98,11 @@ def next_commands(home: Path, top: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{command} replay {at}",
         f"{command} labels import {labels} --by simulator {at}",
     ]
+
+
+def console_command(home: Path) -> str:
+    """Return the command that opens the console on the demo's lake, as it can be pasted into this shell."""
+    return f"{program()} serve --spec {DEMO_SPEC} --home {shlex.quote(str(home))} --console"
 
 
 def served_again(home: Path) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.errors import ConfigurationError
+from streaming.commands.own_console import OwnConsole, own_token
 from streaming.console.console import server_with_console
-from streaming.home.listen import ListenAddress
+from streaming.home.listen import LOOPBACK, ListenAddress
 from streaming.home.placed_agent import PlacedAgent
 from streaming.observe.desk_metrics import ServedState, ServeMetrics
 from streaming.observe.endpoint import metrics_served
@@ -32,12 +35,23 @@ class ServeOptions:
         hosts: further names under which it is asked.
         llm: whom the planning agent asks.
         scores: whether events are scored.
+        opens: whether the console is opened in a browser, with a token of its own.
+
+    Raises:
+        ConfigurationError: a browser of this machine cannot sign in there.
     """
 
     listening: Listening
     hosts: tuple[str, ...] = ()
     llm: str = "none"
     scores: bool = False
+    opens: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the words."""
+        if self.opens and (self.listening.tls or self.listening.address.host != LOOPBACK):
+            said = "it signs a browser of this machine in, and takes no --listen HOST:PORT and no TLS"
+            raise ConfigurationError(said, where="--console")
 
 
 def serve(agents: Sequence[PlacedAgent], options: ServeOptions) -> None:
@@ -55,11 +69,15 @@ def serve(agents: Sequence[PlacedAgent], options: ServeOptions) -> None:
     with (
         metrics_served(agents[0].settings.metrics, *served),
         stop_on_interrupt(stop, doing="answering the requests that have begun"),
+        own_token(agents) if options.opens else nullcontext() as token,
     ):
-        serve_until(
-            server.asgi, options.listening, stop, lambda port: _say(options.listening, port),
-            server.end_streams,
-        )  # fmt: skip
+
+        def started(port: int) -> None:
+            _say(options.listening, port)
+            if token is not None:
+                OwnConsole(server, port, token).show_soon()
+
+        serve_until(server.asgi, options.listening, stop, started, server.end_streams)
 
 
 def listening_at(

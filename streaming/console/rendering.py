@@ -26,6 +26,7 @@ from streaming.serve.guard import report
 from streaming.serve.problems import ProblemAnswer, answer_to
 from streaming.tokens.bearer import Scope
 
+_KIB = 1024
 FOLDER = Path(__file__).parent
 STATIC = {
     "console.css": "text/css", "console.js": "text/javascript", "palette.js": "text/javascript",
@@ -184,6 +185,22 @@ def _words(value: str | None) -> str:
     return "-" if value is None else value.replace("_", " ")
 
 
+def _told(value: str) -> Markup:
+    """Show words of ours, with what stands between backticks as it is typed."""
+    parts = value.split("`")
+    shown = (
+        Markup("<code>{}</code>" if number % 2 else "{}").format(each) for number, each in enumerate(parts)
+    )
+    return Markup("").join(shown)
+
+
+def _size(value: int) -> str:
+    amount, units = float(value), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while amount >= _KIB and len(units) > 1:
+        amount, units = amount / _KIB, units[1:]
+    return f"{amount:,.0f} B" if units[0] == "B" else f"{amount:,.1f} {units[0]}"
+
+
 def _part(value: str) -> str:
     return quote(value, safe="")
 
@@ -196,6 +213,7 @@ def _environment() -> Environment:
     made.filters |= {
         "outsider": _outsider, "moment": _moment, "amount": _amount, "words": _words, "part": _part,
         "share": _share, "count": _count,
+        "told": _told, "size": _size,
     }  # fmt: skip
     made.globals |= {
         "link": link,

@@ -82,12 +82,7 @@ class DriftWatch:
             known, names, rules = drift.is_known, drift.names, drift.rules
         if not known:
             return DriftFigures(None, {}, {}, reference.events, recent.events)
-        found = dict(zip(names, stability_index(reference.counts, recent.counts).tolist(), strict=True))
-        shares = zip(rules, _shares(reference), _shares(recent), strict=True)
-        return DriftFigures(
-            found.pop(SCORE), found, {rule: (then, now) for rule, then, now in shares},
-            reference.events, recent.events,
-        )  # fmt: skip
+        return _measured(names, rules, reference, recent)
 
     def keep(self) -> None:
         """Write it down, whole or not at all.
@@ -115,6 +110,36 @@ class DriftWatch:
             with suppress(OSError, ValueError, LookupError, zipfile.BadZipFile):
                 _restore(self._drift, self._file, about)
         return self._drift
+
+
+def kept_figures(file: Path, sizes: DriftSizes = DriftSizes()) -> DriftFigures | None:  # noqa: B008 -- frozen
+    """Measure what an agent has kept, beside whoever feeds it; None where nothing that can be read is kept.
+
+    Args:
+        file: where it is kept.
+        sizes: of the windows.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            about = str(kept["about"])
+        _, names, rules = json.loads(about)
+        drift = Drift(names, rules, sizes)
+        _restore(drift, file, about)
+    except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile):
+        return None
+    recent, reference = drift.recent, drift.reference
+    if not drift.is_known:
+        return DriftFigures(None, {}, {}, reference.events, recent.events)
+    return _measured(drift.names, drift.rules, reference, recent)
+
+
+def _measured(names: Sequence[str], rules: Sequence[str], reference: Window, recent: Window) -> DriftFigures:
+    found = dict(zip(names, stability_index(reference.counts, recent.counts).tolist(), strict=True))
+    shares = zip(rules, _shares(reference), _shares(recent), strict=True)
+    return DriftFigures(
+        found.pop(SCORE), found, {rule: (then, now) for rule, then, now in shares},
+        reference.events, recent.events,
+    )  # fmt: skip
 
 
 def _sample(scored: ScoredBatch) -> Values:

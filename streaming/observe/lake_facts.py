@@ -108,7 +108,7 @@ class LakeFacts:
                 self._metrics.state.disk_size.put(usage.total, volume)
 
     def _read_checkpoints(self) -> None:
-        written = _newest_checkpoint(self._agent.settings.profiles(self._agent.name))
+        written = newest_checkpoint(self._agent.settings.profiles(self._agent.name))
         if written is not None:
             self._metrics.state.checkpoint_at.put(written)
 
@@ -143,7 +143,7 @@ def show_labels(labels: LabelMetrics, reader: LakeReader, spec: AgentSpec, now: 
             labels.precision.put(each.precision, maturity)
 
 
-def _newest_checkpoint(place: Place) -> float | None:
+def newest_checkpoint(place: Place) -> float | None:
     """Return when the newest checkpoint was written, in seconds since 1970; in a store that is one request.
 
     There a checkpoint is its manifest, right below the place.

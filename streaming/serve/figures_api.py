@@ -16,6 +16,7 @@ from streaming.audit.audit_log import AuditPlaces
 from streaming.history.cost import booked
 from streaming.run.status import read_status
 from streaming.serve.calls import Call, needs
+from streaming.serve.served_system import SystemFigures
 
 figures_router = APIRouter(prefix="/v1", tags=["figures"])
 Reading = Annotated[Call, needs("read")]
@@ -40,6 +41,15 @@ def show_status(call: Reading) -> dict[str, Any]:
     found = read_status(lake, agent.spec, None).with_health(agent.placed.settings.health(agent.name), lake)
     plain: dict[str, Any] = json.loads(found.to_json())
     return plain
+
+
+@figures_router.get("/system")
+def show_system(call: Reading) -> SystemFigures:
+    """Show how an agent is: conditions, lag by partition, latency, seconds by step, budget, drift, sizes.
+
+    A broker is asked where the settings name one; while the lake is away, what is known without it is shown.
+    """
+    return call.agent.system.figures()
 
 
 @figures_router.get("/cost")

@@ -23,6 +23,7 @@ from streaming.serve.follower import Follower
 from streaming.serve.known_frauds import KnownFrauds
 from streaming.serve.known_tokens import AgentTokens
 from streaming.serve.served_cases import ServedCases
+from streaming.serve.served_system import ServedSystem
 from streaming.serve.what_if_jobs import WhatIfJobs
 from streaming.service.health import Condition, Health
 from streaming.service.worker import LONGEST_PAUSE_SECONDS, Worker
@@ -48,6 +49,7 @@ class ServedAgent:
         self.tokens = AgentTokens(placed)
         self.trail = AuditTrail(opening(placed))
         self.health = Health(changed=partial(log_condition, agent=spec.name))
+        self.system = ServedSystem(placed, self.health)
         self.definition = AgentDefinition.of(spec)
         self._lock, self._read_at = threading.Lock(), -_READER_SECONDS
         self._reader = LakeReader(placed.lake, spec.tables)
@@ -60,12 +62,11 @@ class ServedAgent:
         self.frauds = KnownFrauds(self._reader, spec, contract.primary_entity)
         self.follower = Follower(placed) if scores else None
         self._pace = _PACE_SECONDS if placed.lake.is_local else _PACE_IN_A_STORE_SECONDS
+        pause = _TOKENS_PAUSE_SECONDS
         self._workers = [
             self._worker("inbox", self._follow, Condition.INBOX_STALE),
             self._worker("audit", self._flush, Condition.AUDIT_FAILING),
-            self._worker(
-                "tokens", self._read_tokens, Condition.TOKENS_UNREADABLE, pause=_TOKENS_PAUSE_SECONDS
-            ),
+            self._worker("tokens", self._read_tokens, Condition.TOKENS_UNREADABLE, pause=pause),
         ]
         self._has_followed = self.follower is None
         if self.follower is not None:

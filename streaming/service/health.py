@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -212,12 +213,23 @@ def is_running(file: Path) -> bool:
     return False
 
 
+def running_since(file: Path) -> datetime | None:
+    """Return when the newest process began that keeps this file, None where none does."""
+    if not is_running(file):
+        return None
+    try:
+        return datetime.fromtimestamp(_lock_of(file).stat().st_mtime, UTC)
+    except OSError:
+        return None
+
+
 def _mark_running(file: Path) -> IO[bytes] | None:
     """Hold a lock beside the file, shared with a driver that is being fenced."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         held = _lock_of(file).open("ab")
         fcntl.flock(held, fcntl.LOCK_SH)
+        os.utime(held.fileno())  # since when it runs
         return held
     return None
 

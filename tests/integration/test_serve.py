@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
 import pytest
+import yaml
 
+from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.observe.desk_metrics import ServeMetrics
+from streaming.testing.drivers import Child
 from streaming.testing.small_lake import build_lake, spec_of
 from streaming.tokens.bearer import draw
-from streaming.tokens.token_table import TokenTable
+from streaming.tokens.token_table import TokenTable, read_tokens
+from tests.browser_session import SAME_ORIGIN
 from tests.ports import free_port
 from tests.served import served
 
 SPEC = spec_of()
 SECONDS = 60.0
+ENTRY = "from streaming.cli.root import main; main()"
+SCREENS = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
 
 
 @pytest.mark.timeout(180)
@@ -53,6 +62,31 @@ def test_it_answers_follows_and_ends_orderly(tmp_path: Path) -> None:
             child.send_signal(signal.SIGTERM)
             list(lines)  # the feed comes to its end by itself
         assert child.wait(SECONDS) == 0
+
+
+@pytest.mark.timeout(180)
+def test_a_console_of_ones_own_signs_in_until_the_server_is_stopped(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path / "home", {})
+    build_lake(PlacedAgent(settings, SPEC))
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(yaml.safe_dump(SPEC.model_dump(mode="json")), encoding="utf-8")
+    words = ["serve", "--spec", str(spec), "--home", str(settings.home), "--listen", "0", "--console"]
+    screenless = {name: value for name, value in os.environ.items() if name not in SCREENS}
+    child = Child([sys.executable, "-c", ENTRY, *words], env=screenless)
+    try:
+        child.wait_for(lambda line: line.startswith("The console: "), SECONDS)
+        (line,) = [each for each in child.said if each.startswith("The console: ")]
+        address, _, code = line.split()[-1].partition("/console/sign-in?code=")
+        with httpx2.Client(base_url=address, timeout=SECONDS) as browser:
+            signed_in = browser.post("/console/sign-in", data={"code": code}, headers=SAME_ORIGIN)
+            assert signed_in.status_code == 303
+            assert 'data-do="claim-next"' in browser.get("/console/cases").text
+        child.send_signal(signal.SIGINT)
+        assert child.wait(SECONDS) == 0
+    finally:
+        child.kill()
+    (token,) = read_tokens(LakeReader(settings.lake(SPEC.name), SPEC.tables)).values()
+    assert not token.is_good(datetime.now(UTC))
 
 
 def check_watched(address: str) -> None:

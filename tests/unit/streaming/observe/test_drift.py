@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from streaming.observe.drift import CELLS, Drift, DriftSizes, Window, cells_of, stability_index
+from streaming.observe.drift_watch import SCORE, DriftWatch, kept_figures
 
 NUMBERS = st.floats(width=32, allow_nan=False)
 NO_HITS = np.zeros(0, np.int64)
@@ -109,3 +112,22 @@ def test_memory_does_not_grow() -> None:
         drift.add(np.hstack([normals(number, 100)] * 2), NO_HITS, 100)
     held = sum(window.counts.nbytes for window in drift.windows.values())
     assert held == 3 * 2 * CELLS * 8
+
+
+def test_what_is_kept_is_measured_by_others_as_by_whoever_keeps_it(tmp_path: Path) -> None:
+    file, drift = tmp_path / "drift" / "a.npz", Drift(["amount", SCORE], ["large"], SIZES)
+    watch = DriftWatch(file, SIZES)
+    watch._drift, watch._about = drift, json.dumps(["definition", drift.names, drift.rules])
+    assert kept_figures(file, SIZES) is None
+    for number in range(30):
+        shift = 0.0 if number < 20 else 1.0
+        values = np.hstack([normals(number, 100, shift), normals(number + 50, 100)])
+        drift.add(values, np.array([1]), 100)
+        if number in (0, 29):
+            watch.keep()
+            assert kept_figures(file, SIZES) == watch.figures()
+    found = kept_figures(file, SIZES)
+    assert found is not None
+    assert found.features["amount"] > 0.5 > (found.score or 0.0)
+    file.write_bytes(b"torn")
+    assert kept_figures(file, SIZES) is None

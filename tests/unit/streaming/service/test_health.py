@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,14 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.service.health import ActiveCondition, Condition, Health, is_running, read_health
+from streaming.service.health import (
+    ActiveCondition,
+    Condition,
+    Health,
+    is_running,
+    read_health,
+    running_since,
+)
 
 BEGUN = datetime(2026, 5, 7, tzinfo=UTC)
 OPERATIONS = Path(__file__).resolve().parents[4] / "docs" / "operations.md"
@@ -76,3 +84,18 @@ def test_an_agent_that_no_process_runs_tells_nothing(tmp_path: Path) -> None:
             fenced.begins(Condition.BROKER_AWAY, "refused")
         assert is_running(file) and len(read_health(file)) == 1, "the driver that took over keeps it"
     assert file.exists() and not is_running(file) and read_health(file) == ()
+
+
+def test_since_when_an_agent_runs_is_that_of_its_newest_process(tmp_path: Path) -> None:
+    file = tmp_path / "agent.json"
+    assert running_since(file) is None
+    with closing(Health(file)):
+        first = running_since(file)
+        assert first is not None
+        assert datetime.now(UTC) - first < timedelta(minutes=1)
+        os.utime(file.with_suffix(".lock"), (1, 1))
+        with closing(Health(file)):
+            later = running_since(file)
+            assert later is not None
+            assert later >= first
+    assert running_since(file) is None

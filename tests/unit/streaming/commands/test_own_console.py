@@ -1,0 +1,142 @@
+"""A console of one's own signs browsers in by a token that ends with it, and opens one on a screen."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx2
+import pytest
+from typer.main import get_group
+
+from schemas.errors import ConfigurationError
+from streaming.cli.root import app
+from streaming.commands import own_console
+from streaming.commands.demo_console import DemoConsole
+from streaming.commands.demo_view import console_command
+from streaming.commands.own_console import OwnConsole, own_token
+from streaming.commands.serve import ServeOptions
+from streaming.console.console import server_with_console
+from streaming.delta.lake_reader import LakeReader
+from streaming.home.listen import ListenAddress
+from streaming.home.placed_agent import PlacedAgent
+from streaming.home.settings import Settings
+from streaming.output import shell
+from streaming.serve.api import Reach
+from streaming.serve.http_server import Listening
+from streaming.serve.served_agent import ServedAgent
+from streaming.testing.drivers import wait_until
+from streaming.testing.small_lake import build_lake, spec_of
+from streaming.tokens.token_table import read_tokens
+from tests.browser_session import SAME_ORIGIN
+
+_ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)/console/sign-in\?code=(\S+)")
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlacedAgent:
+    """An agent with alerts, on a machine without a screen."""
+    for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    found = PlacedAgent(Settings.load(tmp_path / "home", {}), spec_of())
+    build_lake(found)
+    return found
+
+
+def status_signed_in(address: str) -> int:
+    """Sign in at an address as its page does; return what the inbox answers."""
+    found = _ADDRESS.fullmatch(address)
+    assert found is not None
+    with httpx2.Client(base_url=f"http://127.0.0.1:{found[1]}", timeout=30) as browser:
+        answer = browser.post("/console/sign-in", data={"code": found[2]}, headers=SAME_ORIGIN)
+        assert answer.status_code == 303, answer.text
+        shown = browser.get("/console/cases")
+        assert 'data-do="claim-next"' in shown.text, "it may work on cases"
+        return shown.status_code
+
+
+def addresses(said: str) -> list[str]:
+    return [found[0] for found in _ADDRESS.finditer(said)]
+
+
+def test_the_demos_console_signs_in_as_often_as_it_says_an_address_and_its_token_ends(
+    agent: PlacedAgent, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console, said = DemoConsole(agent, as_json=False), list[str]()
+
+    def has_said(count: int) -> bool:
+        said.append(capsys.readouterr().out)
+        return len(addresses("".join(said))) == count
+
+    console.start()
+    try:
+        wait_until(lambda: has_said(1), 60, "the address")
+        assert status_signed_in(addresses("".join(said))[0]) == 200
+        assert "Open it within a minute: it works once." in "".join(said)
+        staying = threading.Thread(target=console.stay)
+        staying.start()
+        wait_until(lambda: has_said(2), 60, "another address")
+        again = addresses("".join(said))[1]
+        assert status_signed_in(again) == 200
+        assert staying.is_alive()
+    finally:
+        console.close()
+    staying.join(30)
+    assert not staying.is_alive()
+    with pytest.raises(httpx2.HTTPError):
+        httpx2.get(again)
+    found = read_tokens(LakeReader(agent.lake, agent.spec.tables))
+    (token,) = found.values()
+    assert token.scopes == {"triage"}
+    assert token.ends_at is not None
+    assert not token.is_good(datetime.now(UTC))
+
+
+def test_a_console_that_was_not_started_is_not_waited_for(agent: PlacedAgent) -> None:
+    console = DemoConsole(agent, as_json=False)
+    console.stay()
+    console.close()
+
+
+def test_a_browser_is_opened_where_there_is_a_screen_and_nowhere_else(
+    agent: PlacedAgent, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = list[str]()
+    monkeypatch.setattr(own_console.webbrowser, "open", lambda address: opened.append(address) is None)
+    server = server_with_console([ServedAgent(agent)], Reach())
+    with own_token([agent]) as token:
+        own = OwnConsole(server, 8714, token)
+        own.show()
+        assert opened == []
+        monkeypatch.setenv("DISPLAY", ":0")
+        own.show()
+        assert opened == [], "whoever has redirected what is printed sits elsewhere"
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        own.show()
+        assert len(opened) == 1
+        monkeypatch.delenv("DISPLAY")
+        monkeypatch.setenv("BROWSER", "lynx")
+        own.show()
+    found = addresses(capsys.readouterr().out)
+    assert opened == found[2:]
+    assert len(set(found)) == 4, "each address has a code of its own"
+
+
+def test_a_console_of_ones_own_is_for_this_machine_alone() -> None:
+    public = Listening(ListenAddress(0, "0.0.0.0"), is_public=True)
+    with pytest.raises(ConfigurationError, match="--console"):
+        ServeOptions(public, opens=True)
+
+
+def test_the_command_that_opens_the_console_again_is_one_that_serve_takes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shell.shutil, "which", lambda name: f"/usr/bin/{name}")
+    home = tmp_path / "my demo's home"
+    _, name, *words = shlex.split(console_command(home))
+    given = get_group(app).commands[name].make_context(name, words).params
+    assert (given["console"], given["home"], given["spec"]) == (True, home, ["card-fraud"])
