@@ -20,7 +20,7 @@ from schemas.tables import AUDIT
 from streaming.arrays.compilation import Ints
 from streaming.audit.audit_cut import cut_of
 from streaming.audit.audit_guard import Anchor, AnchorFile
-from streaming.audit.audit_log import AuditPlaces, audit_rows
+from streaming.audit.audit_log import AuditPlaces, audit_rows, chain_end
 from streaming.delta.stored import StoredTable, open_for_reading, read_undamaged
 from streaming.store.place import Place
 
@@ -133,8 +133,52 @@ def _in_order(table: pa.Table) -> Iterator[AuditRow]:
         yield from audit_rows(table.take(order.slice(first, _SLICE)))
 
 
+def check_span(places: AuditPlaces, before: int | None, most: int) -> AuditReport:
+    """Check a part of the log against the chain: that each row has its hash, and follows the one before it.
+
+    Args:
+        before: number of the row before which it ends; None for the end of the log, which the anchor names.
+        most: rows checked at most, those at the end of the part.
+
+    Raises:
+        ConfigurationError: there is no such log, or the key is not its key.
+        MachineError: a file of the table cannot be read.
+    """
+    handle = open_for_reading(places.table)
+    if handle is None:
+        raise ConfigurationError("nothing was recorded yet", where=str(places.table))
+    own, lost = _own(places)
+    table, key = StoredTable(places.table, handle, AUDIT), places.key(own)
+    start, unsealed = _start(places, key)
+    newest = chain_end(table) + 1
+    end = newest if before is None else min(before, newest)
+    first = max(start.number + 1, end - most)
+    rows = table.at("number", np.arange(first - 1, end), AUDIT.names)
+    start = start if first == start.number + 1 else _head_at(rows, first - 1)
+    rows = rows.filter(pc.greater_equal(rows["number"], first))
+    heads = [own.head] if own is not None and end == newest and own.head.number >= first else []
+    head, findings = verify(key, start, _in_order(rows), heads)
+    if not findings and head.number < end - 1:
+        gone = count_of(end - 1 - head.number, "row")
+        findings = [ChainFault(head.number + 1, "missing", f"{gone} missing before row {end}")]
+    anchored = None if own is None else own.head.number
+    return AuditReport(rows.num_rows, head.number, anchored, (*lost, *unsealed, *findings), first)
+
+
+def _head_at(rows: pa.Table, number: int) -> Head:
+    """Return what the row after `number` has to follow; where that row is gone, the walk finds a gap."""
+    found = rows.filter(pc.equal(rows["number"], number))
+    return Head(number, found["hash"][0].as_py()) if found.num_rows else Head(number - 1, "")
+
+
 def events_from(
-    places: AuditPlaces, after: int | None, most: int, kind: str | None = None
+    places: AuditPlaces,
+    after: int | None,
+    most: int,
+    kind: str | None = None,
+    *,
+    before: int | None = None,
+    who: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return rows of the log in order, whole, with the hashes that chain them.
 
@@ -142,6 +186,8 @@ def events_from(
         after: the number after which they begin; None for the newest, of the kind if one is given.
         most: rows returned at most.
         kind: of the events, None for all.
+        before: the number before which they end, None for the end of the log.
+        who: who did what the events tell, None for anybody.
 
     Raises:
         ConfigurationError: no such kind.
@@ -151,24 +197,47 @@ def events_from(
     if handle is None:
         return []
     table = StoredTable(places.table, handle, AUDIT)
-    numbers = _numbers(table, kind, most, 0 if after is None else after + 1, newest=after is None)
+    chosen = _Chosen(kind, who, 0 if after is None else after + 1, _LARGEST if before is None else before)
+    numbers = _numbers(table, chosen, most, newest=after is None)
     return [_row(row) for row in table.at("number", numbers, AUDIT.names).to_pylist()]
 
 
-def _numbers(table: StoredTable, kind: str | None, most: int, first: int, *, newest: bool) -> Ints:
-    """Return the first or the newest numbers of a kind, ascending: as many as are asked for, if there are.
+@dataclass(frozen=True)
+class _Chosen:
+    """Which rows are meant; `first` inclusive, `end` exclusive."""
 
-    Files are read one after the other, and not those in which none of them can be. Of a file its numbers and
-    kinds alone are read, so a log of any length is held nowhere as a whole.
+    kind: str | None
+    who: str | None
+    first: int
+    end: int
+
+    @property
+    def columns(self) -> list[str]:
+        return ["number", "kind"] if self.who is None else ["number", "kind", "detail"]
+
+    def of(self, rows: pa.Table) -> Ints:
+        if self.kind is not None:
+            rows = rows.filter(pc.equal(rows["kind"], self.kind))
+        if self.who is not None:  # the detail is canonical JSON, and no value in it has a quote
+            told = [f'"{name}":{json.dumps(self.who)}' for name in ("actor", "who")]
+            found = [pc.match_substring(rows["detail"], each) for each in told]
+            rows = rows.filter(pc.or_(*found))
+        numbers: Ints = rows["number"].drop_null().to_numpy()
+        return numbers[(numbers >= self.first) & (numbers < self.end)]
+
+
+def _numbers(table: StoredTable, chosen: _Chosen, most: int, *, newest: bool) -> Ints:
+    """Return the first or the newest numbers that are meant, ascending: as many as asked for, if there are.
+
+    Files are read one after the other, and not those in which none of them can be. Of a file the columns
+    alone are read by which rows are chosen, so a log of any length is held nowhere as a whole.
     """
     found = np.empty(0, np.int64)
     for name, low, high in _files_in_order(table, newest=newest):
-        if high < first or (len(found) == most and (high < found[0] if newest else low > found[-1])):
+        full = len(found) == most and (high < found[0] if newest else low > found[-1])
+        if full or high < chosen.first or low >= chosen.end:
             continue
-        rows = table.of_files([name], ["number", "kind"])
-        rows = rows if kind is None else rows.filter(pc.equal(rows["kind"], kind))
-        numbers = rows["number"].drop_null().to_numpy()
-        whole = np.unique(np.concatenate([found, numbers[numbers >= first]]))
+        whole = np.unique(np.concatenate([found, chosen.of(table.of_files([name], chosen.columns))]))
         found = whole[-most:] if newest else whole[:most]
     return found
 

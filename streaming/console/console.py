@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from streaming.console.alert_pages import alert_router
+from streaming.console.audit_page import audit_pages
 from streaming.console.case_pages import case_router
 from streaming.console.entity_page import entity_router
 from streaming.console.quarantine_pages import quarantine_pages
@@ -36,6 +37,7 @@ CONSOLE_ROUTERS: Sequence[APIRouter] = (
     what_if_router,
     quarantine_pages,
     system_router,
+    audit_pages,
     missing_router,
 )
 

@@ -1,18 +1,13 @@
-"""Endpoints about an agent as a whole: how it is, what it costs, and its audit log."""
+"""Endpoints about an agent as a whole: how it is, and what it costs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-import orjson
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
-from starlette.responses import StreamingResponse
 
-from streaming.audit.audit_check import events_from
-from streaming.audit.audit_log import AuditPlaces
 from streaming.history.cost import booked
 from streaming.run.status import read_status
 from streaming.serve.calls import Call, needs
@@ -22,7 +17,6 @@ figures_router = APIRouter(prefix="/v1", tags=["figures"])
 Reading = Annotated[Call, needs("read")]
 CostBy = Literal["batch", "day", "model", "prompt"]
 _NEWEST_ROWS = 1_000
-_LINES = "application/x-ndjson"
 
 
 class CostTable(BaseModel):
@@ -59,32 +53,6 @@ def show_cost(
     """Show what an agent has cost: tokens, money for models, and the machine's time."""
     found = booked(call.agent.placed.lake, call.agent.spec, by, None)
     return CostTable(**{**found, "rows": _plain(found["rows"][-_NEWEST_ROWS:])})
-
-
-@figures_router.get(
-    "/audit",
-    response_class=StreamingResponse,
-    responses={200: {"content": {_LINES: {"schema": {"type": "string"}}}}},
-)
-def list_audit(
-    call: Reading,
-    after: Annotated[
-        int | None,
-        Query(ge=-1, le=2**62, description="Number after which rows are listed; the newest if absent."),
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=100_000, description="Rows listed at most.")] = 1_000,
-    kind: Annotated[
-        str | None, Query(max_length=40, description="Such as model_call; every kind if absent.")
-    ] = None,
-) -> StreamingResponse:
-    """List rows of the audit log, in order, one JSON object per line, with the hashes that chain them."""
-    rows = events_from(AuditPlaces(call.agent.placed), after, limit, kind)
-    return StreamingResponse(_lines(rows), media_type=_LINES)
-
-
-def _lines(rows: list[dict[str, Any]]) -> Iterator[bytes]:
-    for row in rows:
-        yield orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

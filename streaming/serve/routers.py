@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from streaming.serve.agent_api import agent_router
 from streaming.serve.alerts_api import alerts_router
+from streaming.serve.audit_api import audit_router
 from streaming.serve.cases_api import cases_router
 from streaming.serve.entities_api import entities_router
 from streaming.serve.figures_api import figures_router
@@ -28,6 +29,7 @@ ROUTERS: Sequence[APIRouter] = (
     what_ifs_router,
     quarantine_router,
     figures_router,
+    audit_router,
     agent_router,
     score_router,
 )

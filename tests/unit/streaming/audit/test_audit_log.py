@@ -23,7 +23,7 @@ from agent.audit.events import AuditEvent
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.loading import parse_document
 from schemas.spec import AgentSpec
-from streaming.audit.audit_check import check_audit, events_from, newest_events
+from streaming.audit.audit_check import check_audit, check_span, events_from, newest_events
 from streaming.audit.audit_guard import Anchor, AnchorFile
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.delta.maintenance import MaintenanceLimits, maintain
@@ -203,6 +203,38 @@ def test_files_changed_on_the_disk_are_found_by_row(
     assert problems(tmp_path) == expected
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 9, 10, 1_000])
+def test_a_part_of_a_sound_log_is_sound(tmp_path: Path, most: int) -> None:
+    where = filled(tmp_path)
+    for before in (None, 1, 4, 5, 10, 99):
+        found = check_span(where, before, most)
+        end = 10 if before is None else min(before, 10)
+        assert (found.sound, found.last, found.anchored) == (True, end - 1, 9), (before, found)
+        assert found.rows == end - found.first == min(most, end)
+    assert check_span(where, 0, most).rows == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"), [("edit", {4: "edited"}), ("delete", {4: "missing"}), ("forget", {4: "missing"})]
+)
+def test_a_part_that_was_changed_is_found_and_those_beside_it_are_sound(
+    tmp_path: Path, change: str, expected: dict[int, str]
+) -> None:
+    where = filled(tmp_path)
+    rewrite(where.table.path, change)
+    for before in (None, 6, 5):
+        found = {each.number: each.problem for each in check_span(where, before, 6).findings}
+        assert found == expected
+    assert check_span(where, 4, 6).sound
+    assert check_span(where, None, 4).sound
+
+
+def test_a_part_at_the_end_that_is_cut_off_is_found(tmp_path: Path) -> None:
+    where = filled(tmp_path)
+    sorted(((where.table / "_delta_log").path).glob("*.json"))[-1].unlink()
+    assert [(each.number, each.problem) for each in check_span(where, None, 4).findings] == [(8, "cut")]
+
+
 def test_the_end_of_the_log_cut_off_is_found_and_not_written_over(tmp_path: Path) -> None:
     table = filled(tmp_path).table
     newest = sorted(((table / "_delta_log").path).glob("*.json"))[-1]
@@ -355,6 +387,7 @@ def test_a_stopped_writer_of_the_anchor_holds_nobody_up(tmp_path: Path) -> None:
     assert problems(tmp_path) == []
 
 
+WHO = ("actor", "who", "command")
 KINDS = st.lists(st.lists(st.sampled_from(["action", "data_access"]), max_size=4), min_size=1, max_size=6)
 
 
@@ -362,6 +395,8 @@ KINDS = st.lists(st.lists(st.sampled_from(["action", "data_access"]), max_size=4
     commits=KINDS,
     kind=st.sampled_from([None, "action", "data_access"]),
     after=st.none() | st.integers(-1, 15),
+    before=st.none() | st.integers(0, 15),
+    who=st.sampled_from([None, "token:anna", "token:ann"]),
     most=st.integers(1, 9),
     tidy=st.booleans(),
 )
@@ -371,6 +406,8 @@ def test_rows_of_a_kind_are_the_first_after_a_number_or_the_newest(
     commits: list[list[Any]],
     kind: str | None,
     after: int | None,
+    before: int | None,
+    who: str | None,
     most: int,
     tidy: bool,
 ) -> None:
@@ -379,14 +416,23 @@ def test_rows_of_a_kind_are_the_first_after_a_number_or_the_newest(
     for number, kinds in enumerate(commits):
         if kinds:
             audit.record(
-                [AuditEvent(each, "s", {}, f"command/{number}", at) for at, each in enumerate(kinds)]
+                [
+                    AuditEvent(each, "s", {WHO[at % 3]: "token:anna"}, f"command/{number}", at)
+                    for at, each in enumerate(kinds)
+                ]
             )
     if tidy:
         maintain(places(home).table, MaintenanceLimits(2, 2, 2, timedelta(0)))
-    told = [each for kinds in commits for each in kinds]
-    fit = [place for place, each in enumerate(told) if kind in (None, each)]
+    told = [(each, WHO[at % 3] != "command") for kinds in commits for at, each in enumerate(kinds)]
+    fit = [
+        place
+        for place, (each, by_anna) in enumerate(told)
+        if kind in (None, each) and (who is None or (by_anna and who == "token:anna"))
+        if before is None or place < before
+    ]
     expected = fit[-most:] if after is None else [place for place in fit if place > after][:most]
-    assert [row["number"] for row in events_from(places(home), after, most, kind)] == expected
+    found = events_from(places(home), after, most, kind, before=before, who=who)
+    assert [row["number"] for row in found] == expected
 
 
 def test_what_cannot_be_among_the_newest_is_not_opened(
