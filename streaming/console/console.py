@@ -19,6 +19,7 @@ from streaming.console.sessions import Sessions
 from streaming.console.sign_in import codes_router, missing_router, sign_in_router
 from streaming.console.sign_in_codes import SignInCodes
 from streaming.console.system_page import system_router
+from streaming.console.version_pages import version_router
 from streaming.console.what_if_pages import what_if_router
 from streaming.serve.api import Reach, Server, build_server
 from streaming.serve.known_tokens import KnownTokens
@@ -35,6 +36,7 @@ CONSOLE_ROUTERS: Sequence[APIRouter] = (
     entity_router,
     rule_router,
     what_if_router,
+    version_router,
     quarantine_pages,
     system_router,
     audit_pages,

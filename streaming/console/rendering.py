@@ -106,12 +106,12 @@ def entity_link(call: Call, kind: str, entity_id: str) -> str:
 
 def may_triage(call: Call) -> bool:
     """Say whether whoever calls may work on cases and label transactions."""
-    return _may(call, "triage")
+    return may(call, "triage")
 
 
 def may_operate(call: Call) -> bool:
     """Say whether whoever calls may move versions and requeue records."""
-    return _may(call, "operate")
+    return may(call, "operate")
 
 
 def static_digest() -> str:
@@ -120,7 +120,8 @@ def static_digest() -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def _may(call: Call, scope: Scope) -> bool:
+def may(call: Call, scope: Scope) -> bool:
+    """Say whether whoever calls has a scope."""
     return scope in call.principal.scopes.get(call.agent.name, frozenset())
 
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.errors import NotFoundError, nearest
+from schemas.errors import ConfigurationError, NotFoundError, nearest
 from streaming.serve.calls import Call, needs
-from streaming.versions.moving import PromotionOptions, moved, promoted_to
-from streaming.versions.registry import Author, SpecRegistry
-from streaming.versions.stages import Stage, VersionStage
+from streaming.serve.spec_differences import SpecDifference, differences
+from streaming.versions.moving import PromotionOptions, moved, promoted_to, prompt_digest
+from streaming.versions.promotion_gates import GateState, gates
+from streaming.versions.registry import Author, SpecRegistry, case_of
+from streaming.versions.registry_watch import spec_in_force
+from streaming.versions.shadow_status import side_by_side
+from streaming.versions.stages import (
+    NEXT,
+    Stage,
+    VersionStage,
+    may_be_withdrawn,
+    staged_versions,
+    withdrawal,
+)
 
 registry_router = APIRouter(prefix="/v1/versions", tags=["versions"])
 Reading = Annotated[Call, needs("read")]
@@ -33,10 +45,69 @@ class VersionRow(BaseModel):
     percent: float | None = Field(description="of primary entities, in canary")
 
 
+class RegistryEntry(BaseModel):
+    """What has happened to a version, or what was found of it."""
+
+    at: datetime
+    event: str = Field(
+        description="added, promoted, replaced, rolled_back, restored, replayed or prompt_evaluated"
+    )
+    stage: str | None = Field(description="where the version stands from then on; null for evidence")
+    who: str
+    why: str
+    evidence: dict[str, Any] = Field(description="what the decision rests on, or what was found")
+
+
 class VersionDetail(VersionRow):
     """A version with its spec."""
 
     spec: dict[str, Any]
+    differences: list[SpecDifference] = Field(description="to the version in force, which is `before`")
+    history: list[RegistryEntry] = Field(description="oldest first")
+
+
+class GateOfVersion(BaseModel):
+    """A gate of a promotion."""
+
+    name: str
+    asks: str = Field(description="what it asks for")
+    closed: str | None = Field(description="why it is closed; null where it is open")
+
+
+class VersionGates(BaseModel):
+    """What a version has to pass to go one stage along."""
+
+    version: str
+    stage: str
+    next: str | None = Field(description="stage; null where it cannot go further")
+    gates: list[GateOfVersion]
+    replay: dict[str, Any] | None = Field(description="the newest report of a replay under it")
+
+
+class SideOfVersion(BaseModel):
+    """One version's alerts."""
+
+    version: str
+    stage: str
+    alerts: int
+    alerts_per_day: float = Field(
+        description="in event time; of a share of the entities, what it comes to for all of them"
+    )
+    judged: int = Field(description="transactions with alerts and a label")
+    precision: float | None = Field(description="share of frauds among them; null without labels")
+
+
+class VersionBeside(BaseModel):
+    """A version in shadow or canary beside what was published, over the batches that it has decided."""
+
+    batches: int
+    transactions: int
+    published: SideOfVersion
+    beside: SideOfVersion
+    agreement: float | None = Field(
+        description="share of the alerts of either side that both have; null without alerts and in canary"
+    )
+    percent: float | None = Field(description="of the entities that a canary decides; null in shadow")
 
 
 class PromotionOrder(BaseModel):
@@ -72,6 +143,21 @@ def list_versions(call: Reading) -> list[VersionRow]:
     return [VersionRow(**_plain(each)) for each in _registry(call).staged_versions().values()]
 
 
+@registry_router.get("/beside")
+def list_beside(call: Reading) -> list[VersionBeside]:
+    """Set the versions in shadow and canary beside what was published; none before they decide a batch."""
+    placed = call.agent.placed
+    return [VersionBeside(**asdict(each)) for each in side_by_side(placed.lake, placed.spec)]
+
+
+@registry_router.get("/rollback")
+def preview_rollback(call: Reading) -> Moved:
+    """Say which versions would go to which stage by a rollback; none where no promotion stands."""
+    entries = _registry(call).entries()
+    moves = withdrawal(entries) if may_be_withdrawn(entries) else []
+    return Moved(moved={each.staged.version: each.stage for each in moves})
+
+
 @registry_router.post("/rollback")
 def roll_back(call: Operating, order: RollbackOrder) -> Moved:
     """Withdraw the version promoted last; the one it replaced decides again from the next batch on."""
@@ -83,8 +169,37 @@ def roll_back(call: Operating, order: RollbackOrder) -> Moved:
 @registry_router.get("/{version}")
 def show_version(call: Reading, version: Version) -> VersionDetail:
     """Show a version with its spec."""
-    found = _known(call, version)
-    return VersionDetail(**_plain(found), spec=found.spec.model_dump(mode="json"))
+    found, before = _known(call, version), spec_in_force(call.agent.placed)
+    history = [
+        RegistryEntry(**{name: getattr(each, name) for name in RegistryEntry.model_fields})
+        for each in _registry(call).entries()
+        if each.version == version
+    ]
+    return VersionDetail(
+        **_plain(found),
+        spec=found.spec.model_dump(mode="json", by_alias=True),
+        differences=differences(before, found.spec),
+        history=history,
+    )
+
+
+@registry_router.get("/{version}/gates")
+def show_gates(call: Reading, version: Version) -> VersionGates:
+    """Show what a version has to pass to go one stage along, and why each gate is open or closed."""
+    candidate, entries = _known(call, version), _registry(call).entries()
+    following = NEXT.get(candidate.stage)
+    if following is None:
+        return VersionGates(version=version, stage=candidate.stage, next=None, gates=[], replay=None)
+    digest, unusable = _prompt_of(candidate)
+    case = case_of(candidate, staged_versions(entries), entries, digest)
+    found = [*gates(case), *unusable]
+    return VersionGates(
+        version=version,
+        stage=candidate.stage,
+        next=following,
+        gates=[GateOfVersion(**asdict(each)) for each in found],
+        replay=None if case.replay is None else dict(case.replay),
+    )
 
 
 @registry_router.post("/{version}/promote")
@@ -108,6 +223,14 @@ def _known(call: Call, version: str) -> VersionStage:
     if version not in found:
         raise NotFoundError(f"no such version is registered; {nearest(version, found)}", where="version")
     return found[version]
+
+
+def _prompt_of(candidate: VersionStage) -> tuple[str, list[GateState]]:
+    """A version whose prompt cannot be read any more is shown all the same."""
+    try:
+        return prompt_digest(candidate.spec), []
+    except ConfigurationError as fault:
+        return "", [GateState("definition", "What the spec names can be read.", str(fault))]
 
 
 def _plain(found: VersionStage) -> dict[str, Any]:

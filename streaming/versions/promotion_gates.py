@@ -42,10 +42,32 @@ class PromotionCase:
         return self.active.spec.promotion
 
 
+@dataclass(frozen=True)
+class GateState:
+    """A gate as it stands for one version.
+
+    Attributes:
+        name: such as `replay`.
+        asks: what it asks for, in a sentence.
+        closed: why it is closed, None where it is open.
+    """
+
+    name: str
+    asks: str
+    closed: str | None
+
+
+def gates(case: PromotionCase) -> list[GateState]:
+    """Return how each gate stands, in the order in which they are asked."""
+    return [
+        GateState(gate.__name__.removesuffix("_gate"), (gate.__doc__ or "").partition("\n")[0], gate(case))
+        for gate in _GATES
+    ]
+
+
 def closed_gates(case: PromotionCase) -> list[str]:
     """Return why the version may not be promoted, nothing when all gates are open."""
-    found = [gate(case) for gate in _GATES]
-    return [reason for reason in found if reason is not None]
+    return [each.closed for each in gates(case) if each.closed is not None]
 
 
 def place_gate(case: PromotionCase) -> str | None:

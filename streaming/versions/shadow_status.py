@@ -68,10 +68,10 @@ def side_by_side(lake: Place, spec: AgentSpec) -> list[SideBySide]:
     reader = LakeReader(lake, spec.tables)
     found = staged_versions(read_entries(reader.place("specs")))
     active = version_in("active", found)
-    if active is None:
+    shadow, canary = (version_in(stage, found) for stage in ("shadow", "canary"))
+    if active is None or (shadow is None and canary is None):
         return []
     evidence = _Evidence.read(reader, spec)
-    shadow, canary = (version_in(stage, found) for stage in ("shadow", "canary"))
     pairs = [
         None if shadow is None else _in_shadow(active, shadow, evidence),
         None if canary is None else _in_canary(active, canary, evidence),

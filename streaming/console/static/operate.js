@@ -76,6 +76,42 @@ Object.assign(actions, {
   },
 });
 
+// What the API refuses is said where it was asked for, reason by reason.
+async function moved(button, path, body, text) {
+  const place = (button.closest("[data-version]:not(button)") ?? document).querySelector("[role=alert]") ?? $(".refused");
+  place.hidden = true;
+  try {
+    await send("POST", api(path), {body});
+  } catch (fault) {
+    place.replaceChildren(...fault.message.split("; ").map((each) => Object.assign(document.createElement("p"), {textContent: each})));
+    place.hidden = false;
+    place.scrollIntoView({block: "nearest"});
+    return undefined;
+  }
+  return leave(location.href, text);
+}
+
+function promotionOf(button) {
+  const within = button.closest("section"), body = {};
+  const percent = $("[name=percent]", within), consent = $("[name=endpoint_change]", within);
+  if (percent?.value.trim()) body.percent = numberOf(percent);
+  if (consent?.value.trim()) body.endpoint_change = consent.value.trim();
+  return body;
+}
+
+Object.assign(actions, {
+  promote: async (button) => {
+    const {version, next} = button.dataset, body = promotionOf(button);
+    const why = await ask(`Promote ${version} to ${next}. Why?`);
+    if (why) return moved(button, `/v1/versions/${version}/promote`, {...body, why}, `Version ${version}: ${next}.`);
+  },
+  rollback: async (button) => {
+    const {what} = button.dataset, why = await ask(`Roll back: ${what}. Why?`);
+    if (why) return moved(button, "/v1/versions/rollback", {why}, `Rolled back: ${what}.`);
+  },
+  "what-if-version": (button) => tryOut(JSON.parse(button.dataset.spec), {}),
+});
+
 async function followJob() {
   if (!$("#job[data-running]")) return;
   const found = $("#job", await rendered(location.href).catch(() => document));
