@@ -13,10 +13,12 @@ import pyarrow as pa
 import pytest
 
 from schemas.tables import SHADOW
+from streaming.console.version_pages import is_promotable
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.stored import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
+from streaming.serve.registry_api import GateOfVersion, VersionGates
 from streaming.testing.api import ApiClient
 from streaming.testing.drivers import wait_until
 from streaming.testing.small_lake import DAY, RETENTION, build_lake, spec_of
@@ -152,3 +154,12 @@ def test_an_agent_without_a_registry_is_told_how_to_begin(tmp_path: Path) -> Non
         assert client.get("/v1/versions/beside").json() == []
         assert client.get("/v1/versions/rollback").json() == {"moved": {}}
         assert "No alert was raised" in ok(client, "/console/rules")
+
+
+def test_a_word_of_somebody_opens_the_gate_of_endpoints_and_no_other() -> None:
+    def version(**closed: str) -> VersionGates:
+        found = [GateOfVersion(name=name, asks="", closed=why) for name, why in closed.items()]
+        return VersionGates(version="1.1.0", stage="shadow", next="canary", gates=found, replay=None)
+
+    assert is_promotable(version(endpoint="llm.model differs"))
+    assert not is_promotable(version(endpoint="llm.model differs", replay="none"))
