@@ -153,6 +153,7 @@ async function refreshQueue(page, own, at) {
   $(".list h1").textContent = $(".list h1", page).textContent;
   document.title = page.title;
   $("#bulk")?.replaceWith($("#bulk", page) ?? "");
+  $("#rest").replaceWith($("#rest", page));
   select((row) => whole || kept.has(row.dataset.id), whole);
   document.dispatchEvent(new Event("refreshed"));
   const same = rows().find((row) => row.dataset.id === chosen);
