@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -22,33 +22,35 @@ class SpecDifference(BaseModel):
 
 
 def differences(before: AgentSpec, after: AgentSpec) -> list[SpecDifference]:
-    """Return what two specs have otherwise, by key."""
-    old, new = dict(_leaves("", _plain(before))), dict(_leaves("", _plain(after)))
-    return [
-        SpecDifference(key=key, before=_text(old, key), after=_text(new, key))
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key, _ABSENT) != new.get(key, _ABSENT)
-    ]
+    """Return what two specs have otherwise, by key; what one side alone has is one difference."""
+    return list(_differing("", *(each.model_dump(mode="json", by_alias=True) for each in (before, after))))
 
 
-def _plain(spec: AgentSpec) -> Any:
-    return spec.model_dump(mode="json", by_alias=True)
+def _differing(key: str, old: Any, new: Any) -> Iterator[SpecDifference]:
+    if _is_named(old) or _is_named(new):
+        old, new = _by_name(old), _by_name(new)
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in dict.fromkeys([*old, *new]):
+            deeper = f"{key}.{name}" if key else name
+            yield from _differing(deeper, old.get(name, _ABSENT), new.get(name, _ABSENT))
+    elif old != new:
+        yield SpecDifference(key=key, before=_text(old), after=_text(new))
 
 
-def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """What is empty is a leaf, too: that it became so is a difference."""
-    if isinstance(value, Sequence) and not isinstance(value, str) and _are_named(value):
-        value = {each["name"]: {name: it for name, it in each.items() if name != "name"} for each in value}
-    if not isinstance(value, Mapping) or not value:
-        yield key, value
-        return
-    for name, each in value.items():
-        yield from _leaves(f"{key}.{name}" if key else name, each)
+def _is_named(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, Mapping) and "name" in each for each in value)
+    )
 
 
-def _are_named(values: Sequence[Any]) -> bool:
-    return bool(values) and all(isinstance(each, Mapping) and "name" in each for each in values)
+def _by_name(value: Any) -> Any:
+    """Where one side names nothing, its list is empty."""
+    if value == [] or _is_named(value):
+        return {each["name"]: {name: it for name, it in each.items() if name != "name"} for each in value}
+    return value
 
 
-def _text(leaves: Mapping[str, Any], key: str) -> str | None:
-    return json.dumps(leaves[key], ensure_ascii=False) if key in leaves else None
+def _text(value: Any) -> str | None:
+    return None if value is _ABSENT else json.dumps(value, ensure_ascii=False)

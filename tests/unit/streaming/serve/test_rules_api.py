@@ -97,7 +97,7 @@ def test_an_edit_says_what_it_differs_in_and_what_money_it_moves(client: ApiClie
     order = {"changes": {"rules": []}}
     started = ok(client.post("/v1/what-ifs", json=order), 202)
     assert started["order"]["changes"] == order["changes"]
-    assert "rules.large.when" in {each["key"] for each in started["differences"]}
+    assert [each["key"] for each in started["differences"]] == ["rules.large"]
     wait_until(
         lambda: ok(client.get(f"/v1/what-ifs/{started['job_id']}"))["state"] == "done", 60, "the what-if"
     )
@@ -195,8 +195,12 @@ def test_differences_name_rules_and_keys() -> None:
         "rules.large.when": ('"amount > 1000"', '"amount > 5"'),
     }
     assert differences(SPEC, SPEC) == []
-    gone = {each.key: each.after for each in differences(SPEC, spec_of(rules=[]))}
-    assert gone["rules.large.when"] is None
+    (gone,) = differences(SPEC, spec_of(rules=[]))
+    assert (gone.key, gone.after) == ("rules.large", None)
+    assert gone.before is not None
+    assert '"amount > 1000"' in gone.before
+    (come,) = differences(spec_of(rules=[]), SPEC)
+    assert (come.key, come.before, come.after) == ("rules.large", None, gone.before)
 
 
 def test_a_million_alerts_are_counted_soon() -> None:
