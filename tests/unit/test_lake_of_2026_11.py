@@ -27,6 +27,7 @@ def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     without_broker(monkeypatch)
 
 
+@pytest.mark.long
 def test_an_unfinished_batch_is_finished_as_the_code_that_began_it_would_have(tmp_path: Path) -> None:
     settings = LAKE.unpacked("unfinished", tmp_path)
     expected = LAKE.noted("finished_alerts")
@@ -38,6 +39,7 @@ def test_an_unfinished_batch_is_finished_as_the_code_that_began_it_would_have(tm
     assert max(batches["next_sequence"].to_pylist()) == 2_700
 
 
+@pytest.mark.long
 def test_it_goes_on_with_the_alerts_that_the_code_that_began_it_would_have_raised(tmp_path: Path) -> None:
     settings = LAKE.unpacked("closed", tmp_path)
     expected = LAKE.noted("later_alerts")
@@ -46,6 +48,7 @@ def test_it_goes_on_with_the_alerts_that_the_code_that_began_it_would_have_raise
     assert LAKE.replayed_exactly(settings)[0] == 2_850
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("checkpoints", [True, False])
 def test_all_of_it_is_replayed_without_a_difference(tmp_path: Path, checkpoints: bool) -> None:
     settings = LAKE.unpacked("closed", tmp_path)

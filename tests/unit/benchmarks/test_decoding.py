@@ -27,6 +27,7 @@ def moment(said: Any) -> datetime:
     return said if isinstance(said, datetime) else datetime.fromtimestamp(said, UTC)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("records", list(shapes(500)), ids=lambda records: records.name)
 def test_decoding_and_reading_one_by_one_see_the_same(records: Records) -> None:
     found = decode(table_of(records.values), records.contract, NOW)

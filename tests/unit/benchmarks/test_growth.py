@@ -12,6 +12,7 @@ from streaming.delta.maintenance import MaintenanceLimits
 from streaming.home.settings import Settings
 
 
+@pytest.mark.long
 def test_files_and_logs_of_all_tables_stay_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "_LIMITS", MaintenanceLimits(4, 4, 5, bench._LIMITS.least_age))
     monkeypatch.setattr(bench, "_KEPT", bench._KEPT * 0)

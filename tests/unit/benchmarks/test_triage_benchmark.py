@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from streaming.cli.root import app
 
 
+@pytest.mark.long
 def test_a_burst_costs_few_calls_and_the_same_day_again_none() -> None:
     told = CliRunner().invoke(app, ["bench", "triage", "--json"])
     assert told.exit_code == 0

@@ -62,6 +62,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return made
 
 
+@pytest.mark.long
 def test_streamed_features_are_those_of_the_book(
     folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

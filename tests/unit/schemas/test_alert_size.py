@@ -66,6 +66,7 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=ALERTS)
 
 
+@pytest.mark.long
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.lists(alerts(), min_size=1, max_size=5), st.integers(LEAST, 300_000))
 def test_alerts_fit_say_what_was_cut_and_stay_as_they_are_once_they_fit(
@@ -106,6 +107,7 @@ ATTEMPTS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(alerts(), st.integers(-300, 300), ATTEMPTS)
 def test_another_attempt_is_cut_alike(row: dict[str, Any], around: int, attempt: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +57,7 @@ def is_constant(value: ast.expr) -> bool:
     return isinstance(value, ast.Name) and value.id.isupper()
 
 
+@pytest.mark.long
 def test_counted_nouns_are_written_by_the_one_function() -> None:
     found = {path.relative_to(ROOT).as_posix(): list(bare_counts(path)) for path in sources()}
     assert {name: nouns for name, nouns in found.items() if nouns and not name.startswith(LEFT)} == {}

@@ -203,6 +203,7 @@ def test_what_is_no_document_is_refused_by_name(kind: str, content: bytes, tmp_p
     assert isinstance(outcome(kind, content, tmp_path), ConfigurationError)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("content", LARGE, ids=range(len(LARGE)))
 @pytest.mark.parametrize("kind", ["rules", "policy"])
 def test_large_nonsense_is_refused_within_seconds(kind: str, content: bytes, tmp_path: Path) -> None:
@@ -329,6 +330,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
         read_content(Path("a\0b.yaml"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("word", [" and amount > 1", " or amount > 1", "+amount"])
 def test_a_condition_too_long_to_walk_is_refused_before_it_ends_the_process(word: str) -> None:
     text = f"amount{'' if word[0] == '+' else ' > 1'}{word * 20_000}{' > 1' if word[0] == '+' else ''}"

@@ -50,6 +50,7 @@ def test_private_values_are_redacted_wherever_they_turn_up(private: str) -> None
     assert event({}, subject=private).subject == REDACTED
 
 
+@pytest.mark.long
 @PROPERTY
 @given(st.text(min_size=1), st.sampled_from(sorted(FIELDS)))
 def test_no_text_but_a_short_name_or_a_digest_gets_in(text: str, name: str) -> None:

@@ -101,6 +101,7 @@ def changing() -> Iterator[tuple[scripted.ScriptedLlm, LlmClient]]:
         yield server, asking
 
 
+@pytest.mark.long
 @tried(max_examples=30, deadline=None)
 @given(LACKING, st.sampled_from(picky.SAYINGS), st.sampled_from([400, 422, 404, 500]))
 def test_whatever_a_server_lacks_and_however_it_says_so_an_answer_comes(

@@ -251,6 +251,7 @@ WRITTEN = settings(
 PASSED: list[str] = []
 
 
+@pytest.mark.long
 @WRITTEN
 @given(queries())
 def test_whatever_a_model_writes_tells_nothing_that_may_not_leave(engines: Any, sql: str) -> None:

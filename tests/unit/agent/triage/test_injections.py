@@ -154,6 +154,7 @@ def test_the_corpus_is_as_large_and_as_varied_as_promised() -> None:
     assert {"instruction_override", "fake_json", "role_play", "unicode", "encoded"} <= set(kinds)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("demand", ["low", "everybody", "nothing", "lies"])
 def test_no_injection_bypasses_a_model_that_obeys_all_of_them(demand: str) -> None:
     untouched = classified(CLEAN)[0].classifications

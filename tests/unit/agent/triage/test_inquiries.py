@@ -59,6 +59,7 @@ def test_a_slow_model_is_asked_about_each_group_once_and_answers_them_all(tmp_pa
     assert late.answers.totals.calls == GROUPS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "refusal",
     [
@@ -104,6 +105,7 @@ def test_an_answer_that_was_cut_off_about_one_group_alone_is_not_asked_for_again
         assert sum("rate.terminal" in each.user_message for each in alone) == 1
 
 
+@pytest.mark.long
 def test_a_group_whose_server_hangs_keeps_no_other_waiting_nor_a_later_window(tmp_path: Path) -> None:
     clock = Clock()
     step = scripted.depending("rate.terminal", scripted.hang())
@@ -124,6 +126,7 @@ def test_a_group_whose_server_hangs_keeps_no_other_waiting_nor_a_later_window(tm
         assert set(asked_about(server).values()) == {1}
 
 
+@pytest.mark.long
 def test_one_group_that_a_server_fails_on_is_given_up_while_it_answers_others(tmp_path: Path) -> None:
     clock, step = Clock(), scripted.depending("rate.terminal", scripted.fails(400))
     with (

@@ -175,6 +175,7 @@ def test_similar_alerts_are_nearest_first_and_hold_not_the_alert_itself(actions:
 SPAN = {"from_time": DAY, "to_time": DAY + timedelta(days=1)}
 
 
+@pytest.mark.long
 def test_a_preview_says_what_another_threshold_would_alert_and_changes_nothing_else(
     home: Path, actions: LakeActions
 ) -> None:

@@ -83,6 +83,7 @@ def on_topic(name: str) -> AgentSpec:
     return agent(alerts={"topic": name})
 
 
+@pytest.mark.long
 def test_a_topic_of_another_name_sends_no_alert_twice(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +245,7 @@ def ended_after(steps: int) -> Hooks:
 STORED_NOT_SENT, RECOVERED_NOT_CLOSED, MOVE_CLOSED = 7, 2, 12
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("left_behind", [False, True], ids=["there", "gone"])
 @pytest.mark.parametrize("steps", [RECOVERED_NOT_CLOSED, MOVE_CLOSED])
 def test_a_move_that_a_crash_cuts_off_sends_every_alert_once_wherever_they_leave_next(

@@ -98,6 +98,7 @@ def promoted_under_way(under_way: Path, tmp_path: Path, monkeypatch: pytest.Monk
     return Settings.load(tmp_path, {})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ended", [None, BatchStep.STORE, BatchStep.ALERT])
 def test_a_canary_that_waits_longer_tells_nothing_twice_once_it_is_promoted(
     promoted_under_way: Settings, ended: BatchStep | None
@@ -118,6 +119,7 @@ def test_a_canary_that_waits_longer_tells_nothing_twice_once_it_is_promoted(
     assert replayed(settings) == ()
 
 
+@pytest.mark.long
 def test_a_rollback_and_a_changed_share_tell_nothing_twice(promoted_under_way: Settings) -> None:
     wide, settings = with_lateness("0s", "1.0.1", percent=60), promoted_under_way
     run(settings, 8, 9)

@@ -105,6 +105,7 @@ def places(settings: Settings, *tables: str) -> Counter[int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("cut", "before", "sizes"), [("transactions", 0, (100, 240)), ("duplicates", 1, (90, 20))]
 )

@@ -129,6 +129,7 @@ def test_a_batch_says_what_it_came_to(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["spec_digest", "rules_version", "model", "prompt_digest", "policy_digest"])
 def test_what_differs_from_the_batch_before_is_told_once(name: str, tmp_path: Path) -> None:
     changed = {**PINS, name: "abcdef012345" if name != "model" else "other"}
@@ -143,6 +144,7 @@ def test_what_differs_from_the_batch_before_is_told_once(name: str, tmp_path: Pa
     assert row["detail"][name] == changed[name]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("allowed", "said"), [(True, "allowed"), (False, "denied")])
 def test_what_the_policy_ruled_is_told(allowed: bool, said: str, tmp_path: Path) -> None:
     ruling = PolicyRuling("default", "local", allowed, ("event_time", "entities.customer"))
@@ -198,6 +200,7 @@ def test_calls_of_an_attempt_that_crashed_are_told_by_the_next(
     assert [row.get("batch_id") for row in rows] == [None, 0]  # nobody knows what the attempt was about
 
 
+@pytest.mark.long
 def test_a_crash_before_the_anchor_moves_neither_loses_nor_doubles_an_event(tmp_path: Path) -> None:
     Driver(tmp_path).audit.decided(decision(0), NOTHING, Asked())
     dying = Driver(tmp_path, anchor=DyingAnchor)

@@ -69,6 +69,7 @@ def counting_files() -> Iterator[list[str]]:
         yield opened
 
 
+@pytest.mark.long
 @properties(deadline=None, max_examples=40, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(HISTORY, st.integers(0, 30))
 def test_pins_and_ends_are_those_of_all_rows_by_any_split_into_files(

@@ -40,6 +40,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
     Deciders(engine_of(tmp_path_factory.mktemp("home"))).decide(STREAM.slice(0, 40), NO_LABELS)
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.integers(0, len(VERSIONS) - 1), min_size=1, max_size=5), st.integers(40, 200))
 def test_whoever_else_decides_with_a_memory_leaves_it_and_every_decider_as_it_was(
@@ -110,11 +111,13 @@ def _files_that(found: str) -> set[str]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["flag", "build_alerts"])
 def test_what_becomes_of_rows_is_decided_in_one_place(step: str) -> None:
     assert _files_that(step) == {"streaming/batch/deciders.py"}
 
 
+@pytest.mark.long
 def test_the_row_that_closes_a_batch_is_built_in_one_place() -> None:
     builders = set()
     for path in (ROOT / "streaming").rglob("*.py"):

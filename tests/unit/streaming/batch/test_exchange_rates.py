@@ -137,6 +137,7 @@ RATES = [("JPY", -1, 1 / 160), ("JPY", 3, 1 / 150), ("KWD", 1, 1 / 0.3)]
 RULE = {"name": "large", "when": "reference_amount > 250", "severity": "high", "reason": "large"}
 
 
+@pytest.mark.long
 def test_recovery_replay_and_snapshots_read_what_was_converted(tmp_path: Path) -> None:
     path = write_rates(tmp_path / "rates", RATES)
     spec = with_rates(path, rules=[RULE])

@@ -102,6 +102,7 @@ def rows_of(tried: Trial) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.long
 @settings(
     max_examples=4,
     deadline=None,
@@ -147,6 +148,7 @@ def attempt(settings: Settings, spec: AgentSpec, records: pa.Table, ended: Batch
         started.pipeline.process(lambda: records, "trial", 0, lambda: offsets)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ended", [BatchStep.DECODE, BatchStep.STORE, BatchStep.ALERT, BatchStep.PUBLISH])
 def test_a_batch_attempted_again_counts_what_it_left_out_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: BatchStep

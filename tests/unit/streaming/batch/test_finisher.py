@@ -168,6 +168,7 @@ def test_the_next_batch_is_taken_while_one_is_finished_and_decided_after_it(
     same(held(settings, agent()), wanted)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", BESIDE)
 @pytest.mark.parametrize("is_committed", [True, False])
 def test_whatever_ends_the_process_the_lake_becomes_the_same(
@@ -183,6 +184,7 @@ def test_whatever_ends_the_process_the_lake_becomes_the_same(
     same(held(settings, agent()), wanted)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("batch", [0, 2])
 @pytest.mark.parametrize("planned", [0, 1, 2])
 def test_a_power_cut_that_tears_a_decision_costs_nothing_though_spark_has_committed_its_batch(

@@ -58,6 +58,7 @@ def send(tried: Trial, stream: Sequence[dict[str, Any]], rows: int) -> None:
         tried.send(stream[first : first + rows])
 
 
+@pytest.mark.long
 @settings(
     max_examples=3,
     deadline=None,

@@ -84,6 +84,7 @@ def process(
     return [offset in kept for offset in range(rows.num_rows)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("sizes", "restart"), [([60], False), ([150, 37], True), ([781], False)])
 def test_stamps_ahead_and_restarts_let_no_redelivery_through(
     settings: Settings, tmp_path: Path, sizes: list[int], restart: bool

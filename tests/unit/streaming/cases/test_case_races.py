@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from streaming.cases.choosing import CaseFilter
 from tests.unit.streaming.cases.case_samples import Desk, alert_row
 
@@ -30,6 +32,7 @@ print(json.dumps(taken))
 """
 
 
+@pytest.mark.long
 def test_two_people_in_two_processes_never_take_one_case(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.alert(*(alert_row(n, f"c{n}", n) for n in range(CASES)))

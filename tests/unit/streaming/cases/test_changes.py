@@ -51,6 +51,7 @@ def do(desk: Desk, book: CaseBook, step: str, which: int) -> None:
             book.act(cases[which], order, "anna")
 
 
+@pytest.mark.long
 @settings(max_examples=12)  # each with a table on disk
 @given(STEPS)
 def test_a_change_is_said_in_the_same_words_whatever_happens_later(steps: list[tuple[str, int]]) -> None:

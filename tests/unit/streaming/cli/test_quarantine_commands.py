@@ -97,6 +97,7 @@ def told(settings: Settings, spec: Path, *words: str) -> Any:
     return json.loads(result.stdout)
 
 
+@pytest.mark.long
 def test_what_waits_is_requeued_under_a_corrected_contract(
     broken: Settings, spec_file: Path, contract_file: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_what_waits_is_requeued_under_a_corrected_contract(
     assert [(each["offset"], each["times"]) for each in left] == [(ROWS + 3, 2), (ROWS + 4, 1)]
 
 
+@pytest.mark.long
 def test_status_and_reconcile_count_what_was_taken_out_apart(
     broken: Settings, spec_file: Path, contract_file: Path
 ) -> None:
@@ -162,6 +164,7 @@ def test_a_record_is_shown_and_steers_nothing(broken: Settings, spec_file: Path,
     assert "and 57 more" in listed.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -135,6 +135,7 @@ def test_profiles_are_bit_for_bit_those_of_the_stream(
     assert len(kept["files"]) > 10
 
 
+@pytest.mark.long
 def test_a_run_after_a_backfill_is_the_run_that_streamed_everything(
     settings: Settings, history: Path, tmp_path: Path
 ) -> None:
@@ -154,6 +155,7 @@ def test_a_run_after_a_backfill_is_the_run_that_streamed_everything(
     assert any(each["sequence"] < HISTORY for each in found), "an absence that history left open"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", list(Passed))
 @pytest.mark.parametrize("nth", [1, 2, 3, 5])
 def test_a_backfill_cut_off_anywhere_goes_on(
@@ -192,6 +194,7 @@ def test_a_backfill_cut_off_anywhere_goes_on(
     assert len(uncut.alerts) > 15
 
 
+@pytest.mark.long
 def test_nothing_is_alerted_replayed_or_previewed_of_history(settings: Settings, history: Path) -> None:
     spec = agent()
     run_backfill(PlacedAgent(settings, spec), history)
@@ -209,6 +212,7 @@ def test_nothing_is_alerted_replayed_or_previewed_of_history(settings: Settings,
     assert run_replay(PlacedAgent(settings, spec), ReplaySpan(snapshot="all")) == found
 
 
+@pytest.mark.long
 def test_history_comes_first_or_not_at_all(settings: Settings, history: Path, tmp_path: Path) -> None:
     spec = agent()
     run_backfill(PlacedAgent(settings, spec), history)
@@ -356,6 +360,7 @@ def test_a_topic_that_holds_history_is_pointed_out_once_and_its_payments_are_sto
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_topic_that_goes_on_where_history_ends_is_not_pointed_out(
     settings: Settings, history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,6 +380,7 @@ def test_of_a_large_first_batch_the_oldest_payments_alone_are_compared(
     assert "10 of the first 20 payments" in told["text"]
 
 
+@pytest.mark.long
 def test_the_command_begins_the_audit_log_that_the_agent_goes_on_with(
     settings: Settings, history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def test_every_fault_is_told(content: Path) -> None:
     assert markdown(report).count("- **") == 4
 
 
+@pytest.mark.long
 def test_a_changed_spec_is_tried_beside_the_one_before(content: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(content, base)
@@ -87,6 +88,7 @@ def test_a_changed_spec_is_tried_beside_the_one_before(content: Path, tmp_path: 
     assert f"| alerts | {tried.changed.published.alerts} | {tried.changed.replayed.alerts} |" in page
 
 
+@pytest.mark.long
 def test_two_fixtures_of_one_seed_are_the_same_lake(tmp_path: Path) -> None:
     spec = load_spec(SHIPPED / "specs" / "card-fraud.yaml")
     lakes = []
@@ -100,6 +102,7 @@ def test_two_fixtures_of_one_seed_are_the_same_lake(tmp_path: Path) -> None:
         assert one.height > 0
 
 
+@pytest.mark.long
 def test_the_report_goes_to_the_job_s_summary(
     content: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

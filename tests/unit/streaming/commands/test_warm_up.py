@@ -50,6 +50,7 @@ def folded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("minutes", "first"), [(100, 480), (1, 576), (10_000, None)])
 def test_other_profiles_know_the_warm_up_alone(
     settings: Settings, minutes: int, first: int | None, monkeypatch: pytest.MonkeyPatch
@@ -61,6 +62,7 @@ def test_other_profiles_know_the_warm_up_alone(
     assert found.facts()["cold_from"] == first
 
 
+@pytest.mark.long
 def test_a_candidate_that_a_checkpoint_fits_and_one_without_a_warm_up_are_exact(settings: Settings) -> None:
     fitting = run_what_if(PlacedAgent(settings, agent()), agent(threshold=0.9), LATER, timedelta(minutes=1))
     assert fitting.cold_from is None
@@ -73,6 +75,7 @@ def test_a_candidate_that_a_checkpoint_fits_and_one_without_a_warm_up_are_exact(
     assert long.facts() | {"sandbox": 0} == exact.facts() | {"sandbox": 0}
 
 
+@pytest.mark.long
 def test_reports_say_that_profiles_started_cold(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -172,6 +172,7 @@ def test_what_people_write_into_a_case_stays_text(client: ApiClient) -> None:
     assert "{{7*7}}" in texts
 
 
+@pytest.mark.long
 def test_an_alert_with_hostile_text_is_shown_as_text(tmp_path: Path) -> None:
     home = Settings.load(tmp_path / "home", {})
     build_lake(PlacedAgent(home, SPEC))

@@ -180,6 +180,7 @@ def test_no_write_without_the_token_against_forgery(client: ApiClient) -> None:
     assert answer.json()["stored"] == 1
 
 
+@pytest.mark.long
 def test_a_token_against_forgery_is_of_one_session(client: ApiClient) -> None:
     first = sign_in(client, SPEC, "triage")
     second = sign_in(client, SPEC, "triage", name="bert")
@@ -187,6 +188,7 @@ def test_a_token_against_forgery_is_of_one_session(client: ApiClient) -> None:
     assert client.post("/v1/labels", json=LABELS, headers=second).status_code == 200
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scope", ["read", "triage", "operate", "admin"])
 def test_scopes_hold_as_for_the_token(client: ApiClient, scope: Any) -> None:
     header = sign_in(client, SPEC, scope)

@@ -61,6 +61,7 @@ def validated(found: dict[str, Any], folder: Path) -> tuple[dict[str, Any], list
     return json.loads(at["output"].read_text(encoding="utf-8") or "{}"), said
 
 
+@pytest.mark.long
 def test_the_package_of_databricks_takes_every_resource(files: dict[str, bytes], tmp_path: Path) -> None:
     found = {**resources(files, "jobs"), **resources(files, "catalog")}
     output, said = validated(found, tmp_path)
@@ -129,6 +130,7 @@ def test_with_its_secrets_a_job_has_the_keys_that_are_not_made_in_a_store(tmp_pa
     assert pseudonym_key(Settings.load(tmp_path, given)) == b"k" * 32
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
@@ -254,6 +256,7 @@ def test_rates_that_lie_on_this_machine_are_refused(tmp_path: Path) -> None:
         bundle_files(load_spec(tmp_path / "s.yaml"), {})
 
 
+@pytest.mark.long
 def test_nothing_of_anybody_s_is_overwritten(tmp_path: Path) -> None:
     bundle = written(tmp_path / "bundle")
     edited = bundle / "databricks.yml"

@@ -94,6 +94,7 @@ def asked_for(requests: list[WorkspaceRequest]) -> list[tuple[str, str, Any]]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", ["dev", "prod"])
 def test_a_dry_run_prints_the_very_requests_and_sends_none(
     target: str, bundle: Path, workspace: LoopbackWorkspace, capsys: pytest.CaptureFixture[str]
@@ -338,6 +339,7 @@ def test_a_rollback_withdraws_in_the_registry_and_brings_the_former_version_back
     assert workspace.runs.cancelled == [number, number]
 
 
+@pytest.mark.long
 def test_where_the_registry_refuses_a_rollback_the_jobs_stay(
     bundle: Path, tmp_path: Path, workspace: LoopbackWorkspace
 ) -> None:
@@ -382,6 +384,7 @@ def test_a_promotion_switches_the_jobs(bundle: Path, tmp_path: Path, workspace: 
     assert "threshold: 0.9\n" in spec_of_the_agent(workspace)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("action", ["canary", "promote"])
 def test_after_a_rollback_what_was_done_before_is_done_again(
     action: str, bundle: Path, tmp_path: Path, workspace: LoopbackWorkspace

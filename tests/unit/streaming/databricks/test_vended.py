@@ -171,6 +171,7 @@ def test_the_libraries_that_read_and_write_the_lake_ask_with_them_and_again_with
     assert seen == sorted(seen)
 
 
+@pytest.mark.long
 def test_the_first_job_of_a_workspace_reads_the_store_as_the_agent_will(
     workspace: LoopbackWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def found(index: KeyIndex, keys: Sequence[str | None]) -> list[tuple[int, str]]:
 NOBODY = st.lists(st.none(), max_size=40)  # a guest's payments name no customer; a span may hold no other
 
 
+@pytest.mark.long
 @given(
     commits=st.lists(NOBODY | st.lists(st.sampled_from([*IDS, None]), max_size=30), min_size=1, max_size=8),
     keys=st.lists(st.sampled_from([*IDS, "never", None]), max_size=6),

@@ -48,6 +48,7 @@ def test_a_table_that_is_not_there_has_no_rows_of_the_declared_kinds(tmp_path: P
     assert not reader.place(name).path.exists()
 
 
+@pytest.mark.long
 @properties(deadline=None, max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=4), max_size=4), st.integers(0, 99))
 def test_what_fits_is_found_in_every_file(

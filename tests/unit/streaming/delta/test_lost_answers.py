@@ -210,6 +210,7 @@ def test_a_successors_commit_is_not_taken_for_ones_own(tmp_path: Path) -> None:
         table.append(pa.table({"n": [1]}), Stamp("a", 0))
 
 
+@pytest.mark.long
 @properties(deadline=None, max_examples=25, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from(["fine", "lost", "refused"]), min_size=1, max_size=8))
 def test_every_request_is_on_record_once_however_answers_are_lost(

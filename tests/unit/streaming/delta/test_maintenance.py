@@ -53,6 +53,7 @@ def on_disk(path: Path) -> tuple[int, int]:
     return len(list(path.glob("*.parquet"))), len(list((path / "_delta_log").iterdir()))
 
 
+@pytest.mark.long
 def test_files_and_log_stay_few_over_many_commits(tmp_path: Path) -> None:
     table, most = claimed(tmp_path, timedelta(0)), (0, 0)
     for number in range(400):
@@ -105,6 +106,7 @@ def test_what_another_maintainer_is_writing_is_not_cleared_away(
     assert (cleared, clear(table.place, AT_ONCE)) == ([None], 0)
 
 
+@pytest.mark.long
 def test_rows_stay_what_they_are_while_several_maintain_a_table_that_is_written_to(tmp_path: Path) -> None:
     table, over = claimed(tmp_path), threading.Event()
     others = [Maintenance(lambda: [table.place], AT_ONCE) for _ in range(3)]
@@ -165,6 +167,7 @@ def test_a_few_small_files_are_compacted_once_they_are_a_day_old(tmp_path: Path)
     assert len(DeltaTable(table.place.path).file_uris()) == 1
 
 
+@pytest.mark.long
 def test_writers_lose_nothing_while_a_table_is_maintained(tmp_path: Path) -> None:
     mine, ended = claimed(tmp_path, timedelta(0)), threading.Event()
     shared = [SharedTable(Place.local(tmp_path / "shared"), SCHEMA, timedelta(0)) for _ in range(2)]

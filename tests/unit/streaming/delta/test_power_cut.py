@@ -155,6 +155,7 @@ def torn(entry: bytes, share: float, *, at_line: bool) -> bytes:
     return entry[: ends[int(share * len(ends))] if at_line else int(share * len(entry))]
 
 
+@pytest.mark.long
 @given(
     cut=st.sampled_from(CUTS), name=st.sampled_from(TABLES), share=st.floats(0, 0.999), at_line=st.booleans()
 )
@@ -240,6 +241,7 @@ def test_a_torn_commit_with_whole_ones_after_it_is_refused(tmp_path: Path) -> No
     assert torn_end(table.place) is None
 
 
+@pytest.mark.long
 @given(share=st.floats(0, 0.999), name=st.sampled_from(["_last_checkpoint", "checkpoint"]))
 @examples(deadline=None, max_examples=40, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_a_torn_checkpoint_is_made_up_for_by_the_entries(
@@ -296,6 +298,7 @@ def test_what_a_shared_table_answers_for_is_on_disk(tmp_path: Path, monkeypatch:
     assert synced == [Settings.load(tmp_path, {}).lake("tester") / "labels"]
 
 
+@pytest.mark.long
 def test_labels_that_batches_have_counted_are_not_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

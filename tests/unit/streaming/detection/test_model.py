@@ -93,6 +93,7 @@ def features_before(row: int, frauds: np.ndarray, known_at: np.ndarray) -> np.nd
     return run_history(Scorer(agent_spec(), ENTITIES), history, keep=keep).features
 
 
+@pytest.mark.long
 def test_features_hold_nothing_that_was_not_known_yet_and_a_planted_leak_shows() -> None:
     row, few = 3000, 600
     honest = np.where(TIMES[row] > TIMES, TIMES + 1_000_000, NEVER)

@@ -56,6 +56,7 @@ def of(guesses: ContractDraft) -> dict[str, Any]:
     return {guess.key: guess.value for guess in guesses.guesses}
 
 
+@pytest.mark.long
 @FEW
 @given(st.lists(st.tuples(rows, spare), min_size=1, max_size=12))
 def test_a_draft_loads_and_accepts_what_it_says(tmp_path: Path, events: list[Any]) -> None:

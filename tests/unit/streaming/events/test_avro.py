@@ -209,6 +209,7 @@ def _values(draw: st.DrawFn) -> bytes | None:
     return changed[how - 3]
 
 
+@pytest.mark.long
 @given(st.lists(_values(), min_size=1, max_size=8))
 def test_whatever_is_written_is_what_fastavro_says(values: list[bytes | None]) -> None:
     check(records(values), PLAIN)
@@ -294,6 +295,7 @@ def _schemas(draw: st.DrawFn) -> tuple[str, list[bytes]]:
     return json.dumps(schema), values
 
 
+@pytest.mark.long
 @given(st.lists(_schemas(), min_size=1, max_size=3), st.randoms(use_true_random=False))
 def test_any_schemas_in_one_batch_are_read_as_fastavro_does(
     schemas: list[tuple[str, list[bytes]]], rng: Any
@@ -502,6 +504,7 @@ def test_money_of_any_type_is_what_the_exact_decoder_says(amounts: list[Any]) ->
     check(records([written(payment(amount=each), schema) for each in amounts]), _MINOR)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
 @pytest.mark.parametrize(
     "logical", ["local-timestamp-millis", "local-timestamp-micros", "local-timestamp-nanos"]

@@ -115,6 +115,7 @@ _keys = st.one_of(
 _records = st.lists(st.tuples(_keys, _headers), min_size=1, max_size=10)
 
 
+@pytest.mark.long
 @given(_records)
 def test_whatever_stands_beside_the_value_is_what_the_exact_decoder_says(
     sides: list[tuple[Any, Headers]],
@@ -250,6 +251,7 @@ def test_a_file_has_all_fields_in_columns_of_their_whole_names() -> None:
     assert [(each["transaction_id"], each["device"], each["kind"]) for each in decoded] == [("a", "7", "abc")]
 
 
+@pytest.mark.long
 @given(_records)
 def test_a_condition_reads_headers_as_text(sides: list[tuple[Any, Headers]]) -> None:
     under = contract(

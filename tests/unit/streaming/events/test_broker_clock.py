@@ -172,6 +172,7 @@ def test_a_batch_of_rejects_degrades_the_agent_until_one_is_in_order(
     assert changes == [(Condition.RECORDS_REJECTED, True), (Condition.RECORDS_REJECTED, False)]
 
 
+@pytest.mark.long
 def test_small_batches_are_taken_together(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     told = at_once(120, NOW)
     values = [b"{" if place % 3 == 0 else each for place, each in enumerate(told["value"].to_pylist())]

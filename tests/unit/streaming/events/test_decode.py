@@ -304,6 +304,7 @@ def batches(draw: st.DrawFn) -> tuple[EventContract, pa.Table]:
     return under, records([value for value, _ in drawn], [stamp for _, stamp in drawn])
 
 
+@pytest.mark.long
 @settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(batches(), st.lists(st.integers(0, 12), max_size=3), st.integers(1, 5))
 def test_any_bytes_become_what_the_exact_decoder_says_however_they_are_cut(
@@ -449,6 +450,7 @@ _junk = st.one_of(_strings, _words, _nested, _deep)
 _NEEDED = ("transaction_id", "event_time", "amount", "currency", "customer", "device", "online")
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(st.sampled_from(["memo", "country", "visits", "distance", "other", "at2"]), _junk),

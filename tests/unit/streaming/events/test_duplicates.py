@@ -186,6 +186,7 @@ def claimed(memory: Deduplicator, batch: list[Sighting]) -> tuple[list[bool], pa
     return first.tolist(), stored, reached
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(_stream(), st.integers(0, 16))
 def test_a_memory_restored_from_stored_rows_decides_as_the_live_one(batches: Batches, restart: int) -> None:
@@ -212,6 +213,7 @@ def reached_by(stamps: list[int]) -> float:
     return max(shown)
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(_stream())
 def test_decisions_are_those_of_a_plain_reading_of_the_rule(batches: Batches) -> None:

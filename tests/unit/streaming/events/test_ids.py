@@ -54,6 +54,7 @@ def id_of(draw: random.Random, *names: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32))
 def test_ids_are_what_the_exact_decoder_makes_of_them(seed: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ DAY, NO_DAY = ("day", b"2026-05-28"), ("day", b"2026-02-30")
 SIDES = ([("h", b"x"), DAY], [DAY, ("n", b"2")], [], [("h", None), NO_DAY], [("h", b" \xc3\xa9 "), DAY])
 
 
+@pytest.mark.long
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32))
 def test_what_stands_beside_a_value_is_read_alike(seed: int) -> None:

@@ -322,6 +322,7 @@ def batches(draw: st.DrawFn) -> tuple[EventContract, list[bytes]]:
     return draw(st.sampled_from(CONTRACTS)), values
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(batches())
 def test_whatever_becomes_of_money_is_what_the_exact_decoder_says(

@@ -152,6 +152,7 @@ def only_row(value: bytes, under: EventContract = PLAIN) -> dict[str, Any]:
     return row
 
 
+@pytest.mark.long
 def test_a_record_becomes_columns_without_a_detour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ExactDecoder, "decode_one", lambda *_: pytest.fail("not vouched for"))
     row = decode(records([payment().SerializeToString()]), PLAIN, NOW).valid.to_pylist()[0]
@@ -231,12 +232,14 @@ def _values(draw: st.DrawFn) -> bytes | None:
     return changed[how - 3]
 
 
+@pytest.mark.long
 @given(st.lists(_values(), min_size=1, max_size=8))
 def test_whatever_is_written_is_what_protobuf_says(values: list[bytes | None]) -> None:
     check(records(values), PLAIN)
     check(records(values), RARE)
 
 
+@pytest.mark.long
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=8))
 def test_any_bytes_become_what_protobuf_says(values: list[bytes]) -> None:
     check(records(values), PLAIN)
@@ -273,6 +276,7 @@ def test_rare_types_are_read_too() -> None:
     assert row["faults"] == ["card_: not usable as string", "lines_: not usable as string"]
 
 
+@pytest.mark.long
 def test_each_record_names_its_message_and_schema(monkeypatch: pytest.MonkeyPatch) -> None:
     older = PROTO.replace("string memo = 2000;", "").replace("message Other { string note = 1; }", "")
     registry = KnownSchemas("PROTOBUF", {1: older, 2: PROTO, 3: "no schema"})

@@ -26,6 +26,7 @@ def read(path: Path) -> list[Any]:
     return [json.loads(each.value) for each in json_records(path)]
 
 
+@pytest.mark.long
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=records, indent=st.sampled_from([None, 1]), piece=st.integers(1, 40), ascii_only=st.booleans())
 def test_lines_arrays_and_sequences_hold_the_same(

@@ -74,6 +74,7 @@ def lose_everything(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "model")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("happens", [change_everything, lose_everything])
 def test_a_replay_takes_contract_and_model_as_they_were(
     settings: Settings, lived: AgentSpec, tmp_path: Path, happens: Any

@@ -171,6 +171,7 @@ def day(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -
         yield Day(settings, afternoon, len(sent))
 
 
+@pytest.mark.long
 def test_the_day_holds_what_a_day_holds(day: Day) -> None:
     batches, alerts = day.table("batches"), day.table("alerts")
     assert batches["read"].sum() == day.records > 9_000
@@ -183,6 +184,7 @@ def test_the_day_holds_what_a_day_holds(day: Day) -> None:
     assert {"deferred", "refused"} <= set(alerts["fallback_reason"].drop_nulls())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("slice_rows", [313, 4_096, 100_000])
 def test_a_day_is_decided_bit_for_bit_again_in_slices_of_other_sizes(day: Day, slice_rows: int) -> None:
     history = ReplaySpan().history(PlacedAgent(day.settings, day.spec))

@@ -148,6 +148,7 @@ def lose_all_but_delta(folder: Path) -> None:
     (folder / "contract.yaml").unlink()
 
 
+@pytest.mark.long
 @examples(
     max_examples=3,
     deadline=None,

@@ -78,6 +78,7 @@ SPANS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SPANS)
 def test_a_snapshot_replays_bit_for_bit_when_the_originals_are_gone(settings: Settings, name: str) -> None:
     before = replayed(settings, SPANS[name])
@@ -201,6 +202,7 @@ def copied(settings: Settings, on_progress: Progress) -> None:
     create_snapshot(settings, definition, "kept", span, on_progress)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("when", ["before", "meanwhile", "put"])
 def test_nothing_is_copied_of_what_is_being_erased(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, when: str

@@ -141,6 +141,7 @@ def test_a_candidate_without_a_model_takes_no_answers(lived: Lived) -> None:
         lived.what_if(Asking("auto", max_tokens=10), llm={"provider": "none"})
 
 
+@pytest.mark.long
 def test_new_answers_are_paid_once_and_told_to_the_audit_log(lived: Lived) -> None:
     calls, ledger = model_calls(lived), lived.table("ledger").height
     found = lived.what_if(Asking("auto", max_usd=5.0), alerts_per_day=200)
@@ -163,6 +164,7 @@ def test_new_answers_are_paid_once_and_told_to_the_audit_log(lived: Lived) -> No
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["max_tokens", "max_usd"])
 def test_asking_ends_at_the_cap_and_the_rest_is_counted(lived: Lived, kind: str) -> None:
     left = lived.what_if(llm={"model": OTHER_MODEL}).answering.left

@@ -294,6 +294,7 @@ def test_counts_are_those_of_the_chosen(rows: list[dict[str, Any]], wanted: Filt
     assert list(found["severity"].values()) == sorted(found["severity"].values(), reverse=True)
 
 
+@pytest.mark.long
 @given(ROWS, ROWS, st.sampled_from(ORDER_NAMES), st.integers(1, 5))
 def test_pages_show_each_alert_once_in_order_whatever_is_appended_meanwhile(
     rows: list[dict[str, Any]], later: list[dict[str, Any]], order: Order, limit: int

@@ -98,6 +98,7 @@ def test_bytes_that_are_no_ids_do_not_keep_a_batch_asking(
     assert len(found) == 50 and len(server.asked) == 5
 
 
+@pytest.mark.long
 def test_unknown_ids_do_not_pile_up(server: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streaming.kafka.schema_registry._MOST_REMEMBERED", 8)
     monkeypatch.setattr("streaming.kafka.schema_registry._UNKNOWN_SECONDS", 0.0)

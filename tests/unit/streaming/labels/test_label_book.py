@@ -278,6 +278,7 @@ def test_a_refusal_without_another_writer_is_not_tried_for_ever(tmp_path: Path) 
         table.by_turns(refused)
 
 
+@pytest.mark.long
 def test_many_small_commits_are_compacted_and_nothing_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +330,7 @@ LABEL = st.tuples(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(LABEL, max_size=6), max_size=4))
 def test_any_cut_of_any_stream_of_labels_gives_the_same_book(
@@ -355,6 +357,7 @@ SAID = st.lists(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("few", [0, 100])
 @given(commits=SAID, asked=st.lists(st.sampled_from(["a", "b", "c", "never", None])), back=st.integers(0, 9))
 @settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))

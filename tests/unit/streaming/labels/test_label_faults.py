@@ -260,6 +260,7 @@ def test_records_that_were_dropped_unread_are_told_by_every_call(
                 topic.poll()
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_while_labels_are_recorded_costs_none_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

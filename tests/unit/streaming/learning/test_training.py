@@ -75,6 +75,7 @@ def test_what_was_known_when_rows_were_scored_is_what_the_model_learns_from(tmp_
     assert told["model"]["auc"] > blind["model"]["auc"]
 
 
+@pytest.mark.long
 def test_labels_imported_afterwards_count_from_when_they_were_decided(tmp_path: Path) -> None:
     a_lake(tmp_path, pins=[(0, 0, 0)], delay_us=MINUTE_US // 60)
     recorded, decided = (trained(tmp_path, known=known).training for known in ("recorded", "decided"))

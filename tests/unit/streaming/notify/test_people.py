@@ -146,6 +146,7 @@ def test_an_outsider_s_text_is_one_short_line_that_leads_nowhere(text: str) -> N
     assert len(shown) <= 600
 
 
+@pytest.mark.long
 @given(st.text(max_size=100))
 def test_a_title_holds_no_word_of_outsiders(text: str) -> None:
     assert Notice.of(received(hostile(text))).title == "low: needs_review (payments)"

@@ -100,6 +100,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         yield run
 
 
+@pytest.mark.long
 def test_events_are_counted_as_the_batches_say(ran: Run) -> None:
     rows = ran.frame("batches", "read", "stored", "quarantined", "duplicates", "late", "closed_at")
     sums = rows.select(pl.col("read", "stored", "quarantined", "duplicates", "late").sum()).row(0)
@@ -151,6 +152,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[dict[str,
     return run, said
 
 
+@pytest.mark.long
 def test_calls_and_answers_are_counted_as_the_audit_log_says(asked: tuple[Run, list[Any]]) -> None:
     run, _ = asked
     calls = [(row["subject"], row["detail"]) for row in audited(run, "model_call")]
@@ -268,6 +270,7 @@ def test_a_checkpoint_in_a_store_is_as_old_as_its_newest_manifest(
     assert before - 1 <= float(line.split()[-1]) <= time.time() + 1
 
 
+@pytest.mark.long
 def test_watching_changes_no_byte_of_what_is_decided(ran: Run, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         without_broker(patch)
@@ -310,6 +313,7 @@ def test_an_attempt_that_fails_is_counted(run: Run, monkeypatch: pytest.MonkeyPa
     assert run.value("batches_total", outcome="failed") == 1
 
 
+@pytest.mark.long
 def test_labels_actions_and_what_people_read_are_counted_once(run: Run) -> None:
     places = AuditPlaces(PlacedAgent(run.settings, run.spec))
 
@@ -369,6 +373,7 @@ def test_lag_is_shown_by_partition_and_the_budget_and_breakers_as_they_are(run: 
     assert run.value("condition_active", condition="clock_skew") == 0
 
 
+@pytest.mark.long
 def test_drift_is_kept_over_a_restart(run: Run) -> None:
     run.decide(300)
     kept = DriftWatch(run.settings.drift(run.spec.name))

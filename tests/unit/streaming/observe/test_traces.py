@@ -95,6 +95,7 @@ def test_a_batch_is_one_trace_with_a_span_for_each_step(
     assert sum(each.attributes["flagstream.alerts"] for each in wholes) == len(lane) > 0
 
 
+@pytest.mark.long
 def test_alerts_carry_the_trace_of_their_batch_and_their_bytes_stay_the_same(
     tmp_path: Path, collected: Collector, lane: list[OutboxRecord]
 ) -> None:
@@ -119,6 +120,7 @@ def said(record: OutboxRecord) -> tuple[int, bytes, dict[str, Any]]:
     return record.outbox_seq, record.key, document
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("lane")
 def test_a_call_carries_the_conventions_of_generative_models_and_is_linked_to_its_batch(
     tmp_path: Path, collected: Collector
@@ -193,6 +195,7 @@ def test_an_attempt_that_fails_is_a_span_that_says_where(
     assert b"Smith" not in b"".join(collected.raw)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("lane")
 def test_a_planned_run_is_a_trace_of_its_calls_and_actions_linked_to_the_newest_batch(
     tmp_path: Path, collected: Collector
@@ -278,6 +281,7 @@ def test_what_is_no_address_is_refused_without_being_repeated(address: str) -> N
     assert "u:p" not in str(refused.value)
 
 
+@pytest.mark.long
 def test_the_standard_variables_are_heard(
     tmp_path: Path, collected: Collector, lane: list[OutboxRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:

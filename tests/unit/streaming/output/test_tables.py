@@ -70,6 +70,7 @@ def test_nothing_is_a_dash_and_what_holds_is_yes(capsys: pytest.CaptureFixture[s
     assert dict(said) == {**expected, "usd_per_day": "0.333333"}
 
 
+@pytest.mark.long
 @given(
     rows=st.integers(1, 6).flatmap(
         lambda columns: st.lists(st.lists(CELLS, min_size=columns, max_size=columns), min_size=1, max_size=4)

@@ -172,6 +172,7 @@ def test_an_error_names_what_was_asked_for_without_steering_anything(flagstream:
         assert is_safe(errors)
 
 
+@pytest.mark.long
 def test_a_what_if_and_its_page_hold_no_markup_of_outsiders(home: Path, flagstream: Command) -> None:
     page = home / "page.html"
     wanted = ("what-if", str(home / "other.yaml"))
@@ -195,6 +196,7 @@ def test_a_page_s_table_is_the_same_whatever_its_cells_hold() -> None:
     assert made.count("<td>") == 2 * len(HOSTILE)
 
 
+@pytest.mark.long
 def test_what_an_agent_run_finds_is_shown_and_told_as_it_is(home: Path, flagstream: Command) -> None:
     path = home / "plan.json"
     steps = plan(
@@ -298,6 +300,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(content=JSON)
 def test_json_says_the_same_in_plain_ascii(content: Any) -> None:
     for document in (json.dumps(content), json.dumps(content, ensure_ascii=False)):

@@ -67,6 +67,7 @@ def streamed(scoring: Scorer, rows: pa.Table, labels: pa.Table, cuts: list[int])
     return [np.vstack(features).tobytes(), np.concatenate(log_odds).tobytes()]
 
 
+@pytest.mark.long
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 239), max_size=40))
 @settings(deadline=None, derandomize=True, max_examples=12)
 def test_cutting_and_giving_memory_back_change_no_bit(seed: int, cuts: list[int]) -> None:

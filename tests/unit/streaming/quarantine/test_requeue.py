@@ -242,6 +242,7 @@ def test_the_contract_the_moment_and_the_request_are_pinned(settings: Settings) 
     assert json.loads(shares[1]["rejected_by_reason"]) == {"missing_field": 1.0}
 
 
+@pytest.mark.long
 @limits(
     deadline=None,
     max_examples=5,
@@ -368,6 +369,7 @@ def test_a_contract_with_other_references_is_refused() -> None:
             check_same_columns(own, theirs)
 
 
+@pytest.mark.long
 def test_what_a_request_had_decided_before_it_was_refused_is_not_taken_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +389,7 @@ def test_what_a_request_had_decided_before_it_was_refused_is_not_taken_again(
     assert waits(settings)["offset"].to_list() == [ROWS + 7]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("taken_in")
 def test_replay_and_what_if_agree_over_requeued_batches(settings: Settings) -> None:
     found = run_replay(PlacedAgent(settings, agent()), Span())
@@ -396,6 +399,7 @@ def test_replay_and_what_if_agree_over_requeued_batches(settings: Settings) -> N
     assert (same.added, same.removed) == (0, 0)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("taken_in")
 def test_a_snapshot_over_requeued_batches_is_replayed(settings: Settings) -> None:
     span = Span().span(Span().history(PlacedAgent(settings, agent())))
@@ -413,6 +417,7 @@ def test_a_requeued_alert_is_explained(settings: Settings) -> None:
     assert found.adds_up
 
 
+@pytest.mark.long
 def test_requeued_batches_do_not_move_the_stream(settings: Settings) -> None:
     """A lost checkpoint resumes at the offsets of the stream's own newest batch."""
     requeued(settings.home, lambda rows: rows)
@@ -423,6 +428,7 @@ def test_requeued_batches_do_not_move_the_stream(settings: Settings) -> None:
         assert json.loads(started.stream.starting) == {TOPIC: {"0": 3 * ROWS}}
 
 
+@pytest.mark.long
 def test_rejected_history_is_taken_in_and_its_mark_stays(settings: Settings, tmp_path: Path) -> None:
     path, form = tmp_path / "history.jsonl", "%d.%m.%Y %H:%M:%S"
     german = [
@@ -450,6 +456,7 @@ def test_labels_on_requeued_payments_count(settings: Settings) -> None:
     assert run_replay(PlacedAgent(settings, agent()), Span()).differences == ()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "step",
     [
@@ -513,6 +520,7 @@ def test_a_backlog_s_redeliveries_are_recognised_after_a_request(settings: Setti
     assert table(settings, "duplicates", "offset")["offset"].to_list() == list(range(2 * ROWS, 2 * ROWS + 10))
 
 
+@pytest.mark.long
 def test_a_canary_decides_its_share_of_requeued_records(settings: Settings) -> None:
     active = agent(promotion={"canary_percent": 50})
     activate(settings, active)

@@ -182,6 +182,7 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.long
 @given(ranges=RANGES, rows=ROWS, batches=st.sets(st.tuples(st.sampled_from("xy"), st.integers(0, 2))))
 def test_of_batches_all_leave_but_for_spared_places(
     ranges: list[tuple[str, int, int, int]],

@@ -213,6 +213,7 @@ long_and_late = st.lists(
 ).map(lambda steps: [Row(who, place // 3 + step, a, b) for place, (who, step, a, b) in enumerate(steps)])
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(
     rows=long_and_late,

@@ -115,6 +115,7 @@ def test_a_service_goes_on_through_whatever_passes_and_claims_nothing_while_some
     assert {each.condition for each in world.health.active} <= {Condition.RESTARTING}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fault", "code"), LASTING)
 @given(before=st.lists(st.sampled_from(PASSING), max_size=4))
 def test_what_cannot_pass_ends_the_run_with_its_exit_code(

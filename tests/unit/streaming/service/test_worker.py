@@ -229,6 +229,7 @@ def comment_above(lines: Sequence[str], number: int) -> str:
     return " ".join(line.strip(" #") for line in reversed(list(above)))
 
 
+@pytest.mark.long
 def test_every_thread_that_is_no_worker_says_why() -> None:
     found = 0
     for package in ("schemas", "agent", "streaming"):

@@ -161,6 +161,7 @@ def test_too_few_labels_keep_the_gate_closed(flagstream: Shell) -> None:
     assert "precision: 2 alerts of one side with a matured label, 3 needed" in flagstream.errors
 
 
+@pytest.mark.long
 def test_labels_on_young_transactions_do_not_count(flagstream: Shell) -> None:
     build_lake(PlacedAgent(flagstream.settings, spec_of()))
     first = flagstream.file("1.0.0", promotion={"maturity": "36500d", "least_labels": 1})

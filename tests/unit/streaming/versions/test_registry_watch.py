@@ -103,6 +103,7 @@ def test_a_thread_finds_what_was_promoted_and_pauses_a_second_between_looks(sett
     assert watch.round() >= 1.0
 
 
+@pytest.mark.long
 def test_batches_look_at_no_registry(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     without_broker(monkeypatch)
     looks, real = list[Place](), registry_watch.change_mark
