@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import SplitResult, urlsplit
@@ -15,7 +16,7 @@ from streaming.output.redaction import keep_secret
 from streaming.output.terminal import print_json, say_error, say_line
 from streaming.tokens.bearer import id_of
 
-_SECONDS = 10.0
+_SECONDS, _PAUSE_SECONDS = 10.0, 0.5
 _TOKEN = "FLAGSTREAM_TOKEN"
 _OF_THIS_MACHINE = (LOOPBACK, "localhost", "::1")
 
@@ -27,6 +28,7 @@ class ConsoleServer:
     Attributes:
         address: such as https://desk.bank:8714.
         token: of whoever signs in.
+        patience: seconds for which a server may not know the token yet.
 
     Raises:
         ConfigurationError: the address is none, would carry the token to another machine by plain HTTP, or
@@ -35,6 +37,7 @@ class ConsoleServer:
 
     address: str
     token: SecretStr = field(repr=False)
+    patience: float = 5.0
 
     def __post_init__(self) -> None:
         """Check the words."""
@@ -56,10 +59,8 @@ class ConsoleServer:
             ConfigurationError: the server does not know the token.
         """
         base = self.address.rstrip("/")
-        headers = {"Authorization": f"Bearer {self.token.get_secret_value()}"}
         try:
-            with httpx2.Client(timeout=_SECONDS, follow_redirects=False) as client:
-                answer = client.post(f"{base}/v1/console/codes", headers=headers)
+            answer = self._answer(f"{base}/v1/console/codes")
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as fault:
             said = f"no server answers at {base} ({type(fault).__name__}): start flagstream serve"
             raise MachineError(said) from None
@@ -72,6 +73,17 @@ class ConsoleServer:
         code = str(answer.json()["code"])
         keep_secret(code)
         return f"{base}/console/sign-in?code={code}"
+
+    def _answer(self, path: str) -> httpx2.Response:
+        """A token made just now is known within seconds: for so long it is asked again."""
+        headers = {"Authorization": f"Bearer {self.token.get_secret_value()}"}
+        until = time.monotonic() + self.patience
+        with httpx2.Client(timeout=_SECONDS, follow_redirects=False) as client:
+            while True:
+                answer = client.post(path, headers=headers)
+                if answer.status_code != HTTPStatus.UNAUTHORIZED or time.monotonic() >= until:
+                    return answer
+                time.sleep(_PAUSE_SECONDS)
 
 
 def show_sign_in_address(address: str, token: str, *, as_json: bool) -> None:

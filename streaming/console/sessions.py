@@ -61,7 +61,6 @@ class Sessions:
         self._lock = threading.Lock()
         # SHA-256 of a cookie → the session.
         self._open: OrderedDict[str, Session] = OrderedDict()
-        self.cookie = _COOKIE_OF_TLS if secure else _COOKIE
 
     async def identify(self, asked: HTTPConnection) -> Principal | None:
         """See streaming.serve.identity.Authenticator; a write without its CSRF token is refused, 403."""
@@ -80,7 +79,7 @@ class Sessions:
 
     def of(self, asked: HTTPConnection) -> Session | None:
         """Return the session whose cookie a request has."""
-        sent = asked.cookies.get(self.cookie)
+        sent = asked.cookies.get(self.cookie_of(asked))
         if sent is None:
             return None
         with self._lock:
@@ -89,8 +88,14 @@ class Sessions:
             return None
         return found
 
-    def begin(self, holder: Holder, answer: Response) -> None:
-        """Begin a session, whose cookie goes with an answer."""
+    def cookie_of(self, asked: HTTPConnection) -> str:
+        """Return the name of the cookie: browsers send one to every port, where other servers may be."""
+        if self._secure:
+            return _COOKIE_OF_TLS
+        return _COOKIE if asked.url.port is None else f"{_COOKIE}-{asked.url.port}"
+
+    def begin(self, holder: Holder, asked: HTTPConnection, answer: Response) -> None:
+        """Begin a session, whose cookie goes with the answer to a request."""
         sent = secrets.token_urlsafe(_SECRET_BYTES)
         keep_secret(sent)
         session = Session(holder, secrets.token_urlsafe(_SECRET_BYTES), self._seconds())
@@ -99,15 +104,17 @@ class Sessions:
             if len(self._open) > _MOST_SESSIONS:
                 self._open.popitem(last=False)
         answer.set_cookie(
-            self.cookie, sent, max_age=int(SESSION_SECONDS), path="/", secure=self._secure, httponly=True,
-            samesite="strict",
+            self.cookie_of(asked), sent, max_age=int(SESSION_SECONDS), path="/", secure=self._secure,
+            httponly=True, samesite="strict",
         )  # fmt: skip
 
     def end(self, asked: HTTPConnection, answer: Response) -> None:
         """End the session of a request; the cookie, too, leaves the browser."""
         with self._lock:
-            self._open.pop(digest_of(asked.cookies.get(self.cookie, "")), None)
-        answer.delete_cookie(self.cookie, path="/", secure=self._secure, httponly=True, samesite="strict")
+            self._open.pop(digest_of(asked.cookies.get(self.cookie_of(asked), "")), None)
+        answer.delete_cookie(
+            self.cookie_of(asked), path="/", secure=self._secure, httponly=True, samesite="strict"
+        )
 
 
 def _check_csrf(asked: HTTPConnection, session: Session) -> None:

@@ -63,7 +63,7 @@ async def sign_in(request: Request) -> Response:
         said = "This code is used, older than a minute, or none: `flagstream console` prints another."
         return page(request, "sign_in.html", HTTPStatus.UNAUTHORIZED, code="", said=said)
     answer = RedirectResponse("/console", HTTPStatus.SEE_OTHER)
-    console.sessions.begin(holder, answer)
+    console.sessions.begin(holder, request, answer)
     for name in principal.agents:
         request.app.state.agents[name].trail.wrote(principal.name, "console/sign-in", 1)
     return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -56,3 +57,29 @@ def test_what_is_no_token_is_not_sent() -> None:
 def test_where_nobody_answers_it_says_what_to_start() -> None:
     with pytest.raises(MachineError, match=r"no server answers at http://127\.0\.0\.1:1 "):
         ConsoleServer("http://127.0.0.1:1", draw().text).sign_in_address()
+
+
+def refused_at_first(times: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have a server refuse a token so many times before it knows it; return what it has answered."""
+    answered = list[int]()
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        answered.append(401 if len(answered) < times else 200)
+        return httpx2.Response(answered[-1], json={"code": "abc"})
+
+    client = httpx2.Client(transport=httpx2.MockTransport(answer))
+    monkeypatch.setattr(console.httpx2, "Client", lambda **_: client)
+    return answered
+
+
+def test_a_token_that_the_server_does_not_know_yet_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = refused_at_first(2, monkeypatch)
+    address = ConsoleServer("http://127.0.0.1:1", draw().text).sign_in_address()
+    assert (address, answered) == ("http://127.0.0.1:1/console/sign-in?code=abc", [401, 401, 200])
+
+
+def test_a_token_that_the_server_does_not_come_to_know_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = refused_at_first(100, monkeypatch)
+    with pytest.raises(ConfigurationError, match="does not know this token"):
+        ConsoleServer("http://127.0.0.1:1", draw().text, patience=0.0).sign_in_address()
+    assert answered == [401]

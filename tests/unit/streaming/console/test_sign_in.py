@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi.routing import APIRoute
 from hypothesis import given
@@ -105,6 +106,22 @@ def test_no_script_and_no_other_site_has_the_cookie(client: ApiClient) -> None:
     answer = client.post("/console/sign-in", data={"code": code}, headers=SAME_ORIGIN)
     said = {each.strip().lower() for each in answer.headers["set-cookie"].split(";")}
     assert {"httponly", "samesite=strict", "path=/"} <= said
+
+
+def test_servers_at_two_ports_of_one_machine_sign_nobody_out_of_each_other(client: ApiClient) -> None:
+    names, headers = ("anna", "bert"), {}
+    for port, name in zip((8001, 8002), names, strict=True):
+        code = code_of(client, client.bearer(SPEC, "read", name=name))
+        client.base_url = httpx2.URL(f"http://localhost:{port}")
+        assert exchanged(client, code) == 303
+        headers[port] = csrf(client)
+    for port, name in zip((8001, 8002), names, strict=True):
+        client.base_url = httpx2.URL(f"http://localhost:{port}")
+        assert client.get("/v1/me").json()["name"] == f"token:{name}"
+    assert client.post("/console/sign-out", headers=headers[8002]).status_code == 204
+    assert client.get("/v1/me").status_code == 401
+    client.base_url = httpx2.URL("http://localhost:8001")
+    assert client.get("/v1/me").json()["name"] == "token:anna"
 
 
 def test_a_page_of_another_site_signs_nobody_in(client: ApiClient) -> None:
