@@ -178,8 +178,8 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value * 100:.1f} %"
 
 
-def _count(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.10g}" if isinstance(value, int) else f"{value:,.2f}"
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
 def _words(value: str | None) -> str:
@@ -213,7 +213,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     made.filters |= {
         "outsider": _outsider, "moment": _moment, "amount": _amount, "words": _words, "part": _part,
-        "share": _share, "count": _count,
+        "share": _share, "number": _number,
         "told": _told, "size": _size,
     }  # fmt: skip
     made.globals |= {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -310,6 +311,14 @@ def known(name: str) -> bool:
         if module is not None:
             return all(re.search(rf"\b{word}\b", text_of(module)) for word in parts[count:])
     return False
+
+
+def test_no_file_has_both_sides_of_a_conflict() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    marks = re.compile(rb"^(<{7}|>{7}) ", re.M)
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert len(files) > 1000
+    assert [str(each) for each in files if each.is_file() and marks.search(each.read_bytes())] == []
 
 
 @pytest.mark.parametrize(

@@ -88,12 +88,12 @@ function ask(title, value = "") {
 
 const rows = () => $$("#queue > .row");
 const chosenRow = () => $("#queue > .row[data-chosen]");
-const marked = () => rows().filter((row) => $("input", row).checked);
+const marked = () => rows().filter((row) => $("input", row)?.checked);
 // What is selected: rows of this page, or all that the list has (`whole`).
 let whole = false;
 
 function select(which, all = false) {
-  for (const row of rows()) $("input", row).checked = which(row);
+  for (const box of $$("#queue > .row > input")) box.checked = which(box.parentElement);
   whole = all;
   tellSelected();
 }
