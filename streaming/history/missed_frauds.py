@@ -58,12 +58,14 @@ class MissedFrauds:
         by_why: why → how many.
         by_reason: what raised the score most → how many, `none` where nothing did.
         largest: those of the largest amounts, the largest first, 500 at most.
+        newly_caught: transactions of known frauds that it alerts and nobody was alerted to, 500 at most.
     """
 
     count: int
     by_why: Mapping[str, int]
     by_reason: Mapping[str, int]
     largest: tuple[MissedFraud, ...]
+    newly_caught: tuple[str, ...]
 
 
 def no_frauds() -> pl.DataFrame:
@@ -115,10 +117,12 @@ def missed_frauds(frauds: pl.DataFrame, before: pl.DataFrame, after: pl.DataFram
         why=pl.when(learning).then(pl.lit("learning")).otherwise(pl.lit("below_threshold")),
         was_alerted=pl.col("sequence").is_in(before["sequence"].unique().to_list()),
     )
+    gained = frauds.join(after, on="sequence", how="semi").join(before, on="sequence", how="anti")
     ranked = found.sort("amount", "sequence", descending=[True, False]).head(_MOST_SHOWN)
     return MissedFrauds(
         found.height,
         dict(Counter(found["why"].to_list()).most_common()),
         dict(Counter(found["reason"].fill_null("none").to_list()).most_common()),
         tuple(MissedFraud(**row) for row in ranked.drop("sequence").to_dicts()),
+        tuple(gained["transaction_id"].head(_MOST_SHOWN).to_list()),
     )

@@ -26,9 +26,10 @@ from streaming.serve.rule_figures import LEAST_JUDGED, DaySpan
 
 BY_SCORE = "score"
 _MOST_MISSED = 200
+_LABEL = ["transaction_id", "is_fraud", "decided_at"]
 _COLUMNS = ["event_time", "amount", "currency"]
 
-WhyMissed = Literal["backfilled", "learning", "below_threshold"]
+WhyMissed = Literal["backfilled", "learning", "below_threshold", "since_changed"]
 
 
 class UncaughtFraud(BaseModel):
@@ -41,7 +42,8 @@ class UncaughtFraud(BaseModel):
     entity: str = Field(description="the primary one's id")
     why: WhyMissed = Field(
         description="`backfilled`: loaded from history, where nobody is alerted; `learning`: before any "
-        "score could raise an alert; `below_threshold`: no rule has hit it, and its score was too low"
+        "score could raise an alert; `below_threshold`: no rule has hit it, and its score was too low; "
+        "`since_changed`: the version in force would alert it, as a what-if has found"
     )
     score: float | None = Field(
         default=None, description="by the newest what-if without changes that has it; null without one"
@@ -83,6 +85,7 @@ class KnownFrauds:
         self._book: LabelBook | None = None
         self._transactions: StoredTable | None = None
         self._index: KeyIndex | None = None
+        self._frauds: tuple[int, pl.DataFrame] | None = None
 
     def newest_day(self) -> datetime:
         """Return the newest event time that is stored, now where nothing is."""
@@ -97,14 +100,14 @@ class KnownFrauds:
             view: the alerts.
             span: over event time.
             spec: the version in force.
-            scored: transaction id → `score`, `threshold` and `reason`, as far as they are known.
+            scored: transaction id → `score`, `threshold` and `reason`, or `why`, as far as they are known.
         """
         caught = _caught(view, span)
         with self._lock:
             lost, not_stored = self._lost(view, span)
             whys = self._whys(lost, spec)
         missed = [
-            UncaughtFraud(**row, why=why, **scored.get(row["transaction_id"], {}))
+            UncaughtFraud(**{**row, "why": why, **scored.get(row["transaction_id"], {})})
             for row, why in zip(lost.drop("sequence").to_dicts(), whys, strict=True)
         ]
         transactions = caught.unique("transaction")
@@ -116,7 +119,7 @@ class KnownFrauds:
             caught_by=_by_rule(caught),
             caught_amounts=_sums(transactions),
             missed_amounts=_sums(lost),
-            by_why=dict(Counter(whys).most_common()),
+            by_why=dict(Counter(each.why for each in missed).most_common()),
             missed=missed[:_MOST_MISSED],
             not_stored=not_stored,
         )
@@ -131,9 +134,7 @@ class KnownFrauds:
         if book is None or not self._follow():
             return nothing, 0
         begin, end = (datetime.fromtimestamp(each / 1e6, UTC) for each in span.micros)
-        labels = pl.DataFrame(book.latest()).filter(
-            pl.col("is_fraud") & (pl.col("decided_at") >= begin - timedelta(days=1))
-        )
+        labels = self._judged(book).filter(pl.col("decided_at") >= begin - timedelta(days=1))
         ids = labels["transaction_id"].to_arrow().cast(pa.large_string())
         alerted = pc.unique(view.texts["transaction"].filter(pc.is_in(view.texts["transaction"], ids)))
         open_ids = ids.filter(pc.invert(pc.is_in(ids, alerted))).cast(pa.string())
@@ -143,6 +144,16 @@ class KnownFrauds:
         inside = found.filter((pl.col("event_time") >= begin) & (pl.col("event_time") < end))
         ranked = inside.select("transaction_id", *_KINDS).sort("amount", "sequence", descending=[True, False])
         return ranked, len(open_ids) - found.height
+
+    def _judged(self, book: LabelBook) -> pl.DataFrame:
+        """Return the fraud labels in force; all labels are read anew only where some have come."""
+        through = book.refreshed()
+        if self._frauds is None or self._frauds[0] != through:
+            latest = pl.DataFrame(
+                book.latest(through=through).select(["transaction_id", "is_fraud", "decided_at"])
+            )
+            self._frauds = through, latest.filter("is_fraud")
+        return self._frauds[1]
 
     def _whys(self, lost: pl.DataFrame, spec: AgentSpec) -> list[WhyMissed]:
         backfilled = self._backfilled_through() if lost.height else 0

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from schemas.errors import ConfigurationError
 from schemas.rules import Rule
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
@@ -29,6 +30,9 @@ Days = Annotated[int, Query(ge=1, le=366, description="Days of event time, in UT
 Until = Annotated[
     date | None, Query(description="The last of them; that of the newest transaction if absent.")
 ]
+
+_SCORED = ("score", "threshold", "reason")
+_FIRST, _LAST = date(1971, 1, 1), date(9000, 1, 1)
 
 
 class RuleTable(BaseModel):
@@ -74,7 +78,7 @@ def list_rules(call: Reading, days: Days = 14, until: Until = None) -> RuleTable
 def show_recall(call: Reading, days: Days = 14, until: Until = None) -> Recall:
     """Show which of the frauds that labels know were caught, by which rule, and why others were missed."""
     spec, span = spec_in_force(call.agent.placed), chosen_span(call, days, until)
-    return call.agent.frauds.recall(call.agent.inbox.view, span, spec, _scored(call))
+    return call.agent.frauds.recall(call.agent.inbox.view, span, spec, _scored(call, spec.digest))
 
 
 def chosen_rules(call: Call) -> tuple[Rule, ...]:
@@ -83,9 +87,15 @@ def chosen_rules(call: Call) -> tuple[Rule, ...]:
 
 
 def chosen_span(call: Call, days: int, until: date | None) -> DaySpan:
-    """Return the days that are meant."""
+    """Return the days that are meant.
+
+    Raises:
+        ConfigurationError: their end is no day of payments.
+    """
     if until is None:
         return span_of(call.agent.frauds.newest_day(), days)
+    if not _FIRST <= until <= _LAST:
+        raise ConfigurationError(f"expected a day from {_FIRST} to {_LAST}", where="until")
     return span_of(datetime(until.year, until.month, until.day, tzinfo=UTC), days)
 
 
@@ -98,12 +108,15 @@ def _figures(tally: RuleTally, rules: dict[str, Rule]) -> list[RuleFigures]:
     return [tally.of_rule(each, rules.get(each)) for each in names]
 
 
-def _scored(call: Call) -> dict[str, dict[str, Any]]:
-    """Return what the what-ifs without changes have found of missed frauds; the newest one counts."""
-    names = ("score", "threshold", "reason")
-    return {
-        each["transaction_id"]: {name: each[name] for name in names}
-        for job in reversed(call.agent.what_ifs.all())
-        if job.report is not None and not job.asked.get("differences")
-        for each in job.report["missed"]["largest"]
-    }
+def _scored(call: Call, in_force: str) -> dict[str, dict[str, Any]]:
+    """Return what what-ifs have found of missed frauds under the version in force; the newest counts."""
+    found: dict[str, dict[str, Any]] = {}
+    for job in reversed(call.agent.what_ifs.all()):
+        if job.report is None or job.asked.get("differences") or job.asked.get("in_force") != in_force:
+            continue
+        missed = job.report["missed"]
+        found |= {each: {"why": "since_changed"} for each in missed["newly_caught"]}
+        found |= {
+            each["transaction_id"]: {name: each[name] for name in _SCORED} for each in missed["largest"]
+        }
+    return found

@@ -30,7 +30,8 @@ class WhatIfJob:
     """One what-if.
 
     Attributes:
-        asked: `order`, what was asked for, and `differences`, what the candidate has otherwise.
+        asked: `order`, what was asked for, `differences`, what the candidate has otherwise, and `in_force`,
+            the digest of the version that it differs from.
         replayed: rows so far.
         rows: of the whole span, 0 until that is known.
         problem: why it failed, or, of one that is done, why its report could not be kept.

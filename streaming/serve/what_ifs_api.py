@@ -79,7 +79,11 @@ def start_what_if(call: Operating, order: WhatIfOrder) -> WhatIfStatus:
     def work(moved_on: OnProgress) -> WhatIf:
         return run_what_if(agent.placed, candidate, span, warm_up, RECORDED, moved_on)
 
-    asked = {"order": order.model_dump(), "differences": differences(before, candidate)}
+    asked = {
+        "order": order.model_dump(),
+        "differences": differences(before, candidate),
+        "in_force": before.digest,
+    }
     job = agent.what_ifs.start(call.who, work, lambda found: _kept(call, candidate, found), asked)
     call.rows = 1
     return _status(job)

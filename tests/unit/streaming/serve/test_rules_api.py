@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,10 @@ from streaming.testing.api import ApiClient, api_of
 from streaming.testing.drivers import wait_until
 from streaming.testing.live_lake import judge
 from streaming.testing.small_lake import BUSY_ALERTS, build_lake, spec_of
+from streaming.versions.moving import complete
+from streaming.versions.registry import Author, SpecRegistry
+from streaming.versions.registry_table import RegistryTable, registry_place
+from streaming.versions.registry_watch import spec_in_force
 
 SPEC = spec_of()
 DAY = date(2026, 5, 1)
@@ -110,6 +116,49 @@ def test_an_edit_says_what_it_differs_in_and_what_money_it_moves(client: ApiClie
     assert report["moved"]["money"]["added"] == {}
     for each in shown:
         assert ok(client.get(f"/v1/alerts/{each['alert_id']}"))["alert"]["amount"] == each["amount"]
+
+
+def test_a_day_that_no_payment_can_have_is_refused(client: ApiClient) -> None:
+    for path in ("/v1/rules", "/v1/rules/recall"):
+        for until in ("0001-01-01", "9999-12-31"):
+            answer = client.get(path, params={"until": until, "days": 366})
+            assert (answer.status_code, answer.json()["where"]) == (400, "until")
+        for until in ("1971-01-01", "9000-01-01"):
+            assert client.get(path, params={"until": until, "days": 366}).status_code == 200
+
+
+def test_a_fraud_that_another_version_would_have_alerted_is_said_to_be(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {})
+    first = complete(SPEC)
+    placed = PlacedAgent(settings, first)
+    build_lake(placed)
+    judge(placed, UNALERTED)
+    registry = SpecRegistry(placed)
+    registry.add(first, Author("anna", "first"))
+    everything = [{"name": "all", "when": "amount > 0", "severity": "low", "reason": "all"}]
+    with api_of(settings, first) as client:
+        client.headers.update(client.bearer(first, "operate"))
+        wait_until(lambda: client.get("/readyz").status_code == 200, 60, "the alerts to be read")
+        explain(client)
+        assert ok(client.get("/v1/rules/recall"))["missed"][0]["score"] is not None
+        registry.add(complete(spec_of(version="2.0.0", rules=everything)), Author("anna", "all"))
+        before, after = (each for each in registry.entries() if each.event == "added")
+        moves = [
+            replace(after, event="promoted", stage="active"),
+            replace(before, event="replaced", stage="retired"),
+        ]
+        RegistryTable(registry_place(placed), first.replay_horizon).write(lambda _: moves)
+        assert spec_in_force(placed).version == "2.0.0"
+        found = ok(client.get("/v1/rules/recall"))
+        assert {each["score"] for each in found["missed"]} == {None}, "by a version that is none in force"
+        explain(client)
+        found = ok(client.get("/v1/rules/recall"))
+        assert found["by_why"] == {"since_changed": len(UNALERTED)}
+
+
+def explain(client: ApiClient) -> None:
+    job = ok(client.post("/v1/what-ifs", json={"changes": {}}), 202)["job_id"]
+    wait_until(lambda: ok(client.get(f"/v1/what-ifs/{job}"))["state"] == "done", 60, "the what-if")
 
 
 def view_of(rows: list[tuple[int, str | None, str, str, float]]) -> InboxView:
