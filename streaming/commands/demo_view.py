@@ -102,7 +102,7 @@ def next_commands(home: Path, top: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def console_command(home: Path) -> str:
     """Return the command that opens the console on the demo's lake, as it can be pasted into this shell."""
-    return f"{program()} serve --spec {DEMO_SPEC} --home {shlex.quote(str(home))} --console"
+    return f"{program()} serve --spec {DEMO_SPEC} --home {shlex.quote(str(home))} --listen 0 --console"
 
 
 def served_again(home: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -16,6 +17,7 @@ from streaming.audit.access import tell_done
 from streaming.console.sign_in_codes import CODE_SECONDS, Holder
 from streaming.home.listen import ListenAddress
 from streaming.home.placed_agent import PlacedAgent
+from streaming.output.log import log
 from streaming.output.terminal import print_json, say_line
 from streaming.serve.api import Server
 from streaming.tokens.bearer import NewToken, Scope, draw
@@ -89,8 +91,15 @@ class OwnConsole:
 
     def show_soon(self, *, as_json: bool = False) -> None:
         """Do the same from a thread: whoever opens it asks the server, which calls this."""
+
+        def show() -> None:
+            try:
+                self.show(as_json=as_json)
+            except FlagstreamError as fault:
+                log("console_failed", f"no address to sign in at: {fault}", level=logging.WARNING)
+
         # No worker: it is done once.
-        threading.Thread(target=lambda: self.show(as_json=as_json), name="open-console", daemon=True).start()
+        threading.Thread(target=show, name="open-console", daemon=True).start()
 
 
 def _open_browser(address: str) -> bool:

@@ -140,3 +140,4 @@ def test_the_command_that_opens_the_console_again_is_one_that_serve_takes(
     _, name, *words = shlex.split(console_command(home))
     given = get_group(app).commands[name].make_context(name, words).params
     assert (given["console"], given["home"], given["spec"]) == (True, home, ["card-fraud"])
+    assert given["listen"] == "0", "another server may be at the usual port"
