@@ -19,7 +19,7 @@ from streaming.inbox.filter_language import quoted
 from streaming.serve.calls import Call, needs
 from streaming.serve.cases_api import chosen_cases, list_cases
 from streaming.serve.entities_api import Kind, list_neighbours, list_payments, show_entity
-from streaming.serve.entity_pages import EntityPayment
+from streaming.serve.entity_pages import EntityPage, EntityPayment
 
 entity_router = APIRouter(prefix="/console/entities", route_class=PageRoute, include_in_schema=False)
 Reading = Annotated[Call, needs("read")]
@@ -28,6 +28,7 @@ Currency = Annotated[str | None, Query(max_length=100)]
 _MOST_ID = 4_000
 _NO_CURRENCY = "-"
 _DRAWN, _ROWS, _CASES = 500, 50, 20
+_HOURS, _MINUTES = 24, 24 * 60
 _NEIGHBOURS, _MOST_COUNTED = 24, 200
 
 
@@ -72,11 +73,10 @@ def entity_facts(
     found = show_entity(call, kind, entity_id)
     newest = list_payments(call, kind, entity_id, _DRAWN, None)
     listed = newest if before is None else list_payments(call, kind, entity_id, _ROWS + 1, before)
-    known = [each.currency or _NO_CURRENCY for each in found.currencies]
-    drawn = currency if currency in known else known[0]
     path, query = entity_place(kind, entity_id)
     return {
         "found": found,
+        "between": days_text(found.median_days_between),
         "here_path": path,
         "here_query": query,
         "cases_found": _cases_of(call, kind, entity_id),
@@ -89,19 +89,37 @@ def entity_facts(
         "payments": listed[:_ROWS],
         "following": listed[_ROWS - 1].sequence if len(listed) > _ROWS else None,
         "before": before,
-        "plot": _plot(newest, drawn),
-        "currencies": known,
-        "drawn_currency": drawn,
-        "chosen_currency": currency,
         "transaction_filter": lambda transaction: f"transaction = {quoted(transaction)}",
-        "size": (WIDTH, HEIGHT),
+        **_drawn_facts(found, newest, currency),
         **_neighbour_facts(call, kind, entity_id),
     }
+
+
+def days_text(days: float | None) -> str:
+    """Return a number of days in the largest unit of which there is one."""
+    if days is None:
+        return "-"
+    for unit, of_day in (("days", 1), ("h", _HOURS), ("min", _MINUTES)):
+        if days * of_day >= 1:
+            return f"{days * of_day:,.1f} {unit}"
+    return "less than a minute"
 
 
 def _alerts_link(call: Call, kind: str, entity_id: str) -> str:
     field = call.agent.inbox.fields.of_entity(kind)
     return link(call, "/console/alerts", {"filter": f"{field} = {quoted(entity_id)}"})
+
+
+def _drawn_facts(found: EntityPage, newest: Sequence[EntityPayment], currency: str | None) -> dict[str, Any]:
+    known = [each.currency or _NO_CURRENCY for each in found.currencies]
+    drawn = currency if currency in known else known[0]
+    return {
+        "plot": _plot(newest, drawn),
+        "currencies": known,
+        "drawn_currency": drawn,
+        "chosen_currency": currency,
+        "size": (WIDTH, HEIGHT),
+    }
 
 
 def _plot(payments: Sequence[EntityPayment], currency: str) -> Plot | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from markupsafe import escape
@@ -66,7 +66,7 @@ def is_promotable(gates: VersionGates) -> bool:
     return all(each.closed is None or each.name == _ENDPOINT for each in gates.gates)
 
 
-def _facts(call: Call, versions: list[VersionRow]) -> dict[str, object]:
+def _facts(call: Call, versions: list[VersionRow]) -> dict[str, Any]:
     active = next((each for each in versions if each.stage == "active"), None)
     return {
         "words_of": WORDS,

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from streaming.console.charts import amounts_plot
+from streaming.console.entity_page import days_text
 from streaming.console.graph import neighbours_graph
 from streaming.console.rendering import entity_place
 from streaming.home.placed_agent import PlacedAgent
@@ -150,10 +151,8 @@ def test_each_currency_is_drawn_by_itself(odd_client: ApiClient) -> None:
     first = shown_of(odd_client, "customer", "a/b")
     assert sum(map(first.count, ('class="dot"', 'class="marked"'))) == 1
     others = re.findall(r'href="([^"]+currency=[^"]+)"', first)
-    assert {unquote(unescape(each)).split("currency=")[1] for each in others} == {
-        "EUR#payments",
-        "JPY#payments",
-    }
+    names = {unquote(unescape(each)).split("currency=")[1] for each in others}
+    assert names == {"EUR#over-time", "JPY#over-time"}
     for each in others:
         assert 'aria-current="true"' in ok(odd_client, unescape(each).split("#")[0])
 
@@ -198,3 +197,17 @@ def test_no_label_of_the_graph_runs_into_another(count: int) -> None:
 def test_a_plot_of_one_payment_is_a_plot() -> None:
     plot = amounts_plot([(DAY, 0.0, True)])
     assert (len(plot.dots), len(plot.marked), plot.first) == (0, 1, DAY)
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [
+        (None, "-"),
+        (0.0, "less than a minute"),
+        (0.01, "14.4 min"),
+        (0.5, "12.0 h"),
+        (1_000.0, "1,000.0 days"),
+    ],
+)
+def test_a_span_is_said_in_its_unit(days: float | None, said: str) -> None:
+    assert days_text(days) == said
