@@ -29,7 +29,7 @@ from streaming.tokens.bearer import Scope
 _KIB = 1024
 FOLDER = Path(__file__).parent
 STATIC = {
-    "console.css": "text/css", "console.js": "text/javascript", "palette.js": "text/javascript",
+    "console.css": "text/css", "console.js": "text/javascript", "cases.js": "text/javascript", "palette.js": "text/javascript",
     "console-quarantine.js": "text/javascript", "operate.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }  # fmt: skip

@@ -300,6 +300,7 @@ def closings(house: House) -> int:
 
 def test_what_somebody_reads_stays_though_another_person_closes_it(person: People) -> None:
     with person() as anna, person("bert") as bert:
+        anna.goto("/console/cases?assignee=-")
         anna.keyboard.press("j")
         anna.wait_for_selector("#detail")
         case = case_of(anna)

@@ -5,7 +5,7 @@
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
 const meta = (name) => $(`meta[name="${name}"]`)?.content ?? "";
-const LIVE_MS = 700, POLL_MS = 15000, TOAST_MS = 12000;
+const LIVE_MS = 700, POLL_MS = 15000, TOAST_MS = 12000, MOST_MS = 60000, SLOW_MS = 300;
 
 // --- the server ---
 
@@ -21,7 +21,7 @@ async function send(method, path, {headers = {}, body} = {}) {
   if (body !== undefined) given["Content-Type"] = isFile ? "application/octet-stream" : "application/json";
   if (method === "POST") given["Idempotency-Key"] = key();
   const request = {method, headers: given, body: body === undefined || isFile ? body : JSON.stringify(body)};
-  const answer = method === "POST" ? await reached(path, request).catch(() => reached(path, request, LOST)) : await reached(path, request);
+  const answer = await (method === "POST" ? reachedTwice : reached)(path, request);
   if (answer.ok) return answer.status === 204 ? null : answer.json();
   const problem = await answer.json().catch(() => ({}));
   throw new Error(problem.detail ?? problem.title ?? `the server has answered ${answer.status}`);
@@ -36,33 +36,60 @@ const key = () => [...crypto.getRandomValues(new Uint8Array(16))].map((each) => 
 
 async function reached(path, request, otherwise = AWAY) {
   try {
-    return await fetch(path, request);
-  } catch {
-    throw new Error(otherwise);
+    return await fetch(path, {signal: AbortSignal.timeout(MOST_MS), ...request});
+  } catch (cause) {
+    throw new Error(otherwise, {cause});
+  }
+}
+
+async function reachedTwice(path, request) {
+  try {
+    return await reached(path, request, LOST);
+  } catch (fault) {
+    if (fault.cause.name === "TimeoutError") throw fault;
+    return reached(path, request, LOST);
   }
 }
 
 async function rendered(href) {
   const answer = await reached(href);
   if (answer.status === 401) location.reload();  // which says that the session has ended
-  return new DOMParser().parseFromString(await answer.text(), "text/html");
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (answer.ok || $("#queue", page)) return page;
+  throw new Error($("[role=alert]", page)?.textContent ?? `The server has answered ${answer.status}.`);
 }
 
 // --- words on the screen ---
 
 let toastEnds;
 
+// What takes it back stands beside what was done, until something else is said.
 function say(text, undo) {
   const toast = $("#toast");
   toast.replaceChildren(document.createTextNode(text));
-  if (undo) {
-    const button = document.createElement("button");
-    Object.assign(button.dataset, {do: "undo", key: "z", help: undo.what === "reopen" ? "Reopen it" : "Undo", undo: JSON.stringify(undo)});
-    button.append(undo.what === "reopen" ? "Reopen " : "Undo ", Object.assign(document.createElement("kbd"), {textContent: "z"}));
-    toast.append(button);
-  }
+  if (undo) toast.append(wayBackButton(undo));
+  endSoon();
+}
+
+// Says more without taking away what was said.
+function also(text) {
+  $("#toast").prepend(document.createTextNode(`${text} `));
+  endSoon();
+}
+
+function endSoon() {
   clearTimeout(toastEnds);
-  toastEnds = setTimeout(() => toast.replaceChildren(), TOAST_MS);
+  toastEnds = setTimeout(() => {
+    if ($("#toast").matches(":hover, :focus-within")) endSoon();
+    else $("#toast").replaceChildren();
+  }, TOAST_MS);
+}
+
+function wayBackButton(undo) {
+  const words = undo.words ?? "Undo", button = document.createElement("button");
+  Object.assign(button.dataset, {do: "undo", key: "z", help: words, undo: JSON.stringify(undo)});
+  button.append(`${words} `, Object.assign(document.createElement("kbd"), {textContent: "z"}));
+  return button;
 }
 
 // Never settles: nothing more is done on a page that is being left.
@@ -72,13 +99,17 @@ function leave(href, text, undo) {
   return new Promise(() => {});
 }
 
-function ask(title, value = "") {
+// Resolves to the text, null where somebody has thought better of it. Without words it is a plain question.
+function ask(title, {value = "", needed = false, wordless = false} = {}) {
   const dialog = $("#ask"), text = $("#ask-text");
   $("#ask-title").textContent = title;
-  text.value = value;
+  Object.assign(text, {value, hidden: wordless});
+  const check = () => text.setCustomValidity(needed && !text.value.trim() ? "Say something here." : "");
+  text.oninput = check;
+  check();
   dialog.returnValue = "";
   dialog.showModal();
-  text.select();
+  if (!wordless) text.select();
   return new Promise((settle) => {
     dialog.addEventListener("close", () => settle(dialog.returnValue ? text.value.trim() : null), {once: true});
   });
@@ -125,6 +156,7 @@ async function choose(row) {
   row.scrollIntoView({block: "nearest"});
   history.replaceState(null, "", $("a", row).href);
   $("#preview").replaceChildren();
+  $("#preview").scrollTop = 0;
   const mine = ++askedRow, found = $("#detail", await rendered(row.dataset.page));
   if (mine === askedRow && found) $("#preview").replaceChildren(found);
 }
@@ -134,142 +166,65 @@ async function refresh(own = false) {
   if (!own && ($("dialog[open]") || typing(document.activeElement))) return;
   if (!$("#queue, #detail")) return;
   const mine = ++askedList, at = askedRow, page = await rendered(location.href);
-  if (mine !== askedList) return;
+  if (mine !== askedList || (!own && $("dialog[open]"))) return;
   if ($("#queue")) await refreshQueue(page, own, at);
   else refreshDetail($("#detail"), page);
 }
 
+const FOCUSABLE = "a, button, input, select, textarea, summary, [tabindex]";
+
+// Where nothing differs nothing is replaced; else the focus stays where it was, and what was unfolded.
+function renew(shown, found) {
+  if (!shown || !found || shown.isEqualNode(found)) return;
+  const at = $$(FOCUSABLE, shown).indexOf(document.activeElement), unfolded = $$("details", shown).map((each) => each.open);
+  shown.replaceWith(found);
+  for (const [number, each] of $$("details", found).entries()) each.open ||= unfolded[number] ?? false;
+  if (at >= 0) $$(FOCUSABLE, found)[at]?.focus();
+}
+
 function refreshDetail(shown, page) {
   const found = $("#detail", page);
-  if (shown && found && idOf(found) === idOf(shown)) shown.replaceWith(found);
+  if (found && idOf(found) === idOf(shown)) renew(shown, found);
 }
 
 async function refreshQueue(page, own, at) {
   if (!$("#queue", page)) return;
   const kept = new Set(marked().map((row) => row.dataset.id));
-  const chosen = chosenRow()?.dataset.id, inside = $("#queue").contains(document.activeElement);
+  const chosen = chosenRow()?.dataset.id, focused = document.activeElement?.closest?.("#queue > .row");
+  const inside = $("#queue").contains(document.activeElement), box = document.activeElement?.matches("input");
   $("#queue").replaceChildren(...$("#queue", page).children);
-  $(".facets").replaceChildren(...$(".facets", page).children);
+  for (const name of [".facets", "#bulk", "#rest"]) renew($(name), $(name, page));
   $(".list h1").textContent = $(".list h1", page).textContent;
   document.title = page.title;
-  $("#bulk")?.replaceWith($("#bulk", page) ?? "");
-  $("#rest").replaceWith($("#rest", page));
-  select((row) => whole || kept.has(row.dataset.id), whole);
+  select((row) => whole || kept.has(row.dataset.id), whole && Number($("#bulk").dataset.total) > 0);
   document.dispatchEvent(new Event("refreshed"));
   const same = rows().find((row) => row.dataset.id === chosen);
   if (chosen) mark(same);
-  if (inside) $("#queue").focus();
+  if (inside) ($(box ? "input" : "a", rows().find((row) => row.dataset.id === focused?.dataset.id) ?? $("#queue")) ?? $("#queue")).focus();
   if (at !== askedRow) return;  // another row was chosen meanwhile
+  const reads = visible($("#preview"));
   if (!own || same) refreshDetail($("#preview #detail"), page);
-  else if (rows().length) await choose(rows()[Math.min(Math.max(lastAt, 0), rows().length - 1)]);
+  else if (rows().length && reads) await choose(rows()[Math.min(Math.max(lastAt, 0), rows().length - 1)]);
   else $("#preview").replaceChildren();
 }
 
-// What nobody has asked for fails without a word: the next time is soon.
-const refreshed = () => refresh().catch(() => {});
+// What is done stays said, though the page cannot be renewed.
+const renewed = () => refresh(true).catch((fault) => also(`The page could not be renewed: ${fault.message}`));
 
-// --- cases ---
-
-const DONE = {
-  claim: "claimed by you", release: "given back", assign: "assigned", comment: "commented on", escalate: "escalated",
-  reopen: "open again",
-};
-
-function outcome(act, reason, state) {
-  if (act !== "close") return DONE[act];
-  return state?.status === "closing" ? `closing as ${reason}: another person closes it` : `closed as ${reason}`;
-}
-
-function wayBack(act, reason, state) {
-  if (act === "comment") return undefined;
-  const lasting = act === "close" && reason !== "other" && state.status === "closed";
-  return {what: lasting ? "reopen" : "undo", id: state.case_id, version: state.version};
-}
-
-async function body(button) {
-  const {act, reason} = button.dataset;
-  const text = button.dataset.ask ? await ask(button.dataset.ask, act === "assign" ? meta("who") : "") : "";
-  if (text === null || (act === "comment" && !text)) return null;
-  if (act === "close") return {reason, text};
-  if (act === "assign") return {to: text || null};
-  return act === "claim" || act === "release" ? {} : {text};
-}
-
-async function actOnCase(button) {
-  const {act, reason} = button.dataset, {case: id, version} = $("#detail").dataset;
-  const given = await body(button);
-  if (given === null) return;
-  const state = await change(id, act, version, given);
-  const text = `Case ${id.slice(0, 8)} ${outcome(act, reason, state)}.`, undo = wayBack(act, reason, state);
-  if (act === "close" && !$("#queue")) return next(text, undo);
-  say(text, undo);
-  await refresh(true);
-}
-
-const mass = (order) => send("POST", api("/v1/cases/mass"), {body: order});
-
-async function actOnMany(button) {
-  const {act, reason} = button.dataset, ids = marked().map((row) => row.dataset.id);
-  const given = await body(button);
-  if (given === null) return;
-  const order = {...given, do: act, where: whole ? JSON.parse($("#bulk").dataset.where) : {cases: ids}};
-  const {changed} = await mass({...order, dry_run: true}), labels = act === "close" && reason !== "other";
-  if (labels) {  // which nobody can undo
-    order.text = await ask(`Close ${changed} cases as ${reason}, which labels their transactions. Why?`);
-    if (order.text === null) return;
+// What nobody has asked for may fail, the next time is soon; a page that stays as it was says so.
+let failures = 0;
+async function refreshed() {
+  try {
+    await refresh();
+    failures = 0;
+  } catch {
+    failures += 1;
   }
-  const done = await mass({...order, expect: changed});
-  select(() => false);
-  const why = Object.entries(done.refused).map(([each, count]) => `${count} not: ${each}`).join("; ");
-  const first = why ? undefined : await now(ids[0]);
-  // What was done to many at once is taken back on any of them, for all.
-  const undo = first && !labels ? {what: "undo", id: ids[0], version: first.version} : undefined;
-  say(`${done.changed} cases ${outcome(act, reason, first)}.${why ? ` ${why}.` : ""}`, undo);
-  await refresh(true);
+  const away = $("#away");
+  if (failures === MOST_FAILURES) away.textContent = `not reached since ${new Date().toISOString().slice(11, 16)} UTC`;
+  away.hidden = failures < MOST_FAILURES;
 }
-
-async function mergeMany() {
-  const into = $("#preview #detail")?.dataset.case, ids = marked().map((row) => row.dataset.id).filter((id) => id !== into);
-  if (!into || !ids.length) return say("Open one case beside those that are to become part of it.");
-  for (const id of ids) await change(id, "merge", (await now(id)).version, {into});
-  select(() => false);
-  say(`${ids.length} ${ids.length === 1 ? "case" : "cases"} merged into case ${into.slice(0, 8)}.`);
-  await refresh(true);
-}
-
-async function merge() {
-  const {case: id, version} = $("#detail").dataset, text = await ask("It becomes part of which case? Its id or address");
-  if (!text) return;
-  const into = text.match(/[0-9a-f]{16}/)?.[0];
-  if (!into) return say("The id of a case has 16 characters, 0 to 9 and a to f.");
-  const state = await change(id, "merge", version, {into});
-  say(`Case ${id.slice(0, 8)} is part of case ${into.slice(0, 8)}.`, wayBack("merge", undefined, state));
-  await refresh(true);
-}
-
-async function attach() {
-  const {case: id} = $("#detail").dataset, picker = Object.assign(document.createElement("input"), {type: "file"});
-  picker.addEventListener("change", async () => {
-    const file = picker.files[0], path = api(`/v1/cases/${id}/attach`);
-    try {
-      await send("POST", `${path}${path.includes("?") ? "&" : "?"}name=${encodeURIComponent(file.name)}`, {body: file});
-      say(`${file.name} is attached to case ${id.slice(0, 8)}.`);
-      await refresh(true);
-    } catch (fault) {
-      say(fault.message);
-    }
-  });
-  picker.click();
-}
-
-const now = async (id) => (await send("GET", api(`/v1/cases/${id}`))).case;
-
-async function next(text, undo) {
-  const taken = await send("POST", api("/v1/cases/claim-next"), {body: {}});
-  if (taken) return leave(api(`/console/cases/${taken.case_id}`), `${text ?? ""} This one is yours now.`.trim(), undo);
-  if (text) return leave(inbox(), `${text} No other case waits.`, undo);
-  say("No case waits that nobody has.");
-}
+const MOST_FAILURES = 2;
 
 const inbox = () => sessionStorage.getItem("inbox") ?? api("/console/cases");
 
@@ -308,50 +263,39 @@ const actions = {
   open: () => { if (chosenRow()) location.assign(chosenRow().dataset.page); },
   back: () => location.assign(inbox()),
   search: () => $("#search").select(),
-  case: actOnCase,
-  cases: actOnMany,
-  merge,
-  "merge-many": mergeMany,
-  attach,
-  "claim-next": () => next(),
-  undo: async (button) => {
-    const {what, id, version} = JSON.parse(button.dataset.undo);
-    $("#toast").replaceChildren();
-    const state = await change(id, what, version, what === "reopen" ? {} : undefined);
-    say(`Case ${id.slice(0, 8)}: ${what === "reopen" ? "open again" : "taken back"}, ${state.status}.`);
-    await refresh(true);
-  },
-  label: async (button) => {
-    const isFraud = button.dataset.fraud === "true", chosen = button.closest("#bulk") ? marked() : [$("#detail")];
-    const labels = chosen.map((each) => ({transaction_id: each.dataset.transaction, is_fraud: isFraud}));
-    await send("POST", api("/v1/labels"), {body: {labels}});
-    select(() => false);
-    const other = isFraud ? "g says genuine instead" : "f says fraud instead";
-    say(`${labels.length === 1 ? "Labelled" : `${labels.length} labelled`} ${isFraud ? "fraud" : "genuine"}; ${other}.`);
-    await refresh(true);
-    setTimeout(refreshed, 2 * LIVE_MS);
-  },
 };
 
 const typing = (element) => element?.matches?.("textarea, select, input:not([type=checkbox])");
 const visible = (element) => element.getClientRects().length > 0;
 
 // One thing that changes something at a time: a second press means what is seen after the first.
-const ANY_TIME = new Set(["move", "mark", "mark-all", "unmark", "palette", "attach", "open", "back", "search", "help", "undo"]);
+const ANY_TIME = new Set(["move", "mark", "mark-all", "unmark", "attach", "open", "back", "help", "undo"]);
 let busy = false;
-addEventListener("pageshow", () => { busy = false; });
+
+function work(begins) {
+  busy = begins;
+  document.body.toggleAttribute("data-busy", false);
+  if (begins) setTimeout(() => document.body.toggleAttribute("data-busy", busy), SLOW_MS);
+}
+
+// A browser brings a page back with boxes checked by their place, whatever rows are there now.
+addEventListener("pageshow", (event) => {
+  work(false);
+  if ($("#queue")) select(() => false);
+  if (event.persisted) refreshed();
+});
 
 async function perform(element) {
   const what = element.dataset.do, alone = !ANY_TIME.has(what);
-  if (alone && busy) return;
-  busy ||= alone;
+  if (alone && busy) return document.body.toggleAttribute("data-busy", true);
+  if (alone) work(true);
   try {
     await actions[what](element);
   } catch (fault) {
     say(fault.message);
     refreshed();
   } finally {
-    if (alone) busy = false;
+    if (alone) work(false);
   }
 }
 
@@ -372,11 +316,12 @@ document.addEventListener("click", (event) => {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "Enter" && event.target.id === "ask-text" && !event.shiftKey) {
+  if (event.key === "Enter" && event.target.id === "ask-text" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
-    $("#ask button.primary").click();
+    if (!event.repeat) $("#ask button.primary").click();
     return;
   }
+  if (event.repeat && event.key === "Enter") event.preventDefault();  // a held key presses a button once
   if (event.key === "Escape" && typing(event.target) && !$("dialog[open]")) event.target.blur();
   if (typing(event.target) || $("dialog[open]")) return;
   const element = $$("[data-key]").find((each) => each.dataset.key === event.key && visible(each));

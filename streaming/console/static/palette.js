@@ -24,18 +24,21 @@ function wordsOf(element) {
 // Of several with one key the first is what the key does.
 function commands() {
   const known = new Set();
+  const press = (each) => (each.isConnected ? each.click() : say("The page has changed meanwhile: once more, please."));
+  const words = (each) => (each.closest("#bulk") && each.dataset.do !== "mark-all" ? `${wordsOf(each)}: all selected` : wordsOf(each));
   const doing = $$("[data-do]").filter(visible).filter((each) => !["move", "palette", "help"].includes(each.dataset.do));
   const going = $$("nav a, #presets a").filter(visible).map((each) => [`Go to ${wordsOf(each)}`, "", () => location.assign(each.href)]);
-  return [...doing.map((each) => [each.closest("#bulk") ? `${wordsOf(each)}: all selected` : wordsOf(each), each.dataset.key ?? "", () => each.click()]), ...going]
-    .filter(([words]) => !known.has(words) && known.add(words));
+  return [...doing.map((each) => [words(each), each.dataset.key ?? "", () => press(each)]), ...going]
+    .filter(([name]) => !known.has(name) && known.add(name));
 }
 
 function offer() {
-  const text = $("#palette-text").value.trim(), words = text.toLowerCase().split(/\s+/);
-  const addresses = ADDRESSES.filter(([shape]) => shape.test(text)).map(([, of]) => of(text));
+  const text = $("#palette-text").value.trim(), lower = text.toLowerCase(), words = lower.split(/\s+/);
+  const addresses = ADDRESSES.filter(([shape]) => shape.test(lower)).map(([, of]) => of(lower.includes("=") ? text : lower));
+  const begins = ([name]) => Number(name.toLowerCase().startsWith(lower));
   offered = [
     ...addresses.map(([name, href]) => [name, "", () => location.assign(href)]),
-    ...all.filter(([name]) => words.every((word) => name.toLowerCase().includes(word))),
+    ...all.filter(([name]) => words.every((word) => name.toLowerCase().includes(word))).sort((one, other) => begins(other) - begins(one)),
   ];
   at = 0;
   $("#palette-list").replaceChildren(...offered.map(([name, key], number) => {
@@ -55,8 +58,9 @@ function point() {
 
 function carryOut(number) {
   const chosen = offered[number];
+  if (!chosen) return;
   $("#palette").close();
-  chosen?.[2]();
+  chosen[2]();
 }
 
 actions.palette = () => {
@@ -81,9 +85,9 @@ $("#palette-list")?.addEventListener("click", (event) => {
   if (item) carryOut(Number(item.id.slice("palette-".length)));
 });
 document.addEventListener("keydown", (event) => {
-  if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "k" || $("dialog[open]") || !meta("live")) return;
+  if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "k" || $("dialog[open]") || !meta("who")) return;
   event.preventDefault();
-  actions.palette();
+  $("[data-do=palette]").click();
 });
 
 // --- saved lists ---
@@ -99,7 +103,7 @@ function presets() {
 }
 
 function keep(found) {
-  localStorage.setItem(PRESETS, JSON.stringify(found.slice(0, MOST_PRESETS)));
+  localStorage.setItem(PRESETS, JSON.stringify(found));
   showPresets();
 }
 
@@ -119,8 +123,9 @@ function showPresets() {
 
 Object.assign(actions, {
   "save-list": async () => {
-    const name = await ask("Name of this list, kept in this browser");
-    if (!name) return;
+    if (presets().length >= MOST_PRESETS) return say(`This browser keeps ${MOST_PRESETS} lists: forget one first.`);
+    const name = await ask("Name of this list, kept in this browser", {needed: true});
+    if (name === null) return;
     const found = new URL(location.href);
     for (const each of ["selected", "after"]) found.searchParams.delete(each);
     keep([...presets().filter((each) => each.name !== name), {name, href: found.pathname + found.search}]);
