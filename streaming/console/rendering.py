@@ -29,9 +29,9 @@ from streaming.tokens.bearer import Scope
 _KIB = 1024
 FOLDER = Path(__file__).parent
 STATIC = {
-    "console.css": "text/css", "console.js": "text/javascript", "cases.js": "text/javascript", "palette.js": "text/javascript",
-    "console-quarantine.js": "text/javascript", "operate.js": "text/javascript",
-    "icon.svg": "image/svg+xml",
+    "console.css": "text/css", "console.js": "text/javascript", "cases.js": "text/javascript",
+    "palette.js": "text/javascript", "console-quarantine.js": "text/javascript",
+    "operate.js": "text/javascript", "icon.svg": "image/svg+xml",
 }  # fmt: skip
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
