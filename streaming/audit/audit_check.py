@@ -144,10 +144,10 @@ def check_span(places: AuditPlaces, before: int | None, most: int) -> AuditRepor
         ConfigurationError: there is no such log, or the key is not its key.
         MachineError: a file of the table cannot be read.
     """
+    own, lost = _own(places)  # read first: a row that it names is in the table by then
     handle = open_for_reading(places.table)
     if handle is None:
         raise ConfigurationError("nothing was recorded yet", where=str(places.table))
-    own, lost = _own(places)
     table, key = StoredTable(places.table, handle, AUDIT), places.key(own)
     start, unsealed = _start(places, key)
     newest = chain_end(table) + 1

@@ -39,7 +39,7 @@ def serve(
         typer.Option(
             "--console",
             help="Print where a browser of this machine signs in, and open one where there is a screen; its "
-            "token has the scope triage and ends with the server.",
+            "token has the scopes triage and operate, and ends with the server.",
         ),
     ] = False,
     llm: LlmChoice = "none",

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
-import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from schemas.errors import FlagstreamError
 from streaming.audit.access import tell_done
+from streaming.commands.browser import open_in_browser
 from streaming.console.sign_in_codes import CODE_SECONDS, Holder
 from streaming.home.listen import ListenAddress
 from streaming.home.placed_agent import PlacedAgent
@@ -24,24 +22,23 @@ from streaming.tokens.bearer import NewToken, Scope, draw
 from streaming.tokens.token_table import TokenTable
 from streaming.versions.moving import default_author
 
-_SCOPES: tuple[Scope, ...] = ("triage",)
+_SCOPES: tuple[Scope, ...] = ("triage", "operate")
 _LIFE, _PER_MINUTE = timedelta(hours=12), 600
-_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 @contextmanager
 def own_token(agents: Sequence[PlacedAgent]) -> Iterator[NewToken]:
-    """Make a token for work on cases; it ends with the block, and after half a day whatever happens.
+    """Make a token for work on cases and on agents; it ends with the block, or after half a day.
 
     Raises:
         FlagstreamError: a lake cannot be written.
     """
     drawn, who = draw(), default_author()
     ends_at, name = datetime.now(UTC) + _LIFE, f"console-{drawn.token_id}"
-    for each in agents:
-        TokenTable(each).add(drawn, name, _SCOPES, _PER_MINUTE, ends_at, who)
-        tell_done(each, "token-create", 1, begins_log=True)
     try:
+        for each in agents:
+            TokenTable(each).add(drawn, name, _SCOPES, _PER_MINUTE, ends_at, who)
+            tell_done(each, "token-create", 1, begins_log=True)
         yield drawn
     finally:
         for each in agents:
@@ -82,7 +79,7 @@ class OwnConsole:
             FlagstreamError: see address.
         """
         address = self.address()
-        opened = _open_browser(address)
+        opened = open_in_browser(address, CODE_SECONDS)
         if as_json:
             print_json({"console": {"address": address, "seconds": CODE_SECONDS, "opened": opened}})
             return
@@ -100,14 +97,3 @@ class OwnConsole:
 
         # No worker: it is done once.
         threading.Thread(target=show, name="open-console", daemon=True).start()
-
-
-def _open_browser(address: str) -> bool:
-    """Without a screen a browser would take the terminal over; BROWSER names one that is meant."""
-    has_screen = sys.platform == "darwin" or any(os.environ.get(each) for each in _SCREENS)
-    if not os.environ.get("BROWSER") and not (has_screen and sys.stdout.isatty()):
-        return False
-    try:
-        return webbrowser.open(address)
-    except webbrowser.Error:
-        return False

@@ -23,6 +23,7 @@ from agent.audit.events import AuditEvent
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.loading import parse_document
 from schemas.spec import AgentSpec
+from streaming.audit import audit_check
 from streaming.audit.audit_check import check_audit, check_span, events_from, newest_events
 from streaming.audit.audit_guard import Anchor, AnchorFile
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
@@ -30,6 +31,7 @@ from streaming.delta.maintenance import MaintenanceLimits, maintain
 from streaming.delta.stored import StoredTable, read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
+from streaming.store.place import Place
 
 SPEC = parse_document(
     {
@@ -233,6 +235,37 @@ def test_a_part_at_the_end_that_is_cut_off_is_found(tmp_path: Path) -> None:
     where = filled(tmp_path)
     sorted(((where.table / "_delta_log").path).glob("*.json"))[-1].unlink()
     assert [(each.number, each.problem) for each in check_span(where, None, 4).findings] == [(8, "cut")]
+
+
+@pytest.mark.parametrize("written", ["before the table is opened", "after it"])
+def test_a_part_that_others_write_on_meanwhile_is_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    where, anchored = filled(tmp_path), AnchorFile.read
+    read, opened = list[str](), audit_check.open_for_reading
+
+    def write(step: str) -> None:
+        read.append(step)
+        if len(read) == (1 if written == "before the table is opened" else 2):
+            log(tmp_path).record(batch(5))
+
+    def read_anchor(self: AnchorFile) -> Anchor | None:
+        found = anchored(self)
+        if "anchor" not in read:
+            write("anchor")
+        return found
+
+    def open_table(place: Place) -> DeltaTable | None:
+        found = opened(place)
+        if "table" not in read:
+            write("table")
+        return found
+
+    monkeypatch.setattr(AnchorFile, "read", read_anchor)
+    monkeypatch.setattr(audit_check, "open_for_reading", open_table)
+    found = check_span(where, None, 4)
+    assert sorted(read) == ["anchor", "table"]
+    assert found.sound, found
 
 
 def test_the_end_of_the_log_cut_off_is_found_and_not_written_over(tmp_path: Path) -> None:

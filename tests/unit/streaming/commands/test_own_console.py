@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 import sys
+import tempfile
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from typer.main import get_group
 
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, StoreError
 from streaming.cli.root import app
-from streaming.commands import own_console
+from streaming.commands import browser
 from streaming.commands.demo_console import DemoConsole
 from streaming.commands.demo_view import console_command
 from streaming.commands.own_console import OwnConsole, own_token
@@ -31,7 +35,7 @@ from streaming.serve.http_server import Listening
 from streaming.serve.served_agent import ServedAgent
 from streaming.testing.drivers import wait_until
 from streaming.testing.small_lake import build_lake, spec_of
-from streaming.tokens.token_table import read_tokens
+from streaming.tokens.token_table import TokenTable, read_tokens
 from tests.browser_session import SAME_ORIGIN
 
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)/console/sign-in\?code=(\S+)")
@@ -91,7 +95,7 @@ def test_the_demos_console_signs_in_as_often_as_it_says_an_address_and_its_token
         httpx2.get(again)
     found = read_tokens(LakeReader(agent.lake, agent.spec.tables))
     (token,) = found.values()
-    assert token.scopes == {"triage"}
+    assert token.scopes == {"triage", "operate"}
     assert token.ends_at is not None
     assert not token.is_good(datetime.now(UTC))
 
@@ -102,11 +106,67 @@ def test_a_console_that_was_not_started_is_not_waited_for(agent: PlacedAgent) ->
     console.close()
 
 
+def led_to(address: str) -> str:
+    """Where the page leads that a browser is given."""
+    page = Path(address.removeprefix("file://")).read_text(encoding="utf-8")
+    return re.findall(r'content="0; url=([^"]+)"', page)[0]
+
+
+def test_no_command_line_has_the_code_and_no_file_of_it_stays(tmp_path: Path) -> None:
+    script = tmp_path / "browser"
+    script.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$*" > {tmp_path}/given\n'
+        f'file="${{1#file://}}"\ncp "$file" {tmp_path}/page\n'
+        f'stat -c %a "$file" "${{file%/*}}" > {tmp_path}/modes\n'
+    )
+    script.chmod(0o700)
+    address = "http://127.0.0.1:8714/console/sign-in?code=SECRET"
+    program = f"from streaming.commands.browser import open_in_browser as o; print(o({address!r}, 60.0))"
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True,
+        env={**os.environ, "BROWSER": str(script), "TMPDIR": str(kept)},
+    )  # fmt: skip
+    assert done.stdout == "True\n"
+    given = (tmp_path / "given").read_text()
+    assert given.startswith(f"file://{kept}/")
+    assert "SECRET" not in given
+    assert (tmp_path / "modes").read_text().split() == ["600", "700"]
+    assert f'content="0; url={address}"' in (tmp_path / "page").read_text()
+    assert list(kept.iterdir()) == [], "it goes with the process"
+
+
+def test_the_page_that_leads_there_goes_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("BROWSER", "any")
+    monkeypatch.setattr(browser.webbrowser, "open", lambda address: bool(led_to(address)))
+    assert browser.open_in_browser("http://a/?code=b", 0.5)
+    wait_until(lambda: not list(tmp_path.iterdir()), 30, "the file to go")
+
+
+def test_a_token_that_one_agent_refuses_ends_with_the_others(
+    agent: PlacedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, other = TokenTable.add, PlacedAgent(agent.settings, spec_of().model_copy(update={"name": "other"}))
+
+    def refused(self: TokenTable, *words: Any) -> Any:
+        if "other" in self._table.place.uri:
+            raise StoreError("away")
+        return add(self, *words)
+
+    monkeypatch.setattr(TokenTable, "add", refused)
+    with pytest.raises(StoreError), own_token([agent, other]):
+        pass
+    (token,) = read_tokens(LakeReader(agent.lake, agent.spec.tables)).values()
+    assert not token.is_good(datetime.now(UTC))
+
+
 def test_a_browser_is_opened_where_there_is_a_screen_and_nowhere_else(
     agent: PlacedAgent, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened = list[str]()
-    monkeypatch.setattr(own_console.webbrowser, "open", lambda address: opened.append(address) is None)
+    monkeypatch.setattr(browser.webbrowser, "open", lambda address: opened.append(led_to(address)) is None)
     server = server_with_console([ServedAgent(agent)], Reach())
     with own_token([agent]) as token:
         own = OwnConsole(server, 8714, token)
