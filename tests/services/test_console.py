@@ -407,3 +407,102 @@ def test_a_file_is_attached_and_a_case_becomes_part_of_another(house: House, per
         said(page, f"Case {other[:8]} is part of case {into[:8]}")
         page.keyboard.press("z")
         said(page, "taken back")
+
+
+def orders_of(page: Any) -> list[dict[str, Any]]:
+    """Keep mass orders from the server, and return them as they come."""
+    orders = list[dict[str, Any]]()
+
+    def answer(route: Any) -> None:
+        orders.append(route.request.post_data_json)
+        route.fulfill(json={"meant": 480, "changed": 480, "refused": {}})
+
+    page.route("**/v1/cases/mass*", answer)
+    return orders
+
+
+def test_a_held_enter_answers_no_question(person: People) -> None:
+    with person() as page:
+        page.keyboard.press("j")
+        page.keyboard.press("x")
+        orders = orders_of(page)
+        page.focus("#bulk [data-reason=fraud]")
+        for _ in range(10):
+            page.keyboard.down("Enter")
+        page.keyboard.up("Enter")
+        page.wait_for_selector("#ask[open]")
+        page.keyboard.press("Enter")
+        assert page.query_selector("#ask[open]") is not None, "what cannot be taken back takes a reason"
+        page.keyboard.press("Escape")
+        page.wait_for_function("!busy")
+        assert orders == []
+
+
+def test_a_list_that_has_become_another_is_not_changed_as_a_whole(person: People) -> None:
+    with person() as page:
+        page.keyboard.press("j")
+        page.keyboard.press("x")
+        orders = orders_of(page)
+        page.evaluate("select(() => true, true)")
+        page.click("#bulk [data-act=release]")
+        said(page, "By now this list has 480 cases")
+        assert [order["dry_run"] for order in orders] == [True]
+
+
+def test_boxes_that_a_browser_brings_back_select_nothing(person: People) -> None:
+    with person() as page:
+        page.check("#queue .row input >> nth=0")
+        page.wait_for_selector("#bulk:not([hidden])")
+        page.goto("/console/alerts")
+        page.go_back()
+        page.wait_for_selector("#queue .row")
+        assert page.evaluate("[marked().length, $('#bulk').hidden]") == [0, True]
+
+
+def test_what_was_done_stays_said_though_the_page_cannot_be_renewed(person: People) -> None:
+    with person() as page:
+        page.goto("/console/cases?assignee=-")
+        page.keyboard.press("j")
+        page.wait_for_selector("#detail")
+        case = case_of(page)
+        page.route("**/console/cases?*", lambda route: route.abort())
+        page.keyboard.press("a")
+        page.keyboard.press("Enter")
+        said(page, "The page could not be renewed")
+        assert f"Case {case[:8]} assigned" in page.inner_text("#toast")
+        page.unroute("**/console/cases?*")
+        page.keyboard.press("z")
+        said(page, "taken back")
+
+
+def test_what_is_decided_is_on_the_screen(person: People) -> None:
+    with person() as page:
+        for _ in range(min(25, len(page.query_selector_all("#queue .row")))):
+            page.keyboard.press("j")
+        page.wait_for_selector("#detail")
+        page.keyboard.press("x")
+        for part in ("#detail h1", "#detail [data-key=g]", "#bulk [data-key=g]"):
+            box = page.locator(part).bounding_box()
+            assert box["y"] >= 0, part
+            assert box["y"] + box["height"] <= WIDE["height"], part
+
+
+def test_several_alerts_are_labelled_after_a_question_and_otherwise_at_once(
+    house: House, person: People
+) -> None:
+    with person() as page:
+        page.goto("/console/alerts?filter=label+%3D+none&order=oldest")
+        ids = [each.get_attribute("data-transaction") for each in page.query_selector_all("#queue .row")][:3]
+        for _ in ids:
+            page.keyboard.press("j")
+            page.keyboard.press("x")
+        page.keyboard.press("f")
+        page.wait_for_selector("#ask[open]")
+        page.click("#ask .primary")
+        said(page, "3 labelled fraud")
+        page.keyboard.press("z")
+        said(page, "3 labelled genuine")
+    rows = sorted(house.rows("labels"), key=lambda row: row["label_sequence"])
+    assert {each: [row["is_fraud"] for row in rows if row["transaction_id"] == each] for each in ids} == {
+        each: [True, False] for each in ids
+    }

@@ -337,10 +337,13 @@ function follow() {
   const begin = () => {
     feed?.close();
     feed = new EventSource(api("/v1/alerts/live"));
-    feed.addEventListener("alert", () => {
-      clearTimeout(soon);
-      soon = setTimeout(refreshed, LIVE_MS);
-    });
+    // What came after the page was made and before the feed began is seen as well.
+    for (const news of ["open", "alert"]) {
+      feed.addEventListener(news, () => {
+        clearTimeout(soon);
+        soon = setTimeout(refreshed, LIVE_MS);
+      });
+    }
     feed.addEventListener("error", () => {  // by itself it begins again but where the server has refused it
       if (feed.readyState === EventSource.CLOSED && !document.hidden) setTimeout(begin, POLL_MS);
     });
