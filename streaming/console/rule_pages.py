@@ -18,7 +18,7 @@ from streaming.console.charts import DayBar, day_bars
 from streaming.console.rendering import PageRoute, link, page
 from streaming.inbox.filter_language import quoted
 from streaming.serve.calls import Call, needs
-from streaming.serve.known_frauds import BY_SCORE
+from streaming.serve.known_frauds import Recall
 from streaming.serve.rule_figures import RuleFigures, ThresholdStep
 from streaming.serve.rules_api import RuleTable, chosen_rules, list_rules, show_recall
 from streaming.serve.what_ifs_api import list_what_ifs
@@ -79,7 +79,7 @@ def show_rules_page(
     """Show the rules of the version in force and the score; the last two fill in the form."""
     table, recall = list_rules(call, days, until), show_recall(call, days, until)
     edited = [EditedRule(each, each.model_dump(mode="json")) for each in chosen_rules(call)]
-    rows = [_row(call, table, each, recall.caught_by) for each in (table.score, *table.rules)]
+    rows = [_row(call, table, each, recall) for each in (table.score, *table.rules)]
     return page(
         request, "rules.html", call=call, table=table, recall=recall, rows=rows, spans=SPANS, until=until,
         edited=edited,
@@ -95,13 +95,13 @@ def advice_of(steps: Sequence[ThresholdStep]) -> ThresholdStep | None:
     return max(free, key=lambda each: each.threshold, default=None)
 
 
-def _row(call: Call, table: RuleTable, figures: RuleFigures, caught_by: dict[str, int]) -> RuleRow:
-    name = BY_SCORE if figures.name is None else figures.name
+def _row(call: Call, table: RuleTable, figures: RuleFigures, recall: Recall) -> RuleRow:
+    name = figures.name
     return RuleRow(
         figures,
         day_bars(table.days, figures.per_day),
         link(call, "/console/alerts", {"filter": _filter(table, figures.name)}),
-        caught_by.get(name, 0),
+        recall.caught_by_score if name is None else recall.caught_by.get(name, 0),
     )
 
 

@@ -22,9 +22,8 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.delta.stored import StoredTable
 from streaming.inbox.view import InboxView
 from streaming.labels.book import LabelBook
-from streaming.serve.rule_figures import LEAST_JUDGED, DaySpan
+from streaming.serve.rule_figures import DAY_US, LEAST_JUDGED, DaySpan
 
-BY_SCORE = "score"
 _MOST_MISSED = 200
 _LABEL = ["transaction_id", "is_fraud", "decided_at"]
 _COLUMNS = ["event_time", "amount", "currency"]
@@ -58,9 +57,8 @@ class Recall(BaseModel):
     frauds: int = Field(description="transactions of the span with a fraud label")
     caught: int = Field(description="those with an alert")
     recall: float | None = Field(description="their share; null where fewer than 10 frauds are known")
-    caught_by: dict[str, int] = Field(
-        description="rule, or `score` where no rule has hit → frauds; what several rules hit counts for each"
-    )
+    caught_by: dict[str, int] = Field(description="rule → frauds; what several rules hit counts for each")
+    caught_by_score: int = Field(description="frauds with an alert that no rule has hit")
     caught_amounts: dict[str, float] = Field(description="currency → what the caught ones come to")
     missed_amounts: dict[str, float] = Field(description="currency → what the others come to")
     by_why: dict[str, int] = Field(description="why they were missed → frauds")
@@ -93,6 +91,22 @@ class KnownFrauds:
             newest = None if not self._follow() else self._stored().maximum("event_time")
         return datetime.now(UTC) if newest is None else datetime.fromtimestamp(newest / 1e6, UTC)
 
+    def rewritten_at(self) -> int:
+        """Return the transactions' mark of rows erased or aged out; see StoredTable."""
+        with self._lock:
+            return self._stored().rewritten_at if self._follow() else -1
+
+    def days_with_payments(self, span: DaySpan) -> int:
+        """Return how many days of a span have payments, by what the statistics of files say."""
+        with self._lock:
+            files = self._stored().ranges("event_time") if self._follow() else []
+        begin, end = (each // DAY_US for each in span.micros)
+        found: set[int] = set()
+        for _, low, high in files:
+            first, last = (span.micros[0] if low is None else low), (span.micros[1] if high is None else high)
+            found.update(range(max(first // DAY_US, begin), min(last // DAY_US + 1, end)))
+        return len(found)
+
     def recall(self, view: InboxView, span: DaySpan, spec: AgentSpec, scored: Mapping[str, Any]) -> Recall:
         """Say how many frauds of a span were alerted, and why others were not.
 
@@ -117,6 +131,7 @@ class KnownFrauds:
             caught=transactions.height,
             recall=round(transactions.height / frauds, 4) if frauds >= LEAST_JUDGED else None,
             caught_by=_by_rule(caught),
+            caught_by_score=caught.filter(pl.col("rule").fill_null("") == "").n_unique("transaction"),
             caught_amounts=_sums(transactions),
             missed_amounts=_sums(lost),
             by_why=dict(Counter(each.why for each in missed).most_common()),
@@ -215,7 +230,7 @@ def _caught(view: InboxView, span: DaySpan) -> pl.DataFrame:
 
 def _by_rule(caught: pl.DataFrame) -> dict[str, int]:
     pairs: Iterable[tuple[str, str | None]] = caught.select("transaction", "rule").iter_rows()
-    each = {(transaction, name) for transaction, rules in pairs for name in (rules or BY_SCORE).split()}
+    each = {(transaction, name) for transaction, rules in pairs for name in (rules or "").split()}
     return dict(Counter(name for _, name in each).most_common())
 
 

@@ -16,7 +16,7 @@ from streaming.inbox.columns import WordColumn
 from streaming.inbox.view import InboxView
 
 LEAST_JUDGED = 10
-_DAY_US = 86_400_000_000
+DAY_US = 86_400_000_000
 _EPOCH = date(1970, 1, 1)
 _Z = 1.96  # 95 of a hundred such intervals hold the true share
 _SHARES = (0.9, 0.75, 0.5, 0.25, 0.1)
@@ -52,7 +52,7 @@ class ThresholdStep(BaseModel):
     """What a higher threshold would leave of the alerts that the score alone has raised."""
 
     threshold: float
-    alerts_per_day: float
+    alerts_per_day: float = Field(description="over the days that have payments, as in a what-if")
     alerts: int
     labels: LabelledShare
     frauds_lost: int = Field(description="labelled frauds that it would raise no alert to any more")
@@ -74,7 +74,7 @@ class DaySpan:
     @property
     def micros(self) -> tuple[int, int]:
         """First microsecond since 1970 UTC, and the one after the last."""
-        return (self.since - _EPOCH).days * _DAY_US, ((self.until - _EPOCH).days + 1) * _DAY_US
+        return (self.since - _EPOCH).days * DAY_US, ((self.until - _EPOCH).days + 1) * DAY_US
 
 
 class RuleTally:
@@ -91,7 +91,7 @@ class RuleTally:
         self.rows: Ints = np.flatnonzero((times >= begin) & (times < end))
         self._rules, self._currencies = view.words["rule"], view.words["currency"]
         self._codes = self._rules.codes[self.rows].astype(np.int64)
-        days = (times[self.rows] - begin) // _DAY_US
+        days = (times[self.rows] - begin) // DAY_US
         self._per_day = _counted(self._codes, days, len(self._rules.words), len(span.days))
         labels = _label_codes(view.words["label"])[self.rows]
         kinds = self._currencies.codes[self.rows].astype(np.int64) * 3 + labels
@@ -116,14 +116,18 @@ class RuleTally:
         codes = [at for at, words in enumerate(self._rules.words) if not words]
         return self._figures(codes, codes, None, None)
 
-    def steps(self) -> list[ThresholdStep]:
-        """Return what higher thresholds would leave of the alerts by the score alone, the lowest first."""
+    def steps(self, days: int) -> list[ThresholdStep]:
+        """Return what higher thresholds would leave of the alerts by the score alone, the lowest first.
+
+        Args:
+            days: by which alerts a day are counted: those with payments, one at least.
+        """
         none = [at for at, words in enumerate(self._rules.words) if not words]
         rows = self.rows[np.isin(self._codes, none)]
         scores = self._view.numbers["score"][rows]
         labels = _label_codes(self._view.words["label"])[rows]
         order = np.argsort(-scores, kind="stable")
-        return _steps(scores[order], labels[order], len(self._span.days))
+        return _steps(scores[order], labels[order], max(days, 1))
 
     def _figures(
         self, codes: Sequence[int], alone: Sequence[int], name: str | None, rule: Rule | None

@@ -22,6 +22,7 @@ from streaming.serve.rule_figures import (
     ThresholdStep,
     span_of,
 )
+from streaming.serve.what_ifs_api import jobs_of
 from streaming.versions.registry_watch import spec_in_force
 
 rules_router = APIRouter(prefix="/v1/rules", tags=["rules"])
@@ -44,6 +45,7 @@ class RuleTable(BaseModel):
     since: date
     until: date = Field(description="inclusive")
     days: list[date]
+    days_with_payments: int = Field(description="of these days, by which `steps` are divided")
     least_judged: int = Field(description="labels that a share needs")
     score: RuleFigures = Field(description="alerts that no rule has hit")
     rules: list[RuleFigures] = Field(
@@ -60,6 +62,7 @@ def list_rules(call: Reading, days: Days = 14, until: Until = None) -> RuleTable
     spec = _complete(call)
     span = chosen_span(call, days, until)
     tally = RuleTally(call.agent.inbox.view, span)
+    paid = call.agent.frauds.days_with_payments(span)
     return RuleTable(
         version=spec.version,
         threshold=spec.threshold if spec.alerts_per_day is None else None,
@@ -70,7 +73,8 @@ def list_rules(call: Reading, days: Days = 14, until: Until = None) -> RuleTable
         least_judged=LEAST_JUDGED,
         score=tally.of_score(),
         rules=_figures(tally, {each.name: each for each in spec.rules}),
-        steps=tally.steps(),
+        days_with_payments=paid,
+        steps=tally.steps(paid),
     )
 
 
@@ -109,14 +113,28 @@ def _figures(tally: RuleTally, rules: dict[str, Rule]) -> list[RuleFigures]:
 
 
 def _scored(call: Call, in_force: str) -> dict[str, dict[str, Any]]:
-    """Return what what-ifs have found of missed frauds under the version in force; the newest counts."""
+    """Return what what-ifs have found of missed frauds under the version in force; the newest counts.
+
+    Profiles that were not warmed up by all of history give other scores than those of that day.
+    """
     found: dict[str, dict[str, Any]] = {}
-    for job in reversed(call.agent.what_ifs.all()):
-        if job.report is None or job.asked.get("differences") or job.asked.get("in_force") != in_force:
-            continue
-        missed = job.report["missed"]
+    for report in _unchanged(call, in_force):
+        missed = report["missed"]
         found |= {each: {"why": "since_changed"} for each in missed["newly_caught"]}
         found |= {
             each["transaction_id"]: {name: each[name] for name in _SCORED} for each in missed["largest"]
         }
     return found
+
+
+def _unchanged(call: Call, in_force: str) -> list[dict[str, Any]]:
+    """Return the reports of what-ifs that have decided as the version in force does, oldest first."""
+    return [
+        job.report
+        for job in reversed(jobs_of(call).all())
+        if job.report is not None
+        and not job.asked["differences"]
+        and job.asked["in_force"] == in_force
+        and job.asked["order"]["warm_up"] is None
+        and job.report["cold_from"] is None
+    ]

@@ -14,7 +14,7 @@ from schemas.errors import ConflictError, FlagstreamError, NotFoundError
 from streaming.history.replay_runs import OnProgress
 from streaming.history.what_if_report import WhatIf
 
-JobState = Literal["running", "done", "failed", "stopped"]
+JobState = Literal["running", "done", "failed", "stopped", "outdated"]
 _ID_BYTES = 8
 _MOST_KEPT = 50
 
@@ -30,8 +30,8 @@ class WhatIfJob:
     """One what-if.
 
     Attributes:
-        asked: `order`, what was asked for, `differences`, what the candidate has otherwise, and `in_force`,
-            the digest of the version that it differs from.
+        asked: `order`, what was asked for, `differences`, what the candidate has otherwise, `in_force`, the
+            digest of the version that it differs from, and `rewritten_at`, the mark of the transactions then.
         replayed: rows so far.
         rows: of the whole span, 0 until that is known.
         problem: why it failed, or, of one that is done, why its report could not be kept.
@@ -123,6 +123,17 @@ class WhatIfJobs:
         job = self.one(job_id)
         job.asked_to_stop.set()
         return job
+
+    def drop_before(self, rewritten_at: int) -> None:
+        """Drop the reports of jobs that began before rows were erased: they may name them.
+
+        Args:
+            rewritten_at: the mark of the transactions now.
+        """
+        with self._lock:
+            for each in self._jobs.values():
+                if each.state == "done" and each.asked.get("rewritten_at") != rewritten_at:
+                    each.report, each.state = None, "outdated"
 
     def close(self) -> None:
         """End all jobs and wait for them."""

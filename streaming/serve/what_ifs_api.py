@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.errors import ConfigurationError, ConflictError
 from schemas.loading import parse_document
 from schemas.spec import AgentSpec
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.definition.named_files import files_of
 from streaming.history.asking import RECORDED
 from streaming.history.replay_evidence import note_replay
@@ -21,7 +22,8 @@ from streaming.history.replay_runs import OnProgress, ReplaySpan, run_what_if, w
 from streaming.history.what_if_report import WhatIf
 from streaming.serve.calls import Call, needs
 from streaming.serve.spec_differences import SpecDifference, differences
-from streaming.serve.what_if_jobs import JobState, WhatIfJob
+from streaming.serve.what_if_jobs import JobState, WhatIfJob, WhatIfJobs
+from streaming.versions.arithmetic import with_arithmetic
 from streaming.versions.registry import check_replaceable
 from streaming.versions.registry_watch import spec_in_force
 
@@ -56,7 +58,9 @@ class WhatIfStatus(BaseModel):
 
     job_id: str
     who: str
-    state: JobState
+    state: JobState = Field(
+        description="`outdated`: its report was dropped, as rows were erased or aged out after it began"
+    )
     started: datetime
     ended: datetime | None
     order: WhatIfOrder | None = Field(description="what was asked for")
@@ -72,6 +76,7 @@ def start_what_if(call: Operating, order: WhatIfOrder) -> WhatIfStatus:
     """Begin to decide a span again under a changed spec; nobody is asked, recorded answers are used."""
     agent, before = call.agent, spec_in_force(call.agent.placed)
     candidate = candidate_of(before, order.changes)
+    AgentDefinition.load(with_arithmetic(candidate, agent.placed), _WHERE)  # what it cannot use is said now
     begin, end = _plain(order.from_time, "from_time"), _plain(order.to_time, "to_time")
     span = ReplaySpan(alert=order.alert, from_time=begin, to_time=end)
     warm_up = warm_up_of(order.warm_up)
@@ -83,6 +88,7 @@ def start_what_if(call: Operating, order: WhatIfOrder) -> WhatIfStatus:
         "order": order.model_dump(),
         "differences": differences(before, candidate),
         "in_force": before.digest,
+        "rewritten_at": agent.frauds.rewritten_at(),
     }
     job = agent.what_ifs.start(call.who, work, lambda found: _kept(call, candidate, found), asked)
     call.rows = 1
@@ -92,13 +98,13 @@ def start_what_if(call: Operating, order: WhatIfOrder) -> WhatIfStatus:
 @what_ifs_router.get("")
 def list_what_ifs(call: Reading) -> list[WhatIfStatus]:
     """List the what-ifs that this server has begun, the newest first."""
-    return [_status(each) for each in call.agent.what_ifs.all()]
+    return [_status(each) for each in jobs_of(call).all()]
 
 
 @what_ifs_router.get("/{job_id}")
 def show_what_if(call: Reading, job_id: JobId) -> WhatIfStatus:
     """Show how far a what-if is."""
-    return _status(call.agent.what_ifs.one(job_id))
+    return _status(jobs_of(call).one(job_id))
 
 
 @what_ifs_router.post("/{job_id}/stop")
@@ -110,11 +116,18 @@ def stop_what_if(call: Operating, job_id: JobId) -> WhatIfStatus:
 @what_ifs_router.get("/{job_id}/report")
 def show_report(call: Reading, job_id: JobId) -> dict[str, Any]:
     """Show what would have been otherwise; 409 until the what-if is done."""
-    job = call.agent.what_ifs.one(job_id)
+    job = jobs_of(call).one(job_id)
     if job.report is None:
         raise ConflictError(f"this what-if has no report: it is {job.state}")
     found: dict[str, Any] = json.loads(json.dumps(job.report, default=str))
     return found
+
+
+def jobs_of(call: Call) -> WhatIfJobs:
+    """Return the agent's what-ifs, without reports that tell of rows which were erased since."""
+    jobs, mark = call.agent.what_ifs, call.agent.frauds.rewritten_at()
+    jobs.drop_before(mark)
+    return jobs
 
 
 def candidate_of(spec: AgentSpec, changes: Mapping[str, Any]) -> AgentSpec:

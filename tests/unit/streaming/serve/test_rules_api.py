@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.spec import AgentSpec
+from streaming.delta.erasure_plan import Erasable
 from streaming.delta.stored import read_stored
+from streaming.erasure.erasing import Erasure
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.inbox.columns import WordColumn
@@ -26,7 +31,7 @@ from streaming.serve.spec_differences import differences
 from streaming.testing.api import ApiClient, api_of
 from streaming.testing.drivers import wait_until
 from streaming.testing.live_lake import judge
-from streaming.testing.small_lake import BUSY_ALERTS, build_lake, spec_of
+from streaming.testing.small_lake import BUSY_ALERTS, build_lake, next_batch, spec_of
 from streaming.versions.moving import complete
 from streaming.versions.registry import Author, SpecRegistry
 from streaming.versions.registry_table import RegistryTable, registry_place
@@ -156,9 +161,93 @@ def test_a_fraud_that_another_version_would_have_alerted_is_said_to_be(tmp_path:
         assert found["by_why"] == {"since_changed": len(UNALERTED)}
 
 
-def explain(client: ApiClient) -> None:
-    job = ok(client.post("/v1/what-ifs", json={"changes": {}}), 202)["job_id"]
+def explain(client: ApiClient, **more: Any) -> str:
+    job: str = ok(client.post("/v1/what-ifs", json={"changes": {}, **more}), 202)["job_id"]
     wait_until(lambda: ok(client.get(f"/v1/what-ifs/{job}"))["state"] == "done", 60, "the what-if")
+    return job
+
+
+@contextmanager
+def served(tmp_path: Path, spec: AgentSpec, labelled: Sequence[str], days: int = 1) -> Iterator[ApiClient]:
+    """An agent of a lake of its own, some of whose payments are labelled as frauds."""
+    settings = Settings.load(tmp_path / "home", {})
+    placed = PlacedAgent(settings, spec)
+    build_lake(placed)
+    for _ in range(1, days):
+        next_batch(placed)
+    judge(placed, labelled)
+    with api_of(settings, spec) as client:
+        client.headers.update(client.bearer(spec, "operate"))
+        wait_until(lambda: client.get("/readyz").status_code == 200, 60, "the alerts to be read")
+        yield client
+
+
+def test_scores_of_a_what_if_with_blank_profiles_are_nobody_s(tmp_path: Path) -> None:
+    late = ["t00603", "t00900"]
+    with served(tmp_path, SPEC, late, days=2) as client:
+        job = explain(client, from_time=f"{DAY + timedelta(days=1)}T00:00:00", warm_up="1h")
+        report = ok(client.get(f"/v1/what-ifs/{job}/report"))
+        assert report["cold_from"] is not None
+        assert report["missed"]["count"] > 0
+        found = ok(client.get("/v1/rules/recall"))
+        assert {each["score"] for each in found["missed"]} == {None}
+        assert found["by_why"] == {"below_threshold": len(late)}
+        explain(client)
+        assert ok(client.get("/v1/rules/recall"))["missed"] != found["missed"]
+
+
+def test_what_a_what_if_has_found_is_dropped_once_rows_are_erased(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.json"
+    policy.write_text(json.dumps({"policyName": "strict", "erasure": True}))
+    spec = spec_of(policy)
+    with served(tmp_path, spec, UNALERTED) as client:
+        job = explain(client)
+        before = ok(client.get(f"/v1/what-ifs/{job}/report"))["missed"]["largest"]
+        gone = before[0]["entity"]
+        placed = PlacedAgent(Settings.load(tmp_path / "home", {}), spec)
+        Erasure(placed).run([Erasable("customer", gone)], "anna", "asked for it")
+        answer = client.get(f"/v1/what-ifs/{job}/report")
+        assert answer.status_code == 409
+        assert "outdated" in answer.json()["detail"]
+        assert ok(client.get(f"/v1/what-ifs/{job}"))["state"] == "outdated"
+        found = ok(client.get("/v1/rules/recall"))
+        assert {each["score"] for each in found["missed"]} == {None}
+        again = explain(client)
+        after = ok(client.get(f"/v1/what-ifs/{again}/report"))["missed"]["largest"]
+        assert gone not in {each["entity"] for each in after}
+
+
+def test_a_rule_may_be_called_score(tmp_path: Path) -> None:
+    spec = spec_of(rules=[{"name": "score", "when": "amount > 1000", "severity": "high", "reason": "large"}])
+    placed = PlacedAgent(Settings.load(tmp_path / "home", {}), spec)
+    with served(tmp_path, spec, ()) as client:
+        stored = read_stored(placed.lake / "alerts", ["transaction_id", "rules"])
+        assert stored is not None
+        rows = stored.to_pylist()
+        hit = {row["transaction_id"] for row in rows if row["rules"]}
+        alone = {row["transaction_id"] for row in rows} - hit
+        judge(placed, sorted(hit | alone))
+        wait_until(lambda: ok(client.get("/v1/rules/recall"))["frauds"] == len(hit | alone), 60, "labels")
+        wait_until(lambda: ok(client.get("/v1/rules/recall"))["caught"] == len(hit | alone), 60, "labels")
+        found = ok(client.get("/v1/rules/recall"))
+        assert found["caught_by"] == {"score": len(hit)}
+        assert found["caught_by_score"] == len(alone)
+
+
+def test_a_condition_that_cannot_be_used_is_refused_at_once(client: ApiClient) -> None:
+    before = len(ok(client.get("/v1/what-ifs")))
+    for when, said in (("amount >", "rules.0.when"), ("no_such_column > 1", "no_such_column")):
+        rule = {"name": "large", "when": when, "severity": "high", "reason": "large"}
+        answer = client.post("/v1/what-ifs", json={"changes": {"rules": [rule]}})
+        assert answer.status_code == 400
+        assert said in answer.json()["detail"] + str(answer.json().get("where"))
+    assert len(ok(client.get("/v1/what-ifs"))) == before
+
+
+def test_days_without_payments_divide_nothing(client: ApiClient) -> None:
+    assert ok(client.get("/v1/rules?days=1"))["days_with_payments"] == 1
+    assert ok(client.get("/v1/rules?days=14"))["days_with_payments"] == 1
+    assert ok(client.get(f"/v1/rules?days=3&until={date(2026, 4, 1)}"))["days_with_payments"] == 0
 
 
 def view_of(rows: list[tuple[int, str | None, str, str, float]]) -> InboxView:
@@ -214,10 +303,11 @@ def test_counting_at_once_is_counting_one_by_one(rows: list[tuple[int, str | Non
 @given(some_rows)
 def test_a_step_keeps_what_reaches_its_threshold(rows: list[tuple[int, str | None, str, str, float]]) -> None:
     mine = [row for row in rows if -3 <= row[0] <= 1 and not row[1]]
-    for step in RuleTally(view_of(rows), SPAN).steps():
+    for step in RuleTally(view_of(rows), SPAN).steps(5):
         kept = [row for row in mine if row[4] >= step.threshold]
         lost = [row for row in mine if row[4] < step.threshold]
         assert step.alerts == len(kept) < len(mine)
+        assert step.alerts_per_day == round(len(kept) / 5, 2)
         assert step.frauds_lost == sum(row[2] == "fraud" for row in lost)
         assert step.genuine_saved == sum(row[2] == "genuine" for row in lost)
         assert step.labels.judged == sum(row[2] != "none" for row in kept)
@@ -269,7 +359,7 @@ def test_a_million_alerts_are_counted_soon() -> None:
     begun = time.perf_counter()
     tally = RuleTally(view, SPAN)
     total = tally.of_score().alerts + sum(tally.of_rule(each, None).alerts for each in tally.named())
-    tally.steps()
+    tally.steps(5)
     took = time.perf_counter() - begun
     assert total >= rows
     assert took < 3.0, took
