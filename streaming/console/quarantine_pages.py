@@ -24,8 +24,8 @@ from streaming.serve.quarantine_api import (
     Offset,
     Partition,
     WaitingPage,
-    list_requests,
     list_waiting,
+    requests_of,
     show_record,
 )
 
@@ -54,15 +54,15 @@ def show_quarantine(
     return page(
         request, "quarantine.html", HTTPStatus.BAD_REQUEST if said else HTTPStatus.OK, call=call, given=given,
         found=found, said=said, facets=_choices(call, given, found), selected=selected, after=after,
-        following=_next(call, given, found), order=_order(given), requests=_requests(call, _NEWEST_REQUESTS),
-        **_selected_facts(call, selected),
+        following=_next(call, given, found), order=_order(given),
+        requests=requests_of(call, _NEWEST_REQUESTS), **_selected_facts(call, selected),
     )  # fmt: skip
 
 
 @quarantine_pages.get("/requests", response_class=HTMLResponse)
 def show_requests(request: Request, call: Reading) -> Response:
     """Show the requests to take records in, the newest first."""
-    return page(request, "requests.html", call=call, requests=_requests(call, _MOST_REQUESTS))
+    return page(request, "requests.html", call=call, requests=requests_of(call, _MOST_REQUESTS))
 
 
 @quarantine_pages.get("/records/{topic}/{partition}/{offset}", response_class=HTMLResponse)
@@ -148,10 +148,6 @@ def _order(given: Mapping[str, str]) -> str:
         **{name: None if each is None else each.isoformat() for name, each in times.items()},
     }  # fmt: skip
     return json.dumps({**order, "everything": not any(given.values())})
-
-
-def _requests(call: Call, most: int) -> list[dict[str, Any]]:
-    return list_requests(call)[:most]
 
 
 def _next(call: Call, given: Mapping[str, str], found: WaitingPage) -> str | None:

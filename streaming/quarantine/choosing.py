@@ -48,18 +48,26 @@ class RecordFilter:
 
     def of(self, waiting: pl.DataFrame) -> pl.DataFrame:
         """Return the rows of `waiting` that are meant, by place."""
-        conditions = [pl.col("offset").is_between(self.first_offset, self.next_offset, closed="left")]
+        return self.among(waiting).sort(PLACE)
+
+    def among(self, waiting: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows of `waiting` that are meant, in its order; where that is all, itself."""
+        conditions = list(self._conditions())
+        return waiting.filter(*conditions) if conditions else waiting
+
+    def _conditions(self) -> Iterator[pl.Expr]:
+        if (self.first_offset, self.next_offset) != (0, _EVERYTHING):
+            yield pl.col("offset").is_between(self.first_offset, self.next_offset, closed="left")
         if self.reasons:
-            conditions.append(pl.col("reason").is_in(self.reasons))
+            yield pl.col("reason").is_in(self.reasons)
         if self.topic is not None:
-            conditions.append(pl.col("topic") == self.topic)
+            yield pl.col("topic") == self.topic
         if self.partition is not None:
-            conditions.append(pl.col("partition") == self.partition)
+            yield pl.col("partition") == self.partition
         if self.since is not None:
-            conditions.append(pl.col("arrived") >= self.since)
+            yield pl.col("arrived") >= self.since
         if self.until is not None:
-            conditions.append(pl.col("arrived") < self.until)
-        return waiting.filter(*conditions).sort(PLACE)
+            yield pl.col("arrived") < self.until
 
 
 def wanted(

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from schemas.contract import EventContract
 from schemas.counts import count_of
 from schemas.errors import ConfigurationError, ConflictError, NotFoundError
-from streaming.batch.queries import REQUEUE
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.definition.contracts import contract_of
 from streaming.delta.lake_reader import LakeReader
@@ -105,11 +104,18 @@ class Quarantine:
         said = None if contract is None else corrected.model_dump_json()
         return {**facts, "request": table.ask(slices_of(trial.chosen), said, author.who, author.why)}
 
-    def requests(self) -> list[dict[str, Any]]:
-        """Return each request with its state and what became of its records so far, the newest first."""
-        requests = read_requests(requeues_place(self.agent))
-        batches = _of_requests(self._reader.frame("batches", ["query_id", *_COUNTS]))
-        rejected = _of_requests(self._reader.frame("quarantine", ["query_id", "reason"]))
+    def requests(self, most: int | None = None) -> list[dict[str, Any]]:
+        """Return each request with its state and what became of its records so far, the newest first.
+
+        Args:
+            most: of them, None for all.
+        """
+        requests = read_requests(requeues_place(self.agent))[::-1][:most]
+        if not requests:
+            return []
+        ours = pc.field("query_id").isin([each.query_id for each in requests])
+        batches = self._reader.frame("batches", ["query_id", *_COUNTS], ours)
+        rejected = self._reader.frame("quarantine", ["query_id", "reason"], ours)
         return [
             {
                 "request": each.request,
@@ -121,7 +127,7 @@ class Quarantine:
                 "batches": len(each.slices),
                 **_outcome(each.query_id, each.records, batches, rejected, over=each.state == "done"),
             }
-            for each in reversed(requests)
+            for each in requests
         ]
 
     def _trials(self, own: EventContract, corrected: EventContract) -> RequeueTrials:
@@ -179,10 +185,6 @@ def _outcome(
         "filtered": sums["filtered"],
         "no_longer_waiting": records - sums["read"] if over else 0,
     }
-
-
-def _of_requests(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.filter(pl.col("query_id").str.starts_with(REQUEUE))
 
 
 def _place(text: str) -> tuple[str, int, int]:

@@ -44,19 +44,23 @@ class WaitingCursor:
         return f"{self.arrived}:{self.partition}:{self.offset}:{self.topic}"
 
 
-def page_of(waiting: pl.DataFrame, after: WaitingCursor | None, most: int) -> tuple[pl.DataFrame, str | None]:
+def in_page_order(waiting: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of `waiting`, those that came last first, with `at`, by which cursors tell them."""
+    at = pl.col("arrived").dt.epoch("us").fill_null(_NO_TIME).alias("at")
+    return waiting.with_columns(at).sort("at", *PLACE, descending=True)
+
+
+def page_of(rows: pl.DataFrame, after: WaitingCursor | None, most: int) -> tuple[pl.DataFrame, str | None]:
     """Return the rows of a page, and the cursor of the next one, None where there is none.
 
     Args:
-        waiting: see streaming.quarantine.waiting.waiting.
+        rows: in the order of pages; no copy of them is made.
         after: where the page before has ended.
         most: rows of a page.
     """
-    at = pl.col("arrived").dt.epoch("us").fill_null(_NO_TIME).alias("at")
-    rows = waiting.with_columns(at)
-    rows = (rows if after is None else rows.filter(_behind(after))).sort("at", *PLACE, descending=True)
-    page = rows.head(most)
-    if rows.height <= most or page.height == 0:
+    behind = rows.height if after is None else int(rows.select(_behind(after).sum()).item() or 0)
+    page = rows.slice(rows.height - behind, most)
+    if behind <= most or page.height == 0:
         return page.drop("at"), None
     last = page.row(-1, named=True)
     cursor = WaitingCursor(last["at"], last["topic"], last["partition"], last["offset"])

@@ -84,7 +84,8 @@ def list_waiting(
 ) -> WaitingPage:
     """List the records that wait, those that came last first, and how many there are by reason and topic."""
     quarantine, cursor = _quarantine(call), None if after is None else WaitingCursor.parse(after)
-    found = quarantine.waiting(wanted(reason, topic, None, (None, None), (since, until)), sizes=False)
+    meant = wanted(reason, topic, None, (None, None), (since, until))
+    found = meant.among(call.agent.quarantined.in_page_order())
     rows, following = page_of(found, cursor, limit)
     names = list(WaitingRecord.model_fields)
     records = [WaitingRecord(**row) for row in quarantine.with_sizes(rows).select(names).to_dicts()]
@@ -97,7 +98,12 @@ def list_waiting(
 @quarantine_router.get("/requests")
 def list_requests(call: Reading) -> list[dict[str, Any]]:
     """List the requests to take records in, the newest first, and what became of the records."""
-    return _quarantine(call).requests()
+    return requests_of(call)
+
+
+def requests_of(call: Call, most: int | None = None) -> list[dict[str, Any]]:
+    """Return the newest requests; see streaming.quarantine.inspection.Quarantine.requests."""
+    return _quarantine(call).requests(most)
 
 
 @quarantine_router.get("/records/{topic}/{partition}/{offset}")

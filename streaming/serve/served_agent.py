@@ -24,6 +24,7 @@ from streaming.serve.known_frauds import KnownFrauds
 from streaming.serve.known_tokens import AgentTokens
 from streaming.serve.served_cases import ServedCases
 from streaming.serve.served_system import ServedSystem
+from streaming.serve.waiting_records import WaitingRecords
 from streaming.serve.what_if_jobs import WhatIfJobs
 from streaming.service.health import Condition, Health
 from streaming.service.worker import LONGEST_PAUSE_SECONDS, Worker
@@ -57,16 +58,16 @@ class ServedAgent:
         self.inbox, self.changes = Inbox(self._reader, spec, contract.entity_names), LiveChanges()
         self._told, self.lists = self.inbox.view, AlertLists(self.inbox)
         self.details = AlertDetails(self.inbox, payments, contract.primary_entity)
-        self.what_ifs, self.cases = WhatIfJobs(), ServedCases(CaseBook(placed))
+        self.what_ifs, self.quarantined = WhatIfJobs(), WaitingRecords(placed)
+        self.cases = ServedCases(CaseBook(placed))
         self.entities = EntityPages(spec, contract.entity_names, self.inbox, payments)
         self.frauds = KnownFrauds(self._reader, spec, contract.primary_entity)
         self.follower = Follower(placed) if scores else None
         self._pace = _PACE_SECONDS if placed.lake.is_local else _PACE_IN_A_STORE_SECONDS
-        pause = _TOKENS_PAUSE_SECONDS
         self._workers = [
             self._worker("inbox", self._follow, Condition.INBOX_STALE),
             self._worker("audit", self._flush, Condition.AUDIT_FAILING),
-            self._worker("tokens", self._read_tokens, Condition.TOKENS_UNREADABLE, pause=pause),
+            self._worker("tokens", self._read_tokens, Condition.TOKENS_UNREADABLE, _TOKENS_PAUSE_SECONDS),
         ]
         self._has_followed = self.follower is None
         if self.follower is not None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from html import unescape
+from threading import Event
 from typing import Any
 
 import pytest
@@ -14,8 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.triage.untrusted_text import shows
+from schemas.errors import StoreError
 from streaming.console import quarantine_pages
 from streaming.console.record_bytes import shown_bytes
+from streaming.home.placed_agent import PlacedAgent
+from streaming.serve import waiting_records
+from streaming.serve.paced_work import StillReadingError
+from streaming.serve.waiting_records import WaitingRecords
 from streaming.testing.api import ApiClient
 from streaming.testing.live_lake import agent
 from streaming.testing.trial import Trial, trial
@@ -64,6 +72,49 @@ def test_what_waits_is_the_api_s_page_by_page(client: ApiClient, monkeypatch: py
             break
         address = unescape(following[1])
     assert found == every
+
+
+def test_many_who_look_share_one_reading_until_something_changes(
+    tried: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[int]()
+    real = waiting_records.waiting
+
+    def counted(*words: Any, **more: Any) -> Any:
+        read.append(1)
+        return real(*words, **more)
+
+    monkeypatch.setattr(waiting_records, "waiting", counted)
+    shared = WaitingRecords(PlacedAgent(tried.settings, tried.spec))
+    with ThreadPoolExecutor(20) as pool:
+        found = list(pool.map(lambda _: shared.in_page_order(), range(20)))
+    assert (len(read), found[0].height) == (1, len(SENT))
+    assert all(each is found[0] for each in found)
+    log = PlacedAgent(tried.settings, tried.spec).lake / tried.spec.tables.quarantine / "_delta_log"
+    os.utime(log.path)
+    assert shared.in_page_order() is not found[0]
+    assert len(read) == 2
+
+
+def test_who_would_wait_long_for_another_is_told_to_ask_again(
+    tried: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, began, go_on = WaitingRecords(PlacedAgent(tried.settings, tried.spec)), Event(), Event()
+
+    def stuck(*_: Any, **__: Any) -> Any:
+        began.set()
+        assert go_on.wait(60)
+        raise StoreError("away")
+
+    monkeypatch.setattr(waiting_records, "waiting", stuck)
+    monkeypatch.setattr(waiting_records, "LONGEST_WAIT_SECONDS", 0.01)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(shared.in_page_order)
+        assert began.wait(60)
+        with pytest.raises(StillReadingError):
+            shared.in_page_order()
+        go_on.set()
+        assert isinstance(first.exception(60), StoreError)
 
 
 def test_a_facet_has_what_it_counts(client: ApiClient) -> None:
