@@ -44,8 +44,8 @@ LIGHT = [name for name in CASE_EVENTS.names if name != _CONTENT]
 _KINDS = pl.DataFrame(CASE_EVENTS.empty_table().drop_columns([_ENTITIES])).schema
 FRAME = pl.Schema({**_KINDS, "entity": pl.String(), "entity_id": pl.String()})
 _MEMBER = (
-    "number", "case_id", "alert_id", "transaction_id", "outbox_seq", "revision", "severity", "classification",
-    "rules", "amount", "currency", "event_time", "alerted_at",
+    "number", "at", "case_id", "alert_id", "transaction_id", "outbox_seq", "revision", "severity",
+    "classification", "rules", "amount", "currency", "event_time", "alerted_at",
 )  # fmt: skip
 MEMBERS = pl.Schema({name: FRAME[name] for name in _MEMBER})
 _MOVE = (

@@ -24,7 +24,7 @@ _FOREVER = datetime(9999, 1, 1)
 _ORDER = ("due", "calm", "opened_number")
 _PLACE = re.compile(r"-?[0-9]{1,18}")
 _DIGEST_DIGITS = 8
-FACETS = ("status", "severity", "assignee", "kind", "reason")
+FACETS = ("status", "severity", "assignee", "kind", "reason", "level")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class CaseFilter:
         rule: that they are about.
         reason: for which they were closed, or are to be.
         overdue: whether their deadline is over.
+        level: how often they were escalated.
         cases: their ids; none of them means no case.
     """
 
@@ -52,6 +53,7 @@ class CaseFilter:
     reason: str | None = None
     overdue: bool | None = None
     cases: tuple[str, ...] | None = None
+    level: int | None = None
 
     @property
     def digest(self) -> str:
@@ -71,6 +73,8 @@ class CaseFilter:
             "entity_id": entity_id,
             "rule": self.rule,
             "reason": self.reason,
+            "overdue": self.overdue,
+            "level": self.level,
         }
         fits = [pl.col(column) == value for column, value in plain.items() if value is not None]
         several = {"status": self.status, "severity": self.severity}
@@ -79,8 +83,6 @@ class CaseFilter:
         ]
         if self.cases is not None:
             fits.append(pl.col("case_id").is_in(list(self.cases)))
-        if self.overdue is not None:
-            fits.append(pl.col("overdue") == self.overdue)
         if self.assignee is not None:
             has = pl.col("assignee")
             fits.append(has.is_null() if self.assignee == NOBODY else (has == self.assignee).fill_null(False))
@@ -100,6 +102,7 @@ def filter_of(
     *,
     overdue: bool | None,
     cases: Sequence[str] | None = None,
+    level: int | None = None,
 ) -> CaseFilter:
     """Return which cases are meant, of words that somebody has given; see CaseFilter.
 
@@ -119,7 +122,9 @@ def filter_of(
         raise ConfigurationError("expected entity=id, such as customer=c42", where="entity")
     pair = (name, entity_id) if entity is not None else None
     ids = None if cases is None else tuple(cases)
-    return CaseFilter(wanted, tuple(severity or ()), assignee, kind, pair, rule, overdue=overdue, cases=ids)
+    return CaseFilter(
+        wanted, tuple(severity or ()), assignee, kind, pair, rule, overdue=overdue, cases=ids, level=level
+    )  # fmt: skip
 
 
 def as_of(cases: pl.DataFrame, deadlines: CaseDeadlines, now: datetime) -> pl.DataFrame:
@@ -190,7 +195,7 @@ def _places(after: str, wanted: CaseFilter) -> list[int]:
 
 
 def facets_of(cases: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """Return how many cases there are by status, severity, assignee, kind and reason; NOBODY for none."""
+    """Return how many cases there are by each of FACETS and its values; NOBODY for none."""
     counts = {name: cases[name].cast(pl.String).fill_null(NOBODY).value_counts(sort=True) for name in FACETS}
     return {name: dict(each.iter_rows()) for name, each in counts.items()}
 

@@ -76,7 +76,7 @@ class Grouping:
                 "entity",
                 "entity_id",
                 "rule",
-                *(name for name in MEMBERS if name != "number"),
+                *(name for name in MEMBERS if name not in ("number", "at")),
             )
         )
 

@@ -27,7 +27,7 @@ _DONE: Mapping[str, str] = {
 }  # fmt: skip
 
 _ENTRY = dict.fromkeys(
-    ("who", "reason", "assignee", "name", "size", "text", "alerts", "revision", "undone"), None
+    ("who", "reason", "alerted_at", "assignee", "name", "size", "text", "alerts", "revision", "undone"), None
 )
 
 

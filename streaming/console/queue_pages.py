@@ -23,7 +23,7 @@ from streaming.inbox.filter_language import MOST_CHARACTERS, AnyPart, parse_filt
 from streaming.serve.alert_lists import AlertPage
 from streaming.serve.alerts_api import list_alerts
 from streaming.serve.calls import Call, needs
-from streaming.serve.case_orders import CASE_ID, MOST_WORD, CaseKind
+from streaming.serve.case_orders import CASE_ID, MOST_LEVEL, MOST_WORD, CaseKind
 from streaming.serve.cases_api import chosen_cases, list_cases
 
 queue_router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
@@ -32,7 +32,7 @@ After = Annotated[str | None, Query(max_length=200)]
 CASES, ALERTS = "/console/cases", "/console/alerts"
 _ROWS = 50
 _MOST_VALUES = 8
-_CASE_FACETS: tuple[str, ...] = ("status", "severity", "assignee", "kind")
+_CASE_FACETS: tuple[str, ...] = ("status", "severity", "assignee", "kind", "level")
 _STATUSES = ("open", "closing", "closed", "merged")
 
 
@@ -85,13 +85,14 @@ def show_case_queue(
     entity: Annotated[str, Query(max_length=MOST_WORD)] = "",
     *,
     overdue: Annotated[bool | None, Query()] = None,
+    level: Annotated[int | None, Query(ge=0, le=MOST_LEVEL)] = None,
     after: After = None,
     selected: Annotated[str | None, Query(pattern=CASE_ID)] = None,
 ) -> Response:
     """Show the cases that are meant, the most urgent first."""
     given = {
         "status": status, "severity": severity, "assignee": assignee, "kind": kind, "entity": entity.strip(),
-        "overdue": "true" if overdue else None,
+        "overdue": "true" if overdue else None, "level": None if level is None else str(level),
     }  # fmt: skip
     found, said = _cases(call, given, overdue, after)
     following = _next(call, CASES, given, found.after)
@@ -133,7 +134,7 @@ def _cases(
     try:
         wanted = chosen_cases(
             several["status"], several["severity"], given["assignee"], given["kind"], given["entity"] or None,
-            overdue=overdue,
+            overdue=overdue, level=None if given["level"] is None else int(given["level"]),
         )  # fmt: skip
         return list_cases(call, wanted, _ROWS, after), ""
     except ConfigurationError as fault:
@@ -144,7 +145,8 @@ def _where(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the same cases as a mass update means them."""
     several = {name: [given[name]] for name in ("status", "severity") if given[name]}
     others = {name: given[name] for name in ("assignee", "kind", "entity") if given[name]}
-    return {**several, **others, **({"overdue": True} if given["overdue"] else {})}
+    level = {"level": int(given["level"])} if given["level"] else {}
+    return {**several, **others, **level, **({"overdue": True} if given["overdue"] else {})}
 
 
 def _alerts(call: Call, filter_: str, order: Order, after: str | None) -> tuple[AlertPage, str]:

@@ -16,6 +16,7 @@ from streaming.cases.orders import Order
 CASE_ID = "^[0-9a-f]{16}$"
 MOST_AT_ONCE = 10_000
 MOST_WORD = 600
+MOST_LEVEL = 10_000
 CaseKind = Literal["entity", "rule", "incident", "alert"]
 CaseRef = Annotated[str, Field(pattern=CASE_ID)]
 Said = Annotated[str, Field(max_length=MOST_TEXT, description="what you say about it")]
@@ -43,6 +44,7 @@ class CaseChoice(_Sent):
     entity: str | None = Field(default=None, max_length=MOST_WORD, description="such as customer=c42")
     rule: str | None = Field(default=None, max_length=MOST_WORD)
     overdue: bool | None = Field(default=None, description="whether their deadline is over")
+    level: int | None = Field(default=None, ge=0, le=MOST_LEVEL, description="how often escalated")
     cases: list[CaseRef] | None = Field(default=None, max_length=MOST_AT_ONCE, description="their ids")
 
     def wanted(self) -> CaseFilter:
@@ -53,7 +55,7 @@ class CaseChoice(_Sent):
         """
         return filter_of(
             self.status, self.severity, self.assignee, self.kind, self.entity, self.rule,
-            overdue=self.overdue, cases=self.cases,
+            overdue=self.overdue, cases=self.cases, level=self.level,
         )  # fmt: skip
 
 

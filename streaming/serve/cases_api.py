@@ -25,6 +25,7 @@ from streaming.cases.orders import Order
 from streaming.serve.calls import Call, needs
 from streaming.serve.case_orders import (
     CASE_ID,
+    MOST_LEVEL,
     MOST_WORD,
     AssignOrder,
     CaseChoice,
@@ -96,13 +97,14 @@ def chosen_cases(
     rule: Annotated[str | None, Query(max_length=MOST_WORD, description="That they are about.")] = None,
     *,
     overdue: Annotated[bool | None, Query(description="Whether their deadline is over.")] = None,
+    level: Annotated[int | None, Query(ge=0, le=MOST_LEVEL, description="How often escalated.")] = None,
 ) -> CaseFilter:
     """Return which cases a query chooses.
 
     Raises:
         ConfigurationError: the entity is not given as name=id.
     """
-    return filter_of(status, severity, assignee, kind, entity, rule, overdue=overdue)
+    return filter_of(status, severity, assignee, kind, entity, rule, overdue=overdue, level=level)
 
 
 def seen_version(if_match: IfMatch = None) -> int:

@@ -20,7 +20,7 @@ from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.live_lake import DAY, agent
 
-GROUPED = pl.Schema({name: kind for name, kind in MEMBERS.items() if name not in ("number", "case_id")})
+GROUPED = pl.Schema({name: kind for name, kind in MEMBERS.items() if name not in ("number", "at", "case_id")})
 ALERT_COLUMNS = pl.Schema({**GROUPED, "entity_id": pl.String()})
 
 

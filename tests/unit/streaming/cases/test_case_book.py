@@ -449,3 +449,30 @@ def test_the_timeline_has_everything_in_its_order(desk: Desk) -> None:
     assert [each["event"] for each in told] == ["opened", "alerted", "alerted", "escalated", "undone"]
     assert [each.get("undone", False) for each in told] == [False, False, False, True, False]
     assert told[3]["text"] == "who is that?"
+
+
+def test_alerts_stand_in_the_timeline_when_they_were_grouped_and_all_times_are_in_order(
+    desk: Desk,
+) -> None:
+    book = desk.grouped()
+    case = book.page().cases[0]
+    told = book.timeline(case.case_id)
+    times = [each["at"] for each in told]
+    assert times == sorted(times)
+    (opened, *joined) = told
+    assert {each["at"] for each in joined} == {opened["at"]}
+    alerts = book.alerts_of(case.case_id)
+    assert sum(each["alerts"] for each in joined) == alerts.height
+    assert joined[0]["alerted_at"] == alerts["alerted_at"].min()
+    assert joined[0]["alerted_at"] != joined[0]["at"]
+
+
+def test_escalated_cases_are_chosen_by_their_level_and_keep_their_place(desk: Desk) -> None:
+    book = desk.grouped()
+    before = [each.case_id for each in book.page().cases]
+    book.act(before[-1], Order("escalate"), "anna")
+    assert [each.case_id for each in book.page().cases] == before
+    found = book.page(CaseFilter(level=1))
+    assert [each.case_id for each in found.cases] == before[-1:]
+    assert before[-1] not in {each.case_id for each in book.page(CaseFilter(level=0)).cases}
+    assert book.page().facets["level"] == {"0": len(before) - 1, "1": 1}

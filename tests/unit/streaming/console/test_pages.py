@@ -133,6 +133,37 @@ def test_a_chosen_case_is_previewed_as_its_page_shows_it(client: ApiClient) -> N
     assert preview[0] == page[0]
 
 
+def test_the_inbox_shows_how_far_a_case_was_escalated_and_lists_those_of_a_level(client: ApiClient) -> None:
+    case = cases(client)["cases"][-1]
+    assert "level=" not in ok(client, "/console/cases")
+    answer = client.post(
+        f"/v1/cases/{case['case_id']}/escalate", json={}, headers={"If-Match": f'"{case["version"]}"'}
+    )
+    assert answer.status_code == 200
+    shown = ok(client, "/console/cases", level=1)
+    assert re.findall(r'data-id="([0-9a-f]{16})"', shown) == [case["case_id"]]
+    assert '<span class="tag high">level 1</span>' in shown
+    assert """data-where='{"level": 1}'""" in shown
+    assert '<input type="hidden" name="level" value="1">' in shown
+    assert "level=0" in ok(client, "/console/cases")
+    done = client.post(
+        f"/v1/cases/{case['case_id']}/undo", headers={"If-Match": f'"{answer.json()["version"]}"'}
+    )
+    assert done.status_code == 200
+
+
+def test_the_timeline_of_a_case_says_when_its_alerts_joined_and_when_they_were_raised(
+    client: ApiClient,
+) -> None:
+    case = cases(client)["cases"][0]["case_id"]
+    shown = ok(client, f"/console/cases/{case}")
+    timeline = shown[shown.index('<ol class="timeline">') :]
+    times = re.findall(r'<span class="faint nowrap">(.*?)</span>', timeline)
+    assert len(times) > 1
+    assert times == sorted(times, reverse=True)
+    assert re.search("joined, raised", timeline)
+
+
 def test_an_alert_shows_its_parts_its_payments_and_its_case(client: ApiClient) -> None:
     alert = client.get("/v1/alerts").json()["alerts"][0]["alert_id"]
     found = client.get(f"/v1/alerts/{alert}").json()

@@ -190,6 +190,15 @@ def test_every_action_is_done_under_the_name_of_the_token(
     assert people == {"token:anna", "token:bert"}
 
 
+def test_lists_and_mass_updates_choose_cases_by_level(client: ApiClient) -> None:
+    one = do(client, first(client), "escalate", json={})
+    found = ok(client.get(CASES, params={"level": 1}))
+    assert [each["case_id"] for each in found["cases"]] == [one["case_id"]]
+    order = {"do": "escalate", "where": {"level": 1}, "dry_run": True}
+    assert ok(client.post(f"{CASES}/mass", json=order))["changed"] == 1
+    assert client.get(CASES, params={"level": -1}).status_code == 422
+
+
 def test_the_next_case_has_an_etag_to_go_on_with(client: ApiClient) -> None:
     answer = client.post(f"{CASES}/claim-next")
     headers = {"If-Match": answer.headers["etag"]}
