@@ -267,3 +267,41 @@ def test_every_action_of_a_template_is_one_of_the_script() -> None:
         used |= set(re.findall(r'data-do="([a-z-]+)"', each.read_text(encoding="utf-8")))
     assert used
     assert used <= known
+
+
+def test_the_table_of_keys_has_every_key_of_the_pages_and_no_other() -> None:
+    folder = Path(rendering.__file__).parent
+    keys = set[str]()
+    for each in (folder / "templates").glob("*.html"):
+        keys |= set(re.findall(r'data-key="([^"]+)"', each.read_text(encoding="utf-8")))
+    for each in (folder / "static").glob("*.js"):
+        keys |= set(re.findall(r'\bkey: "([^"]+)"', each.read_text(encoding="utf-8")))
+    assert {"j", "z", "Ctrl+K"} <= keys
+    assert keys == {key for row in documented_keys() for key in re.findall(r"`([^`]+)`", row)}
+
+
+def documented_keys() -> list[str]:
+    """The first column of the table of docs/console.md."""
+    text = (Path(__file__).parents[4] / "docs" / "console.md").read_text(encoding="utf-8")
+    table = text[text.index("\n## Keys\n") :]
+    return re.findall(r"^\| (`.*?) \|", table, re.M)
+
+
+@pytest.mark.parametrize("page", ["Cases", "Alerts", "Rules", "Versions", "Quarantine", "System", "Audit"])
+def test_every_page_of_the_navigation_and_no_other_is_in_the_handbook(page: str) -> None:
+    text = (Path(__file__).parents[4] / "docs" / "console.md").read_text(encoding="utf-8")
+    desk = (Path(rendering.__file__).parent / "templates" / "desk.html").read_text(encoding="utf-8")
+    assert f">{page}</a>" in desk
+    assert f"*{page}*" in text
+
+
+def test_every_button_that_has_words_is_named_in_the_handbook() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "console.md").read_text(encoding="utf-8")
+    folder, words = Path(rendering.__file__).parent / "templates", set[str]()
+    for each in folder.glob("*.html"):
+        for button in re.findall(
+            r"<button\b[^>]*data-do=[^>]*>(.*?)</button>", each.read_text("utf-8"), re.S
+        ):
+            words.add(re.sub(r"<kbd>.*?</kbd>|\{[{%].*", "", button).strip())
+    assert {"Attach", "Release", "Try it", "Clear"} <= words
+    assert {each for each in words if each and f"*{each}" not in text} == set()
