@@ -43,7 +43,7 @@ def show_versions_page(request: Request, call: Reading) -> Response:
     ]
     return page(
         request, "versions.html", call=call, versions=found, waiting=waiting, beside=list_beside(call),
-        back=preview_rollback(call).moved, **_facts(call, found),
+        back=preview_rollback(call), **_facts(call, found),
     )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def show_version_page(
     return page(
         request, "version.html", call=call, found=found, waits=gates, history=history,
         spec_text=_shown(found.spec), spec_json=escape(json.dumps(found.spec)),
-        back=preview_rollback(call).moved, **_facts(call, list_versions(call)),
+        back=preview_rollback(call), **_facts(call, list_versions(call)),
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ from streaming.versions.registry import ClosedGateError
 PROBLEM_JSON = "application/problem+json"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _MOST_SAID = 2_000
+_MOST_REASON = 300
 
 # The nearest class of a fault counts; a test says that no class of the error tree is left out.
 STATUSES: Mapping[type[FlagstreamError], HTTPStatus] = MappingProxyType(
@@ -127,7 +128,7 @@ def unfit(problems: Sequence[str]) -> ProblemAnswer:
     """Return the answer to a request whose parts do not have the shape that the API's description gives."""
     said = "; ".join(problems[:3])
     return ProblemAnswer(
-        HTTPStatus.UNPROCESSABLE_ENTITY, said, {"problems": [each[:300] for each in problems]}
+        HTTPStatus.UNPROCESSABLE_ENTITY, said, {"problems": [each[:_MOST_REASON] for each in problems]}
     )
 
 
@@ -137,7 +138,9 @@ def _known(fault: FlagstreamError) -> ProblemAnswer:
     where = None
     if isinstance(fault, ConfigurationError):
         where = fault.key or fault.where or None
-    facts = {} if where is None else {"where": redacted(where)}
+    facts: dict[str, Any] = {} if where is None else {"where": redacted(where)}
+    if isinstance(fault, ClosedGateError):
+        facts["problems"] = [redacted(each)[:_MOST_REASON] for each in fault.reasons]
     return ProblemAnswer(status, str(fault), facts, headers)
 
 

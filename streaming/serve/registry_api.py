@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.errors import ConfigurationError, NotFoundError, nearest
 from streaming.serve.calls import Call, needs
 from streaming.serve.spec_differences import SpecDifference, differences
-from streaming.versions.moving import PromotionOptions, moved, promoted_to, prompt_digest
+from streaming.versions.moving import moved, prompt_digest
 from streaming.versions.promotion_gates import GateState, gates
 from streaming.versions.registry import Author, SpecRegistry, case_of
 from streaming.versions.registry_watch import spec_in_force
@@ -116,11 +116,22 @@ class PromotionOrder(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     why: Why
-    to: Stage | None = Field(default=None, description="stage by stage up to this one; the next if absent")
+    to: Stage | None = Field(
+        default=None, description="the stage that is meant; 409 where another one is next by now"
+    )
     percent: float | None = Field(default=None, gt=0, le=100, description="that it decides in canary")
     endpoint_change: Why | None = Field(
         default=None, description="why another policy, model, endpoint or key is meant; needs `admin`"
     )
+
+
+class WithdrawnVersion(BaseModel):
+    """A version promoted last, and the stage where it stands."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: str = Field(max_length=20)
+    stage: Stage
 
 
 class RollbackOrder(BaseModel):
@@ -129,12 +140,21 @@ class RollbackOrder(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     why: Why
+    expect: WithdrawnVersion | None = Field(
+        default=None, description="what is to be withdrawn, as `GET` says; 409 where that is another by now"
+    )
 
 
 class Moved(BaseModel):
     """Which versions went to which stage."""
 
-    moved: dict[str, str]
+    moved: dict[str, str] = Field(description="version → the stage where it stands then")
+
+
+class RollbackPreview(Moved):
+    """What a rollback would do."""
+
+    withdraws: WithdrawnVersion | None = Field(description="null where no promotion stands")
 
 
 @registry_router.get("")
@@ -151,17 +171,22 @@ def list_beside(call: Reading) -> list[VersionBeside]:
 
 
 @registry_router.get("/rollback")
-def preview_rollback(call: Reading) -> Moved:
+def preview_rollback(call: Reading) -> RollbackPreview:
     """Say which versions would go to which stage by a rollback; none where no promotion stands."""
     entries = _registry(call).entries()
     moves = withdrawal(entries) if may_be_withdrawn(entries) else []
-    return Moved(moved={each.staged.version: each.stage for each in moves})
+    last = moves[0].staged if moves else None
+    return RollbackPreview(
+        moved={each.staged.version: each.stage for each in moves},
+        withdraws=None if last is None else WithdrawnVersion(version=last.version, stage=last.stage),
+    )
 
 
 @registry_router.post("/rollback")
 def roll_back(call: Operating, order: RollbackOrder) -> Moved:
     """Withdraw the version promoted last; the one it replaced decides again from the next batch on."""
-    entries = _registry(call).rollback(Author(call.who, order.why))
+    meant = None if order.expect is None else (order.expect.version, order.expect.stage)
+    entries = _registry(call).rollback(Author(call.who, order.why), meant)
     call.rows = len(entries)
     return Moved(moved={name: str(stage) for name, stage in moved(entries).items()})
 
@@ -204,12 +229,17 @@ def show_gates(call: Reading, version: Version) -> VersionGates:
 
 @registry_router.post("/{version}/promote")
 def promote_version(call: Operating, version: Version, order: PromotionOrder) -> Moved:
-    """Move a version along: sandbox, shadow, canary, active. 409 with the reasons where a gate is closed."""
+    """Move a version one stage along: sandbox, shadow, canary, active.
+
+    409 with the reasons (`problems`) where a gate is closed, and where it is another stage that is next.
+    """
     _known(call, version)
     if order.endpoint_change is not None:
         call.check("admin")
-    options = PromotionOptions(order.to, order.percent, order.endpoint_change)
-    entries = promoted_to(_registry(call), version, Author(call.who, order.why), options)
+    author = Author(call.who, order.why)
+    entries = _registry(call).promote(
+        version, author, prompt_digest, order.endpoint_change, order.percent, order.to
+    )
     call.rows = len(entries)
     return Moved(moved={name: str(stage) for name, stage in moved(entries).items()})
 

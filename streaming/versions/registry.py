@@ -24,7 +24,10 @@ from streaming.versions.stages import (
     Entry,
     Event,
     Move,
+    Stage,
     VersionStage,
+    check_next,
+    check_withdrawn,
     promotion,
     staged_versions,
     version_in,
@@ -113,6 +116,7 @@ class SpecRegistry:
         prompt_digest: Callable[[AgentSpec], str],
         endpoint_change: str | None = None,
         percent: float | None = None,
+        to: Stage | None = None,
     ) -> list[Entry]:
         """Move a version one stage along and return what changed.
 
@@ -120,9 +124,11 @@ class SpecRegistry:
             prompt_digest: tells the digest of a spec's prompt as it is now.
             endpoint_change: why another policy, model, endpoint or key is meant, None if it is not.
             percent: of primary entities that it decides in canary, None for what the active spec says.
+            to: the stage that is meant, None for whichever is next.
 
         Raises:
             ClosedGateError: the evidence does not suffice.
+            ConflictError: another stage is next than the one that is meant.
             ConfigurationError: no such version, or it cannot go further.
         """
         self._check_begun()
@@ -131,6 +137,8 @@ class SpecRegistry:
 
         def decide(before: Sequence[Entry]) -> list[Entry]:
             found = staged_versions(before)
+            if to is not None and version in found:
+                check_next(found[version], to)
             candidate = wanted(version, found)
             case = case_of(candidate, found, before, prompt_digest(candidate.spec), endpoint_change)
             reasons = closed_gates(case)
@@ -143,14 +151,24 @@ class SpecRegistry:
 
         return self._write(decide)
 
-    def rollback(self, author: Author) -> list[Entry]:
+    def rollback(self, author: Author, meant: tuple[str, Stage] | None = None) -> list[Entry]:
         """Withdraw the version promoted last and return what changed.
+
+        Args:
+            meant: the version to withdraw, and the stage where it stands; None for whichever is the last.
 
         Raises:
             ConfigurationError: no promotion stands.
+            ConflictError: it would withdraw another one than is meant.
         """
         self._check_begun()
-        return self._write(lambda before: [self._moved(each, author, {}) for each in withdrawal(before)])
+
+        def decide(before: Sequence[Entry]) -> list[Entry]:
+            if meant is not None:
+                check_withdrawn(before, *meant)
+            return [self._moved(each, author, {}) for each in withdrawal(before)]
+
+        return self._write(decide)
 
     def note(self, event: Event, version: str, digest: str, who: str, evidence: Mapping[str, Any]) -> bool:
         """Keep what a command has found, for the gates; False where there is no registry to keep it in."""

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from schemas.documents import parse_json
-from schemas.errors import ConfigurationError, nearest
+from schemas.errors import ConfigurationError, ConflictError, nearest
 from schemas.loading import parse_document
 from schemas.spec import AgentSpec
 
@@ -126,6 +126,28 @@ def steps_to(stage: Stage, staged: VersionStage) -> int:
     if staged.stage not in order or order.index(staged.stage) > order.index(stage):
         raise ConfigurationError(f"version {staged.version} is {staged.stage}, past {stage}", where="--to")
     return order.index(stage) - order.index(staged.stage)
+
+
+def check_next(staged: VersionStage, to: Stage) -> None:
+    """Check that a version is one stage before the one that somebody means, who may have read of another.
+
+    Raises:
+        ConflictError: it is not.
+    """
+    if NEXT.get(staged.stage) != to:
+        raise ConflictError(f"version {staged.version} is in stage {staged.stage}, which is not before {to}")
+
+
+def check_withdrawn(entries: Sequence[Entry], version: str, stage: Stage) -> None:
+    """Check that a rollback withdraws the version that somebody means, from the stage where they saw it.
+
+    Raises:
+        ConflictError: it does not.
+    """
+    last = withdrawal(entries)[0].staged if may_be_withdrawn(entries) else None
+    if last is None or (last.version, last.stage) != (version, stage):
+        now = "nothing" if last is None else f"version {last.version} from {last.stage}"
+        raise ConflictError(f"a rollback would withdraw {now}, not version {version} from {stage}")
 
 
 def promotion(staged: VersionStage, found: Mapping[str, VersionStage]) -> list[Move]:

@@ -36,7 +36,8 @@ pytestmark = pytest.mark.xdist_group("console")
 
 PAYMENTS = 8_000  # a minute apart
 EASY = {"least_labels": 1, "maturity": "0s", "alerts_tolerance": 10}
-ODD = {"name": "odd", "when": "memo = 'nobody writes that'", "severity": "low", "reason": HOSTILE}
+MANY_LINES = "memo = 'nobody\nwrites that'\n  and amount > 1"
+ODD = {"name": "odd", "when": MANY_LINES, "severity": "low", "reason": HOSTILE}
 SPEC = complete(agent(promotion=EASY, threshold=0.985, rules=[LARGE, SILENT, ODD]))
 STRICTER = complete(agent(promotion=EASY, threshold=0.99, rules=[LARGE, SILENT, ODD], version="1.1.0"))
 LONG_MILLISECONDS = 120_000.0
@@ -115,6 +116,44 @@ def test_an_edit_is_tried_and_says_what_money_it_moves(person: People) -> None:
         page.wait_for_url("**/console/alerts/*")
 
 
+def test_a_rule_of_several_lines_stays_as_it_is_and_enter_tries(person: People) -> None:
+    with person("olga", scope="operate") as page:
+        page.goto("/console/rules")
+        place = "[data-rule='2'] [data-where=when]"
+        assert page.input_value(place) == MANY_LINES
+        page.fill("#threshold", "0.9850")
+        page.press("#threshold", "Enter")
+        page.wait_for_selector("#what-if [role=alert] >> text=Change something first")
+        page.fill(place, "")
+        page.press("#threshold", "Enter")
+        assert page.evaluate("document.activeElement.name") == "condition", "what is missing is asked for"
+        page.fill(place, MANY_LINES + " or amount > 900000")
+        page.press("#threshold", "Enter")
+        done(page)
+        assert page.locator("[aria-label='Differences of the spec'] tbody tr").count() == 1
+
+
+def test_a_what_if_is_followed_though_the_server_is_away_for_a_while(person: People) -> None:
+    with person("olga", scope="operate") as page:
+        page.goto("/console/rules")
+        page.fill("#threshold", "0.991")
+        missed = []
+
+        def fail(route: Any) -> None:
+            missed.append(route)
+            route.abort() if len(missed) % 2 else route.fulfill(status=200, body="<p>another page</p>")
+
+        page.press("#threshold", "Enter")
+        page.wait_for_url("**/console/what-ifs/*")
+        page.wait_for_selector("#job[data-running]")
+        page.route("**/console/what-ifs/*", fail)
+        page.wait_for_selector("#away:visible")
+        assert "What would differ" in page.inner_text("#job")
+        page.unroute("**/console/what-ifs/*")
+        done(page)
+        page.wait_for_selector("#away", state="hidden")
+
+
 def test_a_condition_that_cannot_be_used_is_explained_where_it_stands(person: People) -> None:
     with person("olga", scope="operate") as page:
         page.goto("/console/rules")
@@ -141,21 +180,33 @@ def test_a_version_is_replayed_promoted_and_rolled_back(house: House, person: Pe
     with person("olga", scope="operate") as page:
         page.goto("/console/versions/1.1.0")
         page.keyboard.press("p")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.querySelector('#ask').open"), "nothing is promoted without a word"
         page.fill("#ask-text", "fewer false alarms")
         page.keyboard.press("Enter")
         page.wait_for_selector("[role=alert]:visible >> text=no report of version 1.1.0")
+        assert page.locator("[role=alert]:visible p").count() > 1, "each reason is a paragraph"
         page.keyboard.press("t")
         done(page)
-        page.goto("/console/versions")
-        page.keyboard.press("p")
-        page.fill("#ask-text", "fewer false alarms")
-        page.keyboard.press("Enter")
-        said(page, "Version 1.1.0: shadow.")
+        page.goto("/console/versions#stale")
+        with person("otto", scope="operate") as stale:
+            stale.goto("/console/versions")
+            page.keyboard.press("p")
+            page.fill("#ask-text", "fewer false alarms")
+            page.keyboard.press("Enter")
+            page.wait_for_selector("tbody .stage-shadow")
+            stale.keyboard.press("p")
+            stale.fill("#ask-text", "fewer false alarms")
+            stale.keyboard.press("Enter")
+            stale.wait_for_selector(
+                "[role=alert]:visible >> text=is in stage shadow, which is not before shadow"
+            )
+        said(page, "1.1.0 is shadow now.")
         assert page.text_content("tbody .stage-shadow") == "shadow"
         page.keyboard.press("b")
         page.fill("#ask-text", "not yet")
         page.keyboard.press("Enter")
-        said(page, "Rolled back: 1.1.0 goes to sandbox.")
+        said(page, "1.1.0 is sandbox now.")
     moves = [(row["event"], row["who"], row["why"]) for row in house.rows("specs") if row["stage"]]
     assert ("promoted", "token:olga", "fewer false alarms") in moves
     assert ("rolled_back", "token:olga", "not yet") in moves

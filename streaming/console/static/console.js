@@ -24,7 +24,8 @@ async function send(method, path, {headers = {}, body} = {}) {
   const answer = await (method === "POST" ? reachedTwice : reached)(path, request);
   if (answer.ok) return answer.status === 204 ? null : answer.json();
   const problem = await answer.json().catch(() => ({}));
-  throw new Error(problem.detail ?? problem.title ?? `the server has answered ${answer.status}`);
+  const fault = new Error(problem.detail ?? problem.title ?? `the server has answered ${answer.status}`);
+  throw Object.assign(fault, {problems: problem.problems});
 }
 
 const change = (id, what, version, body) =>
@@ -95,7 +96,9 @@ function wayBackButton(undo) {
 // Never settles: nothing more is done on a page that is being left.
 function leave(href, text, undo) {
   if (text) sessionStorage.setItem("said", JSON.stringify([text, undo]));
-  location.assign(href);
+  const plain = (address) => new URL(address, location.href).href.split("#")[0];
+  if (plain(href) === plain(location.href)) location.reload();  // where it has a hash, assigning it loads nothing
+  else location.assign(href);
   return new Promise(() => {});
 }
 
@@ -216,10 +219,14 @@ let failures = 0;
 async function refreshed() {
   try {
     await refresh();
-    failures = 0;
+    tellReached(true);
   } catch {
-    failures += 1;
+    tellReached(false);
   }
+}
+
+function tellReached(isReached) {
+  failures = isReached ? 0 : failures + 1;
   const away = $("#away");
   if (failures === MOST_FAILURES) away.textContent = `not reached since ${new Date().toISOString().slice(11, 16)} UTC`;
   away.hidden = failures < MOST_FAILURES;

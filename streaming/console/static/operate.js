@@ -15,10 +15,15 @@ function numberOf(input) {
   return value;
 }
 
+// A text area has line breaks in one form whatever the rule has.
+const inLines = (text) => text.replace(/\r\n?/g, "\n");
+const ownText = (rule, where) => where.split(".").reduce((part, name) => part[name], rule);
+
 function changedRule(rule, fields) {
   const changed = structuredClone(rule);
   changed.severity = $("[name=severity]", fields).value;
-  for (const each of $$("[name=condition]", fields).filter((input) => input.value !== input.defaultValue)) {
+  for (const each of $$("[name=condition]", fields)) {
+    if (each.value === inLines(ownText(rule, each.dataset.where))) continue;
     const [form, part] = each.dataset.where.split(".");
     if (part) changed[form][part] = each.value;
     else changed[form] = each.value;
@@ -30,7 +35,7 @@ function changesOf(form) {
   const changes = {};
   for (const name of ["threshold", "alerts_per_day"]) {
     const input = form.elements[name];
-    if (input && input.value !== input.dataset.was) changes[name] = numberOf(input);
+    if (input && Number(input.value) !== Number(input.dataset.was)) changes[name] = numberOf(input);
   }
   const before = JSON.parse(form.dataset.rules), fields = $$("[data-rule]", form);
   const after = before.map((rule, at) => changedRule(rule, fields[at])).filter((_, at) => $("[name=on]", fields[at]).checked);
@@ -63,7 +68,7 @@ async function explained(within, work) {
 Object.assign(actions, {
   "what-if": () => {
     const form = $("#what-if");
-    return explained(form, () => {
+    if (form.reportValidity()) return explained(form, () => {
       const changes = changesOf(form);
       if (!Object.keys(changes).length) throw new Error("Change something first.");
       return tryOut(changes, spanOf(form), form.elements.warm_up.value.trim());
@@ -76,19 +81,22 @@ Object.assign(actions, {
   },
 });
 
-// What the API refuses is said where it was asked for, reason by reason.
-async function moved(button, path, body, text) {
+const STAGES = {active: "in force", canary: "canary", shadow: "shadow", sandbox: "sandbox", retired: "former"};
+const placesOf = (moves) => Object.entries(moves).map(([version, stage]) => `${version} is ${STAGES[stage]} now`).join(", ");
+
+// What the API refuses is said where it was asked for, reason by reason; what was done, as the API answers.
+async function move(button, path, body) {
   const place = (button.closest("[data-version]:not(button)") ?? document).querySelector("[role=alert]") ?? $(".refused");
   place.hidden = true;
   try {
-    await send("POST", api(path), {body});
+    const {moved} = await send("POST", api(path), {body});
+    return leave(location.href, `${placesOf(moved)}.`);
   } catch (fault) {
-    place.replaceChildren(...fault.message.split("; ").map((each) => Object.assign(document.createElement("p"), {textContent: each})));
+    place.replaceChildren(...(fault.problems ?? [fault.message]).map((each) => Object.assign(document.createElement("p"), {textContent: each})));
     place.hidden = false;
     place.scrollIntoView({block: "nearest"});
     return undefined;
   }
-  return leave(location.href, text);
 }
 
 function promotionOf(button) {
@@ -101,26 +109,33 @@ function promotionOf(button) {
 
 Object.assign(actions, {
   promote: async (button) => {
-    const {version, next} = button.dataset, body = promotionOf(button);
-    const why = await ask(`Promote ${version} to ${next}. Why?`);
-    if (why) return moved(button, `/v1/versions/${version}/promote`, {...body, why}, `Version ${version}: ${next}.`);
+    const {version, to, next} = button.dataset, body = promotionOf(button);
+    const why = await ask(`Promote ${version} to ${next}. Why?`, {needed: true});
+    if (why) return move(button, `/v1/versions/${version}/promote`, {...body, to, why});
   },
   rollback: async (button) => {
-    const {what} = button.dataset, why = await ask(`Roll back: ${what}. Why?`);
-    if (why) return moved(button, "/v1/versions/rollback", {why}, `Rolled back: ${what}.`);
+    const {version, stage, what} = button.dataset;
+    const why = await ask(`Roll back: ${what}. Why?`, {needed: true});
+    if (why) return move(button, "/v1/versions/rollback", {expect: {version, stage}, why});
   },
   "what-if-version": (button) => tryOut(JSON.parse(button.dataset.spec), {}),
 });
 
 async function followJob() {
   if (!$("#job[data-running]")) return;
-  const found = $("#job", await rendered(location.href).catch(() => document));
-  if (found !== $("#job")) $("#job").replaceWith(found);
+  const found = await rendered(location.href).then((page) => $("#job", page), () => null);
+  tellReached(found !== null);
+  renew($("#job"), found);
   setTimeout(followJob, JOB_MS);
 }
 
+// A page shows what cannot be seen as what it is; what is edited is the text itself.
+function fillConditions(form) {
+  const rules = JSON.parse(form.dataset.rules);
+  for (const [at, fields] of $$("[data-rule]", form).entries()) {
+    for (const each of $$("[name=condition]", fields)) each.defaultValue = ownText(rules[at], each.dataset.where);
+  }
+}
+
 setTimeout(followJob, JOB_MS);
-$("#what-if")?.addEventListener("submit", (event) => {
-  event.preventDefault();
-  $("[data-do=what-if]").click();
-});
+if ($("#what-if")) fillConditions($("#what-if"));

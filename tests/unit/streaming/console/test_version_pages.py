@@ -97,7 +97,7 @@ def test_gates_say_why_until_a_replay_has_opened_them(client: ApiClient, home: S
     assert client.post("/v1/versions/1.1.0/promote", json={"why": "looks good"}).status_code == 200
     shown = ok(client, "/console/versions")
     assert "has decided no batch yet" in shown
-    assert 'data-what="1.1.0 goes to sandbox"' in shown
+    assert 'data-version="1.1.0" data-stage="shadow" data-what="1.1.0 goes to sandbox"' in shown
     staged = SpecRegistry(PlacedAgent(home, SPEC)).staged_versions()["1.1.0"]
     shadowed(home, staged, 10)
     (side,) = client.get("/v1/versions/beside").json()
@@ -152,7 +152,7 @@ def test_an_agent_without_a_registry_is_told_how_to_begin(tmp_path: Path) -> Non
         page = ok(client, "/console/versions")
         assert "flagstream registry add" in page
         assert client.get("/v1/versions/beside").json() == []
-        assert client.get("/v1/versions/rollback").json() == {"moved": {}}
+        assert client.get("/v1/versions/rollback").json() == {"moved": {}, "withdraws": None}
         assert "No alert was raised" in ok(client, "/console/rules")
 
 

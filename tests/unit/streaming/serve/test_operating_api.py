@@ -226,6 +226,7 @@ def test_versions_stand_where_the_registry_says_and_gates_hold(
         closed = client.post("/v1/versions/1.1.0/promote", json={"why": "looks good"}, headers=headers)
         assert closed.status_code == 409
         assert "replay" in closed.json()["detail"]
+        assert closed.json()["problems"][0].startswith("replay: ")
         assert (
             client.post("/v1/versions/9.9.9/promote", json={"why": "x"}, headers=headers).status_code == 404
         )
@@ -251,9 +252,20 @@ def test_a_version_is_promoted_once_its_what_if_is_kept_and_rolled_back(tmp_path
         client.headers.update(client.bearer(spec, "operate", name="anna"))
         started = ok(client.post("/v1/what-ifs", json={"changes": changes}), 202)
         assert job_done(client, started["job_id"])["is_kept"]
-        moved = ok(client.post("/v1/versions/1.1.0/promote", json={"why": "replay looks good"}))
+        promote, rollback = "/v1/versions/1.1.0/promote", "/v1/versions/rollback"
+        seen = {"version": "1.1.0", "stage": "shadow"}
+        for to in ("sandbox", "canary", "active", "retired"):
+            assert client.post(promote, json={"why": "x", "to": to}).status_code == 409
+        assert client.post(rollback, json={"why": "x", "expect": seen}).status_code == 409
+        moved = ok(client.post(promote, json={"why": "replay looks good", "to": "shadow"}))
         assert moved == {"moved": {"1.1.0": "shadow"}}
-        back = ok(client.post("/v1/versions/rollback", json={"why": "not yet"}))
+        assert client.post(promote, json={"why": "once more", "to": "shadow"}).status_code == 409
+        assert ok(client.get(rollback)) == {"moved": {"1.1.0": "sandbox"}, "withdraws": seen}
+        for other in ({"stage": "canary"}, {"version": "1.0.0"}):
+            answer = client.post(rollback, json={"why": "x", "expect": {**seen, **other}})
+            assert answer.status_code == 409
+            assert "would withdraw version 1.1.0 from shadow" in answer.json()["detail"]
+        back = ok(client.post(rollback, json={"why": "not yet", "expect": seen}))
         assert back["moved"]["1.1.0"] == "sandbox"
     assert [each.who for each in registry.entries() if each.event == "replayed"] == ["token:anna"]
     changed = newest_events(AuditPlaces(PlacedAgent(settings, spec)), "configuration_change", 9)
