@@ -42,6 +42,7 @@ def replay_evidence(found: WhatIf, active: VersionStage) -> dict[str, Any]:
         "transactions": found.transactions,
         "days": found.days,
         "maturity_seconds": found.maturity.total_seconds(),
+        "oldest_alert": min(found.per_day, default=None),
         "matured": {side: asdict(figures) for side, figures in found.matured.items()},
         "alerts_per_day": {
             "published": found.published.alerts_per_day,

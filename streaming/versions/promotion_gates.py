@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from schemas.counts import count_of
+from schemas.loading import format_duration
 from schemas.spec import AgentSpec, Promotion
 from streaming.versions.stages import NEXT, VersionStage
 
@@ -94,7 +96,8 @@ def precision_gate(case: PromotionCase) -> str | None:
     sides = [case.replay["matured"][side] for side in ("published", "candidate")]
     fewest, asked = min(side["judged"] for side in sides), case.asked.least_labels
     if fewest < asked:
-        return f"precision: {count_of(fewest, 'alert')} of one side with a matured label, {asked} needed"
+        few = f"{count_of(fewest, 'alert')} of one side with a matured label, {asked} needed"
+        return f"precision: {few} (`promotion.least_labels`); {_when_mature(case, case.replay)}"
     before, after = (side["frauds"] / side["judged"] for side in sides)
     if after < before:
         return f"precision: {after:.4f} on matured labels, that of published alerts is {before:.4f}"
@@ -147,6 +150,16 @@ _GATES = (place_gate, replay_gate, precision_gate, alerts_gate, prompt_gate, end
 _BEFORE_THE_REGISTRY = "one from before the agent had a registry does not count"
 _OTHER_CONTENTS = "only of other contents than those registered"
 _REPLAY_HINT = "run `flagstream what-if CANDIDATE`"
+
+
+def _when_mature(case: PromotionCase, replay: Mapping[str, Any]) -> str:
+    """Reports from before the oldest alert's day was kept say nothing of it."""
+    maturity, oldest = case.asked.maturity, replay.get("oldest_alert")
+    said = f"labels count once their transaction is {format_duration(maturity)} old (`promotion.maturity`)"
+    if oldest is None:
+        return said
+    first = datetime.fromisoformat(oldest).replace(tzinfo=UTC) + maturity
+    return f"{said}, and the oldest do from {first:%Y-%m-%d}"
 
 
 def _asked_model(spec: AgentSpec) -> tuple[object, ...]:

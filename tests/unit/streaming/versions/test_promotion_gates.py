@@ -30,6 +30,7 @@ def staged(version: str, stage: Stage, **changes: Any) -> VersionStage:
 
 ASKED = {"least_labels": 10, "alerts_tolerance": 0.25}
 ACTIVE = staged("1.0.0", "active", promotion=ASKED)
+SLOW = staged("1.0.0", "active", promotion={**ASKED, "maturity": "10d"})
 REPLAY: dict[str, Any] = {
     "active_digest": ACTIVE.digest,
     "matured": {"published": {"judged": 20, "frauds": 10}, "candidate": {"judged": 10, "frauds": 5}},
@@ -80,6 +81,16 @@ def test_precision_must_not_be_below_the_published_one_on_enough_labels(
 def test_too_few_labels_on_the_published_side_close_the_gate_too() -> None:
     few = {**matured(100, 100), "published": {"judged": 9, "frauds": 0}}
     assert "9 alerts of one side" in str(precision_gate(with_replay(matured=few)))
+
+
+def test_a_gate_that_waits_for_labels_says_when_they_count() -> None:
+    case = replace(with_replay(matured=matured(9, 9), oldest_alert="2026-05-01"), active=SLOW)
+    assert precision_gate(case) == (
+        "precision: 9 alerts of one side with a matured label, 10 needed (`promotion.least_labels`); labels "
+        "count once their transaction is 10d old (`promotion.maturity`), and the oldest do from 2026-05-11"
+    )
+    before = replace(with_replay(matured=matured(9, 9)), active=SLOW)
+    assert str(precision_gate(before)).endswith("(`promotion.maturity`)")
 
 
 def test_a_candidate_does_not_choose_how_many_labels_it_needs() -> None:
