@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -28,6 +29,7 @@ from streaming.tokens.bearer import Scope
 
 _KIB = 1024
 FOLDER = Path(__file__).parent
+_DIGEST = re.compile("[0-9a-f]{64}")
 STATIC = {
     "console.css": "text/css", "console.js": "text/javascript", "cases.js": "text/javascript",
     "palette.js": "text/javascript", "console-quarantine.js": "text/javascript",
@@ -154,6 +156,13 @@ def _outsider(value: object) -> Markup:
     return Markup('<bdi class="outsider" title="text from outside">{}</bdi>').format(shown)
 
 
+def _shortened(value: str | None) -> Markup:
+    """Mark a text from outside; of a digest the first characters, the whole one where a pointer rests."""
+    if value is None or not _DIGEST.fullmatch(value):
+        return _outsider(value)
+    return Markup('<span class="mono" title="{}">{}…</span>').format(value, value[:12])
+
+
 def entity_name(call: Call, kind: str, entity_id: str) -> Markup:
     """Return the id of an entity as text from outside, which leads to its page."""
     shown = entity_id if entity_id.strip() else f"\u201c{entity_id}\u201d"
@@ -213,7 +222,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     made.filters |= {
         "outsider": _outsider, "moment": _moment, "amount": _amount, "words": _words, "part": _part,
-        "share": _share, "number": _number,
+        "share": _share, "number": _number, "shortened": _shortened,
         "told": _told, "size": _size,
     }  # fmt: skip
     made.globals |= {

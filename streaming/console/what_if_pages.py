@@ -10,7 +10,8 @@ from starlette.responses import HTMLResponse, Response
 
 from streaming.console.rendering import PageRoute, page
 from streaming.serve.calls import Call, needs
-from streaming.serve.what_ifs_api import list_what_ifs, show_report, show_what_if
+from streaming.serve.registry_api import list_versions
+from streaming.serve.what_ifs_api import WhatIfStatus, list_what_ifs, show_report, show_what_if
 
 what_if_router = APIRouter(prefix="/console/what-ifs", route_class=PageRoute, include_in_schema=False)
 Reading = Annotated[Call, needs("read")]
@@ -37,7 +38,15 @@ def show_what_if_page(
     job = show_what_if(call, job_id)
     report: dict[str, Any] | None = show_report(call, job_id) if job.state == "done" else None
     return page(
-        request, "what_if.html", call=call, job=job, report=report, figures=_FIGURES,
+        request, "what_if.html", call=call, job=job, version=_version_of(call, job), report=report,
+        figures=_FIGURES,
         primary=call.agent.definition.contract.primary_entity,
         most=max((max(each) for each in report["per_day"].values()), default=0) if report else 0,
     )  # fmt: skip
+
+
+def _version_of(call: Call, job: WhatIfStatus) -> str | None:
+    """Return the version of the registry that a what-if replays, None where it tries an edit."""
+    tried = next((each.after for each in job.differences if each.key == "version"), None)
+    # Values of differences are JSON.
+    return next((each.version for each in list_versions(call) if f'"{each.version}"' == tried), None)

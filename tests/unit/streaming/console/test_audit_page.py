@@ -14,6 +14,7 @@ import pytest
 
 from agent.audit.events import AuditEvent
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.console import rendering
 from streaming.console.audit_page import entry_of
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
@@ -159,3 +160,12 @@ def test_an_agent_without_a_log_says_when_it_begins(tmp_path: Path) -> None:
         shown = client.get(PATH, headers=bearer).text
         assert "Nothing was recorded yet" in shown
         assert "not checked" in shown
+
+
+def test_a_digest_is_shown_by_its_first_characters_and_other_text_whole() -> None:
+    template = rendering._PAGES.from_string("{{ text | shortened }}")
+    digest, hostile = "0a" * 32, "<script>" * 8
+    shown = Texts(template.render(text=digest))
+    assert "".join(shown.texts) == f"{digest[:12]}…"
+    assert f'title="{digest}"' in template.render(text=digest)
+    assert "".join(Texts(template.render(text=hostile)).texts) == hostile

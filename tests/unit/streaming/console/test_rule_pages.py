@@ -87,6 +87,8 @@ def test_missed_frauds_have_their_scores_once_somebody_has_asked(client: ApiClie
     report = ok(client, f"/console/what-ifs/{job}")
     assert all(each in report for each in MISSED)
     assert "Nothing: it was begun for the scores" in report
+    assert '<a href="/console/rules">Rules</a> have them now' in report
+    assert re.findall(r'data-key="u"[^>]* href="([^"]*)"', report) == ["/console/rules"]
 
 
 def test_an_edit_is_shown_with_what_it_moves(client: ApiClient) -> None:

@@ -77,6 +77,8 @@ def replayed(client: ApiClient, page: str) -> None:
     job = answer.json()["job_id"]
     wait_until(lambda: client.get(f"/v1/what-ifs/{job}").json()["state"] != "running", 60, "the what-if")
     assert client.get(f"/v1/what-ifs/{job}").json()["is_kept"]
+    back = re.findall(r'data-key="u"[^>]* href="([^"]*)"', ok(client, f"/console/what-ifs/{job}"))
+    assert back == ["/console/versions/1.1.0"]
 
 
 def test_gates_say_why_until_a_replay_has_opened_them(client: ApiClient, home: Settings) -> None:
