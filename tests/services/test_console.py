@@ -105,6 +105,24 @@ def test_a_case_that_is_closed_by_keyboard_ends_in_the_labels(house: House, pers
         assert meant <= {row["transaction_id"] for row in labels if row["is_fraud"] is is_fraud}
 
 
+def test_on_a_phone_filters_unfold_and_the_bar_of_what_is_selected_is_one_line(person: People) -> None:
+    with person(size=PHONE) as page:
+        page.goto("/console/cases")
+        assert not page.is_visible(".facets")
+        page.click("text=Filters")
+        assert page.is_visible(".facets")
+        page.check("#queue .row input >> nth=0")
+        page.wait_for_selector("#bulk")
+        tall, wide, shown = page.evaluate("[bulk.offsetHeight, bulk.scrollWidth, bulk.clientWidth]")
+        assert tall < 80
+        assert wide > shown
+    with person() as page:
+        page.goto("/console/cases")
+        assert page.is_visible(".facets")
+        assert not page.is_visible("text=Filters")
+        assert page.evaluate("document.querySelector('header.bar').offsetHeight") < 60
+
+
 def test_two_people_cannot_take_one_case(house: House, person: People) -> None:
     with person() as anna, person("bert") as bert:
         anna.keyboard.press("n")
