@@ -65,7 +65,10 @@ class ConsoleServer:
             said = f"no server answers at {base} ({type(fault).__name__}): start flagstream serve"
             raise MachineError(said) from None
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
-            said = "the server does not know this token: see `flagstream token list`"
+            said = (
+                "the server does not know this token: see `flagstream token list`, with the --home and the "
+                "--spec that it serves"
+            )
             raise ConfigurationError(said, where=_TOKEN)
         if answer.status_code != HTTPStatus.OK:
             said = f"the server at {base} answers {answer.status_code} instead of a code: is it flagstream's?"

@@ -69,7 +69,7 @@ def create_token(agents: Agents, order: TokenOrder, *, as_json: bool) -> None:
         ConfigurationError: a token of this name is good as yet.
         FlagstreamError: it could not be kept for an agent.
     """
-    drawn, who = draw(), default_author()
+    drawn, who, begun = draw(), default_author(), {each.name for each in agents if _has_begun(each)}
     ends_at = None if order.life is None else datetime.now(UTC) + order.life
     for each in agents:
         TokenTable(each).check_free(order.name)
@@ -77,6 +77,8 @@ def create_token(agents: Agents, order: TokenOrder, *, as_json: bool) -> None:
     done = _in_each(agents, "token-create", lambda table: table.add(drawn, *given))
     if done.tokens:
         _show_new(done.tokens[0], drawn, as_json=as_json)
+    for each in done.agents:
+        _say_lake(each, is_new=each.name not in begun)
     done.check(drawn.token_id)
 
 
@@ -140,6 +142,7 @@ class _Done:
 
     tokens: list[Token] = field(default_factory=list)
     faults: list[Exception] = field(default_factory=list)
+    agents: list[PlacedAgent] = field(default_factory=list)
 
     def check(self, token_id: str) -> None:
         """Raise what has kept the step from being taken somewhere, or that no lake has such a token."""
@@ -155,6 +158,7 @@ def _in_each(agents: Agents, command: str, step: Callable[[TokenTable], Token]) 
     for each in agents:
         try:
             done.tokens.append(step(TokenTable(each)))
+            done.agents.append(each)
             tell_done(each, command, 1, begins_log=True)
         except NotFoundError:
             continue
@@ -170,6 +174,19 @@ def _show_new(token: Token, drawn: NewToken, *, as_json: bool) -> None:
         return
     show_facts({**token.facts(), "bearer": text}, as_json=False)
     say_error(_KEEP_IT)
+
+
+def _has_begun(agent: PlacedAgent) -> bool:
+    """Say whether there are tables of an agent, those that a batch or an earlier token has begun."""
+    reader = LakeReader(agent.lake, agent.spec.tables)
+    return any(reader.table(each) is not None for each in ("batches", "tokens"))
+
+
+def _say_lake(agent: PlacedAgent, *, is_new: bool) -> None:
+    if is_new:
+        say_error(f"There was no lake of {agent.name} yet: {agent.lake} was begun. Is this the --home meant?")
+    else:
+        say_error(f"It was kept in the lake {agent.lake}.")
 
 
 def _shown(value: object) -> object:

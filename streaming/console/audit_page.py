@@ -21,7 +21,7 @@ audit_pages = APIRouter(prefix="/console/audit", route_class=PageRoute, include_
 Reading = Annotated[Call, needs("read")]
 AUDIT_PAGE = "/console/audit"
 _ROWS, _CHECKED = 100, 1_000
-_WHO, _MODEL = ("actor", "who"), ("model",)
+_WHO, _MODEL = ("who", "actor"), ("model",)  # of a version, who asked goes before the process
 _WHAT = ("command", "action", "change", "tool", "decision", "stage", "prompt")
 _DATA, _OUTCOME = ("tables", "table"), ("outcome", "status", "level")
 

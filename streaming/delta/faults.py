@@ -52,6 +52,25 @@ def table_faults(place: Place) -> Iterator[None]:
         raise known from (fault if place.is_local else None)  # a store's words may quote a signed request
 
 
+@contextmanager
+def read_faults(place: Place) -> Iterator[None]:
+    """Raise what keeps an open table from being read as the disk's, also where its folder is gone.
+
+    Raises:
+        DiskError: the disk gives nothing, or the table's folder is not there any more.
+    """
+    if not place.is_local:
+        yield
+        return
+    try:
+        with table_faults(place):
+            yield
+    except (FileNotFoundError, DeltaError) as fault:
+        if place.path.is_dir():
+            raise
+        raise DiskError(f"{place} is gone") from fault
+
+
 def is_of_the_disk(fault: BaseException) -> bool:
     """Say whether a fault is one of a disk that is full, read-only, failing or gone."""
     if isinstance(fault, OSError) and fault.errno is not None:

@@ -19,7 +19,7 @@ from schemas.counts import count_of
 from schemas.errors import DataLossError, MachineError
 from streaming.arrays.compilation import Ints
 from streaming.delta.data_files import file_system, opened
-from streaming.delta.faults import table_faults
+from streaming.delta.faults import read_faults, table_faults
 from streaming.delta.formats import check_format
 from streaming.delta.handles import Handle
 from streaming.delta.log_files import LOG
@@ -77,7 +77,8 @@ class StoredTable:
         # Files that Spark wrote hold timestamps in another unit, so each file is cast by itself.
         names = self.schema.names if columns is None else [*dict.fromkeys([column, *columns])]
         kinds = pa.schema([self.schema.field(name) for name in names])
-        parts = [_completed(pq.ParquetFile(opened(file)).read(names), kinds) for file in files]
+        with read_faults(self.place):
+            parts = [_completed(pq.ParquetFile(opened(file)).read(names), kinds) for file in files]
         chosen = [_select(part, column, at_least, below) for part in parts]
         return pa.concat_tables([kinds.empty_table(), *chosen]).sort_by(column)
 
@@ -94,7 +95,8 @@ class StoredTable:
             first = 0 if low is None else int(np.searchsorted(values, low))
             if first < len(values) and (high is None or values[first] <= high):
                 where = pc.field(column).isin(wanted)
-                parts.append(_completed(_read_file(self.place / name, names, where), kinds))
+                with read_faults(self.place):
+                    parts.append(_completed(_read_file(self.place / name, names, where), kinds))
         return pa.concat_tables(parts).sort_by(column)
 
     def select(
@@ -113,21 +115,24 @@ class StoredTable:
             place = schema.get_field_index(name)
             schema = schema.set(place, schema.field(place).with_type(_REPEATED))
         kinds = pa.schema([schema.field(name) for name in columns])
-        parts = [_fitting(self.place / name, columns, schema, where) for name in self._names()]
+        with read_faults(self.place):
+            parts = [_fitting(self.place / name, columns, schema, where) for name in self._names()]
         return pa.concat_tables([kinds.empty_table(), *parts]).unify_dictionaries()
 
     def of_files(self, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Return columns of all rows of some files, as `ranges` names them."""
         kinds = pa.schema([self.schema.field(name) for name in columns])
-        parts = [
-            _completed(pq.ParquetFile(opened(self.place / name)).read(list(columns)), kinds) for name in names
-        ]
+        files = [self.place / name for name in names]
+        with read_faults(self.place):
+            parts = [_completed(pq.ParquetFile(opened(file)).read(list(columns)), kinds) for file in files]
         return pa.concat_tables([kinds.empty_table(), *parts])
 
     def parts(self, columns: Sequence[str], where: pc.Expression | None = None) -> Iterator[pa.Table]:
         """Read columns of the rows that fit, file by file, each when it is asked for."""
         for name in self._names():
-            yield _fitting(self.place / name, columns, self.schema, where)
+            with read_faults(self.place):
+                part = _fitting(self.place / name, columns, self.schema, where)
+            yield part
 
     def _names(self) -> list[str]:
         """Return the table's files, relative to its folder."""
@@ -139,9 +144,10 @@ class StoredTable:
         Raises:
             ConfigurationError: the table has gone over to a later format.
         """
-        if not self.keep_up():
-            self._look()
-            check_format(self.place, self._table)
+        with read_faults(self.place):
+            if not self.keep_up():
+                self._look()
+                check_format(self.place, self._table)
 
     def _look(self) -> None:
         with table_faults(self.place):
@@ -193,7 +199,8 @@ class StoredTable:
         return 0 if highest is None else highest + 1
 
     def _largest(self, name: str, column: str) -> int | None:
-        values = pq.read_table(opened(self.place / name), columns=[column])[column]
+        with read_faults(self.place):
+            values = pq.read_table(opened(self.place / name), columns=[column])[column]
         return cast("int | None", pc.max(_as_integers(values)).as_py())
 
     def last_batch(self, app_id: str) -> int:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from agent.audit.events import AuditEvent, AuditLog
@@ -54,10 +55,12 @@ class AuditTrail:
         with self._lock:
             self._reads[_Read(minute, actor, command)] += 1
 
-    def wrote(self, actor: str, command: str, rows: int) -> None:
-        """Note that somebody has changed something."""
+    def wrote(
+        self, actor: str, command: str, rows: int, noted: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Note that somebody has changed something; `noted` are further fields of the event."""
         with self._lock:
-            self._tell("action", {"command": command, "actor": actor, "rows": rows})
+            self._tell("action", {"command": command, "actor": actor, "rows": rows, **noted})
 
     def flush(self, *, whole: bool = False) -> None:
         """Append what is to go on record: finished minutes, with `whole` the current one, too.

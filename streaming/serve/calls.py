@@ -10,7 +10,7 @@ before the answer is sent: who has it finds the write wherever they look next.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated
 
@@ -51,6 +51,7 @@ class Call:
         ask_again: finds out anew who calls.
         write_key: the same whenever a write is sent again under its key; None without a key.
         rows: how many rows it has written, as the endpoint says.
+        noted: what else the audit log is to have of it, as the endpoint says.
     """
 
     principal: Principal
@@ -60,6 +61,7 @@ class Call:
     ask_again: Callable[[], Awaitable[Principal | None]]
     write_key: str | None = None
     rows: int = 0
+    noted: dict[str, str] = field(default_factory=dict)
 
     @property
     def who(self) -> str:
@@ -136,7 +138,7 @@ def _noted(request: Request, agent: str | None, scope: Scope) -> Iterator[Call]:
     finally:
         served.wrote()
     # Reached only where the endpoint raised nothing.
-    served.trail.wrote(found.who, found.command, found.rows)
+    served.trail.wrote(found.who, found.command, found.rows, found.noted)
 
 
 def chosen(principal: Principal, agents: Mapping[str, ServedAgent], name: str | None) -> ServedAgent:

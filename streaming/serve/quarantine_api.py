@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from schemas.errors import ConfigurationError
+from streaming.batch.queries import REQUEUE
 from streaming.quarantine.choosing import RecordFilter, wanted
 from streaming.quarantine.inspection import Quarantine, record_document
 from streaming.quarantine.paging import WaitingCursor, page_of
@@ -129,6 +130,10 @@ def requeue_records(call: Annotated[Call, needs("operate")], order: RequeueOrder
     found = _quarantine(call).requeue(
         meant, None, Author(call.who, order.why), dry_run=order.dry_run, expect=order.expect
     )
+    if order.dry_run:
+        call.command += "-dry-run"
+    elif found["request"] is not None:
+        call.noted = {"query_id": f"{REQUEUE}{found['request']}", "why": order.why}
     call.rows = 0 if found["request"] is None else found["records"] - found["stored_already"]
     return found
 

@@ -22,6 +22,7 @@ from streaming.serve.entity_pages import EntityPages
 from streaming.serve.follower import Follower
 from streaming.serve.known_frauds import KnownFrauds
 from streaming.serve.known_tokens import AgentTokens
+from streaming.serve.lake_folder import LakeFolder
 from streaming.serve.served_cases import ServedCases
 from streaming.serve.served_system import ServedSystem
 from streaming.serve.waiting_records import WaitingRecords
@@ -45,9 +46,9 @@ class ServedAgent:
     """
 
     def __init__(self, placed: PlacedAgent, llm: str = "none", *, scores: bool = False) -> None:
-        self.placed, self.spec, self.name, self.llm = placed, placed.spec, placed.name, llm
+        self._placed, self.spec, self.name, self.llm = placed, placed.spec, placed.name, llm
         spec = placed.spec
-        self.tokens = AgentTokens(placed)
+        self._folder, self.tokens = LakeFolder(placed), AgentTokens(placed)
         self.trail = AuditTrail(opening(placed))
         self.health = Health(changed=partial(log_condition, agent=spec.name))
         self.system = ServedSystem(placed, self.health)
@@ -59,7 +60,7 @@ class ServedAgent:
         self._told, self.lists = self.inbox.view, AlertLists(self.inbox)
         self.details = AlertDetails(self.inbox, payments, contract.primary_entity)
         self.what_ifs, self.quarantined = WhatIfJobs(), WaitingRecords(placed)
-        self.cases = ServedCases(CaseBook(placed))
+        self._cases = ServedCases(CaseBook(placed))
         self.entities = EntityPages(spec, contract.entity_names, self.inbox, payments)
         self.frauds = KnownFrauds(self._reader, spec, contract.primary_entity)
         self.follower = Follower(placed) if scores else None
@@ -75,12 +76,37 @@ class ServedAgent:
             self._workers.append(self._worker("score", work, Condition.FOLLOWER_STALE))
 
     @property
+    def placed(self) -> PlacedAgent:
+        """Where the agent's lake lies.
+
+        Raises:
+            DiskError: its folder is gone.
+        """
+        self._folder.check()
+        return self._placed
+
+    @property
+    def cases(self) -> ServedCases:
+        """Its cases.
+
+        Raises:
+            DiskError: the lake's folder is gone.
+        """
+        self._folder.check()
+        return self._cases
+
+    @property
     def is_ready(self) -> bool:
         """Whether what is kept in memory was read once."""
         return self.tokens.is_read and self.inbox.is_read and self._has_followed
 
     def reader(self) -> LakeReader:
-        """Return a reader of the lake as it was a second ago at most, with all that was written here."""
+        """Return a reader of the lake as it was a second ago at most, with all that was written here.
+
+        Raises:
+            DiskError: the lake's folder is gone.
+        """
+        self._folder.check()
         now = time.monotonic()
         with self._lock:
             if now - self._read_at > _READER_SECONDS:
@@ -106,6 +132,7 @@ class ServedAgent:
         try:
             self.what_ifs.close()
         finally:
+            self._folder.check()
             self.trail.flush(whole=True)
 
     def end_streams(self) -> None:
@@ -132,11 +159,13 @@ class ServedAgent:
         return self._pace
 
     def _flush(self) -> float:
+        self._folder.check()  # else the log would begin a lake anew where it was
         self.trail.flush()
         return _FLUSH_SECONDS
 
     def _read_tokens(self) -> float:
         """A token that is revoked is refused soon, whatever has kept the table from being read before."""
+        self._folder.check()
         self.tokens.refresh()
         return _TOKENS_SECONDS
 

@@ -14,6 +14,7 @@ from streaming.home.placed_agent import PlacedAgent
 from streaming.output.redaction import redacted
 from streaming.run.status import RunningAgent, read_input
 from streaming.serve.broker_watch import BrokerWatch
+from streaming.serve.lake_folder import LakeFolder
 from streaming.serve.paced_work import PacedWork
 from streaming.serve.system_figures import LakeFigures, lake_figures
 from streaming.service.health import WAITING, ActiveCondition, Health, running_since
@@ -55,6 +56,7 @@ class ServedSystem:
         self, agent: PlacedAgent, health: Health, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._agent, self._health, self._now = agent, health, now
+        self._folder = LakeFolder(agent)
         reads = agent.spec.data_sources.transactions.subscription
         self._input = BrokerWatch(partial(read_input, agent.settings, reads))
         self._reading = PacedWork(self._read, "figures")
@@ -91,6 +93,7 @@ class ServedSystem:
             yield _condition(each, "serve")
 
     def _read(self) -> None:
+        self._folder.check()
         self._lake = lake_figures(self._agent, self._input.newest(), self._now())
 
 

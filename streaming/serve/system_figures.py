@@ -199,8 +199,11 @@ def _drift(agent: PlacedAgent) -> DriftOfAgent | None:
     found = kept_figures(file)
     if found is None:
         return None
+    try:
+        kept_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    except FileNotFoundError:  # removed since it was read
+        return None
     features = dict(sorted(found.features.items(), key=lambda each: -each[1]))
-    kept_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
     return DriftOfAgent(**{**asdict(found), "features": features, "kept_at": kept_at})
 
 

@@ -58,10 +58,11 @@ def build_lake(
     agent: PlacedAgent,
     rows: int = 600,
     edit: Callable[[pa.Table], pa.Table] = lambda table: table,
+    closed_at: datetime = DAY,
 ) -> None:
     """Store one closed batch of payments over a day; terminal m1 has 40 large ones, two of them fraud.
 
-    `edit` makes other payments of them before they are decided.
+    `edit` makes other payments of them before they are decided; `closed_at` is when the batch was closed.
     """
     lake = agent.lake
     transactions = edit(_transactions(rows))
@@ -71,7 +72,7 @@ def build_lake(
         name: _stored(lake / name, table)
         for name, table in (("transactions", transactions), ("alerts", alerts))
     }
-    _stored(lake / "batches", _batch(engine, rows, alerts.num_rows, versions))
+    _stored(lake / "batches", _batch(engine, rows, alerts.num_rows, versions, {"closed_at": closed_at}))
     LabelBook(lake / "labels", retention=RETENTION, clock=lambda: DAY + timedelta(days=9)).record(
         _labels(alerts["transaction_id"].to_pylist()[:2]), source="test"
     )
@@ -153,7 +154,7 @@ def _batch(
     rows: int,
     alerts: int,
     versions: dict[str, int],
-    marks: Mapping[str, int] = MappingProxyType({}),
+    marks: Mapping[str, Any] = MappingProxyType({}),
 ) -> pa.Table:
     row = {name: 0 for name in BATCHES.names if pa.types.is_integer(BATCHES.field(name).type)}
     fields = {

@@ -152,6 +152,11 @@ def test_a_token_is_shown_to_people_once_with_what_to_do(tmp_path: Path, specs: 
     assert result.exit_code == 0
     assert "fst_" in result.stdout
     assert "shown this once" in result.stderr
+    lake = str(Settings.load(tmp_path / "h", {}).lake("one"))
+    assert f"There was no lake of one yet: {lake} was begun." in result.stderr
+    later = CliRunner().invoke(app, ["token", "create", *words, "--name", "bert", "--scope", "read"])
+    assert f"It was kept in the lake {lake}." in later.stderr
+    assert "There was no lake" not in later.stderr
     again = CliRunner().invoke(app, ["token", "list", *words])
     assert "fst_" not in again.output
     assert "anna" in again.stdout

@@ -80,6 +80,6 @@ def test_a_token_that_the_server_does_not_know_yet_is_sent_again(monkeypatch: py
 
 def test_a_token_that_the_server_does_not_come_to_know_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = refused_at_first(100, monkeypatch)
-    with pytest.raises(ConfigurationError, match="does not know this token"):
+    with pytest.raises(ConfigurationError, match=r"does not know this token.*--home"):
         ConsoleServer("http://127.0.0.1:1", draw().text, patience=0.0).sign_in_address()
     assert answered == [401]

@@ -169,3 +169,9 @@ def test_a_digest_is_shown_by_its_first_characters_and_other_text_whole() -> Non
     assert "".join(shown.texts) == f"{digest[:12]}…"
     assert f'title="{digest}"' in template.render(text=digest)
     assert "".join(Texts(template.render(text=hostile)).texts) == hostile
+
+
+def test_who_asked_goes_before_the_process_that_wrote() -> None:
+    detail = {"change": "promoted", "who": "token:bert", "actor": "uid:1000"}
+    entry = entry_of({"detail": detail, "kind": "configuration_change", "number": 1})
+    assert (entry.who, entry.what, entry.rest) == ("token:bert", "promoted", {"actor": "uid:1000"})

@@ -214,7 +214,9 @@ def test_who_may_only_triage_is_offered_no_requeue(client: ApiClient, tried: Tri
     try:
         sign_in(client, tried.spec, "triage", name="bert")
         for path in (PATH, f"{PATH}/records/events/0/0"):
-            assert 'data-do="requeue"' not in ok(client, path)
+            shown = ok(client, path)
+            assert 'data-do="requeue"' not in shown
+            assert "flagstream token create --spec … --name … --scope triage --scope operate" in shown
     finally:
         client.cookies.clear()
         client.cookies.update(kept)

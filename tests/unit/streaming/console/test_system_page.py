@@ -73,7 +73,7 @@ def test_the_page_has_what_the_api_says_of_the_lake(client: ApiClient) -> None:
     assert "Nothing is known of an agent that does not run here" in said
     assert "All batches 600 600 0 0 0 0 40" in said
     assert system["lake"]["latency"]["alerts"] == BUSY_ALERTS
-    assert "40 alerts of the newest 1 batches" in said
+    assert "40 alerts of the newest batch," in said
     assert "No batch has said what its steps took." in said
     assert "a day 0 tokens 5,000,000 tokens 5,000,000 tokens" in said
     assert "How much waits is unknown: no broker answers this server." in said

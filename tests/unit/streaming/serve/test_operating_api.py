@@ -296,3 +296,13 @@ def test_records_that_wait_are_listed_shown_and_asked_for(tmp_path: Path) -> Non
             (request,) = ok(client.get("/v1/quarantine/requests"))
             assert (request["request"], request["who"]) == (asked["request"], "token:anna")
             assert client.post("/v1/quarantine/requeue", json={"why": "x"}).status_code == 400
+        done = newest_events(AuditPlaces(PlacedAgent(settings, spec)), "action", 9)
+        told = [
+            (each["detail"]["command"], each["detail"].get("query_id"), each["detail"].get("why"))
+            for each in done
+            if "requeue" in each["detail"]["command"]
+        ]
+        assert told[-2:] == [
+            ("api/requeue-records-dry-run", None, None),
+            ("api/requeue-records", f"requeue-{asked['request']}", "sender mended"),
+        ]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from datetime import timedelta
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.status import InputNow
@@ -43,6 +46,19 @@ def test_latency_counts_from_the_event_and_never_below_zero(agent: PlacedAgent) 
     assert found.newest_record_at - DAY == timedelta(seconds=86_000)
     assert found.labels.labels == 2
     assert json.loads(found.model_dump_json())["broker_seconds"] is None
+
+
+def test_latency_is_from_the_time_on_kafka_until_the_batch_was_closed(tmp_path: Path) -> None:
+    placed, late = PlacedAgent(Settings.load(tmp_path / "home", {}), SPEC), timedelta(days=1, seconds=7)
+    build_lake(placed, closed_at=DAY + late)
+    reader = LakeReader(placed.lake, SPEC.tables)
+    times = dict(reader.frame("transactions", ["transaction_id", "kafka_timestamp"]).iter_rows())
+    alerted = reader.frame("alerts", ["transaction_id"])["transaction_id"]
+    seconds = [(late - (times[each] - DAY)).total_seconds() for each in alerted]
+    assert min(seconds) > 400
+    found = lake_figures(placed, None, DAY + timedelta(days=9)).latency
+    assert found.alerts == BUSY_ALERTS == len(seconds)
+    assert [found.p50, found.p99] == pytest.approx(np.percentile(seconds, (50, 99)).tolist())
 
 
 def test_a_broker_that_is_away_holds_nobody_up_and_is_not_asked_twice_at_once() -> None:
