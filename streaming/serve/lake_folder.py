@@ -21,7 +21,7 @@ class LakeFolder:
         """Check that it did not go: what is read of it would look like nothing at all.
 
         Raises:
-            DiskError: it was there, and is gone or cannot be looked at.
+            DiskError: it was there, and is gone, or cannot be read.
         """
         if not self._lake.is_local:
             return
