@@ -133,7 +133,7 @@ def test_two_people_cannot_take_one_case(house: House, person: People) -> None:
         said(bert, "token:anna")
         with bert.expect_response("**/close*"):
             bert.keyboard.press("f")
-        bert.wait_for_function("!busy")
+        wait_until(lambda: bert.evaluate("!busy"), 20, "the page to be done")
         said(bert, "token:anna")
         bert.keyboard.press("n")
         bert.wait_for_url(lambda url: "/console/cases/" in url and case not in url)
@@ -452,7 +452,7 @@ def test_a_held_enter_answers_no_question(person: People) -> None:
         page.keyboard.press("Enter")
         assert page.query_selector("#ask[open]") is not None, "what cannot be taken back takes a reason"
         page.keyboard.press("Escape")
-        page.wait_for_function("!busy")
+        wait_until(lambda: page.evaluate("!busy"), 20, "the page to be done")
         assert orders == []
 
 
