@@ -47,6 +47,7 @@ def _page_to(address: str, seconds: float) -> Path:
     """Write a page for this user alone, since the address may sign whoever reads it in."""
     page = Path(tempfile.mkdtemp(prefix="flagstream-")) / "sign-in.html"
     atexit.register(_remove, page.parent)
+    # No worker: it removes a file once; the process may end before.
     ending = threading.Timer(seconds, _remove, [page.parent])
     ending.daemon = True
     ending.start()
