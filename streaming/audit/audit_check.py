@@ -218,7 +218,7 @@ class _Chosen:
     def of(self, rows: pa.Table) -> Ints:
         if self.kind is not None:
             rows = rows.filter(pc.equal(rows["kind"], self.kind))
-        if self.who is not None:  # the detail is canonical JSON, and no value in it has a quote
+        if self.who is not None:  # a quote within a value is escaped, so that none is taken for a field
             told = [f'"{name}":{json.dumps(self.who)}' for name in ("actor", "who")]
             found = [pc.match_substring(rows["detail"], each) for each in told]
             rows = rows.filter(pc.or_(*found))

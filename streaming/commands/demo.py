@@ -54,12 +54,17 @@ def run_demo(settings: Settings, demo: DemoSettings, jvm: Jvm | None, *, as_json
 
 
 def _run(
-    agent: PlacedAgent, demo: DemoSettings, jvm: Jvm | None, reads: Callable[[], None], *, as_json: bool
+    agent: PlacedAgent,
+    demo: DemoSettings,
+    jvm: Jvm | None,
+    once_reading: Callable[[], None],
+    *,
+    as_json: bool,
 ) -> tuple[DemoResult, bool]:
     """Run it and print its result; return that, and whether nobody has stopped it.
 
     Args:
-        reads: called once the agent reads.
+        once_reading: called when the agent begins to read.
     """
     begun, settings, spec = psutil.Process().create_time(), agent.settings, agent.spec
     with progress_display(spec.name, as_json=as_json) as display:
@@ -68,7 +73,7 @@ def _run(
             settings = _metrics_on_a_free_port(settings)
             with observing(settings, spec.name) as observer:
                 feed = Feed(bootstrap, spec, settings, demo, display)
-                _drive(PlacedAgent(settings, spec), bootstrap, jvm, feed, reads, observer)
+                _drive(PlacedAgent(settings, spec), bootstrap, jvm, feed, once_reading, observer)
     sent, ended = feed.sent, time.time()
     alerts = with_kinds(alerts_of(LakeReader(settings.lake(spec.name), spec.tables)), sent)
     result = result_of(PlacedAgent(settings, spec), alerts, sent, begun, ended)
@@ -92,14 +97,14 @@ def _drive(
     bootstrap: str,
     jvm: Jvm | None,
     feed: Feed,
-    reads: Callable[[], None],
+    once_reading: Callable[[], None],
     observer: RunObserver,
 ) -> None:
     """Run the agent until it has read what the feed sends."""
 
     def started() -> None:
         feed.start()
-        reads()
+        once_reading()
 
     ensure_topic(bootstrap, agent.spec.data_sources.transactions.subscription.first)
     try:

@@ -17,9 +17,9 @@ from streaming.console.rendering import PageRoute, link, page
 from streaming.serve.audit_api import AuditSpan, audit_rows_of, check_audit_span
 from streaming.serve.calls import Call, needs
 
-audit_pages = APIRouter(prefix="/console/audit", route_class=PageRoute, include_in_schema=False)
+audit_page_router = APIRouter(prefix="/console/audit", route_class=PageRoute, include_in_schema=False)
 Reading = Annotated[Call, needs("read")]
-AUDIT_PAGE = "/console/audit"
+_AUDIT = "/console/audit"
 _ROWS, _CHECKED = 100, 1_000
 _WHO, _MODEL = ("who", "actor"), ("model",)  # of a version, who asked goes before the process
 _WHAT = ("command", "action", "change", "tool", "decision", "stage", "prompt")
@@ -39,7 +39,7 @@ class AuditEntry:
     rest: Mapping[str, str]
 
 
-@audit_pages.get("", response_class=HTMLResponse)
+@audit_page_router.get("", response_class=HTMLResponse)
 def show_audit_page(
     request: Request,
     call: Reading,
@@ -53,7 +53,7 @@ def show_audit_page(
     span, why = _checked(call, before)
     more = len(rows) > _ROWS
     rows = rows[-_ROWS:]
-    older = link(call, AUDIT_PAGE, {**given, "before": rows[0]["number"]}) if more else None
+    older = link(call, _AUDIT, {**given, "before": rows[0]["number"]}) if more else None
     return page(
         request, "audit.html", HTTPStatus.BAD_REQUEST if said else HTTPStatus.OK, call=call, given=given,
         entries=[entry_of(each) for each in reversed(rows)], said=said, kinds=EVENT_KINDS, span=span,

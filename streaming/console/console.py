@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from streaming.console.alert_pages import alert_router
-from streaming.console.audit_page import audit_pages
+from streaming.console.audit_page import audit_page_router
 from streaming.console.case_pages import case_router
 from streaming.console.entity_page import entity_router
-from streaming.console.quarantine_pages import quarantine_pages
+from streaming.console.quarantine_pages import record_router
 from streaming.console.queue_pages import queue_router
 from streaming.console.rule_pages import rule_router
 from streaming.console.sessions import Sessions
@@ -37,9 +37,9 @@ CONSOLE_ROUTERS: Sequence[APIRouter] = (
     rule_router,
     what_if_router,
     version_router,
-    quarantine_pages,
+    record_router,
     system_router,
-    audit_pages,
+    audit_page_router,
     missing_router,
 )
 

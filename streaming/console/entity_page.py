@@ -81,11 +81,7 @@ def entity_facts(
         "here_query": query,
         "cases_found": _cases_of(call, kind, entity_id),
         "alert_cases": {each.alert_id: case_of(call, each.alert_id) for each in found.newest_alerts},
-        "alerts_link": link(
-            call,
-            "/console/alerts",
-            {"filter": f"{call.agent.inbox.fields.of_entity(kind)} = {quoted(entity_id)}"},
-        ),
+        "alerts_link": _alerts_link(call, kind, entity_id),
         "payments": listed[:_ROWS],
         "following": listed[_ROWS - 1].sequence if len(listed) > _ROWS else None,
         "before": before,

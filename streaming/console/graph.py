@@ -16,10 +16,11 @@ _MOST_LETTERS = 16
 
 
 @dataclass(frozen=True)
-class Knot:
+class DrawnNeighbour:
     """A neighbour in the graph.
 
     Attributes:
+        of: whom it shows.
         text: its id, cut to what there is room for, with what is invisible written out.
         x: of its circle.
         y: of its circle.
@@ -40,13 +41,13 @@ class Graph:
     """Neighbours around an entity.
 
     Attributes:
-        knots: the neighbours.
+        neighbours: around it.
         text: the entity's own id, as those of the neighbours.
         width: of the picture.
         height: of it.
     """
 
-    knots: Sequence[Knot]
+    neighbours: Sequence[DrawnNeighbour]
     text: str
     width: float
     height: float
@@ -63,14 +64,15 @@ def neighbours_graph(entity_id: str, neighbours: Sequence[EntityNeighbour], *, k
     right, left = neighbours[: (len(neighbours) + 1) // 2], neighbours[(len(neighbours) + 1) // 2 :]
     height = max(160.0, len(right) * _ROW + 2 * _MARGIN)
     most = max((each.payments for each in neighbours), default=1)
-    knots = []
+    drawn = []
     for side, on_left in ((right, False), (left, True)):
         for place, each in enumerate(side):
             x, y = _place(place, len(side), height, on_left=on_left)
             width = _THINNEST + (_THICKEST - _THINNEST) * math.sqrt(each.payments / most)
             text = short(f"{each.kind} {each.id}" if kinds > 1 else each.id)
-            knots.append(Knot(each, text, round(x, 1), round(y, 1), round(width, 1), on_left))
-    return Graph(knots, short(entity_id), _WIDTH, height)
+            place_of = (round(x, 1), round(y, 1), round(width, 1))
+            drawn.append(DrawnNeighbour(each, text, *place_of, on_left))
+    return Graph(drawn, short(entity_id), _WIDTH, height)
 
 
 def short(text: str) -> str:

@@ -29,7 +29,7 @@ from streaming.serve.quarantine_api import (
     show_record,
 )
 
-quarantine_pages = APIRouter(prefix="/console/quarantine", route_class=PageRoute, include_in_schema=False)
+record_router = APIRouter(prefix="/console/quarantine", route_class=PageRoute, include_in_schema=False)
 Reading = Annotated[Call, needs("read")]
 Word = Annotated[str, Query(max_length=400)]
 QUARANTINE = "/console/quarantine"
@@ -37,7 +37,7 @@ _PLACE = re.compile("(.+)/([0-9]{1,9})/([0-9]{1,18})")
 _ROWS, _NEWEST_REQUESTS, _MOST_REQUESTS = 50, 5, 200
 
 
-@quarantine_pages.get("", response_class=HTMLResponse)
+@record_router.get("", response_class=HTMLResponse)
 def show_quarantine(
     request: Request,
     call: Reading,
@@ -59,13 +59,13 @@ def show_quarantine(
     )  # fmt: skip
 
 
-@quarantine_pages.get("/requests", response_class=HTMLResponse)
+@record_router.get("/requests", response_class=HTMLResponse)
 def show_requests(request: Request, call: Reading) -> Response:
     """Show the requests to take records in, the newest first."""
     return page(request, "requests.html", call=call, requests=requests_of(call, _MOST_REQUESTS))
 
 
-@quarantine_pages.get("/records/{topic}/{partition}/{offset}", response_class=HTMLResponse)
+@record_router.get("/records/{topic}/{partition}/{offset}", response_class=HTMLResponse)
 def show_record_page(
     request: Request, call: Reading, topic: str, partition: Partition, offset: Offset
 ) -> Response:

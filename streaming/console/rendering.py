@@ -32,7 +32,7 @@ FOLDER = Path(__file__).parent
 _DIGEST = re.compile("[0-9a-f]{64}")
 STATIC = {
     "console.css": "text/css", "console.js": "text/javascript", "cases.js": "text/javascript",
-    "palette.js": "text/javascript", "console-quarantine.js": "text/javascript",
+    "palette.js": "text/javascript", "quarantine.js": "text/javascript",
     "operate.js": "text/javascript", "icon.svg": "image/svg+xml",
 }  # fmt: skip
 POLICY = (
@@ -191,6 +191,10 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"
+
+
 def _words(value: str | None) -> str:
     return "-" if value is None else value.replace("_", " ")
 
@@ -222,8 +226,8 @@ def _environment() -> Environment:
     )  # fmt: skip
     made.filters |= {
         "outsider": _outsider, "moment": _moment, "amount": _amount, "words": _words, "part": _part,
-        "share": _share, "number": _number, "shortened": _shortened,
-        "told": _told, "size": _size,
+        "share": _share, "number": _number, "seconds": _seconds, "shortened": _shortened, "told": _told,
+        "size": _size,
     }  # fmt: skip
     made.globals |= {
         "link": link,

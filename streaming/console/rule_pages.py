@@ -25,8 +25,9 @@ from streaming.serve.what_ifs_api import list_what_ifs
 
 rule_router = APIRouter(prefix="/console/rules", route_class=PageRoute, include_in_schema=False)
 Reading = Annotated[Call, needs("read")]
-SPANS = (7, 14, 30, 90)
+_SPANS = (7, 14, 30, 90)
 _FORMER = 5
+MOST_MISSED = 50
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def show_rules_page(
     edited = [EditedRule(each, each.model_dump(mode="json")) for each in chosen_rules(call)]
     rows = [_row(call, table, each, recall) for each in (table.score, *table.rules)]
     return page(
-        request, "rules.html", call=call, table=table, recall=recall, rows=rows, spans=SPANS, until=until,
-        edited=edited,
+        request, "rules.html", call=call, table=table, recall=recall, rows=rows, spans=_SPANS, until=until,
+        edited=edited, most_missed=MOST_MISSED,
         rules_json=escape(json.dumps([each.content for each in edited])),
         tried={"threshold": threshold, "alerts_per_day": alerts_per_day},
         advice=advice_of(table.steps), former=list_what_ifs(call)[:_FORMER],

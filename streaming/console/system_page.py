@@ -16,11 +16,11 @@ from streaming.console.step_chart import STEP_HEIGHT, STEP_WIDTH, step_chart
 from streaming.serve.calls import Call, needs
 from streaming.serve.figures_api import show_cost, show_status, show_system
 from streaming.serve.served_system import SystemFigures
+from streaming.serve.system_figures import COUNTED, DRIFT_BOUNDS
 
 system_router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
 Reading = Annotated[Call, needs("read")]
 _DAYS, _FEATURES = 7, 12
-_SLIGHT, _MUCH = 0.1, 0.25
 _SILENT = timedelta(minutes=10)
 _WORDS = condition_words()
 
@@ -50,6 +50,8 @@ def _of_lake(call: Call, found: SystemFigures) -> dict[str, Any]:
         "days": cost.rows[-_DAYS:][::-1],
         "ago": lambda moment: _ago(found.at, moment),
         "drifted": _drifted,
+        "psi": DRIFT_BOUNDS,
+        "counts": COUNTED,
     }
 
 
@@ -61,7 +63,8 @@ def _breaker(found: SystemFigures) -> str | None:
 
 def _drifted(index: float) -> str:
     """Return how much a population stability index says has changed."""
-    return "none" if index < _SLIGHT else "some" if index < _MUCH else "much"
+    slight, much = DRIFT_BOUNDS
+    return "none" if index < slight else "some" if index < much else "much"
 
 
 def _ago(now: datetime, moment: datetime | None) -> str:

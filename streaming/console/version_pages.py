@@ -22,12 +22,13 @@ from streaming.serve.registry_api import (
     show_gates,
     show_version,
 )
+from streaming.serve.rule_figures import LEAST_JUDGED
 
 version_router = APIRouter(prefix="/console/versions", route_class=PageRoute, include_in_schema=False)
 Reading = Annotated[Call, needs("read")]
 # The nearer a version is to deciding, the further up it stands.
 _ORDER: Mapping[str, int] = {"active": 0, "canary": 1, "shadow": 2, "sandbox": 3, "retired": 4}
-WORDS: Mapping[str, str] = {
+_WORDS: Mapping[str, str] = {
     "active": "in force", "canary": "canary", "shadow": "shadow", "sandbox": "sandbox", "retired": "former",
 }  # fmt: skip
 _ENDPOINT = "endpoint"
@@ -69,7 +70,8 @@ def is_promotable(gates: VersionGates) -> bool:
 def _facts(call: Call, versions: list[VersionRow]) -> dict[str, Any]:
     active = next((each for each in versions if each.stage == "active"), None)
     return {
-        "words_of": WORDS,
+        "words_of": _WORDS,
+        "least_judged": LEAST_JUDGED,
         "active": active,
         "is_promotable": is_promotable,
         "may_change_endpoints": may(call, "admin"),

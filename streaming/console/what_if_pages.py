@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from streaming.console.rendering import PageRoute, page
+from streaming.console.rule_pages import MOST_MISSED
 from streaming.serve.calls import Call, needs
 from streaming.serve.registry_api import list_versions
 from streaming.serve.what_ifs_api import WhatIfStatus, list_what_ifs, show_report, show_what_if
@@ -39,7 +40,7 @@ def show_what_if_page(
     report: dict[str, Any] | None = show_report(call, job_id) if job.state == "done" else None
     return page(
         request, "what_if.html", call=call, job=job, version=_version_of(call, job), report=report,
-        figures=_FIGURES,
+        figures=_FIGURES, most_missed=MOST_MISSED,
         primary=call.agent.definition.contract.primary_entity,
         most=max((max(each) for each in report["per_day"].values()), default=0) if report else 0,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streaming.observe.drift import PSI_MUCH
 from streaming.observe.panels import Panel, quantiles_of, rate_of, value_of
 
 ALERTS = (
@@ -50,7 +51,7 @@ ALERTS = (
         "Drift of scores",
         "short",
         ((value_of("score_drift_psi"), "{{agent}}"),),
-        "Population stability index; above 0.25 much has changed.",
+        f"Population stability index; above {PSI_MUCH} much has changed.",
     ),
     Panel(
         "Drift of features",

@@ -30,6 +30,8 @@ _DROPPED_BITS = np.uint32(20)
 _SIGN = CELLS // 2
 _BINS = 10
 _EMPTY = 0.5
+# From where on an index says that some has changed, and that much has; see above.
+PSI_SLIGHT, PSI_MUCH = 0.1, 0.25
 
 Values = npt.NDArray[np.float32]
 

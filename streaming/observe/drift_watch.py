@@ -80,9 +80,7 @@ class DriftWatch:
                 return DriftFigures(None, {}, {}, 0, 0)
             recent, reference = drift.recent, drift.reference
             known, names, rules = drift.is_known, drift.names, drift.rules
-        if not known:
-            return DriftFigures(None, {}, {}, reference.events, recent.events)
-        return _measured(names, rules, reference, recent)
+        return _measured(names, rules, reference, recent, is_known=known)
 
     def keep(self) -> None:
         """Write it down, whole or not at all.
@@ -127,13 +125,14 @@ def kept_figures(file: Path, sizes: DriftSizes = DriftSizes()) -> DriftFigures |
         _restore(drift, file, about)
     except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile):
         return None
-    recent, reference = drift.recent, drift.reference
-    if not drift.is_known:
+    return _measured(drift.names, drift.rules, drift.reference, drift.recent, is_known=drift.is_known)
+
+
+def _measured(
+    names: Sequence[str], rules: Sequence[str], reference: Window, recent: Window, *, is_known: bool
+) -> DriftFigures:
+    if not is_known:
         return DriftFigures(None, {}, {}, reference.events, recent.events)
-    return _measured(drift.names, drift.rules, reference, recent)
-
-
-def _measured(names: Sequence[str], rules: Sequence[str], reference: Window, recent: Window) -> DriftFigures:
     found = dict(zip(names, stability_index(reference.counts, recent.counts).tolist(), strict=True))
     shares = zip(rules, _shares(reference), _shares(recent), strict=True)
     return DriftFigures(

@@ -16,8 +16,8 @@ from streaming.batch.queries import of_the_stream
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.stored import StoredTable
 
-_COUNTS = ("read", "stored", "quarantined", "duplicates", "filtered", "late", "alerts")
-_COLUMNS = ["query_id", "batch_id", "closed_at", "next_outbox_seq", "durations", *_COUNTS]
+COUNTS = ("read", "stored", "quarantined", "duplicates", "filtered", "late", "alerts")
+_COLUMNS = ["query_id", "batch_id", "closed_at", "next_outbox_seq", "durations", *COUNTS]
 _BATCH = ["query_id", "batch_id"]
 _ALERT = [*_BATCH, "revision", "sequence", "passed_by"]
 _MOST_ALERTS = 2_000
@@ -85,7 +85,7 @@ def _newest(table: StoredTable, count: int) -> pl.DataFrame:
 def _batch(row: dict[str, object]) -> RecentBatch:
     closed_at = row["closed_at"]
     assert isinstance(closed_at, datetime)
-    counts = {name: int(str(row[name] or 0)) for name in _COUNTS}
+    counts = {name: int(str(row[name] or 0)) for name in COUNTS}
     return RecentBatch(closed_at.astimezone(UTC), counts, json.loads(str(row["durations"])))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -85,11 +85,12 @@ class KnownFrauds:
         self._index: KeyIndex | None = None
         self._frauds: tuple[int, pl.DataFrame] | None = None
 
-    def newest_day(self) -> datetime:
-        """Return the newest event time that is stored, now where nothing is."""
+    def newest_day(self) -> date:
+        """Return the day of the newest event that is stored, today where nothing is; in UTC."""
         with self._lock:
             newest = None if not self._follow() else self._stored().maximum("event_time")
-        return datetime.now(UTC) if newest is None else datetime.fromtimestamp(newest / 1e6, UTC)
+        moment = datetime.now(UTC) if newest is None else datetime.fromtimestamp(newest / 1e6, UTC)
+        return moment.date()
 
     def rewritten_at(self) -> int:
         """Return the transactions' mark of rows erased or aged out; see StoredTable."""

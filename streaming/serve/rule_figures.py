@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -138,7 +138,7 @@ class RuleTally:
             name=name,
             in_force=name is None or rule is not None,
             severity=None if rule is None else rule.severity,
-            condition=None if rule is None else condition_of(rule),
+            condition=None if rule is None else _condition_of(rule),
             per_day=self._per_day[codes].sum(axis=0).astype(int).tolist(),
             alerts=int(counts.sum()),
             alone=int(self._counts[alone].sum()),
@@ -165,7 +165,7 @@ def labelled_share(judged: int, frauds: int) -> LabelledShare:
     )
 
 
-def condition_of(rule: Rule) -> str:
+def _condition_of(rule: Rule) -> str:
     """Return what a rule looks for, in a line."""
     pattern = rule.pattern
     said = "; ".join(f"{name.rpartition('.')[2]} {text}" for name, text in rule.conditions.items())
@@ -215,7 +215,6 @@ def _kept(rows: int, frauds: Ints) -> Iterable[int]:
     return sorted({*shares, *lowest}, reverse=True)
 
 
-def span_of(until: datetime, days: int) -> DaySpan:
-    """Return the days that end with that of a moment."""
-    last = until.date()
+def span_of(last: date, days: int) -> DaySpan:
+    """Return so many days, of which one is the last."""
     return DaySpan(last - timedelta(days=days - 1), last)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -100,7 +100,7 @@ def chosen_span(call: Call, days: int, until: date | None) -> DaySpan:
         return span_of(call.agent.frauds.newest_day(), days)
     if not _FIRST <= until <= _LAST:
         raise ConfigurationError(f"expected a day from {_FIRST} to {_LAST}", where="until")
-    return span_of(datetime(until.year, until.month, until.day, tzinfo=UTC), days)
+    return span_of(until, days)
 
 
 def _complete(call: Call) -> AgentSpec:

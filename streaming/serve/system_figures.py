@@ -19,12 +19,15 @@ from streaming.batch.spending import spent_since
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
 from streaming.labels.maturing import label_figures
+from streaming.observe.drift import PSI_MUCH, PSI_SLIGHT
 from streaming.observe.drift_watch import kept_figures
 from streaming.observe.lake_facts import newest_checkpoint
-from streaming.observe.recent_batches import recent_batches
+from streaming.observe.recent_batches import COUNTS, recent_batches
 from streaming.serve.broker_watch import SeenInput
 from streaming.versions.registry_watch import spec_in_force
 
+COUNTED = COUNTS  # of each batch, in this order
+DRIFT_BOUNDS = PSI_SLIGHT, PSI_MUCH
 _BATCHES = 40
 _DAY = timedelta(days=1)
 Unit = Literal["tokens", "usd"]

@@ -5,7 +5,7 @@ What they ask for is the active spec's `promotion`: a candidate does not choose 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -61,10 +61,7 @@ class GateState:
 
 def gates(case: PromotionCase) -> list[GateState]:
     """Return how each gate stands, in the order in which they are asked."""
-    return [
-        GateState(gate.__name__.removesuffix("_gate"), (gate.__doc__ or "").partition("\n")[0], gate(case))
-        for gate in _GATES
-    ]
+    return [GateState(name, asks, why_closed(case)) for name, asks, why_closed in _GATES]
 
 
 def closed_gates(case: PromotionCase) -> list[str]:
@@ -146,7 +143,39 @@ def endpoint_gate(case: PromotionCase) -> str | None:
     )
 
 
-_GATES = (place_gate, replay_gate, precision_gate, alerts_gate, prompt_gate, endpoint_gate)
+# Name, what it asks for, and who says why it is closed; in the order in which they are asked.
+_GATES: Sequence[tuple[str, str, Callable[[PromotionCase], str | None]]] = (
+    (
+        "place",
+        "One version at a time stands in shadow and in canary.",
+        place_gate,
+    ),
+    (
+        "replay",
+        "A replay under the candidate is on record, compared since the active version became active.",
+        replay_gate,
+    ),
+    (
+        "precision",
+        "On enough matured labels, the candidate's alerts are right as often as those published.",
+        precision_gate,
+    ),
+    (
+        "alerts",
+        "Alerts per day, those by rules included, are within the candidate's budget and the tolerance.",
+        alerts_gate,
+    ),
+    (
+        "prompt",
+        "Where prompt or model differ from the active version's, the newest evaluation of them has passed.",
+        prompt_gate,
+    ),
+    (
+        "endpoint",
+        "Where what leaves, to whom or with which key differs, somebody has said that it is meant.",
+        endpoint_gate,
+    ),
+)
 _BEFORE_THE_REGISTRY = "one from before the agent had a registry does not count"
 _OTHER_CONTENTS = "only of other contents than those registered"
 _REPLAY_HINT = "run `flagstream what-if CANDIDATE`"

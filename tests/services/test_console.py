@@ -26,10 +26,8 @@ from tests.console_people import (
     People,
     check_looks,
     house_of,
-    people_of,
     picture,
     said,
-    started_browser,
 )
 
 pytestmark = pytest.mark.xdist_group("console")
@@ -46,17 +44,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     build_lake(PlacedAgent(settings, SPEC))
     with house_of(settings, SPEC) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with started_browser() as started:
-        yield started
-
-
-@pytest.fixture
-def person(house: House, chromium: Any) -> People:
-    return people_of(house, chromium)
 
 
 def case_of(page: Any) -> str:

@@ -26,10 +26,8 @@ from tests.console_people import (
     People,
     check_looks,
     house_of,
-    people_of,
     picture,
     said,
-    started_browser,
 )
 
 pytestmark = pytest.mark.xdist_group("console")
@@ -86,26 +84,15 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with started_browser() as started:
-        yield started
-
-
-@pytest.fixture
-def person(house: House, chromium: Any) -> People:
-    return people_of(house, chromium)
-
-
 def test_from_an_alert_to_its_entity_to_a_neighbour(person: People) -> None:
     with person(scope="read", name="rita") as page:
         page.goto(f"/console/alerts?filter=terminal+%3D+{BUSY}")
         page.goto(page.get_attribute("#queue .row", "data-page"))
         page.click(f".facts a:has-text('{BUSY}')")
         page.wait_for_url(f"**/console/entities/terminal/{BUSY}")
-        assert page.query_selector_all(".graph .knot.alerted") != []
+        assert page.query_selector_all(".graph .neighbour.alerted") != []
         name = page.text_content(".graph a .name")
-        page.click(".graph a .knot")
+        page.click(".graph a .neighbour")
         page.wait_for_url(f"**/console/entities/customer/{name}")
         assert page.query_selector(f"a[href='/console/entities/terminal/{BUSY}']") is not None
 

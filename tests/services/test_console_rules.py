@@ -26,10 +26,8 @@ from tests.console_people import (
     People,
     check_looks,
     house_of,
-    people_of,
     picture,
     said,
-    started_browser,
 )
 
 pytestmark = pytest.mark.xdist_group("console")
@@ -72,17 +70,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         SpecRegistry(placed).add(each, Author("anna", f"adds {each.version}"))
     with house_of(settings, SPEC) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with started_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def person(house: House, chromium: Any) -> People:
-    return people_of(house, chromium)
 
 
 def done(page: Any) -> None:

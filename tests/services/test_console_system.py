@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -25,11 +24,10 @@ from tests.console_people import (
     THEMES,
     WIDE,
     House,
+    People,
     check_looks,
     house_of,
-    people_of,
     picture,
-    started_browser,
 )
 
 pytestmark = pytest.mark.xdist_group("console")
@@ -70,14 +68,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with started_browser() as browser:
-        yield browser
-
-
-def test_what_the_agent_waits_for_appears_and_goes_without_a_reload(house: House, chromium: Any) -> None:
-    with people_of(house, chromium)() as page:
+def test_what_the_agent_waits_for_appears_and_goes_without_a_reload(house: House, person: People) -> None:
+    with person() as page:
         page.goto("/console/system")
         page.evaluate("window.kept = true")
         assert "not running on this machine" in page.inner_text("#detail")
@@ -93,12 +85,12 @@ def test_what_the_agent_waits_for_appears_and_goes_without_a_reload(house: House
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_everybody_can_read_it(theme: str, house: House, chromium: Any, tmp_path: Path) -> None:
+def test_everybody_can_read_it(theme: str, house: House, person: People, tmp_path: Path) -> None:
     with closing(Health(house.settings.health(SPEC.name))) as health:
         health.begins(Condition.BROKER_AWAY, "no broker answers at kafka.example:9092")
         health.begins(Condition.RECORDS_REJECTED, "31 % of the newest records: bad_amount")
         for size, name in ((WIDE, "wide"), (PHONE, "phone")):
-            with people_of(house, chromium)(theme=theme, size=size) as page:
+            with person(theme=theme, size=size) as page:
                 page.goto("/console/system")
                 page.wait_for_selector(".plot.steps rect")
                 check_looks(page, f"{name} {theme}")

@@ -123,7 +123,7 @@ def test_neighbours_are_the_api_s_and_lead_to_their_pages(client: ApiClient) -> 
     assert links == [f"/console/entities/customer/{each['id']}" for each in expected[:24]]
     for each in links[:2]:
         assert f"/console/entities/terminal/{BUSY}" in ok(client, each)
-    assert shown.count('class="knot alerted"') == sum(each["alerts"] > 0 for each in expected[:24])
+    assert shown.count('class="neighbour alerted"') == sum(each["alerts"] > 0 for each in expected[:24])
     if len(meant) > 24:
         assert f"And {len(meant) - 24} with fewer payments." in shown
 
@@ -185,12 +185,12 @@ def neighbour(number: int, payments: int, kind: str = "terminal") -> EntityNeigh
 @pytest.mark.parametrize("count", [1, 2, 3, 24])
 def test_no_label_of_the_graph_runs_into_another(count: int) -> None:
     graph = neighbours_graph("c1", [neighbour(each, 24 - each) for each in range(count)], kinds=1)
-    assert len(graph.knots) == count
+    assert len(graph.neighbours) == count
     for on_left in (True, False):
-        levels = sorted(each.y for each in graph.knots if each.on_left is on_left)
+        levels = sorted(each.y for each in graph.neighbours if each.on_left is on_left)
         assert all(later - earlier >= 14 for earlier, later in pairwise(levels))
         assert all(10 < each < graph.height - 10 for each in levels)
-    widths = [each.width for each in sorted(graph.knots, key=lambda each: -each.of.payments)]
+    widths = [each.width for each in sorted(graph.neighbours, key=lambda each: -each.of.payments)]
     assert widths == sorted(widths, reverse=True)
 
 
